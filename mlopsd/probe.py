@@ -1,0 +1,322 @@
+"""The contract of a probe: all that a plugin author reads, and all of ours that a probe imports.
+
+A complete probe::
+
+    class Door(Probe):
+        metrics = (OPEN := Metric("open", help="1 while the rack's door is open."),)
+
+        def check(self) -> Reading:
+            is_open = read_the_switch()
+            return Reading(
+                findings=[Finding("door", Status.DEGRADED if is_open else Status.HEALTHY, "the door")],
+                samples=[OPEN.sample(is_open)],
+            )
+"""
+
+import enum
+import logging
+import math
+import re
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+
+class Status(enum.IntEnum):
+    """How a thing is, from best to worst, so that ``max()`` of several is the status of all.
+
+    ``UNKNOWN`` is better than ``UNHEALTHY``: a probe that cannot tell never hides one that can.
+    """
+
+    HEALTHY = 0
+    DEGRADED = 1
+    UNKNOWN = 2
+    UNHEALTHY = 3
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Advice(enum.IntEnum):
+    """What a person should do, from nothing to the most drastic; mlopsd itself acts on none of it."""
+
+    NONE = 0
+    WATCH = 1
+    RESTART_APP = 2
+    FREE_RESOURCES = 3
+    FIX_CONFIG = 4
+    FIX_REGISTRY = 5
+    RESET_GPU = 6
+    REBOOT = 7
+    REPLACE_HARDWARE = 8
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+Number = int | float
+Isolation = Literal["loop", "thread", "process"]
+MetricKind = Literal["gauge", "counter", "histogram"]
+
+METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
+LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED_LABELS = frozenset({"probe", "le", "quantile", "job", "instance"})
+DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One judged fact inside a reading.
+
+    Attributes:
+        name: which judgement this is, the same at every check (``disk_space``).
+        status: how bad the fact is.
+        summary: one sentence for a person at 3 a.m., the number and the limit in it.
+        subject: what it is about where there are several (``/var``, ``gpu 2``).
+        observed: the number that was judged, in *unit*; None where none could be read.
+        unit: ``bytes``, ``ratio``, ``celsius``, ``seconds``, ``watts`` …
+        limit: the limit that *observed* was held against, in *unit*.
+        advice: what to do about it.
+    """
+
+    name: str
+    status: Status
+    summary: str
+    subject: str | None = None
+    observed: Number | str | None = None
+    unit: str | None = None
+    limit: Number | None = None
+    advice: Advice = Advice.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number for Prometheus; made by `Metric.sample`, which knows its name and labels."""
+
+    name: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The declaration of a number that a probe reports, as ``mlopsd_<plugin>_<name>{probe=…}``.
+
+    Attributes:
+        name: in base units, the unit at its end (``memory_free_bytes``); counters end in ``_total``.
+        help: one sentence.
+        kind: a gauge goes both ways; a counter only grows; a histogram counts observations.
+        unit: the base unit that *name* carries (``bytes``, ``seconds``, ``celsius``, ``ratio``), or "".
+        labels: the label names; every sample carries exactly these.
+        buckets: the upper bounds of a histogram, ascending, without infinity.
+
+    Raises:
+        ValueError: a name, unit, label or bucket that Prometheus' naming rules do not allow.
+    """
+
+    name: str
+    help: str
+    kind: MetricKind = "gauge"
+    unit: str = ""
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = DEFAULT_BUCKETS
+
+    def __post_init__(self) -> None:
+        if not METRIC_NAME.fullmatch(self.name):
+            raise ValueError(f"metric name {self.name!r} is not of the form [a-z][a-z0-9_]*")
+        if self.name.endswith(("_count", "_sum", "_bucket")):
+            raise ValueError(f"metric name {self.name!r} ends like a part of a histogram")
+        if (self.kind == "counter") != self.name.endswith("_total"):
+            raise ValueError(f"metric {self.name!r}: a counter, and only a counter, ends in _total")
+        if self.unit and not self.name.removesuffix("_total").endswith(self.unit):
+            raise ValueError(f"metric name {self.name!r} does not end in its unit {self.unit!r}")
+        for label in self.labels:
+            if not LABEL_NAME.fullmatch(label) or label in RESERVED_LABELS:
+                raise ValueError(f"metric {self.name!r}: label {label!r} is reserved or not [a-z][a-z0-9_]*")
+        if list(self.buckets) != sorted(set(self.buckets)) or not all(map(math.isfinite, self.buckets)):
+            raise ValueError(f"metric {self.name!r}: buckets must ascend and be finite")
+
+    def sample(self, value: Number, **labels: object) -> Sample:
+        """*value* under this metric's name, with a value for each declared label.
+
+        Raises:
+            ValueError: a histogram (its observations go through `Context.histogram`), or labels that
+                are not the declared ones.
+        """
+        if self.kind == "histogram":
+            raise ValueError(f"metric {self.name!r} is a histogram: observe it through the context")
+        return Sample(self.name, float(value), self.label_values(labels))
+
+    def label_values(self, labels: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+        """*labels* as text, in the order they were declared.
+
+        Raises:
+            ValueError: a declared label is missing, or one that was not declared is there.
+        """
+        if len(labels) != len(self.labels) or any(name not in labels for name in self.labels):
+            raise ValueError(f"metric {self.name!r} has the labels {self.labels}, not {tuple(labels)}")
+        return tuple((name, str(labels[name])) for name in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one check returned.
+
+    Attributes:
+        findings: the judged facts; their worst is the status unless *status* says otherwise.
+        samples: numbers for Prometheus, each of a metric that the probe declares; a subject that is
+            left out vanishes from the next scrape.
+        facts: whatever else is worth reading, as JSON; nothing secret.
+        status: left out, the worst of *findings*, and ``UNKNOWN`` where there is none: never healthy
+            without evidence.
+        summary: left out, the sentence of the worst finding.
+    """
+
+    findings: Sequence[Finding] = ()
+    samples: Sequence[Sample] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = None  # type: ignore[assignment]  # set below, never None to a reader
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status is None:
+            worst = max((finding.status for finding in self.findings), default=Status.UNKNOWN)
+            object.__setattr__(self, "status", worst)
+        if not self.summary:
+            object.__setattr__(self, "summary", self._summarise())
+
+    def _summarise(self) -> str:
+        troubles = [finding for finding in self.findings if finding.status != Status.HEALTHY]
+        if troubles:
+            worst = max(troubles, key=lambda finding: (finding.status, finding.advice))
+            more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
+            return worst.summary + more
+        return f"{len(self.findings)} findings, all healthy" if self.findings else "nothing was found out"
+
+
+class ProbeError(Exception):
+    """Raised by a probe that cannot tell, with the cause and the cure; the reading is ``unknown``."""
+
+
+class Refused(Exception):
+    """Raised by `Probe.reload` that will not do it, with the reason; answered with 409."""
+
+
+class Counter(Protocol):
+    """A counter of what a probe does between its checks."""
+
+    def inc(self, amount: Number = 1, **labels: object) -> None:
+        """Add *amount*, 0 or more."""
+
+
+class Histogram(Protocol):
+    """A histogram of what a probe does between its checks."""
+
+    def observe(self, value: Number, **labels: object) -> None:
+        """Count *value* in its bucket."""
+
+
+class Instruments(Protocol):
+    """Hands out the counters and histograms that a probe declared."""
+
+    def counter(self, metric: Metric) -> Counter:
+        """The counter that *metric* declares."""
+
+    def histogram(self, metric: Metric) -> Histogram:
+        """The histogram that *metric* declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a probe is given besides its options.
+
+    Attributes:
+        name: the probe's name in the configuration; two tables may use one plugin.
+        state_dir: a folder of this probe's own that outlives restarts.
+        log: a logger; fields go into ``extra``.
+        board: the latest reading of every probe by name, as of now; empty in a child process.
+        instruments: counters and histograms for what happens between checks.
+    """
+
+    name: str
+    state_dir: Path
+    log: logging.Logger
+    board: Mapping[str, Reading]
+    instruments: Instruments
+
+
+class Options(BaseModel):
+    """A probe's own keys in its table of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When and where a probe is checked unless the configuration says otherwise.
+
+    Attributes:
+        interval: seconds between two checks.
+        timeout: seconds that one check may take.
+        fail_after: readings in a row before the status worsens.
+        recover_after: readings in a row before it recovers.
+        isolation: where a plain ``def check`` runs; an ``async def check`` that is not given a process
+            runs on the event loop.
+    """
+
+    interval: float = 30.0
+    timeout: float = 10.0
+    fail_after: int = 2
+    recover_after: int = 2
+    isolation: Isolation = "thread"
+
+
+OptionsT = TypeVar("OptionsT", bound=Options, default=Options)
+
+
+class Probe(Generic[OptionsT]):
+    """A thing that can be asked how it is.
+
+    Attributes:
+        Options: the model of the probe's own keys in the configuration.
+        metrics: every number that it can report.
+        schedule: the defaults of its table.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    schedule: ClassVar[Schedule] = Schedule()
+
+    def __init__(self, options: OptionsT, context: Context) -> None:
+        self.options = options
+        self.context = context
+
+    def check(self) -> Reading | Awaitable[Reading]:
+        """Look once. A plain method may block and runs in a worker; a coroutine must not block.
+
+        Raises:
+            ProbeError: it cannot tell, and why.
+        """
+        raise NotImplementedError
+
+    def reload(self, *, dry_run: bool, force: bool) -> str | Awaitable[str]:
+        """Take the subject up anew and say in one sentence what was done, or with *dry_run* would be.
+
+        A probe that does not define it answers ``POST /health/{probe}/reload`` with 405.
+
+        Raises:
+            Refused: it will not, and why; *force* overrides what may be overridden.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None | Awaitable[None]:
+        """Release what the probe holds; called once, after the last check."""
+
+
+def can_reload(probe: type[Probe[Any]]) -> bool:
+    """Whether *probe* defines `Probe.reload`."""
+    return probe.reload is not Probe.reload
