@@ -249,4 +249,21 @@ def _why(entry: Entry) -> str:
 def _advice(entries: Mapping[str, Entry]) -> Advice:
     """The most drastic advice among the findings of the probes that are not well."""
     unwell = (entry for entry in entries.values() if entry.status != Status.HEALTHY)
-    return max((finding.advice for entry in unwell for finding in entry.reading.findings), default=Advice.NONE)
+    findings = (finding for entry in unwell for finding in entry.reading.findings)
+    return max((finding.advice for finding in findings), default=Advice.NONE)
+
+
+class Readings(Mapping[str, Reading]):
+    """The latest reading of every probe, as probes may see it: live and read-only."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __getitem__(self, probe: str) -> Reading:
+        return self._board[probe].reading
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.probe for entry in self._board)
+
+    def __len__(self) -> int:
+        return len(self._board)

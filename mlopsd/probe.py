@@ -313,7 +313,7 @@ class Probe(Generic[OptionsT]):
         """
         raise NotImplementedError
 
-    def close(self) -> None | Awaitable[None]:
+    def close(self) -> Awaitable[None] | None:
         """Release what the probe holds; called once, after the last check."""
 
 

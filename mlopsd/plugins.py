@@ -1,0 +1,202 @@
+"""Entry points → probe classes → configured probes, as values; what cannot be had is named with its cure."""
+
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from inspect import iscoroutinefunction
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlopsd.board import Terms
+from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
+from mlopsd.settings import ProbeTable
+from mlopsd.settings.load import Loaded
+from mlopsd.settings.mistakes import ConfigurationError, Mistake, explain, nearest
+
+GROUP = "mlopsd.probes"
+
+
+class PluginError(Exception):
+    """A probe that cannot be had: "cannot load probe X: cause; cure"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A probe before it is imported.
+
+    Attributes:
+        name: the entry point's name, which a table's ``use`` refers to.
+        target: ``package.module:Class``.
+        distribution: the distribution that brings it, with its version.
+    """
+
+    name: str
+    target: str
+    distribution: str = ""
+    package: str = ""
+
+    def load(self) -> type[Probe[Any]]:
+        """Import the class.
+
+        Raises:
+            PluginError: a package is missing, the import fails, or it is no probe.
+        """
+        return _load(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A probe that is imported, with everything that its table says.
+
+    Attributes:
+        table: the probe's own keys as they were written, for a child process to validate again.
+    """
+
+    name: str
+    plugin: Plugin
+    probe: type[Probe[Any]]
+    options: Options
+    terms: Terms
+    isolation: Isolation
+    table: Mapping[str, Any] = field(repr=False)
+
+
+def find(points: Iterable[EntryPoint] | None = None) -> tuple[Plugin, ...]:
+    """Every installed probe, by name, without importing any."""
+    found = entry_points(group=GROUP) if points is None else points
+    return tuple(sorted({_plugin(point) for point in found}, key=lambda plugin: (plugin.name, plugin.target)))
+
+
+def choose(plugins: Sequence[Plugin], name: str) -> Plugin:
+    """The one plugin called *name*.
+
+    Raises:
+        PluginError: there is none, or two distributions claim the name.
+    """
+    owners = [plugin for plugin in plugins if plugin.name == name]
+    if not owners:
+        hint = nearest(name, {plugin.name for plugin in plugins})
+        raise PluginError(f"cannot load probe {name!r}: no installed package has it; {hint}")
+    if len(owners) > 1:
+        names = " and ".join(f"{owner.distribution} ({owner.target})" for owner in owners)
+        raise PluginError(f"cannot load probe {name!r}: {names} both claim it; uninstall one of them")
+    return owners[0]
+
+
+def configure(loaded: Loaded, plugins: Sequence[Plugin] | None = None) -> tuple[Configured, ...]:
+    """Import and validate every probe that is configured and enabled, and no other.
+
+    Raises:
+        ConfigurationError: with a line for each probe that cannot be had and each option that is wrong.
+    """
+    installed = find() if plugins is None else plugins
+    configured: list[Configured] = []
+    mistakes: list[Mistake] = []
+    for name, table in loaded.settings.probes.items():
+        if table.enabled:
+            try:
+                configured.append(_configure(name, table, installed, loaded))
+            except ConfigurationError as error:
+                mistakes.extend(error.mistakes)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return tuple(configured)
+
+
+def _configure(name: str, table: ProbeTable, installed: Sequence[Plugin], loaded: Loaded) -> Configured:
+    key = f"probes.{name}"
+    try:
+        plugin = choose(installed, table.use or name)
+        probe = plugin.load()
+    except PluginError as error:
+        raise ConfigurationError([Mistake(key, str(error), None, loaded.origin(key))]) from error
+    try:
+        options = probe.Options(**table.own)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, probe.Options, key, loaded.origin)) from error
+    isolation = _isolation(table.isolation, probe)
+    _check_isolation(key, isolation, probe, loaded)
+    return Configured(name, plugin, probe, options, _terms(table, probe.schedule), isolation, table.own)
+
+
+def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
+    return Terms(
+        interval=schedule.interval if table.interval is None else table.interval,
+        timeout=schedule.timeout if table.timeout is None else table.timeout,
+        fail_after=table.fail_after or schedule.fail_after,
+        recover_after=table.recover_after or schedule.recover_after,
+        critical=table.critical,
+    )
+
+
+def _isolation(configured: Isolation | None, probe: type[Probe[Any]]) -> Isolation:
+    wanted = configured or probe.schedule.isolation
+    coroutine = iscoroutinefunction(probe.check)
+    return "loop" if coroutine and wanted == "thread" and configured is None else wanted
+
+
+def _check_isolation(key: str, isolation: Isolation, probe: type[Probe[Any]], loaded: Loaded) -> None:
+    coroutine = iscoroutinefunction(probe.check)
+    if (isolation == "loop" and not coroutine) or (isolation == "thread" and coroutine):
+        kind, cure = ("a coroutine", '"loop"') if coroutine else ("a plain function", '"thread"')
+        complaint = f'its check is {kind}, which cannot run there; use {cure} or "process"'
+        where = f"{key}.isolation"
+        raise ConfigurationError([Mistake(where, complaint, repr(isolation), loaded.origin(where))])
+
+
+def _plugin(point: EntryPoint) -> Plugin:
+    if point.dist is None:
+        return Plugin(point.name, point.value)
+    package = point.dist.name
+    return Plugin(point.name, point.value, f"{package} {point.dist.version}", package)
+
+
+def _load(plugin: Plugin) -> type[Probe[Any]]:
+    try:
+        found = EntryPoint(plugin.name, plugin.target, GROUP).load()
+    except ModuleNotFoundError as error:
+        raise PluginError(_missing(plugin, error)) from error
+    except AttributeError as error:
+        complaint = f"{plugin.target} is not there; repair or upgrade {plugin.distribution}"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}") from error
+    except Exception as error:  # a stranger's module may raise anything when imported
+        complaint = f"{plugin.target} fails when imported ({type(error).__name__}: {error})"
+        cure = f"repair or upgrade {plugin.distribution}"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}") from error
+    return _checked(plugin, found)
+
+
+def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
+    """*found*, if it is a probe class that declares what it must.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    cure = "see docs/writing-a-probe.md"
+    if not (isinstance(found, type) and issubclass(found, Probe)):
+        complaint = f"{plugin.target} is {type(found).__name__} {found!r}, no subclass of mlopsd.probe.Probe"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+    if found.check is Probe.check:
+        raise PluginError(f"cannot load probe {plugin.name!r}: {plugin.target} has no check(); {cure}")
+    if not (isinstance(found.Options, type) and issubclass(found.Options, Options)):
+        complaint = f"the Options of {plugin.target} are no subclass of mlopsd.probe.Options"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+    if not all(isinstance(metric, Metric) for metric in found.metrics):
+        complaint = f"the metrics of {plugin.target} are not all mlopsd.probe.Metric"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+    return found
+
+
+def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:
+    """Tell a missing dependency, which has a cure, from a missing plugin module."""
+    own = plugin.target.partition(":")[0].split(".")[0]
+    missing = error.name or str(error)
+    if missing.split(".")[0] == own and importlib.util.find_spec(own) is None:
+        cure = f"install {plugin.package or 'the package that has it'} again"
+    elif plugin.package == "mlopsd":
+        cure = f"install it with: pip install 'mlopsd[{plugin.name}]'"
+    else:
+        cure = f"install what {plugin.package or plugin.target} depends on: pip install {missing}"
+    return f"cannot load probe {plugin.name!r}: no module {missing!r}; {cure}"

@@ -1,0 +1,236 @@
+"""Lays the sources of the settings over each other: defaults, file, environment, command line."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource
+
+from mlopsd.settings import ProbeTable, Settings
+from mlopsd.settings.mistakes import ConfigurationError, Mistake, explain, nearest
+
+DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
+PREFIX = "MLOPSD_"
+CONFIG_VARIABLE = "MLOPSD_CONFIG"
+EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: this host alone
+
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source has to say, as nested tables, and what to call it."""
+
+    name: str
+    tree: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in force and where they came from.
+
+    Attributes:
+        path: the file that was read, or None.
+        layers: the sources, the strongest first.
+        api_keys: the keys of the configuration and of ``api_keys_file`` together.
+    """
+
+    settings: Settings
+    path: Path | None
+    layers: tuple[Layer, ...]
+    api_keys: tuple[SecretStr, ...] = field(default=(), repr=False)
+
+    def origin(self, key: str) -> str:
+        """The source that set *key* (``api.port``): a path, a variable, an option, or ``default``."""
+        return origin(self.layers, key)
+
+
+def load(
+    config: Path | None = None,
+    arguments: Tree | None = None,
+    environment: Mapping[str, str] | None = None,
+    default_path: Path = DEFAULT_PATH,
+) -> Loaded:
+    """Read everything that is configured.
+
+    *config* is the file that ``--config`` names and *arguments* the nested tables of the other options.
+
+    Raises:
+        ConfigurationError: with a line for each mistake.
+    """
+    variables = os.environ if environment is None else environment
+    path = _choose_file(config, variables, default_path)
+    _check_variables(variables)
+    layers = (
+        Layer("command line", arguments or {}),
+        Layer("environment", _environment(variables)),
+        Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
+    )
+    try:
+        settings = Settings(**_lay_together(layers))
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, Settings, "", lambda key: origin(layers, key))) from error
+    return Loaded(settings, path, layers, settings.api.api_keys + read_keys(settings.api.api_keys_file))
+
+
+def origin(layers: Sequence[Layer], key: str) -> str:
+    """The name of the strongest of *layers* that sets *key* or a part of it."""
+    for layer in layers:
+        if _lookup(layer.tree, key.split(".")):
+            return PREFIX + key.upper().replace(".", "__") if layer.name == "environment" else layer.name
+    return "default"
+
+
+def read_toml(path: Path) -> Tree:
+    """The tables of the file at *path*.
+
+    Raises:
+        ConfigurationError: it is not there, may not be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        cure = "create it or name another with --config"
+        raise ConfigurationError(
+            [Mistake(str(path), f"cannot read the configuration: {error.strerror}; {cure}")]
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            [Mistake(str(path), f"not TOML: {error}; correct that line, text needs quotes")]
+        ) from error
+
+
+def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
+    """The API keys in the file at *path*, one a line; empty lines and lines with # at the start are none.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds no key.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        cure = "create it, readable by the daemon, or take the key out"
+        raise ConfigurationError(
+            [Mistake("api.api_keys_file", f"cannot read it: {reason}; {cure}", repr(str(path)))]
+        ) from error
+    keys = tuple(SecretStr(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
+    if not keys:
+        raise ConfigurationError(
+            [Mistake("api.api_keys_file", "holds no key; write one a line", repr(str(path)))]
+        )
+    return keys
+
+
+def _choose_file(config: Path | None, variables: Mapping[str, str], default_path: Path) -> Path | None:
+    if config is not None:
+        return config.absolute()
+    if named := variables.get(CONFIG_VARIABLE):
+        return Path(named).absolute()
+    return default_path if default_path.exists() else None
+
+
+class _Environment(EnvSettingsSource):
+    """The variables as nested tables; what is no JSON stays text and is judged like any other value."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+def _environment(variables: Mapping[str, str]) -> Tree:
+    source = _Environment(Settings)
+    source.env_vars = {name.lower(): value for name, value in variables.items()}
+    return source()
+
+
+def _check_variables(variables: Mapping[str, str]) -> None:
+    """Pydantic-settings passes over a variable that it does not know; here that is a mistake.
+
+    Raises:
+        ConfigurationError: a ``MLOPSD_*`` variable that no key stands behind.
+    """
+    names = [name for name in sorted(variables) if name.startswith(PREFIX) and name != CONFIG_VARIABLE]
+    known = sorted(_variables(Settings, PREFIX))
+    mistakes = [
+        Mistake(name, f"no such variable; {nearest(name, known)}", None, "environment")
+        for name in names
+        if name not in known and not _names_a_probe(name)
+    ]
+    if mistakes:
+        raise ConfigurationError(mistakes)
+
+
+def _names_a_probe(variable: str) -> bool:
+    """Whether *variable* is ``MLOPSD_PROBES__NAME__KEY``; the probe's own model judges the rest."""
+    parts = variable.removeprefix(PREFIX).split("__")
+    return len(parts) >= 3 and parts[0] == "PROBES" and all(parts)  # noqa: PLR2004  # table, name, key
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        table = _model(info.annotation)
+        if table is not None:
+            yield from _variables(table, f"{prefix}{name.upper()}__")
+        elif name != "probes":
+            yield prefix + name.upper()
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    models = [option for option in options if option is not NoneType and isinstance(option, type)]
+    return next((model for model in models if issubclass(model, BaseModel)), None)
+
+
+def _lay_together(layers: Sequence[Layer]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _lay_over(merged, layer.tree)
+    return merged
+
+
+def _lay_over(below: Tree, above: Tree) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        under = both.get(key)
+        nested = isinstance(value, Mapping) and isinstance(under, Mapping)
+        both[key] = _lay_over(under, value) if nested and under is not None else value
+    return both
+
+
+def _lookup(tree: Any, parts: Sequence[str]) -> bool:
+    for part in parts:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return isinstance(tree, list)  # an item of a list is where the list is
+        tree = tree[part]
+    return True
+
+
+def in_force(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
+    """Each key that is in force, its value and its origin, in the order of the model."""
+    yield from _leaves(loaded, loaded.settings, "")
+
+
+def _leaves(loaded: Loaded, model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    values = {name: getattr(model, name) for name in type(model).model_fields}
+    if isinstance(model, ProbeTable):
+        values |= model.own
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _leaves(loaded, value, f"{key}.")
+        elif key == "probes":
+            for probe, table in value.items():
+                yield from _leaves(loaded, table, f"probes.{probe}.")
+        else:
+            yield key, value, loaded.origin(key)

@@ -1,0 +1,130 @@
+"""A mistake in the configuration as one line: where it stands, key, value, reason and cure."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+CREDENTIALS_IN_URI = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+SECRET_KEY = re.compile(r"key|password|secret|token|credential", re.IGNORECASE)
+MASK = "********"
+LONGEST = 60  # characters of a value
+
+REASONS = {
+    "missing": "is missing; add it",
+    "greater_than": "must be more than {gt}; choose a larger one",
+    "greater_than_equal": "must be at least {ge}; choose a larger one",
+    "less_than": "must be less than {lt}; choose a smaller one",
+    "less_than_equal": "must be at most {le}; choose a smaller one",
+    "literal_error": "is not known; choose one of {expected}",
+    "int_parsing": "is not a whole number; write one without quotes",
+    "int_type": "is not a whole number; write one without quotes",
+    "int_from_float": "is not a whole number; leave out the fraction",
+    "float_parsing": "is not a number; write one without quotes",
+    "float_type": "is not a number; write one without quotes",
+    "bool_parsing": "is neither true nor false; write one of them without quotes",
+    "bool_type": "is neither true nor false; write one of them without quotes",
+    "string_type": "is not text; put it in quotes",
+    "tuple_type": 'is not a list; write it as ["a", "b"]',
+    "list_type": 'is not a list; write it as ["a", "b"]',
+    "path_type": "is not a path; put it in quotes",
+    "model_type": "is not a table; write its keys below a line [{key}]",
+    "model_attributes_type": "is not a table; write its keys below a line [{key}]",
+    "dict_type": "is not a table; write its keys below a line [{key}]",
+    "string_pattern_mismatch": "is not of the form {pattern}; choose another",
+    "finite_number": "is not finite; choose a number",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong in the configuration.
+
+    Attributes:
+        key: the key in full (``api.port``).
+        complaint: the reason and the cure, in that order.
+        value: the value as it may be shown, or None where there is none to show.
+        origin: the file, the variable or the option that it came from.
+    """
+
+    key: str
+    complaint: str
+    value: str | None = None
+    origin: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.origin}: " if self.origin else ""
+        what = self.key if self.value is None else f"{self.key} = {self.value}"
+        return f"{where}{what}: {self.complaint}"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; *mistakes* has a line for each reason."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(map(str, self.mistakes)))
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A hint at the one of *words* that was probably meant, or at all of them."""
+    known = sorted(words)
+    if match := difflib.get_close_matches(word, known, n=1, cutoff=0.6):
+        return f"did you mean {match[0]!r}?"
+    return f"there is {', '.join(map(repr, known))}" if known else "there is none"
+
+
+def shown(key: str, value: object) -> str:
+    """*value* as it may be printed: no secret, no credentials in a URI, at most `LONGEST` characters."""
+    if isinstance(value, SecretStr) or (SECRET_KEY.search(key.rsplit(".", 1)[-1]) and value):
+        return MASK if not key.endswith(("_file", "_header")) else repr(str(value))
+    text = CREDENTIALS_IN_URI.sub(MASK, repr(value))
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], prefix: str, origin: Callable[[str], str]
+) -> list[Mistake]:
+    """A `Mistake` for each thing that pydantic found wrong in *model* below the table *prefix*."""
+    return [_explain(detail, model, prefix, origin) for detail in error.errors()]
+
+
+def _explain(
+    detail: ErrorDetails, model: type[BaseModel], prefix: str, origin: Callable[[str], str]
+) -> Mistake:
+    place = [str(part) for part in detail["loc"] if part != "[key]"]
+    key = ".".join([prefix, *place] if prefix else place)
+    if detail["type"] == "extra_forbidden":
+        return Mistake(key, f"no such key; {nearest(place[-1], _siblings(model, place))}", None, origin(key))
+    value = None if detail["type"] == "missing" else shown(_named(place), detail["input"])
+    if isinstance(detail["input"], dict):
+        value = None
+    return Mistake(key, _complaint(detail, key), value, origin(key))
+
+
+def _complaint(detail: ErrorDetails, key: str) -> str:
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    template = REASONS.get(detail["type"])
+    return template.format(key=key, **context) if template else detail["msg"][0].lower() + detail["msg"][1:]
+
+
+def _named(place: list[str]) -> str:
+    """The last part of *place* that is a name: an item of a list is as secret as the list."""
+    names = [part for part in place if not part.isdigit()]
+    return names[-1] if names else ""
+
+
+def _siblings(model: type[BaseModel], place: list[str]) -> Iterable[str]:
+    for part in place[:-1]:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return model.model_fields

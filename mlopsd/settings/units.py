@@ -1,0 +1,47 @@
+"""Durations and sizes as people write them: ``"15s"``, ``"1h"``, ``"500MB"``, or a plain number."""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+BYTES = {
+    **{"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40},
+}
+QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def seconds(value: object) -> object:
+    """*value* as a number of seconds, where it is text; else as it is.
+
+    Raises:
+        ValueError: text that is no duration.
+    """
+    return _quantity(value, SECONDS, 'not a duration; write seconds or text like "15s", "5m", "1h"')
+
+
+def size(value: object) -> object:
+    """*value* as a number of bytes, where it is text; else as it is.
+
+    Raises:
+        ValueError: text that is no size.
+    """
+    number = _quantity(value, BYTES, 'not a size; write bytes or text like "500MB", "2GiB"')
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _quantity(value: object, units: dict[str, float] | dict[str, int], complaint: str) -> object:
+    if isinstance(value, bool):
+        raise ValueError(complaint)  # noqa: TRY004  # pydantic takes a TypeError for a bug of ours
+    if not isinstance(value, str):
+        return value
+    match = QUANTITY.fullmatch(value)
+    if match is None or (match[2] and match[2] not in units):
+        raise ValueError(complaint)
+    return float(match[1]) * (units[match[2]] if match[2] else 1)
+
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
+Bytes = Annotated[int, BeforeValidator(size), Field(ge=0)]

@@ -1,0 +1,1 @@
+"""Where a check runs: on the event loop, in a thread of its own, or in a process of its own."""

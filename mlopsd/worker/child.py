@@ -1,0 +1,225 @@
+"""The process of one probe: ``python -m mlopsd.worker.child FD PARENT``, a request and an answer at a time.
+
+Everything that a probe can do to a process (hang in a driver, hold the GIL, crash) it does here.
+"""
+
+import asyncio
+import ctypes
+import inspect
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from mlopsd.probe import Context, Metric, Number, Probe, Refused
+from mlopsd.worker import frames
+from mlopsd.worker.verify import verified
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+MOST_LOG_RECORDS = 100  # of one answer; the rest is counted
+MOST_OBSERVATIONS = 10_000
+
+
+def main() -> None:
+    """Answer until the daemon hangs up."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    _settle_in(parent)
+    with socket.socket(fileno=descriptor) as channel, asyncio.Runner() as runner:
+        opening = _receive(channel)
+        if opening is None:
+            return
+        journal = Journal()
+        host = Host(opening, journal, runner)
+        while (request := _receive(channel)) is not None:
+            channel.sendall(_encoded(host.answer(request) | journal.taken()))
+
+
+def _settle_in(parent: int) -> None:
+    """Die with the daemon, before it in want of memory, and without a dump; adopt what the probe leaks."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the line above
+        sys.exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on a terminal is the daemon's to handle
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        Path("/proc/self/oom_score_adj").write_text("500", "ascii")
+    except OSError:  # a sandbox may forbid it; the order of dying is a courtesy
+        return
+
+
+def _receive(channel: socket.socket) -> dict[str, Any] | None:
+    head = _receive_exactly(channel, frames.LENGTH.size)
+    if head is None:
+        return None
+    body = _receive_exactly(channel, frames.length(head))
+    return None if body is None else frames.decode(body)
+
+
+def _receive_exactly(channel: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        part = channel.recv(size - len(parts))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def _encoded(answer: Mapping[str, Any]) -> bytes:
+    try:
+        return frames.encode(answer)
+    except frames.BadFrame as error:
+        return frames.encode({"error": {"kind": "nonsense", "text": str(error)}})
+
+
+class Host:
+    """Makes the probe, calls it, and turns whatever comes of it into an answer."""
+
+    def __init__(self, opening: Mapping[str, Any], journal: "Journal", runner: asyncio.Runner) -> None:
+        self._opening = opening
+        self._journal = journal
+        self._runner = runner
+        self._probe: Probe[Any] | None = None
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What became of *request*; an error is a result too."""
+        try:
+            return {**self._do(request), "children": _children()}
+        except Refused as refusal:
+            return _error("refused", refusal)
+        except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
+            return _error("raised", error)
+
+    def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        probe = self._probe = self._probe or self._make()
+        if request["do"] == "check":
+            return {"reading": frames.from_reading(verified(self._call(probe.check())))}
+        if request["do"] == "reload":
+            return {"said": str(self._call(probe.reload(dry_run=request["dry_run"], force=request["force"])))}
+        self._call(probe.close())
+        return {}
+
+    def _call(self, result: Any) -> Any:
+        return self._runner.run(_await(result)) if inspect.isawaitable(result) else result
+
+    def _make(self) -> Probe[Any]:
+        opening = self._opening
+        probe = EntryPoint("probe", opening["target"], "mlopsd.probes").load()
+        log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
+        log.setLevel(opening["log_level"])
+        log.addHandler(self._journal)
+        context = Context(opening["name"], Path(opening["state_dir"]), log, {}, self._journal)
+        made: Probe[Any] = probe(probe.Options(**opening["table"]), context)
+        return made
+
+
+async def _await(result: Any) -> Any:
+    return await result
+
+
+def _error(kind: str, error: BaseException) -> dict[str, Any]:
+    return {
+        "error": {
+            "kind": kind,
+            "type": type(error).__name__,
+            "text": str(error)[:2000],
+            "traceback": "".join(traceback.format_exception(error))[-8000:],
+        }
+    }
+
+
+def _children() -> int:
+    """How many processes the probe has running or unreaped; our own thread is the only one asked."""
+    try:
+        return len(Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split())
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return 0
+
+
+class Journal(logging.Handler):
+    """Keeps what the probe logs, counts and observes until the next answer takes it along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[list[Any]] = []
+        self._counts: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._observations: list[list[Any]] = []
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep *record* as level, event and fields."""
+        if len(self._records) >= MOST_LOG_RECORDS:
+            self._dropped += 1
+            return
+        plain = logging.makeLogRecord({}).__dict__
+        fields = {name: repr(value) for name, value in record.__dict__.items() if name not in plain}
+        fields.pop("message", None)
+        self._records.append([record.levelno, record.getMessage()[:2000], fields])
+
+    def counter(self, metric: Metric) -> "JournalCounter":
+        """A counter whose increments go to the daemon with the next answer."""
+        return JournalCounter(self, metric)
+
+    def histogram(self, metric: Metric) -> "JournalHistogram":
+        """A histogram whose observations go to the daemon with the next answer."""
+        return JournalHistogram(self, metric)
+
+    def count(self, name: str, labels: tuple[tuple[str, str], ...], amount: Number) -> None:
+        """Add to what is kept."""
+        self._counts[name, labels] = self._counts.get((name, labels), 0) + amount
+
+    def observe(self, name: str, labels: tuple[tuple[str, str], ...], value: Number) -> None:
+        """Add to what is kept, as far as one answer can carry it."""
+        if len(self._observations) < MOST_OBSERVATIONS:
+            self._observations.append([name, labels, value])
+        else:
+            self._dropped += 1
+
+    def taken(self) -> dict[str, Any]:
+        """Everything that was kept, which is then no longer kept."""
+        kept = {
+            "log": self._records,
+            "counts": [[name, labels, amount] for (name, labels), amount in self._counts.items()],
+            "observations": self._observations,
+            "dropped": self._dropped,
+        }
+        self._records, self._counts, self._observations, self._dropped = [], {}, [], 0
+        return kept
+
+
+class JournalCounter:
+    """See `Journal.counter`."""
+
+    def __init__(self, journal: Journal, metric: Metric) -> None:
+        self._journal = journal
+        self._metric = metric
+
+    def inc(self, amount: Number = 1, **labels: object) -> None:
+        """Add *amount*."""
+        self._journal.count(self._metric.name, self._metric.label_values(labels), amount)
+
+
+class JournalHistogram:
+    """See `Journal.histogram`."""
+
+    def __init__(self, journal: Journal, metric: Metric) -> None:
+        self._journal = journal
+        self._metric = metric
+
+    def observe(self, value: Number, **labels: object) -> None:
+        """Count *value*."""
+        self._journal.observe(self._metric.name, self._metric.label_values(labels), value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What a watch asks of the place where a probe's checks run, whichever of the three it is."""
+
+from typing import Protocol
+
+from mlopsd.probe import Reading
+
+
+class Worker(Protocol):
+    """Runs the checks of one probe; at most one call at a time, which the watch sees to."""
+
+    @property
+    def stuck(self) -> str | None:
+        """Why no call can begin now (an abandoned one has not come back), or None."""
+
+    async def check(self) -> Reading:
+        """Run one check. Cancelling it abandons the call: what can be ended is ended."""
+
+    async def reload(self, *, dry_run: bool, force: bool) -> str:
+        """Run the probe's reload and return its sentence."""
+
+    async def close(self) -> None:
+        """Release the probe within a second, whatever it is stuck in."""
+
+
+class WorkerDied(Exception):
+    """The process of a probe ended by itself, with the way it went: "was killed by SIGSEGV"."""
+
+
+class Nonsense(Exception):
+    """A probe returned something that is no reading."""
+
+
+CLOSING_SECONDS = 0.5  # for a probe's own close(); stopping the daemon takes 2 s in all
