@@ -23,7 +23,7 @@ class Worker(Protocol):
 
 
 class WorkerDied(Exception):
-    """The process of a probe ended by itself, with the way it went: "was killed by SIGSEGV"."""
+    """The process of a probe ended by itself, with the way it went: "its process was killed by SIGSEGV"."""
 
 
 class Nonsense(Exception):

@@ -118,7 +118,7 @@ class Child:
         if answer.done() and not answer.cancelled() and isinstance(answer.exception(), frames.BadFrame):
             raise answer.exception() or frames.BadFrame("no answer")
         await asyncio.wait({self._ended}, timeout=PATIENCE)
-        raise WorkerDied(self._how_it_ended())
+        raise WorkerDied(f"its process {self._how_it_ended()}")
 
     async def end(self) -> None:
         """End it and what it started: SIGTERM, `PATIENCE`, SIGKILL; never waits for what cannot be ended."""

@@ -1,0 +1,126 @@
+"""The daemon's log: an event and fields, as JSON lines or as text, written where nothing waits for it."""
+
+import logging
+import logging.handlers
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+MOST_WAITING = 10_000  # records; a journal that takes none costs records, not the daemon
+FLUSH_SECONDS = 0.5
+PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class Drain(threading.Thread):
+    """Writes what is logged, in a thread: a stalled journal must not stall the event loop."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(name="log", daemon=True)
+        self.records: queue.Queue[logging.LogRecord | None] = queue.Queue(MOST_WAITING)
+        self.handler = handler
+
+    def run(self) -> None:
+        """Write until told to end."""
+        while (record := self.records.get()) is not None:
+            self.handler.handle(record)
+
+    def end(self) -> None:
+        """Write what waits, for as long as `FLUSH_SECONDS`."""
+        try:
+            self.records.put(None, timeout=FLUSH_SECONDS)
+        except queue.Full:
+            return
+        self.join(FLUSH_SECONDS)
+
+
+class Waiting(logging.handlers.QueueHandler):
+    """Hands a record to the `Drain`, or counts it as lost; never waits."""
+
+    def __init__(self, drain: Drain, on_loss: Callable[[], None]) -> None:
+        super().__init__(drain.records)
+        self._drain = drain
+        self.on_loss = on_loss
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """*record* as it is; its fields are values, and the thread formats them."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Put *record* in the queue, if there is room."""
+        try:
+            self._drain.records.put_nowait(record)
+        except queue.Full:
+            self.on_loss()
+
+
+class Text(logging.Formatter):
+    """One line for a person: time, level, event, fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback below it where there is one."""
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        fields = " ".join(f"{name}={_quoted(value)}" for name, value in _fields(record).items())
+        line = f"{at} {record.levelname:7} {record.getMessage()}  {fields}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class Json(JsonFormatter):
+    """One JSON object a line: ``time``, ``level``, ``logger``, ``event`` and the fields."""
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        """Our names for what every line has, then the record's own fields."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        log_data["time"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        log_data["level"] = record.levelname.lower()
+        log_data["logger"] = record.name
+        log_data["event"] = record.getMessage()
+        log_data.update(_fields(record))
+        if record.exc_info:
+            log_data["traceback"] = self.formatException(record.exc_info)
+
+
+def start(
+    level: str,
+    form: Literal["json", "text", "auto"],
+    *,
+    debug: bool = False,
+    stream: TextIO | None = None,
+    on_loss: Callable[[], None] = lambda: None,
+) -> Drain:
+    """Begin to log to *stream* (standard error); text in debug mode or on a terminal unless *form* says."""
+    out = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter(form, text=debug or out.isatty()))
+    drain = Drain(handler)
+    drain.start()
+    root = logging.getLogger()
+    root.handlers = [Waiting(drain, on_loss)]
+    set_level(level)
+    return drain
+
+
+def set_level(level: str) -> None:
+    """From now on log *level* and above; what libraries say, from WARNING."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("mlopsd").setLevel(level)
+
+
+def formatter(form: Literal["json", "text", "auto"], *, text: bool) -> logging.Formatter:
+    """The formatter for *form*; *text* decides what ``auto`` is."""
+    return Text() if form == "text" or (form == "auto" and text) else Json()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in PLAIN}
+
+
+def _quoted(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return repr(text) if " " in text or "\n" in text or not text else text

@@ -1,0 +1,240 @@
+"""Asks one probe on its interval: the deadline, one check at a time, and the only error boundary."""
+
+import asyncio
+import hashlib
+import logging
+import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from mlopsd.board import Board, Entry
+from mlopsd.plugins import Configured
+from mlopsd.probe import Advice, Finding, ProbeError, Reading, Status, can_reload
+from mlopsd.repeats import Repeats
+from mlopsd.worker.place import Nonsense, Worker, WorkerDied
+from mlopsd.worker.process import ProbeRaised
+
+FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
+log = logging.getLogger("mlopsd.watch")
+
+
+class Account(Protocol):
+    """Takes what there is to count about checks."""
+
+    def checked(self, probe: str, result: str, seconds: float) -> None:
+        """A check ended with *result* after *seconds*."""
+
+    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # a gauge's value
+        """Whether a call of *probe* outlived its time and has not come back."""
+
+
+class Busy(Exception):
+    """A reload of this probe is running; one at a time."""
+
+
+class Stuck(Exception):
+    """An earlier call has not come back; a second beside it would hang as well."""
+
+
+class NoAnswer(Exception):
+    """A check outlived its time."""
+
+
+RESULTS = {
+    NoAnswer: "timeout",
+    Stuck: "stuck",
+    WorkerDied: "died",
+    ProbeError: "cannot_tell",
+    Nonsense: "nonsense",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """One reload of a probe.
+
+    Attributes:
+        done: the sentence that says what was done; or `Refused`, `ProbeError` or what else the probe raised.
+    """
+
+    started_at: datetime
+    done: asyncio.Task[str]
+
+
+class Watch:
+    """Watches one probe.
+
+    *worker* runs its checks, *board* takes its readings, *account* its counts. *host* spreads a fleet:
+    the same probe beats at another moment on another host.
+    """
+
+    def __init__(
+        self, configured: Configured, worker: Worker, board: Board, account: Account, host: str | None = None
+    ) -> None:
+        self.configured = configured
+        self._worker = worker
+        self._board = board
+        self._account = account
+        self._spread = spread(host or socket.gethostname(), configured.name)
+        self._in_flight: asyncio.Task[Entry] | None = None
+        self._reload: Reload | None = None
+        self._repeats = Repeats()
+        self._first = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """The probe's name in the configuration."""
+        return self.configured.name
+
+    @property
+    def can_reload(self) -> bool:
+        """Whether the probe takes its subject up anew when told to."""
+        return can_reload(self.configured.probe)
+
+    @property
+    def reload(self) -> Reload | None:
+        """The reload that is running, or ran last."""
+        return self._reload
+
+    async def first_reading(self) -> None:
+        """Wait for the first reading; there is one after the timeout at the latest."""
+        await self._first.wait()
+
+    async def run(self) -> None:
+        """Check for ever: at once, then at the probe's own beat, which no slow check moves."""
+        loop = asyncio.get_running_loop()
+        interval = self.configured.terms.interval
+        start = loop.time()
+        await asyncio.sleep(self._spread * min(FIRST_CHECK_WITHIN, interval))
+        beat = start + interval * (0.5 + self._spread)
+        while True:
+            if not self._reloading_elsewhere():
+                await self.check()
+            beat = next_beat(beat, interval, loop.time())
+            await asyncio.sleep(beat - loop.time())
+
+    async def check(self) -> Entry:
+        """Check now, or join the check in flight; the board's entry after it."""
+        if self._in_flight is None or self._in_flight.done():
+            loop = asyncio.get_running_loop()
+            self._in_flight = loop.create_task(self._check(), name=f"look at {self.name}")
+        return await asyncio.shield(self._in_flight)
+
+    def start_reload(self, *, dry_run: bool, force: bool) -> Reload:
+        """Begin to reload the probe.
+
+        Raises:
+            Busy: a reload is running.
+        """
+        if self._reload is not None and not self._reload.done.done():
+            raise Busy(f"a reload of {self.name!r} is running")
+        task = asyncio.get_running_loop().create_task(
+            self._do_reload(dry_run=dry_run, force=force), name=f"reload {self.name}"
+        )
+        self._reload = Reload(self._board.now(), task)
+        return self._reload
+
+    async def close(self) -> None:
+        """End what is in flight and release the probe."""
+        reloading = self._reload.done if self._reload is not None else None
+        for task in (self._in_flight, reloading):
+            if task is not None and not task.done():
+                task.cancel()
+        try:
+            await self._worker.close()
+        except Exception:
+            log.exception("cannot close the probe", extra={"probe": self.name})
+
+    async def _check(self) -> Entry:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        result, reading = await self._look()
+        seconds = clock() - began
+        self._account.checked(self.name, result, seconds)
+        self._account.hung(self.name, self._worker.stuck is not None)
+        entry = self._board.record(self.name, reading, seconds)
+        self._first.set()
+        log.debug("checked", extra={"probe": self.name, "result": result, "duration_seconds": seconds})
+        return entry
+
+    async def _look(self) -> tuple[str, Reading]:
+        """One check as a result and a reading: whatever a probe does ends here."""
+        try:
+            reading = await self._in_time(self._worker.check())
+        except Exception as error:  # noqa: BLE001  # the boundary to a stranger's code
+            result = next((name for kind, name in RESULTS.items() if isinstance(error, kind)), "error")
+            return result, self._cannot_tell(result, _why(error), error)
+        if kept_back := self._repeats.forget():
+            log.info("the probe answers again", extra={"probe": self.name, "repeats": kept_back})
+        return "ok", reading
+
+    async def _in_time(self, call: Coroutine[Any, Any, Reading]) -> Reading:
+        """The call's reading; a call that takes too long is cancelled, and not waited for.
+
+        Raises:
+            Stuck: an earlier call has not come back.
+            NoAnswer: it took longer than the probe may take.
+        """
+        if stuck := self._worker.stuck:
+            call.close()
+            raise Stuck(f"cannot be asked: {stuck}")
+        task = asyncio.get_running_loop().create_task(call, name=f"check {self.name}")
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self.configured.terms.timeout)
+        finally:
+            task.cancel()
+        if not done:
+            raise NoAnswer(f"no answer within {self.configured.terms.timeout:g} s")
+        return task.result()
+
+    def _cannot_tell(self, result: str, why: str, error: Exception) -> Reading:
+        kept_back = self._repeats.worth_saying((result, why))
+        if kept_back is not None:
+            self._complain(result, why, kept_back, error)
+        return Reading(findings=[Finding(result, Status.UNKNOWN, why, advice=Advice.WATCH)])
+
+    def _complain(self, result: str, why: str, kept_back: int, error: Exception) -> None:
+        """One line for a failure, with the traceback if it is the probe's fault."""
+        extra: dict[str, Any] = {"probe": self.name, "result": result, "reason": why}
+        if kept_back:
+            extra["repeats"] = kept_back
+        if isinstance(error, ProbeRaised):
+            extra["traceback"] = error.traceback
+        broken = result == "error"
+        own = error if broken and not isinstance(error, ProbeRaised) else None
+        log.log(
+            logging.ERROR if broken else logging.WARNING, "the probe cannot tell", extra=extra, exc_info=own
+        )
+
+    async def _do_reload(self, *, dry_run: bool, force: bool) -> str:
+        call = self._worker.reload(dry_run=dry_run, force=force)
+        if self.configured.isolation == "loop":
+            said = await call  # its checks go on beside it, and it minds its own time
+        else:
+            said = await asyncio.wait_for(call, self.configured.terms.timeout)
+        if not dry_run:
+            log.info("reloaded", extra={"probe": self.name, "said": said, "force": force})
+        return said
+
+    def _reloading_elsewhere(self) -> bool:
+        """A thread or a process does one thing at a time; its checks wait for its reload."""
+        running = self._reload is not None and not self._reload.done.done()
+        return running and self.configured.isolation != "loop"
+
+
+def spread(host: str, probe: str) -> float:
+    """A number from 0 up to 1 that is the probe's own on this host, the same at every start."""
+    digest = hashlib.blake2b(f"{host}/{probe}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) / 2**32
+
+
+def next_beat(beat: float, interval: float, now: float) -> float:
+    """The first moment of the beat that is still to come; those that were missed are skipped."""
+    return beat if beat > now else beat + interval * (1 + (now - beat) // interval)
+
+
+def _why(error: Exception) -> str:
+    known = isinstance(error, (*RESULTS, ProbeRaised))
+    return str(error) if known else f"{type(error).__name__}: {error}"
