@@ -11,6 +11,7 @@ from typing import Any, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+Form = Literal["json", "text", "auto"]
 MOST_WAITING = 10_000  # records; a journal that takes none costs records, not the daemon
 FLUSH_SECONDS = 0.5
 PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -19,15 +20,21 @@ PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "
 class Drain(threading.Thread):
     """Writes what is logged, in a thread: a stalled journal must not stall the event loop."""
 
-    def __init__(self, handler: logging.Handler) -> None:
+    def __init__(self, handler: logging.StreamHandler[TextIO]) -> None:
         super().__init__(name="log", daemon=True)
         self.records: queue.Queue[logging.LogRecord | None] = queue.Queue(MOST_WAITING)
         self.handler = handler
+        self.on_loss: Callable[[], None] = lambda: None  # called for each record that found no room
 
     def run(self) -> None:
         """Write until told to end."""
         while (record := self.records.get()) is not None:
             self.handler.handle(record)
+
+    def write_as(self, form: Form, *, debug: bool) -> None:
+        """From now on write *form*; ``auto`` is text in debug mode or on a terminal."""
+        text = form == "text" or (form == "auto" and (debug or self.handler.stream.isatty()))
+        self.handler.setFormatter(Text() if text else Json())
 
     def end(self) -> None:
         """Write what waits, for as long as `FLUSH_SECONDS`."""
@@ -41,10 +48,9 @@ class Drain(threading.Thread):
 class Waiting(logging.handlers.QueueHandler):
     """Hands a record to the `Drain`, or counts it as lost; never waits."""
 
-    def __init__(self, drain: Drain, on_loss: Callable[[], None]) -> None:
+    def __init__(self, drain: Drain) -> None:
         super().__init__(drain.records)
         self._drain = drain
-        self.on_loss = on_loss
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """*record* as it is; its fields are values, and the thread formats them."""
@@ -55,7 +61,7 @@ class Waiting(logging.handlers.QueueHandler):
         try:
             self._drain.records.put_nowait(record)
         except queue.Full:
-            self.on_loss()
+            self._drain.on_loss()
 
 
 class Text(logging.Formatter):
@@ -88,20 +94,16 @@ class Json(JsonFormatter):
 
 def start(
     level: str,
-    form: Literal["json", "text", "auto"],
+    form: Form,
     *,
     debug: bool = False,
     stream: TextIO | None = None,
-    on_loss: Callable[[], None] = lambda: None,
 ) -> Drain:
     """Begin to log to *stream* (standard error); text in debug mode or on a terminal unless *form* says."""
-    out = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(formatter(form, text=debug or out.isatty()))
-    drain = Drain(handler)
+    drain = Drain(logging.StreamHandler(sys.stderr if stream is None else stream))
+    drain.write_as(form, debug=debug)
     drain.start()
-    root = logging.getLogger()
-    root.handlers = [Waiting(drain, on_loss)]
+    logging.getLogger().handlers = [Waiting(drain)]
     set_level(level)
     return drain
 
@@ -110,11 +112,6 @@ def set_level(level: str) -> None:
     """From now on log *level* and above; what libraries say, from WARNING."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("mlopsd").setLevel(level)
-
-
-def formatter(form: Literal["json", "text", "auto"], *, text: bool) -> logging.Formatter:
-    """The formatter for *form*; *text* decides what ``auto`` is."""
-    return Text() if form == "text" or (form == "auto" and text) else Json()
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

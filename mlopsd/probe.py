@@ -2,8 +2,11 @@
 
 A complete probe::
 
+    OPEN = Metric("open", help="1 while the rack's door is open.")
+
+
     class Door(Probe):
-        metrics = (OPEN := Metric("open", help="1 while the rack's door is open."),)
+        metrics = (OPEN,)
 
         def check(self) -> Reading:
             is_open = read_the_switch()

@@ -1,5 +1,6 @@
 """What an operator may set: the typed tables of the configuration, frozen, with their defaults and ranges."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,11 +10,20 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mlopsd.probe import Isolation
 from mlopsd.settings.units import Bytes, Seconds
 
-PROBE_NAME = r"[a-z][a-z0-9_]{0,31}"
+PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 TAKEN_NAMES = frozenset({"detailed"})  # paths below /health/ that are no probe's
 
 
+def _header_name(name: str) -> str:
+    if not HEADER_NAME.fullmatch(name):
+        raise ValueError("no header can have that name; use letters, digits and hyphens")
+    return name
+
+
 def _probe_name(name: str) -> str:
+    if not PROBE_NAME.fullmatch(name):
+        raise ValueError("not a probe's name; use small letters, digits and _, a letter first, at most 32")
     if "__" in name or name in TAKEN_NAMES:
         raise ValueError("this name is taken, or has '__' in it; choose another name for the probe")
     return name
@@ -32,10 +42,10 @@ def _absolute(path: Path) -> Path:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-ProbeName = Annotated[str, Field(pattern=f"^{PROBE_NAME}$"), AfterValidator(_probe_name)]
+ProbeName = Annotated[str, AfterValidator(_probe_name)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 
 
 class Table(BaseModel):

@@ -163,12 +163,18 @@ def _check_variables(variables: Mapping[str, str]) -> None:
     names = [name for name in sorted(variables) if name.startswith(PREFIX) and name != CONFIG_VARIABLE]
     known = sorted(_variables(Settings, PREFIX))
     mistakes = [
-        Mistake(name, f"no such variable; {nearest(name, known)}", None, "environment")
+        Mistake(name, f"no such variable; {_hint(name, known)}", None, "environment")
         for name in names
         if name not in known and not _names_a_probe(name)
     ]
     if mistakes:
         raise ConfigurationError(mistakes)
+
+
+def _hint(variable: str, known: Sequence[str]) -> str:
+    if variable.startswith(f"{PREFIX}PROBES"):
+        return f"write {PREFIX}PROBES__NAME__KEY"
+    return nearest(variable, known)
 
 
 def _names_a_probe(variable: str) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,6 @@ REASONS = {
     "model_type": "is not a table; write its keys below a line [{key}]",
     "model_attributes_type": "is not a table; write its keys below a line [{key}]",
     "dict_type": "is not a table; write its keys below a line [{key}]",
-    "string_pattern_mismatch": "is not of the form {pattern}; choose another",
     "finite_number": "is not finite; choose a number",
 }
 
@@ -100,18 +99,27 @@ def _explain(
     key = ".".join([prefix, *place] if prefix else place)
     if detail["type"] == "extra_forbidden":
         return Mistake(key, f"no such key; {nearest(place[-1], _siblings(model, place))}", None, origin(key))
-    value = None if detail["type"] == "missing" else shown(_named(place), detail["input"])
-    if isinstance(detail["input"], dict):
-        value = None
-    return Mistake(key, _complaint(detail, key), value, origin(key))
+    return Mistake(key, _complaint(detail, key), _value(detail, place), origin(key))
+
+
+def _value(detail: ErrorDetails, place: list[str]) -> str | None:
+    """The value as it may be shown; a whole table, or a name that is itself the mistake, is not."""
+    is_name = "[key]" in detail["loc"]
+    if is_name or detail["type"] == "missing" or isinstance(detail["input"], dict):
+        return None
+    return shown(_named(place), detail["input"])
 
 
 def _complaint(detail: ErrorDetails, key: str) -> str:
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
-    context: Mapping[str, Any] = detail.get("ctx", {})
+    context = {name: _plainly(value) for name, value in detail.get("ctx", {}).items()}
     template = REASONS.get(detail["type"])
     return template.format(key=key, **context) if template else detail["msg"][0].lower() + detail["msg"][1:]
+
+
+def _plainly(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _named(place: list[str]) -> str:

@@ -3,7 +3,6 @@
 Everything that a probe can do to a process (hang in a driver, hold the GIL, crash) it does here.
 """
 
-import asyncio
 import ctypes
 import inspect
 import logging
@@ -32,12 +31,12 @@ def main() -> None:
     """Answer until the daemon hangs up."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     _settle_in(parent)
-    with socket.socket(fileno=descriptor) as channel, asyncio.Runner() as runner:
+    with socket.socket(fileno=descriptor) as channel:
         opening = _receive(channel)
         if opening is None:
             return
         journal = Journal()
-        host = Host(opening, journal, runner)
+        host = Host(opening, journal)
         while (request := _receive(channel)) is not None:
             channel.sendall(_encoded(host.answer(request) | journal.taken()))
 
@@ -85,10 +84,10 @@ def _encoded(answer: Mapping[str, Any]) -> bytes:
 class Host:
     """Makes the probe, calls it, and turns whatever comes of it into an answer."""
 
-    def __init__(self, opening: Mapping[str, Any], journal: "Journal", runner: asyncio.Runner) -> None:
+    def __init__(self, opening: Mapping[str, Any], journal: "Journal") -> None:
         self._opening = opening
         self._journal = journal
-        self._runner = runner
+        self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +109,13 @@ class Host:
         return {}
 
     def _call(self, result: Any) -> Any:
-        return self._runner.run(_await(result)) if inspect.isawaitable(result) else result
+        if not inspect.isawaitable(result):
+            return result
+        if self._runner is None:
+            import asyncio  # noqa: PLC0415  # 10 MiB that a plain function's process does not carry
+
+            self._runner = asyncio.Runner()
+        return self._runner.run(_await(result))
 
     def _make(self) -> Probe[Any]:
         opening = self._opening

@@ -1,0 +1,95 @@
+"""The command line: one file a command, imported only when that command is given, so that it starts fast."""
+
+import importlib
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn, Protocol, cast
+
+from mlopsd.cli.failure import CANNOT_TELL, Failure, complain
+
+COMMANDS = {
+    "run": "run the daemon",
+    "check": "check this host once, here and now, without a daemon",
+    "status": "ask the running daemon how the host is",
+    "reload": "have the running daemon read its configuration again, or a probe take its subject up anew",
+    "probes": "list the installed probes and their options, or why one cannot load",
+    "config": "validate the configuration, or print what is in force",
+    "install": "set mlopsd up as a systemd service of this host, or take it away again",
+}
+NAGIOS = frozenset({"check", "status"})  # where 1 and 2 are verdicts, so that no mistake may look like one
+WRONG_USAGE = 2
+INTERRUPTED = 130  # 128 and SIGINT's number, as a shell has it
+
+
+class Command(Protocol):
+    """What a command's module defines."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, arguments: Namespace) -> int:
+        """Do it and return the exit status.
+
+        Raises:
+            Failure: it cannot be done.
+        """
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    wrong_usage = WRONG_USAGE
+
+    def error(self, message: str) -> NoReturn:
+        """Print *message* with the way to help, and exit."""
+        complain(f"cannot understand the command line: {message}; see {self.prog} --help")
+        self.exit(self.wrong_usage)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what *argv* says and return the exit status; what cannot be done is one line on standard error."""
+    words = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in words if word in COMMANDS), None)
+    parser, command = _parser(chosen)
+    arguments = parser.parse_args(words)
+    if arguments.version:
+        print(f"mlopsd {version('mlopsd')}")
+        return 0
+    if command is None:
+        parser.print_help(sys.stderr)
+        return WRONG_USAGE
+    return _do(command, arguments, CANNOT_TELL if chosen in NAGIOS else 1)
+
+
+def _parser(chosen: str | None) -> tuple[Parser, Command | None]:
+    """The parser of the whole line, with the options of *chosen* alone, and the module behind it."""
+    parser = Parser(prog="mlopsd", description="The health of a GPU host.", allow_abbrev=False)
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    command = None
+    for name, purpose in COMMANDS.items():
+        its_parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+        if name == chosen:
+            command = cast("Command", importlib.import_module(f"mlopsd.cli.{name}"))
+            command.add_arguments(its_parser)
+            parser.wrong_usage = its_parser.wrong_usage = CANNOT_TELL if name in NAGIOS else WRONG_USAGE
+    return parser, command
+
+
+def _do(command: Command, arguments: Namespace, failed: int) -> int:
+    """Run *command*; *failed* is the status of a failure that names none."""
+    try:
+        status = command.run(arguments)
+        sys.stdout.flush()
+    except Failure as failure:
+        complain(*failure.lines)
+        return failed if failure.status is None else failure.status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader (head, grep -q) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return failed
+    return status

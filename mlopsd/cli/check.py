@@ -1,0 +1,66 @@
+"""``mlopsd check``: one check of each probe, here and now, in a state folder that is thrown away."""
+
+import asyncio
+import json
+import logging
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from mlopsd import log
+from mlopsd.cli import nagios
+from mlopsd.cli.alarm import alarm
+from mlopsd.cli.failure import CANNOT_TELL, Failure
+from mlopsd.cli.looking import look
+from mlopsd.cli.options import add_config, configuration
+from mlopsd.cli.progress import Progress
+from mlopsd.cli.table import table
+from mlopsd.cli.text import is_coloured, width
+from mlopsd.plugins import Configured
+from mlopsd.settings.mistakes import nearest
+
+GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which probes, and how to print."""
+    parser.add_argument("probes", nargs="*", metavar="PROBE", help="a configured probe; else all of them")
+    parser.add_argument("--json", action="store_true", help="as GET /health/detailed answers it")
+    add_config(parser)
+    parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, wrong usage or configuration"
+
+
+def run(arguments: Namespace) -> int:
+    """Check and print; the exit status is the verdict.
+
+    Raises:
+        Failure: a probe that is not configured, or a configuration that cannot be used.
+    """
+    loaded, configured = configuration(arguments.config)
+    chosen = _chosen(configured, arguments.probes)
+    _speak(debug=loaded.settings.debug)
+    longest = max((one.terms.timeout for one in chosen), default=0) + GRACE
+    with Progress(sys.stderr) as progress, alarm(longest):
+        health = asyncio.run(look(chosen, progress))
+    if arguments.json:
+        print(json.dumps(health, indent=2, ensure_ascii=False))
+    else:
+        print(table(health, width=width(), coloured=is_coloured(sys.stdout)))
+    return nagios.exit_status(health)
+
+
+def _chosen(configured: Sequence[Configured], names: Sequence[str]) -> list[Configured]:
+    by_name = {one.name: one for one in configured}
+    for name in names:
+        if name not in by_name:
+            hint = nearest(name, by_name)
+            raise Failure(f"cannot check {name!r}: no such probe is configured; {hint}", status=CANNOT_TELL)
+    return [by_name[name] for name in dict.fromkeys(names)] if names else list(configured)
+
+
+def _speak(*, debug: bool) -> None:
+    """Log in development mode; else the readings say what went wrong, and a traceback says no more."""
+    if debug:
+        log.start("DEBUG", "text")
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())

@@ -1,0 +1,28 @@
+"""``mlopsd config check`` and ``mlopsd config show``."""
+
+from argparse import ArgumentParser, Namespace
+
+from mlopsd.cli.in_force import lines
+from mlopsd.cli.options import add_config, configuration
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which of the two, and which file."""
+    parser.add_argument("what", choices=["check", "show"], help="validate it, or print what is in force")
+    add_config(parser)
+    parser.epilog = "exit status: 0, or 1 with a line for each mistake"
+
+
+def run(arguments: Namespace) -> int:
+    """Validate; print what is in force, or that all is well.
+
+    Raises:
+        Failure: a line for each mistake.
+    """
+    loaded, configured = configuration(arguments.config)
+    where = str(loaded.path or "built-in defaults, no file")
+    if arguments.what == "show":
+        print(f"# {where}", *lines(loaded, configured), sep="\n")
+    else:
+        print(f"OK: {where}; probes: {', '.join(one.name for one in configured) or 'none'}")
+    return 0

@@ -1,0 +1,85 @@
+"""One look at each probe with the daemon's own parts: the same workers, deadlines and judgement."""
+
+import asyncio
+import json
+import logging
+import socket
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mlopsd.board import Board
+from mlopsd.cli.failure import CANNOT_TELL, Failure
+from mlopsd.cli.progress import Progress
+from mlopsd.metrics import Metrics
+from mlopsd.plugins import Configured
+from mlopsd.watch import Watch
+from mlopsd.web.plain import time_text
+from mlopsd.web.readings import Readings
+from mlopsd.worker.make import make_worker
+
+REDRAW = 0.2  # seconds
+
+
+async def look(probes: Sequence[Configured], progress: Progress) -> dict[str, Any]:
+    """The host's health as ``/health/detailed`` has it, found out now.
+
+    Raises:
+        Failure: there is no room for a state folder, or two probes contradict each other in their metrics.
+    """
+    board = Board()
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
+            await _look(probes, board, Path(folder), progress)
+            return _health(board)
+    except (OSError, ValueError) as error:
+        raise Failure(f"cannot check: {error}; correct that and try again", status=CANNOT_TELL) from error
+    finally:
+        board.close()
+
+
+async def _look(probes: Sequence[Configured], board: Board, folder: Path, progress: Progress) -> None:
+    metrics = Metrics(board, version("mlopsd"))
+    watches = [_watch(configured, board, metrics, folder) for configured in probes]
+    loop = asyncio.get_running_loop()
+    checks = {loop.create_task(watch.check(), name=watch.name) for watch in watches}
+    try:
+        await _wait(checks, progress)
+    finally:
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*(watch.close() for watch in watches))
+
+
+def _watch(configured: Configured, board: Board, metrics: Metrics, folder: Path) -> Watch:
+    state = folder / configured.name
+    state.mkdir()
+    board.enrol(configured.name, configured.plugin.name, configured.terms)
+    log = logging.getLogger("mlopsd.worker")
+    return Watch(configured, make_worker(configured, state, board, metrics, log), board, metrics)
+
+
+async def _wait(checks: set[asyncio.Task[Any]], progress: Progress) -> None:
+    """Wait for all of *checks* and say which are still at it."""
+    loop = asyncio.get_running_loop()
+    began, pending = loop.time(), checks
+    while pending:
+        names = ", ".join(sorted(check.get_name() for check in pending))
+        progress.show(f"checking {names} … {loop.time() - began:.0f} s")
+        _, pending = await asyncio.wait(pending, timeout=REDRAW)
+
+
+def _health(board: Board) -> dict[str, Any]:
+    readings = Readings(board, lambda _probe: None)
+    verdict = board.verdict
+    return {
+        "status": str(verdict.status),
+        "since": time_text(verdict.since),
+        "summary": verdict.summary,
+        "advice": str(verdict.advice),
+        "host": socket.gethostname(),
+        "version": version("mlopsd"),
+        "probes": json.loads(readings.all()),
+    }

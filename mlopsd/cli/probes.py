@@ -1,0 +1,87 @@
+"""``mlopsd probes``: every installed probe, or why it cannot load."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from mlopsd import plugins
+from mlopsd.cli.failure import Failure
+from mlopsd.cli.kinds import kind
+from mlopsd.cli.options import add_config
+from mlopsd.cli.text import columns, harmless
+from mlopsd.cli.toml import toml
+from mlopsd.plugins import Plugin, PluginError
+from mlopsd.probe import Probe
+from mlopsd.settings.load import Loaded, load
+from mlopsd.settings.mistakes import ConfigurationError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which configuration counts."""
+    add_config(parser)
+    parser.epilog = "exit status: 0, or 1 if a probe that is configured cannot load"
+
+
+def run(arguments: Namespace) -> int:
+    """List them.
+
+    Raises:
+        Failure: a line for each configured probe that cannot be had.
+    """
+    installed = plugins.find()
+    for plugin in installed:
+        print("\n".join(_account(plugin, installed)), end="\n\n")
+    if not installed:
+        print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
+    try:
+        loaded = load(arguments.config)
+        plugins.configure(loaded, installed)
+    except ConfigurationError as error:
+        raise Failure(*map(str, error.mistakes)) from error
+    print(_configured(loaded))
+    return 0
+
+
+def _configured(loaded: Loaded) -> str:
+    where = loaded.path or "the built-in defaults"
+    tables = loaded.settings.probes.items()
+    named = [f"{name} ({table.use})" if table.use else name for name, table in tables if table.enabled]
+    return f"configured in {where}: {', '.join(named) or 'none'}"
+
+
+def _account(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[str]:
+    """What there is to know about *plugin*."""
+    yield f"{plugin.name}  {plugin.distribution or 'of no distribution'}  {plugin.target}"
+    try:
+        plugins.choose(installed, plugin.name)
+        probe = plugin.load()
+    except PluginError as error:
+        yield f"  {harmless(error)}"
+        return
+    yield f"  {_first_sentence(probe)}"
+    yield f"  {len(probe.metrics)} metrics; {_schedule(probe)}"
+    yield from (f"  {line}" for line in columns(map(_option, probe.Options.model_fields.items())))
+
+
+def _first_sentence(probe: type[Probe[Any]]) -> str:
+    return (probe.__doc__ or "It says nothing about itself.").strip().splitlines()[0]
+
+
+def _schedule(probe: type[Probe[Any]]) -> str:
+    schedule = probe.schedule
+    return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {schedule.isolation}"
+
+
+def _option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
+    """An option's name; its default or that it has none, its type, and what it is for."""
+    name, info = option
+    default = info.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        said = "required"
+    else:
+        said = "no value" if default is None else f"= {toml(name, default)}"
+    parts = (said, f"({kind(info.annotation)})", info.description)
+    return name, harmless("  ".join(part for part in parts if part))

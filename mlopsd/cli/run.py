@@ -1,0 +1,52 @@
+"""``mlopsd run``: the daemon, in the foreground, until SIGTERM."""
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from mlopsd import daemon
+from mlopsd.cli import restarting
+from mlopsd.cli.failure import Failure
+from mlopsd.cli.options import add_config
+from mlopsd.settings.load import Loaded, load
+from mlopsd.settings.mistakes import ConfigurationError
+from mlopsd.state import StateError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What is laid over the configuration."""
+    add_config(parser)
+    parser.add_argument("--host", help="the address to listen on, over [api] host")
+    parser.add_argument("--port", help="the port to listen on, over [api] port")
+    parser.add_argument(
+        "--debug", action="store_true", help="development mode: text logs, /docs, POSTs from this host"
+    )
+    parser.add_argument(
+        "--reload", action="store_true", help="with --debug: start anew when code or configuration changes"
+    )
+    parser.epilog = "exit status: 0 after SIGTERM, 1 if it cannot start"
+
+
+def run(arguments: Namespace) -> int:
+    """Run until told to stop.
+
+    Raises:
+        Failure: it cannot start.
+    """
+    if arguments.reload:
+        return restarting.run(arguments)
+
+    def read() -> Loaded:
+        return load(arguments.config, overrides(arguments))
+
+    try:
+        return daemon.main(read)
+    except ConfigurationError as error:
+        raise Failure(*map(str, error.mistakes)) from error
+    except (StateError, OSError) as error:
+        raise Failure(str(error)) from error
+
+
+def overrides(arguments: Namespace) -> dict[str, Any]:
+    """The options as tables of the configuration, for its own rules to judge."""
+    api = {key: value for key in ("host", "port") if (value := getattr(arguments, key)) is not None}
+    return ({"api": api} if api else {}) | ({"debug": True} if arguments.debug else {})

@@ -1,0 +1,77 @@
+"""What the board says of itself, read from it when the page is asked for."""
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from aioprometheus.collectors import Registry
+
+from mlopsd.board import Board
+from mlopsd.metrics.exposition import number_text, series_text
+from mlopsd.metrics.family import Family, Written
+from mlopsd.probe import Status
+
+Rows = Iterable[tuple[tuple[str, ...], float]]  # label values, value
+
+
+class BoardFamily(Written):
+    """One of `BOARD_FAMILIES`, read from *board* and kept until that is written to."""
+
+    def __init__(self, family: Family, registry: Registry, board: Board) -> None:
+        super().__init__(family, registry)
+        self.version = -1
+        self._board = board
+        self._rows = BOARD_FAMILIES[family]
+        self._text = ""
+
+    def refresh(self) -> None:
+        """Read the board again if it was written to."""
+        if self.version != self._board.version:
+            self.version = self._board.version
+            self._text = "".join(map(self._line, self._rows(self._board)))
+
+    def text(self) -> str:
+        """The lines as of the last `refresh`."""
+        return self._text
+
+    def get_all(self) -> NoReturn:
+        """Not to be had, since only the text is kept.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self.name} is kept as text alone: it takes our formatter to show it")
+
+    def _line(self, row: tuple[tuple[str, ...], float]) -> str:
+        key, value = row
+        series = series_text(self.name, zip(self.family.labels, key, strict=True))
+        return f"{series} {number_text(float(value))}\n"
+
+
+def _verdict(board: Board) -> Rows:
+    return [((str(status),), status == board.verdict.status) for status in Status]
+
+
+def _statuses(board: Board) -> Rows:
+    return [((entry.probe, str(status)), status == entry.status) for entry in board for status in Status]
+
+
+def _last_checks(board: Board) -> Rows:
+    return [((entry.probe,), entry.checked_at.timestamp()) for entry in board if entry.checked_at is not None]
+
+
+BOARD_FAMILIES = {
+    Family(
+        "mlopsd_health_status", "The host's status: 1 for the one that holds.", labels=("status",)
+    ): _verdict,
+    Family(
+        "mlopsd_probe_status",
+        "The damped status of a probe: 1 for the one that holds.",
+        labels=("probe", "status"),
+    ): _statuses,
+    Family(
+        "mlopsd_probe_last_check_timestamp_seconds",
+        "When the last reading of a probe arrived, in seconds since 1970.",
+        unit="seconds",
+        labels=("probe",),
+    ): _last_checks,
+}

@@ -1,0 +1,152 @@
+"""What every request passes: its id, its time, its line in the log, and the form of what went wrong."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from mlopsd.web.parts import MetricsLike
+from mlopsd.web.plain import dumps
+from mlopsd.web.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
+from mlopsd.web.route import Route
+
+REQUEST_ID = "X-Request-ID"
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNMATCHED = "unmatched"
+NO_ROOM = "every connection is in use ([api] max_connections); ask again"
+HEADERS = {
+    hdrs.SERVER: "mlopsd",
+    "X-Content-Type-Options": "nosniff",
+    hdrs.CACHE_CONTROL: "no-store",
+}
+log = logging.getLogger("mlopsd.http")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request as it is counted and logged."""
+
+    method: str
+    id: str
+    started: float
+    route: str = UNMATCHED
+    polled: bool = False
+    fault: bool = False
+
+    def level(self, status: int) -> int:
+        """How much the line is worth: faults of ours, what people do, what machines ask all the time."""
+        if self.fault and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return logging.WARNING
+        quiet = self.polled and not self.fault and self.method in ("GET", "HEAD")
+        return logging.DEBUG if quiet else logging.INFO
+
+
+class Boundary:
+    """Stands around every handler; *origins* says whether answers differ by ``Origin``."""
+
+    def __init__(self, metrics: MetricsLike, *, origins: bool) -> None:
+        self._metrics = metrics
+        self._varies = origins
+        self._routes: dict[web.AbstractResource, Route] = {}
+
+    def know(self, resource: web.AbstractResource, route: Route) -> None:
+        """Log and count requests for *resource* as *route*."""
+        self._routes.setdefault(resource, route)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer *request* whatever *handler* does, with its id in the answer, and account for it."""
+        exchange = self._begin(request)
+        try:
+            response = await handler(request)
+        except Problem as problem:
+            exchange.fault = True
+            response = problem.response(exchange.id)
+        except web.HTTPException as error:
+            exchange.fault = True
+            response = from_aiohttp(error, request.path).response(exchange.id)
+        except Exception as error:  # noqa: BLE001  # the one place where a bug of ours becomes a 500
+            response = self._broken(exchange, error)
+        self._end(exchange, response)
+        return response
+
+    def refuse(self, request: web.BaseRequest, problem: Problem, error: BaseException | None) -> web.Response:
+        """The answer to a request that never reached a handler, because *error* is ours or it is no HTTP."""
+        exchange = Exchange("other", _request_id(request.headers), time.perf_counter(), fault=True)
+        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error is not None:
+            response = self._broken(exchange, error)
+        else:
+            response = problem.response(exchange.id)
+        self._end(exchange, response)
+        return response
+
+    def turn_away(self) -> bytes:
+        """The whole answer to a connection for which there is no room; it is counted, not logged."""
+        request_id = secrets.token_hex(8)
+        self._metrics.http_request("other", UNMATCHED, HTTPStatus.SERVICE_UNAVAILABLE, 0)
+        document = dumps(Problem(HTTPStatus.SERVICE_UNAVAILABLE, NO_ROOM).document(request_id))
+        headers = {
+            **HEADERS,
+            REQUEST_ID: request_id,
+            hdrs.CONTENT_TYPE: CONTENT_TYPE,
+            hdrs.CONTENT_LENGTH: len(document),
+            **retry_after(1),
+            hdrs.CONNECTION: "close",
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + document
+
+    def _begin(self, request: web.Request) -> Exchange:
+        method = request.method if request.method in METHODS else "other"
+        exchange = Exchange(method, _request_id(request.headers), time.perf_counter())
+        resource = request.match_info.route.resource
+        if resource is not None and (route := self._routes.get(resource)) is not None:
+            exchange.route = route.path
+            exchange.polled = route.polled
+        return exchange
+
+    def _broken(self, exchange: Exchange, error: BaseException) -> web.Response:
+        extra = {"id": exchange.id, "method": exchange.method, "route": exchange.route}
+        log.error("request failed", exc_info=error, extra=extra)
+        self._metrics.error("http")
+        exchange.fault = True
+        detail = f"something broke in mlopsd; its log has the reason under the id {exchange.id}"
+        return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(exchange.id)
+
+    def _end(self, exchange: Exchange, response: web.StreamResponse) -> None:
+        seconds = time.perf_counter() - exchange.started
+        if not response.prepared:
+            self._complete(response, exchange.id)
+        self._metrics.http_request(exchange.method, exchange.route, response.status, seconds)
+        level = exchange.level(response.status)
+        if log.isEnabledFor(level):
+            log.log(level, "request", extra=_fields(exchange, response.status, seconds))
+
+    def _complete(self, response: web.StreamResponse, request_id: str) -> None:
+        response.headers[REQUEST_ID] = request_id
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if self._varies:
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    given = headers.get(REQUEST_ID)
+    return given if given is not None and SANE_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _fields(exchange: Exchange, status: int, seconds: float) -> dict[str, object]:
+    return {
+        "id": exchange.id,
+        "method": exchange.method,
+        "route": exchange.route,
+        "status": status,
+        "duration_seconds": round(seconds, 6),
+    }

@@ -1,0 +1,154 @@
+"""Who may act: by the kernel's word on the Unix socket, by an API key or from this very host on TCP."""
+
+import hmac
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from pydantic import SecretStr
+
+from mlopsd.settings.load import Loaded
+from mlopsd.web.problem import Problem
+
+SO_PEERGROUPS = 59  # include/uapi/asm-generic/socket.h; Python has no name for it
+MOST_GROUPS_BYTES = 1024  # what Python's getsockopt can take: 256 groups
+SOMEBODY_ELSE_ASKED = ("Forwarded", "Via")
+FORWARDED_PREFIX = "x-forwarded-"
+OWN_SITES = ("same-origin", "none")  # a page of another port is "same-site", and somebody else's
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who the process at the other end of a Unix socket was when it connected, as numbers."""
+
+    uid: int
+    gids: frozenset[int]
+
+
+def credentials(connection: socket.socket) -> Credentials:
+    """The kernel's word on the other end of *connection*; no name is looked up, since that can block."""
+    size = struct.calcsize("3i")
+    _pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return Credentials(uid, frozenset({gid, *_supplementary(connection)}))
+
+
+def _supplementary(connection: socket.socket) -> Sequence[int]:
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS_BYTES)
+    except OSError:  # more groups than Python can take, or a kernel before 4.13: the primary one counts
+        return ()
+    return struct.unpack(f"{len(packed) // 4}I", packed)
+
+
+def check_local(request: web.Request) -> None:
+    """Let root, the daemon's own user and members of its group pass.
+
+    Raises:
+        Problem: 403, it is somebody else.
+    """
+    connection = request.get_extra_info("socket")
+    if connection is None:
+        raise Problem(403, "cannot tell who asks: the connection is gone; ask again")
+    caller = credentials(connection)
+    uid, gid = os.geteuid(), os.getegid()
+    if not is_trusted(caller, uid, gid):
+        cure = f"be root, the daemon's user (uid {uid}) or a member of its group (gid {gid})"
+        raise Problem(403, f"uid {caller.uid} may not act here; {cure}")
+
+
+def is_trusted(caller: Credentials, uid: int, gid: int) -> bool:
+    """Whether a daemon that runs as *uid* and *gid* takes orders from *caller*."""
+    return caller.uid in (0, uid) or gid in caller.gids
+
+
+def check_remote(request: web.Request, loaded: Loaded) -> None:
+    """Let callers with a key pass, and in debug mode whoever asks from this host by itself.
+
+    Raises:
+        Problem: 401 without the right key; 403 where there is no key that could be right.
+    """
+    settings = loaded.settings
+    given = key_of(request, settings.api.api_key_header)
+    if given is not None and loaded.api_keys:
+        if not is_known(given, loaded.api_keys):
+            raise Problem(401, "the API key is wrong; send one of those that are configured")
+        return
+    objection = objection_to_loopback(request) if settings.debug else "debug mode is off"
+    if objection is None:
+        return
+    if loaded.api_keys:
+        how = f"in the header {settings.api.api_key_header}, or as Authorization: Bearer"
+        raise Problem(401, f"an API key is needed; send it {how}")
+    refusal = f"nothing can be changed over TCP without an API key, and none is set ({objection})"
+    cure = "set [api] api_keys or api_keys_file, or use the Unix socket (the command line does)"
+    raise Problem(403, f"{refusal}; {cure}")
+
+
+def key_of(request: web.Request, header: str) -> str | None:
+    """The key that came in *header* or as a bearer token, or None."""
+    if (given := request.headers.get(header)) is not None:
+        return given
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def is_known(given: str, keys: Sequence[SecretStr]) -> bool:
+    """Whether *given* is one of *keys*, in a time that does not tell which or how nearly."""
+    candidate = given.encode("utf-8", "surrogateescape")
+    matches = [hmac.compare_digest(candidate, key.get_secret_value().encode()) for key in keys]
+    return any(matches)
+
+
+def objection_to_loopback(request: web.Request) -> str | None:
+    """Why *request* is not one that somebody on this host makes by himself, or None.
+
+    A browser on this host carries out what any page asks of it, hence the headers: a name that was
+    rebound to 127.0.0.1 shows in Host, another page in Origin and Sec-Fetch-Site, a proxy in the rest.
+    """
+    if not is_loopback(request.remote or ""):
+        return "the caller is on another host"
+    if not is_loopback_name(request.headers.get(hdrs.HOST, "")):
+        return "Host is no loopback name"
+    if is_foreign(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST, "")):
+        return "Origin is another page's"
+    if request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITES:
+        return "Sec-Fetch-Site is another site"
+    if any(_tells_of_another(name) for name in request.headers):
+        return "the request was forwarded for somebody else"
+    return None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether *address* is this host's own, be it written as IPv4, IPv6 or one in the other."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether *host*, as it stands in a Host header, is a loopback name or literal with any port."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if name is None or parts.netloc != host or "@" in host:
+        return False
+    return name == "localhost" or is_loopback(name)
+
+
+def is_foreign(origin: str | None, host: str) -> bool:
+    """Whether *origin* is given and not the page that this daemon serves as *host*."""
+    return origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}")
+
+
+def _tells_of_another(header: str) -> bool:
+    return header.title() in SOMEBODY_ELSE_ASKED or header.lower().startswith(FORWARDED_PREFIX)

@@ -1,0 +1,197 @@
+"""One connection: aiohttp's, closed when its other end sends no request, or does not read the answer."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import cast
+
+from aiohttp import web
+
+from mlopsd.web.boundary import Boundary
+from mlopsd.web.problem import Problem, from_aiohttp
+
+LAST_HEAD = 0.5  # seconds for the head of a request that comes while the server stops
+NOT_HTTP = "this is no HTTP/1.1 request, or its head is too long; send another"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection waits for its other end, in seconds.
+
+    Attributes:
+        head: for a whole request head, from its first byte or from the connection's beginning.
+        idle: for the next request.
+        write: for the other end to read what was written.
+        linger: for the rest of a body that is not wanted any more.
+    """
+
+    head: float = 10.0
+    idle: float = 75.0
+    write: float = 30.0
+    linger: float = 2.0
+
+
+@dataclass(slots=True)
+class Crowd:
+    """The connections of one server: at most *most*, of which the longest idle makes room for a new one.
+
+    Attributes:
+        leaving: the server is stopping; every answer is a connection's last.
+        empty: set while there is none.
+    """
+
+    most: int
+    members: set["Connection"] = field(default_factory=set)
+    leaving: bool = False
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.empty.set()
+
+    def admit(self, newcomer: "Connection") -> bool:
+        """Take *newcomer* in, if there is or can be made room."""
+        if len(self.members) >= self.most and not self._make_room():
+            return False
+        self.members.add(newcomer)
+        self.empty.clear()
+        return True
+
+    def leave(self, member: "Connection") -> None:
+        """Forget *member*."""
+        self.members.discard(member)
+        if not self.members:
+            self.empty.set()
+
+    def dismiss_idle(self) -> None:
+        """Close what waits for a request, and let every other connection end with its answer."""
+        self.leaving = True
+        for member in [member for member in self.members if member.idle]:
+            member.hang_up()
+
+    def _make_room(self) -> bool:
+        idle = [member for member in self.members if member.idle]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda member: member.idle_until)
+        self.members.discard(longest)
+        longest.hang_up()
+        return True
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection with three things that it leaves open: slow heads, slow readers, and crowds.
+
+    It leans on names of aiohttp's that begin with an underscore, as of 3.11 to 3.14; the tests hold them.
+    """
+
+    __slots__ = ("_boundary", "_crowd", "_head_deadline", "_patience", "_write_deadline")
+
+    def __init__(self, server: web.Server, boundary: Boundary, crowd: Crowd, patience: Patience) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=patience.idle,
+            lingering_time=patience.linger,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp takes it for none
+        )
+        self._boundary = boundary
+        self._crowd = crowd
+        self._patience = patience
+        self._head_deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of a request's head."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    @property
+    def idle_until(self) -> float:
+        """When the idle connection would be closed: the one that is idle longest has the earliest."""
+        return self._next_keepalive_close_time
+
+    def hang_up(self) -> None:
+        """End the connection now, whatever the other end has not read."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection if there is room, and wait for a request's head."""
+        plug = cast("asyncio.Transport", transport)
+        if not self._crowd.admit(self):
+            plug.write(self._boundary.turn_away())
+            plug.close()
+            return
+        super().connection_made(transport)
+        plug.set_write_buffer_limits(high=0)  # then "paused" is: something has not been read yet
+        self._expect_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give the place in the crowd back."""
+        self._crowd.leave(self)
+        self._head_arrived()
+        self._stop_write_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass *data* on, and have the time of a head begin with its first byte."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._head_arrived()
+        elif self._head_deadline is None and self.idle:
+            self._expect_head()
+
+    def pause_writing(self) -> None:
+        """Something has not been read by the other end: it has its time."""
+        super().pause_writing()
+        self._write_deadline = self._loop.call_later(self._patience.write, self.hang_up)
+
+    def resume_writing(self) -> None:
+        """All has been read."""
+        self._stop_write_deadline()
+        super().resume_writing()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # aiohttp's words may hold what was sent
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP, or to an error that no handler could see, in our form.
+
+        Raises:
+            ConnectionError: a part of another answer has been sent already.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer was broken off")
+        detail = NOT_HTTP if status < 500 else "something broke in mlopsd; its log has the reason"  # noqa: PLR2004
+        return self._boundary.refuse(request, Problem(status, detail, closes=True), exc)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send *resp*, in our form if aiohttp refused the request by itself, and as the last when leaving."""
+        if isinstance(resp, web.HTTPException):
+            resp = self._boundary.refuse(request, from_aiohttp(resp, request.path), None)
+        if self._crowd.leaving:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
+
+    def _expect_head(self) -> None:
+        seconds = min(self._patience.head, LAST_HEAD) if self._crowd.leaving else self._patience.head
+        self._head_deadline = self._loop.call_later(seconds, self._head_is_late)
+
+    def _head_arrived(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _head_is_late(self) -> None:
+        self._head_deadline = None
+        self.hang_up()
+
+    def _stop_write_deadline(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None

@@ -1,0 +1,163 @@
+"""Every place where the daemon can be asked: TCP, the Unix socket, and the metrics' own port."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from mlopsd.settings import Settings
+from mlopsd.web.app import make_app, make_metrics_app
+from mlopsd.web.listener import Listener
+from mlopsd.web.parts import Parts
+from mlopsd.web.serving import MOST_LOCAL, Serving
+from mlopsd.worker.thread import in_thread
+
+API, LOCAL, METRICS = "api", "socket", "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A listener and what serves on it."""
+
+    listener: Listener
+    serving: Serving
+
+
+class Doors:
+    """Opens, changes and closes the doors; a change never refuses a connection in between."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._doors: dict[str, Door] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._settings: Settings | None = None
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where each door is, for the log."""
+        return {kind: door.listener.name for kind, door in self._doors.items()}
+
+    async def open(self, settings: Settings, socket: Path) -> None:
+        """Open every door that *settings* ask for.
+
+        Raises:
+            ListenError: an address or the path cannot be listened on; then none is open.
+        """
+        self._settings = settings
+        try:
+            await self._open(LOCAL, await in_thread("listen", lambda: Listener.unix(socket)))
+            await self._open(API, await _listen_tcp(settings.api.host, settings.api.port))
+            if settings.metrics.enabled and settings.metrics.port is not None:
+                await self._open(METRICS, await _listen_tcp(settings.metrics.host, settings.metrics.port))
+        except BaseException:
+            await self.close(0)
+            raise
+
+    async def change(self, settings: Settings) -> list[str]:
+        """Do as *settings* say from now on; what they change, in sentences.
+
+        Raises:
+            ListenError: a new address cannot be listened on; then nothing is changed.
+        """
+        before, self._settings = self._settings, settings
+        assert before is not None  # the doors are open
+        try:
+            fresh = await self._fresh_listeners(before, settings)
+        except BaseException:
+            self._settings = before
+            raise
+        rebuilt = _fixed_in_an_app(before) != _fixed_in_an_app(settings)
+        for kind in (API, LOCAL, METRICS):
+            if kind in fresh:
+                await self._replace(kind, fresh[kind])
+            elif rebuilt and kind in self._doors:
+                await self._serve_anew(kind)
+        return [
+            f"{kind} is now at {door.name}" if door else f"{kind} is closed" for kind, door in fresh.items()
+        ]
+
+    async def close(self, drain_timeout: float) -> None:
+        """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and close."""
+        doors = [self._doors.pop(kind) for kind in list(self._doors)]
+        await asyncio.gather(*(door.serving.stop(drain_timeout) for door in doors), *self._closing)
+        for door in doors:
+            door.listener.close()
+
+    async def _fresh_listeners(self, before: Settings, after: Settings) -> dict[str, Listener | None]:
+        fresh: dict[str, Listener | None] = {}
+        try:
+            if _api_address(before) != _api_address(after):
+                fresh[API] = await _listen_tcp(after.api.host, after.api.port)
+            if _metrics_address(before) != _metrics_address(after):
+                address = _metrics_address(after)
+                fresh[METRICS] = await _listen_tcp(*address) if address else None
+        except BaseException:
+            for listener in filter(None, fresh.values()):
+                listener.close()
+            raise
+        return fresh
+
+    async def _open(self, kind: str, listener: Listener) -> None:
+        serving = Serving(self._app(kind), listener, most_connections=self._most(kind))
+        await serving.start()
+        self._doors[kind] = Door(listener, serving)
+
+    async def _replace(self, kind: str, listener: Listener | None) -> None:
+        old = self._doors.pop(kind, None)
+        if listener is not None:
+            await self._open(kind, listener)
+        if old is not None:
+            self._end_later(old, close_listener=True)
+
+    async def _serve_anew(self, kind: str) -> None:
+        """A new application on the old listener: connections wait in the kernel, none is refused."""
+        old = self._doors[kind]
+        await self._open(kind, old.listener)
+        self._end_later(old, close_listener=False)
+
+    def _end_later(self, door: Door, *, close_listener: bool) -> None:
+        """The request that asked for the change is itself in flight, so nobody may wait for the end."""
+        task = asyncio.get_running_loop().create_task(
+            self._end(door, close_listener=close_listener), name=f"close {door.listener.name}"
+        )
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _end(self, door: Door, *, close_listener: bool) -> None:
+        await door.serving.stop(self._now().api.drain_timeout)
+        if close_listener:
+            door.listener.close()
+
+    def _app(self, kind: str) -> web.Application:
+        if kind == METRICS:
+            return make_metrics_app(self._parts, self._now())
+        return make_app(self._parts, self._now(), local=kind == LOCAL)
+
+    def _most(self, kind: str) -> Callable[[], int]:
+        if kind == LOCAL:
+            return lambda: MOST_LOCAL
+        return lambda: self._now().api.max_connections
+
+    def _now(self) -> Settings:
+        assert self._settings is not None  # set before the first door opens
+        return self._settings
+
+
+async def _listen_tcp(host: str, port: int) -> Listener:
+    """Looking a host's name up can block, so it is done in a thread."""
+    return await in_thread("listen", lambda: Listener.tcp(host, port))
+
+
+def _api_address(settings: Settings) -> tuple[str, int]:
+    return settings.api.host, settings.api.port
+
+
+def _metrics_address(settings: Settings) -> tuple[str, int] | None:
+    table = settings.metrics
+    return (table.host, table.port) if table.enabled and table.port is not None else None
+
+
+def _fixed_in_an_app(settings: Settings) -> tuple[object, ...]:
+    return settings.api.cors_origins, settings.api.api_key_header

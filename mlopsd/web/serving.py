@@ -1,0 +1,78 @@
+"""An application that serves on a listener, from its first connection to its last."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from aiohttp import web
+
+from mlopsd.web.app import BOUNDARY
+from mlopsd.web.connection import Connection, Crowd, Patience
+from mlopsd.web.listener import Listener
+
+MOST_LOCAL = 64  # connections on the Unix socket: an operator gets in when TCP is full
+CANCEL_SECONDS = 0.1  # for handlers that are cut off at the end
+
+
+class Serving:
+    """Serves *app* on *listener*, which stays open when this stops.
+
+    *most_connections* is asked at each new connection; the Unix socket has a cap of its own.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        listener: Listener,
+        *,
+        most_connections: Callable[[], int] = lambda: MOST_LOCAL,
+        patience: Patience | None = None,
+    ) -> None:
+        self._app = app
+        self._listener = listener
+        self._most = most_connections
+        self._patience = patience or Patience()
+        self._runner = web.AppRunner(app, shutdown_timeout=CANCEL_SECONDS)
+        self._crowd = Crowd(most_connections())
+        self._servers: list[asyncio.Server] = []
+
+    async def __aenter__(self) -> "Serving":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop(0)
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._crowd.members)
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        loop = asyncio.get_running_loop()
+        await self._runner.setup()
+        for listening in self._listener.sockets:
+            server = await loop.create_server(self._connect, sock=listening.dup(), backlog=1)
+            self._servers.append(server)
+
+    async def stop(self, drain_timeout: float) -> None:
+        """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and cut off the rest."""
+        for server in self._servers:
+            server.close()
+        await asyncio.sleep(0)  # what was accepted just now becomes a connection first
+        self._crowd.dismiss_idle()
+        try:
+            async with asyncio.timeout(drain_timeout):
+                await self._crowd.empty.wait()
+        except TimeoutError:
+            pass
+        await self._runner.cleanup()
+
+    def _connect(self) -> Connection:
+        server = self._runner.server
+        assert server is not None  # start() has set the runner up
+        self._crowd.most = self._most()
+        return Connection(server, self._app[BOUNDARY], self._crowd, self._patience)

@@ -1,0 +1,201 @@
+"""Everything that can be asked, in one table: the routes, their description and their tests come from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlopsd.settings import PROBE_NAME
+from mlopsd.web import answers
+from mlopsd.web.about import About
+from mlopsd.web.actions import Actions
+from mlopsd.web.docs import Docs
+from mlopsd.web.health import Health
+from mlopsd.web.openapi import Description
+from mlopsd.web.page import StatusPage
+from mlopsd.web.route import HTML, JSON, TEXT, Answer, Parameter, Route, problem
+
+PROBE = Parameter("probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME}$"}, "path")
+FILE = Parameter("file", "one of the page's files", {"type": "string"}, "path")
+YES_OR_NO = {"type": "boolean", "default": False}
+RELOAD_PARAMETERS = (
+    Parameter("dry_run", "say what a reload would do; waits for that unless told otherwise", YES_OR_NO),
+    Parameter(
+        "wait",
+        'seconds, or text like "15s", to wait for the end; at most nine tenths of [api] request_timeout',
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "default": 0},
+    ),
+    Parameter("force", "override a refusal; this is logged", YES_OR_NO),
+)
+OPENMETRICS = "application/openmetrics-text"
+NO_PROBE = problem(404, "no such probe is configured")
+BAD_QUERY = problem(400, "a parameter is not known, or its value cannot be read; or the body is broken")
+ACTS = (
+    problem(401, "over TCP: the API key is missing or wrong", "WWW-Authenticate"),
+    problem(403, "the caller may not act, or no API key is set"),
+    problem(408, "the request's body did not arrive in time"),
+    problem(413, "the request's body is larger than [api] max_body_size"),
+)
+TOO_SLOW = problem(504, "no answer within [api] request_timeout; what was begun goes on")
+BROKEN = problem(500, "something broke in mlopsd; its log has the reason under the request's id")
+NOT_DEBUG = problem(404, "debug mode is off, or the files are not installed")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Whatever answers."""
+
+    health: Health
+    actions: Actions
+    about: About
+    page: StatusPage
+    docs: Docs
+    description: Description
+
+
+def table(desk: Desk) -> tuple[Route, ...]:
+    """Every route."""
+    return (*_health_routes(desk), *_action_routes(desk), *_about_routes(desk), *_docs_routes(desk.docs))
+
+
+def metrics_route(about: About) -> Route:
+    """``/metrics``, which may have a port of its own."""
+    pages = Answer(200, "Prometheus text, or OpenMetrics by Accept", None, (TEXT, OPENMETRICS))
+    off = problem(404, "metrics are off")
+    return Route(
+        "GET", "/metrics", "The metrics for Prometheus", about.metrics, (pages, off, BROKEN), polled=True
+    )
+
+
+def _health_routes(desk: Desk) -> Sequence[Route]:
+    health = desk.health
+    word = Answer(200, "healthy or degraded", None, (TEXT,))
+    no_word = Answer(503, "unknown, unhealthy or stopping", None, (TEXT,), ("Retry-After",))
+    verdict = _by_status(answers.VerdictAnswer, "unknown, unhealthy or stopping")
+    return (
+        Route(
+            "GET", "/health/", "The host's status", health.verdict, verdict, polled=True, aliases=("/health",)
+        ),
+        Route(
+            "GET",
+            "/health/detailed",
+            "The host's status and every reading",
+            health.detailed,
+            _by_status(answers.DetailedAnswer, "unknown, unhealthy or stopping"),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/health/{probe}",
+            "The last reading of one probe",
+            health.reading,
+            (*_by_status(answers.ReadingAnswer, "this probe is unknown or unhealthy"), NO_PROBE),
+            parameters=(PROBE,),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/readyz",
+            "The host's status as a code",
+            health.ready,
+            (word, no_word, BROKEN),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/livez",
+            "Whether the daemon's event loop turns",
+            health.alive,
+            (Answer(200, "it does", None, (TEXT,)), BROKEN),
+            polled=True,
+        ),
+    )
+
+
+def _action_routes(desk: Desk) -> Sequence[Route]:
+    actions = desk.actions
+    done = Answer(200, "it ended well", answers.ReloadAnswer)
+    running = Answer(
+        202, "it is running; the probe's reading shows its end", answers.ReloadAnswer, (JSON,), ("Location",)
+    )
+    replaced = problem(503, "the probe is being replaced", "Retry-After")
+    return (
+        Route(
+            "POST",
+            "/health/{probe}/check",
+            "Check a probe now, or join the check in flight",
+            actions.check,
+            (
+                Answer(200, "its reading", answers.ReadingAnswer),
+                BAD_QUERY,
+                *ACTS,
+                NO_PROBE,
+                BROKEN,
+                replaced,
+                TOO_SLOW,
+            ),
+            parameters=(PROBE,),
+            acts=True,
+        ),
+        Route(
+            "POST",
+            "/health/{probe}/reload",
+            "Reload what a probe looks at, as the model of the version that the registry names now",
+            actions.reload_probe,
+            (
+                *(done, running, BAD_QUERY, *ACTS, NO_PROBE),
+                problem(405, "this probe has nothing to reload", "Allow"),
+                problem(409, "it was refused, it failed, or one is running"),
+                *(BROKEN, replaced, TOO_SLOW),
+            ),
+            parameters=(PROBE, *RELOAD_PARAMETERS),
+            acts=True,
+        ),
+        Route(
+            "POST",
+            "/reload",
+            "Read the configuration anew",
+            actions.reload_configuration,
+            (
+                Answer(200, "what changed", answers.ConfigurationAnswer),
+                *(BAD_QUERY, *ACTS),
+                problem(409, "it cannot be used, and nothing changed"),
+                BROKEN,
+            ),
+            acts=True,
+            bounded=False,  # cut off in the middle it would leave half a configuration
+        ),
+    )
+
+
+def _about_routes(desk: Desk) -> Sequence[Route]:
+    about, page = desk.about, desk.page
+    facts = Answer(200, "the facts", answers.InfoAnswer)
+    root = Answer(200, "the page for a browser, /info for anyone else", answers.InfoAnswer, (JSON, HTML))
+    return (
+        metrics_route(about),
+        Route("GET", "/info", "The daemon about itself", about.info, (facts, BROKEN)),
+        Route("GET", "/", "The status page, or /info", page.answer, (root, BROKEN)),
+        Route(
+            "GET",
+            "/openapi.json",
+            "This description",
+            desk.description.answer,
+            (Answer(200, "OpenAPI 3.1", None), BROKEN, TOO_SLOW),
+        ),
+    )
+
+
+def _docs_routes(docs: Docs) -> Sequence[Route]:
+    page = (Answer(200, "the page", None, (HTML,)), NOT_DEBUG, BROKEN)
+    file = (Answer(200, "the file", None, ("text/javascript", "text/css", "image/png")), NOT_DEBUG, BROKEN)
+    return (
+        Route("GET", "/docs", "The API in Swagger UI, in debug mode", docs.swagger, page),
+        Route("GET", "/docs/{file}", "A file of that page", docs.swagger_file, file, parameters=(FILE,)),
+        Route("GET", "/redoc", "The API in Redoc, in debug mode", docs.redoc, page),
+        Route("GET", "/redoc/{file}", "A file of that page", docs.redoc_file, file, parameters=(FILE,)),
+    )
+
+
+def _by_status(body: object, unwell: str) -> tuple[Answer, ...]:
+    """200 and 503 with the same *body*."""
+    later = Answer(503, unwell, body, (JSON,), ("Retry-After",))
+    return (Answer(200, "healthy or degraded", body), BROKEN, later)

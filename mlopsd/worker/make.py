@@ -1,0 +1,54 @@
+"""Builds the worker that the configuration wants for a probe."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlopsd.board import Board, Readings
+from mlopsd.plugins import Configured
+from mlopsd.probe import Context, Instruments, Metric, Probe
+from mlopsd.worker.loop import LoopWorker
+from mlopsd.worker.place import Worker
+from mlopsd.worker.process import Opening, ProcessWorker, Tally
+from mlopsd.worker.thread import ThreadWorker
+
+
+class Counting(Tally, Protocol):
+    """Takes everything that probes and their workers count."""
+
+    def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> Instruments:
+        """What *probe* of *plugin* counts with.
+
+        Raises:
+            ValueError: a metric among *declared* means something else already.
+        """
+
+    def worker_restarted(self, probe: str) -> None:
+        """The process of *probe* was started again."""
+
+
+def make_worker(
+    configured: Configured, state_dir: Path, board: Board, counting: Counting, log: logging.Logger
+) -> Worker:
+    """The worker of *configured*; its probe is made at its first check, in the place where it runs.
+
+    *state_dir* is the probe's own folder, *log* takes what its process prints.
+
+    Raises:
+        ValueError: one of its metrics means something else already.
+    """
+    name = configured.name
+    its_log = logging.getLogger(f"mlopsd.probe.{name}")
+    instruments = counting.instruments(name, configured.plugin.name, configured.probe.metrics)
+    if configured.isolation == "process":
+        opening = Opening(
+            name, configured.plugin.target, configured.table, state_dir, its_log.getEffectiveLevel()
+        )
+        return ProcessWorker(opening, counting, lambda: counting.worker_restarted(name), log)
+    context = Context(name, state_dir, its_log, Readings(board), instruments)
+
+    def make() -> Probe[Any]:
+        return configured.probe(configured.options, context)
+
+    return ThreadWorker(name, make) if configured.isolation == "thread" else LoopWorker(name, make)

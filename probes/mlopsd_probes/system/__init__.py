@@ -1,0 +1,81 @@
+"""The system probe: whether the host under the GPUs has what its work needs."""
+
+from itertools import chain
+
+from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Schedule, Status
+from mlopsd_probes.system.cpu import CpuUse
+from mlopsd_probes.system.disk_io import DiskIO
+from mlopsd_probes.system.disks import Disks
+from mlopsd_probes.system.files import OpenFiles
+from mlopsd_probes.system.host import Host
+from mlopsd_probes.system.load import Load
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.memory import Memory
+from mlopsd_probes.system.network import Network
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.paging import Paging
+from mlopsd_probes.system.pids import Pids
+from mlopsd_probes.system.pressure import Pressure
+from mlopsd_probes.system.processes import StuckProcesses
+from mlopsd_probes.system.swap import Swap
+from mlopsd_probes.system.temperature import Temperature
+
+LOOKS: tuple[type[Look], ...] = (
+    Host,
+    CpuUse,
+    Load,
+    Memory,
+    Swap,
+    Paging,
+    Pressure,
+    Disks,
+    DiskIO,
+    Network,
+    OpenFiles,
+    Pids,
+    StuckProcesses,
+    Temperature,
+)
+
+
+class SystemProbe(Probe[SystemOptions]):
+    """CPUs, memory, disks, files, pids, stuck processes and temperatures of the host.
+
+    One row of looks; a look that fails takes nothing but its own findings and samples. What this host
+    does not have (swap, PSI, sensors) is named in ``facts.absent`` and is no fault.
+    """
+
+    Options = SystemOptions
+    metrics = tuple(chain.from_iterable(look.metrics for look in LOOKS))
+    schedule = Schedule(interval=15, timeout=5, fail_after=2, recover_after=2, isolation="process")
+
+    def __init__(self, options: SystemOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.looks: tuple[Look, ...] = tuple(kind(options) for kind in LOOKS)
+
+    def check(self) -> Reading:
+        """Take every look once and put the readings together."""
+        readings = {look.name: take(look) for look in self.looks}
+        absent = [name for name, reading in readings.items() if is_empty(reading)]
+        facts = {key: value for reading in readings.values() for key, value in reading.facts.items()}
+        return Reading(
+            [finding for reading in readings.values() for finding in reading.findings],
+            [sample for reading in readings.values() for sample in reading.samples],
+            {**facts, "absent": absent} if absent else facts,
+        )
+
+
+def take(look: Look) -> Reading:
+    """*look*'s reading: empty if its source is not there, one ``unknown`` finding if it cannot be read."""
+    try:
+        return look.look()
+    except (FileNotFoundError, NotImplementedError):
+        return Reading()
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
+        summary = f"cannot read {look.name}: {error}"
+        return Reading([Finding(look.name, Status.UNKNOWN, summary, advice=Advice.WATCH)])
+
+
+def is_empty(reading: Reading) -> bool:
+    """Whether there was nothing to look at."""
+    return not (reading.findings or reading.samples or reading.facts)

@@ -1,0 +1,69 @@
+"""What the CPUs spend their time on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from mlopsd.probe import Advice, Metric, Reading
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import percent
+
+SECONDS = Metric(
+    "cpu_seconds_total",
+    "Time that all CPUs together spent in each mode; a guest's time is in user.",
+    kind="counter",
+    unit="seconds",
+    labels=("mode",),
+)
+USE = Metric(
+    "cpu_use_ratio", "Share of CPU time that was neither idle nor iowait since the last check.", unit="ratio"
+)
+MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # guest is part of user
+AT_REST = ("idle", "iowait")
+
+Times = dict[str, float]
+
+
+class CpuUse(Look):
+    """CPU time since boot, and the share of it that was busy between two looks (``psutil.cpu_times``)."""
+
+    name = "cpu_use"
+    findings = ("cpu_use",)
+    metrics = (SECONDS, USE)
+
+    def __init__(self, options: SystemOptions, read: Callable[[], Any] = psutil.cpu_times) -> None:
+        self.limits = Limits(options.cpu_use_degraded, options.cpu_use_unhealthy)
+        self.read = read
+        self.last: Times = {}
+
+    def look(self) -> Reading:
+        """The times of each mode; the use from the second look on."""
+        before, now = self.last, self.advance()
+        samples = [SECONDS.sample(seconds, mode=mode) for mode, seconds in now.items()]
+        ratio = busy_ratio(before, now)
+        if ratio is None:
+            return Reading(samples=samples)
+        fact = f"the CPUs are {percent(ratio)} busy"
+        finding = self.limits.finding(
+            "cpu_use", fact, ratio, unit="ratio", text=percent, advice=Advice.FREE_RESOURCES
+        )
+        return Reading([finding], [*samples, USE.sample(ratio)])
+
+    def advance(self) -> Times:
+        """The times now, none of them less than at the last look: idle and iowait may jump back (proc(5))."""
+        times = self.read()
+        now = {mode: getattr(times, mode) for mode in MODES if hasattr(times, mode)}
+        self.last = {mode: max(seconds, self.last.get(mode, 0.0)) for mode, seconds in now.items()}
+        return self.last
+
+
+def busy_ratio(before: Times, now: Times) -> float | None:
+    """The busy share of the time between two looks; None on the first, or if no tick passed."""
+    passed = {mode: now[mode] - before[mode] for mode in now if mode in before}
+    total = sum(passed.values())
+    if total <= 0:
+        return None
+    return 1 - sum(passed.get(mode, 0.0) for mode in AT_REST) / total

@@ -1,0 +1,52 @@
+"""What the disks read and write."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+
+READ = Metric(
+    "disk_read_bytes_total", "Read from the disk.", kind="counter", unit="bytes", labels=("device",)
+)
+WRITTEN = Metric(
+    "disk_written_bytes_total", "Written to the disk.", kind="counter", unit="bytes", labels=("device",)
+)
+BUSY = Metric(
+    "disk_busy_seconds_total",
+    "Time in which the disk had a request in flight.",
+    kind="counter",
+    unit="seconds",
+    labels=("device",),
+)
+MILLISECONDS = 1000
+
+
+class DiskIO(Look):
+    """Counters of the whole disks that are hardware: no partitions, no loops, no mappings."""
+
+    name = "disk_io"
+    metrics = (READ, WRITTEN, BUSY)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[..., Mapping[str, Any]] = psutil.disk_io_counters,
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self.read = read
+        self.blocks = sys / "block"
+
+    def look(self) -> Reading:
+        """Three samples a disk."""
+        samples = []
+        for device, counters in self.read(perdisk=True).items():
+            if (self.blocks / device / "device").exists():
+                samples.append(READ.sample(counters.read_bytes, device=device))
+                samples.append(WRITTEN.sample(counters.write_bytes, device=device))
+                samples.append(BUSY.sample(counters.busy_time / MILLISECONDS, device=device))
+        return Reading(samples=samples)

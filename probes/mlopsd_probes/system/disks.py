@@ -1,0 +1,108 @@
+"""The configured paths, each asked so that a dead mount costs only itself."""
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.system.filesystem import Filesystem
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import duration
+from mlopsd_probes.system.question import Question, wait_for
+
+UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
+
+Answer = Question[os.statvfs_result]
+
+
+class Disks(Look):
+    """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
+
+    A path whose call does not return in time is not asked again until it has returned. Only the
+    configured paths are touched, never the list of mounts.
+    """
+
+    name = "disk_path"
+    findings = ("disk_path", *Filesystem.findings)
+    metrics = (UP, *Filesystem.metrics)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.timeout = options.path_timeout
+        self.statvfs = statvfs
+        self.clock = clock
+        self.filesystems = {path: Filesystem(path, options) for path in options.paths}
+        self.stuck: dict[str, Answer] = {}
+
+    def look(self) -> Reading:
+        """What each path answered, or that it did not."""
+        owed = unanswered(self.stuck)
+        asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
+        wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
+        self.stuck = unanswered(asked)
+        readings = [self.reading(path, question) for path, question in asked.items()]
+        return Reading(
+            [finding for reading in readings for finding in reading.findings],
+            [sample for reading in readings for sample in reading.samples],
+        )
+
+    def ask(self, path: str) -> Answer:
+        """A new question."""
+        return Question(partial(self.statvfs, path), f"statvfs {path}", self.clock)
+
+    def reading(self, path: str, question: Answer) -> Reading:
+        """One path's findings and samples."""
+        if path in self.stuck:
+            return self.silent(path, question.age)
+        try:
+            answer = self.filesystems[path].reading(question.answer.result())
+        except (OSError, ValueError) as error:
+            return refused(path, error)
+        answers = Finding("disk_path", Status.HEALTHY, f"{path} answers", path)
+        return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
+
+    def silent(self, path: str, age: float) -> Reading:
+        """The reading of a path that still owes its answer."""
+        so_far = f" ({duration(age)} so far)" if age > 2 * self.timeout else ""
+        finding = Finding(
+            "disk_path",
+            Status.UNHEALTHY,
+            f"{path} did not answer within {duration(self.timeout)}{so_far}; the mount may be dead",
+            path,
+            age,
+            "seconds",
+            self.timeout,
+            Advice.WATCH,
+        )
+        return Reading([finding], [UP.sample(0, path=path)])
+
+
+def unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
+    """Those of *questions* whose call has not returned."""
+    return {path: question for path, question in questions.items() if not question.answer.done()}
+
+
+def refused(path: str, error: OSError | ValueError) -> Reading:
+    """The reading of a path that answered with an error."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        summary = f"{path} does not exist; mount or create it, or take it out of paths"
+        finding = Finding("disk_path", Status.DEGRADED, summary, path, advice=Advice.FIX_CONFIG)
+        return Reading([finding], [UP.sample(0, path=path)])
+    if isinstance(error, PermissionError | BlockingIOError | ValueError):  # says nothing of the path itself
+        advice = Advice.WATCH if isinstance(error, BlockingIOError) else Advice.FIX_CONFIG
+        summary = f"cannot look at {path}: {reason(error)}"
+        return Reading([Finding("disk_path", Status.UNKNOWN, summary, path, advice=advice)])
+    summary = f"{path} answers with an error: {reason(error)}; the mount or its disk is dead"
+    finding = Finding("disk_path", Status.UNHEALTHY, summary, path, advice=Advice.WATCH)
+    return Reading([finding], [UP.sample(0, path=path)])
+
+
+def reason(error: OSError | ValueError) -> str:
+    """What the system says, without the path that the sentence already has."""
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,38 @@
+"""Open files of all processes together."""
+
+from pathlib import Path
+
+from mlopsd.probe import Advice, Metric, Reading
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import percent
+
+OPEN = Metric("open_files", "Open file handles of the whole host.")
+LIMIT = Metric("open_files_limit", "How many the kernel allows (fs.file-max).")
+
+
+class OpenFiles(Look):
+    """``/proc/sys/fs/file-nr``: allocated, free (always 0 since Linux 2.6), and the limit."""
+
+    name = "open_files"
+    findings = ("open_files",)
+    metrics = (OPEN, LIMIT)
+
+    def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
+        self.limits = Limits(options.open_files_degraded, options.open_files_unhealthy)
+        self.file_nr = proc / "sys/fs/file-nr"
+
+    def look(self) -> Reading:
+        """How many are open of how many; many a host allows 2⁶³ of them."""
+        allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
+        used = allocated - free
+        finding = self.limits.finding(
+            "open_files",
+            f"{used} of {most:.3g} files are open ({percent(used / most)})",
+            used / most,
+            unit="ratio",
+            text=percent,
+            advice=Advice.RESTART_APP,
+        )
+        return Reading([finding], [OPEN.sample(used), LIMIT.sample(most)])

@@ -1,0 +1,88 @@
+"""One file system that answered: its space, its inodes, and whether it can be written to."""
+
+import os
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import percent, size
+
+TOTAL = Metric("disk_total_bytes", "Size of the path's file system.", unit="bytes", labels=("path",))
+FREE = Metric("disk_free_bytes", "Space free for users, not root.", unit="bytes", labels=("path",))
+INODES = Metric("disk_inodes", "Inodes of the path's file system.", labels=("path",))
+INODES_FREE = Metric("disk_inodes_free", "Inodes free for users, not root.", labels=("path",))
+READ_ONLY = Metric("disk_read_only", "1 if the path's file system is mounted read-only.", labels=("path",))
+
+
+class Filesystem:
+    """What `os.statvfs` said of one path.
+
+    A read-only file system is not judged, for an image is always full; one that was writable when the
+    probe first saw it and no longer is, has had an error (ext4's ``errors=remount-ro``).
+    """
+
+    findings = ("disk_space", "disk_inodes", "disk_writable")
+    metrics = (TOTAL, FREE, INODES, INODES_FREE, READ_ONLY)
+
+    def __init__(self, path: str, options: SystemOptions) -> None:
+        self.path = path
+        self.space = Limits(options.disk_free_degraded, options.disk_free_unhealthy, floor=True)
+        self.inodes = Limits(options.inodes_free_degraded, options.inodes_free_unhealthy, floor=True)
+        self.enough = options.disk_free_enough
+        self.was_writable = False
+
+    def reading(self, numbers: os.statvfs_result) -> Reading:
+        """Findings and samples; a file system without blocks or inodes (btrfs, a bucket) has none of them."""
+        read_only = bool(numbers.f_flag & os.ST_RDONLY)
+        self.was_writable |= not read_only
+        findings = [self.judge_writable(read_only=read_only)] if self.was_writable else []
+        if numbers.f_blocks and not read_only:
+            findings.append(self.judge_space(numbers))
+        if numbers.f_files and not read_only:
+            findings.append(self.judge_inodes(numbers))
+        return Reading(findings, self.samples(numbers))
+
+    def judge_writable(self, *, read_only: bool) -> Finding:
+        """Whether it still is what it was."""
+        if read_only:
+            summary = f"{self.path} was writable and is now read-only; the kernel's log says why"
+            return Finding("disk_writable", Status.UNHEALTHY, summary, self.path, advice=Advice.REBOOT)
+        return Finding("disk_writable", Status.HEALTHY, f"{self.path} is writable", self.path)
+
+    def judge_space(self, numbers: os.statvfs_result) -> Finding:
+        """Free space as a share of the whole, unless it is enough by itself."""
+        free, total = numbers.f_bavail * numbers.f_frsize, numbers.f_blocks * numbers.f_frsize
+        limits = self.space if free < self.enough else Limits()
+        return limits.finding(
+            "disk_space",
+            f"{self.path} has {size(free)} free of {size(total)} ({percent(free / total)})",
+            free / total,
+            unit="ratio",
+            text=percent,
+            advice=Advice.FREE_RESOURCES,
+            subject=self.path,
+        )
+
+    def judge_inodes(self, numbers: os.statvfs_result) -> Finding:
+        """Free inodes as a share of all."""
+        free = numbers.f_favail / numbers.f_files
+        return self.inodes.finding(
+            "disk_inodes",
+            f"{self.path} has {numbers.f_favail} free inodes of {numbers.f_files} ({percent(free)})",
+            free,
+            unit="ratio",
+            text=percent,
+            advice=Advice.FREE_RESOURCES,
+            subject=self.path,
+        )
+
+    def samples(self, numbers: os.statvfs_result) -> list[Sample]:
+        """Every number that this file system counts."""
+        samples = [READ_ONLY.sample(bool(numbers.f_flag & os.ST_RDONLY), path=self.path)]
+        if numbers.f_blocks:
+            samples.append(TOTAL.sample(numbers.f_blocks * numbers.f_frsize, path=self.path))
+            samples.append(FREE.sample(numbers.f_bavail * numbers.f_frsize, path=self.path))
+        if numbers.f_files:
+            samples.append(INODES.sample(numbers.f_files, path=self.path))
+            samples.append(INODES_FREE.sample(numbers.f_favail, path=self.path))
+        return samples

@@ -1,0 +1,39 @@
+"""Which machine this is, and since when it runs."""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import psutil
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+
+BOOTED = Metric("boot_timestamp_seconds", "When the host was booted, in Unix time.", unit="seconds")
+
+
+class Host(Look):
+    """Names and times, none of them judged.
+
+    The kernel works the boot time out anew from the clock (``btime`` in ``/proc/stat``), so it moves
+    when the clock is set; the uptime (``CLOCK_BOOTTIME``) does not.
+    """
+
+    name = "host"
+    metrics = (BOOTED,)
+
+    def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
+        self.boot_time = boot_time
+
+    def look(self) -> Reading:
+        """Facts, and the boot time as a sample."""
+        booted, system = self.boot_time(), os.uname()
+        facts = {
+            "hostname": system.nodename,
+            "kernel": system.release,
+            "boot_time": datetime.fromtimestamp(booted, UTC).isoformat().replace("+00:00", "Z"),
+            "uptime_seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME)),
+        }
+        return Reading(samples=[BOOTED.sample(booted)], facts=facts)

@@ -1,0 +1,53 @@
+"""A pair of limits, and the finding that comes of holding a number against it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlopsd.probe import Advice, Finding, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a number becomes ``degraded`` and where ``unhealthy``; None means never.
+
+    Attributes:
+        degraded: the milder limit.
+        unhealthy: the harder one.
+        floor: the number must not fall below its limits; else it must not reach them.
+    """
+
+    degraded: float | None = None
+    unhealthy: float | None = None
+    floor: bool = False
+
+    def judge(self, observed: float) -> tuple[Status, float | None]:
+        """The status of *observed*, and the limit it crossed or, healthy, the one it would cross first."""
+        if self.is_crossed(self.unhealthy, observed):
+            return Status.UNHEALTHY, self.unhealthy
+        if self.is_crossed(self.degraded, observed):
+            return Status.DEGRADED, self.degraded
+        return Status.HEALTHY, self.unhealthy if self.degraded is None else self.degraded
+
+    def is_crossed(self, limit: float | None, observed: float) -> bool:
+        """Whether *observed* is on the wrong side of *limit*."""
+        if limit is None:
+            return False
+        return observed < limit if self.floor else observed >= limit
+
+    def finding(
+        self,
+        name: str,
+        fact: str,
+        observed: float,
+        *,
+        unit: str,
+        text: Callable[[float], str],
+        advice: Advice,
+        subject: str | None = None,
+    ) -> Finding:
+        """*fact* as a finding: the limit is added to the sentence, and the advice, if it is crossed."""
+        status, limit = self.judge(observed)
+        if status is Status.HEALTHY or limit is None:
+            return Finding(name, Status.HEALTHY, fact, subject, observed, unit, limit)
+        summary = f"{fact}, {'below' if self.floor else 'at or above'} {text(limit)}"
+        return Finding(name, status, summary, subject, observed, unit, limit, advice)

@@ -1,0 +1,54 @@
+"""How many tasks run or wait, for each CPU."""
+
+from collections.abc import Callable
+
+import psutil
+
+from mlopsd.probe import Advice, Metric, Reading
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+
+CPUS = Metric("cpus", "Logical CPUs that are online.")
+LOAD = Metric(
+    "load_average",
+    "Tasks that ran, waited for a CPU or slept uninterruptibly, averaged over the window.",
+    labels=("window",),
+)
+WINDOWS = ("1m", "5m", "15m")
+
+
+class Load(Look):
+    """The load averages (``getloadavg(3)``); the one over 5 minutes is judged, per online CPU."""
+
+    name = "load"
+    findings = ("load",)
+    metrics = (CPUS, LOAD)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[[], tuple[float, float, float]] = psutil.getloadavg,
+        count_cpus: Callable[[], int | None] = psutil.cpu_count,
+    ) -> None:
+        self.limits = Limits(options.load_degraded, options.load_unhealthy)
+        self.read = read
+        self.count_cpus = count_cpus
+
+    def look(self) -> Reading:
+        """The three averages, and the judgement where the CPUs could be counted."""
+        loads = self.read()
+        samples = [LOAD.sample(load, window=window) for window, load in zip(WINDOWS, loads, strict=True)]
+        cpus = self.count_cpus()
+        if cpus is None:
+            return Reading(samples=samples)
+        each = loads[1] / cpus
+        finding = self.limits.finding(
+            "load",
+            f"the load over 5 min is {loads[1]:.3g} on {cpus} CPUs ({each:.2g} for each)",
+            each,
+            unit="tasks per cpu",
+            text="{:g} for each".format,
+            advice=Advice.WATCH,
+        )
+        return Reading([finding], [*samples, CPUS.sample(cpus)])

@@ -1,0 +1,36 @@
+"""One look at one thing of the host; the probe is a row of them."""
+
+from typing import ClassVar
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.system.options import SystemOptions
+
+
+class Look:
+    """What the probe asks of each look; what a look must remember between checks, it keeps itself.
+
+    Attributes:
+        name: its word in ``facts.absent``, and the name of the ``unknown`` finding when it fails.
+        findings: the name of every other finding that it makes.
+        metrics: every number that it reports.
+    """
+
+    name: ClassVar[str]
+    findings: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+
+    def __init__(self, options: SystemOptions) -> None:
+        """Take the limits out of *options*; a look without any takes it all the same."""
+
+    def look(self) -> Reading:
+        """Look once. A source that this host does not have gives an empty reading.
+
+        Raises:
+            FileNotFoundError: the source is not there, which is no fault.
+            NotImplementedError: the same, as psutil says it.
+            OSError: the source is there and cannot be read.
+            ValueError: what it says cannot be understood.
+            LookupError: what it says is incomplete.
+            RuntimeError: the same, as psutil says it.
+        """
+        raise NotImplementedError

@@ -1,0 +1,48 @@
+"""Memory that programs can still have."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from mlopsd.probe import Advice, Metric, Reading
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import percent, size
+
+TOTAL = Metric("memory_total_bytes", "Memory of the host (MemTotal).", unit="bytes")
+AVAILABLE = Metric(
+    "memory_available_bytes", "Memory that programs can have without swapping (MemAvailable).", unit="bytes"
+)
+
+
+class Memory(Look):
+    """The host's memory (``psutil.virtual_memory``), whatever a cgroup allows this process."""
+
+    name = "memory_available"
+    findings = ("memory_available",)
+    metrics = (TOTAL, AVAILABLE)
+
+    def __init__(self, options: SystemOptions, read: Callable[[], Any] = psutil.virtual_memory) -> None:
+        self.limits = Limits(
+            options.memory_available_degraded, options.memory_available_unhealthy, floor=True
+        )
+        self.enough = options.memory_available_enough
+        self.read = read
+
+    def look(self) -> Reading:
+        """What is available, judged as a share of the total unless it is enough by itself."""
+        memory = self.read()
+        ratio = memory.available / memory.total
+        limits = self.limits if memory.available < self.enough else Limits()
+        finding = limits.finding(
+            "memory_available",
+            f"{size(memory.available)} of {size(memory.total)} memory is available ({percent(ratio)})",
+            ratio,
+            unit="ratio",
+            text=percent,
+            advice=Advice.FREE_RESOURCES,
+        )
+        samples = [TOTAL.sample(memory.total), AVAILABLE.sample(memory.available)]
+        return Reading([finding], samples, {"memory_total_bytes": memory.total})

@@ -1,0 +1,51 @@
+"""What the network cards receive and send."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+
+RECEIVED = Metric(
+    "network_received_bytes_total", "Received by the card.", kind="counter", unit="bytes", labels=("device",)
+)
+SENT = Metric(
+    "network_sent_bytes_total", "Sent by the card.", kind="counter", unit="bytes", labels=("device",)
+)
+ERRORS = Metric(
+    "network_errors_total",
+    "Frames that the card received or sent with an error.",
+    kind="counter",
+    labels=("device", "direction"),
+)
+
+
+class Network(Look):
+    """Counters of the interfaces that are hardware: a host may have a virtual one for each container."""
+
+    name = "network"
+    metrics = (RECEIVED, SENT, ERRORS)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[..., Mapping[str, Any]] = psutil.net_io_counters,
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self.read = read
+        self.interfaces = sys / "class/net"
+
+    def look(self) -> Reading:
+        """Four samples a card."""
+        samples = []
+        for device, counters in self.read(pernic=True).items():
+            if (self.interfaces / device / "device").exists():
+                samples.append(RECEIVED.sample(counters.bytes_recv, device=device))
+                samples.append(SENT.sample(counters.bytes_sent, device=device))
+                samples.append(ERRORS.sample(counters.errin, device=device, direction="receive"))
+                samples.append(ERRORS.sample(counters.errout, device=device, direction="send"))
+        return Reading(samples=samples)

@@ -1,0 +1,45 @@
+"""Traffic to and from swap, and what the kernel killed for want of memory."""
+
+import resource
+from pathlib import Path
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+
+SWAPPED_IN = Metric("swapped_in_bytes_total", "Read from swap since boot.", kind="counter", unit="bytes")
+SWAPPED_OUT = Metric("swapped_out_bytes_total", "Written to swap since boot.", kind="counter", unit="bytes")
+OOM_KILLS = Metric(
+    "oom_kills_total",
+    "Processes that the kernel killed for want of memory, cgroups' included.",
+    kind="counter",
+)
+
+
+class Paging(Look):
+    """Three counters of ``/proc/vmstat``.
+
+    An OOM kill is counted and not judged: a container that hits its own limit is counted too.
+    """
+
+    name = "paging"
+    metrics = (SWAPPED_IN, SWAPPED_OUT, OOM_KILLS)
+
+    def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
+        self.vmstat = proc / "vmstat"
+        page = resource.getpagesize()
+        self.fields = {
+            "pswpin": (SWAPPED_IN, page),
+            "pswpout": (SWAPPED_OUT, page),
+            "oom_kill": (OOM_KILLS, 1),
+        }
+
+    def look(self) -> Reading:
+        """Those of the counters that this kernel has."""
+        samples = []
+        for line in self.vmstat.read_text().splitlines():
+            field, _, value = line.partition(" ")
+            if field in self.fields:
+                metric, factor = self.fields[field]
+                samples.append(metric.sample(int(value) * factor))
+        return Reading(samples=samples)

@@ -1,0 +1,102 @@
+"""Time that tasks lose by waiting for a resource (PSI)."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import percent
+
+STALLED = Metric(
+    "pressure_stalled_seconds_total",
+    "Time in which some or all tasks waited for the resource.",
+    kind="counter",
+    unit="seconds",
+    labels=("resource", "kind"),
+)
+RATIO = Metric(
+    "pressure_ratio",
+    "Share of the window in which some or all tasks waited for the resource.",
+    unit="ratio",
+    labels=("resource", "kind", "window"),
+)
+WINDOWS = {"avg10": "10s", "avg60": "60s", "avg300": "300s"}
+JUDGED = {
+    "cpu": ("some", Advice.WATCH),
+    "memory": ("full", Advice.FREE_RESOURCES),
+    "io": ("full", Advice.WATCH),
+}
+MICROSECONDS = 1e6
+
+Lines = dict[str, dict[str, float]]  # kind → field → number as the kernel writes it
+
+
+class Pressure(Look):
+    """``/proc/pressure``, one finding a resource over 60 s.
+
+    For cpu, ``full`` means nothing for a whole host (the kernel writes 0) and is left out.
+    """
+
+    name = "pressure"
+    findings = ("pressure_cpu", "pressure_memory", "pressure_io")
+    metrics = (STALLED, RATIO)
+
+    def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
+        self.folder = proc / "pressure"
+        self.limits = {
+            "cpu": Limits(options.pressure_cpu_degraded, options.pressure_cpu_unhealthy),
+            "memory": Limits(options.pressure_memory_degraded, options.pressure_memory_unhealthy),
+            "io": Limits(options.pressure_io_degraded, options.pressure_io_unhealthy),
+        }
+
+    def look(self) -> Reading:
+        """Every resource that this kernel accounts for; nothing where PSI is off."""
+        found = {resource: lines for resource in JUDGED if (lines := self.read(resource))}
+        findings = [self.judge(resource, lines) for resource, lines in found.items()]
+        samples = [sample for resource, lines in found.items() for sample in to_samples(resource, lines)]
+        return Reading(findings, samples)
+
+    def read(self, resource: str) -> Lines:
+        """The lines of one file by kind; none where PSI was left out or is off (``psi=0``)."""
+        try:
+            text = (self.folder / resource).read_text()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return {}
+            raise
+        lines = {line.split()[0]: parse(line) for line in text.splitlines()}
+        if resource == "cpu":
+            lines.pop("full", None)
+        return lines
+
+    def judge(self, resource: str, lines: Lines) -> Finding:
+        """The finding over 60 s."""
+        kind, advice = JUDGED[resource]
+        ratio = lines[kind]["avg60"] / 100
+        who = "some task" if kind == "some" else "every task"
+        return self.limits[resource].finding(
+            f"pressure_{resource}",
+            f"{who} waited for {resource} in {percent(ratio)} of the last 60 s",
+            ratio,
+            unit="ratio",
+            text=percent,
+            advice=advice,
+        )
+
+
+def parse(line: str) -> dict[str, float]:
+    """``some avg10=0.00 … total=4`` as numbers by field."""
+    return {field: float(value) for field, _, value in (word.partition("=") for word in line.split()[1:])}
+
+
+def to_samples(resource: str, lines: Lines) -> Iterator[Sample]:
+    """The total in seconds and each window as a ratio, for each kind."""
+    for kind, fields in lines.items():
+        yield STALLED.sample(fields["total"] / MICROSECONDS, resource=resource, kind=kind)
+        for field, window in WINDOWS.items():
+            yield RATIO.sample(fields[field] / 100, resource=resource, kind=kind, window=window)

@@ -1,0 +1,145 @@
+"""Processes that sleep and cannot be woken, the first sign of a hung driver."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import duration
+
+SLEEPING = Metric(
+    "uninterruptible_processes", "Processes in uninterruptible sleep (state D), however briefly."
+)
+STUCK = Metric("stuck_processes", "Processes that did not leave one uninterruptible sleep for stuck_after.")
+STAT_BYTES = 1024  # a stat line has 52 fields and about 300 bytes
+NAMED = 5  # commands in a summary
+
+
+class Sleep(NamedTuple):
+    """One uninterruptible sleep of one process; a process that ran in between sleeps another one."""
+
+    pid: int
+    started: int  # ticks after boot: tells a reused pid
+    switches: int  # context switches so far, as the kernel's own hung-task detector compares them
+    command: str
+
+
+class StuckProcesses(Look):
+    """Each ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not looked at.
+
+    A busy disk's readers are often seen in state D, but each time in another sleep; a stuck process is
+    in the same one at every look.
+    """
+
+    name = "stuck_processes"
+    findings = ("stuck_processes",)
+    metrics = (SLEEPING, STUCK)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        proc: Path = Path("/proc"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options
+        self.proc = proc
+        self.clock = clock
+        self.since: dict[Sleep, float] = {}
+
+    def look(self) -> Reading:
+        """How many sleep so, and which of them since ``stuck_after``; nothing where /proc hides processes."""
+        if not os.access(self.proc / "1/stat", os.R_OK):  # hidepid or ProtectProc: the count would lie
+            return Reading()
+        now = self.clock()
+        self.since = {sleep: self.since.get(sleep, now) for sleep in self.sleeps()}
+        ages = {sleep: now - first for sleep, first in self.since.items()}
+        stuck = {sleep: age for sleep, age in ages.items() if age >= self.options.stuck_after}
+        finding = self.judge(stuck) if stuck else self.healthy(ages)
+        return Reading([finding], [SLEEPING.sample(len(ages)), STUCK.sample(len(stuck))])
+
+    def sleeps(self) -> Iterator[Sleep]:
+        """The uninterruptible sleeps of now, the ignored commands' left out."""
+        for sleep in uninterruptible(self.proc):
+            if not matches(sleep.command, self.options.stuck_ignored_commands):
+                yield sleep
+
+    def judge(self, stuck: dict[Sleep, float]) -> Finding:
+        """The stuck ones by name, the driver's first."""
+        is_driver = {sleep: matches(sleep.command, self.options.stuck_unhealthy_commands) for sleep in stuck}
+        ordered = sorted(stuck, key=lambda sleep: (not is_driver[sleep], -stuck[sleep]))
+        names = ", ".join(f"{sleep.command} (pid {sleep.pid})" for sleep in ordered[:NAMED])
+        more = f" and {len(stuck) - NAMED} more" if len(stuck) > NAMED else ""
+        longest, limit = max(stuck.values()), self.options.stuck_after
+        hung = any(is_driver.values())
+        return Finding(
+            "stuck_processes",
+            Status.UNHEALTHY if hung else Status.DEGRADED,
+            f"in one uninterruptible sleep for {duration(longest)} (limit {duration(limit)}): {names}{more}",
+            observed=longest,
+            unit="seconds",
+            limit=limit,
+            advice=Advice.REBOOT if hung else Advice.WATCH,
+        )
+
+    def healthy(self, ages: dict[Sleep, float]) -> Finding:
+        """The finding while nothing is stuck; without a sleeper there is nothing observed."""
+        limit = self.options.stuck_after
+        summary = f"processes in uninterruptible sleep: {len(ages)}, none for {duration(limit)}"
+        longest = max(ages.values(), default=None)
+        return Finding("stuck_processes", Status.HEALTHY, summary, None, longest, "seconds", limit)
+
+
+def matches(command: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the shell *patterns* fits."""
+    return any(fnmatchcase(command, pattern) for pattern in patterns)
+
+
+def uninterruptible(proc: Path) -> Iterator[Sleep]:
+    """The processes in state D; one that ends meanwhile is not among them."""
+    folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in os.listdir(folder):  # noqa: PTH208  # names alone: a Path each doubles the cost
+            if name.isdecimal():
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    yield from sleep_of(name, folder)
+    finally:
+        os.close(folder)
+
+
+def sleep_of(pid: str, folder: int) -> list[Sleep]:
+    """The sleep of one process, if it is in state D; *folder* is a descriptor of ``/proc``."""
+    line = read_at(f"{pid}/stat", folder)
+    command = line[line.index(b"(") + 1 : line.rindex(b")")]  # may itself hold brackets and spaces
+    state, *fields = line[line.rindex(b")") + 1 :].split()
+    if state != b"D":
+        return []
+    started = int(fields[18])  # starttime, the 22nd field of the line
+    switches = context_switches(read_at(f"{pid}/status", folder, 16 * STAT_BYTES))
+    return [Sleep(int(pid), started, switches, command.decode(errors="backslashreplace"))]
+
+
+def context_switches(status: bytes) -> int:
+    """Voluntary and involuntary together.
+
+    Raises:
+        ValueError: there are none in *status*.
+    """
+    counts = [int(line.split()[1]) for line in status.splitlines() if b"ctxt_switches:" in line]
+    if not counts:
+        raise ValueError("no context switches in /proc/[pid]/status")
+    return sum(counts)
+
+
+def read_at(path: str, folder: int, most: int = STAT_BYTES) -> bytes:
+    """At most *most* bytes of a file, in one read: a third of the cost of a file object."""
+    file = os.open(path, os.O_RDONLY, dir_fd=folder)
+    try:
+        return os.read(file, most)
+    finally:
+        os.close(file)

@@ -1,0 +1,55 @@
+"""Swap space, where there is any."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from mlopsd.probe import Advice, Metric, Reading
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import percent, size
+
+TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="bytes")
+FREE = Metric("swap_free_bytes", "Swap space that is not used (SwapFree).", unit="bytes")
+
+
+class Swap(Look):
+    """Used swap (``psutil.swap_memory``), a fault only while memory is short as well."""
+
+    name = "swap_used"
+    findings = ("swap_used",)
+    metrics = (TOTAL, FREE)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[[], Any] = psutil.swap_memory,
+        read_memory: Callable[[], Any] = psutil.virtual_memory,
+    ) -> None:
+        self.limits = Limits(options.swap_used_degraded, options.swap_used_unhealthy)
+        self.short = options.swap_memory_short
+        self.enough = options.memory_available_enough
+        self.read = read
+        self.read_memory = read_memory
+
+    def look(self) -> Reading:
+        """How much is used; nothing on a host without swap."""
+        swap = self.read()
+        if not swap.total:
+            return Reading()
+        memory = self.read_memory()
+        available = memory.available / memory.total
+        is_short = available < self.short and memory.available < self.enough
+        limits = self.limits if is_short else Limits()
+        ratio = (swap.total - swap.free) / swap.total
+        finding = limits.finding(
+            "swap_used",
+            f"{percent(ratio)} of {size(swap.total)} swap is used, {percent(available)} of memory available",
+            ratio,
+            unit="ratio",
+            text=percent,
+            advice=Advice.FREE_RESOURCES,
+        )
+        return Reading([finding], [TOTAL.sample(swap.total), FREE.sample(swap.free)])

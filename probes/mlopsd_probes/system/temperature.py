@@ -1,0 +1,104 @@
+"""Temperatures of the host's own sensors; the GPUs' are the gpu probe's."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import psutil
+
+from mlopsd.probe import Advice, Finding, Metric, Reading
+from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.quantities import celsius
+
+TEMPERATURE = Metric(
+    "temperature_celsius", "The hottest sensor of each kind of chip.", unit="celsius", labels=("chip",)
+)
+PLAUSIBLE = (-40.0, 150.0)  # °C; an input with nothing on it reads -128, 255 or 65261
+PLAUSIBLE_LIMIT = (30.0, 150.0)  # °C; an NVMe disk without a limit says 65261, a thermal zone's may be 0.1
+
+
+class Sensor(NamedTuple):
+    """One sensor as psutil has it, °C; *label* may be empty, and two chips of a kind share theirs."""
+
+    label: str
+    current: float
+    high: float | None
+    critical: float | None
+
+
+class Temperature(Look):
+    """hwmon, else the thermal zones (``psutil.sensors_temperatures``), one finding a kind of chip."""
+
+    name = "temperature"
+    findings = ("temperature",)
+    metrics = (TEMPERATURE,)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[[], Mapping[str, Sequence[Any]]] = psutil.sensors_temperatures,
+    ) -> None:
+        self.options = options
+        self.read = read
+
+    def look(self) -> Reading:
+        """The hottest sensor of each kind, and the one that is worst against its own limits."""
+        chips = {chip: plausible(sensors) for chip, sensors in self.read().items()}
+        findings = [
+            self.judge(chip, sensors) for chip, sensors in chips.items() if self.is_judged(chip, sensors)
+        ]
+        samples = [
+            TEMPERATURE.sample(max(sensor.current for sensor in sensors), chip=chip)
+            for chip, sensors in chips.items()
+            if sensors
+        ]
+        return Reading(findings, samples)
+
+    def is_judged(self, chip: str, sensors: list[Sensor]) -> bool:
+        """Whether there is something to judge and the operator wants it judged."""
+        ignored = any(fnmatchcase(chip, pattern) for pattern in self.options.temperature_ignored_chips)
+        return bool(sensors) and not ignored
+
+    def judge(self, chip: str, sensors: list[Sensor]) -> Finding:
+        """The finding of the sensor with the worst status, among equals the hottest."""
+        return max(
+            (
+                self.judge_sensor(chip, sensor)
+                for sensor in sorted(sensors, key=lambda sensor: -sensor.current)
+            ),
+            key=lambda finding: finding.status,
+        )
+
+    def judge_sensor(self, chip: str, sensor: Sensor) -> Finding:
+        """One sensor against the configured limits, else its own."""
+        limits = Limits(
+            self.options.temperature_degraded or sensor.high,
+            self.options.temperature_unhealthy or sensor.critical,
+        )
+        return limits.finding(
+            "temperature",
+            f"{' '.join(filter(None, (chip, sensor.label)))} is at {celsius(sensor.current)}",
+            sensor.current,
+            unit="celsius",
+            text=celsius,
+            advice=Advice.WATCH,
+            subject=chip,
+        )
+
+
+def plausible(sensors: Iterable[Any]) -> list[Sensor]:
+    """The sensors that have something to measure, without limits that cannot be meant."""
+    low, high = PLAUSIBLE
+    return [
+        Sensor(sensor.label, sensor.current, plausible_limit(sensor.high), plausible_limit(sensor.critical))
+        for sensor in sensors
+        if sensor.current is not None and low < sensor.current < high
+    ]
+
+
+def plausible_limit(limit: float | None) -> float | None:
+    """*limit* if a chip could mean it."""
+    low, high = PLAUSIBLE_LIMIT
+    return limit if limit is not None and low < limit < high else None

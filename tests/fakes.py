@@ -1,0 +1,107 @@
+"""Small stand-ins for what surrounds a watch: an account that remembers, and the makings of a probe."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlopsd.board import Board, Terms
+from mlopsd.plugins import Configured, Plugin
+from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
+from mlopsd.watch import Watch
+from mlopsd.worker.loop import LoopWorker
+from mlopsd.worker.place import Worker
+from mlopsd.worker.process import Opening, ProcessWorker
+from mlopsd.worker.thread import ThreadWorker
+
+
+class Sink:
+    """A counter and a histogram that remember what they were told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Number, Mapping[str, object]]] = []
+
+    def inc(self, amount: Number = 1, **labels: object) -> None:
+        self.told.append((amount, labels))
+
+    def observe(self, value: Number, **labels: object) -> None:
+        self.told.append((value, labels))
+
+
+class Instruments:
+    """Hands out a `Sink` a metric."""
+
+    def __init__(self) -> None:
+        self.sinks: dict[str, Sink] = {}
+
+    def counter(self, metric: Metric) -> Counter:
+        return self.sinks.setdefault(metric.name, Sink())
+
+    def histogram(self, metric: Metric) -> Histogram:
+        return self.sinks.setdefault(metric.name, Sink())
+
+
+@dataclass
+class Account:
+    """Remembers what a watch and its worker counted."""
+
+    checks: list[tuple[str, str]] = field(default_factory=list)
+    hanging: dict[str, bool] = field(default_factory=dict)
+    counts: list[tuple[str, str, dict[str, str], Number]] = field(default_factory=list)
+    restarts: int = 0
+
+    def checked(self, probe: str, result: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.checks.append((probe, result))
+
+    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001
+        self.hanging[probe] = hung
+
+    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
+        self.counts.append((probe, name, dict(labels), amount))
+
+    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
+        self.counts.append((probe, name, dict(labels), value))
+
+    def restarted(self) -> None:
+        self.restarts += 1
+
+
+@dataclass
+class Clock:
+    """A steady clock that moves when told."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def configured(
+    probe: type[Probe[Any]], isolation: Isolation, table: Mapping[str, Any] | None = None, name: str = "door"
+) -> Configured:
+    """*probe* as the configuration would have it, on its own schedule."""
+    plugin = Plugin("door", f"{probe.__module__}:{probe.__qualname__}", "tests 1")
+    schedule = probe.schedule
+    terms = Terms(schedule.interval, schedule.timeout, schedule.fail_after, schedule.recover_after)
+    options = probe.Options(**(table or {}))
+    return Configured(name, plugin, probe, options, terms, isolation, dict(table or {}))
+
+
+def worker(configured: Configured, folder: Path, account: Account) -> Worker:
+    """The worker for *configured*, by its isolation."""
+    log = logging.getLogger("mlopsd.test")
+    context = Context(configured.name, folder, log, {}, Instruments())
+    if configured.isolation == "process":
+        target = f"{configured.probe.__module__}:{configured.probe.__qualname__}"
+        opening = Opening(configured.name, target, configured.table, folder, logging.DEBUG)
+        return ProcessWorker(opening, account, account.restarted, log)
+    kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
+    return kind(configured.name, lambda: configured.probe(configured.options, context))
+
+
+def watch(configured: Configured, folder: Path, board: Board, account: Account) -> Watch:
+    """A watch over *configured*, enrolled on *board*."""
+    board.enrol(configured.name, configured.plugin.name, configured.terms)
+    return Watch(configured, worker(configured, folder, account), board, account, host="here")

@@ -1,0 +1,150 @@
+"""Probes that do what probes should not; imported by name in the process where they do it."""
+
+import asyncio
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from mlopsd.probe import Finding, Metric, Options, Probe, ProbeError, Reading, Refused, Schedule, Status
+
+
+LOOKS = Metric("looks_total", "Times that it looked.", "counter")
+
+
+class TroubledOptions(Options):
+    """*trouble* is the name of a method of `Troubled`; *path* a file for it to write to."""
+
+    trouble: str = "none"
+    path: str = "/dev/null"
+
+
+class Troubled(Probe[TroubledOptions]):
+    Options = TroubledOptions
+    metrics = (LOOKS,)
+    schedule = Schedule(interval=0.2, timeout=0.5, fail_after=1, recover_after=1)
+
+    def check(self) -> Reading:
+        result: Any = getattr(self, self.options.trouble)()
+        return result if result is not None else Reading()
+
+    def reload(self, *, dry_run: bool, force: bool) -> str:
+        if not force:
+            raise Refused("it does not want to")
+        return "would" if dry_run else "did"
+
+    def none(self) -> Reading:
+        return Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")], facts={"pid": os.getpid()})
+
+    def raises(self) -> None:
+        raise ZeroDivisionError("one over nought")
+
+    def cannot_tell(self) -> None:
+        raise ProbeError("cannot see the door: no light; bring a lamp")
+
+    def nonsense(self) -> str:
+        return "all is well"
+
+    def wrong_parts(self) -> Reading:
+        return Reading(["fine"], status=Status.HEALTHY, summary="fine")  # type: ignore[list-item]
+
+    def hangs(self) -> None:
+        time.sleep(3600)
+
+    def hangs_once(self) -> Reading:
+        if not os.path.exists(self.options.path):  # noqa: PTH110
+            with open(self.options.path, "x"):  # noqa: PTH123
+                pass
+            time.sleep(3600)
+        return self.none()
+
+    def ignores_sigterm(self) -> None:
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(3600)
+
+    def holds_the_gil(self) -> None:
+        ctypes.PyDLL(None).sleep(3600)
+
+    def exits(self) -> None:
+        os._exit(7)
+
+    def sys_exits(self) -> None:
+        sys.exit(3)
+
+    def segfaults(self) -> None:
+        ctypes.string_at(0)
+
+    def prints(self) -> Reading:
+        line = b"x" * 1023 + b"\n"
+        for _ in range(1_000_000):
+            os.write(1, line)
+        return self.none()
+
+    def says(self) -> Reading:
+        print("hello from the child")
+        self.context.log.info("looked", extra={"door": "shut"})
+        self.context.instruments.counter(LOOKS).inc()
+        return self.none()
+
+    def leaks_a_child(self) -> Reading:
+        subprocess.Popen(["sleep", "3600"])
+        return self.none()
+
+    def leaks_an_escapee(self) -> Reading:
+        subprocess.Popen(["sleep", "3600"], start_new_session=True)
+        return self.none()
+
+    def leaks_and_hangs(self) -> None:
+        subprocess.Popen(["sleep", "3601"], start_new_session=True)
+        time.sleep(3600)
+
+    def leaks_many(self) -> Reading:
+        for _ in range(40):
+            subprocess.Popen(["sleep", "3600"])
+        return self.none()
+
+    def answers_hugely(self) -> Reading:
+        return Reading(facts={"big": "x" * 10_000_000})
+
+    def writes_on_the_channel(self) -> None:
+        for descriptor in range(3, 64):
+            try:
+                os.write(descriptor, b"\xff" * 64)
+            except OSError:
+                pass
+        time.sleep(3600)
+
+    def looks_around(self) -> Reading:
+        names = [name for name in os.environ if name.startswith(("NOTIFY", "LISTEN", "MLOPSD_", "WATCHDOG"))]
+        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        return Reading(facts={"environment": names, "descriptors": descriptors, "pid": os.getpid()})
+
+
+class AsyncTroubled(Probe[TroubledOptions]):
+    Options = TroubledOptions
+    schedule = Schedule(interval=0.2, timeout=0.5, fail_after=1, recover_after=1)
+
+    async def check(self) -> Reading:
+        result: Any = await getattr(self, self.options.trouble)()
+        return result if result is not None else Reading()
+
+    async def none(self) -> Reading:
+        await asyncio.sleep(0)
+        return Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
+
+    async def hangs(self) -> None:
+        await asyncio.Event().wait()
+
+    async def will_not_be_cancelled(self) -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue
+
+    async def raises(self) -> None:
+        raise ZeroDivisionError("one over nought")

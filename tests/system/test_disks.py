@@ -1,0 +1,306 @@
+"""Disks that are silent, dead, absent or odd, each at its own expense."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.system.disks import Disks
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.question import Question
+
+
+class Hang:
+    """A statvfs that is real except for one path, on which it waits until it is let go."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.calls: list[str] = []
+        self.dead = True
+
+    def __call__(self, path: str) -> os.statvfs_result:
+        self.calls.append(path)
+        if path == self.path and self.dead:
+            self.wait()
+        return os.statvfs("/")
+
+    def wait(self) -> None:
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        raise NotImplementedError
+
+
+class EventHang(Hang):
+    """Waits in Python."""
+
+    def __init__(self, path: str, folder: Path) -> None:
+        super().__init__(path)
+        self.event = threading.Event()
+
+    def wait(self) -> None:
+        self.event.wait()
+
+    def let_go(self) -> None:
+        self.dead = False
+        self.event.set()
+
+
+class FifoHang(Hang):
+    """Waits in the kernel, in an open(2) of a pipe that nobody writes to."""
+
+    def __init__(self, path: str, folder: Path) -> None:
+        super().__init__(path)
+        self.fifo = folder / "fifo"
+        os.mkfifo(self.fifo)
+
+    def wait(self) -> None:
+        os.close(os.open(self.fifo, os.O_RDONLY))
+
+    def let_go(self) -> None:
+        self.dead = False
+        with suppress(OSError):  # ENXIO: nobody waits
+            os.close(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.fixture(params=[EventHang, FifoHang])
+def hang(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hang]:
+    hang: Hang = request.param("/dead", tmp_path)
+    yield hang
+    hang.let_go()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def options(*paths: str, timeout: float = 0.05) -> SystemOptions:
+    return SystemOptions(paths=paths, path_timeout=timeout)
+
+
+def of(path: str, reading: Reading) -> dict[str, Finding]:
+    return {finding.name: finding for finding in reading.findings if finding.subject == path}
+
+
+def up(reading: Reading) -> dict[str, float]:
+    return {
+        dict(sample.labels)["path"]: sample.value
+        for sample in reading.samples
+        if sample.name == "disk_path_up"
+    }
+
+
+def no_thread_is_left(path: str) -> bool:
+    threads = [thread for thread in threading.enumerate() if thread.name == f"statvfs {path}"]
+    for thread in threads:
+        thread.join(10)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_a_dead_mount_costs_its_own_finding_and_not_the_others(hang: Hang) -> None:
+    disks = Disks(options("/dead", "/"), hang)
+    reading = disks.look()
+    silent = of("/dead", reading)["disk_path"]
+    assert (silent.status, silent.advice, silent.limit) == (Status.UNHEALTHY, Advice.WATCH, 0.05)
+    assert silent.summary == "/dead did not answer within 0.05 s; the mount may be dead"
+    assert of("/", reading)["disk_path"].status is Status.HEALTHY
+    assert {"disk_space", "disk_path"} <= of("/", reading).keys()
+    assert set(of("/dead", reading)) == {"disk_path"}
+    assert up(reading) == {"/dead": 0.0, "/": 1.0}
+
+
+def test_a_stuck_path_is_not_asked_again_until_its_old_call_has_returned(hang: Hang) -> None:
+    disks = Disks(options("/dead", "/"), hang)
+    readings = [disks.look() for _ in range(5)]
+    assert hang.calls.count("/dead") == 1
+    assert hang.calls.count("/") == 5
+    assert all(of("/dead", reading)["disk_path"].status is Status.UNHEALTHY for reading in readings)
+
+
+def test_a_stuck_path_recovers_by_itself_with_a_fresh_answer(hang: Hang) -> None:
+    disks = Disks(options("/dead", timeout=10.0), hang)
+    disks.timeout = 0.05
+    disks.look()
+    hang.let_go()
+    assert no_thread_is_left("/dead")
+    disks.timeout = 10.0
+    reading = disks.look()
+    assert of("/dead", reading)["disk_path"].status is Status.HEALTHY
+    assert "disk_space" in of("/dead", reading)
+    assert hang.calls.count("/dead") == 2
+
+
+def test_only_the_first_look_at_a_stuck_path_waits(hang: Hang, monkeypatch: pytest.MonkeyPatch) -> None:
+    disks = Disks(options("/dead"), hang)
+    disks.look()
+    waited_for: list[object] = []
+    monkeypatch.setattr(
+        "mlopsd_probes.system.disks.wait_for", lambda questions, _: waited_for.extend(questions)
+    )
+    disks.look()
+    assert waited_for == []
+
+
+def test_how_long_a_path_has_been_silent_is_said(tmp_path: Path) -> None:
+    hang, clock = EventHang("/dead", tmp_path), Clock()
+    disks = Disks(options("/dead"), hang, clock)
+    disks.look()
+    clock.now = 46.0
+    finding = of("/dead", disks.look())["disk_path"]
+    hang.let_go()
+    assert finding.summary == "/dead did not answer within 0.05 s (46 s so far); the mount may be dead"
+    assert finding.observed == 46.0
+
+
+def wait_at(gate: threading.Event) -> Callable[[str], os.statvfs_result]:
+    def statvfs(path: str) -> os.statvfs_result:
+        gate.wait()
+        return os.statvfs("/")
+
+    return statvfs
+
+
+def test_many_dead_mounts_cost_one_deadline_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    deadlines: list[float] = []
+    paths = [f"/dead{number}" for number in range(5)]
+
+    def one_wait(questions: object, timeout: float) -> None:
+        deadlines.append(timeout)
+
+    monkeypatch.setattr("mlopsd_probes.system.disks.wait_for", one_wait)
+    reading = Disks(options(*paths), wait_at(gate)).look()
+    gate.set()
+    assert deadlines == [0.05]
+    assert {finding.status for finding in reading.findings} == {Status.UNHEALTHY}
+
+
+def test_a_question_is_a_daemon_thread_and_keeps_nobody_from_leaving(hang: Hang) -> None:
+    Disks(options("/dead"), hang).look()
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "statvfs /dead")
+    assert thread.daemon
+
+
+def failing(error: OSError) -> Callable[[str], os.statvfs_result]:
+    def statvfs(path: str) -> os.statvfs_result:
+        if path == "/":
+            return os.statvfs(path)
+        raise error
+
+    return statvfs
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "advice", "samples"),
+    [
+        (errno.ENOENT, Status.DEGRADED, Advice.FIX_CONFIG, 0.0),
+        (errno.ENOTDIR, Status.DEGRADED, Advice.FIX_CONFIG, 0.0),
+        (errno.EACCES, Status.UNKNOWN, Advice.FIX_CONFIG, None),
+        (errno.ENOTCONN, Status.UNHEALTHY, Advice.WATCH, 0.0),
+        (errno.ESTALE, Status.UNHEALTHY, Advice.WATCH, 0.0),
+        (errno.EIO, Status.UNHEALTHY, Advice.WATCH, 0.0),
+        (errno.ETIMEDOUT, Status.UNHEALTHY, Advice.WATCH, 0.0),
+    ],
+)
+def test_an_error_is_a_finding_of_that_path(
+    number: int, status: Status, advice: Advice, samples: float | None
+) -> None:
+    error = OSError(number, os.strerror(number))
+    reading = Disks(options("/data", "/", timeout=10), failing(error)).look()
+    finding = of("/data", reading)["disk_path"]
+    assert (finding.status, finding.advice) == (status, advice)
+    assert finding.summary.count("/data") == 1
+    assert of("/", reading)["disk_path"].status is Status.HEALTHY
+    assert up(reading).get("/data") == samples
+
+
+def test_a_real_path_that_does_not_exist_is_named_with_the_cure(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    (finding,) = Disks(options(missing, timeout=10)).look().findings
+    assert finding.summary == f"{missing} does not exist; mount or create it, or take it out of paths"
+
+
+def test_a_host_without_a_thread_to_spare_is_unknown_and_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        (finding,) = Disks(options("/")).look().findings
+    assert finding.status is Status.UNKNOWN
+    assert "can't start new thread" in finding.summary
+
+
+def test_a_call_that_raises_leaves_its_error_in_the_answer() -> None:
+    def call() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        Question(call, "call").answer.result(10)
+
+
+def numbers(**fields: int) -> os.statvfs_result:
+    usual = {"f_bsize": 512, "f_frsize": 4096, "f_blocks": 1000, "f_bfree": 600, "f_bavail": 500}
+    usual |= {"f_files": 100, "f_ffree": 90, "f_favail": 80, "f_flag": 0, "f_namemax": 255}
+    return os.statvfs_result(tuple({**usual, **fields}.values()))
+
+
+def samples(reading: Reading) -> dict[str, float]:
+    return {sample.name: sample.value for sample in reading.samples}
+
+
+def test_sizes_are_in_fragments_and_what_is_kept_for_root_is_not_free() -> None:
+    reading = Disks(options("/", timeout=10), lambda path: numbers()).look()
+    assert samples(reading) == {
+        "disk_path_up": 1,
+        "disk_read_only": 0,
+        "disk_total_bytes": 4096 * 1000,
+        "disk_free_bytes": 4096 * 500,
+        "disk_inodes": 100,
+        "disk_inodes_free": 80,
+    }
+
+
+def test_a_file_system_without_inodes_or_blocks_has_no_such_numbers() -> None:
+    btrfs = Disks(options("/", timeout=10), lambda path: numbers(f_files=0, f_favail=0)).look()
+    assert not {"disk_inodes", "disk_inodes_free"} & samples(btrfs).keys()
+    assert set(of("/", btrfs)) == {"disk_path", "disk_writable", "disk_space"}
+    bucket = Disks(options("/", timeout=10), lambda path: numbers(f_files=0, f_blocks=0)).look()
+    assert samples(bucket).keys() == {"disk_path_up", "disk_read_only"}
+    assert set(of("/", bucket)) == {"disk_path", "disk_writable"}
+
+
+def test_an_image_is_always_full_and_is_not_judged_for_it() -> None:
+    image = numbers(f_bavail=0, f_favail=0, f_flag=os.ST_RDONLY)
+    reading = Disks(options("/", timeout=10), lambda path: image).look()
+    assert [(finding.name, finding.status) for finding in reading.findings] == [("disk_path", Status.HEALTHY)]
+    assert samples(reading)["disk_read_only"] == 1
+
+
+def test_a_disk_that_becomes_read_only_is_broken_until_it_is_writable_again() -> None:
+    flags = iter([0, os.ST_RDONLY, os.ST_RDONLY, 0])
+    disks = Disks(options("/", timeout=10), lambda path: numbers(f_flag=next(flags)))
+    found = [of("/", disks.look())["disk_writable"] for _ in range(4)]
+    assert [finding.status for finding in found] == [
+        Status.HEALTHY,
+        Status.UNHEALTHY,
+        Status.UNHEALTHY,
+        Status.HEALTHY,
+    ]
+    assert found[1].advice is Advice.REBOOT
+
+
+def test_a_disk_with_enough_free_is_not_short_whatever_its_share() -> None:
+    huge = numbers(f_blocks=10**10, f_bavail=10**8)  # 41 TB, 1 % free: 410 GB
+    reading = Disks(options("/", timeout=10), lambda path: huge).look()
+    assert of("/", reading)["disk_space"].status is Status.HEALTHY
+    strict = SystemOptions(paths=("/",), path_timeout=10, disk_free_enough="1TB")  # type: ignore[arg-type]
+    assert of("/", Disks(strict, lambda path: huge).look())["disk_space"].status is Status.UNHEALTHY

@@ -1,0 +1,152 @@
+"""Processes that cannot be woken, told from those that a disk keeps busy."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.processes import Sleep, StuckProcesses, context_switches, uninterruptible
+
+Tree = Callable[[Mapping[str, str]], Path]
+
+
+def process(pid: int, command: str, state: str, *, switches: int = 5, started: int = 100) -> dict[str, str]:
+    rest = " ".join(["0"] * 18)
+    return {
+        f"{pid}/stat": f"{pid} ({command}) {state} {rest} {started} 0 0\n",
+        f"{pid}/status": f"Name:\t{command}\nvoluntary_ctxt_switches:\t{switches}\n"
+        "nonvoluntary_ctxt_switches:\t2\n",
+    }
+
+
+INIT = process(1, "systemd", "S")
+
+
+class Host:
+    """A look at a fake /proc under a clock that is set."""
+
+    def __init__(self, tree: Tree, options: SystemOptions | None = None) -> None:
+        self.tree = tree
+        self.now = 0.0
+        root = tree({**INIT, "version": "Linux", "sys/x": ""})
+        self.processes = StuckProcesses(options or SystemOptions(), root, lambda: self.now)
+
+    def at(self, seconds: float, *processes: dict[str, str]) -> Reading:
+        self.now = seconds
+        for files in processes:
+            self.tree(files)
+        return self.processes.look()
+
+
+def only(reading: Reading) -> Finding:
+    (finding,) = reading.findings
+    return finding
+
+
+def values(reading: Reading) -> dict[str, float]:
+    return {sample.name: sample.value for sample in reading.samples}
+
+
+def test_a_hung_driver_is_unhealthy_once_it_has_lasted_and_not_before(tree: Tree) -> None:
+    host = Host(tree)
+    hung = process(42, "nvidia-smi", "D")
+    assert only(host.at(0, hung)).status is Status.HEALTHY
+    assert only(host.at(45)).status is Status.HEALTHY
+    finding = only(host.at(60))
+    assert (finding.status, finding.advice) == (Status.UNHEALTHY, Advice.REBOOT)
+    assert finding.summary == "in one uninterruptible sleep for 60 s (limit 60 s): nvidia-smi (pid 42)"
+    assert (finding.observed, finding.unit, finding.limit) == (60.0, "seconds", 60.0)
+
+
+def test_any_other_stuck_process_is_degraded_and_recovers_when_it_wakes(tree: Tree) -> None:
+    host = Host(tree)
+    host.at(0, process(42, "df", "D"))
+    stuck = host.at(90)
+    assert (only(stuck).status, only(stuck).advice) == (Status.DEGRADED, Advice.WATCH)
+    assert values(stuck) == {"uninterruptible_processes": 1, "stuck_processes": 1}
+    awake = host.at(105, process(42, "df", "S", switches=6))
+    assert only(awake).status is Status.HEALTHY
+    assert values(awake) == {"uninterruptible_processes": 0, "stuck_processes": 0}
+
+
+def test_a_reader_of_a_busy_disk_is_seen_asleep_each_time_and_is_not_stuck(tree: Tree) -> None:
+    host = Host(tree)
+    for number in range(20):
+        reading = host.at(15 * number, process(42, "nvidia-cuda-mps", "D", switches=number))
+        assert only(reading).status is Status.HEALTHY
+        assert values(reading)["uninterruptible_processes"] == 1
+
+
+def test_another_process_with_the_same_pid_starts_anew(tree: Tree) -> None:
+    host = Host(tree)
+    host.at(0, process(42, "df", "D"))
+    assert only(host.at(90, process(42, "df", "D", started=9999))).status is Status.HEALTHY
+
+
+def test_the_drivers_processes_are_named_first_and_the_rest_is_counted(tree: Tree) -> None:
+    host = Host(tree)
+    crowd = [process(pid, f"worker{pid}", "D") for pid in range(100, 107)]
+    host.at(0, *crowd)
+    host.at(1, process(200, "nvidia-persiste", "D"))
+    finding = only(host.at(70))
+    assert finding.summary.startswith(
+        "in one uninterruptible sleep for 70 s (limit 60 s): nvidia-persiste (pid 200), worker"
+    )
+    assert finding.summary.endswith("and 3 more")
+    assert finding.status is Status.UNHEALTHY
+
+
+def test_the_operator_says_what_is_ignored_what_is_grave_and_after_how_long(tree: Tree) -> None:
+    options = SystemOptions(
+        stuck_after=10, stuck_ignored_commands=("vmm*",), stuck_unhealthy_commands=("df",)
+    )
+    host = Host(tree, options)
+    host.at(0, process(42, "df", "D"), process(43, "vmmemctl", "D"))
+    reading = host.at(10)
+    assert only(reading).status is Status.UNHEALTHY
+    assert "vmmemctl" not in only(reading).summary
+    assert values(reading)["uninterruptible_processes"] == 1
+
+
+def test_a_command_with_brackets_and_spaces_and_no_utf8_is_read_right(tree: Tree) -> None:
+    root = tree({**INIT, **process(42, "a) D (b", "S"), **process(43, "x) S 1 (y", "D")})
+    (root / "44").mkdir()
+    line = b"44 (\xff\xfe) D " + b"0 " * 18 + b"7 0\n"
+    (root / "44/stat").write_bytes(line)
+    (root / "44/status").write_text("voluntary_ctxt_switches:\t1\n")
+    assert sorted(uninterruptible(root)) == [
+        Sleep(43, 100, 7, "x) S 1 (y"),
+        Sleep(44, 7, 1, "\\xff\\xfe"),
+    ]
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_not_there(tree: Tree) -> None:
+    root = tree(INIT)
+    (root / "42").mkdir()  # listed, and its stat already gone
+    (root / "43").mkdir()
+    (root / "43/stat").write_text(process(43, "cp", "D")["43/stat"])  # gone before its status is read
+    assert list(uninterruptible(root)) == []
+
+
+def test_where_proc_hides_processes_nothing_is_said_rather_than_too_little(tree: Tree) -> None:
+    root = tree(process(42, "own", "S"))
+    reading = StuckProcesses(SystemOptions(), root).look()
+    assert (reading.findings, reading.samples) == ((), ())
+
+
+def test_a_status_without_context_switches_is_an_error_and_not_a_guess() -> None:
+    with pytest.raises(ValueError, match="no context switches"):
+        context_switches(b"Name:\tx\n")
+
+
+def test_a_look_leaves_no_descriptor_open(tree: Tree) -> None:
+    root = tree({**INIT, **process(42, "df", "D")})
+    before = sorted(open_descriptors())
+    StuckProcesses(SystemOptions(), root).look()
+    assert sorted(open_descriptors()) == before
+
+
+def open_descriptors() -> Iterator[str]:
+    return (entry.name for entry in Path("/proc/self/fd").iterdir())

@@ -1,0 +1,173 @@
+"""Stand-ins for what the HTTP side is given: watches that are told what to do, and metrics that remember."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from pydantic import SecretStr
+
+from mlopsd.board import Board, Entry, Terms
+from mlopsd.plugins import Configured, Plugin
+from mlopsd.probe import Options, Probe, Reading
+from mlopsd.settings import Settings
+from mlopsd.settings.load import Loaded
+from mlopsd.watch import Busy
+from mlopsd.web.app import make_app
+from mlopsd.web.connection import Patience
+from mlopsd.web.listener import Listener
+from mlopsd.web.parts import Info, Parts
+from mlopsd.web.serving import Serving
+
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TERMS = Terms(interval=15, timeout=5, fail_after=2, recover_after=2)
+
+
+class Door(Probe[Options]):
+    """A probe that is never checked here."""
+
+
+@dataclass(frozen=True)
+class OneReload:
+    done: asyncio.Future[str]
+    started_at: datetime = STARTED
+
+
+class FakeWatch:
+    """Writes *reading* on the board when checked, and lets the test end its reloads."""
+
+    def __init__(
+        self, board: Board, name: str, reading: Reading | None = None, *, reloads: bool = True
+    ) -> None:
+        plugin = Plugin("door", "tests:Door", "doors 1.0")
+        self.configured = Configured(name, plugin, Door, Options(), TERMS, "thread", {})
+        self.can_reload = reloads
+        self.reload: OneReload | None = None
+        self.asked: list[tuple[bool, bool]] = []
+        self.checks = 0
+        self._board = board
+        self._reading = reading or Reading(status=None, summary="")  # type: ignore[arg-type]
+        self.hold: asyncio.Event | None = None
+        board.enrol(name, "door", TERMS)
+
+    async def check(self) -> Entry:
+        self.checks += 1
+        if self.hold is not None:
+            await self.hold.wait()
+        return self._board.record(self.configured.name, self._reading, 0.25)
+
+    def start_reload(self, *, dry_run: bool, force: bool) -> OneReload:
+        if self.reload is not None and not self.reload.done.done():
+            raise Busy("a reload of 'door' is running")
+        self.asked.append((dry_run, force))
+        self.reload = OneReload(asyncio.get_running_loop().create_future())
+        return self.reload
+
+
+@dataclass(frozen=True)
+class FakePage:
+    body: bytes = b"mlopsd_up 1\n"
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/plain; version=0.0.4"})
+
+
+@dataclass
+class FakeMetrics:
+    """Remembers what it was told."""
+
+    requests: list[tuple[str, str, int]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    rendered: list[tuple[str, str]] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def render(self, accept: str, accept_encoding: str) -> FakePage:
+        if self.failure is not None:
+            raise self.failure
+        self.rendered.append((accept, accept_encoding))
+        return FakePage()
+
+    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.requests.append((method, route, status))
+
+    def error(self, component: str) -> None:
+        self.errors.append(component)
+
+
+class House:
+    """A daemon's parts, for a test to change."""
+
+    def __init__(self, **tables: Any) -> None:
+        self.board = Board()
+        self.metrics = FakeMetrics()
+        self.watches: dict[str, FakeWatch] = {}
+        self.draining = False
+        self.keys: tuple[str, ...] = ()
+        self.settings = Settings(**tables)
+        self.reloading: Callable[[], Awaitable[Sequence[str]]] = self._nothing_changed
+        self.info = Info("1.2.3", STARTED, "production")
+
+    def watch(self, name: str, reading: Reading | None = None, *, reloads: bool = True) -> FakeWatch:
+        """Enrol a probe; with *reading* it has been checked."""
+        watch = self.watches[name] = FakeWatch(self.board, name, reading, reloads=reloads)
+        if reading is not None:
+            self.board.record(name, reading, 0.25)
+        return watch
+
+    @property
+    def parts(self) -> Parts:
+        return Parts(
+            board=self.board,
+            metrics=self.metrics,
+            watches=lambda: self.watches,
+            loaded=self.loaded,
+            reload_configuration=lambda: self.reloading(),
+            draining=lambda: self.draining,
+            info=lambda: self.info,
+        )
+
+    def loaded(self) -> Loaded:
+        return Loaded(self.settings, Path("/etc/mlopsd/config.toml"), (), tuple(map(SecretStr, self.keys)))
+
+    async def _nothing_changed(self) -> Sequence[str]:
+        return []
+
+    @asynccontextmanager
+    async def on_tcp(
+        self, patience: Patience | None = None, host: str = "127.0.0.1"
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client of the API over TCP; ``client.port`` is not needed, paths are enough."""
+        async with self.serving(Listener.tcp(host, 0), patience) as listener:
+            place = f"[{host}]" if ":" in host else host
+            async with aiohttp.ClientSession(f"http://{place}:{listener.port}") as client:
+                yield client
+
+    @asynccontextmanager
+    async def on_socket(self, path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client of the API behind the Unix socket *path*."""
+        connector = aiohttp.UnixConnector(str(path))
+        async with self.serving(Listener.unix(path), local=True):
+            async with aiohttp.ClientSession("http://mlopsd", connector=connector) as client:
+                yield client
+
+    @asynccontextmanager
+    async def serving(
+        self,
+        listener: Listener,
+        patience: Patience | None = None,
+        *,
+        local: bool = False,
+        most: int | None = None,
+    ) -> AsyncIterator[Listener]:
+        """The API on *listener*, which is closed at the end."""
+        app = make_app(self.parts, self.settings, local=local)
+        serving = Serving(app, listener, most_connections=lambda: most or 64, patience=patience)
+        try:
+            async with serving:
+                yield listener
+        finally:
+            self.board.close()
+            listener.close()
