@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -106,7 +106,7 @@ class Daemon:
         self._metrics = Metrics(self._board, self._version)
         self._notifier = Notifier()
         self._doors = Doors(self._parts())
-        self._roster: Roster
+        self._watches: Mapping[str, Watch] = {}  # until the roster is there, which needs the task group
         drain.on_loss = lambda: self._metrics.error("log")
 
     async def run(self, configured: Sequence[Configured]) -> None:
@@ -115,9 +115,11 @@ class Daemon:
         loop.set_exception_handler(self._lost_exception)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        await self._doors.open(self._loaded.settings, self._places.socket)
         async with asyncio.TaskGroup() as group:
-            self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
-            await self._doors.open(self._loaded.settings, self._places.socket)
+            self._watches = self._roster = Roster(
+                self._board, group, self._watch, self._metrics.forget_probe
+            )
             heart = group.create_task(
                 beat(self._notifier, self._metrics.loop_lag, self._status_line), name="heart"
             )
@@ -141,7 +143,7 @@ class Daemon:
         async with self._reload_turn:
             self._notifier.reloading()
             try:
-                changed = await self._reload()
+                changes = await self._reload()
                 self._reload_error = None
             except ConfigurationError as error:
                 self._reload_error = str(error)
@@ -150,8 +152,8 @@ class Daemon:
             finally:
                 self._reloaded_at = self._board.now()
                 self._notifier.ready(self._status_line())
-            log.info("configuration reloaded", extra={"changed": changed})
-            return changed
+            log.info("configuration reloaded", extra={"changes": changes})
+            return changes
 
     async def _reload(self) -> list[str]:
         before = self._loaded.settings
@@ -181,7 +183,7 @@ class Daemon:
 
     async def _announce(self) -> None:
         """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
-        for watch in self._roster.values():
+        for watch in self._watches.values():
             await watch.first_reading()
         gc.collect()
         gc.freeze()  # a full collection over what stays anyway would hold the loop for 7 ms
@@ -219,7 +221,7 @@ class Daemon:
         return Parts(
             board=self._board,
             metrics=self._metrics,
-            watches=lambda: self._roster,
+            watches=lambda: self._watches,
             loaded=lambda: self._loaded,
             reload_configuration=self.reload,
             draining=lambda: self._draining,

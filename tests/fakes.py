@@ -79,12 +79,17 @@ class Clock:
 
 
 def configured(
-    probe: type[Probe[Any]], isolation: Isolation, table: Mapping[str, Any] | None = None, name: str = "door"
+    probe: type[Probe[Any]],
+    isolation: Isolation,
+    table: Mapping[str, Any] | None = None,
+    name: str = "door",
+    patience: float | None = None,
 ) -> Configured:
-    """*probe* as the configuration would have it, on its own schedule."""
+    """*probe* as the configuration would have it, on its own schedule but for *patience*, its timeout."""
     plugin = Plugin("door", f"{probe.__module__}:{probe.__qualname__}", "tests 1")
     schedule = probe.schedule
-    terms = Terms(schedule.interval, schedule.timeout, schedule.fail_after, schedule.recover_after)
+    timeout = schedule.timeout if patience is None else patience
+    terms = Terms(schedule.interval, timeout, schedule.fail_after, schedule.recover_after)
     options = probe.Options(**(table or {}))
     return Configured(name, plugin, probe, options, terms, isolation, dict(table or {}))
 

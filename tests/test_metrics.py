@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -273,12 +274,52 @@ async def test_a_bad_sample_costs_itself_and_is_counted_once(
     assert refused(metrics) == 2 * before
 
 
+async def test_other_series_in_the_same_places_are_noticed(board: Board, metrics: Metrics) -> None:
+    fans = Metric("fans", "How many.", labels=("gpu",))
+    metrics.declare("gpu", [TEMPERATURE, fans])
+    board.enrol("gpu", "gpu", TERMS)
+    for metric, gpu in ((TEMPERATURE, 0), (TEMPERATURE, 1), (fans, 1)):
+        board.record("gpu", reading(metric.sample(2, gpu=gpu)), 0.1)
+        assert series(metrics) == [f'mlopsd_gpu_{metric.name}{{probe="gpu",gpu="{gpu}"}} 2']
+
+
+async def test_a_refusal_is_not_counted_again_when_another_probe_was_looked_at(
+    board: Board, metrics: Metrics
+) -> None:
+    for probe in ("gpu", "other"):
+        board.enrol(probe, "gpu", TERMS)
+        board.record(probe, reading(*[Sample("odd", 1.0)] * (probe == "gpu")), 0.1)
+        assert refused(metrics) == 1
+
+
+async def test_a_family_that_takes_the_place_of_another_is_noticed(board: Board, metrics: Metrics) -> None:
+    metrics.declare("model", [PREDICTIONS])
+    board.enrol("champion", "model", TERMS)
+    board.record("champion", reading(PREDICTIONS.sample(7, result="ok")), 0.1)
+    assert series(metrics, "mlopsd_model")[0].endswith(" 7")
+    held = metrics.instruments("champion", "model", [PREDICTIONS, TEMPERATURE])
+    held.counter(PREDICTIONS)
+    board.record("champion", reading(TEMPERATURE.sample(8, gpu=0)), 0.1)
+    assert series(metrics, "mlopsd_model") == ['mlopsd_model_temperature_celsius{probe="champion",gpu="0"} 8']
+
+
+async def test_a_series_that_was_not_written_to_is_not_written_out_again(metrics: Metrics) -> None:
+    for component in ("web", "watch"):
+        metrics.error(component)
+    metrics.render()
+    metrics._errors._texts["web",] = "kept\n"
+    metrics.error("watch")
+    assert lines(metrics, "kept") == ["kept"]
+    assert lines(metrics, 'mlopsd_errors_total{component="watch"}')[0].endswith(" 2")
+
+
 async def test_a_refused_sample_is_logged_once_until_it_was_right_again(
     board: Board, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metrics.declare("gpu", [TEMPERATURE])
+    metrics.declare("gpu", [ERRORS])
     board.enrol("gpu", "gpu", TERMS)
-    for samples in ((Sample("odd", 1.0),), (Sample("odd", 2.0),), (), (Sample("odd", 3.0),)):
+    odd = [ERRORS.sample(-number, gpu=0, kind="x") for number in (1, 2, 3)]
+    for samples in (odd[:1], odd[1:2], (), odd[2:]):
         board.record("gpu", reading(*samples), 0.1)
         metrics.render()
     assert [record.message for record in caplog.records] == ["sample_refused"] * 2
@@ -385,17 +426,20 @@ async def test_a_counter_that_was_handed_out_is_no_longer_taken_from_readings(
 
 
 async def test_counting_in_threads_while_the_page_is_made_loses_nothing(metrics: Metrics) -> None:
+    interval = sys.getswitchinterval()
     counter = metrics.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS)
 
     def work(name: str) -> None:
         for number in range(2000):
             counter.inc(result=f"{name}{number % 50}")
 
+    sys.setswitchinterval(1e-6)
     threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         metrics.render()
+    sys.setswitchinterval(interval)
     counted = [float(line.split()[-1]) for line in series(metrics, "mlopsd_model_predictions_total")]
     assert (len(counted), sum(counted)) == (150, 6000)
 
@@ -443,8 +487,9 @@ async def test_what_cannot_be_read_of_the_process_is_left_out(board: Board, tmp_
     (proc / "limits").write_text(
         "Max open files            unlimited            unlimited            files\n"
     )
-    (proc / "stat").write_text("garbage")
-    assert series(metrics, "process_") == ["process_open_fds 3"]
+    for garbage in ("garbage", "7 (a) " + "x " * 50):
+        (proc / "stat").write_text(garbage)
+        assert series(metrics, "process_") == ["process_open_fds 3"]
 
 
 async def test_the_process_is_read_at_most_once_a_second(board: Board, tmp_path: Path) -> None:

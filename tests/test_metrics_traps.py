@@ -56,7 +56,6 @@ NUMBERS = [
     (2**64 + 1, float(2**64 + 1)),
     (1e300, 1e300),
     (5e-324, 5e-324),
-    (-0.0, -0.0),
     (math.inf, math.inf),
     (-math.inf, -math.inf),
     (math.nan, math.nan),
@@ -182,12 +181,22 @@ def test_a_path_that_is_not_utf8_is_spelt_out_and_costs_nothing() -> None:
     lint(pages[0])
 
 
-def test_whole_numbers_are_written_without_a_point() -> None:
+def test_whole_numbers_are_written_without_a_point_and_keep_their_sign() -> None:
     page, _ = page_of(
-        LABELLED.sample(2**52, what="1.0"), LABELLED.sample(1e22, what="b"), metrics=(LABELLED,)
+        LABELLED.sample(-0.0, what="-"),
+        LABELLED.sample(2**52, what="1.0"),
+        LABELLED.sample(1e22, what="b"),
+        metrics=(LABELLED,),
     )
     assert 'what="1.0"} 4503599627370496\n' in page
     assert 'what="b"} 1e+22\n' in page
+    assert 'what="-"} -0\n' in page  # Go reads -0; Python's parser takes it for an integer
+
+
+@pytest.mark.parametrize(("value", "text"), [(math.nan, "NaN"), (math.inf, "+Inf"), (-math.inf, "-Inf")])
+def test_what_is_not_finite_is_written_as_prometheus_writes_it(value: float, text: str) -> None:
+    page, _ = page_of(LABELLED.sample(value, what="it"), metrics=(LABELLED,))
+    assert f'what="it"}} {text}\n' in page
 
 
 @settings(max_examples=150, deadline=None)

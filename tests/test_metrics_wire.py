@@ -86,6 +86,7 @@ def test_the_dialect_is_the_one_that_accept_likes_best(accept: str, dialect: Dia
         ("gzip, deflate, br, zstd", True),
         ("GZIP;q=0.5", True),
         ("x-gzip", True),
+        ("gzip, identity", True),
         ("*", True),
         ("br;q=1, *;q=0.5", True),
         ("gzip;q=1.0, identity; q=0.5, *;q=0", True),
@@ -230,7 +231,7 @@ async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
 
 
 async def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """What Prometheus answers to *expression*: each series with its labels, and the time and value as text."""
+    """What Prometheus answers to *expression*: series with labels, time, and value as text."""
     url = f"http://127.0.0.1:{port}/api/v1/query"
     async with ClientSession() as session, session.get(url, params={"query": expression}) as answer:
         found: list[dict[str, Any]] = (await answer.json())["data"]["result"]

@@ -22,10 +22,17 @@ Asked = Callable[..., Coroutine[Any, Any, Entry]]
 
 @contextlib.asynccontextmanager
 async def watching(
-    probe: type[Probe[Any]], isolation: Any, folder: Path, account: fakes.Account, **table: str
+    probe: type[Probe[Any]],
+    isolation: Any,
+    folder: Path,
+    account: fakes.Account,
+    *,
+    patience: float = 20,
+    **table: str,
 ) -> AsyncIterator[Watch]:
     board = Board()
-    watch = fakes.watch(fakes.configured(probe, isolation, table), folder, board, account)
+    configured = fakes.configured(probe, isolation, table, patience=patience)
+    watch = fakes.watch(configured, folder, board, account)
     try:
         yield watch
     finally:
@@ -132,7 +139,7 @@ async def test_a_process_that_dies_says_how_and_is_started_again_after_a_pause(
 async def test_a_process_that_gives_no_answer_costs_one_reading(
     troubled: type[Probe[Any]], trouble: str, tmp_path: Path, account: fakes.Account
 ) -> None:
-    async with watching(troubled, "process", tmp_path, account, trouble=trouble) as watch:
+    async with watching(troubled, "process", tmp_path, account, patience=0.5, trouble=trouble) as watch:
         entry = await watch.check()
     assert entry.status is Status.UNKNOWN
     assert account.checks[0][1] in {"timeout", "nonsense"}
@@ -142,9 +149,9 @@ async def test_a_probe_that_hung_once_is_well_again_when_it_answers(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     table = {"trouble": "hangs_once", "path": str(tmp_path / "hung")}
-    async with watching(troubled, "process", tmp_path, account, **table) as watch:
+    async with watching(troubled, "process", tmp_path, account, patience=5, **table) as watch:
         assert (await watch.check()).status is Status.UNKNOWN
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
     assert account.restarts == 1
@@ -163,7 +170,7 @@ async def test_a_hung_thread_is_waited_for_and_not_repeated(
         return self.none()
 
     monkeypatch.setattr(troubled, "hangs", waits_at_the_gate)
-    async with watching(troubled, "thread", tmp_path, account, trouble="hangs") as watch:
+    async with watching(troubled, "thread", tmp_path, account, patience=0.5, trouble="hangs") as watch:
         assert (await watch.check()).reading.summary == "no answer within 0.5 s"
         stuck = await watch.check()
         assert "its last call has not come back" in stuck.reading.summary
@@ -179,7 +186,7 @@ async def test_a_hung_thread_is_waited_for_and_not_repeated(
 async def test_a_coroutine_that_will_not_be_cancelled_is_waited_for_and_not_repeated(
     async_troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
-    async with watching(async_troubled, "loop", tmp_path, account, trouble="will_not_be_cancelled") as watch:
+    async with watching(async_troubled, "loop", tmp_path, account, patience=0.5, trouble="will_not_be_cancelled") as watch:
         assert (await watch.check()).reading.summary == "no answer within 0.5 s"
         assert "a coroutine must let CancelledError pass" in (await watch.check()).reading.summary
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -211,7 +218,7 @@ async def test_what_a_probe_leaks_ends_with_its_process(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     for trouble in ("leaks_a_child", "leaks_an_escapee", "leaks_and_hangs"):
-        async with watching(troubled, "process", tmp_path, account, trouble=trouble) as watch:
+        async with watching(troubled, "process", tmp_path, account, patience=3, trouble=trouble) as watch:
             await watch.check()
     # the fixture counts what is left
 

@@ -10,6 +10,7 @@ from mlopsd.cli.options import add_config
 from mlopsd.settings.load import Loaded, load
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import StateError
+from mlopsd.web.listener import ListenError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
         return daemon.main(read)
     except ConfigurationError as error:
         raise Failure(*map(str, error.mistakes)) from error
-    except (StateError, OSError) as error:
+    except (StateError, ListenError) as error:
         raise Failure(str(error)) from error
 
 

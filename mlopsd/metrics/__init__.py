@@ -125,9 +125,8 @@ class Metrics:
         self._errors.count((component,))
 
     def forget_probe(self, name: str) -> None:
-        """Drop every series of the probe *name*; its samples come back if it is still on the board."""
+        """Drop every series of the probe *name*; what comes from the board goes when it leaves that."""
         self._plugins.pop(name, None)
-        self._samples.forget(name)
         for live in self._live.values():
             live.forget("probe", name)
 

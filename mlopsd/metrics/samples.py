@@ -92,7 +92,7 @@ class Block:
             if self._may_be(value):
                 lines.append(f"{line % number_text(value)}\n")
             else:
-                refused.append(f"{self.family.name}: a {self.family.family.kind} cannot be {value}")
+                refused.append(f"{self.family.name}: a value that no {self.family.family.kind} can have")
         return "".join(lines), refused
 
     def _may_be(self, value: float | None) -> TypeGuard[float]:
@@ -118,9 +118,8 @@ class LayoutDraft:
     def __init__(self, probe: str, families: Mapping[str, SampleFamily]) -> None:
         self._families = families
         self._probe = probe
-        self._written: dict[
-            tuple[Labels, tuple[str, ...]], str
-        ] = {}  # families share labels; escaping is dear
+        # families share labels, and escaping is dear
+        self._written: dict[tuple[Labels, tuple[str, ...]], str] = {}
         self._places: dict[str, dict[str, int]] = {}
         self._refused: list[str] = []
 
@@ -275,7 +274,9 @@ def _sound(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[str]]:
         refused += [f"more than {SAMPLES_PER_READING} samples in one reading"] * over
         samples = samples[:SAMPLES_PER_READING]
     if not set(map(type, samples)) <= {Sample}:
-        refused += [f"{sample!r} is not a sample" for sample in samples if type(sample) is not Sample]
+        refused += [
+            f"a {type(sample).__name__} is not a sample" for sample in samples if type(sample) is not Sample
+        ]
         samples = [sample for sample in samples if type(sample) is Sample]
     return samples, refused
 

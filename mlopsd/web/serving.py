@@ -15,7 +15,7 @@ CANCEL_SECONDS = 0.1  # for handlers that are cut off at the end
 
 
 class Serving:
-    """Serves *app* on *listener*, which stays open when this stops.
+    """Serves *app* on *listener*, which stays open when this stops, for another to take over.
 
     *most_connections* is asked at each new connection; the Unix socket has a cap of its own.
     """
@@ -29,7 +29,7 @@ class Serving:
         patience: Patience | None = None,
     ) -> None:
         self._app = app
-        self._listener = listener
+        self.listener = listener
         self._most = most_connections
         self._patience = patience or Patience()
         self._runner = web.AppRunner(app, shutdown_timeout=CANCEL_SECONDS)
@@ -50,11 +50,16 @@ class Serving:
         """How many there are."""
         return len(self._crowd.members)
 
+    @property
+    def busy(self) -> int:
+        """How many of them have a request."""
+        return sum(not member.idle for member in self._crowd.members)
+
     async def start(self) -> None:
         """Begin to accept connections."""
         loop = asyncio.get_running_loop()
         await self._runner.setup()
-        for listening in self._listener.sockets:
+        for listening in self.listener.sockets:
             server = await loop.create_server(self._connect, sock=listening.dup(), backlog=1)
             self._servers.append(server)
 

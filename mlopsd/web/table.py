@@ -144,7 +144,7 @@ def _action_routes(desk: Desk) -> Sequence[Route]:
                 *(done, running, BAD_QUERY, *ACTS, NO_PROBE),
                 problem(405, "this probe has nothing to reload", "Allow"),
                 problem(409, "it was refused, it failed, or one is running"),
-                *(BROKEN, replaced, TOO_SLOW),
+                *(BROKEN, replaced),
             ),
             parameters=(PROBE, *RELOAD_PARAMETERS),
             acts=True,

@@ -24,7 +24,7 @@ class TroubledOptions(Options):
 class Troubled(Probe[TroubledOptions]):
     Options = TroubledOptions
     metrics = (LOOKS,)
-    schedule = Schedule(interval=0.2, timeout=0.5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
 
     def check(self) -> Reading:
         result: Any = getattr(self, self.options.trouble)()
@@ -126,7 +126,7 @@ class Troubled(Probe[TroubledOptions]):
 
 class AsyncTroubled(Probe[TroubledOptions]):
     Options = TroubledOptions
-    schedule = Schedule(interval=0.2, timeout=0.5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
 
     async def check(self) -> Reading:
         result: Any = await getattr(self, self.options.trouble)()

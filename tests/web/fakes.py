@@ -52,6 +52,7 @@ class FakeWatch:
         self._board = board
         self._reading = reading or Reading(status=None, summary="")  # type: ignore[arg-type]
         self.hold: asyncio.Event | None = None
+        self.ends_with: str | Exception | None = None
         board.enrol(name, "door", TERMS)
 
     async def check(self) -> Entry:
@@ -65,7 +66,17 @@ class FakeWatch:
             raise Busy("a reload of 'door' is running")
         self.asked.append((dry_run, force))
         self.reload = OneReload(asyncio.get_running_loop().create_future())
+        if self.ends_with is not None:
+            self.end(self.ends_with)
         return self.reload
+
+    def end(self, outcome: str | Exception) -> None:
+        """End the reload that runs."""
+        assert self.reload is not None
+        if isinstance(outcome, str):
+            self.reload.done.set_result(outcome)
+        else:
+            self.reload.done.set_exception(outcome)
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,12 @@ class FakeMetrics:
         self.errors.append(component)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until *condition* holds; pytest's timeout ends it if it never does."""
+    while not condition():  # noqa: ASYNC110  # what is waited for is in code that knows no event of ours
+        await asyncio.sleep(0.001)
+
+
 class House:
     """A daemon's parts, for a test to change."""
 
@@ -124,13 +141,16 @@ class House:
             metrics=self.metrics,
             watches=lambda: self.watches,
             loaded=self.loaded,
-            reload_configuration=lambda: self.reloading(),
+            reload_configuration=self._reload,
             draining=lambda: self.draining,
             info=lambda: self.info,
         )
 
     def loaded(self) -> Loaded:
         return Loaded(self.settings, Path("/etc/mlopsd/config.toml"), (), tuple(map(SecretStr, self.keys)))
+
+    async def _reload(self) -> Sequence[str]:
+        return await self.reloading()
 
     async def _nothing_changed(self) -> Sequence[str]:
         return []
@@ -139,7 +159,7 @@ class House:
     async def on_tcp(
         self, patience: Patience | None = None, host: str = "127.0.0.1"
     ) -> AsyncIterator[aiohttp.ClientSession]:
-        """A client of the API over TCP; ``client.port`` is not needed, paths are enough."""
+        """A client of the API over TCP, for which a path is enough."""
         async with self.serving(Listener.tcp(host, 0), patience) as listener:
             place = f"[{host}]" if ":" in host else host
             async with aiohttp.ClientSession(f"http://{place}:{listener.port}") as client:
@@ -149,9 +169,11 @@ class House:
     async def on_socket(self, path: Path) -> AsyncIterator[aiohttp.ClientSession]:
         """A client of the API behind the Unix socket *path*."""
         connector = aiohttp.UnixConnector(str(path))
-        async with self.serving(Listener.unix(path), local=True):
-            async with aiohttp.ClientSession("http://mlopsd", connector=connector) as client:
-                yield client
+        async with (
+            self.serving(Listener.unix(path), local=True),
+            aiohttp.ClientSession("http://mlopsd", connector=connector) as client,
+        ):
+            yield client
 
     @asynccontextmanager
     async def serving(

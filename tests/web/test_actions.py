@@ -11,7 +11,7 @@ import pytest
 
 from mlopsd.probe import Finding, ProbeError, Reading, Refused, Status
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
-from tests.web.fakes import FakeWatch, House
+from tests.web.fakes import FakeWatch, House, until
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
 KEY = {"X-API-Key": "sesame"}
@@ -91,9 +91,8 @@ async def test_a_reload_is_accepted_and_tells_where_to_look() -> None:
 async def test_a_reload_that_ends_well_within_the_wait_is_200_with_its_sentence() -> None:
     async with door() as (_, watch, client):
         asking = asyncio.create_task(ask(client, "/health/door/reload?wait=20s"), name="ask")
-        while watch.reload is None:
-            await asyncio.sleep(0)
-        watch.reload.done.set_result("version 7 serves")
+        await until(lambda: watch.reload is not None)
+        watch.end("version 7 serves")
         code, answer = await asking
     assert (code, answer["state"], answer["detail"]) == (200, "done", "version 7 serves")
 
@@ -110,9 +109,8 @@ async def test_a_reload_that_ends_well_within_the_wait_is_200_with_its_sentence(
 async def test_a_reload_that_does_not_end_well_is_409_with_the_reason(error: Exception, said: str) -> None:
     async with door() as (_, watch, client):
         asking = asyncio.create_task(ask(client, "/health/door/reload?wait=20"), name="ask")
-        while watch.reload is None:
-            await asyncio.sleep(0)
-        watch.reload.done.set_exception(error)
+        await until(lambda: watch.reload is not None)
+        watch.end(error)
         code, problem = await asking
     assert code == 409
     assert said in problem["detail"]
@@ -146,9 +144,8 @@ async def test_a_wait_longer_than_the_request_may_take_is_answered_as_still_runn
 async def test_a_dry_run_waits_for_what_it_has_to_say() -> None:
     async with door() as (_, watch, client):
         asking = asyncio.create_task(ask(client, "/health/door/reload?dry_run"), name="ask")
-        while watch.reload is None:
-            await asyncio.sleep(0)
-        watch.reload.done.set_result("would go from 6 to 7")
+        await until(lambda: watch.reload is not None)
+        watch.end("would go from 6 to 7")
         code, answer = await asking
     assert (code, answer["dry_run"], answer["detail"]) == (200, True, "would go from 6 to 7")
     assert watch.asked == [(True, False)]

@@ -1,0 +1,188 @@
+"""The conformance kit: what every probe must do, as tests that a probe's own test suite inherits.
+
+::
+
+    from mlopsd.testing import ProbeConformance
+
+    class TestDoor(ProbeConformance):
+        name = "door"                      # the entry point
+        table = {"path": "/dev/door"}      # its keys, where the defaults will not do
+        may_be_absent = {"door_celsius"}   # metrics that this machine may not have
+"""
+
+import asyncio
+import inspect
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+from mlopsd import plugins
+from mlopsd.board import Board, Entry
+from mlopsd.metrics import Metrics
+from mlopsd.plugins import Configured
+from mlopsd.probe import Context, Finding, Probe, Reading, Status
+from mlopsd.settings import ProbeTable, Settings
+from mlopsd.settings.load import Layer, Loaded
+from mlopsd.watch import Watch
+from mlopsd.worker.make import make_worker
+
+NO_SUCH_KEY = "no_probe_has_this_key"
+
+
+class ProbeConformance:
+    """Inherit it in a class called ``Test…``, set `name`, and pytest runs every test below on your probe.
+
+    Attributes:
+        name: the entry point's name in the group ``mlopsd.probes``.
+        table: the probe's own keys, as its table in the configuration has them.
+        may_be_absent: metrics that are declared, and that this machine may have no number for.
+    """
+
+    name: ClassVar[str]
+    table: ClassVar[Mapping[str, Any]] = {}
+    may_be_absent: ClassVar[frozenset[str]] = frozenset()
+
+    def test_it_is_installed_under_its_name_and_loads(self) -> None:
+        """The entry point is there, is the only one of its name, and is a probe."""
+        assert issubclass(self._class(), Probe)
+
+    def test_it_says_what_it_is(self) -> None:
+        """The class has a docstring of its own, and so has every metric."""
+        found = self._class()
+        assert found.__doc__, f"{found.__name__} has no docstring"
+        assert found.__doc__ != Probe.__doc__, f"{found.__name__} has no docstring of its own"
+        for metric in found.metrics:
+            assert metric.help.strip(), f"metric {metric.name} has no help"
+
+    def test_its_metrics_are_distinct(self) -> None:
+        """No name is declared twice."""
+        names = [metric.name for metric in self._class().metrics]
+        assert sorted(names) == sorted(set(names))
+
+    def test_its_schedule_makes_sense(self) -> None:
+        """A check may not take longer than it is until the reading would be too old."""
+        schedule = self._class().schedule
+        assert schedule.timeout > 0
+        assert schedule.interval > 0
+        assert min(schedule.fail_after, schedule.recover_after) >= 1
+
+    def test_an_unknown_key_is_refused(self) -> None:
+        """A misspelt option is an error that names it, not silence."""
+        refusal = self._refusal({**self.table, NO_SUCH_KEY: 1})
+        assert NO_SUCH_KEY in refusal, f"{NO_SUCH_KEY} was taken for an option; forbid extra keys"
+
+    def test_its_table_can_go_to_another_process(self) -> None:
+        """The keys are plain JSON, as everything in the configuration is."""
+        assert json.loads(json.dumps(dict(self.table))) == dict(self.table)
+
+    def test_a_check_gives_a_reading_with_evidence(self) -> None:
+        """Run in its own place (loop, thread or process), twice; never healthy without a finding."""
+        for entry in self._entries(checks=2):
+            reading = entry.reading
+            assert reading.summary, "the reading has no summary"
+            if reading.status is Status.HEALTHY:
+                assert reading.findings, "healthy without a finding is healthy without evidence"
+
+    def test_no_finding_is_worse_than_its_reading(self) -> None:
+        """A reading whose own status is better than its worst finding hides something."""
+        for entry in self._entries():
+            worst = max((finding.status for finding in entry.reading.findings), default=Status.UNKNOWN)
+            assert entry.reading.status >= worst
+
+    def test_every_finding_can_be_told_from_the_others(self) -> None:
+        """Name and subject together occur once; each has a sentence."""
+        for entry in self._entries():
+            told = [_identity(finding) for finding in entry.reading.findings]
+            assert len(told) == len(set(told)), told
+            assert all(finding.summary.strip() for finding in entry.reading.findings)
+
+    def test_it_reports_what_it_declares(self) -> None:
+        """Each sample is of a declared metric with its labels, and each declared one is reported."""
+        declared = {metric.name: metric for metric in self._class().metrics}
+        reported: set[str] = set()
+        for entry in self._entries(checks=2):
+            for sample in entry.reading.samples:
+                assert sample.name in declared, f"{sample.name} is reported and not declared"
+                labels = tuple(name for name, _ in sample.labels)
+                assert labels == declared[sample.name].labels, f"{sample.name} has the labels {labels}"
+                reported.add(sample.name)
+        silent = {name for name in declared if declared[name].kind == "gauge"} - reported - self.may_be_absent
+        assert not silent, f"declared and never reported: {sorted(silent)}"
+
+    def test_no_sample_is_there_twice(self) -> None:
+        """One number for one name and set of labels."""
+        for entry in self._entries():
+            told = [(sample.name, sample.labels) for sample in entry.reading.samples]
+            assert len(told) == len(set(told))
+
+    def test_two_of_it_do_not_disturb_each_other(self, tmp_path: Path) -> None:
+        """Two tables may use one plugin."""
+        first, second = self._make("first", tmp_path), self._make("second", tmp_path)
+        for probe in (first, second, first):
+            assert isinstance(_settled(probe.check()), Reading)
+        _settled(first.close())
+        assert isinstance(_settled(second.check()), Reading)
+        _settled(second.close())
+
+    def test_it_can_be_closed_before_its_first_check(self, tmp_path: Path) -> None:
+        """A daemon may be stopped at any moment."""
+        _settled(self._make("closed", tmp_path).close())
+
+    def _class(self) -> type[Probe[Any]]:
+        return plugins.choose(plugins.find(), self.name).load()
+
+    def _refusal(self, table: Mapping[str, Any]) -> str:
+        """Why *table* is no set of options, or nothing if it is one."""
+        try:
+            self._class().Options(**table)
+        except ValidationError as error:
+            return str(error)
+        return ""
+
+    def _configured(self) -> Configured:
+        settings = Settings(probes={"conform": ProbeTable(use=self.name, **self.table)})
+        (configured,) = plugins.configure(Loaded(settings, None, (Layer("the test", {}),)))
+        return configured
+
+    def _entries(self, checks: int = 1) -> list[Entry]:
+        return asyncio.run(_checked(self._configured(), checks))
+
+    def _make(self, name: str, state_dir: Path) -> Probe[Any]:
+        found = self._class()
+        instruments = Metrics(Board(), "0").instruments(name, self.name, found.metrics)
+        context = Context(name, state_dir, logging.getLogger("mlopsd.testing"), {}, instruments)
+        return found(found.Options(**self.table), context)
+
+
+async def _checked(configured: Configured, checks: int) -> list[Entry]:
+    """The entries after so many checks of a probe, run where the daemon would run them."""
+    board = Board()
+    board.enrol(configured.name, configured.plugin.name, configured.terms)
+    counting = Metrics(board, "0")
+    log = logging.getLogger("mlopsd.testing")
+    with tempfile.TemporaryDirectory() as folder:
+        worker = make_worker(configured, Path(folder), board, counting, log)
+        watch = Watch(configured, worker, board, counting)
+        try:
+            return [await watch.check() for _ in range(checks)]
+        finally:
+            await watch.close()
+            board.close()
+
+
+def _settled(result: Any) -> Any:
+    """*result*, or what it gives when it is awaited."""
+    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _identity(finding: Finding) -> tuple[str, str | None]:
+    return finding.name, finding.subject

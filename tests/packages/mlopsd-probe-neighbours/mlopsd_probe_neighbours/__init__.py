@@ -1,0 +1,1 @@
+"""Probes for what a GPU host leans on."""

@@ -1,0 +1,186 @@
+"""A real daemon, started as an operator starts it, asked over its real doors."""
+
+import http.client
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+UP_SECONDS = 30.0
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the Unix socket *path*."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Answer:
+    """A status code, headers and a body."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Running(AbstractContextManager["Running"]):
+    """``mlopsd run`` with the configuration *text*, on a free port, with all that it logs.
+
+    Entering waits for *until* (an event in the log); leaving ends it, hard if it must be.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        text: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        until: str = "started",
+    ) -> None:
+        self.folder = folder
+        self.config = folder / "config.toml"
+        self.socket = folder / "s"
+        self.config.write_text(self.framed(text), "utf-8")
+        self._arguments = arguments
+        self._environment = {**os.environ, **(environment or {})}
+        self._until = until
+        self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.log: list[dict[str, Any]] = []
+
+    def framed(self, text: str) -> str:
+        """*text* with the places of this run before it."""
+        return f'state_dir = "{self.folder / "state"}"\nsocket = "{self.socket}"\n{text}'
+
+    def __enter__(self) -> "Running":
+        command = [sys.executable, "-m", "mlopsd", "run", "--config", str(self.config), "--port", "0"]
+        self.process = subprocess.Popen(
+            [*command, *self._arguments], stderr=subprocess.PIPE, env=self._environment, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.wait_for(lambda line: line["event"] == self._until)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def port(self) -> int:
+        return int(self.event("started")["api"].rsplit(":", 1)[1])
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The first line of the log with this event."""
+        return next(line for line in self.log if line["event"] == name)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Every line so far with this event."""
+        self._drain()
+        return [line for line in self.log if line["event"] == name]
+
+    def wait_for(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = UP_SECONDS) -> dict[str, Any]:
+        """The first line from now on that is *wanted*.
+
+        Raises:
+            AssertionError: it did not come.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                line = self._lines.get(timeout=max(deadline - time.monotonic(), 0.01))
+            except queue.Empty:
+                break
+            self.log.append(line)
+            if wanted(line):
+                return line
+        raise AssertionError(f"not logged within {seconds} s; logged: {self.log}")
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """A GET over TCP."""
+        return self.ask("GET", path, headers)
+
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, *, local: bool = False
+    ) -> Answer:
+        """A request, over the Unix socket if *local*."""
+        connection = (
+            UnixConnection(self.socket, 20)
+            if local
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        )
+        try:
+            connection.request(method, path, headers=dict(headers or {}))
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def until(self, path: str, wanted: Callable[[Any], bool], seconds: float = UP_SECONDS) -> Any:
+        """The JSON at *path* as soon as it is *wanted*.
+
+        Raises:
+            AssertionError: it never was.
+        """
+        deadline = time.monotonic() + seconds
+        while not wanted(found := self.get(path).json):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send *number* and wait for the end; the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(30)
+        took = time.monotonic() - began
+        self._reader.join(5)
+        self._drain()
+        return took
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                found = json.loads(line)
+            except ValueError:
+                found = {"event": "no json", "line": line.rstrip()}
+            self._lines.put(found)
+
+    def _drain(self) -> None:
+        while not self._lines.empty():
+            self.log.append(self._lines.get())

@@ -1,0 +1,131 @@
+"""``mlopsd install`` from a wheel, as root on a machine with systemd: in, over, and out again."""
+
+import pytest
+
+from tests.systemd.machine import CONFIG, MLOPSD, VENV, Box
+
+pytestmark = pytest.mark.timeout(180)
+UNIT = "/etc/systemd/system/mlopsd.service"
+SYSUSERS = "/etc/sysusers.d/mlopsd.conf"
+
+
+def installed_anew(box: Box) -> str:
+    return box.run(MLOPSD, "install").stdout
+
+
+def test_it_makes_the_user_the_unit_and_a_configuration_that_only_the_service_may_read(
+    installed: Box,
+) -> None:
+    user, _, uid, *_, home, shell = installed.run("getent", "passwd", "mlopsd").stdout.strip().split(":")
+    assert (user, home) == ("mlopsd", "/var/lib/mlopsd")
+    assert 0 < int(uid) < 1000
+    assert shell.endswith("nologin")
+    owner = installed.run("stat", "-c", "%a %U %G", CONFIG).stdout.strip()
+    assert owner == "640 root mlopsd"
+    assert f"ExecStart={MLOPSD} run" in installed.read(UNIT)
+
+
+def test_the_installed_configuration_is_good_and_the_service_can_read_it(installed: Box) -> None:
+    as_service = ("setpriv", "--reuid=mlopsd", "--regid=mlopsd", "--init-groups")
+    done = installed.run(*as_service, MLOPSD, "config", "check")
+    assert done.stdout.startswith(f"OK: {CONFIG}; probes: ")
+
+
+def test_the_unit_runs_the_program_of_the_virtual_environment_that_installed_it(installed: Box) -> None:
+    installed.run("cp", "-a", VENV, "/opt/another")
+    installed.run("sed", "-i", "s#/opt/mlopsd/#/opt/another/#", "/opt/another/bin/mlopsd")
+    installed.run("/opt/another/bin/mlopsd", "install")
+    assert "ExecStart=/opt/another/bin/mlopsd run" in installed.read(UNIT)
+    assert "/opt/mlopsd" not in installed.read(UNIT)
+    installed.run("rm", "-r", "/opt/another")
+
+
+def test_installing_again_changes_nothing(installed: Box) -> None:
+    told = installed_anew(installed)
+    assert "write" not in told
+    assert not installed.exists(f"{CONFIG}.new")
+
+
+def test_an_upgrade_replaces_a_file_that_nobody_changed(installed: Box) -> None:
+    earlier_release(installed)
+    told = installed_anew(installed)
+    assert f"write {CONFIG}\n" in told
+    assert "an earlier release" not in installed.read(CONFIG)
+
+
+def earlier_release(box: Box) -> None:
+    """Make it look as if a release with other defaults had installed the configuration."""
+    box.write(CONFIG, "# an earlier release\n")
+    digest = box.run("sha256sum", CONFIG).stdout.split()[0]
+    box.run("sed", "-i", rf's#"{CONFIG}": "[0-9a-f]*"#"{CONFIG}": "{digest}"#', "/etc/mlopsd/.installed.json")
+
+
+def test_an_upgrade_keeps_a_changed_configuration_and_puts_the_new_one_beside_it(installed: Box) -> None:
+    installed.write(CONFIG, "# mine\n[probes.system]\ninterval = 20\n")
+    told = installed_anew(installed)
+    (line,) = [line for line in told.splitlines() if "config.toml" in line and "keep" in line]
+    assert f"{CONFIG}.new" in line
+    assert installed.read(CONFIG).startswith("# mine\n")
+    assert "[api]" in installed.read(f"{CONFIG}.new") or installed.read(f"{CONFIG}.new").startswith("#")
+    assert "keep" not in installed_anew(installed), "what was said once is not said at each upgrade"
+
+
+def test_a_changed_unit_is_kept_too(installed: Box) -> None:
+    changed = installed.read(UNIT).replace("WatchdogSec=30", "WatchdogSec=31")
+    installed.write(UNIT, changed)
+    installed_anew(installed)
+    assert installed.read(UNIT) == changed
+    assert "WatchdogSec=30" in installed.read(f"{UNIT}.new")
+    installed.run("rm", f"{UNIT}.new")
+
+
+def test_uninstalling_stops_the_service_and_leaves_nothing_but_its_state(service: Box) -> None:
+    service.run("systemctl", "enable", "mlopsd")
+    told = service.run(MLOPSD, "install", "--uninstall").stdout
+    assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""
+    for path in (UNIT, SYSUSERS, "/etc/mlopsd", "/etc/systemd/system/multi-user.target.wants/mlopsd.service"):
+        assert not service.exists(path), path
+    assert service.exists("/var/lib/mlopsd/layout")
+    assert "keep /var/lib/mlopsd" in told
+
+
+def test_uninstalling_keeps_a_changed_configuration_and_says_so(installed: Box) -> None:
+    installed.write(CONFIG, "# mine\n")
+    told = installed.run(MLOPSD, "install", "--uninstall").stdout
+    assert f"keep {CONFIG}: it was changed" in told
+    assert installed.read(CONFIG) == "# mine\n"
+    assert not installed.exists(UNIT)
+
+
+def test_uninstalling_what_is_not_there_is_no_mistake(installed: Box) -> None:
+    installed.run(MLOPSD, "install", "--uninstall")
+    installed.run(MLOPSD, "install", "--uninstall")
+
+
+def test_a_dry_run_says_each_step_and_does_none(installed: Box) -> None:
+    installed.run(MLOPSD, "install", "--uninstall")
+    told = installed.run(MLOPSD, "install", "--dry-run").stdout
+    for step in (f"would write {UNIT}", f"would write {CONFIG}", "would systemctl daemon-reload"):
+        assert step in told
+    assert not installed.exists(UNIT)
+    assert not installed.exists("/etc/mlopsd")
+
+
+def test_whoever_is_not_root_gets_one_line(installed: Box) -> None:
+    done = installed.run(
+        "setpriv", "--reuid=mlopsd", "--regid=mlopsd", "--clear-groups", MLOPSD, "install", check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "mlopsd: cannot install: only root may; run it with sudo\n"
+
+
+def test_a_folder_that_the_service_cannot_enter_is_named(installed: Box) -> None:
+    installed.run("chmod", "o-x", VENV)
+    try:
+        done = installed.run(MLOPSD, "install", check=False)
+    finally:
+        installed.run("chmod", "o+x", VENV)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"may not enter {VENV}" in line
+    assert f"chmod o+x {VENV}" in line

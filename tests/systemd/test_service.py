@@ -1,0 +1,179 @@
+"""The service under a real systemd: start, reload, stop, and what it survives."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from tests.systemd.machine import CONFIG, DROP_IN, MLOPSD, PORT, Box
+
+pytestmark = pytest.mark.timeout(180)
+QUIET = "[probes.system]\ninterval = 3600\n"
+
+
+def main_pid(box: Box) -> int:
+    return int(box.show("MainPID"))
+
+
+def test_start_is_done_when_the_verdict_is_known_and_asked_for(service: Box) -> None:
+    assert service.show("ActiveState") == "active"
+    verdict = service.get("/health/")
+    assert verdict["status"] in ("healthy", "degraded")
+    assert verdict["probes"] == {"system": verdict["status"]}
+
+
+def test_systemctl_status_shows_the_verdict(service: Box) -> None:
+    shown = service.run("systemctl", "status", "mlopsd").stdout
+    (status,) = re.findall(r'Status: "(.*)"', shown)
+    assert "probes healthy" in status or "degraded" in status
+
+
+def test_status_of_the_command_line_goes_over_the_socket_of_the_service(service: Box) -> None:
+    done = service.run(MLOPSD, "status", check=False)
+    assert done.returncode in (0, 1)
+    assert "system" in done.stdout
+    socket = service.run("stat", "-c", "%F %a %U %G", "/run/mlopsd/mlopsd.sock").stdout
+    assert socket.strip() == "socket 660 mlopsd mlopsd"
+
+
+def test_the_daemon_has_no_privilege_and_cannot_write_outside_its_state(service: Box) -> None:
+    pid = str(main_pid(service))
+    status = service.read(f"/proc/{pid}/status")
+    assert re.search(r"^CapEff:\s*0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s*1$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\s*2$", status, re.MULTILINE)
+    become = ("setpriv", "--reuid=mlopsd", "--regid=mlopsd", "--clear-groups")
+    enter = ("nsenter", "--mount", "--target", pid, *become)
+    assert service.run(*enter, "touch", "/var/lib/mlopsd/probe", check=False).returncode == 0
+    for forbidden in ("/etc/mlopsd/x", "/home/x", "/usr/x", "/var/x", "/opt/mlopsd/x"):
+        assert service.run(*enter, "touch", forbidden, check=False).returncode != 0, forbidden
+
+
+def test_what_the_sandboxed_daemon_reads_is_what_root_reads(service: Box) -> None:
+    inside = service.get("/health/system")
+    checked = json.loads(service.run(MLOPSD, "check", "--json", "system", check=False).stdout)
+    outside = checked["probes"]["system"]
+    assert names(inside) == names(outside)
+    for fact in ("boot_time", "hostname", "kernel", "memory_total_bytes", "absent"):
+        assert inside["facts"].get(fact) == outside["facts"].get(fact), fact
+
+
+def names(reading: dict[str, Any]) -> set[tuple[str, str | None]]:
+    """What was judged, but for the limit of the service's own group, which root's shell is not in."""
+    judged = {(finding["name"], finding.get("subject")) for finding in reading["findings"]}
+    return judged - {("pids", "cgroup")}
+
+
+def test_its_numbers_are_those_of_the_host_and_not_of_its_sandbox(service: Box) -> None:
+    samples = scrape(service)
+    blocks, block, inodes = map(int, service.run("stat", "-f", "-c", "%b %S %c", "/").stdout.split())
+    assert samples['disk_total_bytes{probe="system",path="/"}'] == blocks * block
+    assert samples['disk_inodes{probe="system",path="/"}'] == inodes
+    assert samples['disk_read_only{probe="system",path="/"}'] == 0
+    memory = int(re.findall(r"MemTotal:\s+(\d+) kB", service.read("/proc/meminfo"))[0])
+    assert samples['memory_total_bytes{probe="system"}'] == memory * 1024
+    boot = int(re.findall(r"btime (\d+)", service.read("/proc/stat"))[0])
+    assert samples['boot_timestamp_seconds{probe="system"}'] == boot
+    assert any(name.startswith("pressure_ratio") for name in samples) == service.exists("/proc/pressure/cpu")
+    threads = int(service.read("/proc/loadavg").split()[3].split("/")[1])
+    assert abs(samples['pids{probe="system",scope="host"}'] - threads) < 30
+
+
+def scrape(box: Box) -> dict[str, float]:
+    """The system probe's samples by name and labels."""
+    page = box.run("curl", "-sS", "-m", "5", f"http://127.0.0.1:{PORT}/metrics").stdout
+    prefix = "mlopsd_system_"
+    pairs = (line.rsplit(" ", 1) for line in page.splitlines() if line.startswith(prefix))
+    return {name.removeprefix(prefix): float(value) for name, value in pairs}
+
+
+def test_reload_applies_a_good_file(service: Box) -> None:
+    before = main_pid(service)
+    service.write(CONFIG, "[probes.system]\ninterval = 77\n")
+    service.run("systemctl", "reload", "mlopsd")
+    assert service.show("ActiveState") == "active"
+    assert service.get("/health/system")["interval_seconds"] == 77
+    assert main_pid(service) == before
+
+
+def test_reload_of_a_bad_file_fails_says_the_line_and_changes_nothing(service: Box) -> None:
+    service.write(CONFIG, "[probes.system]\nintervall = 77\n")
+    done = service.run("systemctl", "reload", "mlopsd", check=False)
+    assert done.returncode != 0
+    assert service.show("ActiveState") == "active"
+    assert service.get("/health/")["status"] in ("healthy", "degraded")
+    assert "intervall" in service.journal()
+    shown = service.run(MLOPSD, "status", check=False).stdout
+    assert "changed nothing" in shown
+    assert "intervall" in shown
+    status = service.run("systemctl", "status", "mlopsd", check=False).stdout
+    assert re.search(r'Status: ".*reload failed', status)
+
+
+def test_stop_takes_less_than_two_seconds_and_is_clean(service: Box) -> None:
+    began = time.monotonic()
+    service.run("systemctl", "stop", "mlopsd")
+    assert time.monotonic() - began < 2
+    assert service.show("Result") == "success"
+    assert service.show("ExecMainStatus") == "0"
+    assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""
+    assert not service.exists("/run/mlopsd/mlopsd.sock")
+
+
+def test_a_frozen_daemon_is_killed_by_the_watchdog_and_comes_back(installed: Box) -> None:
+    installed.write(DROP_IN, "[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\nRestartSec=0\n")
+    installed.run("systemctl", "daemon-reload")
+    installed.run("systemctl", "start", "mlopsd")
+    frozen = main_pid(installed)
+    installed.run("systemctl", "kill", "--kill-whom=main", "-s", "STOP", "mlopsd")
+    installed.until(
+        lambda: main_pid(installed) not in (0, frozen) and installed.show("ActiveState") == "active",
+        "another daemon in the place of the frozen one",
+    )
+    assert "watchdog" in installed.run("journalctl", "-u", "mlopsd", "-o", "cat").stdout.lower()
+    assert int(installed.show("NRestarts")) >= 1
+    assert installed.get("/health/")["status"] in ("healthy", "degraded")
+
+
+def test_a_stuck_process_of_the_last_run_does_not_keep_the_next_from_starting(installed: Box) -> None:
+    installed.write(CONFIG, f"{QUIET}[probes.lingering]\n")
+    installed.run("systemctl", "start", "mlopsd")
+    before = main_pid(installed)
+    stuck = str(installed.get("/health/lingering")["facts"]["pid"])
+    move_out_of_the_unit(installed, stuck)
+    installed.write(CONFIG, QUIET)
+    installed.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", "mlopsd")
+    installed.until(lambda: main_pid(installed) != before, "the end of the daemon")
+    installed.run("systemctl", "start", "mlopsd")
+    assert installed.exists(f"/proc/{stuck}"), "it was to outlive the daemon"
+    assert installed.show("ActiveState") == "active"
+    assert installed.get("/health/")["probes"].keys() == {"system"}
+
+
+def move_out_of_the_unit(box: Box, pid: str) -> None:
+    """Make *pid* a unit of its own, which systemd does not end together with the service."""
+    manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+    arguments = ("ssa(sv)a(sa(sv))", "stuck.scope", "fail", "1", "PIDs", "au", "1", pid, "0")
+    box.run("busctl", "call", *manager, "StartTransientUnit", *arguments)
+    box.until(lambda: "stuck.scope" in box.read(f"/proc/{pid}/cgroup"), "a scope of its own")
+
+
+def test_a_second_daemon_on_the_same_state_folder_is_one_clear_line(service: Box) -> None:
+    pid = main_pid(service)
+    done = service.run(
+        "env", "STATE_DIRECTORY=/var/lib/mlopsd", MLOPSD, "run", "--port", str(PORT + 1), check=False
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert re.match(rf"mlopsd: cannot start: another mlopsd \(pid {pid}\) uses /var/lib/mlopsd; .+", lines[0])
+
+
+def test_the_unit_is_sound_and_its_exposure_at_most_two_and_a_half(installed: Box) -> None:
+    done = installed.run("systemd-analyze", "verify", "mlopsd.service")
+    assert (done.stdout, done.stderr) == ("", "")
+    told = installed.run("systemd-analyze", "security", "mlopsd.service", "--no-pager").stdout
+    (score,) = re.findall(r"Overall exposure level for mlopsd\.service: ([0-9.]+)", told)
+    assert float(score) <= 2.5

@@ -1,0 +1,102 @@
+"""The kit that strangers run, run here over every installed entry point; and shown to be able to fail."""
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from mlopsd import plugins
+from mlopsd.plugins import Plugin
+from mlopsd.probe import Finding, Metric, Options, Probe, Reading, Schedule, Status
+from mlopsd.testing import ProbeConformance
+
+MAY_BE_ABSENT = {
+    # what this machine may not have: swap, PSI, sensors, a cgroup limit, some counters of a virtual disk
+    "system": frozenset(
+        metric.name
+        for metric in plugins.choose(plugins.find(), "system").load().metrics
+        if metric.name.startswith(("swap_", "pressure_", "temperature_", "cgroup_", "disk_io_", "pids_"))
+    )
+}
+
+
+def conformance(plugin: Plugin) -> type[ProbeConformance]:
+    absent = MAY_BE_ABSENT.get(plugin.name, frozenset())
+    return type(f"Test_{plugin.name}", (ProbeConformance,), {"name": plugin.name, "may_be_absent": absent})
+
+
+for found in plugins.find():
+    globals()[f"Test_{found.name}"] = conformance(found)
+
+
+LEVEL = Metric("level_ratio", "How full it is.", unit="ratio")
+SILENT = Metric("silent_ratio", "Never reported.", unit="ratio")
+
+
+class Lax(Probe):
+    """A probe that breaks every rule of the kit."""
+
+    class Options(Options):  # type: ignore[misc]
+        model_config: ClassVar[Any] = {"extra": "allow"}
+
+    metrics = (LEVEL, LEVEL, SILENT)
+    schedule = Schedule(interval=0)
+
+    def check(self) -> Reading:
+        same = Finding("a", Status.UNHEALTHY, " ")
+        sample = LEVEL.sample(1)
+        return Reading([same, same], [sample, sample], status=Status.HEALTHY)
+
+
+class Blind(Probe):
+    def check(self) -> Reading:
+        return Reading(status=Status.HEALTHY, summary="all is well")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (Lax, "test_its_metrics_are_distinct"),
+        (Lax, "test_its_schedule_makes_sense"),
+        (Lax, "test_an_unknown_key_is_refused"),
+        (Lax, "test_no_finding_is_worse_than_its_reading"),
+        (Lax, "test_every_finding_can_be_told_from_the_others"),
+        (Lax, "test_it_reports_what_it_declares"),
+        (Lax, "test_no_sample_is_there_twice"),
+        (Blind, "test_it_says_what_it_is"),
+        (Blind, "test_a_check_gives_a_reading_with_evidence"),
+    ],
+)
+def test_the_kit_finds_what_is_wrong(
+    kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = EntryPoint("lax", f"{__name__}:{kind.__name__}", plugins.GROUP)
+    monkeypatch.setattr(plugins, "find", lambda: plugins_of(point))
+    monkeypatch.setattr(Plugin, "load", lambda self: kind)
+    checker = type("Checked", (ProbeConformance,), {"name": "lax"})()
+    with pytest.raises(AssertionError):
+        getattr(checker, rule)()
+
+
+def plugins_of(point: EntryPoint) -> tuple[Plugin, ...]:
+    return (Plugin(point.name, point.value),)
+
+
+def test_the_kit_passes_on_a_decent_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Decent(Probe):
+        """Full or not."""
+
+        metrics = (LEVEL,)
+
+        def check(self) -> Reading:
+            return Reading([Finding("level", Status.HEALTHY, "half full")], [LEVEL.sample(0.5)])
+
+    monkeypatch.setattr(plugins, "find", lambda: (Plugin("decent", "tests:Decent"),))
+    monkeypatch.setattr(Plugin, "load", lambda self: Decent)
+    checker: Any = type("Checked", (ProbeConformance,), {"name": "decent"})()
+    rules = [name for name in dir(checker) if name.startswith("test_")]
+    assert len(rules) >= 13
+    for rule in rules:
+        method = getattr(checker, rule)
+        method(tmp_path) if "tmp_path" in method.__code__.co_varnames else method()

@@ -1,0 +1,338 @@
+"""The life of the daemon as its operator sees it: a real process, its signals, its doors and its log."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.running import Running
+
+HUNG = """
+[probes.in_a_process]
+use = "troubled"
+trouble = "hangs"
+timeout = 0.5
+isolation = "process"
+[probes.without_the_gil]
+use = "troubled"
+trouble = "holds_the_gil"
+timeout = 0.5
+isolation = "process"
+[probes.deaf]
+use = "troubled"
+trouble = "ignores_sigterm"
+timeout = 0.5
+isolation = "process"
+[probes.in_a_thread]
+use = "troubled"
+trouble = "hangs"
+timeout = 0.5
+isolation = "thread"
+[probes.on_the_loop]
+use = "async_troubled"
+trouble = "will_not_be_cancelled"
+timeout = 0.5
+"""
+FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
+
+
+@pytest.fixture
+def strange(strange_path: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment in which the misbehaving probes are installed."""
+    site = tmp_path / "site"
+    about = site / "strange-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
+    points = "troubled = troubled:Troubled\nasync_troubled = troubled:AsyncTroubled\n"
+    (about / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
+    yield {"PYTHONPATH": f"{site}{os.pathsep}{strange_path}"}
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(strange: dict[str, str], tmp_path: Path) -> Start:
+    def begin(text: str, *arguments: str, **more: str) -> Running:
+        return Running(tmp_path, text, *arguments, environment={**strange, **more})
+
+    return begin
+
+
+def family(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    return not alive
+
+
+def test_with_every_probe_hung_health_answers_and_the_end_takes_no_two_seconds(start: Start) -> None:
+    with start(HUNG) as daemon:
+        health = daemon.until("/health/", lambda told: "timeout" in str(told) or "no answer" in str(told))
+        assert set(health["probes"].values()) == {"unknown"}
+        assert daemon.get("/health/").status == 503
+        assert daemon.get("/livez").status == 200
+        children = family(daemon.pid)
+        took = daemon.stop()
+        assert daemon.process.returncode == 0
+        assert took < 2
+        assert gone(children)
+        assert "on_the_loop" in str(daemon.event("left behind")["tasks"])
+
+
+def test_killed_outright_it_leaves_no_process_behind(start: Start) -> None:
+    with start(HUNG + '[probes.alive]\nuse = "troubled"\nisolation = "process"\n') as daemon:
+        daemon.until("/health/alive", lambda told: told["status"] == "healthy")
+        children = family(daemon.pid)
+        assert children
+        daemon.stop(signal.SIGKILL)
+        assert gone(children)
+
+
+def test_a_change_of_status_is_one_line_and_a_failing_probe_does_not_fill_the_journal(start: Start) -> None:
+    with start('[probes.door]\nuse = "troubled"\ntrouble = "raises"\nisolation = "thread"\n') as daemon:
+        daemon.until("/health/door", lambda told: told["raw_count"] >= 10)
+        assert len(daemon.events("the probe cannot tell")) == 1
+        assert "ZeroDivisionError" in daemon.event("the probe cannot tell")["traceback"]
+        assert daemon.events("probe status changed") == []
+
+
+def test_a_good_probe_is_told_of_once_and_its_checks_are_no_news(start: Start) -> None:
+    with start(FINE) as daemon:
+        daemon.until("/health/door", lambda told: told["raw_count"] >= 10)
+        (change,) = daemon.events("probe status changed")
+        assert (change["probe"], change["before"], change["status"]) == ("door", "unknown", "healthy")
+        assert len(daemon.events("health changed")) == 1
+        assert daemon.events("checked") == []
+        assert daemon.events("request") == [], "polls are not news"
+
+
+def test_a_good_file_changes_only_what_differs(start: Start) -> None:
+    with start('[probes.system]\n[probes.door]\nuse = "troubled"\n') as daemon:
+        daemon.until("/health/", lambda told: told["status"] == "healthy")
+        since = daemon.get("/health/system").json["since"]
+        worker = next(child.pid for child in family(daemon.pid))
+        text = '[log]\nlevel = "DEBUG"\n[probes.system]\n[probes.gate]\nuse = "troubled"\n'
+        daemon.config.write_text(daemon.framed(text), "utf-8")
+        answer = daemon.ask("POST", "/reload", local=True)
+        assert answer.status == 200
+        assert answer.json["changes"] == [
+            "table log changed",
+            "probe door is no longer watched",
+            "probe gate is now watched",
+        ]
+        daemon.until("/health/", lambda told: told["probes"] == {"system": "healthy", "gate": "healthy"})
+        assert daemon.get("/health/system").json["since"] == since
+        assert worker in [child.pid for child in family(daemon.pid)], "the system probe's process is the same"
+        assert daemon.get("/health/door").status == 404
+        assert 'probe="door"' not in daemon.get("/metrics").body.decode()
+        daemon.wait_for(lambda line: line["event"] == "checked")
+
+
+def test_a_bad_file_changes_nothing_and_is_told_to_everybody(start: Start) -> None:
+    with start(FINE) as daemon:
+        daemon.config.write_text(daemon.framed("[api]\nprot = 1\n"), "utf-8")
+        refused = daemon.ask("POST", "/reload", local=True)
+        assert refused.status == 409
+        assert "api.prot: no such key; did you mean 'port'?" in refused.json["detail"]
+        assert "api.prot" in daemon.get("/info").json["configuration"]["error"]
+        assert "api.prot" in str(daemon.wait_for(lambda line: line["event"] == "configuration not reloaded"))
+        assert daemon.get("/health/door").status == 200
+
+
+def test_sighup_reads_the_configuration_anew(start: Start) -> None:
+    with start(FINE) as daemon:
+        daemon.config.write_text(daemon.framed(FINE + "[probes.system]\n"), "utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        line = daemon.wait_for(lambda line: line["event"] == "configuration reloaded")
+        assert line["changes"] == ["probe system is now watched"]
+        daemon.config.write_text("[", "utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for(lambda line: line["event"] == "configuration not reloaded")
+        assert daemon.get("/livez").status == 200
+
+
+def test_a_place_that_is_taken_at_the_start_does_not_move(start: Start) -> None:
+    with start(FINE) as daemon:
+        daemon.config.write_text(f'state_dir = "/tmp/elsewhere"\nsocket = "{daemon.socket}"\n', "utf-8")
+        refused = daemon.ask("POST", "/reload", local=True)
+        assert refused.status == 409
+        assert "cannot move from" in refused.json["detail"]
+
+
+def test_keys_and_origins_apply_without_a_refused_connection(start: Start) -> None:
+    with start(FINE) as daemon:
+        assert daemon.ask("POST", "/health/door/check").status == 403
+        stop, failures, asked = threading.Event(), [], []
+
+        def ask_on_and_on() -> None:
+            while not stop.is_set():
+                try:
+                    asked.append(daemon.get("/livez").status)
+                except OSError as error:
+                    failures.append(error)
+
+        asking = threading.Thread(target=ask_on_and_on)
+        asking.start()
+        text = '[api]\napi_keys = ["open sesame"]\ncors_origins = ["https://board.example"]\n' + FINE
+        daemon.config.write_text(daemon.framed(text), "utf-8")
+        assert daemon.ask("POST", "/reload", local=True).status == 200
+        key = {"X-API-Key": "open sesame"}
+        assert daemon.ask("POST", "/health/door/check", key).status == 200
+        assert daemon.ask("POST", "/health/door/check").status == 401
+        origin = {"Origin": "https://board.example"}
+        assert "Access-Control-Allow-Origin" in daemon.ask("GET", "/health/", origin).headers
+        stop.set()
+        asking.join()
+        assert failures == []
+        assert set(asked) == {200}
+
+
+def test_the_address_moves_with_the_configuration(strange: dict[str, str], tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
+    with Running(tmp_path, FINE, environment={**strange}) as daemon:
+        daemon.config.write_text(daemon.framed(f"[metrics]\nport = {first}\n{FINE}"), "utf-8")
+        assert daemon.ask("POST", "/reload", local=True).json["changes"] == [
+            f"metrics is now at 127.0.0.1:{first}",
+            "table metrics changed",
+        ]
+        assert ask(first, "/metrics") == 200
+        assert ask(first, "/health/") == 404
+        with socket.create_server(("127.0.0.1", second)):
+            daemon.config.write_text(daemon.framed(f"[metrics]\nport = {second}\n{FINE}"), "utf-8")
+            refused = daemon.ask("POST", "/reload", local=True)
+            assert refused.status == 409
+            assert "address already in use" in refused.json["detail"]
+            assert ask(first, "/metrics") == 200, "the old one stays"
+        daemon.config.write_text(daemon.framed(FINE), "utf-8")
+        assert "metrics is closed" in daemon.ask("POST", "/reload", local=True).json["changes"]
+
+
+def test_draining_says_no_and_serves_on_until_the_delay_is_over(start: Start) -> None:
+    with start(f"[api]\ndrain_delay = 1.5\n{FINE}") as daemon:
+        assert daemon.get("/readyz").status == 200
+        daemon.process.terminate()
+        daemon.wait_for(lambda line: line["event"] == "stopping")
+        assert daemon.get("/readyz").status == 503
+        assert daemon.get("/health/").status == 503
+        assert daemon.get("/livez").status == 200
+        assert daemon.process.wait(10) == 0
+
+
+def test_a_request_in_flight_is_answered_before_the_end(start: Start) -> None:
+    text = '[probes.slow]\nuse = "troubled"\ntrouble = "hangs"\nisolation = "process"\ntimeout = 2\ninterval = 60\n'
+    with start(text) as daemon:
+        answers: list[int] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(daemon.ask("POST", "/health/slow/check", local=True).status)
+        )
+        caller.start()
+        wait_until(lambda: "stuck" not in daemon.get("/health/slow").body.decode() and caller.is_alive())
+        time.sleep(0.3)  # until the request is in flight; what comes later would be refused
+        daemon.stop()
+        caller.join()
+        assert answers == [200]
+
+
+@pytest.mark.parametrize("held", ["state", "port"])
+def test_what_another_daemon_holds_is_one_line(start: Start, tmp_path: Path, held: str) -> None:
+    with start(FINE) as daemon:
+        config = tmp_path / "other.toml"
+        state = daemon.folder / ("state" if held == "state" else "other")
+        config.write_text(f'state_dir = "{state}"\n', "utf-8")
+        port = str(daemon.port) if held == "port" else "0"
+        said = refuse("--config", str(config), "--port", port)
+        expected = {
+            "state": f"cannot start: another mlopsd (pid {daemon.pid}) uses {state}; stop it, or",
+            "port": f"cannot listen on 127.0.0.1:{port}: address already in use; stop what holds it or",
+        }
+        assert said.startswith(f"mlopsd: {expected[held]}")
+
+
+def test_an_unusable_state_folder_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for place, cause in ((file / "state", "Not a directory"), (Path("/proc/state"), "No such file")):
+        config = tmp_path / "config.toml"
+        config.write_text(f'state_dir = "{place}"\n', "utf-8")
+        said = refuse("--config", str(config), "--port", "0")
+        assert said.startswith(f"mlopsd: cannot use the state folder {place}: {cause}"), said
+
+
+def refuse(*arguments: str) -> str:
+    """What ``mlopsd run`` says when it cannot start: one line, exit 1."""
+    command = [sys.executable, "-m", "mlopsd", "run", *arguments]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert said.returncode == 1
+    assert said.stderr.count("\n") == 1, said.stderr
+    assert "Traceback" not in said.stderr
+    return said.stderr
+
+
+class Manager:
+    """A service manager that writes down what it is told."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(10)
+
+    def hears(self, wanted: str) -> str:
+        while wanted not in (told := self.socket.recv(4096).decode()):
+            pass
+        return told
+
+
+def test_systemd_is_told_how_it_goes(start: Start, tmp_path: Path) -> None:
+    manager = Manager(tmp_path / "notify")
+    with start(FINE, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000") as daemon:
+        assert "STATUS=healthy: 1 of 1 probes healthy" in manager.hears("READY=1")
+        manager.hears("WATCHDOG=1")
+        daemon.config.write_text(daemon.framed("["), "utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        manager.hears("RELOADING=1")
+        assert "last configuration reload failed" in manager.hears("READY=1")
+        daemon.process.terminate()
+        manager.hears("STOPPING=1")
+    manager.socket.close()
+
+
+def test_a_frozen_probe_does_not_keep_the_daemon_from_being_ready(start: Start, tmp_path: Path) -> None:
+    manager = Manager(tmp_path / "notify")
+    with start(HUNG, NOTIFY_SOCKET=str(tmp_path / "notify")):
+        assert "STATUS=unknown: " in manager.hears("READY=1")
+    manager.socket.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def ask(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,341 @@
+"""Connections: slow heads, slow readers, crowds, the end, and an application that takes another's place."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mlopsd.probe import Finding, Reading, Status
+from mlopsd.web.app import make_app
+from mlopsd.web.connection import Patience
+from mlopsd.web.listener import Listener
+from mlopsd.web.serving import MOST_LOCAL, Serving
+from tests.web.fakes import House, until
+
+SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
+ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+CHECK = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\n\r\n"
+SHORT = 0.05  # seconds, where the time must pass
+LONG = 60.0  # where it must not
+
+
+def a_house() -> House:
+    house = House()
+    house.keys = ("sesame",)
+    house.watch("door", SHUT)
+    return house
+
+
+@asynccontextmanager
+async def a_server(
+    house: House, *, most: int = 64, patience: Patience | None = None
+) -> AsyncIterator[Serving]:
+    """A server whose port is in ``port``."""
+    listener = Listener.tcp("127.0.0.1", 0)
+    app = make_app(house.parts, house.settings, local=False)
+    try:
+        async with Serving(app, listener, most_connections=lambda: most, patience=patience) as serving:
+            yield serving
+    finally:
+        house.board.close()
+        listener.close()
+
+
+class Caller:
+    """One connection to a server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def of(cls, serving: Serving) -> "Caller":
+        return cls(*await asyncio.open_connection("127.0.0.1", serving.listener.port))
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def ask(self, request: bytes = ASK) -> int:
+        """The status code of the answer, which is read to its end."""
+        self.send(request)
+        return await self.answer()
+
+    async def answer(self) -> int:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+        await self.reader.readexactly(int(length.split(b":")[1]))
+        return int(head.split()[1])
+
+    async def is_hung_up_on(self) -> bool:
+        """Wait until the other end closes."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+    async def leave(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionResetError):
+            await self.writer.wait_closed()
+
+
+@asynccontextmanager
+async def callers(serving: Serving, count: int) -> AsyncIterator[list[Caller]]:
+    """*count* connections, one after the other."""
+    connected: list[Caller] = []
+    try:
+        for _ in range(count):
+            connected.append(await Caller.of(serving))
+        yield connected
+    finally:
+        for caller in connected:
+            await caller.leave()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
+async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
+    async with (
+        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        caller.send(sent)
+        assert await caller.is_hung_up_on()
+
+
+async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
+    async with (
+        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        closed = asyncio.create_task(caller.is_hung_up_on(), name="closed")
+        caller.send(b"GET /livez HTTP/1.1\r\n")
+        while not closed.done():
+            caller.send(b"X: y\r\n")
+            await asyncio.sleep(SHORT / 10)
+        assert await closed
+
+
+async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte() -> None:
+    async with (
+        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        assert await caller.ask() == 200
+        await asyncio.sleep(2 * SHORT)  # idle is not slow
+        assert await caller.ask() == 200
+        caller.send(b"GET /livez")
+        assert await caller.is_hung_up_on()
+
+
+async def test_a_slow_body_is_not_a_slow_head() -> None:
+    async with (
+        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        caller.send(CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx"))
+        await asyncio.sleep(2 * SHORT)
+        assert await caller.ask(b"y") == 200
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with (
+        a_server(a_house(), patience=Patience(idle=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        assert await caller.ask() == 200
+        assert await caller.is_hung_up_on()
+
+
+async def test_a_caller_who_does_not_read_his_answer_is_hung_up_on() -> None:
+    house = a_house()
+    house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 20_000_000}))
+    async with a_server(house, patience=Patience(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
+        deaf.send(ASK.replace(b"/livez", b"/health/roof"))
+        await until(lambda: serving.busy)
+        await until(lambda: not serving.connections)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await deaf.reader.readexactly(20_000_000)
+
+
+async def test_at_the_cap_the_longest_idle_connection_makes_room() -> None:
+    async with a_server(a_house(), most=3) as serving, callers(serving, 3) as (first, second, third):
+        assert [await caller.ask() for caller in (second, first, third)] == [200, 200, 200]
+        async with callers(serving, 1) as (fourth,):
+            assert await fourth.ask() == 200
+            assert await second.is_hung_up_on()
+            assert [await caller.ask() for caller in (first, third, fourth)] == [200, 200, 200]
+            assert serving.connections == 3
+
+
+async def test_a_thousand_idle_connections_keep_nobody_out() -> None:
+    async with a_server(a_house(), most=8) as serving, callers(serving, 200):
+        async with callers(serving, 1) as (caller,):
+            assert await caller.ask() == 200
+        assert serving.connections <= 8
+
+
+async def test_connections_with_half_a_head_make_room_too() -> None:
+    async with (
+        a_server(a_house(), most=2, patience=Patience(head=LONG)) as serving,
+        callers(serving, 2) as slow,
+    ):
+        for caller in slow:
+            caller.send(b"GET /li")
+        async with callers(serving, 1) as (caller,):
+            assert await caller.ask() == 200
+
+
+async def test_when_none_is_idle_the_newcomer_is_told_503_and_the_others_are_served() -> None:
+    house = a_house()
+    house.watches["door"].hold = asyncio.Event()
+    async with a_server(house, most=2) as serving, callers(serving, 2) as busy:
+        for caller in busy:
+            caller.send(CHECK)
+        await until(lambda: house.watches["door"].checks >= 2)
+        async with callers(serving, 1) as (newcomer,):
+            assert await newcomer.answer() == 503
+            assert await newcomer.is_hung_up_on()
+        house.watches["door"].hold.set()
+        assert [await caller.answer() for caller in busy] == [200, 200]
+    assert ("other", "unmatched", 503) in house.metrics.requests
+
+
+async def test_the_unix_socket_has_a_cap_of_its_own(tmp_path: Path) -> None:
+    house = a_house()
+    listener = Listener.unix(tmp_path / "s")
+    app = make_app(house.parts, house.settings, local=True)
+    async with a_server(house, most=1) as serving, callers(serving, 1), Serving(app, listener) as local:
+        opened = [
+            Caller(*await asyncio.open_unix_connection(str(tmp_path / "s"))) for _ in range(MOST_LOCAL + 3)
+        ]
+        assert await opened[-1].ask() == 200
+        assert local.connections <= MOST_LOCAL
+        for caller in opened:
+            await caller.leave()
+    listener.close()
+
+
+async def test_stopping_lets_what_is_in_flight_finish_and_closes_what_is_idle() -> None:
+    house = a_house()
+    house.watches["door"].hold = asyncio.Event()
+    async with a_server(house) as serving, callers(serving, 2) as (busy, idle):
+        busy.send(CHECK)
+        assert await idle.ask() == 200
+        await until(lambda: house.watches["door"].checks)
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
+        assert await idle.is_hung_up_on()
+        assert not stopping.done()
+        house.watches["door"].hold.set()
+        assert await busy.answer() == 200
+        assert await busy.is_hung_up_on()
+        await stopping
+
+
+async def test_stopping_lets_a_body_that_is_on_its_way_arrive() -> None:
+    house = a_house()
+    async with a_server(house) as serving, callers(serving, 1) as (caller,):
+        caller.send(CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx"))
+        await until(lambda: serving.busy)
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
+        await asyncio.sleep(SHORT)
+        assert await caller.ask(b"y") == 200
+        await stopping
+
+
+async def test_stopping_cuts_off_what_does_not_finish_in_time() -> None:
+    house = a_house()
+    house.watches["door"].hold = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with a_server(house) as serving, callers(serving, 1) as (busy,):
+        busy.send(CHECK)
+        await until(lambda: house.watches["door"].checks)
+        began = loop.time()
+        await serving.stop(SHORT)
+        assert loop.time() - began < 1
+        assert await busy.is_hung_up_on()
+
+
+async def test_stopping_without_anybody_is_over_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    async with a_server(a_house()) as serving:
+        began = loop.time()
+        await serving.stop(LONG)
+        assert loop.time() - began < 0.5
+
+
+async def test_a_new_application_takes_the_listening_socket_over_without_refusing_anyone() -> None:
+    house = a_house()
+    async with a_server(house) as first:
+        answers: list[int] = []
+        over = asyncio.Event()
+
+        async def keep_asking() -> None:
+            """Ask on a new connection each time; a refused or broken one ends the test."""
+            while not over.is_set():
+                async with callers(first, 1) as (caller,):
+                    answers.append(
+                        await caller.ask(ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+                    )
+
+        asking = asyncio.create_task(keep_asking(), name="ask")
+        last = await take_over_many_times(house, first, answers)
+        over.set()
+        await asking
+        await last.stop(0)
+    assert set(answers) == {200}
+    assert len(answers) >= 20
+
+
+async def take_over_many_times(house: House, serving: Serving, answers: list[int]) -> Serving:
+    """Put a new application in the place of the one before, twenty times, each after one more answer."""
+    for _ in range(20):
+        seen = len(answers)
+        await until(lambda seen=seen: len(answers) > seen)  # type: ignore[misc]
+        app = make_app(house.parts, house.settings, local=False)
+        new = Serving(app, serving.listener, most_connections=lambda: 64)
+        await new.start()
+        await serving.stop(LONG)
+        serving = new
+    return serving
+
+
+async def test_connections_wait_in_the_kernel_while_no_application_serves() -> None:
+    house = a_house()
+    async with a_server(house) as serving:
+        await serving.stop(0)
+        async with callers(serving, 1) as (early,):
+            early.send(ASK)
+            app = make_app(house.parts, house.settings, local=False)
+            async with Serving(app, serving.listener, most_connections=lambda: 64):
+                assert await early.answer() == 200
+
+
+async def test_when_descriptors_run_out_the_server_pauses_and_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """asyncio pauses for a second; it must not complain for each place in its backlog."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with a_server(a_house()) as serving, callers(serving, 1) as (old,):
+        assert await old.ask() == 200
+        with socket.socket() as late:
+            late.settimeout(0)
+            next_one = os.dup(0)
+            os.close(next_one)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+            try:
+                await asyncio.get_running_loop().sock_connect(late, ("127.0.0.1", serving.listener.port))
+                await until(lambda: "out of system resource" in caplog.text)
+                assert await old.ask() == 200
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await asyncio.get_running_loop().sock_sendall(late, ASK)
+            answer = await asyncio.get_running_loop().sock_recv(late, 100)
+    assert b" 200 " in answer
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1

@@ -1,0 +1,254 @@
+"""The API's description is valid, complete and true: what is really answered is held against it."""
+
+import asyncio
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from mlopsd.probe import Advice, Finding, Reading, Refused, Status
+from mlopsd.settings.mistakes import ConfigurationError, Mistake
+from mlopsd.web import answers
+from mlopsd.web.app import ROUTES, make_app
+from mlopsd.web.connection import Patience
+from mlopsd.web.route import Route
+from tests.web.fakes import House
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
+SICK = Finding("heat", Status.UNHEALTHY, "hot", "gpu 2", 99.5, "celsius", 90, Advice.RESET_GPU)
+KEY = {"X-API-Key": "sesame"}
+TYPES = {name: found for name, found in vars(answers).items() if hasattr(found, "__required_keys__")}
+NOT_DRIVEN = {("GET", 500)}  # /metrics stands for the others: a bug is a bug wherever it is
+
+
+def a_house(**api: Any) -> House:
+    house = House(debug=False, api=api)
+    house.keys = ("sesame",)
+    house.watch("well", Reading(findings=[Finding("door", Status.HEALTHY, "shut")], facts={"a": [1, None]}))
+    house.watch("stuck", reloads=False)
+    return house
+
+
+def routes() -> tuple[Route, ...]:
+    house = House()
+    return make_app(house.parts, house.settings, local=False)[ROUTES]
+
+
+async def description(house: House) -> Any:
+    async with house.on_tcp() as client, client.get("/openapi.json") as answer:
+        return await answer.json()
+
+
+def strict(schema: Any) -> Any:
+    """*schema* with no key allowed that it does not name."""
+    if isinstance(schema, dict):
+        closed = {key: strict(value) for key, value in schema.items()}
+        return {**closed, "additionalProperties": False} if "properties" in schema else closed
+    return [strict(item) for item in schema] if isinstance(schema, list) else schema
+
+
+class Witness:
+    """Holds answers against the description, and remembers which were seen."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self.seen: set[tuple[str, str, int]] = set()
+
+    async def hold(self, client: Any, method: str, path: str, at: str, **more: Any) -> int:
+        """Ask and compare; *path* is the described path, *at* the one to ask."""
+        async with client.request(method, at, **more) as answer:
+            body = await answer.read()
+        described = self.document["paths"][path][method.lower()]["responses"].get(str(answer.status))
+        assert described is not None, f"{method} {at} gave {answer.status}, which is not described: {body!r}"
+        content = {name.partition(";")[0]: given for name, given in described["content"].items()}
+        assert answer.content_type in content
+        for header in described["headers"]:
+            assert header in answer.headers
+        if schema := content[answer.content_type].get("schema"):
+            together = {**strict(schema), "components": strict(copy.deepcopy(self.document["components"]))}
+            Draft202012Validator(together).validate(json.loads(body))
+        self.seen.add((method, path, answer.status))
+        return int(answer.status)
+
+
+async def test_the_description_is_valid_openapi() -> None:
+    document = await description(a_house())
+    assert document["openapi"] == "3.1.0"
+    validate(document)
+
+
+async def test_the_description_is_made_once_and_names_the_configured_header() -> None:
+    house = a_house(api_key_header="X-Door")
+    async with house.on_tcp() as client:
+        first, second = [await (await client.get("/openapi.json")).read() for _ in range(2)]
+    assert first == second
+    schemes = json.loads(first)["components"]["securitySchemes"]
+    assert schemes["key"] == {"type": "apiKey", "in": "header", "name": "X-Door"}
+
+
+async def test_what_acts_and_nothing_else_asks_for_a_key() -> None:
+    document = await description(a_house())
+    guarded = {
+        (method, path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "security" in operation
+    }
+    assert guarded == {("post", route.path) for route in routes() if route.method == "POST"}
+
+
+async def test_every_documented_answer_is_given_and_is_as_documented() -> None:
+    house = a_house(request_timeout=0.3, max_body_size=10)
+    witness = Witness(await description(house))
+    async with house.on_tcp(Patience(linger=0.05)) as client:
+        await _reading(witness, house, client)
+        await _acting(witness, house, client)
+        await _about(witness, house, client)
+    missing = set(_described(witness.document)) - witness.seen
+    assert {(method, code) for method, _, code in missing} <= NOT_DRIVEN | {("POST", 500), ("GET", 504)}
+
+
+async def _reading(witness: Witness, house: House, client: Any) -> None:
+    for path in ("/health/", "/health/detailed", "/readyz", "/livez"):
+        await witness.hold(client, "GET", path, path)
+    assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
+    assert await witness.hold(client, "GET", "/health/{probe}", "/health/stuck") == 503
+    assert await witness.hold(client, "GET", "/health/{probe}", "/health/none") == 404
+    house.board.record("stuck", Reading(findings=[SICK]), 1.0)
+    assert await witness.hold(client, "GET", "/health/{probe}", "/health/stuck") == 503
+    house.board.record("stuck", Reading(findings=[Finding("x", Status.HEALTHY, "well")]), 1.0)
+    house.board.record("stuck", Reading(findings=[Finding("x", Status.HEALTHY, "well")]), 1.0)
+    for path in ("/health/", "/health/detailed", "/readyz"):
+        assert await witness.hold(client, "GET", path, path) == 200
+
+
+async def _acting(witness: Witness, house: House, client: Any) -> None:
+    check, reload, configuration = "/health/{probe}/check", "/health/{probe}/reload", "/reload"
+    for path, at in (
+        (check, "/health/well/check"),
+        (reload, "/health/well/reload"),
+        (configuration, "/reload"),
+    ):
+        await _refusals(witness, house, client, path, at)
+    for path in (check, reload):
+        assert await witness.hold(client, "POST", path, path.format(probe="none"), headers=KEY) == 404
+        watches, house.watches = house.watches, {}
+        assert await witness.hold(client, "POST", path, path.format(probe="well"), headers=KEY) == 503
+        house.watches = watches
+    await _checks(witness, house, client, check)
+    await _reloads(witness, house, client, reload)
+    await _configuration(witness, house, client)
+
+
+async def _refusals(witness: Witness, house: House, client: Any, path: str, at: str) -> None:
+    assert await witness.hold(client, "POST", path, at) == 401
+    house.keys = ()
+    assert await witness.hold(client, "POST", path, at) == 403
+    house.keys = ("sesame",)
+    assert await witness.hold(client, "POST", path, f"{at}?nonsense=1", headers=KEY) == 400
+    assert await witness.hold(client, "POST", path, at, headers=KEY, data=b"x" * 11) == 413
+
+    async def never() -> Any:
+        yield b"x"
+        await asyncio.sleep(10)
+
+    assert await witness.hold(client, "POST", path, at, headers=KEY, data=never()) == 408
+
+
+async def _checks(witness: Witness, house: House, client: Any, path: str) -> None:
+    assert await witness.hold(client, "POST", path, "/health/well/check", headers=KEY) == 200
+    house.watches["well"].hold = asyncio.Event()
+    assert await witness.hold(client, "POST", path, "/health/well/check", headers=KEY) == 504
+
+
+async def _reloads(witness: Witness, house: House, client: Any, path: str) -> None:
+    at = "/health/well/reload"
+    assert await witness.hold(client, "POST", path, at, headers=KEY) == 202
+    assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
+    assert await witness.hold(client, "POST", path, at, headers=KEY) == 409
+    house.watches["well"].end(Refused("not good enough"))
+    assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
+    house.watches["well"].ends_with = "done it"
+    assert await witness.hold(client, "POST", path, f"{at}?wait=1", headers=KEY) == 200
+    house.watches["well"].ends_with = Refused("not good enough")
+    assert await witness.hold(client, "POST", path, f"{at}?wait=1", headers=KEY) == 409
+    assert await witness.hold(client, "POST", path, "/health/stuck/reload", headers=KEY) == 405
+
+
+async def _configuration(witness: Witness, house: House, client: Any) -> None:
+    assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 200
+
+    async def bad() -> Any:
+        raise ConfigurationError([Mistake("api.port", "no")])
+
+    house.reloading = bad
+    assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 409
+
+
+async def _about(witness: Witness, house: House, client: Any) -> None:
+    for path in ("/info", "/", "/openapi.json", "/metrics"):
+        assert await witness.hold(client, "GET", path, path) == 200
+    assert await witness.hold(client, "GET", "/", "/", headers={"Accept": "text/html"}) == 200
+    house.metrics.failure = RuntimeError("a bug")
+    assert await witness.hold(client, "GET", "/metrics", "/metrics") == 500
+    for folder, script in (("docs", "swagger-ui.css"), ("redoc", "redoc.standalone.js")):
+        assert await witness.hold(client, "GET", f"/{folder}", f"/{folder}") == 404
+        assert await witness.hold(client, "GET", f"/{folder}/{{file}}", f"/{folder}/{script}") == 404
+    house.settings = house.settings.model_copy(update={"debug": True, "metrics": _off(house)})
+    for folder, script in (("docs", "swagger-ui.css"), ("redoc", "redoc.standalone.js")):
+        assert await witness.hold(client, "GET", f"/{folder}", f"/{folder}") == 200
+        assert await witness.hold(client, "GET", f"/{folder}/{{file}}", f"/{folder}/{script}") == 200
+    assert await witness.hold(client, "GET", "/metrics", "/metrics") == 404
+
+
+def _off(house: House) -> Any:
+    return house.settings.metrics.model_copy(update={"enabled": False})
+
+
+def _described(document: Any) -> Iterator[tuple[str, str, int]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for code in operation["responses"]:
+                yield method.upper(), path, int(code)
+
+
+def test_the_words_of_status_and_advice_are_those_of_the_contract() -> None:
+    assert get_args(answers.StatusWord) == tuple(map(str, Status))
+    assert get_args(answers.AdviceWord) == tuple(map(str, Advice))
+
+
+def test_the_document_lists_every_route_with_its_codes() -> None:
+    rows = re.findall(
+        r"^\| `(GET|POST) (\S+)` \|.*\| ([0-9 ]+) \|$", DOCUMENT.read_text("utf-8"), re.MULTILINE
+    )
+    listed = {(method, path): set(map(int, codes.split())) for method, path, codes in rows}
+    assert listed == {
+        (route.method, route.path): {answer.code for answer in route.answers} - {500} for route in routes()
+    }
+
+
+def test_the_document_lists_every_key_of_every_answer() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    listed = {
+        name: set(re.findall(r"`(\w+)`", keys))
+        for name, keys in re.findall(r"^\| (\w+) \| ((?:`\w+`\??,? ?)+) \|", text, re.MULTILINE)
+    }
+    assert listed == {name: set(found.__annotations__) for name, found in TYPES.items()}
+
+
+def test_the_document_marks_the_keys_that_may_be_missing() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    for name, found in TYPES.items():
+        (row,) = re.findall(rf"^\| {name} \| (.*?) \|", text, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`\?", row)) == set(found.__optional_keys__), name
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_every_answer_says_what_it_is(name: str) -> None:
+    assert TYPES[name].__doc__
