@@ -117,9 +117,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         await self._doors.open(self._loaded.settings, self._places.socket)
         async with asyncio.TaskGroup() as group:
-            self._watches = self._roster = Roster(
-                self._board, group, self._watch, self._metrics.forget_probe
-            )
+            self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
                 beat(self._notifier, self._metrics.loop_lag, self._status_line), name="heart"
             )

@@ -1,5 +1,6 @@
 """Entry points → probe classes → configured probes, as values; what cannot be had is named with its cure."""
 
+import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,18 +155,19 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 
 def _load(plugin: Plugin) -> type[Probe[Any]]:
+    module, _, attribute = plugin.target.partition(":")
     try:
-        found = EntryPoint(plugin.name, plugin.target, GROUP).load()
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise PluginError(_missing(plugin, error)) from error
-    except AttributeError as error:
-        complaint = f"{plugin.target} is not there; repair or upgrade {plugin.distribution}"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}") from error
     except Exception as error:  # a stranger's module may raise anything when imported
         complaint = f"{plugin.target} fails when imported ({type(error).__name__}: {error})"
         cure = f"repair or upgrade {plugin.distribution}"
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}") from error
-    return _checked(plugin, found)
+    if not hasattr(found, attribute):
+        complaint = f"{plugin.target} is not there; repair or upgrade {plugin.distribution}"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}")
+    return _checked(plugin, getattr(found, attribute))
 
 
 def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:

@@ -69,9 +69,13 @@ class StateFolder:
         """
         try:
             self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._refuse_what_is_not_ours()
             self._lock = (self.path / LOCK_FILE).open("a+", encoding="ascii")
             self._take_lock(self._lock)
             self._adopt()
+        except StateError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             cure = "make it writable for this user, or set state_dir"
@@ -113,27 +117,31 @@ class StateFolder:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
 
+    def _refuse_what_is_not_ours(self) -> None:
+        """A folder with files in it and no layout was never ours, and stays as it is."""
+        if not (self.path / LAYOUT_FILE).exists() and self._contents():
+            cure = "choose an empty one as state_dir"
+            raise StateError(f"cannot use the state folder {self.path}: it holds files of others; {cure}")
+
     def _adopt(self) -> None:
         """Check the layout's version; what another version left is moved away, never misread or deleted."""
         file = self.path / LAYOUT_FILE
         found = file.read_text("ascii", errors="replace").strip() if file.exists() else None
-        leftovers = self._leftovers()
-        if found is None and leftovers:
-            cure = "choose an empty one as state_dir"
-            raise StateError(f"cannot use the state folder {self.path}: it holds files of others; {cure}")
         if found is not None and found != LAYOUT:
-            self._set_aside(leftovers, found)
+            self._set_aside(found)
         if found != LAYOUT:
             file.write_text(f"{LAYOUT}\n", "ascii")
 
-    def _leftovers(self) -> list[Path]:
-        ours = {LOCK_FILE, SOCKET_FILE}
-        return [path for path in self.path.iterdir() if path.name not in ours and path.name != SET_ASIDE]
+    def _contents(self) -> list[Path]:
+        """What is in the folder, but for what any layout has."""
+        common = {LOCK_FILE, SOCKET_FILE, SET_ASIDE}
+        return [path for path in self.path.iterdir() if path.name not in common]
 
-    def _set_aside(self, leftovers: list[Path], found: str) -> None:
+    def _set_aside(self, found: str) -> None:
+        contents = self._contents()
         aside = self.path / SET_ASIDE / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         aside.mkdir(mode=0o750, parents=True)
-        for path in leftovers:
+        for path in contents:
             shutil.move(path, aside / path.name)
         log.warning(
             "state of another layout set aside",

@@ -114,7 +114,9 @@ class Running(AbstractContextManager["Running"]):
         self._drain()
         return [line for line in self.log if line["event"] == name]
 
-    def wait_for(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = UP_SECONDS) -> dict[str, Any]:
+    def wait_for(
+        self, wanted: Callable[[dict[str, Any]], bool], seconds: float = UP_SECONDS
+    ) -> dict[str, Any]:
         """The first line from now on that is *wanted*.
 
         Raises:

@@ -68,9 +68,7 @@ class Blind(Probe):
         (Blind, "test_a_check_gives_a_reading_with_evidence"),
     ],
 )
-def test_the_kit_finds_what_is_wrong(
-    kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kit_finds_what_is_wrong(kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("lax", f"{__name__}:{kind.__name__}", plugins.GROUP)
     monkeypatch.setattr(plugins, "find", lambda: plugins_of(point))
     monkeypatch.setattr(Plugin, "load", lambda self: kind)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
 
 
 @pytest.fixture
-def strange(strange_path: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+def strange(strange_path: Path, tmp_path: Path) -> dict[str, str]:
     """An environment in which the misbehaving probes are installed."""
     site = tmp_path / "site"
     about = site / "strange-1.dist-info"
@@ -55,7 +55,7 @@ def strange(strange_path: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
     points = "troubled = troubled:Troubled\nasync_troubled = troubled:AsyncTroubled\n"
     (about / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
-    yield {"PYTHONPATH": f"{site}{os.pathsep}{strange_path}"}
+    return {"PYTHONPATH": f"{site}{os.pathsep}{strange_path}"}
 
 
 Start = Callable[..., Running]
@@ -232,7 +232,7 @@ def test_draining_says_no_and_serves_on_until_the_delay_is_over(start: Start) ->
 
 
 def test_a_request_in_flight_is_answered_before_the_end(start: Start) -> None:
-    text = '[probes.slow]\nuse = "troubled"\ntrouble = "hangs"\nisolation = "process"\ntimeout = 2\ninterval = 60\n'
+    text = '[probes.slow]\nuse = "troubled"\ntrouble = "hangs"\nisolation = "process"\ntimeout = 2\n'
     with start(text) as daemon:
         answers: list[int] = []
         caller = threading.Thread(

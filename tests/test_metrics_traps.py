@@ -21,6 +21,7 @@ from mlopsd.probe import Finding, Metric, Reading, Sample, Status
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PROMTOOL = shutil.which("promtool")
+pytestmark = pytest.mark.needs("promtool")
 LABEL_TRAPS = [
     'a "quoted" one',
     "two\nlines",

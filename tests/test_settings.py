@@ -17,7 +17,7 @@ from mlopsd_probes.system import SystemProbe
 
 ROOT = Path(__file__).parent.parent
 BAD = sorted((ROOT / "tests" / "bad").glob("*.toml"))
-SECRET = "correct-horse-battery"  # noqa: S105
+SECRET = "correct-horse-battery"
 
 
 def load_text(
@@ -108,11 +108,9 @@ def test_a_variable_for_a_probe_is_judged_by_the_probe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", ["argument", "variable"])
 def test_a_named_file_that_is_missing_is_a_mistake(tmp_path: Path, by: str) -> None:
     path = tmp_path / "missing.toml"
+    config, environment = (path, {}) if by == "argument" else (None, {"MLOPSD_CONFIG": str(path)})
     with pytest.raises(ConfigurationError, match="cannot read the configuration: No such file or directory"):
-        if by == "argument":
-            load(path, {}, {})
-        else:
-            load(None, {}, {"MLOPSD_CONFIG": str(path)})
+        load(config, {}, environment)
 
 
 def test_keys_come_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,13 @@ PACKAGE = Path(__file__).parent / "packages" / "mlopsd-probe-neighbours"
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages with the stranger's distribution, built and installed by pip."""
     site = tmp_path_factory.mktemp("site")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site), str(PACKAGE)]
     subprocess.run(command, check=True, timeout=120)
-    yield site
+    return site
 
 
 @pytest.fixture
@@ -51,7 +50,9 @@ def test_its_own_test_suite_runs_our_kit(environment: dict[str, str], tmp_path: 
     assert "39 passed" in said.stdout
 
 
-def test_async_threaded_and_process_probe_run_beside_ours(environment: dict[str, str], tmp_path: Path) -> None:
+def test_async_threaded_and_process_probe_run_beside_ours(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     beat = tmp_path / "beat"
     beat.touch()
     text = f"""
@@ -97,6 +98,10 @@ def test_what_is_not_configured_is_not_imported(environment: dict[str, str], tmp
     config = tmp_path / "config.toml"
     config.write_text('[probes.beat]\nuse = "heartbeat_file"\npath = "/dev/null"\n', "utf-8")
     said = subprocess.run(
-        [sys.executable, "-c", script, str(config)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, str(config)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert said.stdout.strip() == "['mlopsd_probe_neighbours', 'mlopsd_probe_neighbours.heartbeat_file']"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -135,7 +136,9 @@ async def test_a_process_that_dies_says_how_and_is_started_again_after_a_pause(
     assert account.checks == [("door", "died"), ("door", "cannot_tell")]
 
 
-@pytest.mark.parametrize("trouble", ["hangs", "holds_the_gil", "ignores_sigterm", "prints", "writes_on_the_channel"])
+@pytest.mark.parametrize(
+    "trouble", ["hangs", "holds_the_gil", "ignores_sigterm", "prints", "writes_on_the_channel"]
+)
 async def test_a_process_that_gives_no_answer_costs_one_reading(
     troubled: type[Probe[Any]], trouble: str, tmp_path: Path, account: fakes.Account
 ) -> None:
@@ -186,11 +189,13 @@ async def test_a_hung_thread_is_waited_for_and_not_repeated(
 async def test_a_coroutine_that_will_not_be_cancelled_is_waited_for_and_not_repeated(
     async_troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
-    async with watching(async_troubled, "loop", tmp_path, account, patience=0.5, trouble="will_not_be_cancelled") as watch:
+    async with watching(
+        async_troubled, "loop", tmp_path, account, patience=0.5, trouble="will_not_be_cancelled"
+    ) as watch:
         assert (await watch.check()).reading.summary == "no answer within 0.5 s"
         assert "a coroutine must let CancelledError pass" in (await watch.check()).reading.summary
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.get_coro().close()  # type: ignore[union-attr]
+        task.get_coro().close()
 
 
 async def test_one_check_is_in_flight_and_the_second_caller_joins_it(
@@ -272,7 +277,7 @@ async def main():
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(
-        os.sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE  # type: ignore[attr-defined]
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     child = psutil.Process(int(await process.stdout.readline()))

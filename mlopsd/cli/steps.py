@@ -35,17 +35,17 @@ class Steps:
         Raises:
             Failure: it is not there, does not end, or failed.
         """
-        what = " ".join(words)
+        what = f"run {' '.join(words)}"
         self.tell(what)
         if self.dry_run:
             return
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Failure(f"cannot run {what}: {error}; correct that and run it again") from error
+            raise Failure(f"cannot {what}: {error}; correct that and run it again") from error
         if done.returncode:
             reason = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-            raise Failure(f"cannot run {what}: {reason}; correct that and run it again")
+            raise Failure(f"cannot {what}: {reason}; correct that and run it again")
 
     def tell(self, what: str) -> None:
         """Tell something that is, or will be."""

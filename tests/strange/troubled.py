@@ -1,6 +1,7 @@
 """Probes that do what probes should not; imported by name in the process where they do it."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -9,7 +10,6 @@ import time
 from typing import Any
 
 from mlopsd.probe import Finding, Metric, Options, Probe, ProbeError, Reading, Refused, Schedule, Status
-
 
 LOOKS = Metric("looks_total", "Times that it looked.", "counter")
 
@@ -36,7 +36,9 @@ class Troubled(Probe[TroubledOptions]):
         return "would" if dry_run else "did"
 
     def none(self) -> Reading:
-        return Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")], facts={"pid": os.getpid()})
+        return Reading(
+            findings=[Finding("door", Status.HEALTHY, "the door is shut")], facts={"pid": os.getpid()}
+        )
 
     def raises(self) -> None:
         raise ZeroDivisionError("one over nought")
@@ -112,10 +114,8 @@ class Troubled(Probe[TroubledOptions]):
 
     def writes_on_the_channel(self) -> None:
         for descriptor in range(3, 64):
-            try:
+            with contextlib.suppress(OSError):
                 os.write(descriptor, b"\xff" * 64)
-            except OSError:
-                pass
         time.sleep(3600)
 
     def looks_around(self) -> Reading:

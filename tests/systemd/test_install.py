@@ -105,7 +105,7 @@ def test_uninstalling_what_is_not_there_is_no_mistake(installed: Box) -> None:
 def test_a_dry_run_says_each_step_and_does_none(installed: Box) -> None:
     installed.run(MLOPSD, "install", "--uninstall")
     told = installed.run(MLOPSD, "install", "--dry-run").stdout
-    for step in (f"would write {UNIT}", f"would write {CONFIG}", "would systemctl daemon-reload"):
+    for step in (f"would write {UNIT}", f"would write {CONFIG}", "would run systemctl daemon-reload"):
         assert step in told
     assert not installed.exists(UNIT)
     assert not installed.exists("/etc/mlopsd")

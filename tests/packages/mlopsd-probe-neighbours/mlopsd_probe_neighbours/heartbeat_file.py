@@ -25,7 +25,9 @@ class HeartbeatFile(Probe[HeartbeatOptions]):
         try:
             age = time.time() - path.stat().st_mtime
         except FileNotFoundError as error:
-            raise ProbeError(f"cannot see {path}: there is no such file; set path, or start its job") from error
+            raise ProbeError(
+                f"cannot see {path}: there is no such file; set path, or start its job"
+            ) from error
         late = age > oldest
         finding = Finding(
             "age",

@@ -32,7 +32,9 @@ class TcpPort(Probe[PortOptions]):
         except OSError as error:
             self.context.instruments.counter(REFUSED).inc()
             why = f"{place} does not accept connections: {error.strerror}"
-            return Reading([Finding("connect", Status.UNHEALTHY, why, subject=place, advice=Advice.RESTART_APP)])
+            return Reading(
+                [Finding("connect", Status.UNHEALTHY, why, subject=place, advice=Advice.RESTART_APP)]
+            )
         seconds = clock() - began
         writer.close()
         await writer.wait_closed()

@@ -1,0 +1,51 @@
+"""The command line as a user runs it: a process, its output and its exit status."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+SECONDS = 30.0
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This one without what would configure mlopsd or colour its output."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPSD_", "NO_COLOR"))}
+    return {**kept, "TERM": "xterm", **(more or {})}
+
+
+def mlopsd(*words: str | Path, env: Mapping[str, str] | None = None, seconds: float = SECONDS) -> Done:
+    """``mlopsd`` with *words*, its output not a terminal."""
+    command = [sys.executable, "-m", "mlopsd", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(env), timeout=seconds, check=False
+    )
+
+
+def on_a_terminal(*words: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mlopsd", *map(str, words)]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(env)
+    ) as process:
+        os.close(theirs)
+        text = _read_all(ours)
+        return process.wait(SECONDS), text
+
+
+def _read_all(descriptor: int) -> str:
+    parts = []
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        while True:
+            try:
+                part = stream.read(65536)
+            except OSError:  # EIO: the other side has closed the terminal
+                break
+            if not part:
+                break
+            parts.append(part)
+    return b"".join(parts).decode()

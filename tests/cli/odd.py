@@ -1,0 +1,94 @@
+"""Probes that a stranger might write, for the command line to meet."""
+
+import asyncio
+import os
+import time
+
+from mlopsd.probe import Advice, Finding, Options, Probe, Reading, Refused, Schedule, Status
+
+WELL = Finding("door", Status.HEALTHY, "the door is shut")
+ILL = Finding("door", Status.DEGRADED, "the door | is open", "front", advice=Advice.WATCH)
+LOST = Finding("wall", Status.UNHEALTHY, "the wall is gone", advice=Advice.REBOOT)
+
+
+class Secretive(Options):
+    """Options with something to hide."""
+
+    password: str = ""
+    servers: tuple[str, ...] = ()
+    limit: float | None = None
+
+
+class Fine(Probe[Secretive]):
+    """All is well here."""
+
+    Options = Secretive
+
+    def check(self) -> Reading:
+        return Reading([WELL])
+
+
+class Open(Probe):
+    def check(self) -> Reading:
+        return Reading([WELL, ILL])
+
+
+class Gone(Probe):
+    def check(self) -> Reading:
+        return Reading([ILL, LOST])
+
+
+class Raises(Probe):
+    def check(self) -> Reading:
+        raise ZeroDivisionError("one over nought")
+
+
+class Hangs(Probe):
+    schedule = Schedule(timeout=0.3)
+
+    def check(self) -> Reading:
+        time.sleep(3600)
+        return Reading()
+
+
+class HangsInProcess(Hangs):
+    schedule = Schedule(timeout=0.3, isolation="process")
+
+
+class Dies(Probe):
+    schedule = Schedule(isolation="process")
+
+    def check(self) -> Reading:
+        os._exit(7)
+
+
+class Blocks(Probe):
+    """A coroutine that blocks, which no coroutine may."""
+
+    schedule = Schedule(timeout=0.3)
+
+    async def check(self) -> Reading:  # type: ignore[override]
+        time.sleep(3600)  # noqa: ASYNC251  # that is the point
+        return Reading()
+
+
+class Reloads(Probe):
+    """Takes a while to reload, and says how far it is."""
+
+    schedule = Schedule(interval=0.1, isolation="loop")
+    progress = ""
+    asked = 0
+
+    async def check(self) -> Reading:  # type: ignore[override]
+        facts = {"progress": self.progress} if self.progress else {}
+        return Reading([WELL], facts=facts)
+
+    async def reload(self, *, dry_run: bool, force: bool) -> str:  # type: ignore[override]
+        self.asked += 1
+        for part in range(3):
+            self.progress = f"fetching {part} of 3 GB"
+            await asyncio.sleep(0.4)
+        self.progress = ""
+        if self.asked > 1:
+            raise Refused("once is enough; start anew")
+        return "went to version 4"

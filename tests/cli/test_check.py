@@ -1,0 +1,134 @@
+"""``mlopsd check``: one look, whatever the probes do."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import environment, mlopsd, on_a_terminal
+
+
+def tables(*names: str) -> str:
+    return "".join(f"[probes.{name}]\n" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("probe", "exit_status", "status"),
+    [
+        ("fine", 0, "healthy"),
+        ("open", 1, "degraded"),
+        ("gone", 2, "unhealthy"),
+        ("raises", 3, "unknown"),
+        ("dies", 3, "unknown"),
+        ("hangs", 3, "unknown"),
+        ("hangs_in_process", 3, "unknown"),
+    ],
+)
+def test_the_exit_status_is_the_verdict(
+    odd: Mapping[str, str], config: Path, probe: str, exit_status: int, status: str
+) -> None:
+    config.write_text(tables(probe))
+    done = mlopsd("check", "--json", "--config", config, env=odd)
+    health = json.loads(done.stdout)
+    assert (done.returncode, health["status"], done.stderr) == (exit_status, status, "")
+    assert health["probes"][probe]["status"] == status
+    assert health["probes"][probe]["findings"]
+
+
+def test_the_built_in_defaults_look_at_this_host() -> None:
+    done = mlopsd("check", "--json", "system")
+    assert done.returncode in (0, 1)
+    facts = json.loads(done.stdout)["probes"]["system"]["facts"]
+    assert facts["memory_total_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_a_coroutine_that_blocks_does_not_hang_the_command(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text(tables("blocks", "fine"))
+    began = time.monotonic()
+    done = mlopsd("check", "--json", "--config", config, env=odd)
+    assert time.monotonic() - began < 15
+    probes = json.loads(done.stdout)["probes"]
+    assert probes["fine"]["status"] == "healthy"
+    assert "held up the event loop" in probes["blocks"]["summary"]
+    assert done.returncode == 3
+
+
+def test_only_the_named_probes_are_asked(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text(tables("fine", "hangs"))
+    done = mlopsd("check", "fine", "--config", config, env=odd)
+    assert done.returncode == 0
+    assert "hangs" not in done.stdout
+
+
+def test_a_probe_that_is_not_configured_is_named_with_the_nearest(
+    odd: Mapping[str, str], config: Path
+) -> None:
+    config.write_text(tables("fine"))
+    done = mlopsd("check", "fin", "--config", config, env=odd)
+    assert done.returncode == 3
+    assert done.stderr == ("mlopsd: cannot check 'fin': no such probe is configured; did you mean 'fine'?\n")
+
+
+def test_a_configuration_that_cannot_be_used_is_unknown_and_no_verdict(config: Path) -> None:
+    config.write_text("[probes.system]\ninterval = 'soon'\n")
+    done = mlopsd("check", "--config", config)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(r"mlopsd: .*mlopsd\.toml: probes\.system\.interval = 'soon': .*\n", done.stderr)
+
+
+def test_its_state_folder_and_its_processes_are_gone_afterwards(
+    odd: Mapping[str, str], config: Path, tmp_path: Path
+) -> None:
+    config.write_text(tables("hangs_in_process", "fine"))
+    mlopsd("check", "--config", config, env={**odd, "TMPDIR": str(tmp_path)})
+    assert list(tmp_path.glob("mlopsd-check-*")) == []
+    processes = Path("/proc").glob("[0-9]*/environ")
+    assert not [process for process in processes if f"TMPDIR={tmp_path}".encode() in read(process)]
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
+def test_a_terminal_sees_the_progress_and_then_the_table_in_colour(
+    odd: Mapping[str, str], config: Path
+) -> None:
+    config.write_text(tables("hangs", "open"))
+    status, text = on_a_terminal("check", "--config", config, env=odd)
+    assert status == 3
+    assert "checking hangs" in text
+    assert "\x1b[33mdegraded\x1b[0m" in text
+    assert text.index("checking") < text.index("PROBE")
+
+
+def test_a_terminal_whose_user_wants_no_colour_gets_none(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text(tables("open"))
+    _, text = on_a_terminal("check", "--config", config, env={**odd, "NO_COLOR": "1"})
+    assert "degraded" in text
+    assert "\x1b[33m" not in text
+
+
+def test_ctrl_c_ends_it_without_a_word(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text("[probes.hangs]\ntimeout = 60\n[probes.hangs_in_process]\ntimeout = 60\n")
+    command = [sys.executable, "-m", "mlopsd", "check", "--config", str(config)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(odd)
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        deadline = time.monotonic() + 20
+        while not children.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, "", "")

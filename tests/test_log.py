@@ -1,0 +1,126 @@
+"""The log: JSON or text, an event and fields, and never a reason for the daemon to wait."""
+
+import io
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mlopsd import log as logs
+from mlopsd.repeats import Repeats
+from tests.fakes import Clock
+
+log = logging.getLogger("mlopsd.test_log")
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_it_was() -> Iterator[None]:
+    root, own = logging.getLogger(), logging.getLogger("mlopsd")
+    before = (root.handlers, root.level, own.level)
+    yield
+    root.handlers, root.level = before[0], before[1]
+    own.setLevel(before[2])
+
+
+def lines(form: logs.Form, level: str = "INFO", *, debug: bool = False) -> list[str]:
+    """What three records become."""
+    stream = io.StringIO()
+    drain = logs.start(level, form, debug=debug, stream=stream)
+    log.debug("looked")
+    log.info("changed", extra={"probe": "gpu", "seconds": 0.25, "summary": "all is well"})
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        log.exception("broke", extra={"probe": "gpu"})
+    drain.end()
+    return stream.getvalue().splitlines()
+
+
+def test_json_is_an_object_a_line_with_event_and_fields() -> None:
+    changed, broke = map(json.loads, lines("json"))
+    assert changed.pop("time").endswith("Z")
+    assert changed == {
+        "level": "info",
+        "logger": "mlopsd.test_log",
+        "event": "changed",
+        "probe": "gpu",
+        "seconds": 0.25,
+        "summary": "all is well",
+    }
+    assert "ZeroDivisionError: division by zero" in broke["traceback"]
+
+
+def test_text_is_for_people() -> None:
+    changed, broke, *traceback = lines("text")
+    assert changed[12:] == " INFO    changed  probe=gpu seconds=0.25 summary='all is well'"
+    assert broke[12:] == " ERROR   broke  probe=gpu"
+    assert traceback[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_auto_is_json_unless_in_debug_mode() -> None:
+    assert lines("auto")[0].startswith("{")
+    assert not lines("auto", debug=True)[0].startswith("{")
+
+
+def test_the_level_is_configured() -> None:
+    assert [json.loads(line)["event"] for line in lines("json", "DEBUG")] == ["looked", "changed", "broke"]
+    assert [json.loads(line)["event"] for line in lines("json", "ERROR")] == ["broke"]
+
+
+def test_what_cannot_be_json_is_written_as_text() -> None:
+    stream = io.StringIO()
+    drain = logs.start("INFO", "json", stream=stream)
+    log.info("odd", extra={"thing": object(), "number": float("nan"), "bytes": b"\xff"})
+    drain.end()
+    assert json.loads(stream.getvalue())["thing"].startswith("<object")
+
+
+def test_a_journal_that_takes_nothing_costs_records_and_not_the_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "MOST_WAITING", 10)
+    reading, writing = os.pipe()
+    lost = []
+    with os.fdopen(writing, "w") as stalled:
+        drain = logs.start("INFO", "json", stream=stalled)
+        drain.on_loss = lambda: lost.append(1)
+        done = threading.Event()
+
+        def speak() -> None:
+            for _ in range(100):
+                log.info("long", extra={"text": "x" * 70_000})
+            done.set()
+
+        threading.Thread(target=speak, daemon=True).start()
+        assert done.wait(20), "logging waited for the journal"
+        assert len(lost) >= 80
+        drain.end()
+        os.read(reading, 1)
+        while drain.is_alive():
+            os.read(reading, 1 << 20)
+            drain.join(0.001)
+    os.close(reading)
+
+
+def test_what_repeats_itself_is_said_once_in_a_window_and_counted() -> None:
+    clock = Clock()
+    repeats = Repeats(clock=clock, window=3600)
+    assert repeats.worth_saying("no answer") == 0
+    assert [repeats.worth_saying("no answer") for _ in range(5)] == [None] * 5
+    assert repeats.worth_saying("something else") == 0
+    clock.now += 3600
+    assert repeats.worth_saying("no answer") == 5
+    assert repeats.worth_saying("no answer") is None
+    assert repeats.forget() == 1
+    assert repeats.worth_saying("no answer") == 0
+
+
+def test_ever_new_failures_are_bounded_too() -> None:
+    clock = Clock()
+    repeats = Repeats(clock=clock, most=3)
+    assert [repeats.worth_saying(number) for number in range(5)] == [0, 0, 0, None, None]
+    clock.now += 3600
+    assert repeats.worth_saying(9) == 0

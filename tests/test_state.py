@@ -1,0 +1,86 @@
+"""The state folder: its place, its lock, and what another layout left in it."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlopsd.settings import Settings
+from mlopsd.state import LAYOUT, StateError, StateFolder, places
+
+
+def opened(path: Path) -> StateFolder:
+    folder = StateFolder(path)
+    folder.open()
+    return folder
+
+
+def test_the_places_are_configured_or_systemds_or_the_users() -> None:
+    made = {"STATE_DIRECTORY": "/var/lib/x:/other", "RUNTIME_DIRECTORY": "/run/x"}
+    assert places(Settings(), made).state == Path("/var/lib/x")
+    assert places(Settings(), made).socket == Path("/run/x/mlopsd.sock")
+    set_by_hand = Settings(state_dir=Path("/a"), socket=Path("/b/s"))
+    assert places(set_by_hand, made).state == Path("/a")
+    assert places(set_by_hand, made).socket == Path("/b/s")
+    assert places(Settings(state_dir=Path("/a")), {}).socket == Path("/a/mlopsd.sock")
+    own = Path("/var/lib/mlopsd") if os.geteuid() == 0 else Path("/x/mlopsd")
+    assert places(Settings(), {"XDG_STATE_HOME": "/x"}).state == own
+
+
+def test_a_second_daemon_is_kept_out_and_told_who_is_in(tmp_path: Path) -> None:
+    folder = opened(tmp_path / "state")
+    with pytest.raises(StateError, match=rf"another mlopsd \(pid {os.getpid()}\) uses"):
+        opened(tmp_path / "state")
+    folder.close()
+    opened(tmp_path / "state").close()
+
+
+def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    folder = opened(tmp_path / "state")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        folder.close()
+        opened(tmp_path / "state").close()
+        child.communicate(b"\n")
+
+
+def test_a_new_folder_gets_the_layout_and_an_old_one_keeps_what_it_has(tmp_path: Path) -> None:
+    folder = opened(tmp_path / "state")
+    (folder.of_probe("gpu") / "xids").write_text("79", "ascii")
+    folder.close()
+    assert (tmp_path / "state" / "layout").read_text("ascii") == f"{LAYOUT}\n"
+    folder = opened(tmp_path / "state")
+    assert (folder.of_probe("gpu") / "xids").read_text("ascii") == "79"
+    folder.close()
+
+
+def test_an_unknown_layout_is_set_aside_loudly_and_not_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "state"
+    (state / "probes").mkdir(parents=True)
+    (state / "probes" / "old").write_text("kept", "ascii")
+    (state / "layout").write_text("99\n", "ascii")
+    with caplog.at_level(logging.WARNING):
+        opened(state).close()
+    (kept,) = (state / "set-aside").iterdir()
+    assert (kept / "probes" / "old").read_text("ascii") == "kept"
+    assert (kept / "layout").read_text("ascii") == "99\n"
+    assert (state / "layout").read_text("ascii") == f"{LAYOUT}\n"
+    (record,) = caplog.records
+    assert (record.getMessage(), record.__dict__["found"]) == ("state of another layout set aside", "99")
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StateError, match="holds files of others; choose an empty one as state_dir"):
+        opened(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="Not a directory; make it writable for this user, or set state_dir"):
+        opened(tmp_path / "file" / "state")
