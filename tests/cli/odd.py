@@ -67,7 +67,7 @@ class Blocks(Probe):
 
     schedule = Schedule(timeout=0.3)
 
-    async def check(self) -> Reading:  # type: ignore[override]
+    async def check(self) -> Reading:
         time.sleep(3600)  # noqa: ASYNC251  # that is the point
         return Reading()
 
@@ -79,11 +79,11 @@ class Reloads(Probe):
     progress = ""
     asked = 0
 
-    async def check(self) -> Reading:  # type: ignore[override]
+    async def check(self) -> Reading:
         facts = {"progress": self.progress} if self.progress else {}
         return Reading([WELL], facts=facts)
 
-    async def reload(self, *, dry_run: bool, force: bool) -> str:  # type: ignore[override]
+    async def reload(self, *, dry_run: bool, force: bool) -> str:
         self.asked += 1
         for part in range(3):
             self.progress = f"fetching {part} of 3 GB"

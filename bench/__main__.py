@@ -1,0 +1,54 @@
+"""``python -m bench [--quick] [NAME…]``: run benchmarks and print their tables."""
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bench import lag, rest, scrape, start
+from bench.effort import FULL, QUICK, Effort
+from bench.host import Company, described
+from bench.table import Table
+
+BENCHMARKS: Mapping[str, Callable[[Effort, Path], Iterator[Table]]] = {
+    "start": start.run,
+    "scrape": scrape.run,
+    "lag": lag.run,
+    "rest": rest.run,
+}
+
+
+def main() -> int:
+    """Run what was asked for, or everything; a goal that is missed is a mark in a table, not a failure."""
+    parser = ArgumentParser(prog="python -m bench", description="What the daemon costs, as figures.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all if none"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round: too few to believe, enough to see"
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(
+            f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
+        )
+    print(described())
+    print("A goal is held against the median over the rounds.")
+    for name in arguments.names or BENCHMARKS:
+        _run(name, QUICK if arguments.quick else FULL)
+    return 0
+
+
+def _run(name: str, effort: Effort) -> None:
+    company, began = Company(), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mlopsd-bench-") as room:
+        tables = list(BENCHMARKS[name](effort, Path(room)))
+    for table in tables:
+        print(f"\n{table}")
+    print(f"({name}: {time.monotonic() - began:.0f} s; {company})", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""How long a benchmark may take: everything, or a look in passing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The size of a run.
+
+    Attributes:
+        rounds: how often each comparison is made, its sides in turn.
+        lag_seconds: how long the lag is sampled in each case of a round.
+        rest_seconds: the length of a window at rest.
+        scrapes: requests of each side in a round.
+        each_trouble: whether every trouble has a case of its own.
+    """
+
+    rounds: int
+    lag_seconds: float
+    rest_seconds: float
+    scrapes: int
+    each_trouble: bool
+
+
+FULL = Effort(rounds=5, lag_seconds=3, rest_seconds=60, scrapes=200, each_trouble=True)
+QUICK = Effort(rounds=1, lag_seconds=3, rest_seconds=30, scrapes=100, each_trouble=False)

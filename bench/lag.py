@@ -1,0 +1,140 @@
+"""How late the daemon's event loop is while probes hang, crash and hog: in processes, and in its threads."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import door
+from bench.callers import Caller
+from bench.effort import Effort
+from bench.figures import Spread, percentile, spread
+from bench.server import Daemon
+from bench.table import Row, Table, at_most, of_rows
+from bench.web import check_now
+
+SURVIVED = ("hangs", "hogs", "holds", "prints")  # by a daemon that runs them in a thread
+DEADLY = ("exits", "segfaults")
+BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500)  # ms
+MOST_P99, MOST = 5.0, 25.0  # ms
+MOST_OVER_IDLE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Troubles at the same time in the same kind of place."""
+
+    place: str
+    troubles: tuple[str, ...]
+    label: str
+
+    @property
+    def tables(self) -> str:
+        """The configuration: the troubles, and the probe that measures."""
+        tables = [door.table(name, name, self.place) for name in self.troubles]
+        return "".join(['[probes.lag]\nuse = "bench_lag"\n', *tables])
+
+
+NOTHING = Case("-", (), "nothing")
+ALL_IN_PROCESSES = Case("process", SURVIVED + DEADLY, "all six, in processes")
+ALL_IN_THREADS = Case("thread", SURVIVED, "the four, in threads")
+
+
+@dataclass(slots=True)
+class Seen:
+    """The milliseconds that one case cost, a list a round."""
+
+    lags: list[list[float]] = field(default_factory=list)
+    answers: list[list[float]] = field(default_factory=list)
+
+
+def run(effort: Effort, room: Path) -> Iterator[Table]:
+    """Every case once a round, in turn."""
+    environment = door.lay_out(room)
+    seen: dict[Case, Seen] = {case: Seen() for case in _cases(effort)}
+    for number in range(effort.rounds):
+        for case, its in seen.items():
+            _measure(case, room / f"{number}-{case.label}", environment, effort.lag_seconds, its)
+    yield _histogram("Event loop lag: how many 5 ms sleeps were late by up to … ms, all rounds", seen, "lags")
+    yield _histogram(
+        "GET /health/ at 100/s: how many answers took up to … ms from when they were due", seen, "answers"
+    )
+    yield of_rows("Event loop and /health/ with every trouble at a time", list(_rows(seen)))
+    yield of_rows("What ends a daemon that has it in a thread", list(_deaths(room, environment)))
+
+
+def _cases(effort: Effort) -> Iterator[Case]:
+    yield NOTHING
+    yield ALL_IN_PROCESSES
+    yield ALL_IN_THREADS
+    if effort.each_trouble:
+        for trouble in SURVIVED:
+            for place, where in (("process", "a process"), ("thread", "a thread")):
+                yield Case(place, (trouble,), f"{trouble}, in {where}")
+        yield Case("process", DEADLY, "exits and segfaults, in processes")
+
+
+def _measure(case: Case, room: Path, environment: Mapping[str, str], seconds: float, seen: Seen) -> None:
+    tables = case.tables.replace('"bench_lag"\n', f'"bench_lag"\nseconds = {seconds}\n')
+    with Daemon(room, tables, environment) as daemon:
+        daemon.wait_until_started()
+        caller = Caller(daemon.port)
+        caller.start()
+        reading = check_now(daemon.socket, "lag")
+        seen.answers.append([second * 1000 for second in caller.end()])
+    seen.lags.append([second * 1000 for second in reading["facts"]["lags"]])
+
+
+def _histogram(title: str, seen: Mapping[Case, Seen], what: str) -> Table:
+    head = ("case", *map(str, BUCKETS), "more", "p50", "p99", "max")
+    lines = []
+    for case, its in seen.items():
+        values = [value for one in getattr(its, what) for value in one]
+        marks = (percentile(values, 50), percentile(values, 99), max(values))
+        lines.append((case.label, *_counts(values), *(f"{mark:.1f}" for mark in marks)))
+    return Table(title, head, lines)
+
+
+def _counts(values: list[float]) -> Iterator[str]:
+    below = 0
+    for bound in BUCKETS:
+        count = sum(value <= bound for value in values)
+        yield str(count - below)
+        below = count
+    yield str(len(values) - below)
+
+
+def _rows(seen: Mapping[Case, Seen]) -> Iterator[Row]:
+    for case in (NOTHING, ALL_IN_PROCESSES, ALL_IN_THREADS):
+        judged = case is ALL_IN_PROCESSES
+        lags = seen[case].lags
+        yield at_most(f"loop lag p99, {case.label}", _p99(lags), MOST_P99 if judged else None)
+        yield at_most(f"loop lag max, {case.label}", _max(lags), MOST if judged else None)
+    idle = _p99(seen[NOTHING].answers)
+    for case in (NOTHING, ALL_IN_PROCESSES, ALL_IN_THREADS):
+        goal = MOST_OVER_IDLE * idle.middle if case is ALL_IN_PROCESSES else None
+        yield at_most(f"/health/ p99, {case.label}", _p99(seen[case].answers), goal)
+
+
+def _p99(rounds: list[list[float]]) -> Spread:
+    return spread((percentile(values, 99) for values in rounds), "ms")
+
+
+def _max(rounds: list[list[float]]) -> Spread:
+    return spread(map(max, rounds), "ms")
+
+
+def _deaths(room: Path, environment: Mapping[str, str]) -> Iterator[Row]:
+    for trouble in DEADLY:
+        for place in ("thread", "process"):
+            with Daemon(room / f"{trouble}-{place}", door.table("t", trouble, place), environment) as daemon:
+                status = daemon.ended(5 if place == "thread" else 3)
+            met = status is None if place == "process" else None
+            goal = "goes on" if place == "process" else ""
+            yield Row(f"{trouble}, in a {place}", _said(status), goal, met)
+
+
+def _said(status: int | None) -> str:
+    if status is None:
+        return "the daemon goes on"
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return f"the daemon is gone: {how}"

@@ -1,0 +1,74 @@
+"""What one GET /metrics costs, back to back over one connection, beside node_exporter's."""
+
+import gzip
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cost import cpu
+from bench.effort import Effort
+from bench.figures import Spread, percentile, ratios, spread
+from bench.server import Daemon, NodeExporter
+from bench.table import Row, Table, at_most, of_rows
+from bench.web import Connection, wait_for_answer
+
+MOST_CPU_RATIO = 0.12
+WARMING = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """Milliseconds a scrape."""
+
+    p50: float
+    p99: float
+    cpu: float
+
+
+def run(effort: Effort, room: Path) -> Iterator[Table]:
+    """Ours and theirs in turn, each on a connection of its own."""
+    with Daemon(room / "daemon") as daemon, NodeExporter(room / "peer") as peer:
+        daemon.wait_until_started()
+        wait_for_answer(peer.port, "/metrics")
+        sides = [(server.pid, Connection(server.port)) for server in (daemon, peer)]
+        pages = [_lines(connection) for _, connection in sides]
+        rounds = [
+            [_measure(pid, connection, effort.scrapes) for pid, connection in sides]
+            for _ in range(effort.rounds)
+        ]
+        title = (
+            f"GET /metrics with gzip, {effort.scrapes} in a row: {pages[0]} samples, node_exporter {pages[1]}"
+        )
+        yield of_rows(title, list(_rows([one[0] for one in rounds], [one[1] for one in rounds])))
+
+
+def _measure(pid: int, connection: Connection, scrapes: int) -> Scraped:
+    for _ in range(WARMING):
+        connection.scrape()
+    before, seconds = cpu(pid), []
+    for _ in range(scrapes):
+        began = time.perf_counter()
+        connection.scrape()
+        seconds.append(time.perf_counter() - began)
+    used = cpu(pid) - before
+    return Scraped(percentile(seconds, 50) * 1000, percentile(seconds, 99) * 1000, used / scrapes * 1000)
+
+
+def _rows(ours: Sequence[Scraped], theirs: Sequence[Scraped]) -> Iterator[Row]:
+    for what in ("p50", "p99", "cpu"):
+        our, their = _figures(ours, what), _figures(theirs, what)
+        yield at_most(f"{what}", our)
+        yield at_most(f"{what} of node_exporter", their)
+        yield at_most(
+            f"{what} ÷ node_exporter's", ratios(our, their), MOST_CPU_RATIO if what == "cpu" else None
+        )
+
+
+def _figures(scraped: Sequence[Scraped], what: str) -> Spread:
+    return spread((getattr(one, what) for one in scraped), "ms")
+
+
+def _lines(connection: Connection) -> int:
+    page = gzip.decompress(connection.scrape())
+    return sum(not line.startswith(b"#") for line in page.splitlines())

@@ -1,0 +1,108 @@
+"""Servers that are measured: the daemon as its operator starts it, and node_exporter beside it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.web import free_port
+
+STOPPING_SECONDS = 30.0
+STARTING_SECONDS = 60.0
+SYSTEM = "[probes.system]\n"  # every key of it left as it is
+
+
+class Server(AbstractContextManager["Server"]):
+    """A process that serves *port*; leaving ends it."""
+
+    def __init__(self, command: list[str], port: int, log: Path, environment: Mapping[str, str]) -> None:
+        self.port = port
+        self.log = log
+        self.began = time.perf_counter()
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=output, env={**os.environ, **environment}
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the server itself; see `bench.cost.descendants` for what it started."""
+        return self._process.pid
+
+    def ended(self, seconds: float) -> int | None:
+        """Its exit status, negative for a signal, as soon as it has one; None after *seconds*."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> float:
+        """SIGTERM, and the seconds until it was gone."""
+        began = time.perf_counter()
+        self._process.send_signal(signal.SIGTERM)
+        if self.ended(STOPPING_SECONDS) is None:
+            self._process.kill()
+            self._process.wait()
+        return time.perf_counter() - began
+
+
+class Daemon(Server):
+    """``mlopsd run`` with the tables *probes* and whatever else is default, its state in *room*."""
+
+    def __init__(
+        self, room: Path, probes: str = SYSTEM, environment: Mapping[str, str] | None = None, top: str = ""
+    ) -> None:
+        room.mkdir(parents=True)
+        self.socket = room / "s"
+        config = room / "config.toml"
+        config.write_text(f'state_dir = "{room}/state"\nsocket = "{self.socket}"\n{top}{probes}', "utf-8")
+        port = free_port()
+        command = [sys.executable, "-m", "mlopsd", "run", "--config", str(config), "--port", str(port)]
+        super().__init__(command, port, room / "log", environment or {})
+
+    def wait_until_started(self) -> None:
+        """Until every probe has a reading, or had the time for one.
+
+        Raises:
+            RuntimeError: it ended instead, or took too long.
+        """
+        end = time.perf_counter() + STARTING_SECONDS
+        while not self.events("started"):
+            if self.ended(0.02) is not None or time.perf_counter() > end:
+                raise RuntimeError(f"the daemon did not start; it said: {self.log.read_text('utf-8')}")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of its log with this event."""
+        whole = self.log.read_text("utf-8", "replace").rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+
+class NodeExporter(Server):
+    """Debian's prometheus-node-exporter with its default collectors."""
+
+    def __init__(self, room: Path) -> None:
+        room.mkdir(parents=True)
+        command = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
+        if command is None:
+            raise FileNotFoundError("no node_exporter; install it with: apt install prometheus-node-exporter")
+        port = free_port()
+        address = f"--web.listen-address=127.0.0.1:{port}"
+        super().__init__([command, address, "--log.level=error"], port, room / "log", {})

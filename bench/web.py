@@ -1,0 +1,97 @@
+"""Requests as the callers of a health daemon make them: a scraper, a load balancer, an operator on the host."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ACCEPT = (  # Prometheus 2.42's
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+AS_PROMETHEUS = {
+    "Accept": ACCEPT,
+    "Accept-Encoding": "gzip",
+    "User-Agent": "Prometheus/2.42.0",
+    "X-Prometheus-Scrape-Timeout-Seconds": "10",
+}
+PATIENCE = 60.0
+
+
+class Connection:
+    """One connection that is kept open."""
+
+    def __init__(self, port: int) -> None:
+        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """The code and the body."""
+        self._http.request("GET", path, headers=dict(headers or {}))
+        response = self._http.getresponse()
+        return response.status, response.read()
+
+    def scrape(self) -> bytes:
+        """The page as Prometheus asks for it, still packed."""
+        status, body = self.get("/metrics", AS_PROMETHEUS)
+        assert status == 200, status
+        return body
+
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
+
+class OnTheHost(http.client.HTTPConnection):
+    """HTTP over the Unix socket, where an operator may act."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        """Go by the path."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def check_now(path: Path, probe: str) -> Any:
+    """Have the daemon at the Unix socket *path* check *probe*; the reading."""
+    connection = OnTheHost(path)
+    try:
+        connection.request("POST", f"/health/{probe}/check")
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        assert response.status == 200, body
+        return body
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def wait_for_answer(port: int, path: str, seconds: float = 30.0) -> float:
+    """When *path* first answered 200, on the clock of `time.perf_counter`.
+
+    Raises:
+        TimeoutError: it did not.
+    """
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        connection = Connection(port)
+        try:
+            if connection.get(path)[0] == 200:
+                return time.perf_counter()
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.002)
+    raise TimeoutError(f"{path} at port {port} did not answer within {seconds} s")

@@ -1,0 +1,135 @@
+"""``mlopsd run``: one line where it cannot start, and a new start at each change in development."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import Empty, Queue
+
+import pytest
+
+from tests.cli.command import environment, mlopsd
+
+SECONDS = 30.0
+
+
+def start(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return mlopsd("run", "--config", config, *words)
+
+
+def test_every_mistake_in_the_configuration_is_a_line_and_the_exit_status_is_1(config: Path) -> None:
+    config.write_text("[api]\nport = 'x'\nhots = ''\n")
+    done = start(config)
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"mlopsd: {config}: api.") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"), [(["--port", "x"], "api.port = 'x'"), (["--port", "99999"], "api.port")]
+)
+def test_an_option_is_judged_as_its_key_is(config: Path, tmp_path: Path, words: list[str], key: str) -> None:
+    config.write_text(f"state_dir = '{tmp_path}/state'\n")
+    done = start(config, *words)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"mlopsd: command line: {key}")
+
+
+def test_a_port_that_is_taken_is_one_line(config: Path, tmp_path: Path) -> None:
+    config.write_text(f"state_dir = '{tmp_path}/state'\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = start(config, "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1
+    assert re.match(r"mlopsd: cannot listen on .*; ", lines[0])
+
+
+def test_a_state_folder_that_cannot_be_made_is_one_line(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config.write_text(f"state_dir = '{tmp_path}/file/state'\n")
+    done = start(config, "--port", "0")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"mlopsd: cannot use the state folder {tmp_path}/file/state: ")
+
+
+def test_restarting_on_changes_is_for_development_alone(config: Path) -> None:
+    config.write_text("")
+    done = start(config, "--reload")
+    assert done.returncode == 1
+    assert "add --debug" in done.stderr
+
+
+def test_without_watchfiles_it_says_what_to_install(config: Path, tmp_path: Path) -> None:
+    config.write_text("")
+    hide = tmp_path / "sitecustomize.py"
+    hide.write_text("import sys\nsys.modules['watchfiles'] = None\n")
+    done = mlopsd("run", "--debug", "--reload", "--config", config, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert (
+        done.stderr == "mlopsd: cannot watch for changes: no module 'watchfiles'; pip install 'mlopsd[dev]'\n"
+    )
+
+
+class Talk:
+    """The standard error of a process, line by line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.lines: Queue[str] = Queue()
+        self.heard: list[str] = []
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            self.lines.put(line)
+
+    def until(self, wanted: Callable[[str], bool]) -> str:
+        """The next line that is *wanted*."""
+        while True:
+            try:
+                line = self.lines.get(timeout=SECONDS)
+            except Empty:
+                raise AssertionError(f"not said: {self.heard}") from None
+            self.heard.append(line)
+            if wanted(line):
+                return line
+
+
+def test_a_change_of_code_or_configuration_starts_it_anew(
+    odd: Mapping[str, str], config: Path, tmp_path: Path
+) -> None:
+    config.write_text(f"state_dir = '{tmp_path}/state'\n[probes.fine]\n")
+    command = [
+        sys.executable,
+        "-m",
+        "mlopsd",
+        "run",
+        "--debug",
+        "--reload",
+        "--port",
+        "0",
+        "--config",
+        str(config),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(odd)) as process:
+        talk = Talk(process)
+        talk.until(lambda line: " started " in line)
+        config.write_text(config.read_text() + "interval = 9\n")
+        talk.until(lambda line: "mlopsd.toml changed, starting anew" in line)
+        talk.until(lambda line: " started " in line)
+        code = Path(odd["PYTHONPATH"], "odd.py")
+        code.write_text(code.read_text() + "\n")
+        talk.until(lambda line: "odd.py changed, starting anew" in line)
+        talk.until(lambda line: " started " in line)
+        os.kill(process.pid, signal.SIGTERM)
+        talk.until(lambda line: " stopped" in line)
+        assert process.wait(SECONDS) == 0
