@@ -17,7 +17,7 @@ def described() -> str:
     """Date, processor, kernel, interpreter and packages, for a reader to compare with his own."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} × {_processor()}, {_memory()}, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores of {_processor()}, {_memory()}, "
         f"Linux {platform.release()}\n"
         f"{platform.python_implementation()} {platform.python_version()}, {packages}"
     )

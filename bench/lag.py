@@ -27,11 +27,10 @@ class Case:
     troubles: tuple[str, ...]
     label: str
 
-    @property
-    def tables(self) -> str:
-        """The configuration: the troubles, and the probe that measures."""
+    def tables(self, seconds: float) -> str:
+        """The configuration: the troubles, and the probe that measures for *seconds*."""
         tables = [door.table(name, name, self.place) for name in self.troubles]
-        return "".join(['[probes.lag]\nuse = "bench_lag"\n', *tables])
+        return "".join([f'[probes.lag]\nuse = "bench_lag"\nseconds = {seconds}\n', *tables])
 
 
 NOTHING = Case("-", (), "nothing")
@@ -74,8 +73,7 @@ def _cases(effort: Effort) -> Iterator[Case]:
 
 
 def _measure(case: Case, room: Path, environment: Mapping[str, str], seconds: float, seen: Seen) -> None:
-    tables = case.tables.replace('"bench_lag"\n', f'"bench_lag"\nseconds = {seconds}\n')
-    with Daemon(room, tables, environment) as daemon:
+    with Daemon(room, case.tables(seconds), environment) as daemon:
         daemon.wait_until_started()
         caller = Caller(daemon.port)
         caller.start()

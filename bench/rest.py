@@ -42,7 +42,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
         children = [memory(pid) for pid in descendants(daemon.pid)]
         yield of_rows(
             f"At rest: the system probe at its defaults, scraped every {SCRAPE_INTERVAL:g} s, "
-            f"{effort.rounds} × {effort.rest_seconds:g} s",
+            f"{effort.rounds} windows of {effort.rest_seconds:g} s",
             list(_rows(windows, memory(daemon.pid), children, memory(peer.pid))),
         )
 

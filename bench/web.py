@@ -1,4 +1,4 @@
-"""Requests as the callers of a health daemon make them: a scraper, a load balancer, an operator on the host."""
+"""Requests as the callers of a health daemon make them: a scraper, a balancer, an operator."""
 
 import http.client
 import json

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mlopsd.probe import Isolation
-from mlopsd.settings.units import Bytes, Seconds
+from mlopsd.units import Bytes, Seconds
 
 PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -62,10 +62,13 @@ class Crowd:
             self.empty.set()
 
     def dismiss_idle(self) -> None:
-        """Close what waits for a request, and let every other connection end with its answer."""
+        """Close what waits for another request, and let every other connection end with its answer.
+
+        Who has only just come has a request on its way and a moment for it.
+        """
         self.leaving = True
         for member in [member for member in self.members if member.idle]:
-            member.hang_up()
+            member.dismiss()
 
     def _make_room(self) -> bool:
         idle = [member for member in self.members if member.idle]
@@ -114,6 +117,14 @@ class Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def dismiss(self) -> None:
+        """End the idle connection, after its first request if there was none yet."""
+        if self._request_count:
+            self.hang_up()
+        else:
+            self._expect_no_head()
+            self._expect_head()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection if there is room, and wait for a request's head."""
         plug = cast("asyncio.Transport", transport)
@@ -128,7 +139,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place in the crowd back."""
         self._crowd.leave(self)
-        self._head_arrived()
+        self._expect_no_head()
         self._stop_write_deadline()
         super().connection_lost(exc)
 
@@ -137,7 +148,7 @@ class Connection(web.RequestHandler):
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
-            self._head_arrived()
+            self._expect_no_head()
         elif self._head_deadline is None and self.idle:
             self._expect_head()
 
@@ -182,7 +193,7 @@ class Connection(web.RequestHandler):
         seconds = min(self._patience.head, LAST_HEAD) if self._crowd.leaving else self._patience.head
         self._head_deadline = self._loop.call_later(seconds, self._head_is_late)
 
-    def _head_arrived(self) -> None:
+    def _expect_no_head(self) -> None:
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from mlopsd.settings.mistakes import nearest
-from mlopsd.settings.units import seconds
+from mlopsd.units import seconds
 from mlopsd.web.problem import Problem
 
 YES = ("", "true", "1", "yes")

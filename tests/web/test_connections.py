@@ -262,6 +262,26 @@ async def test_stopping_cuts_off_what_does_not_finish_in_time() -> None:
         assert await busy.is_hung_up_on()
 
 
+async def test_stopping_lets_who_has_only_just_come_ask_once() -> None:
+    async with a_server(a_house()) as serving, callers(serving, 1) as (late,):
+        await until(lambda: serving.connections)
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
+        await asyncio.sleep(SHORT)
+        assert await late.ask() == 200
+        assert await late.is_hung_up_on()
+        await stopping
+
+
+async def test_stopping_does_not_wait_long_for_who_came_and_says_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    async with a_server(a_house()) as serving, callers(serving, 1) as (silent,):
+        await until(lambda: serving.connections)
+        began = loop.time()
+        await serving.stop(LONG)
+        assert await silent.is_hung_up_on()
+        assert loop.time() - began < 2
+
+
 async def test_stopping_without_anybody_is_over_at_once() -> None:
     loop = asyncio.get_running_loop()
     async with a_server(a_house()) as serving:
@@ -285,7 +305,7 @@ async def test_a_new_application_takes_the_listening_socket_over_without_refusin
                     )
 
         asking = asyncio.create_task(keep_asking(), name="ask")
-        last = await take_over_many_times(house, first, answers)
+        last = await take_over_many_times(house, first, answers, asking)
         over.set()
         await asking
         await last.stop(0)
@@ -293,11 +313,13 @@ async def test_a_new_application_takes_the_listening_socket_over_without_refusin
     assert len(answers) >= 20
 
 
-async def take_over_many_times(house: House, serving: Serving, answers: list[int]) -> Serving:
+async def take_over_many_times(
+    house: House, serving: Serving, answers: list[int], asking: asyncio.Task[None]
+) -> Serving:
     """Put a new application in the place of the one before, twenty times, each after one more answer."""
     for _ in range(20):
         seen = len(answers)
-        await until(lambda seen=seen: len(answers) > seen)  # type: ignore[misc]
+        await until(lambda seen=seen: len(answers) > seen or asking.done())  # type: ignore[misc]
         app = make_app(house.parts, house.settings, local=False)
         new = Serving(app, serving.listener, most_connections=lambda: 64)
         await new.start()

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlopsd.probe import Options
-from mlopsd_probes.system.quantities import Celsius, Load, Ratio, Seconds, Size
+from mlopsd.units import Bytes
+from mlopsd_probes.system.quantities import Celsius, Load, Moment, Ratio
 
 CEILINGS = (
     "cpu_use",
@@ -49,12 +50,12 @@ class SystemOptions(Options):
     paths: tuple[Annotated[str, AfterValidator(absolute)], ...] = key(
         ("/",), "paths", "The paths whose file systems are looked at; name the model cache's here."
     )
-    path_timeout: Seconds = key(
+    path_timeout: Moment = key(
         1.0, "seconds", "A fifth of the check's timeout; a live file system answers in microseconds."
     )
     disk_free_degraded: Ratio = key(0.05, "ratio", "Free for users; ext4 itself keeps 5 % back for root.")
     disk_free_unhealthy: Ratio = key(0.02, "ratio", "The next model fetch or log burst fills the rest.")
-    disk_free_enough: Size = key(
+    disk_free_enough: Bytes = key(
         100_000_000_000, "bytes", "With this much free a disk is not short: 5 % of 30 TB is 1.5 TB."
     )
     inodes_free_degraded: Ratio = key(0.05, "ratio", "As for space: no inode, no new file.")
@@ -63,7 +64,7 @@ class SystemOptions(Options):
         0.05, "ratio", "Of MemAvailable, which counts the page cache as free: a full cache is no fault."
     )
     memory_available_unhealthy: Ratio = key(0.02, "ratio", "The kernel's OOM killer is near.")
-    memory_available_enough: Size = key(
+    memory_available_enough: Bytes = key(
         16_000_000_000, "bytes", "With this much available memory is not short: 5 % of 2 TB is 100 GB."
     )
     swap_used_degraded: Ratio | None = key(
@@ -103,7 +104,7 @@ class SystemOptions(Options):
     open_files_unhealthy: Ratio = key(0.95, "ratio", "Beyond the limit every open() and accept() fails.")
     pids_degraded: Ratio = key(0.8, "ratio", "Of pid_max, threads-max or a cgroup's pids.max.")
     pids_unhealthy: Ratio = key(0.95, "ratio", "Beyond the limit every fork() and new thread fails.")
-    stuck_after: Seconds = key(
+    stuck_after: Moment = key(
         60.0, "seconds", "One uninterruptible sleep this long; half the kernel's own hung_task_timeout_secs."
     )
     stuck_unhealthy_commands: tuple[str, ...] = key(

@@ -1,51 +1,16 @@
-"""Durations and sizes as an operator types them, and numbers as an operator reads them."""
+"""What the probe's keys may hold, and numbers as an operator reads them."""
 
-import re
-from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-BYTES = {
-    "": 1.0,
-    "b": 1.0,
-    **{f"{prefix}b": 1000.0**power for power, prefix in enumerate("kmgtp", 1)},
-    **{f"{prefix}ib": 1024.0**power for power, prefix in enumerate("kmgtp", 1)},
-}
-QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+from mlopsd.units import Seconds
+
 DECIMAL_STEP = 1000
 ROUNDS_UP = 999.5  # three digits of anything above would read as the next unit's 1
 
 
-def parse(value: object, units: Mapping[str, float]) -> object:
-    """*value* as a number if it is text like ``500MB``; anything else is left to pydantic.
-
-    Raises:
-        ValueError: text that is not a number followed by one of *units*.
-    """
-    if not isinstance(value, str):
-        return value
-    match = QUANTITY.fullmatch(value.strip())
-    if not match or match[2].lower() not in units:
-        known = ", ".join(unit for unit in units if unit)
-        raise ValueError(f"{value!r} is not a number followed by one of: {known}")
-    return float(match[1]) * units[match[2].lower()]
-
-
-def parse_bytes(value: object) -> object:
-    """``"500MB"`` (10⁶) or ``"16GiB"`` (2³⁰) as a whole number of bytes."""
-    number = parse(value, BYTES)
-    return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
-def parse_seconds(value: object) -> object:
-    """``"1m"`` or ``"500ms"`` as seconds."""
-    return parse(value, SECONDS)
-
-
-Size = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+Moment = Annotated[Seconds, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, Field
 
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 BYTES = {
-    **{"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
-    **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40},
-}
+    **{"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
+    **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
+}  # in any case: nobody means bits
 QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -28,7 +28,8 @@ def size(value: object) -> object:
     Raises:
         ValueError: text that is no size.
     """
-    number = _quantity(value, BYTES, 'not a size; write bytes or text like "500MB", "2GiB"')
+    lowered = value.lower() if isinstance(value, str) else value
+    number = _quantity(lowered, BYTES, 'not a size; write bytes or text like "500MB", "2GiB"')
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
