@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import lag, rest, scrape, start
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
+from bench.server import Missing
 from bench.table import Table
 
 BENCHMARKS: Mapping[str, Callable[[Effort, Path], Iterator[Table]]] = {
@@ -44,7 +45,11 @@ def main() -> int:
 def _run(name: str, effort: Effort) -> None:
     company, began = Company(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mlopsd-bench-") as room:
-        tables = list(BENCHMARKS[name](effort, Path(room)))
+        try:
+            tables = list(BENCHMARKS[name](effort, Path(room)))
+        except Missing as error:
+            print(f"\ncannot run {name}: {error}")
+            return
     for table in tables:
         print(f"\n{table}")
     print(f"({name}: {time.monotonic() - began:.0f} s; {company})", flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench import door
 from bench.callers import Caller
 from bench.effort import Effort
-from bench.figures import Spread, percentile, spread
+from bench.figures import Spread, percentile, ratios, spread
 from bench.server import Daemon
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import check_now
@@ -17,6 +17,7 @@ DEADLY = ("exits", "segfaults")
 BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500)  # ms
 MOST_P99, MOST = 5.0, 25.0  # ms
 MOST_OVER_IDLE = 4.0
+MOST_OVER_THREADS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def _rows(seen: Mapping[Case, Seen]) -> Iterator[Row]:
         lags = seen[case].lags
         yield at_most(f"loop lag p99, {case.label}", _p99(lags), MOST_P99 if judged else None)
         yield at_most(f"loop lag max, {case.label}", _max(lags), MOST if judged else None)
+    gained = ratios(_max(seen[ALL_IN_PROCESSES].lags), _max(seen[ALL_IN_THREADS].lags))
+    yield at_most("loop lag max, processes ÷ threads", gained, MOST_OVER_THREADS)
     idle = _p99(seen[NOTHING].answers)
     for case in (NOTHING, ALL_IN_PROCESSES, ALL_IN_THREADS):
         goal = MOST_OVER_IDLE * idle.middle if case is ALL_IN_PROCESSES else None

@@ -20,6 +20,10 @@ STARTING_SECONDS = 60.0
 SYSTEM = "[probes.system]\n"  # every key of it left as it is
 
 
+class Missing(Exception):
+    """Something to compare with is not installed."""
+
+
 class Server(AbstractContextManager["Server"]):
     """A process that serves *port*; leaving ends it."""
 
@@ -96,13 +100,17 @@ class Daemon(Server):
 
 
 class NodeExporter(Server):
-    """Debian's prometheus-node-exporter with its default collectors."""
+    """Debian's prometheus-node-exporter with its default collectors.
+
+    Raises:
+        Missing: it is not installed.
+    """
 
     def __init__(self, room: Path) -> None:
         room.mkdir(parents=True)
         command = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
         if command is None:
-            raise FileNotFoundError("no node_exporter; install it with: apt install prometheus-node-exporter")
+            raise Missing("no node_exporter; install it with: apt install prometheus-node-exporter")
         port = free_port()
         address = f"--web.listen-address=127.0.0.1:{port}"
         super().__init__([command, address, "--log.level=error"], port, room / "log", {})

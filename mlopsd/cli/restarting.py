@@ -5,6 +5,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -66,9 +67,17 @@ def _source_folders() -> Iterator[Path]:
     packages = {"mlopsd", *(plugin.target.partition(":")[0].split(".")[0] for plugin in plugins.find())}
     for package in packages:
         spec = find_spec(package)
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            yield Path(place)
-            yield from (path for path in Path(place).rglob("*/") if path.name != "__pycache__")
+        if spec is not None:
+            yield from _folders(spec)
+
+
+def _folders(spec: ModuleSpec) -> Iterator[Path]:
+    """The folder of a module, or every one of a package."""
+    if spec.submodule_search_locations is None:
+        yield Path(spec.origin or ".").parent
+    for place in spec.submodule_search_locations or ():
+        yield Path(place)
+        yield from (path for path in Path(place).rglob("*/") if path.name != "__pycache__")
 
 
 def _configuration_file(config: Path | None) -> str | None:

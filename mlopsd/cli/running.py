@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from mlopsd.cli.text import harmless
+
 TIMEOUT = 5.0  # seconds for an answer that the daemon has at hand
 MOST_BYTES = 32 * 1024 * 1024
 
@@ -82,7 +84,7 @@ class Running:
             raise NoAnswer(f"{self.address}: no answer within {timeout:g} s") from error
         except (OSError, http.client.HTTPException) as error:
             reason = error.strerror if isinstance(error, OSError) else None
-            raise NoAnswer(f"{self.address}: {reason or error or type(error).__name__}") from error
+            raise NoAnswer(f"{self.address}: {harmless(reason or error) or type(error).__name__}") from error
         except ValueError as error:
             raise NoAnswer(f"{self.address}: the answer is not mlopsd's; is the address right?") from error
         finally:

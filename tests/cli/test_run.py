@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -104,6 +105,12 @@ class Talk:
                 return line
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """Have it end itself and its daemon; after a test that failed, it still runs."""
+    if process.poll() is None:
+        process.terminate()
+
+
 def test_a_change_of_code_or_configuration_starts_it_anew(
     odd: Mapping[str, str], config: Path, tmp_path: Path
 ) -> None:
@@ -120,7 +127,11 @@ def test_a_change_of_code_or_configuration_starts_it_anew(
         "--config",
         str(config),
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(odd)) as process:
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(odd)) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(end, process)
         talk = Talk(process)
         talk.until(lambda line: " started " in line)
         config.write_text(config.read_text() + "interval = 9\n")
