@@ -15,6 +15,7 @@ from bench.web import Connection, wait_for_answer
 
 MOST_CPU_RATIO = 0.12
 WARMING = 10
+WORDS = {"p50": "answer p50", "p99": "answer p99", "cpu": "CPU a scrape"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ def _measure(pid: int, connection: Connection, scrapes: int) -> Scraped:
 
 
 def _rows(ours: Sequence[Scraped], theirs: Sequence[Scraped]) -> Iterator[Row]:
-    for what in ("p50", "p99", "cpu"):
+    for what, words in WORDS.items():
         our, their = _figures(ours, what), _figures(theirs, what)
-        yield at_most(f"{what}", our)
-        yield at_most(f"{what} of node_exporter", their)
+        yield at_most(words, our)
+        yield at_most(f"{words}, node_exporter", their)
         yield at_most(
-            f"{what} ÷ node_exporter's", ratios(our, their), MOST_CPU_RATIO if what == "cpu" else None
+            f"{words} ÷ node_exporter's", ratios(our, their), MOST_CPU_RATIO if what == "cpu" else None
         )
 
 

@@ -26,6 +26,7 @@ from mlopsd.watch import Watch
 from mlopsd.web.doors import Doors
 from mlopsd.web.listener import ListenError
 from mlopsd.web.parts import Info, Parts
+from mlopsd.worker import descent
 from mlopsd.worker.make import make_worker
 from mlopsd.worker.thread import in_thread
 
@@ -113,6 +114,7 @@ class Daemon:
         """Start, serve until a signal says stop, and leave; the order of both stands here."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._lost_exception)
+        descent.adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         await self._doors.open(self._loaded.settings, self._places.socket)

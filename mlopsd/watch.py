@@ -116,11 +116,19 @@ class Watch:
             await asyncio.sleep(beat - loop.time())
 
     async def check(self) -> Entry:
-        """Check now, or join the check in flight; the board's entry after it."""
+        """Check now, or join the check in flight; the board's entry after it.
+
+        Raises:
+            ProbeError: the watch was closed meanwhile.
+        """
         if self._in_flight is None or self._in_flight.done():
             loop = asyncio.get_running_loop()
             self._in_flight = loop.create_task(self._check(), name=f"look at {self.name}")
-        return await asyncio.shield(self._in_flight)
+        in_flight = self._in_flight
+        await asyncio.wait({in_flight})  # a caller that is cancelled leaves the check to the others
+        if in_flight.cancelled():
+            raise ProbeError(f"probe {self.name!r} is no longer watched; ask again")
+        return in_flight.result()
 
     def start_reload(self, *, dry_run: bool, force: bool) -> Reload:
         """Begin to reload the probe.

@@ -12,7 +12,8 @@ from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number,
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.place import Worker
-from mlopsd.worker.process import Opening, ProcessWorker
+from mlopsd.worker.process import ProcessWorker
+from mlopsd.worker.spawned import Opening
 from mlopsd.worker.thread import ThreadWorker
 
 

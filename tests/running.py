@@ -17,6 +17,19 @@ from types import TracebackType
 from typing import Any
 
 UP_SECONDS = 30.0
+CALM_SYSTEM = """
+[probes.system]
+load_degraded = 1e6
+disk_free_degraded = 0
+disk_free_unhealthy = 0
+inodes_free_degraded = 0
+inodes_free_unhealthy = 0
+memory_available_degraded = 0
+memory_available_unhealthy = 0
+pressure_memory_degraded = 1
+pressure_memory_unhealthy = 1
+stuck_after = "1d"
+"""  # the real host's readings, judged so that no busy machine fails a test
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Running
+from tests.running import CALM_SYSTEM, Running
 
 PACKAGE = Path(__file__).parent / "packages" / "mlopsd-probe-neighbours"
 
@@ -55,8 +55,7 @@ def test_async_threaded_and_process_probe_run_beside_ours(
 ) -> None:
     beat = tmp_path / "beat"
     beat.touch()
-    text = f"""
-[probes.system]
+    text = f"""{CALM_SYSTEM}
 [probes.registry_port]
 use = "tcp_port"
 port = 9

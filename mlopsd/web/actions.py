@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from mlopsd.probe import ProbeError
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.watch import Busy
 from mlopsd.web.answers import ConfigurationAnswer, ReloadAnswer
@@ -31,7 +32,10 @@ class Actions:
     async def check(self, request: web.Request) -> web.Response:
         """Check a probe now, or join the check in flight; its reading."""
         check_names(request, ())
-        entry = await self._watch(request).check()
+        try:
+            entry = await self._watch(request).check()
+        except ProbeError as error:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
         return web.Response(body=self._readings.one(entry), headers=JSON_HEADERS)
 
     async def reload_probe(self, request: web.Request) -> web.Response:

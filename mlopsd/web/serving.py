@@ -11,6 +11,7 @@ from mlopsd.web.connection import Connection, Crowd, Patience
 from mlopsd.web.listener import Listener
 
 MOST_LOCAL = 64  # connections on the Unix socket: an operator gets in when TCP is full
+TURNS_TO_CONNECT = 3  # of the loop, from accept() to connection_made()
 CANCEL_SECONDS = 0.1  # for handlers that are cut off at the end
 
 
@@ -65,9 +66,7 @@ class Serving:
 
     async def stop(self, drain_timeout: float) -> None:
         """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and cut off the rest."""
-        for server in self._servers:
-            server.close()
-        await asyncio.sleep(0)  # what was accepted just now becomes a connection first
+        await self._stop_accepting()
         self._crowd.dismiss_idle()
         try:
             async with asyncio.timeout(drain_timeout):
@@ -75,6 +74,20 @@ class Serving:
         except TimeoutError:
             pass
         await self._runner.cleanup()
+
+    async def _stop_accepting(self) -> None:
+        """Close the servers, after what was accepted just now has become a connection.
+
+        asyncio drops what is between the two when a server is closed, so it gets its turns first.
+        """
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
+        for _ in range(TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
+        for server in self._servers:
+            server.close()
 
     def _connect(self) -> Connection:
         server = self._runner.server

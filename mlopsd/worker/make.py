@@ -10,7 +10,8 @@ from mlopsd.plugins import Configured
 from mlopsd.probe import Context, Instruments, Metric, Probe
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.place import Worker
-from mlopsd.worker.process import Opening, ProcessWorker, Tally
+from mlopsd.worker.process import ProcessWorker, Tally
+from mlopsd.worker.spawned import Opening
 from mlopsd.worker.thread import ThreadWorker
 
 

@@ -104,6 +104,11 @@ class Troubled(Probe[TroubledOptions]):
         subprocess.Popen(["sleep", "3601"], start_new_session=True)
         time.sleep(3600)
 
+    def leaks_and_exits(self) -> None:
+        subprocess.Popen(["sleep", "3602"], start_new_session=True)
+        subprocess.Popen(["sleep", "3602"])
+        os._exit(7)
+
     def leaks_many(self) -> Reading:
         for _ in range(40):
             subprocess.Popen(["sleep", "3600"])

@@ -63,7 +63,7 @@ def service(installed: Box) -> Box:
 
 
 def _clean(box: Box) -> None:
-    box.run("systemctl", "kill", "-s", "KILL", "stuck.scope", check=False)
+    box.run("systemctl", "kill", "-s", "KILL", "stuck.scope", "asleep.service", check=False)
     box.run("systemctl", "stop", "mlopsd", check=False)
     box.run("rm", "-rf", str(Path(DROP_IN).parent), "/etc/mlopsd", "/var/lib/mlopsd")
     box.run("rm", "-f", "/etc/systemd/system/mlopsd.service", "/etc/sysusers.d/mlopsd.conf")
@@ -114,5 +114,5 @@ def _archive(names: set[str]) -> bytes:
 def _add(archive: tarfile.TarFile, installed: Distribution) -> None:
     for file in installed.files or ():
         path = Path(str(installed.locate_file(file)))
-        if ".." not in file.parts and path.suffix != ".pyc" and path.is_file():
+        if ".." not in file.parts and path.is_file():
             archive.add(path, arcname=str(file))

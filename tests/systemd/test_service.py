@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.systemd.machine import CONFIG, DROP_IN, MLOPSD, PORT, Box
+from tests.systemd.machine import CONFIG, DROP_IN, MLOPSD, PORT, VENV, Box
 
 pytestmark = pytest.mark.timeout(180)
 QUIET = "[probes.system]\ninterval = 3600\n"
@@ -81,6 +81,25 @@ def test_its_numbers_are_those_of_the_host_and_not_of_its_sandbox(service: Box) 
     assert abs(samples['pids{probe="system",scope="host"}'] - threads) < 30
 
 
+# posix_spawn(3) sleeps uninterruptibly until its child has begun; this one waits at a pipe before that
+ASLEEP = """
+import os
+os.mkfifo("/tmp/never")
+wait = (os.POSIX_SPAWN_OPEN, 9, "/tmp/never", os.O_RDONLY, 0)
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[wait])
+"""
+
+
+def test_it_sees_a_process_of_root_that_sleeps_uninterruptibly(service: Box) -> None:
+    assert scrape(service)['uninterruptible_processes{probe="system"}'] == 0
+    service.run("rm", "-f", "/tmp/never")
+    service.run("systemd-run", "--unit=asleep", "/usr/bin/env", f"{VENV}/bin/python", "-c", ASLEEP)
+    service.until(lambda: "D" in service.run("ps", "axo", "stat=").stdout, "a process in the state D")
+    post = ("curl", "-sS", "-X", "POST", "--unix-socket", "/run/mlopsd/mlopsd.sock")
+    service.run(*post, "http://localhost/health/system/check")
+    assert scrape(service)['uninterruptible_processes{probe="system"}'] == 1
+
+
 def scrape(box: Box) -> dict[str, float]:
     """The system probe's samples by name and labels."""
     page = box.run("curl", "-sS", "-m", "5", f"http://127.0.0.1:{PORT}/metrics").stdout
@@ -138,6 +157,8 @@ def test_a_frozen_daemon_is_killed_by_the_watchdog_and_comes_back(installed: Box
 
 
 def test_a_stuck_process_of_the_last_run_does_not_keep_the_next_from_starting(installed: Box) -> None:
+    installed.write(DROP_IN, "[Service]\nRestartSec=0\n")
+    installed.run("systemctl", "daemon-reload")
     installed.write(CONFIG, f"{QUIET}[probes.lingering]\n")
     installed.run("systemctl", "start", "mlopsd")
     before = main_pid(installed)

@@ -110,7 +110,7 @@ class FakeMetrics:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until *condition* holds; pytest's timeout ends it if it never does."""
-    while not condition():  # noqa: ASYNC110  # what is waited for is in code that knows no event of ours
+    while not condition():  # what is waited for is in code that knows no event of ours
         await asyncio.sleep(0.001)
 
 

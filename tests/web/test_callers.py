@@ -21,7 +21,7 @@ CHECK = "/health/door/check"
 ASK_FROM_A_SOCKET = """
 import os, socket, sys
 if os.geteuid() == 0:
-    os.setgroups([])
+    os.setgroups([int(group) for group in sys.argv[2:]])
     os.setgid(65534)
     os.setuid(65534)
 with socket.socket(socket.AF_UNIX) as asking:
@@ -310,14 +310,15 @@ async def test_on_the_unix_socket_a_stranger_reads_and_does_not_act_even_with_th
             assert "uid 54321 may not act here" in (await answer.json())["detail"]
 
 
-async def test_on_the_unix_socket_the_kernel_decides_about_another_process() -> None:
-    """Root can be somebody else for this, and is refused; anyone else is himself, and is not."""
+@pytest.mark.parametrize("groups", [[], [os.getegid()]])
+async def test_on_the_unix_socket_the_kernel_decides_about_another_process(groups: list[int]) -> None:
+    """Root can be somebody else for this, in the daemon's group or not; anyone else is himself."""
     built = House()
     built.watch("door", SHUT)
     path = Path(f"/tmp/mlopsd-test-{os.getpid()}.sock")
     async with built.on_socket(path):
         os.chmod(path, 0o666)  # noqa: PTH101
-        command = (sys.executable, "-I", "-S", "-c", ASK_FROM_A_SOCKET, str(path))
+        command = (sys.executable, "-I", "-S", "-c", ASK_FROM_A_SOCKET, str(path), *map(str, groups))
         asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         said, _ = await asking.communicate()
-    assert said.decode().strip() == ("403" if os.geteuid() == 0 else "200")
+    assert said.decode().strip() == ("403" if os.geteuid() == 0 and not groups else "200")

@@ -164,6 +164,20 @@ async def test_a_caller_who_does_not_read_his_answer_is_hung_up_on() -> None:
             await deaf.reader.readexactly(20_000_000)
 
 
+async def test_even_a_little_that_is_not_read_is_noticed() -> None:
+    """Less than asyncio's own mark of 64 KiB, and more than the kernel takes."""
+    house = a_house()
+    house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 50_000}))
+    async with a_server(house, patience=Patience(write=SHORT, idle=LONG)) as serving:
+        serving.listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.connect(("127.0.0.1", serving.listener.port))
+            deaf.sendall(ASK.replace(b"/livez", b"/health/roof"))
+            await until(lambda: serving.connections)
+            await until(lambda: not serving.connections)
+
+
 async def test_at_the_cap_the_longest_idle_connection_makes_room() -> None:
     async with a_server(a_house(), most=3) as serving, callers(serving, 3) as (first, second, third):
         assert [await caller.ask() for caller in (second, first, third)] == [200, 200, 200]
@@ -326,6 +340,27 @@ async def take_over_many_times(
         await serving.stop(LONG)
         serving = new
     return serving
+
+
+async def test_a_crowd_at_the_door_loses_nobody_when_the_application_changes() -> None:
+    """At any moment one of them is accepted and not yet a connection: just that one must not be dropped."""
+    house = a_house()
+    async with a_server(house) as first:
+        crowd = [socket.create_connection(("127.0.0.1", first.listener.port), timeout=5) for _ in range(50)]
+        for one in crowd:
+            one.sendall(ASK)
+            one.settimeout(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(first.stop(LONG), name="stop")
+        app = make_app(house.parts, house.settings, local=False)
+        async with Serving(app, first.listener, most_connections=lambda: 64):
+            loop = asyncio.get_running_loop()
+            answers = [await loop.sock_recv(one, 12) for one in crowd]
+            for one in crowd:
+                one.close()
+        await stopping
+    assert set(answers) == {b"HTTP/1.1 200"}
 
 
 async def test_connections_wait_in_the_kernel_while_no_application_serves() -> None:

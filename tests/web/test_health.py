@@ -169,6 +169,21 @@ async def test_the_age_grows_between_two_answers_about_the_same_reading() -> Non
     assert second - first == pytest.approx(7, abs=0.01)
 
 
+async def test_all_readings_together_follow_the_board_at_once_and_the_clock_soon() -> None:
+    house = House()
+    moment = [house.board.clock()]
+    house.board.clock = lambda: moment[0]
+    house.watch("door", HEALTHY)
+    async with house.on_tcp() as client:
+        first = await (await client.get("/health/detailed")).json()
+        house.board.record("door", HEALTHY, 0.1)
+        second = await (await client.get("/health/detailed")).json()
+        moment[0] += 7
+        third = await (await client.get("/health/detailed")).json()
+    assert [answer["probes"]["door"]["raw_count"] for answer in (first, second)] == [1, 2]
+    assert [answer["probes"]["door"]["age_seconds"] for answer in (second, third)] == [0, 7]
+
+
 async def test_no_get_runs_a_check() -> None:
     house = House()
     watch = house.watch("door", HEALTHY)

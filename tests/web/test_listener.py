@@ -65,9 +65,10 @@ def test_an_address_that_is_not_this_machines_is_one_clear_line(host: str, said:
     assert "--host" in str(error.value)
 
 
-def test_a_unix_socket_is_for_its_owner_and_group_and_its_folder_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_a_unix_socket_is_for_its_owner_and_group_and_its_folder_is_made(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "run" / "mlopsd" / "mlopsd.sock"
-    before = os.umask(0)
+    before = os.umask(mask)
     try:
         listener = Listener.unix(path)
     finally:
@@ -76,6 +77,19 @@ def test_a_unix_socket_is_for_its_owner_and_group_and_its_folder_is_made(tmp_pat
     assert (listener.name, listener.port, listener.local) == (str(path), 0, True)
     listener.close()
     assert not path.exists()
+
+
+def test_a_unix_socket_is_never_open_to_others_not_even_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(Path, "chmod", lambda path, _mode: seen.append(stat.S_IMODE(path.stat().st_mode)))
+    before = os.umask(0)
+    try:
+        Listener.unix(tmp_path / "s").close()
+    finally:
+        os.umask(before)
+    assert seen == [0o660]
 
 
 def test_a_socket_that_a_dead_daemon_left_is_taken_away(tmp_path: Path) -> None:
