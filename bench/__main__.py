@@ -1,5 +1,6 @@
 """``python -m bench [--quick] [NAME…]``: run benchmarks and print their tables."""
 
+import signal
 import sys
 import tempfile
 import time
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench import lag, rest, scrape, start
+from bench.bytecode import compile_everything
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
 from bench.server import Missing
@@ -31,25 +33,27 @@ def main() -> int:
         "--quick", action="store_true", help="one short round: too few to believe, enough to see"
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     if unknown := set(arguments.names) - set(BENCHMARKS):
         parser.error(
             f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
         )
     print(described())
-    print("A goal is held against the median over the rounds.")
-    for name in arguments.names or BENCHMARKS:
-        _run(name, QUICK if arguments.quick else FULL)
+    print("A goal is held against the median over the rounds.", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mlopsd-bench-") as room:
+        compile_everything(Path(room, "first"))
+        for name in arguments.names or BENCHMARKS:
+            _run(name, QUICK if arguments.quick else FULL, Path(room, name))
     return 0
 
 
-def _run(name: str, effort: Effort) -> None:
+def _run(name: str, effort: Effort, room: Path) -> None:
     company, began = Company(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mlopsd-bench-") as room:
-        try:
-            tables = list(BENCHMARKS[name](effort, Path(room)))
-        except Missing as error:
-            print(f"\ncannot run {name}: {error}")
-            return
+    try:
+        tables = list(BENCHMARKS[name](effort, room))
+    except Missing as error:
+        print(f"\ncannot run {name}: {error}")
+        return
     for table in tables:
         print(f"\n{table}")
     print(f"({name}: {time.monotonic() - began:.0f} s; {company})", flush=True)

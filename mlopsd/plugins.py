@@ -116,7 +116,8 @@ def _configure(name: str, table: ProbeTable, installed: Sequence[Plugin], loaded
     try:
         options = probe.Options(**table.own)
     except ValidationError as error:
-        raise ConfigurationError(explain(error, probe.Options, key, loaded.origin)) from error
+        mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
+        raise ConfigurationError(mistakes) from error
     isolation = _isolation(table.isolation, probe)
     _check_isolation(key, isolation, probe, loaded)
     return Configured(name, plugin, probe, options, _terms(table, probe.schedule), isolation, table.own)

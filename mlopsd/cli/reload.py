@@ -3,6 +3,7 @@
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -45,7 +46,7 @@ def _reload_configuration(running: Running) -> None:
     answer = running.post("/reload", CONFIGURATION_TIMEOUT)
     if mistakes := answer.body.get("mistakes"):
         raise Failure(*(f"cannot reload the configuration: {harmless(mistake)}" for mistake in mistakes))
-    _check("the configuration", answer)
+    _check("the configuration", running, answer)
     for change in answer.body.get("changes") or ["nothing changed"]:
         print(harmless(change))
 
@@ -54,7 +55,7 @@ def _reload_probe(running: Running, probe: str) -> str:
     """What was done, in the probe's words."""
     path = f"/health/{quote(probe, safe='')}"
     answer = running.post(f"{path}/reload", PATIENCE)
-    _check(f"probe {probe!r}", answer)
+    _check(f"probe {probe!r}", running, answer)
     if answer.body.get("state") == "done":
         return str(answer.body.get("detail", "done"))
     with Progress(sys.stderr) as progress:
@@ -82,6 +83,9 @@ def _ended(probe: str, reload: dict[str, Any]) -> str:
     return str(reload.get("detail", "done"))
 
 
-def _check(what: str, answer: Answer) -> None:
-    if not answer.went_well:
-        raise Failure(f"cannot reload {what}: {harmless(answer.detail)}")
+def _check(what: str, running: Running, answer: Answer) -> None:
+    if answer.went_well:
+        return
+    refused = answer.status == HTTPStatus.FORBIDDEN and not running.address.startswith("unix:")
+    cure = "; or be root, or of the daemon's group, to reach its Unix socket" if refused else ""
+    raise Failure(f"cannot reload {what}: {harmless(answer.detail)}{cure}")

@@ -86,19 +86,31 @@ def shown(key: str, value: object) -> str:
 
 
 def explain(
-    error: ValidationError, model: type[BaseModel], prefix: str, origin: Callable[[str], str]
+    error: ValidationError,
+    model: type[BaseModel],
+    prefix: str,
+    origin: Callable[[str], str],
+    also: Iterable[str] = (),
 ) -> list[Mistake]:
-    """A `Mistake` for each thing that pydantic found wrong in *model* below the table *prefix*."""
-    return [_explain(detail, model, prefix, origin) for detail in error.errors()]
+    """A `Mistake` for each thing that pydantic found wrong in *model* below the table *prefix*.
+
+    *also* are keys that the table may hold besides the model's.
+    """
+    return [_explain(detail, model, prefix, origin, tuple(also)) for detail in error.errors()]
 
 
 def _explain(
-    detail: ErrorDetails, model: type[BaseModel], prefix: str, origin: Callable[[str], str]
+    detail: ErrorDetails,
+    model: type[BaseModel],
+    prefix: str,
+    origin: Callable[[str], str],
+    also: tuple[str, ...],
 ) -> Mistake:
     place = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join([prefix, *place] if prefix else place)
     if detail["type"] == "extra_forbidden":
-        return Mistake(key, f"no such key; {nearest(place[-1], _siblings(model, place))}", None, origin(key))
+        known = (*_siblings(model, place), *also)
+        return Mistake(key, f"no such key; {nearest(place[-1], known)}", None, origin(key))
     return Mistake(key, _complaint(detail, key), _value(detail, place), origin(key))
 
 

@@ -8,6 +8,7 @@ import pytest
 HERE = Path(__file__).parent
 ODD = {
     "blocks": "Blocks",
+    "closes": "Closes",
     "dies": "Dies",
     "fine": "Fine",
     "gone": "Gone",

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from pathlib import Path
 
 from mlopsd.probe import Advice, Finding, Options, Probe, Reading, Refused, Schedule, Status
 
@@ -26,6 +27,25 @@ class Fine(Probe[Secretive]):
 
     def check(self) -> Reading:
         return Reading([WELL])
+
+
+class Place(Options):
+    """A file to make."""
+
+    path: Path
+
+
+class Closes(Probe[Place]):
+    """Makes its file when it is closed."""
+
+    Options = Place
+    schedule = Schedule(isolation="process")
+
+    def check(self) -> Reading:
+        return Reading([WELL])
+
+    def close(self) -> None:
+        self.options.path.touch()
 
 
 class Open(Probe):

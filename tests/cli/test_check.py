@@ -93,6 +93,12 @@ def test_its_state_folder_and_its_processes_are_gone_afterwards(
     assert not [process for process in processes if f"TMPDIR={tmp_path}".encode() in read(process)]
 
 
+def test_each_probe_is_closed_afterwards(odd: Mapping[str, str], config: Path, tmp_path: Path) -> None:
+    config.write_text(f"[probes.closes]\npath = '{tmp_path}/closed'\n")
+    assert mlopsd("check", "--config", config, env=odd).returncode == 0
+    assert (tmp_path / "closed").exists()
+
+
 def read(path: Path) -> bytes:
     try:
         return path.read_bytes()

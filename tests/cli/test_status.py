@@ -189,6 +189,17 @@ def test_a_daemon_that_accepts_and_never_answers_costs_five_seconds() -> None:
     assert "no answer within 5 s" in done.stderr
 
 
+def test_a_socket_that_accepts_and_never_answers_costs_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        env = {"MLOPSD_SOCKET": str(path), "MLOPSD_API__PORT": str(free_port())}
+        done = mlopsd("status", env=env, seconds=12)
+    assert done.returncode == 3
+    assert f"unix:{path}: no answer within 5 s" in done.stderr
+
+
 @pytest.mark.parametrize(
     "answer",
     [

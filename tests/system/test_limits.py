@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from mlopsd.probe import Finding, Reading, Status
+from mlopsd_probes.system import superblock
 from mlopsd_probes.system.cpu import CpuUse
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.files import OpenFiles
@@ -216,4 +217,4 @@ def test_limits_without_a_value_never_apply() -> None:
 
 def test_the_builtin_reader_of_each_look_is_the_hosts_own() -> None:
     assert Memory(SystemOptions()).read is psutil.virtual_memory
-    assert Disks(SystemOptions()).statvfs is os.statvfs
+    assert Disks(SystemOptions()).statvfs is superblock.statvfs

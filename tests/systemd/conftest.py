@@ -15,7 +15,7 @@ from tests.systemd.machine import DROP_IN, MLOPSD, VENV, Box
 
 BOX = Path(__file__).with_name("box")
 ROOT = BOX.parents[2]
-BOX_SECONDS = 600  # the most that all tests of one session may take
+BOX_SECONDS = 900  # the most that all tests of one session may take
 LINGERING = Path(__file__).with_name("lingering.py")
 
 

@@ -38,6 +38,21 @@ def test_status_of_the_command_line_goes_over_the_socket_of_the_service(service:
     assert socket.strip() == "socket 660 mlopsd mlopsd"
 
 
+def test_an_ordinary_user_may_ask_but_not_act(service: Box) -> None:
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", MLOPSD)
+    assert service.run(*nobody, "status", check=False).returncode in (0, 1)
+    done = service.run(*nobody, "reload", check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "be root, or of the daemon's group" in line
+
+
+def test_an_environment_that_speaks_of_another_daemon_is_believed(service: Box) -> None:
+    done = service.run("env", "MLOPSD_SOCKET=/nowhere", "MLOPSD_API__PORT=1", MLOPSD, "status", check=False)
+    assert done.returncode == 3
+    assert "http://127.0.0.1:1" in done.stderr
+
+
 def test_the_daemon_has_no_privilege_and_cannot_write_outside_its_state(service: Box) -> None:
     pid = str(main_pid(service))
     status = service.read(f"/proc/{pid}/status")

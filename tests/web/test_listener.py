@@ -18,10 +18,17 @@ def test_port_0_is_any_that_is_free_and_is_told() -> None:
     listener.close()
 
 
-def test_a_name_is_listened_on_at_each_of_its_addresses_with_one_port() -> None:
+def test_a_name_is_listened_on_at_each_of_its_addresses_with_one_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = socket.SOCK_STREAM
+    both = [
+        (socket.AF_INET, kind, 6, "", ("127.0.0.1", 0)),
+        (socket.AF_INET6, kind, 6, "", ("::1", 0, 0, 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: both)
     listener = Listener.tcp("localhost", 0)
-    ports = {listening.getsockname()[1] for listening in listener.sockets}
-    assert ports == {listener.port}
+    assert [listening.getsockname()[1] for listening in listener.sockets] == [listener.port] * 2
     listener.close()
 
 

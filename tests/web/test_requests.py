@@ -247,6 +247,13 @@ async def test_a_body_over_the_limit_is_413_whether_it_says_so_or_not() -> None:
     assert house.watches["door"].checks == 1
 
 
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for() -> None:
+    async with built() as (_, client):
+        head = f"POST {CHECK} HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\nContent-Length: {10**10}\r\n\r\n"
+        status, _, _ = await raw(client, head.encode())
+    assert b" 413 " in status
+
+
 async def test_a_body_that_unpacks_to_more_than_the_limit_is_413() -> None:
     async with built(api={"max_body_size": 1000}) as (_, client):
         answer = await client.post(CHECK, headers=KEY, data=b"x" * 1_000_000, compress="deflate")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.system import superblock
 from mlopsd_probes.system.filesystem import Filesystem
 from mlopsd_probes.system.look import Look
 from mlopsd_probes.system.options import SystemOptions
@@ -31,7 +32,7 @@ class Disks(Look):
     def __init__(
         self,
         options: SystemOptions,
-        statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
+        statvfs: Callable[[str], os.statvfs_result] = superblock.statvfs,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeout = options.path_timeout

@@ -11,7 +11,7 @@ TOTAL = Metric("disk_total_bytes", "Size of the path's file system.", unit="byte
 FREE = Metric("disk_free_bytes", "Space free for users, not root.", unit="bytes", labels=("path",))
 INODES = Metric("disk_inodes", "Inodes of the path's file system.", labels=("path",))
 INODES_FREE = Metric("disk_inodes_free", "Inodes free for users, not root.", labels=("path",))
-READ_ONLY = Metric("disk_read_only", "1 if the path's file system is mounted read-only.", labels=("path",))
+READ_ONLY = Metric("disk_read_only", "1 if the path's file system is read-only.", labels=("path",))
 
 
 class Filesystem:
