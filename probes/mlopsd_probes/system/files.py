@@ -10,6 +10,7 @@ from mlopsd_probes.system.quantities import percent
 
 OPEN = Metric("open_files", "Open file handles of the whole host.")
 LIMIT = Metric("open_files_limit", "How many the kernel allows (fs.file-max).")
+UNLIMITED = 2**62  # systemd sets fs.file-max to the largest number there is
 
 
 class OpenFiles(Look):
@@ -27,9 +28,11 @@ class OpenFiles(Look):
         """How many are open of how many; many a host allows 2⁶³ of them."""
         allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
         used = allocated - free
+        share = f"of {most} files are open ({percent(used / most)})"
+        fact = "files are open, and there is no limit" if most >= UNLIMITED else share
         finding = self.limits.finding(
             "open_files",
-            f"{used} of {most:.3g} files are open ({percent(used / most)})",
+            f"{used} {fact}",
             used / most,
             unit="ratio",
             text=percent,
