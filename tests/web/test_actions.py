@@ -145,6 +145,8 @@ async def test_a_dry_run_waits_for_what_it_has_to_say() -> None:
     async with door() as (_, watch, client):
         asking = asyncio.create_task(ask(client, "/health/door/reload?dry_run"), name="ask")
         await until(lambda: watch.reload is not None)
+        await asyncio.sleep(0.05)
+        assert not asking.done()
         watch.end("would go from 6 to 7")
         code, answer = await asking
     assert (code, answer["dry_run"], answer["detail"]) == (200, True, "would go from 6 to 7")

@@ -4,11 +4,13 @@ import asyncio
 import copy
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
@@ -17,6 +19,7 @@ from mlopsd.settings.mistakes import ConfigurationError, Mistake
 from mlopsd.web import answers
 from mlopsd.web.app import ROUTES, make_app
 from mlopsd.web.connection import Patience
+from mlopsd.web.openapi import Description
 from mlopsd.web.route import Route
 from tests.web.fakes import House
 
@@ -83,12 +86,25 @@ async def test_the_description_is_valid_openapi() -> None:
     validate(document)
 
 
-async def test_the_description_is_made_once_and_names_the_configured_header() -> None:
-    house = a_house(api_key_header="X-Door")
-    async with house.on_tcp() as client:
-        first, second = [await (await client.get("/openapi.json")).read() for _ in range(2)]
-    assert first == second
-    schemes = json.loads(first)["components"]["securitySchemes"]
+async def test_the_description_is_made_once_and_off_the_loop() -> None:
+    made_in: list[threading.Thread] = []
+
+    def make() -> bytes:
+        made_in.append(threading.current_thread())
+        return b"{}"
+
+    kept = Description(make)
+    for _ in range(2):
+        answer = await kept.answer(make_mocked_request("GET", "/openapi.json"))
+        assert answer.body == b"{}"
+    (thread,) = made_in
+    assert thread is not threading.main_thread()
+    assert thread.daemon
+
+
+async def test_the_description_names_the_configured_header() -> None:
+    document = await description(a_house(api_key_header="X-Door"))
+    schemes = document["components"]["securitySchemes"]
     assert schemes["key"] == {"type": "apiKey", "in": "header", "name": "X-Door"}
 
 
