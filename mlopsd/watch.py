@@ -107,6 +107,7 @@ class Watch:
         loop = asyncio.get_running_loop()
         interval = self.configured.terms.interval
         start = loop.time()
+        self._worker.prepare()
         await asyncio.sleep(self._spread * min(FIRST_CHECK_WITHIN, interval))
         beat = start + interval * (0.5 + self._spread)
         while True:

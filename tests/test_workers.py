@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -14,9 +15,10 @@ import psutil
 import pytest
 
 from mlopsd.board import Board, Entry
-from mlopsd.probe import Probe, Refused, Status
+from mlopsd.probe import Probe, ProbeError, Refused, Status
 from mlopsd.watch import Watch
-from mlopsd.worker import descent
+from mlopsd.worker import descent, process, spawned
+from mlopsd.worker.spawned import Opening, Spawned
 from tests import fakes
 
 Asked = Callable[..., Coroutine[Any, Any, Entry]]
@@ -147,6 +149,51 @@ async def test_a_process_that_gives_no_answer_costs_one_reading(
         entry = await watch.check()
     assert entry.status is Status.UNKNOWN
     assert account.checks[0][1] in {"timeout", "nonsense"}
+
+
+async def test_a_process_that_cannot_be_started_is_a_reading_and_tried_again(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    real = spawned._execute
+
+    async def cannot(*_: Any) -> Any:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(spawned, "_execute", cannot)
+    async with watching(troubled, "process", tmp_path, account) as watch:
+        summary = (await watch.check()).reading.summary
+        assert (
+            summary == "cannot start its process: Resource temporarily unavailable; free what the host lacks"
+        )
+        monkeypatch.setattr(spawned, "_execute", real)
+        async with asyncio.timeout(30):
+            while (await watch.check()).status is not Status.HEALTHY:
+                await asyncio.sleep(0.1)
+
+
+async def test_the_pause_before_a_start_doubles_up_to_five_minutes(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cannot(*_: Any) -> Spawned:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(process, "spawn", cannot)
+    clock = fakes.Clock()
+    configured = fakes.configured(troubled, "process", {"trouble": "none"})
+    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.INFO)
+    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
+    pauses = []
+    for _ in range(2000):
+        with pytest.raises(ProbeError, match="cannot start"):
+            await worker.check()
+        with pytest.raises(ProbeError, match="next start in"):
+            await worker.check()
+        pauses.append(worker.pause)
+        clock.now += worker.pause
+    assert all(0.8 * 2**n <= pauses[n] <= 1.2 * 2**n for n in range(8))
+    assert all(240 <= pause <= 360 for pause in pauses[9:])
+    assert len(set(pauses[9:])) > 1, "jitter"
 
 
 async def test_a_probe_that_hung_once_is_well_again_when_it_answers(

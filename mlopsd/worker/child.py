@@ -89,6 +89,11 @@ class Host:
         self._journal = journal
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
+        self._fault: BaseException | None = None
+        try:  # before the first request, which then need not wait for imports
+            self._probe = self._make()
+        except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
+            self._fault = error
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """What became of *request*; an error is a result too."""
@@ -100,6 +105,9 @@ class Host:
             return _error("raised", error)
 
     def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
         probe = self._probe = self._probe or self._make()
         if request["do"] == "check":
             return {"reading": frames.from_reading(verified(self._call(probe.check())))}

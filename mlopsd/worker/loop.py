@@ -26,6 +26,9 @@ class LoopWorker:
             return None
         return "its last check was cancelled and has not ended; a coroutine must let CancelledError pass"
 
+    def prepare(self) -> None:
+        """There is nothing to begin: the probe is made by its first check."""
+
     async def check(self) -> Reading:
         """Run the coroutine in a task of its own, so that it can be abandoned."""
         self._task = self._start("check", self._made().check)

@@ -12,6 +12,9 @@ class Worker(Protocol):
     def stuck(self) -> str | None:
         """Why no call can begin now (an abandoned one has not come back), or None."""
 
+    def prepare(self) -> None:
+        """Begin whatever the first check would otherwise have to wait for."""
+
     async def check(self) -> Reading:
         """Run one check. Cancelling it abandons the call: what can be ended is ended."""
 

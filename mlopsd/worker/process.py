@@ -17,6 +17,7 @@ from mlopsd.worker.spawned import Opening, Spawned, spawn
 
 FIRST_PAUSE = 1.0  # seconds before a process that died is started again, doubling
 LONGEST_PAUSE = 300.0
+MOST_DOUBLINGS = 10  # a float has room for no more than some thousand
 MOST_CHILDREN = 32  # of a probe; more are a leak, and its process is started afresh
 
 
@@ -71,6 +72,16 @@ class ProcessWorker:
             return f"its process {self._dying.pid} gave no answer and is being ended"
         return f"its process {self._dying.pid} was killed and does not end; it is stuck in a system call"
 
+    @property
+    def pause(self) -> float:
+        """Seconds until a process may be started again; 0 when it may."""
+        return max(self._not_before - self._clock(), 0)
+
+    def prepare(self) -> None:
+        """Start the process, which makes its probe at once."""
+        if self._starting is None:
+            self._starting = self._start()
+
     async def check(self) -> Reading:
         """Ask for a reading; cancelled, the child is ended in the background.
 
@@ -95,13 +106,21 @@ class ProcessWorker:
         """Let the probe release what it holds, then end its process, whatever it is doing."""
         if self._ending is not None:
             self._ending.cancel()
-        if self._starting is not None:
-            child = await self._starting
+        if (child := await self._started()) is not None:
             with contextlib.suppress(TimeoutError, WorkerDied, frames.BadFrame):
                 await asyncio.wait_for(child.ask({"do": "close"}), CLOSING_SECONDS)
             await child.kill()
         if self._dying is not None:
             await self._dying.kill()
+
+    async def _started(self) -> Spawned | None:
+        """The process that is running or about to, if one is."""
+        if self._starting is None:
+            return None
+        try:
+            return await self._starting
+        except OSError:
+            return None
 
     async def _ask(self, request: frames.Frame) -> dict[str, Any]:
         child = await self._running()
@@ -133,27 +152,43 @@ class ProcessWorker:
             _raise(error)
 
     async def _running(self) -> Spawned:
-        """The process, started if there is none; the start goes on if the caller is cancelled."""
+        """The process, started if there is none; the start goes on if the caller is cancelled.
+
+        Raises:
+            ProbeError: it cannot be started, or not yet.
+        """
         if self._starting is None:
-            pause = self._not_before - self._clock()
-            if pause > 0:
+            if self.pause > 0:
                 dead = f"its process died {self._deaths} times in a row"
-                raise ProbeError(f"{dead}; next start in {pause:.0f} s")
-            if self._starts:
-                self._on_restart()
-            self._starts += 1
-            loop = asyncio.get_running_loop()
-            starting = spawn(self._opening, self._log, self._printed)
-            self._starting = loop.create_task(starting, name=f"start {self._opening.name}")
-        return await asyncio.shield(self._starting)
+                raise ProbeError(f"{dead}; next start in {self.pause:.0f} s")
+            self._starting = self._start()
+        try:
+            return await asyncio.shield(self._starting)
+        except OSError as error:  # no descriptors, no memory, too many processes
+            self._starting = None
+            self._put_off()
+            raise ProbeError(
+                f"cannot start its process: {error.strerror}; free what the host lacks"
+            ) from error
+
+    def _start(self) -> asyncio.Task[Spawned]:
+        if self._starts:
+            self._on_restart()
+        self._starts += 1
+        starting = spawn(self._opening, self._log, self._printed)
+        return asyncio.get_running_loop().create_task(starting, name=f"start {self._opening.name}")
 
     def _discard(self, child: Spawned) -> None:
         """Take *child* out of service, end it in the background, and put off its successor."""
         self._starting, self._dying = None, child
-        self._deaths += 1
-        pause = min(FIRST_PAUSE * 2 ** (self._deaths - 1), LONGEST_PAUSE)
-        self._not_before = self._clock() + pause * random.uniform(0.8, 1.2)  # jitter
+        self._put_off()
         self._ending = asyncio.get_running_loop().create_task(child.end(), name=f"end {child.pid}")
+
+    def _put_off(self) -> None:
+        """No start for a while, which doubles with each death in a row, and has jitter."""
+        self._deaths += 1
+        pause = min(FIRST_PAUSE * 2 ** min(self._deaths - 1, MOST_DOUBLINGS), LONGEST_PAUSE)
+        self._not_before = self._clock() + pause * random.uniform(0.8, 1.2)
 
 
 def _raise(error: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mlopsd.repeats import Repeats
 from mlopsd.worker import descent, frames
@@ -52,23 +52,34 @@ class Opening:
 
 async def spawn(opening: Opening, log: logging.Logger, printed: Repeats) -> "Spawned":
     """Start a process for the probe of *opening*; what it prints goes to *log*."""
-    ours, theirs = socket.socketpair()
-    read_end, write_end = os.pipe()
-    with theirs, os.fdopen(write_end, "wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", "-u", "-m", "mlopsd.worker.child", str(theirs.fileno()), str(os.getpid())),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd="/",
-            env=_environment(),
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-        )
-    reader, writer = await asyncio.open_connection(sock=ours)
+    with contextlib.ExitStack() as our_ends:  # which are closed if it does not come to a process
+        ours, theirs = socket.socketpair()
+        our_ends.enter_context(ours)
+        with theirs:
+            read_end, write_end = os.pipe()
+            printed_end = our_ends.enter_context(os.fdopen(read_end, "rb", 0))
+            with os.fdopen(write_end, "wb") as output:
+                process = await _execute(theirs, output)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        printer = await _Printer.listen(printed_end, opening.name, log, printed)
+        our_ends.pop_all()
     writer.write(frames.encode(opening.frame()))
-    return Spawned(process, reader, writer, await _Printer.listen(read_end, opening.name, log, printed))
+    return Spawned(process, reader, writer, printer)
+
+
+async def _execute(channel: socket.socket, output: IO[bytes]) -> asyncio.subprocess.Process:
+    command = ("-P", "-u", "-m", "mlopsd.worker.child", str(channel.fileno()), str(os.getpid()))
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd="/",
+        env=_environment(),
+        pass_fds=(channel.fileno(),),
+        start_new_session=True,
+    )
 
 
 class _Printer:
@@ -79,12 +90,12 @@ class _Printer:
         self._pumping = pumping  # held here, so that it lives as long as the pipe
 
     @classmethod
-    async def listen(cls, read_end: int, name: str, log: logging.Logger, printed: Repeats) -> "_Printer":
+    async def listen(
+        cls, read_end: IO[bytes], name: str, log: logging.Logger, printed: Repeats
+    ) -> "_Printer":
         stream = asyncio.StreamReader(limit=CHUNK)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(read_end, "rb", 0)
-        )
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), read_end)
         return cls(transport, loop.create_task(pump(stream, log, name, printed), name=f"output of {name}"))
 
     def close(self) -> None:

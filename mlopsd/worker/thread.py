@@ -70,6 +70,9 @@ class ThreadWorker:
             return None
         return "its last call has not come back; a probe that can hang belongs in a process"
 
+    def prepare(self) -> None:
+        """There is nothing to begin: the probe is made by its first check."""
+
     async def check(self) -> Reading:
         """Make the call; its reading is looked over in the thread, off the loop."""
         return await self._run("check", lambda: verified(self._made().check()))
