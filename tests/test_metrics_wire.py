@@ -191,7 +191,6 @@ async def test_curl_unpacks_the_page(board: Board, served: Served) -> None:
     assert b'route="/health/",status="200"} 1\n' in out
 
 
-@pytest.mark.slow
 @pytest.mark.needs("prometheus")
 async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
     board: Board, served: Served, tmp_path: Path
