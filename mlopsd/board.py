@@ -211,15 +211,13 @@ def _damp(before: Entry, status: Status, streak: int) -> Status:
 
 def _judge(entries: Mapping[str, Entry], now: datetime, before: Verdict | None) -> Verdict:
     counted = [(_counted(entry), entry) for entry in entries.values()]
-    if any(entry.terms.critical for _, entry in counted):
-        status = max(status for status, _ in counted)
-    else:
-        status = Status.UNKNOWN
+    critical = any(entry.terms.critical for _, entry in counted)
+    status = max(status for status, _ in counted) if critical else Status.UNKNOWN
     return Verdict(
         status=status,
         since=before.since if before is not None and before.status == status else now,
         summary=_summary(status, counted),
-        advice=_advice(entries),
+        advice=_advice(entries) if critical else Advice.FIX_CONFIG,
         probes={entry.probe: entry.status for entry in entries.values()},
     )
 
@@ -230,13 +228,13 @@ def _counted(entry: Entry) -> Status:
 
 def _summary(status: Status, counted: list[tuple[Status, Entry]]) -> str:
     if not counted:
-        return "no probe is configured"
+        return "no probe is configured; add a table [probes.system] to the configuration"
     troubles = sorted((pair for pair in counted if pair[0] != Status.HEALTHY), key=lambda pair: -pair[0])
     if troubles:
         said = [f"{entry.probe} {entry.status}: {_why(entry)}" for _, entry in troubles]
         return "; ".join(said)
     if status == Status.UNKNOWN:
-        return "no critical probe is configured"
+        return "no critical probe is configured; take critical = false out of one"
     return f"{len(counted)} of {len(counted)} probes healthy"
 
 

@@ -118,6 +118,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         await self._doors.open(self._loaded.settings, self._places.socket)
+        file = str(self._loaded.path) if self._loaded.path else "none"
+        log.info("listening", extra={"configuration": file, **self._doors.places})
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(

@@ -1,7 +1,6 @@
 """Entry points → probe classes → configured probes, as values; what cannot be had is named with its cure."""
 
 import importlib
-import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -118,7 +117,7 @@ def _configure(name: str, table: ProbeTable, installed: Sequence[Plugin], loaded
     except ValidationError as error:
         mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
         raise ConfigurationError(mistakes) from error
-    isolation = _isolation(table.isolation, probe)
+    isolation = place(probe, table.isolation)
     _check_isolation(key, isolation, probe, loaded)
     return Configured(name, plugin, probe, options, _terms(table, probe.schedule), isolation, table.own)
 
@@ -133,7 +132,8 @@ def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
     )
 
 
-def _isolation(configured: Isolation | None, probe: type[Probe[Any]]) -> Isolation:
+def place(probe: type[Probe[Any]], configured: Isolation | None = None) -> Isolation:
+    """Where the checks of *probe* run: as *configured*, else as it says, a coroutine on the loop."""
     wanted = configured or probe.schedule.isolation
     coroutine = iscoroutinefunction(probe.check)
     return "loop" if coroutine and wanted == "thread" and configured is None else wanted
@@ -196,8 +196,8 @@ def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:
     """Tell a missing dependency, which has a cure, from a missing plugin module."""
     own = plugin.target.partition(":")[0].split(".")[0]
     missing = error.name or str(error)
-    if missing.split(".")[0] == own and importlib.util.find_spec(own) is None:
-        cure = f"install {plugin.package or 'the package that has it'} again"
+    if missing.split(".")[0] == own:
+        cure = f"install {plugin.package or 'the package that has it'} again, or repair its entry point"
     elif plugin.package == "mlopsd":
         cure = f"install it with: pip install 'mlopsd[{plugin.name}]'"
     else:

@@ -198,7 +198,9 @@ class Reading:
             worst = max(troubles, key=lambda finding: (finding.status, finding.advice))
             more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
             return worst.summary + more
-        return f"{len(self.findings)} findings, all healthy" if self.findings else "nothing was found out"
+        many = len(self.findings)
+        told = "1 finding, healthy" if many == 1 else f"{many} findings, all healthy"
+        return told if many else "nothing was found out"
 
 
 class ProbeError(Exception):

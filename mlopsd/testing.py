@@ -28,9 +28,10 @@ from mlopsd.plugins import Configured
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.load import Layer, Loaded
-from mlopsd.watch import Watch
+from mlopsd.watch import RESULTS, Watch
 from mlopsd.worker.make import make_worker
 
+FAILURES = frozenset({"error", *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
 NO_SUCH_KEY = "no_probe_has_this_key"
 
 
@@ -84,9 +85,10 @@ class ProbeConformance:
         """Run in its own place (loop, thread or process), twice; never healthy without a finding."""
         for entry in self._entries(checks=2):
             reading = entry.reading
+            failure = next((finding for finding in reading.findings if is_failure(finding)), None)
+            assert failure is None, f"check() gave no reading: {reading.summary}"
+            assert reading.findings, "a reading without a finding is no evidence of anything"
             assert reading.summary, "the reading has no summary"
-            if reading.status is Status.HEALTHY:
-                assert reading.findings, "healthy without a finding is healthy without evidence"
 
     def test_no_finding_is_worse_than_its_reading(self) -> None:
         """A reading whose own status is better than its worst finding hides something."""
@@ -173,6 +175,11 @@ async def _checked(configured: Configured, checks: int) -> list[Entry]:
         finally:
             await watch.close()
             board.close()
+
+
+def is_failure(finding: Finding) -> bool:
+    """Whether *finding* is the daemon's word for a check that gave no reading."""
+    return finding.status is Status.UNKNOWN and finding.name in FAILURES
 
 
 def _settled(result: Any) -> Any:

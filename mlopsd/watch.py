@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from mlopsd.board import Board, Entry
 from mlopsd.plugins import Configured
-from mlopsd.probe import Advice, Finding, ProbeError, Reading, Status, can_reload
+from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status, can_reload
 from mlopsd.repeats import Repeats
 from mlopsd.worker.place import Nonsense, Worker, WorkerDied
 from mlopsd.worker.process import ProbeRaised
@@ -142,8 +142,18 @@ class Watch:
         task = asyncio.get_running_loop().create_task(
             self._do_reload(dry_run=dry_run, force=force), name=f"reload {self.name}"
         )
+        task.add_done_callback(self._tell_end)
         self._reload = Reload(self._board.now(), task)
         return self._reload
+
+    def _tell_end(self, task: asyncio.Task[str]) -> None:
+        """One line for a reload that did not end well, whether or not anybody waits for it."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        refused = isinstance(error, Refused | ProbeError)
+        extra = {"probe": self.name, "reason": str(error) or type(error).__name__}
+        level, event = (logging.WARNING, "reload refused") if refused else (logging.ERROR, "reload failed")
+        log.log(level, event, extra=extra, exc_info=None if refused else error)
 
     async def close(self) -> None:
         """End what is in flight and release the probe."""

@@ -163,11 +163,13 @@ async def test_a_probe_that_is_not_critical_degrades_at_most(
 
 
 async def test_without_a_critical_probe_nobody_knows(board: Board) -> None:
-    assert board.verdict.summary == "no probe is configured"
+    assert board.verdict.summary.startswith("no probe is configured; add a table [probes.system]")
+    assert board.verdict.advice is Advice.FIX_CONFIG
     board.enrol("lamp", "lamp", terms(critical=False))
     board.record("lamp", reading(H), 0)
     assert board.verdict.status is N
-    assert board.verdict.summary == "no critical probe is configured"
+    assert board.verdict.summary.startswith("no critical probe is configured; take")
+    assert board.verdict.advice is Advice.FIX_CONFIG
 
 
 async def test_unknown_never_hides_unhealthy(board: Board) -> None:

@@ -54,6 +54,27 @@ class Blind(Probe):
         return Reading(status=Status.HEALTHY, summary="all is well")
 
 
+class Wordy(Probe):
+    """Its status is a word."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", "degraded", "ajar")], status=Status.HEALTHY)  # type: ignore[arg-type]
+
+
+class Broken(Probe):
+    """It always raises."""
+
+    def check(self) -> Reading:
+        raise ZeroDivisionError
+
+
+class Mute(Probe):
+    """It finds nothing."""
+
+    def check(self) -> Reading:
+        return Reading()
+
+
 @pytest.mark.parametrize(
     ("kind", "rule"),
     [
@@ -66,6 +87,9 @@ class Blind(Probe):
         (Lax, "test_no_sample_is_there_twice"),
         (Blind, "test_it_says_what_it_is"),
         (Blind, "test_a_check_gives_a_reading_with_evidence"),
+        (Wordy, "test_a_check_gives_a_reading_with_evidence"),
+        (Broken, "test_a_check_gives_a_reading_with_evidence"),
+        (Mute, "test_a_check_gives_a_reading_with_evidence"),
     ],
 )
 def test_the_kit_finds_what_is_wrong(kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch) -> None:

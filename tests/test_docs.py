@@ -13,7 +13,9 @@ BLOCK = re.compile(r"^```(\w+) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 
 def test_the_examples_of_the_guide_are_the_tested_package() -> None:
     blocks = {file: code for _, file, code in BLOCK.findall(GUIDE.read_text("utf-8"))}
-    assert len(blocks) == 5
+    assert set(blocks) == {
+        str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.*") if path.suffix in (".py", ".toml")
+    }
     for file, code in blocks.items():
         assert code == (PACKAGE / file).read_text("utf-8"), f"{file}: copy it into {GUIDE.name}"
 

@@ -94,7 +94,8 @@ def test_two_owners_of_a_name_are_both_named() -> None:
         (f"{__name__}:NoOptions", "are no subclass of mlopsd.probe.Options"),
         (f"{__name__}:NoMetrics", "are not all mlopsd.probe.Metric"),
         (f"{__name__}:Gone", "is not there; repair or upgrade doors 1.0"),
-        ("mlopsd_door:Door", "no module 'mlopsd_door'; install doors again"),
+        ("mlopsd_door:Door", "no module 'mlopsd_door'; install doors again, or repair its entry point"),
+        ("tests.no_such_part:Door", "no module 'tests.no_such_part'; install doors again, or repair"),
     ],
 )
 def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> None:
@@ -110,7 +111,11 @@ def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> 
     [
         ("import no_such_driver", "doors 1.0", "no module 'no_such_driver'; install what doors depends on"),
         ("import no_such_driver", "mlopsd 1.0", "install it with: pip install 'mlopsd[door]'"),
-        ("import door_shelf.no_such_part", "doors 1.0", "no module 'door_shelf.no_such_part'; install what"),
+        (
+            "import door_shelf.no_such_part",
+            "doors 1.0",
+            "'door_shelf.no_such_part'; install doors again",
+        ),
         ("1/0", "doors 1.0", "fails when imported (ZeroDivisionError: division by zero); repair or upgrade"),
         ("def (", "doors 1.0", "fails when imported (SyntaxError: "),
         ("import os; os.no_such_name", "doors 1.0", "no_such_name"),

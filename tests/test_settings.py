@@ -87,6 +87,7 @@ def test_lists_come_from_the_environment_as_json_or_with_commas(tmp_path: Path) 
         ("MLOPSD_API__PRT", "MLOPSD_API__PORT"),
         ("MLOPSD_DEBGU", "MLOPSD_DEBUG"),
         ("MLOPSD_API_PORT", "MLOPSD_API__PORT"),
+        ("MLOPSD_CONFG", "MLOPSD_CONFIG"),
         ("MLOPSD_PROBES__SYSTEM", "MLOPSD_PROBES__NAME__KEY"),
     ],
 )

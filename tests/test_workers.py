@@ -135,7 +135,7 @@ async def test_a_process_that_dies_says_how_and_is_started_again_after_a_pause(
         first = await watch.check()
         assert sentence in first.reading.summary
         second = await watch.check()
-    assert "died 1 times in a row; next start in" in second.reading.summary
+    assert f"died 1 times in a row (last: its process {sentence}); next start in" in second.reading.summary
     assert account.checks == [("door", "died"), ("door", "cannot_tell")]
 
 
@@ -335,12 +335,15 @@ asyncio.run(main())
 
 
 async def test_a_reload_is_refused_forced_and_not_done_twice(
-    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     for isolation in ("thread", "process"):
         async with watching(troubled, isolation, tmp_path, account) as watch:
             assert watch.can_reload
             with pytest.raises(Refused, match="does not want to"):
                 await watch.start_reload(dry_run=False, force=False).done
+            (told,) = [record for record in caplog.records if record.message == "reload refused"]
+            assert (told.__dict__["reason"], told.exc_info) == ("it does not want to", None)
+            caplog.clear()
             assert await watch.start_reload(dry_run=True, force=True).done == "would"
             assert await watch.start_reload(dry_run=False, force=True).done == "did"

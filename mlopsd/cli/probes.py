@@ -72,7 +72,7 @@ def _first_sentence(probe: type[Probe[Any]]) -> str:
 
 def _schedule(probe: type[Probe[Any]]) -> str:
     schedule = probe.schedule
-    return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {schedule.isolation}"
+    return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {plugins.place(probe)}"
 
 
 def _option(option: tuple[str, FieldInfo]) -> tuple[str, str]:

@@ -28,7 +28,8 @@ def run(arguments: Namespace) -> int:
         raise Failure("cannot restart on changes: it is for development alone; add --debug")
     if find_spec("watchfiles") is None:
         raise Failure("cannot watch for changes: no module 'watchfiles'; pip install 'mlopsd[dev]'")
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the daemon must not outlive this process
+        signal.signal(number, _raise_interrupt)
     try:
         while True:
             _run_until_change(arguments)

@@ -96,14 +96,13 @@ def read_toml(path: Path) -> Tree:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        cure = "create it or name another with --config"
+        missing = isinstance(error, FileNotFoundError)
+        cure = f"{'create it' if missing else 'let this user read it'} or name another with --config"
         raise ConfigurationError(
             [Mistake(str(path), f"cannot read the configuration: {error.strerror}; {cure}")]
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            [Mistake(str(path), f"not TOML: {error}; correct that line, text needs quotes")]
-        ) from error
+        raise ConfigurationError([Mistake(str(path), f"not TOML: {error}; correct that place")]) from error
 
 
 def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
@@ -160,8 +159,8 @@ def _check_variables(variables: Mapping[str, str]) -> None:
     Raises:
         ConfigurationError: a ``MLOPSD_*`` variable that no key stands behind.
     """
-    names = [name for name in sorted(variables) if name.startswith(PREFIX) and name != CONFIG_VARIABLE]
-    known = sorted(_variables(Settings, PREFIX))
+    names = [name for name in sorted(variables) if name.startswith(PREFIX)]
+    known = sorted([*_variables(Settings, PREFIX), CONFIG_VARIABLE])
     mistakes = [
         Mistake(name, f"no such variable; {_hint(name, known)}", None, "environment")
         for name in names

@@ -172,7 +172,7 @@ def _about_routes(desk: Desk) -> Sequence[Route]:
     root = Answer(200, "the page for a browser, /info for anyone else", answers.InfoAnswer, (JSON, HTML))
     return (
         metrics_route(about),
-        Route("GET", "/info", "The daemon about itself", about.info, (facts, BROKEN)),
+        Route("GET", "/info", "The daemon about itself", about.info, (facts, BROKEN), polled=True),
         Route("GET", "/", "The status page, or /info", page.answer, (root, BROKEN)),
         Route(
             "GET",

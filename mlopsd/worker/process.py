@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -60,6 +61,7 @@ class ProcessWorker:
         self._dying: Spawned | None = None
         self._ending: asyncio.Task[None] | None = None
         self._deaths = 0  # since the last answer
+        self._last_words = ""  # how it died last
         self._starts = 0
         self._not_before = 0.0
 
@@ -128,6 +130,7 @@ class ProcessWorker:
             answer = await child.ask(request)
         except (WorkerDied, frames.BadFrame, asyncio.CancelledError) as error:
             self._discard(child)
+            self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
             if isinstance(error, frames.BadFrame):
                 raise Nonsense(f"its process answered nonsense: {error}") from error
             raise
@@ -159,7 +162,7 @@ class ProcessWorker:
         """
         if self._starting is None:
             if self.pause > 0:
-                dead = f"its process died {self._deaths} times in a row"
+                dead = f"its process died {self._deaths} times in a row{self._last_words}"
                 raise ProbeError(f"{dead}; next start in {self.pause:.0f} s")
             self._starting = self._start()
         try:
@@ -167,9 +170,9 @@ class ProcessWorker:
         except OSError as error:  # no descriptors, no memory, too many processes
             self._starting = None
             self._put_off()
-            raise ProbeError(
-                f"cannot start its process: {error.strerror}; free what the host lacks"
-            ) from error
+            broken = isinstance(error, PermissionError | FileNotFoundError)
+            cure = f"mend {sys.executable}" if broken else "free what the host lacks"
+            raise ProbeError(f"cannot start its process: {error.strerror}; {cure}") from error
 
     def _start(self) -> asyncio.Task[Spawned]:
         if self._starts:

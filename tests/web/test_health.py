@@ -49,7 +49,7 @@ async def test_the_code_follows_the_status(path: str, status: Status, code: int)
 async def test_without_any_probe_the_host_is_unknown() -> None:
     async with House().on_tcp() as client, client.get("/health/") as response:
         assert response.status == 503
-        assert (await response.json())["summary"] == "no probe is configured"
+        assert (await response.json())["advice"] == "fix_config"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A port that must accept connections: a feature store, a cache. It only waits, so it is a coroutine."""
 
 import asyncio
+import os
 from typing import Annotated
 
 from pydantic import Field
@@ -31,7 +32,8 @@ class TcpPort(Probe[PortOptions]):
             _, writer = await asyncio.open_connection(self.options.host, self.options.port)
         except OSError as error:
             self.context.instruments.counter(REFUSED).inc()
-            why = f"{place} does not accept connections: {error.strerror}"
+            cause = os.strerror(error.errno) if error.errno else str(error)
+            why = f"{place} does not accept connections: {cause}"
             return Reading(
                 [Finding("connect", Status.UNHEALTHY, why, subject=place, advice=Advice.RESTART_APP)]
             )
