@@ -15,10 +15,12 @@ class Notifier:
         address = variables.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = _watchdog(variables)
+        self._owed = ""  # a READY=1 that systemd had no room for
 
     def ready(self, status: str) -> None:
         """Started, or done with a reload."""
-        self._tell(f"READY=1\nSTATUS={_one_line(status)}")
+        message = f"READY=1\nSTATUS={_one_line(status)}"
+        self._owed = "" if self._tell(message) else message
 
     def status(self, status: str) -> None:
         """One line for ``systemctl status``."""
@@ -34,17 +36,21 @@ class Notifier:
 
     def alive(self) -> None:
         """The event loop turns; said at least once in half of `watchdog`."""
+        if self._owed and self._tell(self._owed):
+            self._owed = ""
         self._tell("WATCHDOG=1")
 
-    def _tell(self, message: str) -> None:
+    def _tell(self, message: str) -> bool:
+        """Whether *message* was taken, or there is nobody to take it."""
         if not self._address:
-            return
+            return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(0)
             try:
                 sender.sendto(message.encode(), self._address)
-            except OSError:  # systemd is busy or gone; it asks again, and nothing here may wait for it
-                return
+            except OSError:  # systemd is busy or gone, and nothing here may wait for it
+                return False
+        return True
 
 
 def _watchdog(variables: Mapping[str, str]) -> float | None:

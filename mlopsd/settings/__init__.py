@@ -40,11 +40,17 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _not_empty(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().strip():
+        raise ValueError("an empty key would let everybody act; write one, or take it out")
+    return key
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ProbeName = Annotated[str, AfterValidator(_probe_name)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
+Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_split)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 
 
