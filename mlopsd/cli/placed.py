@@ -5,6 +5,7 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
+from mlopsd.cli.failure import Failure
 from mlopsd.cli.steps import Steps
 
 
@@ -14,7 +15,7 @@ class Placed:
     def __init__(self, record: Path, steps: Steps) -> None:
         self._record = record
         self._steps = steps
-        self._digests: dict[str, str] = json.loads(record.read_text("ascii")) if record.exists() else {}
+        self._digests = _read(record)
 
     def put(self, path: Path, content: bytes, mode: int = 0o644, group: int = 0) -> None:
         """Write *content* to *path*, or beside it as ``.new`` where the file there is somebody's own work."""
@@ -64,6 +65,23 @@ class Placed:
         if not self._steps.dry_run:
             text = json.dumps(self._digests, indent=2)
             _write(self._record, text.encode("ascii"), 0o644, 0)
+
+
+def _read(record: Path) -> dict[str, str]:
+    """The digests in *record*; none before the first installation.
+
+    Raises:
+        Failure: it cannot be read, or was cut.
+    """
+    try:
+        digests: dict[str, str] = json.loads(record.read_text("ascii"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not what was written"
+        cure = "become root, or remove it: files that differ then count as changed, and stay"
+        raise Failure(f"cannot read {record}: {cause}; {cure}") from error
+    return digests
 
 
 def _digest(path: Path) -> str | None:
