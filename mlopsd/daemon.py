@@ -185,7 +185,7 @@ class Daemon:
 
     async def _announce(self) -> None:
         """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
-        for watch in self._watches.values():
+        for watch in list(self._watches.values()):  # a reload may change them meanwhile
             await watch.first_reading()
         gc.collect()
         gc.freeze()  # a full collection over what stays anyway would hold the loop for 7 ms

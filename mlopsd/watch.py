@@ -157,6 +157,7 @@ class Watch:
 
     async def close(self) -> None:
         """End what is in flight and release the probe."""
+        self._first.set()  # nobody may wait for a reading that does not come
         reloading = self._reload.done if self._reload is not None else None
         for task in (self._in_flight, reloading):
             if task is not None and not task.done():
