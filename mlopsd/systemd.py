@@ -4,7 +4,6 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 
 class Notifier:
@@ -63,9 +62,3 @@ def _watchdog(variables: Mapping[str, str]) -> float | None:
 
 def _one_line(status: str) -> str:
     return " ".join(status.split())[:500]
-
-
-def directory(name: str) -> Path | None:
-    """The folder that systemd made for this service: ``STATE_DIRECTORY``, ``RUNTIME_DIRECTORY`` …"""
-    first = os.environ.get(name, "").split(":")[0]
-    return Path(first) if first else None

@@ -50,8 +50,7 @@ async def test_a_probe_is_checked_at_once_and_then_on_its_beat(tmp_path: Path) -
     assert set(account.checks) == {("door", "ok")}
 
 
-async def test_a_slow_first_check_does_not_move_the_beat(tmp_path: Path) -> None:
-    """Five beats after the start there were at most five checks, however long each took."""
+async def test_slow_checks_of_one_probe_never_overlap(tmp_path: Path) -> None:
     board, account = Board(), fakes.Account()
 
     class Slow(Quick):
