@@ -2,14 +2,19 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import takewhile
+from typing import Any
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 
 Change = Callable[["Entry", Status], None]
 VerdictChange = Callable[["Verdict", Status], None]
+
+PAST_READINGS = 120  # of each probe: half an hour at an interval of 15 s, in about 17 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +24,8 @@ class Terms:
     Attributes:
         interval: seconds between two checks.
         timeout: seconds that one check may take.
-        fail_after: readings in a row before the status worsens.
-        recover_after: readings in a row before it recovers.
+        fail_after: readings in a row, all worse than the status, before it worsens.
+        recover_after: readings in a row, all better than the status, before it recovers.
         critical: whether it decides the verdict, or makes it degraded at most.
     """
 
@@ -49,6 +54,10 @@ class Entry:
         measured_at: the same on the board's steady clock, seconds.
         duration: seconds that the last check took; None before the first.
         stale: the last reading became too old to believe.
+        subject: what the probe looks at: equal as long as its readings are about the same thing.
+        held: the last raw statuses in a row, oldest first, that are all worse or all better than
+            *status*, of whatever kind, and too few yet to change it.
+        shown: facts that the probe shows beside the reading's until the next one.
     """
 
     probe: str
@@ -62,6 +71,31 @@ class Entry:
     measured_at: float = 0.0
     duration: float | None = None
     stale: bool = False
+    subject: object = field(default=None, repr=False)
+    held: tuple[Status, ...] = ()
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the reading says besides its findings, and what the probe has shown since."""
+        return {**self.reading.facts, **self.shown}
+
+
+@dataclass(frozen=True, slots=True)
+class PastReading:
+    """What is kept of a reading once newer ones have come.
+
+    Attributes:
+        at: when it arrived.
+        status: the damped status that was shown with it.
+        raw_status: its own.
+        duration: seconds that the check took.
+    """
+
+    at: datetime
+    status: Status
+    raw_status: Status
+    duration: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +131,7 @@ class Board:
         self.version = 0  # grows with every write, so that a renderer knows what it has seen
         self.started = now()
         self._entries: dict[str, Entry] = {}
+        self._past: dict[str, deque[PastReading]] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._verdict = _judge(self._entries, self.started, None)
 
@@ -121,18 +156,29 @@ class Board:
         """Seconds since *entry*'s reading, on the steady clock; None before the first."""
         return None if entry.checked_at is None else self.clock() - entry.measured_at
 
-    def enrol(self, probe: str, plugin: str, terms: Terms) -> None:
-        """Give *probe* a place: unknown until its first reading; new terms keep what is known."""
+    def past(self, probe: str) -> tuple[PastReading, ...]:
+        """The last `PAST_READINGS` readings of *probe*, the oldest first, without their findings."""
+        return tuple(self._past[probe])
+
+    def enrol(self, probe: str, plugin: str, terms: Terms, subject: object = None) -> None:
+        """Give *probe* a place: unknown until its first reading.
+
+        New terms keep what is known as long as *plugin* and *subject* (what it looks at: its class and
+        its options) are equal; readings of something else are no evidence, nor are they without a subject.
+        """
         known = self._entries.get(probe)
-        if known is not None and known.plugin == plugin:
+        if known is not None and _is_about(known, plugin, subject):
             self._put(replace(known, terms=terms))
             return
+        self._past[probe] = deque(maxlen=PAST_READINGS)
         unseen = Reading(summary="not checked yet")
-        self._put(Entry(probe, plugin, terms, unseen, Status.UNKNOWN, self.now()))
+        entry = Entry(probe, plugin, terms, unseen, Status.UNKNOWN, self.now(), subject=subject)
+        self._put(entry, None if known is None else known.status)
 
     def forget(self, probe: str) -> None:
         """Take *probe* off the board."""
         self._entries.pop(probe, None)
+        self._past.pop(probe, None)
         self._cancel_expiry(probe)
         self._written()
 
@@ -140,20 +186,32 @@ class Board:
         """Write down *reading*, damp its status, and start the time for which it is believed."""
         before = self._entries[probe]
         streak = before.streak + 1 if reading.status == before.reading.status and not before.stale else 1
-        damped = _damp(before, reading.status, streak)
+        damped, held = _damp(before, reading.status)
+        now = self.now()
         entry = replace(
             before,
             reading=reading,
             status=damped,
-            since=before.since if damped == before.status else self.now(),
+            since=before.since if damped == before.status else now,
             streak=streak,
-            checked_at=self.now(),
+            checked_at=now,
             measured_at=self.clock(),
             duration=duration,
             stale=False,
+            shown={},
+            held=held,
         )
+        self._past[probe].append(PastReading(now, damped, reading.status, duration))
         self._put(entry, before.status)
         return entry
+
+    def show(self, probe: str, facts: Mapping[str, Any]) -> None:
+        """Show *facts* beside the last reading of *probe*, instead of those shown before, until the next.
+
+        Nothing if the probe has left the board.
+        """
+        if (entry := self._entries.get(probe)) is not None:
+            self._entries[probe] = replace(entry, shown=dict(facts))
 
     def close(self) -> None:
         """Stop the timers."""
@@ -190,6 +248,8 @@ class Board:
             since=before.since if before.status == Status.UNKNOWN else self.now(),
             streak=0,
             stale=True,
+            shown={},
+            held=(),
         )
         self._put(entry, before.status)
 
@@ -201,12 +261,31 @@ class Board:
             self._on_verdict(self._verdict, before.status)
 
 
-def _damp(before: Entry, status: Status, streak: int) -> Status:
-    """The status to show: the first reading counts at once, a change only after its streak."""
-    if before.checked_at is None or before.stale or status == before.status:
-        return status
-    needed = before.terms.fail_after if status > before.status else before.terms.recover_after
-    return status if streak >= needed else before.status
+def _is_about(entry: Entry, plugin: str, subject: object) -> bool:
+    return subject is not None and (entry.plugin, entry.subject) == (plugin, subject)
+
+
+def _damp(before: Entry, raw: Status) -> tuple[Status, tuple[Status, ...]]:
+    """The status to show after *raw*, and what is held: the first reading counts at once, then a run.
+
+    Whatever is worse counts towards worse, or two kinds of trouble in turn would never show; the mildest
+    of a run is what all of it bears out. Recovery is the mirror image: the worst of what is better.
+    """
+    if before.checked_at is None or before.stale:
+        return raw, ()
+    worse = raw > before.status
+    held = _run((*before.held, raw), before.status)
+    if len(held) < (before.terms.fail_after if worse else before.terms.recover_after):
+        return before.status, held
+    status = min(held) if worse else max(held)
+    return status, _run(held, status)
+
+
+def _run(raw: tuple[Status, ...], status: Status) -> tuple[Status, ...]:
+    """The end of *raw* that is all worse, or all better, than *status*."""
+    worse = raw[-1] > status
+    run = takewhile(lambda one: one != status and (one > status) == worse, reversed(raw))
+    return tuple(run)[::-1]
 
 
 def _judge(entries: Mapping[str, Entry], now: datetime, before: Verdict | None) -> Verdict:
@@ -241,7 +320,7 @@ def _summary(status: Status, counted: list[tuple[Status, Entry]]) -> str:
 def _why(entry: Entry) -> str:
     if entry.reading.status >= entry.status:
         return entry.reading.summary
-    return f"recovering, {entry.streak} of {entry.terms.recover_after} readings {entry.reading.status}"
+    return f"recovering, {len(entry.held)} of {entry.terms.recover_after} readings better"
 
 
 def _advice(entries: Mapping[str, Entry]) -> Advice:

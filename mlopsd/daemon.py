@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -13,24 +13,25 @@ from typing import Any
 from mlopsd import log as logs
 from mlopsd import plugins
 from mlopsd.board import Board, Entry, Verdict
+from mlopsd.children import descent
 from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
 from mlopsd.probe import Status
 from mlopsd.roster import Roster
-from mlopsd.settings.load import Loaded
+from mlopsd.settings.load import Loaded, doubts
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
-from mlopsd.state import Places, StateFolder, places
+from mlopsd.state import Places, StateError, StateFolder, places
 from mlopsd.systemd import Notifier
+from mlopsd.threads import in_thread
 from mlopsd.watch import Watch
 from mlopsd.web.doors import Doors
 from mlopsd.web.listener import ListenError
 from mlopsd.web.parts import Info, Parts
-from mlopsd.worker import descent
 from mlopsd.worker.make import make_worker
-from mlopsd.worker.thread import in_thread
 
 LEAVING_SECONDS = 0.3  # for tasks that are asked to end when the loop is about to
+STOPPING = Mistake("reload", "the daemon is stopping; start it again, it reads the configuration then")
 log = logging.getLogger("mlopsd.daemon")
 
 
@@ -42,14 +43,14 @@ def main(load: Callable[[], Loaded]) -> int:
         StateError: the state folder cannot be used.
         ListenError: an address cannot be listened on.
     """
-    loaded = load()
-    configured = plugins.configure(loaded)
+    loaded, configured = plugins.read(load)
     where = places(loaded.settings)
     drain = logs.start(loaded.settings.log.level, loaded.settings.log.format, debug=loaded.settings.debug)
     folder = StateFolder(where.state)
     try:
         folder.open()
         daemon = Daemon(load, loaded, folder, where, drain)
+        daemon.prepare(configured)
         _run(daemon.run(configured), drain)
     finally:
         folder.close()
@@ -99,8 +100,10 @@ class Daemon:
         self._drain = drain
         self._version = version("mlopsd")
         self._stop = asyncio.Event()
+        self._announced = False
         self._draining = False
         self._reload_turn = asyncio.Lock()
+        self._reloads: set[asyncio.Task[list[str]]] = set()
         self._reloaded_at: datetime | None = None
         self._reload_error: str | None = None
         self._board = Board(on_change=_log_change, on_verdict=_log_verdict)
@@ -110,6 +113,15 @@ class Daemon:
         self._watches: Mapping[str, Watch] = {}  # until the roster is there, which needs the task group
         drain.on_loss = lambda: self._metrics.error("log")
 
+    def prepare(self, configured: Sequence[Configured]) -> None:
+        """Make sure that *configured* can be watched, before anything is opened.
+
+        Raises:
+            ConfigurationError: with a line for each that cannot.
+        """
+        if mistakes := [*_without_folder(self._folder, configured), *_clashing(self._metrics, configured)]:
+            raise ConfigurationError(mistakes)
+
     async def run(self, configured: Sequence[Configured]) -> None:
         """Start, serve until a signal says stop, and leave; the order of both stands here."""
         loop = asyncio.get_running_loop()
@@ -117,9 +129,11 @@ class Daemon:
         descent.adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        await self._doors.open(self._loaded.settings, self._places.socket)
+        async with self._reload_turn:  # who asks at the first door for a reload waits for the last one
+            await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
+        _doubt(self._loaded)
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
@@ -127,11 +141,12 @@ class Daemon:
             )
             await self._roster.change(configured)
             announcing = group.create_task(self._announce(), name="announce")
-            loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._hang_up(), name="reload"))
+            loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
             await self._stop.wait()
+            announcing.cancel()
+            await self._end_reloads()
             await self._drain_out()
             await self._roster.close()
-            announcing.cancel()
             heart.cancel()
         self._board.close()
         log.info("stopped")
@@ -140,33 +155,75 @@ class Daemon:
         """Read the configuration anew and change what differs; what changed, in sentences.
 
         Raises:
-            ConfigurationError: it cannot be used; nothing was changed.
+            ConfigurationError: it cannot be used, and nothing was changed; or the daemon is stopping.
         """
+        reload = self._begin_reload()
+        await asyncio.wait({reload})  # a caller that goes away does not leave it half done
+        if reload.cancelled():
+            raise ConfigurationError([STOPPING])
+        return reload.result()
+
+    def _begin_reload(self) -> asyncio.Task[list[str]]:
+        """SIGHUP ends here too: there is nobody to tell but the log, the status line and /info."""
+        task = asyncio.get_running_loop().create_task(self._reload_in_turn(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reload_ended)
+        return task
+
+    def _reload_ended(self, task: asyncio.Task[list[str]]) -> None:
+        self._reloads.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is told already, and asyncio complains where nobody looks
+
+    async def _end_reloads(self) -> None:
+        for task in self._reloads:
+            task.cancel()
+        if self._reloads:
+            await asyncio.wait(set(self._reloads))
+
+    async def _reload_in_turn(self) -> list[str]:
         async with self._reload_turn:
-            self._notifier.reloading()
+            if self._is_up:
+                self._notifier.reloading()
             try:
                 changes = await self._reload()
-                self._reload_error = None
             except ConfigurationError as error:
-                self._reload_error = str(error)
-                log.error("configuration not reloaded", extra={"mistakes": str(error).splitlines()})  # noqa: TRY400
+                self._not_reloaded(error)
                 raise
+            except Exception as error:  # a reload that breaks must not end what watches this host
+                self._metrics.error("reload")
+                complaint = f"broke in mlopsd ({type(error).__name__}: {error}); report what its log says"
+                broken = ConfigurationError([Mistake("reload", complaint)])
+                self._not_reloaded(broken, error)
+                raise broken from error
+            else:
+                self._reload_error = None
             finally:
                 self._reloaded_at = self._board.now()
-                self._notifier.ready(self._status_line())
+                if self._is_up:
+                    self._notifier.ready(self._status_line())
             log.info("configuration reloaded", extra={"changes": changes})
             return changes
 
+    def _not_reloaded(self, error: ConfigurationError, fault: Exception | None = None) -> None:
+        self._reload_error = str(error)
+        extra = {"mistakes": list(map(str, error.mistakes))}
+        log.error("configuration not reloaded", extra=extra, exc_info=fault)
+
     async def _reload(self) -> list[str]:
+        """Find out all that could go wrong, and only then change anything."""
+        if self._stop.is_set():
+            raise ConfigurationError([STOPPING])
         before = self._loaded.settings
-        loaded = await in_thread("load configuration", self._load)
-        configured = await in_thread("load probes", lambda: plugins.configure(loaded))
+        loaded, configured = await in_thread("load configuration", lambda: plugins.read(self._load))
         _refuse_what_is_fixed(self._places, loaded)
+        await in_thread("prepare probes", lambda: self.prepare(configured))
         try:
             changed = await self._doors.change(loaded.settings)
         except ListenError as error:
             raise ConfigurationError([Mistake("api", str(error))]) from error
         self._loaded = loaded
+        _doubt(loaded)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -176,19 +233,13 @@ class Daemon:
         ]
         return changed + await self._roster.change(configured)
 
-    async def _hang_up(self) -> None:
-        """SIGHUP: there is nobody to tell but the log, the status line and /info, which are told."""
-        try:
-            await self.reload()
-        except ConfigurationError:
-            return
-
     async def _announce(self) -> None:
         """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
         for watch in list(self._watches.values()):  # a reload may change them meanwhile
             await watch.first_reading()
         gc.collect()
         gc.freeze()  # a full collection over what stays anyway would hold the loop for 7 ms
+        self._announced = True
         self._notifier.ready(self._status_line())
         log.info("started", extra={"version": self._version, **self._doors.places})
 
@@ -201,9 +252,15 @@ class Daemon:
         await self._doors.close(self._loaded.settings.api.drain_timeout)
 
     def _watch(self, configured: Configured) -> Watch:
-        folder = self._folder.of_probe(configured.name)
-        worker = make_worker(configured, folder, self._board, self._metrics, log)
-        return Watch(configured, worker, self._board, self._metrics)
+        folder = self._folder.place_of(configured.name)
+        again = asyncio.Event()
+        worker = make_worker(configured, folder, self._board, self._metrics, log, again=again.set)
+        return Watch(configured, worker, self._board, self._metrics, again=again)
+
+    @property
+    def _is_up(self) -> bool:
+        """Between READY=1 and STOPPING=1, the only time in which a service manager hears of reloads."""
+        return self._announced and not self._stop.is_set()
 
     def _status_line(self) -> str:
         verdict = self._board.verdict
@@ -236,6 +293,28 @@ class Daemon:
         error = context.get("exception")
         extra = {"reason": context.get("message", "")}
         log.error("exception that nobody waited for", extra=extra, exc_info=error)
+
+
+def _doubt(loaded: Loaded) -> None:
+    for doubt in doubts(loaded):
+        log.warning("doubtful configuration", extra={"doubt": str(doubt)})
+
+
+def _without_folder(folder: StateFolder, configured: Sequence[Configured]) -> Iterator[Mistake]:
+    """Make the folder of each probe; a mistake for each that cannot be made."""
+    for one in configured:
+        try:
+            folder.of_probe(one.name)
+        except StateError as error:
+            yield Mistake(f"probes.{one.name}", str(error))
+
+
+def _clashing(metrics: Metrics, configured: Sequence[Configured]) -> Iterator[Mistake]:
+    """A mistake for each probe whose metrics mean something else already."""
+    clashes = metrics.clashes({one.plugin.name: one.probe.declares(one.options) for one in configured})
+    for one in configured:
+        if (clash := clashes.get(one.plugin.name)) is not None:
+            yield Mistake(f"probes.{one.name}", f"{clash}, or leave one out")
 
 
 def _refuse_what_is_fixed(places_now: Places, loaded: Loaded) -> None:

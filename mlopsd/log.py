@@ -68,11 +68,15 @@ class Text(logging.Formatter):
     """One line for a person: time, level, event, fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and the traceback below it where there is one."""
+        """The line, and the traceback below it where there is one, set in: no text of others is a line."""
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        fields = " ".join(f"{name}={_quoted(value)}" for name, value in _fields(record).items())
-        line = f"{at} {record.levelname:7} {record.getMessage()}  {fields}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        fields = _fields(record)
+        traceback = str(fields.pop("traceback", ""))  # as a probe's own process sends it
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info)
+        told = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        line = f"{at} {record.levelname:7} {_escaped(record.getMessage())}  {told}".rstrip()
+        return "\n".join([line, *(f"    {_escaped(below)}" for below in traceback.splitlines())])
 
 
 class Json(JsonFormatter):
@@ -119,5 +123,16 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _quoted(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return repr(text) if " " in text or "\n" in text or not text else text
+    text = _plain(value)
+    return repr(text) if " " in text or not text.isprintable() or not text else text
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(_plain, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _escaped(text: str) -> str:
+    """*text* with what is no letter of a line (a newline, an escape) as Python writes it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,19 +1,20 @@
 """Entry points → probe classes → configured probes, as values; what cannot be had is named with its cure."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from inspect import iscoroutinefunction
-from typing import Any
+from math import inf
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from mlopsd.board import Terms
 from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
 from mlopsd.settings import ProbeTable
-from mlopsd.settings.load import Loaded
-from mlopsd.settings.mistakes import ConfigurationError, Mistake, explain, nearest
+from mlopsd.settings.load import BadTables, Loaded
+from mlopsd.settings.mistakes import ConfigurationError, Mistake, explain, nearest, without_credentials
 
 GROUP = "mlopsd.probes"
 
@@ -85,6 +86,28 @@ def choose(plugins: Sequence[Plugin], name: str) -> Plugin:
     return owners[0]
 
 
+def read(load: Callable[[], Loaded]) -> tuple[Loaded, tuple[Configured, ...]]:
+    """What *load* reads and the probes that it wants; what is wrong in either is told in one go.
+
+    Raises:
+        ConfigurationError: with a line for each mistake.
+    """
+    try:
+        loaded = load()
+    except BadTables as error:
+        raise ConfigurationError([*error.mistakes, *_judge(error.rest)]) from error
+    return loaded, configure(loaded)
+
+
+def _judge(loaded: Loaded) -> Sequence[Mistake]:
+    """What is wrong with the probes of *loaded*."""
+    try:
+        configure(loaded)
+    except ConfigurationError as error:
+        return error.mistakes
+    return ()
+
+
 def configure(loaded: Loaded, plugins: Sequence[Plugin] | None = None) -> tuple[Configured, ...]:
     """Import and validate every probe that is configured and enabled, and no other.
 
@@ -112,14 +135,22 @@ def _configure(name: str, table: ProbeTable, installed: Sequence[Plugin], loaded
         probe = plugin.load()
     except PluginError as error:
         raise ConfigurationError([Mistake(key, str(error), None, loaded.origin(key))]) from error
-    try:
-        options = probe.Options(**table.own)
-    except ValidationError as error:
-        mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
-        raise ConfigurationError(mistakes) from error
+    options = _options(key, table, plugin, probe, loaded)
     isolation = place(probe, table.isolation)
     _check_isolation(key, isolation, probe, loaded)
     return Configured(name, plugin, probe, options, _terms(table, probe.schedule), isolation, table.own)
+
+
+def _options(key: str, table: ProbeTable, plugin: Plugin, probe: type[Probe[Any]], loaded: Loaded) -> Options:
+    try:
+        return probe.Options(**table.own)
+    except ValidationError as error:
+        mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
+        raise ConfigurationError(mistakes) from error
+    except (Exception, SystemExit) as error:  # a stranger's validator may raise anything
+        cure = f"correct what that names, or repair or upgrade {plugin.distribution or plugin.target}"
+        complaint = f"its options cannot be judged ({_said(error)}); {cure}"
+        raise ConfigurationError([Mistake(key, complaint, None, loaded.origin(key))]) from error
 
 
 def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
@@ -158,17 +189,22 @@ def _plugin(point: EntryPoint) -> Plugin:
 def _load(plugin: Plugin) -> type[Probe[Any]]:
     module, _, attribute = plugin.target.partition(":")
     try:
-        found = importlib.import_module(module)
+        found = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
         raise PluginError(_missing(plugin, error)) from error
-    except Exception as error:  # a stranger's module may raise anything when imported
-        complaint = f"{plugin.target} fails when imported ({type(error).__name__}: {error})"
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything when imported
+        complaint = f"{plugin.target} fails when imported ({_said(error)})"
         cure = f"repair or upgrade {plugin.distribution}"
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}") from error
-    if not hasattr(found, attribute):
+    if found is None:
         complaint = f"{plugin.target} is not there; repair or upgrade {plugin.distribution}"
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}")
-    return _checked(plugin, getattr(found, attribute))
+    return _checked(plugin, found)
+
+
+def _said(error: BaseException) -> str:
+    """What *error* says, as one line without credentials."""
+    return without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
@@ -186,10 +222,25 @@ def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
     if not (isinstance(found.Options, type) and issubclass(found.Options, Options)):
         complaint = f"the Options of {plugin.target} are no subclass of mlopsd.probe.Options"
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
-    if not all(isinstance(metric, Metric) for metric in found.metrics):
-        complaint = f"the metrics of {plugin.target} are not all mlopsd.probe.Metric"
+    if not _are_metrics(found.metrics):
+        complaint = f"the metrics of {plugin.target} are not all mlopsd.probe.Metric, in a tuple"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+    if not _is_schedule(found.schedule):
+        complaint = f"the schedule of {plugin.target} is no mlopsd.probe.Schedule of numbers above 0"
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
     return found
+
+
+def _are_metrics(found: object) -> bool:
+    return isinstance(found, tuple | list) and all(isinstance(metric, Metric) for metric in found)
+
+
+def _is_schedule(found: object) -> bool:
+    if not isinstance(found, Schedule):
+        return False
+    numbers = (found.interval, found.timeout, found.fail_after, found.recover_after)
+    positive = all(isinstance(number, int | float) and 0 < number < inf for number in numbers)
+    return positive and found.isolation in get_args(Isolation)
 
 
 def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:

@@ -20,7 +20,7 @@ import enum
 import logging
 import math
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol
@@ -224,6 +224,13 @@ class Histogram(Protocol):
     def observe(self, value: Number, **labels: object) -> None:
         """Count *value* in its bucket."""
 
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        """Count what was counted elsewhere.
+
+        *counts* are the numbers of observations in each bucket alone, one count for each bound of the
+        metric and a last one beyond them; *total* is the sum of the values.
+        """
+
 
 class Instruments(Protocol):
     """Hands out the counters and histograms that a probe declared."""
@@ -245,6 +252,10 @@ class Context:
         log: a logger; fields go into ``extra``.
         board: the latest reading of every probe by name, as of now; empty in a child process.
         instruments: counters and histograms for what happens between checks.
+        timeout: seconds that one check may take.
+        again: asks for a check soon, because something has changed between two; on the event loop only.
+        show: shows facts beside the last reading, in place of those shown before, until the next one;
+            on the event loop only.
     """
 
     name: str
@@ -252,6 +263,9 @@ class Context:
     log: logging.Logger
     board: Mapping[str, Reading]
     instruments: Instruments
+    timeout: float = math.inf
+    again: Callable[[], None] = lambda: None
+    show: Callable[[Mapping[str, Any]], None] = lambda _facts: None
 
 
 class Options(BaseModel):
@@ -299,6 +313,11 @@ class Probe(Generic[OptionsT]):
     def __init__(self, options: OptionsT, context: Context) -> None:
         self.options = options
         self.context = context
+
+    @classmethod
+    def declares(cls, _options: OptionsT) -> Sequence[Metric]:
+        """`metrics`, or where a table may change buckets, what they are with these options."""
+        return cls.metrics
 
     def check(self) -> Reading | Awaitable[Reading]:
         """Look once. A plain method may block and runs in a worker; a coroutine must not block.

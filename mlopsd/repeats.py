@@ -1,11 +1,13 @@
 """Keeps what repeats itself out of the journal: said once in a while, counted in between."""
 
+import re
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 WINDOW = 3600.0  # seconds for which the same thing is said once
 MOST = 64  # different things of one speaker in one window
+NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)*")
 
 
 @dataclass(slots=True)
@@ -40,3 +42,8 @@ class Repeats:
             return True
         self._said = {key: value for key, value in self._said.items() if now - value[0] < self.window}
         return len(self._said) < self.most
+
+
+def gist(text: str) -> str:
+    """*text* without its numbers: a pid or a time in it does not make it something new to say."""
+    return NUMBER.sub("#", text)

@@ -32,6 +32,8 @@ class Roster(Mapping[str, Watch]):
         self._make = make
         self._forget = forget
         self._running: dict[str, Running] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def __getitem__(self, name: str) -> Watch:
         return self._running[name].watch
@@ -43,13 +45,19 @@ class Roster(Mapping[str, Watch]):
         return len(self._running)
 
     async def change(self, wanted: Sequence[Configured]) -> list[str]:
-        """Watch *wanted* and nothing else; a sentence for each probe that was touched."""
+        """Watch *wanted* and nothing else; a sentence for each probe that was touched.
+
+        Raises:
+            RuntimeError: the roster is closed.
+        """
+        self._refuse_when_closed()
         after = {configured.name: configured for configured in wanted}
         before = {name: running.watch.configured for name, running in self._running.items()}
         gone = [name for name in before if name not in after]
         changed = [name for name in before if name in after and before[name] != after[name]]
         new = [name for name in after if name not in before]
         await self._end([*gone, *changed])
+        self._refuse_when_closed()
         for name in gone:
             self._board.forget(name)
             self._forget(name)
@@ -59,17 +67,33 @@ class Roster(Mapping[str, Watch]):
         return [f"probe {name} is {what}" for what, names in told.items() for name in names]
 
     async def close(self) -> None:
-        """End every watch, all at the same time, within two seconds."""
+        """End every watch, all at the same time, within two seconds; none begins after that."""
+        self._is_closed = True
         await self._end(list(self._running))
 
     def _begin(self, configured: Configured) -> None:
-        self._board.enrol(configured.name, configured.plugin.name, configured.terms)
+        self._board.enrol(
+            configured.name,
+            configured.plugin.name,
+            configured.terms,
+            (configured.plugin.target, configured.options),
+        )
         watch = self._make(configured)
         task = self._group.create_task(watch.run(), name=f"watch {configured.name}")
         self._running[configured.name] = Running(watch, task)
 
     async def _end(self, names: Sequence[str]) -> None:
-        ended = [self._running.pop(name) for name in names]
-        for running in ended:
+        """End the watches *names*, and wait for those whose end a cancelled change did not wait for."""
+        loop = asyncio.get_running_loop()
+        for name in names:
+            running = self._running.pop(name)
             running.task.cancel()
-        await asyncio.gather(*(running.watch.close() for running in ended))
+            closing = loop.create_task(running.watch.close(), name=f"close {name}")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        if self._closing:
+            await asyncio.wait(set(self._closing))
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("cannot change what is watched: the roster is closed")

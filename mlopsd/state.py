@@ -1,5 +1,6 @@
 """The state folder: where it is, which layout it has, and that no second daemon uses it."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -17,6 +18,8 @@ LAYOUT_FILE = "layout"
 LOCK_FILE = "lock"
 SET_ASIDE = "set-aside"
 SOCKET_FILE = "mlopsd.sock"
+IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})  # what is there is no folder
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 log = logging.getLogger("mlopsd.state")
 
 
@@ -70,7 +73,7 @@ class StateFolder:
         try:
             self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._refuse_what_is_not_ours()
-            self._lock = (self.path / LOCK_FILE).open("a+", encoding="ascii")
+            self._lock = (self.path / LOCK_FILE).open("a+", encoding="ascii", errors="replace")
             self._take_lock(self._lock)
             self._adopt()
         except StateError:
@@ -78,8 +81,12 @@ class StateFolder:
             raise
         except OSError as error:
             self.close()
-            cure = "make it writable for this user, or set state_dir"
-            raise StateError(f"cannot use the state folder {self.path}: {error.strerror}; {cure}") from error
+            complaint = f"cannot use the state folder {self.path}: {_cause_and_cure(error)}"
+            raise StateError(f"{complaint}, or set state_dir") from error
+
+    def place_of(self, name: str) -> Path:
+        """Where the folder of the probe *name* is, made or not."""
+        return self.path / "probes" / name
 
     def of_probe(self, name: str) -> Path:
         """The folder of the probe *name*, made if need be.
@@ -87,13 +94,11 @@ class StateFolder:
         Raises:
             StateError: it cannot be made.
         """
-        folder = self.path / "probes" / name
+        folder = self.place_of(name)
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
-            raise StateError(
-                f"cannot make {folder}: {error.strerror}; make room or make it writable"
-            ) from error
+            raise StateError(f"cannot make {folder}: {_cause_and_cure(error)}") from error
         return folder
 
     def close(self) -> None:
@@ -147,3 +152,11 @@ class StateFolder:
             "state of another layout set aside",
             extra={"found": found, "expected": LAYOUT, "kept_in": str(aside)},
         )
+
+
+def _cause_and_cure(error: OSError) -> str:
+    if error.errno in IN_THE_WAY:
+        return f"{error.strerror}; move away the file that is in its place"
+    if error.errno in FULL:
+        return f"{error.strerror}; make room"
+    return f"{error.strerror or error}; make it writable for this user"

@@ -1,22 +1,28 @@
 """Asks one probe on its interval: the deadline, one check at a time, and the only error boundary."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from mlopsd.board import Board, Entry
+from mlopsd.children.reaper import Reaper
 from mlopsd.plugins import Configured
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status, can_reload
+from mlopsd.raised import words
 from mlopsd.repeats import Repeats
-from mlopsd.worker.place import Nonsense, Worker, WorkerDied
+from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, Worker, WorkerDied
 from mlopsd.worker.process import ProbeRaised
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
+Result = TypeVar("Result")
+AGAIN_WITHIN = 0.05  # seconds in which several wishes to be checked again are one
 log = logging.getLogger("mlopsd.watch")
 
 
@@ -38,8 +44,8 @@ class Stuck(Exception):
     """An earlier call has not come back; a second beside it would hang as well."""
 
 
-class NoAnswer(Exception):
-    """A check outlived its time."""
+class NoAnswer(TimeoutError):
+    """A check or a reload outlived its time."""
 
 
 RESULTS = {
@@ -66,18 +72,30 @@ class Reload:
 class Watch:
     """Watches one probe.
 
-    *worker* runs its checks, *board* takes its readings, *account* its counts. *host* spreads a fleet:
-    the same probe beats at another moment on another host.
+    *worker* runs its checks, *board* takes its readings, *account* its counts. *again* is set by a probe
+    that wants to be checked soon, between its beats. *host* spreads a fleet: the same probe beats at
+    another moment on another host.
     """
 
     def __init__(
-        self, configured: Configured, worker: Worker, board: Board, account: Account, host: str | None = None
+        self,
+        configured: Configured,
+        worker: Worker,
+        board: Board,
+        account: Account,
+        *,
+        again: asyncio.Event | None = None,
+        host: str | None = None,
     ) -> None:
         self.configured = configured
+        self._again = again or asyncio.Event()
         self._worker = worker
         self._board = board
         self._account = account
         self._spread = spread(host or socket.gethostname(), configured.name)
+        self._turn = asyncio.Lock()  # of the worker: one call of it at a time
+        self._closed = False
+        self._reaper = Reaper()
         self._in_flight: asyncio.Task[Entry] | None = None
         self._reload: Reload | None = None
         self._repeats = Repeats()
@@ -111,24 +129,36 @@ class Watch:
         await asyncio.sleep(self._spread * min(FIRST_CHECK_WITHIN, interval))
         beat = start + interval * (0.5 + self._spread)
         while True:
-            if not self._reloading_elsewhere():
-                await self.check()
+            await self.check()
+            self._reaper.reap()
             beat = next_beat(beat, interval, loop.time())
-            await asyncio.sleep(beat - loop.time())
+            while await self._is_asked_until(beat):
+                await self.check()
+
+    async def _is_asked_until(self, beat: float) -> bool:
+        """Wait for the moment *beat* of the loop's clock; whether the probe asked to be checked before it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(beat):
+                await self._again.wait()
+                await asyncio.sleep(AGAIN_WITHIN)
+                self._again.clear()
+                return True
+        return False
 
     async def check(self) -> Entry:
         """Check now, or join the check in flight; the board's entry after it.
 
         Raises:
-            ProbeError: the watch was closed meanwhile.
+            ProbeError: the watch is closed.
         """
+        self._refuse_if_closed()
         if self._in_flight is None or self._in_flight.done():
             loop = asyncio.get_running_loop()
             self._in_flight = loop.create_task(self._check(), name=f"look at {self.name}")
         in_flight = self._in_flight
         await asyncio.wait({in_flight})  # a caller that is cancelled leaves the check to the others
         if in_flight.cancelled():
-            raise ProbeError(f"probe {self.name!r} is no longer watched; ask again")
+            raise self._gone()
         return in_flight.result()
 
     def start_reload(self, *, dry_run: bool, force: bool) -> Reload:
@@ -151,27 +181,44 @@ class Watch:
         if task.cancelled() or (error := task.exception()) is None:
             return
         refused = isinstance(error, Refused | ProbeError)
-        extra = {"probe": self.name, "reason": str(error) or type(error).__name__}
-        level, event = (logging.WARNING, "reload refused") if refused else (logging.ERROR, "reload failed")
-        log.log(level, event, extra=extra, exc_info=None if refused else error)
+        broken = not isinstance(error, (Refused, *RESULTS))
+        extra = {"probe": self.name, "reason": words(error) or type(error).__name__}
+        event = "reload refused" if refused else "reload failed"
+        log.log(
+            logging.ERROR if broken else logging.WARNING,
+            event,
+            extra=extra,
+            exc_info=error if broken else None,
+        )
 
     async def close(self) -> None:
-        """End what is in flight and release the probe."""
+        """End what is in flight and release the probe; nothing begins after that."""
+        self._closed = True
         self._first.set()  # nobody may wait for a reading that does not come
         reloading = self._reload.done if self._reload is not None else None
-        for task in (self._in_flight, reloading):
-            if task is not None and not task.done():
-                task.cancel()
+        ending = {task for task in (self._in_flight, reloading) if task is not None and not task.done()}
+        for task in ending:
+            task.cancel()
+        if ending:  # a worker does one thing at a time, and closing is one
+            await asyncio.wait(ending, timeout=CLOSING_SECONDS)
         try:
             await self._worker.close()
         except Exception:
             log.exception("cannot close the probe", extra={"probe": self.name})
 
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise self._gone()
+
+    def _gone(self) -> ProbeError:
+        return ProbeError(f"probe {self.name!r} is no longer watched; ask again")
+
     async def _check(self) -> Entry:
         clock = asyncio.get_running_loop().time
-        began = clock()
-        result, reading = await self._look()
-        seconds = clock() - began
+        async with self._turn:
+            began = clock()
+            result, reading = await self._look()
+            seconds = clock() - began
         self._account.checked(self.name, result, seconds)
         self._account.hung(self.name, self._worker.stuck is not None)
         entry = self._board.record(self.name, reading, seconds)
@@ -182,7 +229,7 @@ class Watch:
     async def _look(self) -> tuple[str, Reading]:
         """One check as a result and a reading: whatever a probe does ends here."""
         try:
-            reading = await self._in_time(self._worker.check())
+            reading = await self._in_time(self._worker.check)
         except Exception as error:  # noqa: BLE001  # the boundary to a stranger's code
             result = next((name for kind, name in RESULTS.items() if isinstance(error, kind)), "error")
             return result, self._cannot_tell(result, _why(error), error)
@@ -190,24 +237,23 @@ class Watch:
             log.info("the probe answers again", extra={"probe": self.name, "repeats": kept_back})
         return "ok", reading
 
-    async def _in_time(self, call: Coroutine[Any, Any, Reading]) -> Reading:
-        """The call's reading; a call that takes too long is cancelled, and not waited for.
+    async def _in_time(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """What *call* of the worker gives; one that takes too long is cancelled, and returns at once then.
 
         Raises:
             Stuck: an earlier call has not come back.
             NoAnswer: it took longer than the probe may take.
         """
         if stuck := self._worker.stuck:
-            call.close()
             raise Stuck(f"cannot be asked: {stuck}")
-        task = asyncio.get_running_loop().create_task(call, name=f"check {self.name}")
+        timeout = self.configured.terms.timeout
         try:
-            done, _ = await asyncio.wait({task}, timeout=self.configured.terms.timeout)
-        finally:
-            task.cancel()
-        if not done:
-            raise NoAnswer(f"no answer within {self.configured.terms.timeout:g} s")
-        return task.result()
+            async with asyncio.timeout(timeout) as deadline:
+                return await call()
+        except TimeoutError as error:
+            if deadline.expired():
+                raise NoAnswer(f"no answer within {timeout:g} s") from error
+            raise  # the probe's own
 
     def _cannot_tell(self, result: str, why: str, error: Exception) -> Reading:
         kept_back = self._repeats.worth_saying((result, why))
@@ -229,19 +275,27 @@ class Watch:
         )
 
     async def _do_reload(self, *, dry_run: bool, force: bool) -> str:
-        call = self._worker.reload(dry_run=dry_run, force=force)
+        self._refuse_if_closed()
+        call = partial(self._worker.reload, dry_run=dry_run, force=force)
         if self.configured.isolation == "loop":
-            said = await call  # its checks go on beside it, and it minds its own time
+            said = await call()  # its checks go on beside it, and it minds its own time
         else:
-            said = await asyncio.wait_for(call, self.configured.terms.timeout)
+            said = await self._reload_in_turn(call)
         if not dry_run:
             log.info("reloaded", extra={"probe": self.name, "said": said, "force": force})
         return said
 
-    def _reloading_elsewhere(self) -> bool:
-        """A thread or a process does one thing at a time; its checks wait for its reload."""
-        running = self._reload is not None and not self._reload.done.done()
-        return running and self.configured.isolation != "loop"
+    async def _reload_in_turn(self, call: Callable[[], Awaitable[str]]) -> str:
+        """Reload where one thing is done at a time, after the check in flight; the next check waits.
+
+        Raises:
+            Refused: an earlier call has not come back, and this one would wait for it as well.
+        """
+        async with self._turn:
+            try:
+                return await self._in_time(call)
+            except Stuck as error:
+                raise Refused(f"it {error}") from error
 
 
 def spread(host: str, probe: str) -> float:
@@ -257,4 +311,4 @@ def next_beat(beat: float, interval: float, now: float) -> float:
 
 def _why(error: Exception) -> str:
     known = isinstance(error, (*RESULTS, ProbeRaised))
-    return str(error) if known else f"{type(error).__name__}: {error}"
+    return words(error) if known else f"{type(error).__name__}: {words(error)}"

@@ -8,6 +8,7 @@ import pytest
 
 HERE = Path(__file__).parent
 STRANGE = HERE / "strange"
+OLDEST = Path(os.environ.get("MLOPSD_OLDEST") or HERE.parent / ".venv-oldest")  # has mlflow 2.22.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def has(need: str) -> bool:
-    """Whether this machine has *need*: a program, or the rights of root."""
+    """Whether this machine has *need*: a program, the rights of root, or the oldest supported MLflow."""
+    if need == "oldest":
+        return (OLDEST / "bin" / "python").exists()
     return os.geteuid() == 0 if need == "root" else shutil.which(need) is not None
 
 

@@ -1,7 +1,7 @@
 """Small stand-ins for what surrounds a watch: an account that remembers, and the makings of a probe."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ class Sink:
 
     def observe(self, value: Number, **labels: object) -> None:
         self.told.append((value, labels))
+
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        self.told.append((total, {**labels, "counts": list(counts)}))
 
 
 class Instruments:
@@ -65,6 +68,11 @@ class Account:
     def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
         self.counts.append((probe, name, dict(labels), value))
 
+    def observe_counts(
+        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
+    ) -> None:
+        self.counts.append((probe, name, {**labels, "counts": str(list(counts))}, total))
+
     def restarted(self) -> None:
         self.restarts += 1
 
@@ -101,7 +109,9 @@ def worker(configured: Configured, folder: Path, account: Account) -> Worker:
     context = Context(configured.name, folder, log, {}, Instruments())
     if configured.isolation == "process":
         target = f"{configured.probe.__module__}:{configured.probe.__qualname__}"
-        opening = Opening(configured.name, target, configured.table, folder, logging.DEBUG)
+        opening = Opening(
+            configured.name, target, configured.table, folder, logging.DEBUG, configured.terms.timeout
+        )
         return ProcessWorker(opening, account, account.restarted, log)
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
     return kind(configured.name, lambda: configured.probe(configured.options, context))

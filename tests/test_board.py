@@ -1,11 +1,13 @@
 """The board: damping, staleness by its own timer, and the verdict over all probes."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import astuple
 
 import pytest
 
-from mlopsd.board import Board, Entry, Readings, Terms, Verdict
+from mlopsd.board import PAST_READINGS, Board, Entry, Readings, Terms, Verdict
 from mlopsd.probe import Advice, Finding, Reading, Status
 from tests.fakes import Clock
 
@@ -70,11 +72,17 @@ async def test_the_first_reading_counts_at_once_whatever_the_damping(board: Boar
         (2, 2, [H, U, H, U, U], [H, H, H, H, U]),
         (3, 1, [H, D, D, D, H], [H, H, H, D, H]),
         (2, 2, [U, H, U, H, H], [U, U, U, U, H]),
-        (2, 1, [H, D, U, U], [H, H, H, U]),  # two kinds of worse are two streaks
         (2, 2, [U, U, N, N], [U, U, U, N]),
+        (2, 1, [H, D, U, U], [H, H, D, U]),  # two kinds of worse are one run: its mildest holds
+        (3, 1, [H, U, D, U, D, U, U], [H, H, H, D, D, D, D]),
+        (2, 1, [H, N, U, N, U], [H, H, N, N, N]),
+        (3, 1, [H, D, U, H, D, U, D], [H, H, H, H, H, H, D]),  # one good reading ends the run
+        (1, 2, [U, D, H, D, H], [U, U, D, D, D]),  # two kinds of better: the worst of the run
+        (1, 3, [U, N, D, H, D, D], [U, U, U, N, D, D]),
+        (1, 2, [U, D, U, D, N], [U, U, U, U, N]),
     ],
 )
-async def test_a_status_worsens_and_recovers_after_its_streak(
+async def test_a_status_worsens_and_recovers_after_a_run_of_readings(
     board: Board, fail_after: int, recover_after: int, raw: list[Status], damped: list[Status]
 ) -> None:
     board.enrol("door", "door", terms(fail_after, recover_after))
@@ -87,6 +95,29 @@ async def test_the_entry_shows_the_raw_status_and_its_streak(board: Board) -> No
     board.record("door", reading(U), 0)
     entry = board.record("door", reading(U), 0)
     assert (entry.status, entry.reading.status, entry.streak) == (H, U, 2)
+
+
+async def test_the_entry_counts_what_the_damping_counts(board: Board) -> None:
+    board.enrol("door", "door", terms(4, 3))
+    raw = [H, D, U, N, H, H, U, U, U, U, D, H]
+    entries = [board.record("door", reading(status), 0) for status in raw]
+    assert [len(entry.held) for entry in entries] == [0, 1, 2, 3, 0, 0, 1, 2, 3, 0, 1, 2]
+    assert [entry.streak for entry in entries] == [1, 1, 1, 1, 1, 2, 1, 2, 3, 4, 1, 1]
+    assert board.verdict.summary == "door unhealthy: recovering, 2 of 3 readings better"
+
+
+async def test_no_reading_before_a_silence_counts_for_the_damping_after_it() -> None:
+    board = Board()
+    board.enrol("door", "door", Terms(interval=0.01, timeout=0.01, fail_after=2))
+    board.record("door", reading(H), 0)
+    board.record("door", reading(U), 0)
+    async with asyncio.timeout(5):
+        while not board["door"].stale:
+            await asyncio.sleep(0.005)
+    assert board["door"].held == ()
+    board.record("door", reading(H), 0)
+    assert board.record("door", reading(U), 0).status is H
+    board.close()
 
 
 async def test_since_moves_only_when_the_damped_status_changes(board: Board) -> None:
@@ -131,21 +162,81 @@ async def test_a_reading_is_believed_for_three_intervals_and_the_timeout() -> No
     board.close()
 
 
+DOOR = ("doors:Door", {"path": "/dev/door"})  # what the probe looks at: its target and its options
+
+
 async def test_new_terms_keep_what_is_known_and_move_the_expiry(board: Board) -> None:
-    board.enrol("door", "door", Terms(1000, 1))
-    board.record("door", reading(H), 0)
-    board.enrol("door", "door", Terms(0.001, 0.001))
-    assert board["door"].status is H
+    board.enrol("door", "door", Terms(1000, 1), DOOR)
+    before = board.record("door", reading(H), 0)
+    board.enrol("door", "door", Terms(0.001, 0.001), ("doors:Door", {"path": "/dev/door"}))
+    assert (board["door"].status, board["door"].since) == (H, before.since)
     async with asyncio.timeout(5):
         while not board["door"].stale:
             await asyncio.sleep(0.005)
 
 
-async def test_another_plugin_under_the_name_starts_unknown(board: Board) -> None:
+@pytest.mark.parametrize(
+    ("plugin", "subject"),
+    [
+        ("gate", DOOR),
+        ("door", ("doors:Door", {"path": "/dev/gate"})),
+        ("door", ("doors:NewDoor", {"path": "/dev/door"})),
+        ("door", None),
+    ],
+)
+async def test_what_was_found_out_about_something_else_is_forgotten(
+    board: Board, witness: Witness, plugin: str, subject: object
+) -> None:
+    board.enrol("door", "door", terms(), DOOR)
+    board.record("door", reading(H), 0)
+    board.enrol("door", plugin, terms(), subject)
+    entry = board["door"]
+    assert (entry.plugin, entry.status, entry.checked_at) == (plugin, N, None)
+    assert entry.reading.summary == "not checked yet"
+    assert board.past("door") == ()
+    assert board.verdict.status is N
+    assert witness.changes == [("door", N, H), ("door", H, N)], "the journal has every change"
+    assert board.record("door", reading(U), 0).status is U, "its first reading counts at once"
+
+
+async def test_without_a_word_on_its_subject_nothing_is_taken_for_the_same(board: Board) -> None:
     board.enrol("door", "door", terms())
     board.record("door", reading(H), 0)
-    board.enrol("door", "gate", terms())
+    board.enrol("door", "door", terms())
     assert board["door"].status is N
+
+
+async def test_the_past_has_each_reading_as_it_was_and_as_it_was_shown(board: Board) -> None:
+    board.enrol("door", "door", terms(2))
+    assert board.past("door") == ()
+    entries = [board.record("door", reading(status), 0.5) for status in (H, U, U)]
+    past = board.past("door")
+    assert [(seen.status, seen.raw_status, seen.duration) for seen in past] == [
+        (H, H, 0.5),
+        (H, U, 0.5),
+        (U, U, 0.5),
+    ]
+    assert [seen.at for seen in past] == [entry.checked_at for entry in entries]
+
+
+async def test_the_past_is_bounded_and_small_and_outlives_new_terms(board: Board) -> None:
+    board.enrol("door", "door", terms(), DOOR)
+    for number in range(PAST_READINGS + 30):
+        board.record("door", reading(H), number)
+    board.enrol("door", "door", terms(3), DOOR)
+    past = board.past("door")
+    assert len(past) == PAST_READINGS == 120
+    assert (past[0].duration, past[-1].duration) == (30, PAST_READINGS + 29)
+    assert sum(sys.getsizeof(seen) + sys.getsizeof(seen.at) for seen in past) < 16_000
+    assert not any(isinstance(part, Reading) for seen in past for part in astuple(seen))
+
+
+async def test_a_forgotten_probe_has_no_past_when_it_comes_back(board: Board) -> None:
+    board.enrol("door", "door", terms(), DOOR)
+    board.record("door", reading(H), 0)
+    board.forget("door")
+    board.enrol("door", "door", terms(), DOOR)
+    assert board.past("door") == ()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,14 @@ class Lax(Probe):
     def check(self) -> Reading:
         same = Finding("a", Status.UNHEALTHY, " ")
         sample = LEVEL.sample(1)
-        return Reading([same, same], [sample, sample], status=Status.HEALTHY)
+        return Reading([same, same], [sample, sample])
+
+
+class Rosy(Probe):
+    """It calls itself better than what it found."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.UNHEALTHY, "broken")], status=Status.DEGRADED)
 
 
 class Blind(Probe):
@@ -81,7 +88,9 @@ class Mute(Probe):
         (Lax, "test_its_metrics_are_distinct"),
         (Lax, "test_its_schedule_makes_sense"),
         (Lax, "test_an_unknown_key_is_refused"),
-        (Lax, "test_no_finding_is_worse_than_its_reading"),
+        (Rosy, "test_no_finding_is_worse_than_its_reading"),
+        (Rosy, "test_a_check_gives_a_reading_with_evidence"),
+        (Blind, "test_no_finding_is_worse_than_its_reading"),
         (Lax, "test_every_finding_can_be_told_from_the_others"),
         (Lax, "test_it_reports_what_it_declares"),
         (Lax, "test_no_sample_is_there_twice"),

@@ -1,21 +1,30 @@
 """The life of the daemon as its operator sees it: a real process, its signals, its doors and its log."""
 
+import contextlib
 import http.client
+import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.running import CALM_SYSTEM, Running
+from mlopsd.daemon import Daemon
+from mlopsd.log import Drain
+from mlopsd.settings import Settings
+from mlopsd.settings.load import Loaded
+from mlopsd.settings.mistakes import ConfigurationError
+from mlopsd.state import Places, StateFolder
+from tests.running import CALM_SYSTEM, Answer, Running
 
 HUNG = """
 [probes.in_a_process]
@@ -44,6 +53,12 @@ trouble = "will_not_be_cancelled"
 timeout = 0.5
 """
 FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
+CANNOT_BE_HAD = {
+    "probe": "cannot declare mlopsd_probe_status of plugin 'probe': mlopsd_probe_status is taken by",
+    "picky": "its options cannot be judged (PermissionError: [Errno 13] Permission denied: '/root/key')",
+    "leaving": "cannot load probe 'leaving': leaving:Leaving fails when imported (SystemExit: 3); repair",
+    "blocked": "File exists; move away the file that is in its place",
+}  # probes that are not there for a reason that shows late: name, what is said of it
 
 
 @pytest.fixture
@@ -53,7 +68,14 @@ def strange(strange_path: Path, tmp_path: Path) -> dict[str, str]:
     about = site / "strange-1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    points = "troubled = troubled:Troubled\nasync_troubled = troubled:AsyncTroubled\n"
+    points = """
+        troubled = troubled:Troubled
+        async_troubled = troubled:AsyncTroubled
+        blocked = troubled:Troubled
+        probe = awkward:Clash
+        picky = awkward:Picky
+        leaving = leaving:Leaving
+    """
     (about / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
     return {"PYTHONPATH": f"{site}{os.pathsep}{strange_path}"}
 
@@ -63,10 +85,39 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(strange: dict[str, str], tmp_path: Path) -> Start:
-    def begin(text: str, *arguments: str, **more: str) -> Running:
-        return Running(tmp_path, text, *arguments, environment={**strange, **more})
+    def begin(text: str, *arguments: str, until: str = "started", **more: str) -> Running:
+        return Running(tmp_path, text, *arguments, environment={**strange, **more}, until=until)
 
     return begin
+
+
+class Manager:
+    """A service manager that writes down what it is told."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.address)
+        self.socket.settimeout(10)
+
+    def hears(self, wanted: str) -> str:
+        while wanted not in (told := self.socket.recv(4096).decode()):
+            pass
+        return told
+
+    def heard(self) -> list[str]:
+        """What was told and not listened to."""
+        told = []
+        while select.select([self.socket], [], [], 0)[0]:
+            told.append(self.socket.recv(4096).decode())
+        return told
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.socket.close()
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -164,6 +215,62 @@ def test_sighup_reads_the_configuration_anew(start: Start) -> None:
         assert daemon.get("/livez").status == 200
 
 
+@pytest.mark.parametrize("name", CANNOT_BE_HAD)
+def test_a_probe_that_cannot_be_had_refuses_the_reload_and_nothing_else(start: Start, name: str) -> None:
+    with start(FINE) as daemon:
+        (daemon.folder / "state" / "probes" / "blocked").touch()
+        text = f'[log]\nlevel = "DEBUG"\n[probes.gate]\nuse = "troubled"\n[probes.{name}]\n'
+        daemon.config.write_text(daemon.framed(text), "utf-8")
+        refused = daemon.ask("POST", "/reload", local=True)
+        assert refused.status == 409
+        (mistake,) = refused.json["mistakes"]
+        assert f"probes.{name}: " in mistake
+        assert CANNOT_BE_HAD[name] in mistake
+        assert daemon.get("/info").json["configuration"]["error"] == mistake
+        daemon.process.send_signal(signal.SIGHUP)
+        for _ in range(2):
+            line = daemon.wait_for(lambda line: line["event"] == "configuration not reloaded")
+            assert line["mistakes"] == [mistake]
+        assert list(daemon.get("/health/").json["probes"]) == ["door"]
+        assert daemon.events("checked") == [], "the log's level is as it was"
+        assert daemon.ask("POST", "/health/door/check", local=True).status == 200
+
+
+@pytest.mark.parametrize("name", CANNOT_BE_HAD)
+def test_a_probe_that_cannot_be_had_ends_the_start_with_one_line(
+    strange: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    probes = tmp_path / "state" / "probes"
+    probes.mkdir(parents=True)
+    (probes / "blocked").touch()
+    (tmp_path / "state" / "layout").write_text("1\n", "ascii")
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_dir = "{tmp_path / "state"}"\n[probes.{name}]\n', "utf-8")
+    assert CANNOT_BE_HAD[name] in refuse("--config", str(config), "--port", "0", **strange)
+
+
+async def test_a_reload_that_breaks_is_told_and_survived(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down() -> Loaded:
+        raise ZeroDivisionError("one over nought")
+
+    loaded = Loaded(Settings(), None, ())
+    drain = Drain(logging.StreamHandler())
+    places = Places(tmp_path, tmp_path / "s")
+    daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain)
+    with pytest.raises(ConfigurationError, match=r"^reload: broke in mlopsd \(ZeroDivisionError: one over"):
+        await daemon.reload()
+    (record,) = caplog.records
+    assert record.getMessage() == "configuration not reloaded"
+    assert record.exc_info, "a fault of ours has its traceback in the log"
+
+
+def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:
+    with start("") as daemon:
+        assert "nothing is watched" in daemon.event("doubtful configuration")["doubt"]
+
+
 def test_a_place_that_is_taken_at_the_start_does_not_move(start: Start) -> None:
     with start(FINE) as daemon:
         daemon.config.write_text(f'state_dir = "/tmp/elsewhere"\nsocket = "{daemon.socket}"\n', "utf-8")
@@ -231,6 +338,61 @@ def test_draining_says_no_and_serves_on_until_the_delay_is_over(start: Start) ->
         assert daemon.process.wait(10) == 0
 
 
+@pytest.mark.parametrize("by", ["signal", "request"])
+def test_a_reload_that_cannot_read_its_file_does_not_keep_the_end_back(start: Start, by: str) -> None:
+    with start(FINE) as daemon:
+        answers: list[Answer] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(daemon.ask("POST", "/reload", local=True)), daemon=True
+        )
+        daemon.config.unlink()
+        os.mkfifo(daemon.config)
+        if by == "signal":
+            daemon.process.send_signal(signal.SIGHUP)
+        else:
+            caller.start()
+        with writing_to(daemon.config):
+            took = daemon.stop()
+        assert daemon.process.returncode == 0
+        assert took < 2
+        if by == "request":
+            caller.join(10)
+            assert "the daemon is stopping" in answers[0].json["detail"]
+        assert daemon.events("left behind") == []
+
+
+@contextlib.contextmanager
+def writing_to(fifo: Path) -> Iterator[None]:
+    """Hold the other end of *fifo* from the moment at which somebody reads, and write nothing."""
+    ends: list[int] = []
+
+    def is_read() -> bool:
+        with contextlib.suppress(OSError):  # ENXIO: nobody reads
+            ends.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(ends)
+
+    wait_until(is_read)
+    try:
+        yield
+    finally:
+        os.close(ends[0])
+
+
+def test_while_it_drains_nothing_is_reloaded(start: Start, manager: Manager) -> None:
+    with start(f"[api]\ndrain_delay = 1.5\n{FINE}", NOTIFY_SOCKET=manager.address) as daemon:
+        manager.hears("READY=1")
+        daemon.process.terminate()
+        manager.hears("STOPPING=1")
+        daemon.config.write_text(daemon.framed(FINE + "[probes.system]\n"), "utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        refused = daemon.ask("POST", "/reload", local=True)
+        assert refused.status == 409
+        assert "the daemon is stopping" in refused.json["detail"]
+        assert list(daemon.get("/health/").json["probes"]) == ["door"]
+        assert daemon.process.wait(10) == 0
+    assert not [told for told in manager.heard() if "READY" in told or "RELOADING" in told]
+
+
 def test_a_request_in_flight_is_answered_before_the_end(start: Start) -> None:
     slow = 'use = "troubled"\ntrouble = "hangs"\nisolation = "process"\ntimeout = 2\ninterval = 60\n'
     with start(f"[probes.slow]\n{slow}") as daemon:
@@ -279,33 +441,18 @@ def test_an_unusable_state_folder_is_one_line(tmp_path: Path) -> None:
         assert said.startswith(f"mlopsd: cannot use the state folder {place}: {cause}"), said
 
 
-def refuse(*arguments: str) -> str:
+def refuse(*arguments: str, **environment: str) -> str:
     """What ``mlopsd run`` says when it cannot start: one line, exit 1."""
     command = [sys.executable, "-m", "mlopsd", "run", *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert said.returncode == 1
+    said = subprocess.run(command, capture_output=True, text=True, timeout=30, env=os.environ | environment)
+    assert said.returncode == 1, said.stderr
     assert said.stderr.count("\n") == 1, said.stderr
     assert "Traceback" not in said.stderr
     return said.stderr
 
 
-class Manager:
-    """A service manager that writes down what it is told."""
-
-    def __init__(self, path: Path) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        self.socket.settimeout(10)
-
-    def hears(self, wanted: str) -> str:
-        while wanted not in (told := self.socket.recv(4096).decode()):
-            pass
-        return told
-
-
-def test_systemd_is_told_how_it_goes(start: Start, tmp_path: Path) -> None:
-    manager = Manager(tmp_path / "notify")
-    with start(FINE, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000") as daemon:
+def test_systemd_is_told_how_it_goes(start: Start, manager: Manager) -> None:
+    with start(FINE, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="1000000") as daemon:
         assert "STATUS=healthy: 1 of 1 probes healthy" in manager.hears("READY=1")
         manager.hears("WATCHDOG=1")
         daemon.config.write_text(daemon.framed("["), "utf-8")
@@ -314,14 +461,45 @@ def test_systemd_is_told_how_it_goes(start: Start, tmp_path: Path) -> None:
         assert "last configuration reload failed" in manager.hears("READY=1")
         daemon.process.terminate()
         manager.hears("STOPPING=1")
-    manager.socket.close()
 
 
-def test_a_frozen_probe_does_not_keep_the_daemon_from_being_ready(start: Start, tmp_path: Path) -> None:
-    manager = Manager(tmp_path / "notify")
-    with start(HUNG, NOTIFY_SOCKET=str(tmp_path / "notify")):
+def test_a_frozen_probe_does_not_keep_the_daemon_from_being_ready(start: Start, manager: Manager) -> None:
+    with start(HUNG, NOTIFY_SOCKET=manager.address):
         assert "STATUS=unknown: " in manager.hears("READY=1")
-    manager.socket.close()
+
+
+HANGING = """
+[probes.{name}]
+use = "troubled"
+trouble = "hangs"
+isolation = "thread"
+timeout = {timeout}
+"""
+
+
+def test_a_reload_before_the_first_reading_that_brings_a_probe_ends_nothing(
+    start: Start, manager: Manager
+) -> None:
+    slow = HANGING.format(name="slow", timeout=2)
+    with start(slow, NOTIFY_SOCKET=manager.address, until="listening") as daemon:
+        daemon.config.write_text(daemon.framed(slow + FINE), "utf-8")
+        assert daemon.ask("POST", "/reload", local=True).json["changes"] == ["probe door is now watched"]
+        assert not [told for told in manager.heard() if "READY" in told], "the slow one has no reading yet"
+        daemon.wait_for(lambda line: line["event"] == "started")
+        manager.hears("READY=1")
+        assert sorted(daemon.get("/health/").json["probes"]) == ["door", "slow"]
+
+
+def test_a_reload_before_the_first_reading_that_takes_the_probe_away_does_not_keep_ready_back(
+    start: Start, manager: Manager
+) -> None:
+    hung = HANGING.format(name="hung", timeout=3600)
+    with start(hung, NOTIFY_SOCKET=manager.address, until="listening") as daemon:
+        daemon.config.write_text(daemon.framed(FINE), "utf-8")
+        assert daemon.ask("POST", "/reload", local=True).status == 200
+        daemon.wait_for(lambda line: line["event"] == "started", 5)
+        manager.hears("READY=1")
+        assert list(daemon.get("/health/").json["probes"]) == ["door"]
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlopsd import log as logs
-from mlopsd.repeats import Repeats
+from mlopsd.repeats import Repeats, gist
 from tests.fakes import Clock
 
 log = logging.getLogger("mlopsd.test_log")
@@ -57,7 +57,64 @@ def test_text_is_for_people() -> None:
     changed, broke, *traceback = lines("text")
     assert changed[12:] == " INFO    changed  probe=gpu seconds=0.25 summary='all is well'"
     assert broke[12:] == " ERROR   broke  probe=gpu"
-    assert traceback[-1] == "ZeroDivisionError: division by zero"
+    assert traceback[-1] == "    ZeroDivisionError: division by zero"
+
+
+def text_of(event: str, **fields: object) -> list[str]:
+    """What a person reads of one record, without its time."""
+    stream = io.StringIO()
+    drain = logs.start("INFO", "text", stream=stream)
+    log.info(event, extra=fields)
+    drain.end()
+    return [line[13:] for line in stream.getvalue().split("\n")[:-1]]
+
+
+@pytest.mark.parametrize("evil", ["a\nb", "a\rb", "\x1b[2Jb", "a\x00b", "a\x9bb", "a\u2028b", "a\ud800b"])
+def test_in_text_whatever_is_said_is_one_line_without_control_characters(evil: str) -> None:
+    (field,) = text_of("printed", line=evil)
+    (event,) = text_of(evil)
+    (listed,) = text_of("mistaken", mistakes=[evil, "c"])
+    for line in (field, event, listed):
+        assert line.isprintable()
+        assert repr(evil)[1:-1] in line
+
+
+def forge() -> None:
+    raise ValueError("no\n12:00:00.000 INFO    all is well\x1b[2J")
+
+
+def test_in_text_no_exception_can_pass_for_a_record() -> None:
+    stream = io.StringIO()
+    drain = logs.start("INFO", "text", stream=stream)
+    try:
+        forge()
+    except ValueError:
+        log.exception("broke")
+    drain.end()
+    record, *traceback = stream.getvalue().splitlines()
+    assert record.endswith(" ERROR   broke")
+    assert [line for line in traceback if not line.startswith("    ")] == []
+    assert traceback[-1] == "    12:00:00.000 INFO    all is well\\x1b[2J"
+
+
+def test_in_text_the_traceback_of_another_process_is_below_the_line_too() -> None:
+    lines = text_of("broke", traceback="Traceback:\n  File x\nValueError: no\n", probe="gpu")
+    assert lines[0] == "INFO    broke  probe=gpu"
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (["a", "b c"], "'a, b c'"),
+        (("a",), "a"),
+        ([0.25, 3], "'0.25, 3'"),
+        ([], "''"),
+        (frozenset({"a"}), "a"),
+    ],
+)
+def test_in_text_a_list_is_its_items_with_commas(value: object, text: str) -> None:
+    assert text_of("changed", names=value) == [f"INFO    changed  names={text}"]
 
 
 def test_auto_is_json_unless_in_debug_mode() -> None:
@@ -116,6 +173,12 @@ def test_what_repeats_itself_is_said_once_in_a_window_and_counted() -> None:
     assert repeats.worth_saying("no answer") is None
     assert repeats.forget() == 1
     assert repeats.worth_saying("no answer") == 0
+
+
+def test_the_gist_of_a_failure_is_the_same_whatever_its_numbers_are() -> None:
+    said = {gist(f"its process {pid} ended after {pid / 7:.3f} s at 0x7f{pid:x}a0") for pid in range(99)}
+    assert said == {"its process # ended after # s at #"}
+    assert gist("no answer") == "no answer"
 
 
 def test_ever_new_failures_are_bounded_too() -> None:

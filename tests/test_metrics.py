@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -480,6 +481,16 @@ async def test_one_name_cannot_mean_two_things(
     metrics.declare("other_gpu", [Metric("innocent", "Said otherwise.")])
 
 
+async def test_what_clashes_is_told_before_anything_is_declared(metrics: Metrics) -> None:
+    status, open_ = Metric("status", "Its own."), Metric("open", "Open.")
+    other = Metric("b_open", "Another.")  # mlopsd_a_b_open, as the plugin a_b would call its own
+    clashes = metrics.clashes({"probe": (status,), "a_b": (open_,), "a": (other,), "door": (open_,)})
+    assert sorted(clashes) == ["a", "probe"]
+    assert "mlopsd_probe_status is taken by mlopsd_probe_status of mlopsd itself" in clashes["probe"]
+    assert "mlopsd_a_b_open is taken by mlopsd_a_b_open of plugin 'a_b'" in clashes["a"]
+    metrics.declare("a", (other,))  # nobody was given the name
+
+
 async def test_what_cannot_be_read_of_the_process_is_left_out(board: Board, tmp_path: Path) -> None:
     proc = a_proc(tmp_path)
     metrics = Metrics(board, "1.2.3", iter(range(100)).__next__, proc)
@@ -531,3 +542,34 @@ async def test_the_same_reading_again_leaves_the_samples_alone(board: Board, met
         board.record("gpu", reading(TEMPERATURE.sample(40.5, gpu=0)), 0.1)
         metrics.render()
     assert metrics._sampled["mlopsd_gpu_temperature_celsius"].version == 1
+
+
+async def test_what_was_counted_elsewhere_adds_to_the_buckets_of_one_probe(board: Board) -> None:
+    metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))
+    metrics = Metrics(board, "1")
+    wide = replace(metric, buckets=(-5.0, 5.0, 50.0))
+    first = metrics.instruments("first", "model", [metric]).histogram(metric)
+    second = metrics.instruments("second", "model", [wide]).histogram(wide)
+    first.observe_counts([1, 2, 3], 40)
+    first.observe(11)
+    second.observe_counts([1, 0, 1, 0], 13)
+    page = metrics.render().body.decode()
+    assert [line for line in page.splitlines() if "_model_value" in line and not line.startswith("#")] == [
+        'mlopsd_model_value_bucket{probe="first",le="0.0"} 1',
+        'mlopsd_model_value_bucket{probe="first",le="10.0"} 3',
+        'mlopsd_model_value_bucket{probe="first",le="+Inf"} 7',
+        'mlopsd_model_value_count{probe="first"} 7',
+        'mlopsd_model_value_sum{probe="first"} 51',
+        'mlopsd_model_value_bucket{probe="second",le="-5.0"} 1',
+        'mlopsd_model_value_bucket{probe="second",le="5.0"} 1',
+        'mlopsd_model_value_bucket{probe="second",le="50.0"} 2',
+        'mlopsd_model_value_bucket{probe="second",le="+Inf"} 2',
+    ]
+
+
+@pytest.mark.parametrize("counts", [[1, 2], [1, 2, 3, 4], [1, 2, -1]])
+def test_counts_that_fit_no_buckets_are_refused(counts: list[int]) -> None:
+    metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))
+    histogram = Metrics(Board(), "1").instruments("first", "model", [metric]).histogram(metric)
+    with pytest.raises(ValueError, match="3 counts from 0 up"):
+        histogram.observe_counts(counts, 1.0)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
 from mlopsd import plugins
 from mlopsd.plugins import Plugin, PluginError
-from mlopsd.probe import Metric, Options, Probe, Reading
+from mlopsd.probe import Metric, Options, Probe, Reading, Schedule
 from mlopsd.settings.load import Loaded, load
 from mlopsd.settings.mistakes import ConfigurationError
 
@@ -35,6 +36,42 @@ class NoOptions(Fine):
 
 class NoMetrics(Fine):
     metrics = ("use_ratio",)  # type: ignore[assignment]
+
+
+class OneMetric(Fine):
+    metrics = Metric("open", "Open.")  # type: ignore[assignment]
+
+
+class NoSchedule(Fine):
+    schedule = 30  # type: ignore[assignment]
+
+
+class NoInterval(Fine):
+    schedule = Schedule(interval=0)
+
+
+class TextInterval(Fine):
+    schedule = Schedule(interval="30s")  # type: ignore[arg-type]
+
+
+class NoPlace(Fine):
+    schedule = Schedule(isolation="moon")  # type: ignore[arg-type]
+
+
+class PickyOptions(Options):
+    """Validators that raise what pydantic does not take for a mistake."""
+
+    raises: str = "none"
+
+    @field_validator("raises")
+    @classmethod
+    def _raise(cls, raises: str) -> str:
+        errors = {"denied": PermissionError(13, "Permission denied", "/root/x"), "exit": SystemExit(3)}
+        raise errors.get(raises, ZeroDivisionError("one over\nnought, http://me:secret@host"))
+
+
+class Picky(Fine):
+    Options = PickyOptions
 
 
 class NoProbe:
@@ -93,6 +130,11 @@ def test_two_owners_of_a_name_are_both_named() -> None:
         (f"{__name__}:NoCheck", "has no check"),
         (f"{__name__}:NoOptions", "are no subclass of mlopsd.probe.Options"),
         (f"{__name__}:NoMetrics", "are not all mlopsd.probe.Metric"),
+        (f"{__name__}:OneMetric", "are not all mlopsd.probe.Metric, in a tuple"),
+        (f"{__name__}:NoSchedule", "is no mlopsd.probe.Schedule of numbers above 0"),
+        (f"{__name__}:NoInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
+        (f"{__name__}:TextInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
+        (f"{__name__}:NoPlace", "is no mlopsd.probe.Schedule"),
         (f"{__name__}:Gone", "is not there; repair or upgrade doors 1.0"),
         ("mlopsd_door:Door", "no module 'mlopsd_door'; install doors again, or repair its entry point"),
         ("tests.no_such_part:Door", "no module 'tests.no_such_part'; install doors again, or repair"),
@@ -117,6 +159,8 @@ def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> 
             "'door_shelf.no_such_part'; install doors again",
         ),
         ("1/0", "doors 1.0", "fails when imported (ZeroDivisionError: division by zero); repair or upgrade"),
+        ("raise SystemExit(3)", "doors 1.0", "fails when imported (SystemExit: 3); repair or upgrade"),
+        ("def __getattr__(name): 1/0", "doors 1.0", "fails when imported (ZeroDivisionError: "),
         ("def (", "doors 1.0", "fails when imported (SyntaxError: "),
         ("import os; os.no_such_name", "doors 1.0", "no_such_name"),
     ],
@@ -136,6 +180,22 @@ def configure(tmp_path: Path, text: str, target: str) -> Any:
     path.write_text(text, "utf-8")
     loaded: Loaded = load(path, {}, {})
     return plugins.configure(loaded, [plugin(f"{__name__}:{target}")])
+
+
+@pytest.mark.parametrize(
+    ("raises", "said"),
+    [
+        ("denied", "PermissionError: [Errno 13] Permission denied: '/root/x'"),
+        ("exit", "SystemExit: 3"),
+        ("other", "ZeroDivisionError: one over nought, http://********@host"),
+    ],
+)
+def test_a_validator_that_raises_anything_is_a_mistake(tmp_path: Path, raises: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configure(tmp_path, f'[probes.door]\nraises = "{raises}"\n', "Picky")
+    cure = "correct what that names, or repair or upgrade doors 1.0"
+    path = tmp_path / "config.toml"
+    assert str(caught.value) == f"{path}: probes.door: its options cannot be judged ({said}); {cure}"
 
 
 def test_one_plugin_serves_several_tables(tmp_path: Path) -> None:

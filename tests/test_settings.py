@@ -1,5 +1,6 @@
 """The configuration: its sources, its mistakes, and the file that documents it."""
 
+import errno
 import re
 import tomllib
 from collections.abc import Mapping
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError, field_validator
 
 from mlopsd import plugins
+from mlopsd.probe import Options
 from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.load import Loaded, in_force, load
-from mlopsd.settings.mistakes import ConfigurationError, shown
+from mlopsd.settings.load import Loaded, doubts, in_force, load
+from mlopsd.settings.mistakes import ConfigurationError, explain, shown
 from mlopsd_probes.system import SystemProbe
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +38,7 @@ def nothing(tmp_path: Path, environment: Mapping[str, str] | None = None) -> Loa
 def test_each_mistake_is_one_line_with_key_value_reason_and_cure(path: Path) -> None:
     expected = path.read_text("utf-8").splitlines()[0].removeprefix("# says: ")
     with pytest.raises(ConfigurationError) as caught:
-        plugins.configure(load(path, {}, {}))
+        plugins.read(lambda: load(path, {}, {}))
     (mistake,) = caught.value.mistakes
     line = str(mistake)
     assert line.startswith((f"{path}: {expected}", expected)), line
@@ -48,6 +50,57 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_text(tmp_path, '[api]\nport = "x"\nhost = 1\n[log]\nlevel = "loud"\n')
     assert [mistake.key for mistake in caught.value.mistakes] == ["api.host", "api.port", "log.level"]
+
+
+def test_mistakes_of_the_daemons_tables_and_of_the_probes_are_told_at_once(tmp_path: Path) -> None:
+    text = (
+        f'[api]\nport = "x"\napi_keys_file = "{tmp_path}/none"\n[probes.system]\npath = "/"\n'
+        '[probes.sytem]\n[probes.other]\ninterval = "x"\nno_such = 1\n'
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        plugins.read(lambda: load_text(tmp_path, text, {"MLOPSD_DEBGU": "1"}))
+    keys = [mistake.key for mistake in caught.value.mistakes]
+    assert keys == ["MLOPSD_DEBGU", "api.port", "probes.other.interval", "probes.system.path", "probes.sytem"]
+
+
+def test_a_key_file_that_is_missing_hides_no_other_mistake(tmp_path: Path) -> None:
+    text = f'[api]\napi_keys_file = "{tmp_path}/none"\n[probes.system]\npath = "/"\n'
+    with pytest.raises(ConfigurationError) as caught:
+        plugins.read(lambda: load_text(tmp_path, text))
+    assert [mistake.key for mistake in caught.value.mistakes] == ["api.api_keys_file", "probes.system.path"]
+
+
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        ("", "nothing is watched"),
+        ("[probes.system]\nenabled = false\n", "nothing is watched"),
+        ("[probes.system]\ncritical = false\n", "none is critical"),
+        ("[probes.system]\n", None),
+    ],
+)
+def test_what_may_run_but_was_hardly_meant_is_a_doubt(tmp_path: Path, text: str, doubt: str | None) -> None:
+    told = [str(mistake) for mistake in doubts(load_text(tmp_path, text))]
+    assert len(told) == (doubt is not None)
+    assert all(line.startswith(f"probes: {doubt}, and the verdict stays unknown; ") for line in told)
+
+
+def test_a_file_in_a_folder_that_may_not_be_searched_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        with pytest.raises(ConfigurationError, match="cannot read the configuration"):
+            nothing(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "1" * 5000])
+def test_toml_that_no_parser_likes_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"not TOML: .*; correct that place"):
+        load_text(tmp_path, text)
 
 
 def test_without_a_file_the_host_alone_is_watched(tmp_path: Path) -> None:
@@ -89,6 +142,12 @@ def test_lists_come_from_the_environment_as_json_or_with_commas(tmp_path: Path) 
         ("MLOPSD_API_PORT", "MLOPSD_API__PORT"),
         ("MLOPSD_CONFG", "MLOPSD_CONFIG"),
         ("MLOPSD_PROBES__SYSTEM", "MLOPSD_PROBES__NAME__KEY"),
+        ("mlopsd_api__port", "did you mean 'MLOPSD_API__PORT'?"),
+        ("Mlopsd_Debug", "did you mean 'MLOPSD_DEBUG'?"),
+        ("mlopsd_api__prt", "did you mean 'MLOPSD_API__PORT'?"),
+        ("mlopsd_config", "did you mean 'MLOPSD_CONFIG'?"),
+        ("MLOPSD_PROBES__system__INTERVAL", "did you mean 'MLOPSD_PROBES__SYSTEM__INTERVAL'?"),
+        ("mlopsd_probes__system__interval", "did you mean 'MLOPSD_PROBES__SYSTEM__INTERVAL'?"),
     ],
 )
 def test_a_misspelt_variable_is_a_mistake(tmp_path: Path, variable: str, meant: str) -> None:
@@ -116,7 +175,7 @@ def test_a_named_file_that_is_missing_is_a_mistake(tmp_path: Path, by: str) -> N
 
 def test_keys_come_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("# whose\nfirst\n\n  second  \n", "ascii")
+    file.write_text("# whose\nfirst\n  # an indented comment\n\n  second  \n\t#\n", "ascii")
     loaded = load_text(tmp_path, f'[api]\napi_keys = ["third"]\napi_keys_file = "{file}"\n')
     assert [key.get_secret_value() for key in loaded.api_keys] == ["third", "first", "second"]
 
@@ -137,8 +196,46 @@ def test_no_secret_is_ever_printed(tmp_path: Path) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_credentials_in_a_uri_are_masked() -> None:
-    assert shown("uri", f"http://me:{SECRET}@registry") == "'http://********@registry'"
+@pytest.mark.parametrize(
+    "password", [SECRET, "pass@word", "pass/word", "/@:/?#", "two words", "a://b", "l\nf"]
+)
+def test_credentials_in_a_uri_are_masked(password: str) -> None:
+    uri = f"http://me:{password}@registry"
+    assert shown("uri", uri) == "'http://********@registry'"
+    assert shown("uris", ["http://first", uri]) == "['http://first', 'http://********@registry']"
+    assert shown("registries", ({"uri": uri},)) == "({'uri': 'http://********@registry'},)"
+
+
+def test_what_is_no_secret_is_shown_as_it_is() -> None:
+    assert shown("uri", "http://host:5000/models") == "'http://host:5000/models'"
+    assert shown("uri", "file:///mnt/models@home") == "'file:///mnt/models@home'"
+    assert shown("candidates", ["@champion", 1]) == "['@champion', 1]"
+    assert shown("token_file", Path("/run/token")) == "'/run/token'"
+
+
+def test_a_secret_in_a_list_of_tables_is_masked() -> None:
+    assert SECRET not in shown("registries", [{"uri": "http://a", "password": SECRET}])
+
+
+class Registry(Options):
+    """Quotes what it refuses, as a stranger's options may."""
+
+    uri: str
+
+    @field_validator("uri")
+    @classmethod
+    def _refuse(cls, uri: str) -> str:
+        raise ValueError(f"cannot use {uri}\nwrite another")
+
+
+def test_a_complaint_that_quotes_a_uri_is_one_line_without_its_credentials() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Registry(uri=f"http://me:{SECRET}@registry")
+    (mistake,) = explain(caught.value, Registry, "probes.model", lambda _key: "file")
+    assert str(mistake) == (
+        "file: probes.model.uri = 'http://********@registry': "
+        "cannot use http://********@registry write another"
+    )
 
 
 # -- config.toml documents every key

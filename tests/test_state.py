@@ -1,5 +1,6 @@
 """The state folder: its place, its lock, and what another layout left in it."""
 
+import errno
 import logging
 import os
 import subprocess
@@ -82,5 +83,30 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match="Not a directory; make it writable for this user, or set state_dir"):
-        opened(tmp_path / "file" / "state")
+    for place, cause in (
+        (tmp_path / "file", "File exists"),
+        (tmp_path / "file" / "state", "Not a directory"),
+    ):
+        with pytest.raises(StateError) as caught:
+            opened(place)
+        cure = "move away the file that is in its place, or set state_dir"
+        assert str(caught.value) == f"cannot use the state folder {place}: {cause}; {cure}"
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [(errno.EACCES, "make it writable for this user"), (errno.ENOSPC, "make room")],
+)
+def test_the_cure_is_that_of_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cure: str
+) -> None:
+    folder = opened(tmp_path / "state")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(StateError, match=f"cannot make .*: {os.strerror(code)}; {cure}$"):
+            folder.of_probe("gpu")
+    folder.close()

@@ -1,6 +1,7 @@
 """The beat of a watch: spread over hosts and probes, without drift, missed beats skipped."""
 
 import asyncio
+import selectors
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,54 @@ async def test_slow_checks_of_one_probe_never_overlap(tmp_path: Path) -> None:
     await watch.close()
     board.close()
     assert took >= 4 * 0.15, "checks of one probe never overlap"
+
+
+class HastyLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to whatever is due next, so that hours take no time."""
+
+    def __init__(self) -> None:
+        self._hasty = HastySelector()
+        super().__init__(self._hasty)
+
+    def time(self) -> float:
+        return self._hasty.now
+
+
+class HastySelector(selectors.DefaultSelector):
+    """Waits for nothing, and says that it did."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0
+        return super().select(0)
+
+
+def test_a_watch_keeps_its_beat_for_hours_whatever_its_checks_take(tmp_path: Path) -> None:
+    began: list[float] = []
+
+    class Unsteady(Probe):
+        schedule = Schedule(interval=30, timeout=60, isolation="loop")
+
+        async def check(self) -> Reading:
+            began.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(40 if len(began) % 100 == 0 else len(began) % 7)
+            return Reading([Finding("door", Status.HEALTHY, "shut")])
+
+    async def watch_until(end: float) -> None:
+        board = Board()
+        watch = fakes.watch(fakes.configured(Unsteady, "loop"), tmp_path, board, fakes.Account())
+        running = asyncio.create_task(watch.run(), name="watch")
+        await asyncio.sleep(end)
+        running.cancel()
+        await watch.close()
+        board.close()
+
+    with asyncio.Runner(loop_factory=HastyLoop) as runner:
+        runner.run(watch_until(10 * 3600))
+    first, beats = began[0], [round((later - began[1]) / 30, 6) for later in began[1:]]
+    assert first < 0.5
+    slow = sum(number % 100 == 0 for number in range(1, len(began)))
+    assert slow == 11
+    assert beats[-1] == len(beats) - 1 + slow, "each slow check costs one beat, and only that"
+    assert all(beat == int(beat) for beat in beats), "no beat is moved by the checks before it"

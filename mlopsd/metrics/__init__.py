@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aioprometheus.collectors import Gauge, Registry
 
@@ -26,7 +26,7 @@ from mlopsd.metrics.samples import SampleFamily, Samples
 from mlopsd.metrics.verdicts import BOARD_FAMILIES, BoardFamily
 from mlopsd.probe import Metric, Number
 
-LiveT = TypeVar("LiveT", bound=Live)
+LiveT = TypeVar("LiveT", bound=Live[Any])
 
 
 class Metrics:
@@ -52,7 +52,7 @@ class Metrics:
         self._board = board
         self._declarations = Declarations((*own.FAMILIES, *BOARD_FAMILIES, *PROCESS_FAMILIES))
         self._plugins: dict[str, str] = {}  # of each probe that holds instruments
-        self._live: dict[str, Live] = {}
+        self._live: dict[str, Live[Any]] = {}
         self._sampled: dict[str, SampleFamily] = {}
         self._samples = Samples(board, self._refused)
         self._board_families = [BoardFamily(family, self.registry, board) for family in BOARD_FAMILIES]
@@ -144,6 +144,10 @@ class Metrics:
             elif family.name not in self._live:
                 self._samples.show(plugin, metric.name, self._sample_family(plugin, family))
 
+    def clashes(self, wanted: Mapping[str, Sequence[Metric]]) -> dict[str, str]:
+        """As `Declarations.clashes`; from any thread."""
+        return self._declarations.clashes(wanted)
+
     def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> ProbeInstruments:
         """The counters and histograms among *declared* for the probe *probe* of *plugin*.
 
@@ -154,6 +158,9 @@ class Metrics:
         """
         self.declare(plugin, declared)
         self._plugins[probe] = plugin
+        for metric in declared:
+            if metric.kind == "histogram":
+                self._instrument(LiveHistogram, plugin, metric).bound(probe, metric.buckets)
         return ProbeInstruments(
             probe,
             tuple(declared),
@@ -180,6 +187,18 @@ class Metrics:
         """
         plugin, metric = self._declared(probe, name)
         self._instrument(LiveHistogram, plugin, metric).note(key_of(probe, metric, labels), value)
+
+    def observe_counts(
+        self, probe: str, name: str, labels: Mapping[str, object], counts: Sequence[int], total: Number
+    ) -> None:
+        """Count in the histogram *name* of *probe*, which runs in a child process, what was counted there.
+
+        Raises:
+            ValueError: as `observe`, or counts that do not fit its buckets.
+        """
+        plugin, metric = self._declared(probe, name)
+        live = self._instrument(LiveHistogram, plugin, metric)
+        live.note_counts(key_of(probe, metric, labels), counts, total)
 
     def _declared(self, probe: str, name: str) -> tuple[str, Metric]:
         plugin = self._board[probe].plugin if probe in self._board else self._plugins.get(probe)

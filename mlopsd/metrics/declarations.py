@@ -1,11 +1,12 @@
 """Which plugin declared which family, so that no two mean different things by one name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlopsd.metrics.family import Family, family_of
 from mlopsd.probe import Metric
 
 DAEMON = "mlopsd itself"
+Owners = dict[str, tuple[Family, str]]  # by every name that a family claims
 
 
 class Declarations:
@@ -13,7 +14,7 @@ class Declarations:
 
     def __init__(self, own: Sequence[Family]) -> None:
         self._metrics: dict[str, dict[str, Metric]] = {}
-        self._owners: dict[str, tuple[Family, str]] = {}  # by every name that a family claims
+        self._owners: Owners = {}
         for family in own:
             _claim(self._owners, family, DAEMON)
 
@@ -23,15 +24,21 @@ class Declarations:
         Raises:
             ValueError: a name that means something else already, or a histogram without buckets.
         """
-        families = [(metric, family_of(plugin, metric)) for metric in metrics]
-        owners = dict(self._owners)
-        for _, family in families:
-            _claim(owners, family, f"plugin {plugin!r}")
-        self._owners = owners
+        self._owners = _with(self._owners, plugin, metrics)
         known = self._metrics.setdefault(plugin, {})
-        new = [(metric, family) for metric, family in families if metric.name not in known]
+        new = [(metric, family_of(plugin, metric)) for metric in metrics if metric.name not in known]
         known.update((metric.name, metric) for metric, _ in new)
         return new
+
+    def clashes(self, wanted: Mapping[str, Sequence[Metric]]) -> dict[str, str]:
+        """Why a plugin among *wanted* could not; declares nothing."""
+        owners, clashes = self._owners, {}
+        for plugin, metrics in wanted.items():
+            try:
+                owners = _with(owners, plugin, metrics)
+            except ValueError as error:
+                clashes[plugin] = str(error)
+        return clashes
 
     def metric(self, plugin: str, name: str) -> Metric:
         """What *plugin* declared as *name*.
@@ -46,7 +53,19 @@ class Declarations:
             raise ValueError(f"plugin {plugin!r} does not declare {name!r}; it declares: {names}") from None
 
 
-def _claim(owners: dict[str, tuple[Family, str]], family: Family, owner: str) -> None:
+def _with(owners: Owners, plugin: str, metrics: Sequence[Metric]) -> Owners:
+    """*owners* and what *plugin* claims besides.
+
+    Raises:
+        ValueError: as `Declarations.declare`.
+    """
+    both = dict(owners)
+    for metric in metrics:
+        _claim(both, family_of(plugin, metric), f"plugin {plugin!r}")
+    return both
+
+
+def _claim(owners: Owners, family: Family, owner: str) -> None:
     if family.kind == "histogram" and not family.buckets:
         raise ValueError(f"cannot declare {family.name} of {owner}: a histogram needs buckets")
     for name in family.claims:

@@ -3,7 +3,7 @@
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aioprometheus.collectors import Collector, MetricsTypes, Registry
@@ -26,7 +26,8 @@ class Family:
         name: as its samples are called; a counter's ends in ``_total``.
         help: one sentence; where it is empty there is no HELP line.
         labels: the label names of every series, in the order in which they are written.
-        buckets: the upper bounds of a histogram, without infinity.
+        buckets: the upper bounds of a histogram, without infinity; the series of one probe may have
+            bounds of their own, so that they tell no families apart.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Family:
     kind: MetricKind = "gauge"
     unit: str = ""
     labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = DEFAULT_BUCKETS
+    buckets: tuple[float, ...] = field(default=DEFAULT_BUCKETS, compare=False)
 
     @property
     def base(self) -> str:

@@ -1,6 +1,6 @@
 """What a probe holds in its hand: its own series of the counters and histograms that it declared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from mlopsd.metrics.live import LiveCounter, LiveHistogram
 from mlopsd.probe import Metric, Number
@@ -38,6 +38,14 @@ class ProbeHistogram:
             ValueError: *value* is not a number, or *labels* are not the declared ones.
         """
         self._family.note(key_of(self._probe, self._metric, labels), value)
+
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        """Count what was counted elsewhere, bucket by bucket.
+
+        Raises:
+            ValueError: not one count for each bound and one beyond, or *labels* are not the declared ones.
+        """
+        self._family.note_counts(key_of(self._probe, self._metric, labels), counts, total)
 
 
 class ProbeInstruments:

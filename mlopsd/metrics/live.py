@@ -8,8 +8,9 @@ in a thread of this process write from there, hence the locks.
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
 from aioprometheus.histogram import Histogram as Buckets
@@ -24,7 +25,18 @@ SERIES_PER_FAMILY = 1_000
 Key = tuple[str, ...]  # the label values, in the family's order
 
 
-class Live(Written):
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Observations that were counted elsewhere: how many in each bucket alone, and the sum of them all."""
+
+    counts: Sequence[int]
+    total: float
+
+
+AmountT = TypeVar("AmountT")
+
+
+class Live(Written, Generic[AmountT]):
     """A family that is written to series by series. *refused* is called for each write that was dropped."""
 
     def __init__(self, family: Family, registry: Registry, refused: Callable[[], None]) -> None:
@@ -53,21 +65,21 @@ class Live(Written):
                 self._drop(key)
                 self.version += 1
 
-    def _write(self, key: Key, number: float) -> None:
-        """Put *number* into the series *key* if that is there or there is room for it."""
+    def _write(self, key: Key, amount: AmountT) -> None:
+        """Put *amount* into the series *key* if that is there or there is room for it."""
         with self._lock:
             is_admitted = key in self._texts or len(self._texts) < SERIES_PER_FAMILY
             if is_admitted:
                 self._texts.setdefault(key, "")
-                self._take(key, number)
+                self._take(key, amount)
                 self._changed[key] = None
                 self.version += 1
         if not is_admitted:
             self._refused()
 
     @abstractmethod
-    def _take(self, key: Key, number: float) -> None:
-        """Make *number* part of the series *key*."""
+    def _take(self, key: Key, amount: AmountT) -> None:
+        """Make *amount* part of the series *key*."""
 
     @abstractmethod
     def _written_out(self, key: Key) -> str:
@@ -82,7 +94,7 @@ class Live(Written):
         return dict(zip(self.family.labels, map(encodable, key), strict=True))
 
 
-class LiveNumber(Live):
+class LiveNumber(Live[float]):
     """A family of single numbers."""
 
     def __init__(self, family: Family, registry: Registry, refused: Callable[[], None]) -> None:
@@ -117,8 +129,8 @@ class LiveCounter(LiveNumber, Counter):
             raise ValueError(f"cannot add {amount!r} to {self.name}: only finite numbers from 0 up")
         self._write(key, number)
 
-    def _take(self, key: Key, number: float) -> None:
-        self._numbers[key] = self._numbers.get(key, 0.0) + number
+    def _take(self, key: Key, amount: float) -> None:
+        self._numbers[key] = self._numbers.get(key, 0.0) + amount
 
 
 class LiveGauge(LiveNumber, Gauge):
@@ -128,17 +140,24 @@ class LiveGauge(LiveNumber, Gauge):
         """The series *key* is now *value*."""
         self._write(key, float(value))
 
-    def _take(self, key: Key, number: float) -> None:
-        self._numbers[key] = number
+    def _take(self, key: Key, amount: float) -> None:
+        self._numbers[key] = amount
 
 
-class LiveHistogram(Live, Histogram):
+class LiveHistogram(Live[float | Counted], Histogram):
     """A histogram; its template holds the lines of one series up to their values."""
 
     def __init__(self, family: Family, registry: Registry, refused: Callable[[], None]) -> None:
         super().__init__(family, registry, refused)
+        self._bounds: dict[str, tuple[float, ...]] = {}  # of the series whose first label value it is
         self._buckets: dict[Key, Buckets] = {}
         self._templates: dict[Key, str] = {}
+
+    def bound(self, first: str, bounds: tuple[float, ...]) -> None:
+        """Series with *first* as their first label value have *bounds* from now on, and begin anew."""
+        if self._bounds.get(first, self.family.buckets) != bounds:
+            self.forget(self.family.labels[0], first)
+            self._bounds[first] = bounds
 
     def note(self, key: Key, value: float) -> None:
         """Count *value* in its bucket of the series *key*.
@@ -157,35 +176,66 @@ class LiveHistogram(Live, Histogram):
         else:
             self._refused()
 
-    def _take(self, key: Key, number: float) -> None:
-        if (buckets := self._buckets.get(key)) is not None:
-            buckets.observe(number)
-            return
-        labels = self._labels(key)
-        self.observe(labels, number)
-        self._buckets[key] = cast("Buckets", self.get_value(labels))
-        self._templates[key] = self._template(labels)
+    def note_counts(self, key: Key, counts: Sequence[int], total: float) -> None:
+        """Count in the series *key* what was counted elsewhere.
+
+        Raises:
+            ValueError: not one count for each bound and one beyond, a negative one, or a sum that is not
+                finite.
+        """
+        needed = len(self._bounds_of(key)) + 1
+        if len(counts) != needed or min(counts) < 0 or not math.isfinite(total):
+            raise ValueError(f"cannot observe in {self.name}: {needed} counts from 0 up and a sum are needed")
+        if any(counts):
+            self._write(key, Counted(counts, total))
+
+    def _bounds_of(self, key: Key) -> tuple[float, ...]:
+        return self._bounds.get(key[0], self.family.buckets) if key else self.family.buckets
+
+    def _take(self, key: Key, amount: float | Counted) -> None:
+        buckets = self._buckets.get(key) or self._open(key)
+        if isinstance(amount, Counted):
+            _add(buckets, amount)
+        else:
+            buckets.observe(amount)
+
+    def _open(self, key: Key) -> Buckets:
+        labels, bounds = self._labels(key), self._bounds_of(key)
+        buckets = self._buckets[key] = Buckets(*bounds)
+        self.values[labels] = buckets
+        self._templates[key] = self._template(labels, bounds)
+        return buckets
 
     def _written_out(self, key: Key) -> str:
         buckets = self._buckets[key]
-        total = (buckets.observations, number_text(buckets.sum)) if self._has_total else ()
+        shows_total = _has_total(self._bounds_of(key))
+        total = (buckets.observations, number_text(buckets.sum)) if shows_total else ()
         return self._templates[key] % (*buckets.buckets.values(), *total)
 
-    @property
-    def _has_total(self) -> bool:
-        """Where a bucket is below 0 OpenMetrics forbids the sum, which may fall, and with it the count."""
-        return self.family.buckets[0] >= 0
-
-    def _template(self, labels: dict[str, str]) -> str:
-        bounds = (*self.family.buckets, math.inf)
+    def _template(self, labels: dict[str, str], bounds: tuple[float, ...]) -> str:
         names = [
             series_text(f"{self.name}_bucket", (*labels.items(), ("le", bound_text(bound))))
-            for bound in bounds
+            for bound in (*bounds, math.inf)
         ]
-        if self._has_total:
+        if _has_total(bounds):
             names += [series_text(f"{self.name}_{part}", labels.items()) for part in ("count", "sum")]
         return "".join(name.replace("%", "%%") + " %s\n" for name in names)
 
     def _drop(self, key: Key) -> None:
         super()._drop(key)
         del self._buckets[key], self._templates[key]
+
+
+def _has_total(bounds: Sequence[float]) -> bool:
+    """Where a bucket is below 0 OpenMetrics forbids the sum, which may fall, and with it the count."""
+    return bounds[0] >= 0
+
+
+def _add(buckets: Buckets, counted: Counted) -> None:
+    """aioprometheus' buckets are cumulative."""
+    below = 0
+    for bound, count in zip(buckets.buckets, counted.counts, strict=True):
+        below += count
+        buckets.buckets[bound] += below
+    buckets.observations += below
+    buckets.sum += counted.total

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-from mlopsd.settings import ProbeTable, Settings
+from mlopsd.settings import Api, ProbeTable, Settings
 from mlopsd.settings.mistakes import ConfigurationError, Mistake, explain, nearest
 
 DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
@@ -51,6 +51,18 @@ class Loaded:
         return origin(self.layers, key)
 
 
+class BadTables(ConfigurationError):
+    """Some tables cannot be used.
+
+    Attributes:
+        rest: the others, for what is wrong in them to be told as well; nothing may run on it.
+    """
+
+    def __init__(self, mistakes: Iterable[Mistake], rest: Loaded) -> None:
+        super().__init__(mistakes)
+        self.rest = rest
+
+
 def load(
     config: Path | None = None,
     arguments: Tree | None = None,
@@ -62,21 +74,58 @@ def load(
     *config* is the file that ``--config`` names and *arguments* the nested tables of the other options.
 
     Raises:
-        ConfigurationError: with a line for each mistake.
+        BadTables: with a line for each mistake.
+        ConfigurationError: there is no file to read, or it is no TOML.
     """
     variables = os.environ if environment is None else environment
     path = _choose_file(config, variables, default_path)
-    _check_variables(variables)
     layers = (
         Layer("command line", arguments or {}),
         Layer("environment", _environment(variables)),
         Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
     )
+    settings, bad = _judge(layers)
+    keys, unreadable = _all_keys(settings.api)
+    loaded = Loaded(settings, path, layers, keys)
+    if mistakes := [*_unknown_variables(variables), *bad, *unreadable]:
+        raise BadTables(mistakes, loaded)
+    return loaded
+
+
+def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[Mistake]]:
+    """What *layers* say together; where there are mistakes, only the probes' tables that have none."""
+    tree = _lay_together(layers)
     try:
-        settings = Settings(**_lay_together(layers))
+        return Settings(**tree), []
     except ValidationError as error:
-        raise ConfigurationError(explain(error, Settings, "", lambda key: origin(layers, key))) from error
-    return Loaded(settings, path, layers, settings.api.api_keys + read_keys(settings.api.api_keys_file))
+        rest: dict[str, Any] = {"probes": _without(tree.get("probes"), error)}
+        return Settings(**rest), explain(error, Settings, "", lambda key: origin(layers, key))
+
+
+def _without(probes: object, error: ValidationError) -> dict[str, Any]:
+    """Those of the tables *probes* that *error* does not speak of."""
+    bad = {detail["loc"][:2] for detail in error.errors()}
+    tables = probes if isinstance(probes, Mapping) else {}
+    return {name: table for name, table in tables.items() if ("probes", name) not in bad}
+
+
+def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[Mistake]]:
+    """The keys of the table and of its file, and what is wrong with the file."""
+    try:
+        return api.api_keys + read_keys(api.api_keys_file), []
+    except ConfigurationError as error:
+        return api.api_keys, list(error.mistakes)
+
+
+def doubts(loaded: Loaded) -> Iterator[Mistake]:
+    """What may run, but was hardly meant."""
+    watched = [table for table in loaded.settings.probes.values() if table.enabled]
+    if not watched:
+        cure = "add a table [probes.NAME], [probes.system] for one"
+        yield Mistake("probes", f"nothing is watched, and the verdict stays unknown; {cure}")
+    elif not any(table.critical for table in watched):
+        cure = "set critical = true in one table"
+        yield Mistake("probes", f"none is critical, and the verdict stays unknown; {cure}")
 
 
 def origin(layers: Sequence[Layer], key: str) -> str:
@@ -101,12 +150,12 @@ def read_toml(path: Path) -> Tree:
         raise ConfigurationError(
             [Mistake(str(path), f"cannot read the configuration: {error.strerror}; {cure}")]
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own, a number of 5 000 digits, a deep nest
         raise ConfigurationError([Mistake(str(path), f"not TOML: {error}; correct that place")]) from error
 
 
 def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
-    """The API keys in the file at *path*, one a line; empty lines and lines with # at the start are none.
+    """The API keys in the file at *path*, one a line; empty lines and comments (# first) are none.
 
     Raises:
         ConfigurationError: it cannot be read, or holds no key.
@@ -121,12 +170,12 @@ def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
         raise ConfigurationError(
             [Mistake("api.api_keys_file", f"cannot read it: {reason}; {cure}", repr(str(path)))]
         ) from error
-    keys = tuple(SecretStr(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
-    if not keys:
+    written = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+    if not written:
         raise ConfigurationError(
             [Mistake("api.api_keys_file", "holds no key; write one a line", repr(str(path)))]
         )
-    return keys
+    return tuple(map(SecretStr, written))
 
 
 def _choose_file(config: Path | None, variables: Mapping[str, str], default_path: Path) -> Path | None:
@@ -134,7 +183,15 @@ def _choose_file(config: Path | None, variables: Mapping[str, str], default_path
         return config.absolute()
     if named := variables.get(CONFIG_VARIABLE):
         return Path(named).absolute()
-    return default_path if default_path.exists() else None
+    return default_path if _may_be_there(default_path) else None
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether to read *path*: in a folder that this user may not search it is there until reading fails."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 class _Environment(EnvSettingsSource):
@@ -149,37 +206,38 @@ class _Environment(EnvSettingsSource):
 
 def _environment(variables: Mapping[str, str]) -> Tree:
     source = _Environment(Settings)
-    source.env_vars = {name.lower(): value for name, value in variables.items()}
+    source.env_vars = {name.lower(): value for name, value in variables.items() if _is_known(name)}
     return source()
 
 
-def _check_variables(variables: Mapping[str, str]) -> None:
-    """Pydantic-settings passes over a variable that it does not know; here that is a mistake.
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[Mistake]:
+    """A mistake for each ``MLOPSD_*`` variable, in whatever letters, that no key stands behind.
 
-    Raises:
-        ConfigurationError: a ``MLOPSD_*`` variable that no key stands behind.
+    Pydantic-settings passes over such a variable in silence, and takes one in small letters for ours.
     """
-    names = [name for name in sorted(variables) if name.startswith(PREFIX)]
-    known = sorted([*_variables(Settings, PREFIX), CONFIG_VARIABLE])
-    mistakes = [
-        Mistake(name, f"no such variable; {_hint(name, known)}", None, "environment")
-        for name in names
-        if name not in known and not _names_a_probe(name)
-    ]
-    if mistakes:
-        raise ConfigurationError(mistakes)
+    for name in sorted(variables):
+        if name.upper().startswith(PREFIX) and not _is_known(name):
+            yield Mistake(name, f"no such variable; {_hint(name.upper())}", None, "environment")
 
 
-def _hint(variable: str, known: Sequence[str]) -> str:
-    if variable.startswith(f"{PREFIX}PROBES"):
+def _hint(variable: str) -> str:
+    if variable.startswith(f"{PREFIX}PROBES") and not _is_known(variable):
         return f"write {PREFIX}PROBES__NAME__KEY"
-    return nearest(variable, known)
+    return nearest(variable, [variable] if _is_known(variable) else _known_variables())
+
+
+def _is_known(variable: str) -> bool:
+    return variable.startswith(PREFIX) and (variable in _known_variables() or _names_a_probe(variable))
+
+
+def _known_variables() -> list[str]:
+    return [*_variables(Settings, PREFIX), CONFIG_VARIABLE]
 
 
 def _names_a_probe(variable: str) -> bool:
     """Whether *variable* is ``MLOPSD_PROBES__NAME__KEY``; the probe's own model judges the rest."""
-    parts = variable.removeprefix(PREFIX).split("__")
-    return len(parts) >= 3 and parts[0] == "PROBES" and all(parts)  # noqa: PLR2004  # table, name, key
+    table, *parts = variable.removeprefix(PREFIX).split("__")
+    return variable.isupper() and table == "PROBES" and len(parts) > 1 and all(parts)
 
 
 def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:

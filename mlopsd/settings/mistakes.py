@@ -2,15 +2,17 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-CREDENTIALS_IN_URI = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+CREDENTIALS_IN_URI = re.compile(r"(?<=://)(?!/).*(?=@)", re.DOTALL)  # a password may hold / and @
 SECRET_KEY = re.compile(r"key|password|secret|token|credential", re.IGNORECASE)
+PUBLIC_ENDINGS = ("_file", "_header")  # of keys that say where the secret is
 MASK = "********"
 LONGEST = 60  # characters of a value
 
@@ -58,7 +60,7 @@ class Mistake:
     def __str__(self) -> str:
         where = f"{self.origin}: " if self.origin else ""
         what = self.key if self.value is None else f"{self.key} = {self.value}"
-        return f"{where}{what}: {self.complaint}"
+        return " ".join(f"{where}{what}: {self.complaint}".splitlines())
 
 
 class ConfigurationError(Exception):
@@ -79,10 +81,34 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 def shown(key: str, value: object) -> str:
     """*value* as it may be printed: no secret, no credentials in a URI, at most `LONGEST` characters."""
-    if isinstance(value, SecretStr) or (SECRET_KEY.search(key.rsplit(".", 1)[-1]) and value):
-        return MASK if not key.endswith(("_file", "_header")) else repr(str(value))
-    text = CREDENTIALS_IN_URI.sub(MASK, repr(value))
+    if _is_secret(key, value):
+        return MASK
+    text = repr(_masked(value))
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def without_credentials(text: str) -> str:
+    """*text* with `MASK` for the user and the password of a URI in it."""
+    return CREDENTIALS_IN_URI.sub(MASK, text)
+
+
+def _masked(value: object) -> object:
+    """*value* without what is secret in it, item by item: one URI does not hide its neighbour."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, Mapping):
+        return {name: MASK if _is_secret(str(name), item) else _masked(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = map(_masked, value)
+        return list(items) if isinstance(value, list) else tuple(items)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_secret(key: str, value: object) -> bool:
+    """Whether *value* is a secret because of what it is or what it is called; nothing is no secret."""
+    name = key.rsplit(".", 1)[-1]
+    named = bool(SECRET_KEY.search(name)) and not name.endswith(PUBLIC_ENDINGS)
+    return isinstance(value, SecretStr) or (named and bool(value))
 
 
 def explain(
@@ -125,10 +151,12 @@ def _value(detail: ErrorDetails, place: list[str]) -> str | None:
 
 def _complaint(detail: ErrorDetails, key: str) -> str:
     if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
+        return without_credentials(str(detail["ctx"]["error"]))
     context = {name: _plainly(value) for name, value in detail.get("ctx", {}).items()}
     template = REASONS.get(detail["type"])
-    return template.format(key=key, **context) if template else detail["msg"][0].lower() + detail["msg"][1:]
+    if template:
+        return template.format(key=key, **context)
+    return without_credentials(detail["msg"][:1].lower() + detail["msg"][1:])
 
 
 def _plainly(value: Any) -> str:

@@ -12,12 +12,15 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from mlopsd.children import kin
+from mlopsd.children.reaper import Reaper
 from mlopsd.probe import Context, Metric, Number, Probe, Refused
+from mlopsd.raised import words
 from mlopsd.worker import frames
 from mlopsd.worker.verify import verified
 
@@ -61,7 +64,7 @@ def _receive(channel: socket.socket) -> dict[str, Any] | None:
     if head is None:
         return None
     body = _receive_exactly(channel, frames.length(head))
-    return None if body is None else frames.decode(body)
+    return None if body is None else frames.decode(body, with_times=True)
 
 
 def _receive_exactly(channel: socket.socket, size: int) -> bytes | None:
@@ -78,7 +81,8 @@ def _encoded(answer: Mapping[str, Any]) -> bytes:
     try:
         return frames.encode(answer)
     except frames.BadFrame as error:
-        return frames.encode({"error": {"kind": "nonsense", "text": str(error)}})
+        kept = {key: answer[key] for key in ("id", "children")}
+        return frames.encode(kept | {"error": {"kind": "nonsense", "text": str(error)}})
 
 
 class Host:
@@ -86,7 +90,9 @@ class Host:
 
     def __init__(self, opening: Mapping[str, Any], journal: "Journal") -> None:
         self._opening = opening
+        self._log = _logger(opening, journal)
         self._journal = journal
+        self._reaper = Reaper()
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
         self._fault: BaseException | None = None
@@ -96,9 +102,15 @@ class Host:
             self._fault = error
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What became of *request*; an error is a result too."""
+        """What became of *request*, under its id; an error is a result too."""
+        self._log.setLevel(request["log_level"])
+        result = self._result(request)
+        self._reaper.reap()
+        return {**result, "id": request["id"], "children": _children()}
+
+    def _result(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return {**self._do(request), "children": _children()}
+            return self._do(request)
         except Refused as refusal:
             return _error("refused", refusal)
         except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
@@ -128,12 +140,23 @@ class Host:
     def _make(self) -> Probe[Any]:
         opening = self._opening
         probe = EntryPoint("probe", opening["target"], "mlopsd.probes").load()
-        log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
-        log.setLevel(opening["log_level"])
-        log.addHandler(self._journal)
-        context = Context(opening["name"], Path(opening["state_dir"]), log, {}, self._journal)
+        context = Context(
+            opening["name"],
+            Path(opening["state_dir"]),
+            self._log,
+            {},
+            self._journal,
+            opening["timeout"],
+        )
         made: Probe[Any] = probe(probe.Options(**opening["table"]), context)
         return made
+
+
+def _logger(opening: Mapping[str, Any], journal: "Journal") -> logging.Logger:
+    log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
+    log.setLevel(opening["log_level"])
+    log.addHandler(journal)
+    return log
 
 
 async def _await(result: Any) -> Any:
@@ -145,18 +168,15 @@ def _error(kind: str, error: BaseException) -> dict[str, Any]:
         "error": {
             "kind": kind,
             "type": type(error).__name__,
-            "text": str(error)[:2000],
+            "text": words(error)[:2000],
             "traceback": "".join(traceback.format_exception(error))[-8000:],
         }
     }
 
 
 def _children() -> int:
-    """How many processes the probe has running or unreaped; our own thread is the only one asked."""
-    try:
-        return len(Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split())
-    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        return 0
+    """How many processes the probe has running; what has ended holds nothing but its pid."""
+    return sum(child.state != "Z" for child in kin.of_main_thread())
 
 
 class Journal(logging.Handler):
@@ -191,8 +211,10 @@ class Journal(logging.Handler):
         """Add to what is kept."""
         self._counts[name, labels] = self._counts.get((name, labels), 0) + amount
 
-    def observe(self, name: str, labels: tuple[tuple[str, str], ...], value: Number) -> None:
-        """Add to what is kept, as far as one answer can carry it."""
+    def observe(
+        self, name: str, labels: tuple[tuple[str, str], ...], value: Number | tuple[list[int], Number]
+    ) -> None:
+        """Add a value, or counts and their sum, to what is kept, as far as one answer can carry it."""
         if len(self._observations) < MOST_OBSERVATIONS:
             self._observations.append([name, labels, value])
         else:
@@ -232,6 +254,10 @@ class JournalHistogram:
     def observe(self, value: Number, **labels: object) -> None:
         """Count *value*."""
         self._journal.observe(self._metric.name, self._metric.label_values(labels), value)
+
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        """Count what was counted elsewhere."""
+        self._journal.observe(self._metric.name, self._metric.label_values(labels), (list(counts), total))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What goes between the daemon and the process of a probe: length-framed JSON, and a reading in it."""
 
+import datetime
 import json
 import struct
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 
 LENGTH = struct.Struct("!I")
 MOST_BYTES = 8 * 1024 * 1024  # a frame; a reading of 25 000 samples takes about 3 MB
+TIME = "mlopsd.time"  # the only key of the object that stands for a date or a time, which TOML has
+TIMES = {kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time)}
 
 Frame = Mapping[str, Any]
 
@@ -21,11 +24,14 @@ def encode(frame: Frame) -> bytes:
     """*frame* with its length before it.
 
     Raises:
-        BadFrame: it is longer than `MOST_BYTES`.
+        BadFrame: it is longer than `MOST_BYTES`, or there is something in it that JSON cannot say.
     """
-    body = json.dumps(frame, separators=(",", ":")).encode()
+    try:
+        body = json.dumps(frame, separators=(",", ":"), default=_from_time).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadFrame(f"no JSON: {error}") from error
     if len(body) > MOST_BYTES:
-        raise BadFrame(f"{len(body)} bytes in one answer, more than {MOST_BYTES}")
+        raise BadFrame(f"{len(body)} bytes in one frame, more than {MOST_BYTES}")
     return LENGTH.pack(len(body)) + body
 
 
@@ -37,18 +43,18 @@ def length(head: bytes) -> int:
     """
     (size,) = LENGTH.unpack(head)
     if size > MOST_BYTES:
-        raise BadFrame(f"{size} bytes in one answer, more than {MOST_BYTES}")
+        raise BadFrame(f"{size} bytes in one frame, more than {MOST_BYTES}")
     return int(size)
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """The frame in *body*.
+def decode(body: bytes, *, with_times: bool = False) -> dict[str, Any]:
+    """The frame in *body*; *with_times*, the dates and times in it are such again.
 
     Raises:
         BadFrame: it is no JSON object.
     """
     try:
-        frame = json.loads(body)
+        frame = json.loads(body, object_hook=_to_time if with_times else None)
     except (ValueError, RecursionError) as error:
         raise BadFrame(f"no JSON: {error}") from error
     if not isinstance(frame, dict):
@@ -83,6 +89,19 @@ def to_reading(frame: Frame) -> Reading:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadFrame(f"no reading: {type(error).__name__}: {error}") from error
+
+
+def _from_time(value: object) -> dict[str, Any]:
+    if not isinstance(value, datetime.date | datetime.time) or type(value) not in TIMES.values():
+        raise TypeError(f"{type(value).__name__} is no plain value")
+    return {TIME: [type(value).__name__, value.isoformat()]}
+
+
+def _to_time(found: dict[str, Any]) -> Any:
+    if set(found) != {TIME}:
+        return found
+    kind, text = found[TIME]
+    return TIMES[kind].fromisoformat(text)
 
 
 def _from_finding(finding: Finding) -> list[Any]:

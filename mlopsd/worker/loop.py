@@ -6,8 +6,50 @@ from collections.abc import Callable
 from typing import Any
 
 from mlopsd.probe import Probe, Reading
+from mlopsd.raised import harmless
 from mlopsd.worker.place import CLOSING_SECONDS
 from mlopsd.worker.verify import verified
+
+
+class Calling:
+    """A probe's coroutine in a task of its own, so that it can be abandoned.
+
+    Whatever it raises is its own: only a cancellation that was asked for here leaves it as one.
+    """
+
+    def __init__(self, name: str, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._abandoned = False
+        self.task = asyncio.get_running_loop().create_task(self._run(), name=name)
+        self.task.add_done_callback(_look_at)
+
+    async def result(self) -> Any:
+        """What came of it; cancelled, it is abandoned."""
+        try:
+            await asyncio.wait({self.task})
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+        try:
+            return self.task.result()
+        except GeneratorExit as error:
+            raise harmless(error) from error
+
+    def abandon(self) -> None:
+        """Cancel it; it may go on all the same."""
+        self._abandoned = True
+        self.task.cancel()
+
+    async def _run(self) -> Any:
+        try:
+            result = self._call()
+            return await result if inspect.isawaitable(result) else result
+        except (Exception, GeneratorExit):  # the latter is also how a coroutine is closed, and must pass then
+            raise
+        except BaseException as error:
+            if self._abandoned and isinstance(error, asyncio.CancelledError):
+                raise
+            raise harmless(error) from error  # SystemExit in a task would end the loop
 
 
 class LoopWorker:
@@ -17,12 +59,12 @@ class LoopWorker:
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._check: Calling | None = None
 
     @property
     def stuck(self) -> str | None:
         """A coroutine that was cancelled and goes on."""
-        if self._task is None or self._task.done():
+        if self._check is None or self._check.task.done():
             return None
         return "its last check was cancelled and has not ended; a coroutine must let CancelledError pass"
 
@@ -31,45 +73,32 @@ class LoopWorker:
 
     async def check(self) -> Reading:
         """Run the coroutine in a task of its own, so that it can be abandoned."""
-        self._task = self._start("check", self._made().check)
-        try:
-            await asyncio.wait({self._task})
-        except asyncio.CancelledError:
-            self._task.cancel()
-            raise
-        return verified(self._task.result())
+        self._check = self._start("check", lambda: self._made().check())
+        return verified(await self._check.result())
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's own reload; checks go on beside it."""
-        probe = self._made()
-        return str(await self._start("reload", lambda: probe.reload(dry_run=dry_run, force=force)))
+        reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
+        return str(await reloading.result())
 
     async def close(self) -> None:
         """Cancel the check in flight and let the probe release what it holds."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=CLOSING_SECONDS)
+        if self._check is not None and not self._check.task.done():
+            self._check.abandon()
+            await asyncio.wait({self._check.task}, timeout=CLOSING_SECONDS)
         if self._probe is not None and self.stuck is None:
             closing = self._start("close", self._probe.close)
-            await asyncio.wait({closing}, timeout=CLOSING_SECONDS)
-            if closing.done():
-                closing.result()
+            await asyncio.wait({closing.task}, timeout=CLOSING_SECONDS)
+            if closing.task.done():
+                closing.task.result()
 
     def _made(self) -> Probe[Any]:
         if self._probe is None:
             self._probe = self._make()
         return self._probe
 
-    def _start(self, verb: str, call: Callable[[], Any]) -> asyncio.Task[Any]:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(_awaited(call), name=f"{verb} {self._name}")
-        task.add_done_callback(_look_at)
-        return task
-
-
-async def _awaited(call: Callable[[], Any]) -> Any:
-    result = call()
-    return await result if inspect.isawaitable(result) else result
+    def _start(self, verb: str, call: Callable[[], Any]) -> Calling:
+        return Calling(f"{verb} {self._name}", call)
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:

@@ -1,7 +1,7 @@
 """Builds the worker that the configuration wants for a probe."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,24 +30,46 @@ class Counting(Tally, Protocol):
 
 
 def make_worker(
-    configured: Configured, state_dir: Path, board: Board, counting: Counting, log: logging.Logger
+    configured: Configured,
+    state_dir: Path,
+    board: Board,
+    counting: Counting,
+    log: logging.Logger,
+    *,
+    again: Callable[[], None] = lambda: None,
 ) -> Worker:
     """The worker of *configured*; its probe is made at its first check, in the place where it runs.
 
-    *state_dir* is the probe's own folder, *log* takes what its process prints.
+    *state_dir* is the probe's own folder, *log* takes what its process prints, *again* is called by a
+    probe on the loop that wants to be checked soon.
 
     Raises:
         ValueError: one of its metrics means something else already.
     """
     name = configured.name
     its_log = logging.getLogger(f"mlopsd.probe.{name}")
-    instruments = counting.instruments(name, configured.plugin.name, configured.probe.metrics)
+    declared = configured.probe.declares(configured.options)
+    instruments = counting.instruments(name, configured.plugin.name, declared)
     if configured.isolation == "process":
         opening = Opening(
-            name, configured.plugin.target, configured.table, state_dir, its_log.getEffectiveLevel()
+            name,
+            configured.plugin.target,
+            configured.table,
+            state_dir,
+            its_log.getEffectiveLevel(),
+            configured.terms.timeout,
         )
         return ProcessWorker(opening, counting, lambda: counting.worker_restarted(name), log)
-    context = Context(name, state_dir, its_log, Readings(board), instruments)
+    context = Context(
+        name,
+        state_dir,
+        its_log,
+        Readings(board),
+        instruments,
+        configured.terms.timeout,
+        again,
+        lambda facts: board.show(name, facts),
+    )
 
     def make() -> Probe[Any]:
         return configured.probe(configured.options, context)

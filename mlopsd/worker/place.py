@@ -6,7 +6,11 @@ from mlopsd.probe import Reading
 
 
 class Worker(Protocol):
-    """Runs the checks of one probe; at most one call at a time, which the watch sees to."""
+    """Runs the calls of one probe, one at a time; only a reload on the loop goes on beside a check.
+
+    The watch sees to that. A call that is cancelled returns at once: what can be ended is ended, what
+    cannot is what `stuck` tells of.
+    """
 
     @property
     def stuck(self) -> str | None:
@@ -16,7 +20,7 @@ class Worker(Protocol):
         """Begin whatever the first check would otherwise have to wait for."""
 
     async def check(self) -> Reading:
-        """Run one check. Cancelling it abandons the call: what can be ended is ended."""
+        """Run one check."""
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's reload and return its sentence."""

@@ -6,13 +6,13 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from mlopsd.children.output import LINES_PER_HOUR
 from mlopsd.probe import Number, ProbeError, Reading, Refused
 from mlopsd.repeats import Repeats
 from mlopsd.worker import frames
-from mlopsd.worker.output import LINES_PER_HOUR
 from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, WorkerDied
 from mlopsd.worker.spawned import Opening, Spawned, spawn
 
@@ -39,6 +39,11 @@ class Tally(Protocol):
     def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
         """Count *value* in a histogram that the probe declares."""
 
+    def observe_counts(
+        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
+    ) -> None:
+        """Count in such a histogram what was counted elsewhere."""
+
 
 class ProcessWorker:
     """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
@@ -55,6 +60,7 @@ class ProcessWorker:
         self._tally = tally
         self._on_restart = on_restart
         self._log = log
+        self._probe_log = logging.getLogger(f"mlopsd.probe.{opening.name}")
         self._clock = clock
         self._printed = Repeats(most=LINES_PER_HOUR)
         self._starting: asyncio.Task[Spawned] | None = None
@@ -71,8 +77,11 @@ class ProcessWorker:
         if self._dying is None or self._dying.ended:
             return None
         if self._ending is not None and not self._ending.done():
-            return f"its process {self._dying.pid} gave no answer and is being ended"
-        return f"its process {self._dying.pid} was killed and does not end; it is stuck in a system call"
+            return (
+                f"its process {self._dying.pid} gave no answer and is being ended; ask again in some seconds"
+            )
+        killed = f"its process {self._dying.pid} was killed and does not end"
+        return f"{killed}; it is stuck in a system call, and if it stays only a reboot ends it"
 
     @property
     def pause(self) -> float:
@@ -110,7 +119,7 @@ class ProcessWorker:
             self._ending.cancel()
         if (child := await self._started()) is not None:
             with contextlib.suppress(TimeoutError, WorkerDied, frames.BadFrame):
-                await asyncio.wait_for(child.ask({"do": "close"}), CLOSING_SECONDS)
+                await asyncio.wait_for(child.ask(self._in_full({"do": "close"})), CLOSING_SECONDS)
             await child.kill()
         if self._dying is not None:
             await self._dying.kill()
@@ -121,38 +130,45 @@ class ProcessWorker:
             return None
         try:
             return await self._starting
-        except OSError:
+        except Exception:  # noqa: BLE001  # there is no process, and that has been or will not be asked for
             return None
 
     async def _ask(self, request: frames.Frame) -> dict[str, Any]:
         child = await self._running()
         try:
-            answer = await child.ask(request)
-        except (WorkerDied, frames.BadFrame, asyncio.CancelledError) as error:
+            answer = await child.ask(self._in_full(request))
+        except BaseException as error:  # also when cancelled: an answer under way is to a question given up
             self._discard(child)
             self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
             if isinstance(error, frames.BadFrame):
                 raise Nonsense(f"its process answered nonsense: {error}") from error
             raise
         self._deaths = 0
-        self._take(answer)
+        self._pass_on(answer)
+        failure = _failure(answer["error"]) if "error" in answer else None
         if answer.get("children", 0) > MOST_CHILDREN:
             self._discard(child)
-            raise ProbeError(f"it left {answer['children']} processes behind; its process was started afresh")
+            raise _leak(answer["children"], failure) from failure
+        if failure is not None:
+            raise failure
         return answer
 
-    def _take(self, answer: Mapping[str, Any]) -> None:
-        """Pass on what was logged, counted and observed; raise what was raised."""
+    def _in_full(self, request: frames.Frame) -> frames.Frame:
+        """*request* with what else goes with each: the level of the log, which a reload may have changed."""
+        return {**request, "log_level": self._probe_log.getEffectiveLevel()}
+
+    def _pass_on(self, answer: Mapping[str, Any]) -> None:
+        """Pass on what was logged, counted and observed."""
         name = self._opening.name
-        log = logging.getLogger(f"mlopsd.probe.{name}")
         for level, event, fields in answer.get("log", ()):
-            log.log(level, "%s", event, extra={"probe": name, **fields})
+            self._probe_log.log(level, "%s", event, extra={"probe": name, **fields})
         for metric, labels, amount in answer.get("counts", ()):
             self._tally.count(name, metric, dict(labels), amount)
         for metric, labels, value in answer.get("observations", ()):
-            self._tally.observe(name, metric, dict(labels), value)
-        if error := answer.get("error"):
-            _raise(error)
+            if isinstance(value, list):
+                self._tally.observe_counts(name, metric, dict(labels), *value)
+            else:
+                self._tally.observe(name, metric, dict(labels), value)
 
     async def _running(self) -> Spawned:
         """The process, started if there is none; the start goes on if the caller is cancelled.
@@ -167,12 +183,10 @@ class ProcessWorker:
             self._starting = self._start()
         try:
             return await asyncio.shield(self._starting)
-        except OSError as error:  # no descriptors, no memory, too many processes
+        except Exception as error:
             self._starting = None
             self._put_off()
-            broken = isinstance(error, PermissionError | FileNotFoundError)
-            cure = f"mend {sys.executable}" if broken else "free what the host lacks"
-            raise ProbeError(f"cannot start its process: {error.strerror}; {cure}") from error
+            raise ProbeError(f"cannot start its process: {_why_not(error)}") from error
 
     def _start(self) -> asyncio.Task[Spawned]:
         if self._starts:
@@ -194,11 +208,28 @@ class ProcessWorker:
         self._not_before = self._clock() + pause * random.uniform(0.8, 1.2)
 
 
-def _raise(error: Mapping[str, str]) -> None:
+def _failure(error: Mapping[str, str]) -> Exception:
+    """What was raised in the process, as it is raised here."""
     if error["kind"] == "refused":
-        raise Refused(error["text"])
+        return Refused(error["text"])
     if error["kind"] == "nonsense" or error.get("type") == "Nonsense":
-        raise Nonsense(error["text"])
+        return Nonsense(error["text"])
     if error["type"] == "ProbeError":
-        raise ProbeError(error["text"])
-    raise ProbeRaised(error["type"], error["text"], error["traceback"])
+        return ProbeError(error["text"])
+    return ProbeRaised(error["type"], error["text"], error["traceback"])
+
+
+def _leak(left: int, failure: Exception | None) -> ProbeError:
+    also = "" if failure is None else f" and failed ({failure})"
+    return ProbeError(f"it left {left} processes behind{also}; its process was started afresh")
+
+
+def _why_not(error: Exception) -> str:
+    """Why a process could not be started, and the cure."""
+    if isinstance(error, frames.BadFrame):
+        return f'its options cannot be told to it: {error}; use plain values, or isolation = "thread"'
+    if isinstance(error, PermissionError | FileNotFoundError):
+        return f"{error.strerror}; mend {sys.executable}"
+    if isinstance(error, OSError):  # no descriptors, no memory, too many processes
+        return f"{error.strerror}; free what the host lacks"
+    return f"{type(error).__name__}: {error}"

@@ -13,7 +13,7 @@ MOST_FACTS_BYTES = 256 * 1024
 
 
 def verified(result: object) -> Reading:
-    """*result*, if it is a reading through and through, with facts that are plain JSON.
+    """*result*, if it is a reading through and through, no better than its findings, its facts plain JSON.
 
     Raises:
         Nonsense: it is not; the text names the part.
@@ -27,6 +27,7 @@ def verified(result: object) -> Reading:
         _check_finding(finding)
     if not isinstance(result.status, Status) or not isinstance(result.summary, str):
         raise Nonsense("the reading's status is no Status, or its summary no text")
+    _check_evidence(result)
     return Reading(
         findings=tuple(result.findings),
         samples=tuple(result.samples),
@@ -53,6 +54,15 @@ def _check_finding(finding: Finding) -> None:
         raise Nonsense(f"finding {finding.name!r}: what it observed is neither a number nor text")
     if not isinstance(finding.limit, int | float | None):
         raise Nonsense(f"finding {finding.name!r}: its limit is no number")
+
+
+def _check_evidence(reading: Reading) -> None:
+    worst = max(reading.findings, key=lambda finding: finding.status, default=None)
+    if worst is None and reading.status < Status.UNKNOWN:
+        raise Nonsense(f"the reading is {reading.status} without a finding; say in one what was seen")
+    if worst is not None and reading.status < worst.status:
+        better = f"the reading is {reading.status}, and its finding {worst.name!r} {worst.status}"
+        raise Nonsense(f"{better}; leave its status out, or make it no better than its worst finding")
 
 
 def _plain(facts: object) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.system import superblock
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.question import Question
@@ -126,7 +127,7 @@ def test_a_stuck_path_is_not_asked_again_until_its_old_call_has_returned(hang: H
 
 
 def test_a_stuck_path_recovers_by_itself_with_a_fresh_answer(hang: Hang) -> None:
-    disks = Disks(options("/dead", timeout=10.0), hang)
+    disks = Disks(options("/dead", timeout=4), hang)
     disks.timeout = 0.05
     disks.look()
     hang.let_go()
@@ -214,7 +215,7 @@ def test_an_error_is_a_finding_of_that_path(
     number: int, status: Status, advice: Advice, samples: float | None
 ) -> None:
     error = OSError(number, os.strerror(number))
-    reading = Disks(options("/data", "/", timeout=10), failing(error)).look()
+    reading = Disks(options("/data", "/", timeout=4), failing(error)).look()
     finding = of("/data", reading)["disk_path"]
     assert (finding.status, finding.advice) == (status, advice)
     assert finding.summary.count("/data") == 1
@@ -222,9 +223,19 @@ def test_an_error_is_a_finding_of_that_path(
     assert up(reading).get("/data") == samples
 
 
+def test_a_path_whose_mount_procfs_does_not_tell_is_unknown_and_not_absent(tmp_path: Path) -> None:
+    def blind(path: str) -> os.statvfs_result:
+        superblock.is_read_only(7, tmp_path)
+        return os.statvfs(path)
+
+    (finding,) = Disks(options("/", timeout=4), blind).look().findings
+    assert finding.status is Status.UNKNOWN
+    assert f"cannot read {tmp_path}/fdinfo/7: No such file or directory" in finding.summary
+
+
 def test_a_real_path_that_does_not_exist_is_named_with_the_cure(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    (finding,) = Disks(options(missing, timeout=10)).look().findings
+    (finding,) = Disks(options(missing, timeout=4)).look().findings
     assert finding.summary == f"{missing} does not exist; mount or create it, or take it out of paths"
 
 
@@ -258,7 +269,7 @@ def samples(reading: Reading) -> dict[str, float]:
 
 
 def test_sizes_are_in_fragments_and_what_is_kept_for_root_is_not_free() -> None:
-    reading = Disks(options("/", timeout=10), lambda path: numbers()).look()
+    reading = Disks(options("/", timeout=4), lambda path: numbers()).look()
     assert samples(reading) == {
         "disk_path_up": 1,
         "disk_read_only": 0,
@@ -270,24 +281,24 @@ def test_sizes_are_in_fragments_and_what_is_kept_for_root_is_not_free() -> None:
 
 
 def test_a_file_system_without_inodes_or_blocks_has_no_such_numbers() -> None:
-    btrfs = Disks(options("/", timeout=10), lambda path: numbers(f_files=0, f_favail=0)).look()
+    btrfs = Disks(options("/", timeout=4), lambda path: numbers(f_files=0, f_favail=0)).look()
     assert not {"disk_inodes", "disk_inodes_free"} & samples(btrfs).keys()
     assert set(of("/", btrfs)) == {"disk_path", "disk_writable", "disk_space"}
-    bucket = Disks(options("/", timeout=10), lambda path: numbers(f_files=0, f_blocks=0)).look()
+    bucket = Disks(options("/", timeout=4), lambda path: numbers(f_files=0, f_blocks=0)).look()
     assert samples(bucket).keys() == {"disk_path_up", "disk_read_only"}
     assert set(of("/", bucket)) == {"disk_path", "disk_writable"}
 
 
 def test_an_image_is_always_full_and_is_not_judged_for_it() -> None:
     image = numbers(f_bavail=0, f_favail=0, f_flag=os.ST_RDONLY)
-    reading = Disks(options("/", timeout=10), lambda path: image).look()
+    reading = Disks(options("/", timeout=4), lambda path: image).look()
     assert [(finding.name, finding.status) for finding in reading.findings] == [("disk_path", Status.HEALTHY)]
     assert samples(reading)["disk_read_only"] == 1
 
 
 def test_a_disk_that_becomes_read_only_is_broken_until_it_is_writable_again() -> None:
     flags = iter([0, os.ST_RDONLY, os.ST_RDONLY, 0])
-    disks = Disks(options("/", timeout=10), lambda path: numbers(f_flag=next(flags)))
+    disks = Disks(options("/", timeout=4), lambda path: numbers(f_flag=next(flags)))
     found = [of("/", disks.look())["disk_writable"] for _ in range(4)]
     assert [finding.status for finding in found] == [
         Status.HEALTHY,
@@ -300,7 +311,7 @@ def test_a_disk_that_becomes_read_only_is_broken_until_it_is_writable_again() ->
 
 def test_a_disk_with_enough_free_is_not_short_whatever_its_share() -> None:
     huge = numbers(f_blocks=10**10, f_bavail=10**8)  # 41 TB, 1 % free: 410 GB
-    reading = Disks(options("/", timeout=10), lambda path: huge).look()
+    reading = Disks(options("/", timeout=4), lambda path: huge).look()
     assert of("/", reading)["disk_space"].status is Status.HEALTHY
-    strict = SystemOptions(paths=("/",), path_timeout=10, disk_free_enough="1TB")  # type: ignore[arg-type]
+    strict = SystemOptions(paths=("/",), path_timeout=4, disk_free_enough="1TB")  # type: ignore[arg-type]
     assert of("/", Disks(strict, lambda path: huge).look())["disk_space"].status is Status.UNHEALTHY

@@ -59,9 +59,11 @@ def test_a_guests_time_is_not_counted_twice() -> None:
     assert ("cpu_seconds_total", "guest") not in reading
 
 
-def test_a_load_without_a_count_of_cpus_is_reported_and_not_judged() -> None:
+def test_a_load_without_a_count_of_cpus_is_reported_and_unknown() -> None:
     reading = Load(SystemOptions(), lambda: (1.0, 2.0, 3.0), lambda: None).look()
-    assert not reading.findings
+    (finding,) = reading.findings
+    assert (finding.name, finding.status) == ("load", Status.UNKNOWN)
+    assert finding.summary.startswith("cannot judge the load over 5 min (2): neither /sys/devices/system/cpu")
     assert values(reading) == {
         ("load_average", "1m"): 1,
         ("load_average", "5m"): 2,

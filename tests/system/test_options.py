@@ -31,6 +31,10 @@ def test_a_duration_is_seconds_or_text(text: object, seconds: float) -> None:
         ({"disk_free_enough": "1.5b"}, "fractional part"),
         ({"path_timeout": "1 fortnight"}, "not a duration; write seconds or text like"),
         ({"path_timeout": 0}, "greater than 0"),
+        (
+            {"path_timeout": "5s"},
+            "use up the check's timeout of 5 s and take every other finding along; write at most 4 s",
+        ),
         ({"paths": ["var"]}, "'var' is not an absolute path; it must start with /"),
         ({"paths": ["/var/", "//var"]}, "paths names '/var' twice"),
         ({"paths": ["/a\0b"]}, "holds a NUL"),

@@ -1,13 +1,21 @@
 """The row of looks: one that fails, one that has nothing, and what is declared."""
 
+from pathlib import Path
 from typing import get_args
 
+import psutil
 import pytest
 
 from mlopsd.probe import Context, Finding, Metric, Reading, Status
 from mlopsd_probes.system import LOOKS, SystemProbe
+from mlopsd_probes.system.files import OpenFiles
+from mlopsd_probes.system.load import Load
 from mlopsd_probes.system.look import Look
-from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.options import LONGEST_PATH_TIMEOUT, SystemOptions
+from mlopsd_probes.system.paging import Paging
+from mlopsd_probes.system.pids import Pids
+from mlopsd_probes.system.pressure import Pressure
+from mlopsd_probes.system.processes import StuckProcesses
 
 NUMBER = Metric("number", "A number.")
 
@@ -23,6 +31,7 @@ class Whole(Look):
 
 class Failing(Look):
     name = "failing"
+    source = "/proc/failing"
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -33,9 +42,19 @@ class Failing(Look):
 
 class Empty(Look):
     name = "empty"
+    source = "/proc/empty"
 
     def look(self) -> Reading:
         return Reading()
+
+
+class Optional(Failing):
+    name = "optional"
+    may_be_absent = True
+
+
+class OptionalEmpty(Empty):
+    may_be_absent = True
 
 
 def check(context: Context, *looks: Look) -> Reading:
@@ -45,19 +64,23 @@ def check(context: Context, *looks: Look) -> Reading:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "words"),
     [
-        PermissionError(13, "Permission denied", "/proc/stat"),
-        ValueError("invalid literal for int()"),
-        IndexError("list index out of range"),
-        RuntimeError("line 'btime' not found in /proc/stat"),
+        (PermissionError(13, "Permission denied", "/proc/stat"), "/proc/stat: Permission denied"),
+        (PermissionError(13, "Permission denied", "42/stat"), "/proc/failing/42/stat: Permission denied"),
+        (FileNotFoundError(2, "No such file or directory", "/proc/x"), "/proc/x: No such file or directory"),
+        (NotImplementedError("no diskstats"), "/proc/failing: no diskstats"),
+        (OSError("Load averages are unobtainable"), "/proc/failing: Load averages are unobtainable"),
+        (ValueError("invalid literal for int()"), "/proc/failing: invalid literal for int()"),
+        (IndexError("list index out of range"), "/proc/failing: list index out of range"),
+        (RuntimeError("line 'btime' not found"), "/proc/failing: line 'btime' not found"),
     ],
 )
-def test_a_look_that_fails_takes_only_its_own_part(context: Context, error: Exception) -> None:
+def test_a_look_that_fails_takes_only_its_own_part(context: Context, error: Exception, words: str) -> None:
     reading = check(context, Failing(error), Whole(SystemOptions()))
     failed, whole = reading.findings
     assert (failed.name, failed.status) == ("failing", Status.UNKNOWN)
-    assert failed.summary == f"cannot read failing: {error}"
+    assert failed.summary == f"cannot read failing from {words}"
     assert (whole.status, len(reading.samples), dict(reading.facts)) == (
         Status.HEALTHY,
         1,
@@ -69,16 +92,60 @@ def test_a_look_that_fails_takes_only_its_own_part(context: Context, error: Exce
 @pytest.mark.parametrize(
     "look",
     [
-        Empty(SystemOptions()),
-        Failing(FileNotFoundError(2, "gone")),
-        Failing(NotImplementedError("no diskstats")),
+        OptionalEmpty(SystemOptions()),
+        Optional(FileNotFoundError(2, "gone")),
+        Optional(NotImplementedError("no diskstats")),
     ],
 )
-def test_a_source_that_is_not_there_is_named_and_is_no_fault(context: Context, look: Look) -> None:
+def test_a_source_that_a_host_may_lack_is_named_and_is_no_fault(context: Context, look: Look) -> None:
     reading = check(context, look, Whole(SystemOptions()))
     assert [finding.name for finding in reading.findings] == ["whole"]
     assert reading.facts["absent"] == [look.name]
     assert reading.status is Status.HEALTHY
+
+
+def test_a_source_that_every_host_has_and_that_says_nothing_is_unknown(context: Context) -> None:
+    reading = check(context, Empty(SystemOptions()), Whole(SystemOptions()))
+    assert reading.findings[0].summary == "cannot read empty from /proc/empty: it says nothing"
+    assert reading.status is Status.UNKNOWN
+    assert "absent" not in reading.facts
+
+
+def no_load_averages() -> tuple[float, float, float]:
+    raise OSError("Load averages are unobtainable")  # as os.getloadavg has it without /proc/loadavg
+
+
+def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``ProcSubset=pid``, in a chroot without /proc, or under a seccomp profile."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    options = SystemOptions(paths=())
+    probe = SystemProbe(options, context)
+    own = {"load": Load(options, no_load_averages), "paging": Paging(options, tmp_path)}
+    own |= {"pressure": Pressure(options, tmp_path), "open_files": OpenFiles(options, tmp_path)}
+    own |= {"pids": Pids(options, tmp_path, tmp_path), "stuck_processes": StuckProcesses(options, tmp_path)}
+    of_sysfs = {"disk_io", "temperature"}
+    probe.looks = tuple(own.get(look.name, look) for look in probe.looks if look.name not in of_sysfs)
+    reading = probe.check()
+    unknown = {finding.name: finding.summary for finding in reading.findings}
+    assert {finding.status for finding in reading.findings} == {Status.UNKNOWN}
+    assert list(unknown) == [
+        *("host", "cpu_use", "load", "memory_available", "paging", "open_files", "pids", "stuck_processes")
+    ]
+    sources = ("stat", "stat", None, "meminfo", "vmstat", "sys/fs/file-nr", "loadavg", "1/stat")
+    for source, summary in zip(sources, unknown.values(), strict=True):
+        where = "/proc/loadavg" if source is None else f"{tmp_path}/{source}"
+        assert f" from {where}: " in summary
+    assert reading.facts["absent"] == ["swap_used", "pressure", "disk_path", "network"]
+    assert reading.status is Status.UNKNOWN
+
+
+def test_only_what_a_host_may_lack_may_be_absent() -> None:
+    absent = {look.name for look in LOOKS if look.may_be_absent}
+    configured = {"disk_path"}  # paths = [] is a choice
+    assert absent == {"swap_used", "pressure", "temperature", "disk_io", "network"} | configured
+    assert all(look.source.startswith("/") for look in LOOKS if look.name not in configured)
 
 
 def test_a_defect_of_the_probe_is_not_hidden_as_a_reading(context: Context) -> None:
@@ -87,7 +154,7 @@ def test_a_defect_of_the_probe_is_not_hidden_as_a_reading(context: Context) -> N
 
 
 def test_whatever_a_check_reports_was_declared_and_no_series_is_there_twice(context: Context) -> None:
-    probe = SystemProbe(SystemOptions(path_timeout=10), context)
+    probe = SystemProbe(SystemOptions(path_timeout=LONGEST_PATH_TIMEOUT), context)
     readings = [probe.check(), probe.check()]
     declared = {metric.name: metric for metric in probe.metrics}
     findings = {name for look in LOOKS for name in (look.name, *look.findings)}
@@ -109,6 +176,7 @@ def test_the_probe_may_block_and_therefore_has_a_process_of_its_own() -> None:
     assert (schedule.interval, schedule.timeout, schedule.isolation) == (15, 5, "process")
     assert (schedule.fail_after, schedule.recover_after) == (2, 2)
     assert SystemOptions().path_timeout == schedule.timeout / 5
+    assert schedule.timeout * 0.8 == LONGEST_PATH_TIMEOUT
     assert SystemProbe.Options is SystemOptions
     assert get_args(SystemProbe.__orig_bases__[0]) == (SystemOptions,)  # type: ignore[attr-defined]
 

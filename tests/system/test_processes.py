@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.system import take
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.processes import Sleep, StuckProcesses, context_switches, uninterruptible
 
@@ -130,10 +131,12 @@ def test_a_process_that_ends_while_it_is_looked_at_is_not_there(tree: Tree) -> N
     assert list(uninterruptible(root)) == []
 
 
-def test_where_proc_hides_processes_nothing_is_said_rather_than_too_little(tree: Tree) -> None:
+def test_where_proc_hides_processes_the_look_is_unknown_rather_than_blind(tree: Tree) -> None:
     root = tree(process(42, "own", "S"))
-    reading = StuckProcesses(SystemOptions(), root).look()
-    assert (reading.findings, reading.samples) == ((), ())
+    reading = take(StuckProcesses(SystemOptions(), root))
+    assert (only(reading).name, only(reading).status) == ("stuck_processes", Status.UNKNOWN)
+    assert f"from {root}/1/stat: other users' processes are hidden" in only(reading).summary
+    assert reading.samples == ()
 
 
 def test_a_status_without_context_switches_is_an_error_and_not_a_guess() -> None:

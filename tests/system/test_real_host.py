@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 @pytest.fixture
 def reading(context: Context) -> Reading:
-    probe = SystemProbe(SystemOptions(path_timeout=10), context)
+    probe = SystemProbe(SystemOptions(path_timeout=4), context)
     probe.check()
     return probe.check()
 

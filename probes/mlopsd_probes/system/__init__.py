@@ -1,5 +1,6 @@
 """The system probe: whether the host under the GPUs has what its work needs."""
 
+import os.path
 from itertools import chain
 
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Schedule, Status
@@ -12,7 +13,7 @@ from mlopsd_probes.system.load import Load
 from mlopsd_probes.system.look import Look
 from mlopsd_probes.system.memory import Memory
 from mlopsd_probes.system.network import Network
-from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.options import TIMEOUT, SystemOptions
 from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
@@ -41,13 +42,14 @@ LOOKS: tuple[type[Look], ...] = (
 class SystemProbe(Probe[SystemOptions]):
     """CPUs, memory, disks, files, pids, stuck processes and temperatures of the host.
 
-    One row of looks; a look that fails takes nothing but its own findings and samples. What this host
-    does not have (swap, PSI, sensors) is named in ``facts.absent`` and is no fault.
+    One row of looks; a look that fails takes nothing but its own findings and samples. What a host may
+    lack (swap, PSI, sensors, disks, cards) is named in ``facts.absent`` and is no fault; without anything
+    else this probe cannot tell.
     """
 
     Options = SystemOptions
     metrics = tuple(chain.from_iterable(look.metrics for look in LOOKS))
-    schedule = Schedule(interval=15, timeout=5, fail_after=2, recover_after=2, isolation="process")
+    schedule = Schedule(interval=15, timeout=TIMEOUT, fail_after=2, recover_after=2, isolation="process")
 
     def __init__(self, options: SystemOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -66,14 +68,22 @@ class SystemProbe(Probe[SystemOptions]):
 
 
 def take(look: Look) -> Reading:
-    """*look*'s reading: empty if its source is not there, one ``unknown`` finding if it cannot be read."""
+    """*look*'s reading: empty if its source may be absent and is; else ``unknown`` if it tells nothing."""
     try:
-        return look.look()
-    except (FileNotFoundError, NotImplementedError):
-        return Reading()
+        reading = look.look()
     except (OSError, ValueError, LookupError, RuntimeError) as error:
-        summary = f"cannot read {look.name}: {error}"
-        return Reading([Finding(look.name, Status.UNKNOWN, summary, advice=Advice.WATCH)])
+        absent = look.may_be_absent and isinstance(error, FileNotFoundError | NotImplementedError)
+        return Reading() if absent else unreadable(look, error)
+    blank = is_empty(reading) and not look.may_be_absent
+    return unreadable(look, ValueError("it says nothing")) if blank else reading
+
+
+def unreadable(look: Look, error: Exception) -> Reading:
+    """One finding with the file and the cause."""
+    file, cause = (error.filename, error.strerror) if isinstance(error, OSError) else (None, None)
+    source = os.path.join(look.source, file) if isinstance(file, str) else look.source  # noqa: PTH118
+    summary = f"cannot read {look.name} from {source}: {cause or error}"
+    return Reading([Finding(look.name, Status.UNKNOWN, summary, advice=Advice.WATCH)])
 
 
 def is_empty(reading: Reading) -> bool:

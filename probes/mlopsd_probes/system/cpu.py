@@ -31,6 +31,7 @@ class CpuUse(Look):
     """CPU time since boot, and the share of it that was busy between two looks (``psutil.cpu_times``)."""
 
     name = "cpu_use"
+    source = "/proc/stat"
     findings = ("cpu_use",)
     metrics = (SECONDS, USE)
 

@@ -30,6 +30,8 @@ class DiskIO(Look):
     """Counters of the whole disks that are hardware: no partitions, no loops, no mappings."""
 
     name = "disk_io"
+    source = "/proc/diskstats"
+    may_be_absent = True
     metrics = (READ, WRITTEN, BUSY)
 
     def __init__(

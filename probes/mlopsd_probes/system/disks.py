@@ -26,6 +26,8 @@ class Disks(Look):
     """
 
     name = "disk_path"
+    source = "paths"  # each finding names its own
+    may_be_absent = True  # no paths is a choice
     findings = ("disk_path", *Filesystem.findings)
     metrics = (UP, *Filesystem.metrics)
 

@@ -17,6 +17,7 @@ class OpenFiles(Look):
     """``/proc/sys/fs/file-nr``: allocated, free (always 0 since Linux 2.6), and the limit."""
 
     name = "open_files"
+    source = "/proc/sys/fs/file-nr"
     findings = ("open_files",)
     metrics = (OPEN, LIMIT)
 

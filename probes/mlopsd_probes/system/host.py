@@ -22,6 +22,7 @@ class Host(Look):
     """
 
     name = "host"
+    source = "/proc/stat"
     metrics = (BOOTED,)
 
     def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import psutil
 
-from mlopsd.probe import Advice, Metric, Reading
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.system.limits import Limits
 from mlopsd_probes.system.look import Look
 from mlopsd_probes.system.options import SystemOptions
@@ -22,6 +22,7 @@ class Load(Look):
     """The load averages (``getloadavg(3)``); the one over 5 minutes is judged, per online CPU."""
 
     name = "load"
+    source = "/proc/loadavg"
     findings = ("load",)
     metrics = (CPUS, LOAD)
 
@@ -36,12 +37,12 @@ class Load(Look):
         self.count_cpus = count_cpus
 
     def look(self) -> Reading:
-        """The three averages, and the judgement where the CPUs could be counted."""
+        """The three averages, judged for each CPU."""
         loads = self.read()
         samples = [LOAD.sample(load, window=window) for window, load in zip(WINDOWS, loads, strict=True)]
         cpus = self.count_cpus()
         if cpus is None:
-            return Reading(samples=samples)
+            return Reading([uncounted(loads[1])], samples)
         each = loads[1] / cpus
         finding = self.limits.finding(
             "load",
@@ -52,3 +53,10 @@ class Load(Look):
             advice=Advice.WATCH,
         )
         return Reading([finding], [*samples, CPUS.sample(cpus)])
+
+
+def uncounted(load: float) -> Finding:
+    """The finding where nobody knows how many CPUs share the load."""
+    where = "neither /sys/devices/system/cpu/online nor /proc/cpuinfo says how many CPUs there are"
+    summary = f"cannot judge the load over 5 min ({load:.3g}): {where}"
+    return Finding("load", Status.UNKNOWN, summary, advice=Advice.WATCH)

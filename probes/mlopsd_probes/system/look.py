@@ -11,11 +11,15 @@ class Look:
 
     Attributes:
         name: its word in ``facts.absent``, and the name of the ``unknown`` finding when it fails.
+        source: the file that it reads, or the first of them, for a finding that must name it.
+        may_be_absent: a host may lack the source, which is no fault; else it is one that every host has.
         findings: the name of every other finding that it makes.
         metrics: every number that it reports.
     """
 
     name: ClassVar[str]
+    source: ClassVar[str]
+    may_be_absent: ClassVar[bool] = False
     findings: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
@@ -23,10 +27,10 @@ class Look:
         """Take the limits out of *options*; a look without any takes it all the same."""
 
     def look(self) -> Reading:
-        """Look once. A source that this host does not have gives an empty reading.
+        """Look once. A source that a host may lack, and this one does, gives an empty reading.
 
         Raises:
-            FileNotFoundError: the source is not there, which is no fault.
+            FileNotFoundError: the source is not there.
             NotImplementedError: the same, as psutil says it.
             OSError: the source is there and cannot be read.
             ValueError: what it says cannot be understood.

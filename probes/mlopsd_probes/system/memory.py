@@ -21,6 +21,7 @@ class Memory(Look):
     """The host's memory (``psutil.virtual_memory``), whatever a cgroup allows this process."""
 
     name = "memory_available"
+    source = "/proc/meminfo"
     findings = ("memory_available",)
     metrics = (TOTAL, AVAILABLE)
 

@@ -28,6 +28,8 @@ class Network(Look):
     """Counters of the interfaces that are hardware: a host may have a virtual one for each container."""
 
     name = "network"
+    source = "/proc/net/dev"
+    may_be_absent = True
     metrics = (RECEIVED, SENT, ERRORS)
 
     def __init__(

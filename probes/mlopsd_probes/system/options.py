@@ -20,6 +20,8 @@ CEILINGS = (
     "pids",
     "temperature",
 )
+TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
+LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other looks and a child that has to start
 FLOORS = ("disk_free", "inodes_free", "memory_available")
 
 
@@ -36,6 +38,18 @@ def absolute(path: str) -> str:
     return os.path.normpath(path).replace("//", "/")
 
 
+def within_a_check(seconds: float) -> float:
+    """*seconds*, if a check that waits for so long still comes to its end.
+
+    Raises:
+        ValueError: it does not, and all that the other looks found would be lost.
+    """
+    if seconds > LONGEST_PATH_TIMEOUT:
+        loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and take every other finding"
+        raise ValueError(f"{loss} along; write at most {LONGEST_PATH_TIMEOUT:g} s")
+    return seconds
+
+
 def key(default: Any, unit: str, why: str) -> Any:
     """A configuration key: its default, its unit, and its meaning in one line."""
     return Field(default=default, description=why, json_schema_extra={"unit": unit})
@@ -50,7 +64,7 @@ class SystemOptions(Options):
     paths: tuple[Annotated[str, AfterValidator(absolute)], ...] = key(
         ("/",), "paths", "The paths whose file systems are looked at; name the model cache's here."
     )
-    path_timeout: Moment = key(
+    path_timeout: Annotated[Moment, AfterValidator(within_a_check)] = key(
         1.0, "seconds", "A fifth of the check's timeout; a live file system answers in microseconds."
     )
     disk_free_degraded: Ratio = key(0.05, "ratio", "Free for users; ext4 itself keeps 5 % back for root.")

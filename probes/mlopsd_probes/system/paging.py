@@ -23,6 +23,7 @@ class Paging(Look):
     """
 
     name = "paging"
+    source = "/proc/vmstat"
     metrics = (SWAPPED_IN, SWAPPED_OUT, OOM_KILLS)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:

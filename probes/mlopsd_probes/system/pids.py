@@ -36,6 +36,7 @@ class Pids(Look):
     """
 
     name = "pids"
+    source = "/proc/loadavg"
     findings = ("pids",)
     metrics = (USED, LIMIT)
 

@@ -41,6 +41,8 @@ class Pressure(Look):
     """
 
     name = "pressure"
+    source = "/proc/pressure"
+    may_be_absent = True
     findings = ("pressure_cpu", "pressure_memory", "pressure_io")
     metrics = (STALLED, RATIO)
 

@@ -1,5 +1,6 @@
 """Processes that sleep and cannot be woken, the first sign of a hung driver."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ SLEEPING = Metric(
 STUCK = Metric("stuck_processes", "Processes that did not leave one uninterruptible sleep for stuck_after.")
 STAT_BYTES = 1024  # a stat line has 52 fields and about 300 bytes
 NAMED = 5  # commands in a summary
+HIDDEN = (
+    "other users' processes are hidden (hidepid=, ProtectProc=); "
+    "run mlopsd in the group that /proc is mounted with (gid=), or take ProtectProc= out of its unit"
+)
 
 
 class Sleep(NamedTuple):
@@ -38,6 +43,7 @@ class StuckProcesses(Look):
     """
 
     name = "stuck_processes"
+    source = "/proc"
     findings = ("stuck_processes",)
     metrics = (SLEEPING, STUCK)
 
@@ -53,9 +59,14 @@ class StuckProcesses(Look):
         self.since: dict[Sleep, float] = {}
 
     def look(self) -> Reading:
-        """How many sleep so, and which of them since ``stuck_after``; nothing where /proc hides processes."""
-        if not os.access(self.proc / "1/stat", os.R_OK):  # hidepid or ProtectProc: the count would lie
-            return Reading()
+        """How many sleep so, and which of them since ``stuck_after``.
+
+        Raises:
+            PermissionError: /proc hides processes, and the count would lie.
+        """
+        init = self.proc / "1/stat"
+        if not os.access(init, os.R_OK):
+            raise PermissionError(errno.EACCES, HIDDEN, str(init))
         now = self.clock()
         self.since = {sleep: self.since.get(sleep, now) for sleep in self.sleeps()}
         ages = {sleep: now - first for sleep, first in self.since.items()}

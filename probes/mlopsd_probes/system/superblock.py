@@ -14,7 +14,8 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
     ``statvfs`` is the mount's. The file system's own is among the super options of the mount.
 
     Raises:
-        OSError: the path, or what procfs tells of its mount, cannot be read.
+        OSError: the path cannot be read.
+        ValueError: what procfs tells of its mount cannot, which says nothing of the path itself.
     """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -28,12 +29,24 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
 
 def is_read_only(descriptor: int, proc: Path) -> bool:
     """Whether the file system that *descriptor* is on is; True where the kernel does not say."""
-    mount = mount_id((proc / "fdinfo" / str(descriptor)).read_text("ascii"))
-    for line in (proc / "mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+    mount = mount_id(told(proc / "fdinfo" / str(descriptor)))
+    for line in told(proc / "mountinfo").splitlines():
         if line.split(" ", 1)[0] == mount:
             options = line.rpartition(" - ")[2].split()[SUPER_OPTIONS:]
             return not options or "ro" in options[0].split(",")
     return True
+
+
+def told(file: Path) -> str:
+    """The text of one of procfs' files.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return file.read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from error
 
 
 def mount_id(fdinfo: str) -> str | None:

@@ -19,6 +19,8 @@ class Swap(Look):
     """Used swap (``psutil.swap_memory``), a fault only while memory is short as well."""
 
     name = "swap_used"
+    source = "/proc/meminfo"
+    may_be_absent = True
     findings = ("swap_used",)
     metrics = (TOTAL, FREE)
 

@@ -32,6 +32,8 @@ class Temperature(Look):
     """hwmon, else the thermal zones (``psutil.sensors_temperatures``), one finding a kind of chip."""
 
     name = "temperature"
+    source = "/sys/class/hwmon"
+    may_be_absent = True
     findings = ("temperature",)
     metrics = (TEMPERATURE,)
 

@@ -1,0 +1,123 @@
+"""The processes that descend from a probe's process, and how none of them stays behind.
+
+While the process lives they are found as its descendants: it adopts those whose parents end (it is a
+subreaper). When it has ended they are the daemon's, which adopts too, and are told by a mark in their
+environment, which is that process' own, from processes that others have started.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import secrets
+import signal
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from mlopsd.children import kin
+from mlopsd.threads import in_thread
+
+MARK = "MLOPSD_DESCENT"
+REAPING_SECONDS = 1.0
+READING_SECONDS = 0.5
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """From now on processes whose parents end are children of this process, and not of init."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def new_mark() -> str:
+    """A value of `MARK` for one process and all that descends from it."""
+    return f"{os.getpid()}.{secrets.token_hex(8)}"
+
+
+def end(pid: int, number: signal.Signals) -> list[int]:
+    """Send *number* to *pid*, to its process group, and to all that descend from it; the descendants."""
+    family = list(_descendants(pid))
+    for member in [*family, pid]:
+        _send(member, number)
+    _send_group(pid, number)
+    return family
+
+
+async def end_what_is_left(pid: int, family: Iterable[int], mark: str | None = None) -> None:
+    """Kill and reap what *pid*, which has just ended, leaves.
+
+    *family* are descendants that were known; *mark* is its value of `MARK`, our pid if left out.
+    """
+    known = set(family)
+    adopted = [child for child in kin.of_main_thread() if child.pid not in kin.WAITED_FOR]
+    left = [child.pid for child in adopted if child.pid in known or child.session == pid]
+    killed = _killed(left)
+    _send_group(pid, signal.SIGKILL)
+    others = [child.pid for child in adopted if child.pid not in left and child.state not in "DZ"]
+    killed += _killed(await _marked(others, mark or str(os.getpid())))
+    await _reap(killed)
+
+
+def _killed(pids: Iterable[int]) -> list[int]:
+    """*pids* and all that descends from them, after SIGKILL to each."""
+    killed = list(pids)
+    for orphan in killed:
+        killed += end(orphan, signal.SIGKILL)
+    return killed
+
+
+async def _reap(pids: list[int]) -> None:
+    """Wait for *pids*, which were killed, without blocking; one that the kernel holds is left to it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + REAPING_SECONDS
+    while pids and loop.time() < deadline:
+        pids = [pid for pid in pids if _is_running(pid)]
+        await asyncio.sleep(0.01)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:  # somebody else has reaped it
+        return False
+
+
+async def _marked(pids: Iterable[int], mark: str) -> list[int]:
+    """Those of *pids* that carry *mark*, each asked in a thread of its own: the kernel may not answer."""
+    loop = asyncio.get_running_loop()
+    asked = {
+        loop.create_task(
+            in_thread(f"mark of {pid}", partial(_carries, pid, mark)), name=f"mark of {pid}"
+        ): pid
+        for pid in pids
+    }
+    if not asked:
+        return []
+    answered, late = await asyncio.wait(asked, timeout=READING_SECONDS)
+    for task in late:
+        task.cancel()
+    return [asked[task] for task in answered if task.exception() is None and task.result()]
+
+
+def _carries(pid: int, mark: str) -> bool:
+    try:
+        return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended meanwhile
+        return False
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The children of *pid* and theirs, as far as the kernel still knows whose they are."""
+    for child in kin.children(pid):
+        yield child
+        yield from _descendants(child)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _send_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)

@@ -1,0 +1,36 @@
+"""Waits for children that nobody else waits for: orphans that this process adopted and that have ended."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+from mlopsd.children import kin
+
+GRACE = 60.0  # seconds for whoever started a process to ask how it ended
+
+
+class Reaper:
+    """Reaps what was a zombie `GRACE` ago already, and never what asyncio waits for.
+
+    A probe that starts a process and asks for its end at each check has always asked before.
+    """
+
+    def __init__(self, grace: float = GRACE, clock: Callable[[], float] = time.monotonic) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._seen: dict[kin.Child, float] = {}
+
+    def reap(self) -> None:
+        """Reap what has been a zombie for long enough, and remember the others."""
+        now = self._clock()
+        seen = {child: self._seen.get(child, now) for child in _zombies()}
+        due = [child for child, since in seen.items() if now - since >= self._grace]
+        for child in due:
+            with contextlib.suppress(ChildProcessError):  # somebody else was faster
+                os.waitpid(child.pid, os.WNOHANG)
+        self._seen = seen
+
+
+def _zombies() -> list[kin.Child]:
+    return [child for child in kin.of_main_thread() if child.state == "Z" and child.pid not in kin.WAITED_FOR]

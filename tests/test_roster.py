@@ -1,0 +1,96 @@
+"""The watches as a whole: what a change and the end leave behind."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mlopsd.board import Board
+from mlopsd.plugins import Configured
+from mlopsd.probe import Finding, Probe, Reading, Status
+from mlopsd.roster import Roster
+from mlopsd.watch import Watch
+from tests import fakes
+
+
+class Door(Probe):
+    async def check(self) -> Reading:
+        return Reading([Finding("door", Status.HEALTHY, "the door is shut")])
+
+
+class Lingering(Watch):
+    """Its end takes until *let_go*, and says that it came."""
+
+    def __init__(self, watch: Watch, let_go: asyncio.Event, closed: list[str]) -> None:
+        self.configured = watch.configured
+        self._watch, self._let_go, self._ended = watch, let_go, closed
+
+    async def run(self) -> None:
+        await self._watch.run()
+
+    async def close(self) -> None:
+        await self._let_go.wait()
+        await self._watch.close()
+        self._ended.append(self.name)
+
+
+class Stage:
+    """A roster of doors in a task group, on *folder*."""
+
+    def __init__(self, group: asyncio.TaskGroup, folder: Path) -> None:
+        self.board = Board()
+        self.let_go = asyncio.Event()
+        self.closed: list[str] = []
+        self._folder = folder
+        self.roster = Roster(self.board, group, self._make, lambda _name: None)
+
+    def _make(self, configured: Configured) -> Watch:
+        watch = fakes.watch(configured, self._folder, self.board, fakes.Account())
+        return Lingering(watch, self.let_go, self.closed)
+
+
+def doors(*names: str) -> list[Configured]:
+    return [fakes.configured(Door, "loop", name=name) for name in names]
+
+
+async def test_a_roster_that_is_closed_begins_nothing_more(tmp_path: Path) -> None:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        stage = Stage(group, tmp_path)
+        stage.let_go.set()
+        await stage.roster.change(doors("front"))
+        await stage.roster.close()
+        with pytest.raises(RuntimeError, match="the roster is closed"):
+            await stage.roster.change(doors("front", "back"))
+        assert list(stage.roster) == []
+    assert stage.closed == ["front"]
+
+
+async def test_a_change_that_is_under_way_at_the_end_begins_nothing_more(tmp_path: Path) -> None:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        stage = Stage(group, tmp_path)
+        await stage.roster.change(doors("front"))
+        change = asyncio.ensure_future(stage.roster.change(doors("back")))
+        await asyncio.sleep(0)  # until it waits for the end of the front door
+        closing = asyncio.ensure_future(stage.roster.close())
+        await asyncio.sleep(0)
+        stage.let_go.set()
+        await closing
+        with pytest.raises(RuntimeError, match="the roster is closed"):
+            await change
+        assert list(stage.roster) == []
+
+
+async def test_a_change_that_is_cancelled_leaves_the_end_of_its_watches_to_the_close(tmp_path: Path) -> None:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        stage = Stage(group, tmp_path)
+        await stage.roster.change(doors("front", "back"))
+        change = asyncio.ensure_future(stage.roster.change(doors("back")))
+        await asyncio.sleep(0)
+        change.cancel()
+        await asyncio.wait({change})
+        closing = asyncio.ensure_future(stage.roster.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done(), "the front door is still being closed"
+        stage.let_go.set()
+        await closing
+        assert sorted(stage.closed) == ["back", "front"]

@@ -1,0 +1,176 @@
+"""Nothing that a probe starts outlives it, nothing stays a zombie, and nobody's exit status is taken away."""
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mlopsd.children import descent
+from mlopsd.children.reaper import Reaper
+from mlopsd.probe import Probe, Status
+from tests import fakes
+from tests.worker.watching import lose_patience, watching
+
+
+async def test_what_a_probe_leaks_ends_with_its_process(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    descent.adopt_orphans()  # as the daemon does; so what is left is counted by the fixture
+    for trouble in ("leaks_a_child", "leaks_an_escapee", "leaks_and_hangs", "leaks_and_exits"):
+        async with watching(
+            troubled, "process", tmp_path, account, trouble=trouble, well_first=True
+        ) as watch:
+            await watch.check()
+            lose_patience(watch, 2)
+            await watch.check()
+
+
+async def test_a_probe_that_leaks_without_end_is_started_afresh(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    async with watching(troubled, "process", tmp_path, account, trouble="leaks_many") as watch:
+        entry = await watch.check()
+    assert "left 40 processes behind" in entry.reading.summary
+
+
+async def test_a_probe_that_leaks_and_fails_is_started_afresh(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    async with watching(
+        troubled, "process", tmp_path, account, trouble="leaks_many_and_raises", well_first=True
+    ) as watch:
+        pid = (await watch.check()).reading.facts["pid"]
+        summary = (await watch.check()).reading.summary
+        async with asyncio.timeout(30):
+            while psutil.pid_exists(pid):
+                await asyncio.sleep(0.01)
+    why = "ZeroDivisionError: one over nought"
+    assert summary == f"it left 40 processes behind and failed ({why}); its process was started afresh"
+
+
+async def test_what_has_ended_is_no_process_that_was_left(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    async with watching(troubled, "process", tmp_path, account, trouble="leaks_zombies") as watch:
+        assert (await watch.check()).status is Status.HEALTHY
+
+
+async def test_the_death_of_one_process_asks_nothing_that_may_hang_of_another(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descent.adopt_orphans()
+    read: list[tuple[str, threading.Thread]] = []
+    real = Path.read_bytes
+
+    def noted(path: Path) -> bytes:
+        read.append((str(path), threading.current_thread()))
+        return real(path)
+
+    async with watching(troubled, "process", tmp_path, account) as other:
+        living = (await other.check()).reading.facts["pid"]
+        async with watching(troubled, "process", tmp_path, account, trouble="leaks_and_exits") as dying:
+            monkeypatch.setattr(Path, "read_bytes", noted)
+            await dying.check()
+        assert (await other.check()).reading.facts["pid"] == living
+    asked = [path for path, _ in read if path.endswith(("environ", "cmdline"))]
+    assert asked, "the escapee was told by its mark"
+    assert not [path for path in asked if path.startswith(f"/proc/{living}/")]
+    assert threading.main_thread() not in {thread for _, thread in read}
+
+
+async def test_a_process_that_cannot_be_asked_holds_up_neither_the_loop_nor_the_others(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descent.adopt_orphans()
+    hangs, gate = await asyncio.create_subprocess_exec("sleep", "3600"), threading.Event()
+    real = descent._carries
+
+    def carries(pid: int, mark: str) -> bool:
+        return not gate.wait(30) if pid == hangs.pid else real(pid, mark)
+
+    monkeypatch.setattr(descent, "_carries", carries)
+    async with watching(troubled, "process", tmp_path, account, trouble="leaks_and_exits") as watch:
+        await watch.check()
+        async with asyncio.timeout(10):
+            while any(child.pid != hangs.pid for child in psutil.Process().children()):
+                await asyncio.sleep(0.01)
+    gate.set()
+    hangs.kill()
+    await hangs.wait()
+
+
+def zombies() -> list[int]:
+    return [child.pid for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+
+
+async def until_there_is_a_zombie() -> None:
+    async with asyncio.timeout(10):
+        while not zombies():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_probe_in_a_thread_leaves_is_reaped_when_it_has_ended(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    descent.adopt_orphans()
+    async with watching(troubled, "thread", tmp_path, account, trouble="leaves_an_orphan") as watch:
+        running = asyncio.create_task(watch.run(), name="watch")
+        await until_there_is_a_zombie()
+        watch._reaper = Reaper(grace=0)
+        first = zombies()
+        async with asyncio.timeout(10):
+            while set(first) & set(zombies()):
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.sleep(0.2)
+    Reaper(grace=0).reap()
+
+
+async def test_an_orphan_is_reaped_when_it_has_been_a_zombie_for_a_while() -> None:
+    descent.adopt_orphans()
+    clock = fakes.Clock()
+    reaper = Reaper(60, clock)
+    await (await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.05 &")).wait()
+    await until_there_is_a_zombie()
+    reaper.reap()
+    clock.now += 59
+    reaper.reap()
+    assert zombies()
+    clock.now += 1
+    reaper.reap()
+    assert not zombies()
+
+
+async def test_no_exit_status_that_somebody_waits_for_is_taken_away(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    descent.adopt_orphans()
+    reaper = Reaper(grace=0)
+    ours = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+    spawned = []
+    async with watching(
+        troubled, "thread", tmp_path, account, trouble="asks_late_how_its_process_ended"
+    ) as watch:
+        for _ in range(4):
+            entry = await watch.check()
+            spawned += zombies()
+            await asyncio.sleep(0.05)
+            reaper.reap()
+        assert spawned, "it had ended, and was asked for only later"
+        assert entry.reading.facts["exit_status"] == 7
+    assert await ours.wait() == 5
+
+
+async def test_a_process_of_a_probe_is_left_to_asyncio_to_wait_for(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    reaper = Reaper(grace=0)
+    async with watching(troubled, "process", tmp_path, account, trouble="exits") as watch:
+        check = asyncio.create_task(watch.check(), name="check")
+        while not check.done():
+            reaper.reap()
+            await asyncio.sleep(0)
+        assert "ended with exit status 7" in check.result().reading.summary

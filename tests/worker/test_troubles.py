@@ -1,0 +1,130 @@
+"""What a probe does in its place of work costs its own reading and nothing else."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlopsd.probe import Probe, Status
+from tests import fakes
+from tests.worker.watching import watching
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_a_good_probe_gives_its_reading(
+    troubled: type[Probe[Any]], isolation: str, tmp_path: Path, account: fakes.Account
+) -> None:
+    async with watching(troubled, isolation, tmp_path, account) as watch:
+        entry = await watch.check()
+    assert entry.status is Status.HEALTHY
+    assert entry.reading.findings[0].summary == "the door is shut"
+    assert (entry.reading.facts["pid"] == os.getpid()) == (isolation == "thread")
+
+
+async def test_a_coroutine_gives_its_reading_on_the_loop_and_in_a_process(
+    async_troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    for isolation in ("loop", "process"):
+        async with watching(async_troubled, isolation, tmp_path, account) as watch:
+            assert (await watch.check()).status is Status.HEALTHY
+
+
+TROUBLES = [
+    ("raises", "error", "ZeroDivisionError: one over nought"),
+    ("cannot_tell", "cannot_tell", "cannot see the door: no light; bring a lamp"),
+    ("nonsense", "nonsense", "check returned str, not a Reading"),
+    ("wrong_parts", "nonsense", "findings are not a list of Finding"),
+    ("answers_hugely", "nonsense", "facts take"),
+    ("sys_exits", "error", "SystemExit: 3"),
+    ("is_interrupted", "error", "KeyboardInterrupt"),
+    ("is_cancelled", "error", "CancelledError: by itself"),
+    ("raises_without_words", "error", "Wordless: (no words: ValueError)"),
+]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+@pytest.mark.parametrize(("trouble", "result", "sentence"), TROUBLES)
+async def test_a_probe_that_fails_is_unknown_and_says_why(
+    troubled: type[Probe[Any]],
+    isolation: str,
+    trouble: str,
+    result: str,
+    sentence: str,
+    tmp_path: Path,
+    account: fakes.Account,
+) -> None:
+    async with watching(troubled, isolation, tmp_path, account, trouble=trouble) as watch:
+        entry = await watch.check()
+    assert entry.status is Status.UNKNOWN
+    assert sentence in entry.reading.summary
+    assert account.checks == [("door", result)]
+
+
+ASYNC_TROUBLES = [
+    ("raises", "error", "ZeroDivisionError: one over nought"),
+    ("nonsense", "nonsense", "check returned str, not a Reading"),
+    ("sys_exits", "error", "SystemExit: 3"),
+    ("is_interrupted", "error", "KeyboardInterrupt"),
+    ("is_closed", "error", "GeneratorExit"),
+    ("is_cancelled", "error", "CancelledError: by itself"),
+    ("cancels_itself", "error", "CancelledError: by itself"),
+    ("raises_without_words", "error", "Wordless: (no words: ValueError)"),
+]
+
+
+@pytest.mark.parametrize("isolation", ["loop", "process"])
+@pytest.mark.parametrize(("trouble", "result", "sentence"), ASYNC_TROUBLES)
+async def test_a_coroutine_that_fails_is_unknown_and_says_why(
+    async_troubled: type[Probe[Any]],
+    isolation: str,
+    trouble: str,
+    result: str,
+    sentence: str,
+    tmp_path: Path,
+    account: fakes.Account,
+) -> None:
+    async with watching(async_troubled, isolation, tmp_path, account, trouble=trouble) as watch:
+        entry = await watch.check()
+    assert entry.status is Status.UNKNOWN
+    assert sentence in entry.reading.summary
+    assert account.checks == [("door", result)]
+
+
+async def test_a_hung_thread_is_waited_for_and_not_repeated(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    gate, calls = threading.Event(), []
+
+    def waits_at_the_gate(self: Any) -> Any:
+        calls.append(1)
+        gate.wait()
+        return self.none()
+
+    monkeypatch.setattr(troubled, "hangs", waits_at_the_gate)
+    async with watching(troubled, "thread", tmp_path, account, patience=0.5, trouble="hangs") as watch:
+        assert (await watch.check()).reading.summary == "no answer within 0.5 s"
+        stuck = await watch.check()
+        assert "its last call has not come back" in stuck.reading.summary
+        assert account.hanging == {"door": True}
+        assert len(calls) == 1
+        gate.set()
+        async with asyncio.timeout(5):
+            while (await watch.check()).status is not Status.HEALTHY:
+                await asyncio.sleep(0.01)
+        assert account.hanging == {"door": False}
+
+
+async def test_a_coroutine_that_will_not_be_cancelled_is_waited_for_and_not_repeated(
+    async_troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    async with watching(
+        async_troubled, "loop", tmp_path, account, patience=0.5, trouble="will_not_be_cancelled"
+    ) as watch:
+        assert (await watch.check()).reading.summary == "no answer within 0.5 s"
+        assert "a coroutine must let CancelledError pass" in (await watch.check()).reading.summary
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.get_coro().close()
