@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mlopsd import log as logs
@@ -99,6 +99,7 @@ class Daemon:
         self._places = where
         self._drain = drain
         self._version = version("mlopsd")
+        self._mlflow = _mlflow_version()
         self._stop = asyncio.Event()
         self._announced = False
         self._draining = False
@@ -106,6 +107,7 @@ class Daemon:
         self._reloads: set[asyncio.Task[list[str]]] = set()
         self._reloaded_at: datetime | None = None
         self._reload_error: str | None = None
+        self._configured: Sequence[Configured] = ()
         self._board = Board(on_change=_log_change, on_verdict=_log_verdict)
         self._metrics = Metrics(self._board, self._version)
         self._notifier = Notifier()
@@ -124,6 +126,7 @@ class Daemon:
 
     async def run(self, configured: Sequence[Configured]) -> None:
         """Start, serve until a signal says stop, and leave; the order of both stands here."""
+        self._configured = configured
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._lost_exception)
         descent.adopt_orphans()
@@ -223,6 +226,7 @@ class Daemon:
         except ListenError as error:
             raise ConfigurationError([Mistake("api", str(error))]) from error
         self._loaded = loaded
+        self._configured = configured
         _doubt(loaded)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
@@ -274,12 +278,14 @@ class Daemon:
             mode="development" if self._loaded.settings.debug else "production",
             reloaded_at=self._reloaded_at,
             reload_error=self._reload_error,
+            mlflow=self._mlflow,
         )
 
     def _parts(self) -> Parts:
         return Parts(
             board=self._board,
             metrics=self._metrics,
+            configured=lambda: self._configured,
             watches=lambda: self._watches,
             loaded=lambda: self._loaded,
             reload_configuration=self.reload,
@@ -293,6 +299,14 @@ class Daemon:
         error = context.get("exception")
         extra = {"reason": context.get("message", "")}
         log.error("exception that nobody waited for", extra=extra, exc_info=error)
+
+
+def _mlflow_version() -> str | None:
+    """By what pip has written down: the daemon never imports MLflow."""
+    try:
+        return version("mlflow")
+    except PackageNotFoundError:
+        return None
 
 
 def _doubt(loaded: Loaded) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from mlopsd.board import Terms
+from mlopsd.predictor import PredictorOptions, is_predictor
 from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
 from mlopsd.settings import ProbeTable
 from mlopsd.settings.load import BadTables, Loaded
@@ -62,6 +63,12 @@ class Configured:
     terms: Terms
     isolation: Isolation
     table: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def predicts(self) -> PredictorOptions | None:
+        """Its options, if it answers predictions."""
+        able = is_predictor(self.probe) and isinstance(self.options, PredictorOptions)
+        return self.options if able else None  # type: ignore[return-value]  # a PredictorOptions if able
 
 
 def find(points: Iterable[EntryPoint] | None = None) -> tuple[Plugin, ...]:
@@ -125,7 +132,37 @@ def configure(loaded: Loaded, plugins: Sequence[Plugin] | None = None) -> tuple[
                 mistakes.extend(error.mistakes)
     if mistakes:
         raise ConfigurationError(mistakes)
+    _check_default(configured, loaded)
     return tuple(configured)
+
+
+def default_predictor(configured: Iterable[Configured]) -> Configured | None:
+    """Whom ``POST /invocations`` is for: the one that is the default, else the only one that predicts."""
+    able = [(one, one.predicts) for one in configured if one.predicts]
+    chosen = [one for one, options in able if options.default]
+    return next(iter(chosen or [one for one, _ in able]), None)
+
+
+def _check_default(configured: Iterable[Configured], loaded: Loaded) -> None:
+    """See that there is one choice at most.
+
+    Raises:
+        ConfigurationError: several probes predict, and none of them or more than one is the default.
+    """
+    able = {one.name: one.predicts.default for one in configured if one.predicts}
+    chosen = [name for name, default in able.items() if default]
+    if len(able) < 2 or len(chosen) == 1:  # noqa: PLR2004
+        return
+    rivals = chosen or list(able)
+    *others, last = (f"[probes.{name}]" for name in rivals)
+    key = f"probes.{rivals[-1]}"
+    if chosen:
+        complaint = f"POST /invocations has one default, and {', '.join(others)} is it too"
+        mistake = Mistake(f"{key}.default", f"{complaint}; keep one", "true", loaded.origin(f"{key}.default"))
+    else:
+        complaint = f"POST /invocations is for {', '.join(others)} or for {last}, and none is the default"
+        mistake = Mistake(key, f"{complaint}; write default = true in one", None, loaded.origin(key))
+    raise ConfigurationError([mistake])
 
 
 def _configure(name: str, table: ProbeTable, installed: Sequence[Plugin], loaded: Loaded) -> Configured:
@@ -171,11 +208,14 @@ def place(probe: type[Probe[Any]], configured: Isolation | None = None) -> Isola
 
 
 def _check_isolation(key: str, isolation: Isolation, probe: type[Probe[Any]], loaded: Loaded) -> None:
+    where = f"{key}.isolation"
+    if is_predictor(probe) and isolation != "loop":
+        complaint = 'what predicts runs on the loop; write "loop", or leave it out'
+        raise ConfigurationError([Mistake(where, complaint, repr(isolation), loaded.origin(where))])
     coroutine = iscoroutinefunction(probe.check)
     if (isolation == "loop" and not coroutine) or (isolation == "thread" and coroutine):
         kind, cure = ("a coroutine", '"loop"') if coroutine else ("a plain function", '"thread"')
         complaint = f'its check is {kind}, which cannot run there; use {cure} or "process"'
-        where = f"{key}.isolation"
         raise ConfigurationError([Mistake(where, complaint, repr(isolation), loaded.origin(where))])
 
 
@@ -221,6 +261,12 @@ def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
         raise PluginError(f"cannot load probe {plugin.name!r}: {plugin.target} has no check(); {cure}")
     if not (isinstance(found.Options, type) and issubclass(found.Options, Options)):
         complaint = f"the Options of {plugin.target} are no subclass of mlopsd.probe.Options"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+    if is_predictor(found) and not issubclass(found.Options, PredictorOptions):
+        complaint = f"the Options of {plugin.target} are no subclass of mlopsd.predictor.PredictorOptions"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+    if is_predictor(found) and not iscoroutinefunction(found.check):
+        complaint = f"{plugin.target} predicts, and its check() is no coroutine"
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
     if not _are_metrics(found.metrics):
         complaint = f"the metrics of {plugin.target} are not all mlopsd.probe.Metric, in a tuple"

@@ -59,7 +59,7 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
         raise NotImplementedError
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
-        """Predict for *body*, which is in MLflow's scoring protocol as *content_type* says; minds its own clock.
+        """Predict for *body*, in MLflow's scoring protocol as *content_type* says; minds its own clock.
 
         Raises:
             Unpredicted: there is no prediction, and whose fault that is.

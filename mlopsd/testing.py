@@ -25,6 +25,7 @@ from mlopsd import plugins
 from mlopsd.board import Board, Entry
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
+from mlopsd.predictor import Unpredicted, is_predictor
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.load import Layer, Loaded
@@ -32,6 +33,7 @@ from mlopsd.watch import RESULTS, Watch
 from mlopsd.worker.make import make_worker
 
 FAILURES = frozenset({"error", *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
+REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"
 
 
@@ -123,16 +125,39 @@ class ProbeConformance:
 
     def test_two_of_it_do_not_disturb_each_other(self, tmp_path: Path) -> None:
         """Two tables may use one plugin."""
-        first, second = self._make("first", tmp_path), self._make("second", tmp_path)
-        for probe in (first, second, first):
-            assert isinstance(_settled(probe.check()), Reading)
-        _settled(first.close())
-        assert isinstance(_settled(second.check()), Reading)
-        _settled(second.close())
+
+        async def check_in_turns() -> None:
+            first, second = self._make("first", tmp_path), self._make("second", tmp_path)
+            for probe in (first, second, first):
+                assert isinstance(await _awaited(probe.check()), Reading)
+            await _awaited(first.close())
+            assert isinstance(await _awaited(second.check()), Reading)
+            await _awaited(second.close())
+
+        asyncio.run(check_in_turns())
 
     def test_it_can_be_closed_before_its_first_check(self, tmp_path: Path) -> None:
         """A daemon may be stopped at any moment."""
-        _settled(self._make("closed", tmp_path).close())
+
+        async def close() -> None:
+            await _awaited(self._make("closed", tmp_path).close())
+
+        asyncio.run(close())
+
+    def test_a_predictor_without_a_prediction_says_why(self, tmp_path: Path) -> None:
+        """Before its first check and after its last, and whatever it is asked; never by another exception."""
+        if not is_predictor(self._class()):
+            return
+
+        async def ask() -> None:
+            probe = self._make("asked", tmp_path)
+            for content_type in ("application/json", "", "text/nonsense"):
+                await _refused_or_answered(probe, b"", content_type)
+            assert probe.serves is None or isinstance(probe.serves, str)
+            await _awaited(probe.close())
+            await _refused_or_answered(probe, b"{}", "application/json")
+
+        asyncio.run(ask())
 
     def _class(self) -> type[Probe[Any]]:
         return plugins.choose(plugins.find(), self.name).load()
@@ -155,9 +180,11 @@ class ProbeConformance:
 
     def _make(self, name: str, state_dir: Path) -> Probe[Any]:
         found = self._class()
-        instruments = Metrics(Board(), "0").instruments(name, self.name, found.metrics)
-        context = Context(name, state_dir, logging.getLogger("mlopsd.testing"), {}, instruments)
-        return found(found.Options(**self.table), context)
+        options = found.Options(**self.table)
+        instruments = Metrics(Board(), "0").instruments(name, self.name, found.declares(options))
+        folder = state_dir / name
+        folder.mkdir(exist_ok=True)
+        return found(options, Context(name, folder, logging.getLogger("mlopsd.testing"), {}, instruments))
 
 
 async def _checked(configured: Configured, checks: int) -> list[Entry]:
@@ -182,13 +209,18 @@ def failure_of(reading: Reading) -> Finding | None:
     return next((finding for finding in unknown if finding.name in FAILURES), None)
 
 
-def _settled(result: Any) -> Any:
-    """*result*, or what it gives when it is awaited."""
-    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
-
-
 async def _awaited(result: Any) -> Any:
-    return await result
+    """*result*, or what it gives when it is awaited."""
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _refused_or_answered(probe: Any, body: bytes, content_type: str) -> None:
+    """Ask for a prediction; there is one, or a refusal with a code that callers know."""
+    try:
+        assert isinstance((await probe.predict(body, content_type)).body, bytes)
+    except Unpredicted as refusal:
+        assert refusal.code in REFUSALS, f"{refusal.code} is no code of a prediction"
+        assert refusal.detail.strip(), "a refusal says why"
 
 
 def _identity(finding: Finding) -> tuple[str, str | None]:

@@ -14,9 +14,11 @@ from typing import Any, Protocol, TypeVar
 from mlopsd.board import Board, Entry
 from mlopsd.children.reaper import Reaper
 from mlopsd.plugins import Configured
+from mlopsd.predictor import Predictor
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status, can_reload
 from mlopsd.raised import words
-from mlopsd.repeats import Repeats
+from mlopsd.repeats import Repeats, gist
+from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, Worker, WorkerDied
 from mlopsd.worker.process import ProbeRaised
 
@@ -105,6 +107,11 @@ class Watch:
     def name(self) -> str:
         """The probe's name in the configuration."""
         return self.configured.name
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """The probe itself, if it predicts and has been made, for which the loop is the only place."""
+        return self._worker.predictor if isinstance(self._worker, LoopWorker) else None
 
     @property
     def can_reload(self) -> bool:
@@ -247,16 +254,19 @@ class Watch:
         if stuck := self._worker.stuck:
             raise Stuck(f"cannot be asked: {stuck}")
         timeout = self.configured.terms.timeout
+        calling = asyncio.ensure_future(call())
         try:
-            async with asyncio.timeout(timeout) as deadline:
-                return await call()
-        except TimeoutError as error:
-            if deadline.expired():
-                raise NoAnswer(f"no answer within {timeout:g} s") from error
-            raise  # the probe's own
+            await asyncio.wait({calling}, timeout=timeout)  # an answer that a busy loop saw late is one
+        finally:
+            if is_late := not calling.done():
+                calling.cancel()
+                await asyncio.wait({calling}, timeout=CLOSING_SECONDS)
+        if is_late:
+            raise NoAnswer(f"no answer within {timeout:g} s")
+        return calling.result()
 
     def _cannot_tell(self, result: str, why: str, error: Exception) -> Reading:
-        kept_back = self._repeats.worth_saying((result, why))
+        kept_back = self._repeats.worth_saying((result, gist(why)))
         if kept_back is not None:
             self._complain(result, why, kept_back, error)
         return Reading(findings=[Finding(result, Status.UNKNOWN, why, advice=Advice.WATCH)])

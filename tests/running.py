@@ -151,7 +151,13 @@ class Running(AbstractContextManager["Running"]):
         return self.ask("GET", path, headers)
 
     def ask(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, *, local: bool = False
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: bytes | None = None,
+        local: bool = False,
     ) -> Answer:
         """A request, over the Unix socket if *local*."""
         connection = (
@@ -160,7 +166,7 @@ class Running(AbstractContextManager["Running"]):
             else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         )
         try:
-            connection.request(method, path, headers=dict(headers or {}))
+            connection.request(method, path, body, headers=dict(headers or {}))
             return Answer(connection.getresponse())
         finally:
             connection.close()

@@ -17,13 +17,20 @@ MAY_BE_ABSENT = {
         metric.name
         for metric in plugins.choose(plugins.find(), "system").load().metrics
         if metric.name.startswith(("swap_", "pressure_", "temperature_", "cgroup_", "disk_io_", "pids_"))
-    )
+    ),
+    # a registry that refuses names no version, and nothing is loaded
+    "model": frozenset(metric.name for metric in plugins.choose(plugins.find(), "model").load().metrics),
 }
+TABLES = {"model": {"model": "iris", "registries": [{"uri": "http://127.0.0.1:9"}]}}
 
 
 def conformance(plugin: Plugin) -> type[ProbeConformance]:
     absent = MAY_BE_ABSENT.get(plugin.name, frozenset())
-    return type(f"Test_{plugin.name}", (ProbeConformance,), {"name": plugin.name, "may_be_absent": absent})
+    return type(
+        f"Test_{plugin.name}",
+        (ProbeConformance,),
+        {"name": plugin.name, "may_be_absent": absent, "table": TABLES.get(plugin.name, {})},
+    )
 
 
 for found in plugins.find():

@@ -55,10 +55,7 @@ async def spawn(
                     stdout=output,
                     stderr=asyncio.subprocess.STDOUT,
                     cwd=cwd,
-                    env={
-                        **(harmless_environment() if environment is None else environment),
-                        descent.MARK: mark,
-                    },
+                    env={**inherited, descent.MARK: mark},
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
                 )

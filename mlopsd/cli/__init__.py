@@ -5,6 +5,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NoReturn, Protocol, cast
 
@@ -17,6 +18,7 @@ COMMANDS = {
     "reload": "have the running daemon read its configuration again, or a probe take its subject up anew",
     "probes": "list the installed probes and their options, or why one cannot load",
     "config": "validate the configuration, or print what is in force",
+    "demo": "show it all at once: a registry, a small model in it, and the daemon that watches both",
     "install": "set mlopsd up as a systemd service of this host, or take it away again",
 }
 NAGIOS = frozenset({"check", "status"})  # where 1 and 2 are verdicts, so that no mistake may look like one
@@ -42,11 +44,26 @@ class Parser(ArgumentParser):
     """Says what is wrong with the arguments in one line."""
 
     wrong_usage = WRONG_USAGE
+    commands: Sequence["Parser"] = ()  # those whose options are declared
 
     def error(self, message: str) -> NoReturn:
         """Print *message* with the way to help, and exit."""
         complain(f"cannot understand the command line: {message}; see {self.prog} --help")
         self.exit(self.wrong_usage)
+
+    def understand(self, words: Sequence[str]) -> Namespace:
+        """The options in *words*; of one that there is not, the nearest is named."""
+        arguments, unknown = self.parse_known_args(words)
+        if unknown:
+            asked = self.commands[0] if self.commands else self
+            asked.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
+        return arguments
+
+    def _hint(self, unknown: Sequence[str]) -> str:
+        known = [option for parser in (self, *self.commands) for option in parser._option_string_actions]
+        names = (word.partition("=")[0] for word in unknown if word.startswith("-"))
+        found = [match for name in names for match in get_close_matches(name, known, n=1)]
+        return f" (did you mean {found[0]}?)" if found else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in words if word in COMMANDS), None)
     parser, command = _parser(chosen)
-    arguments = parser.parse_args(words)
+    arguments = parser.understand(words)
     if arguments.version:
         print(f"mlopsd {version('mlopsd')}")
         return 0
@@ -75,6 +92,7 @@ def _parser(chosen: str | None) -> tuple[Parser, Command | None]:
         if name == chosen:
             command = cast("Command", importlib.import_module(f"mlopsd.cli.{name}"))
             command.add_arguments(its_parser)
+            parser.commands = [its_parser]
             parser.wrong_usage = its_parser.wrong_usage = CANNOT_TELL if name in NAGIOS else WRONG_USAGE
     return parser, command
 

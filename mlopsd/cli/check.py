@@ -5,12 +5,13 @@ import json
 import logging
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from mlopsd import log
 from mlopsd.cli import nagios
 from mlopsd.cli.alarm import alarm
-from mlopsd.cli.failure import CANNOT_TELL, Failure
+from mlopsd.cli.failure import CANNOT_TELL, Failure, complain
 from mlopsd.cli.looking import look
 from mlopsd.cli.options import add_config, configuration
 from mlopsd.cli.progress import Progress
@@ -26,6 +27,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Which probes, and how to print."""
     parser.add_argument("probes", nargs="*", metavar="PROBE", help="a configured probe; else all of them")
     parser.add_argument("--json", action="store_true", help="as GET /health/detailed answers it")
+    parser.add_argument(
+        "--traceback", action="store_true", help="for a probe's author: where its code went wrong, as a log"
+    )
     add_config(parser)
     parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, wrong usage or configuration"
 
@@ -38,10 +42,14 @@ def run(arguments: Namespace) -> int:
     """
     loaded, configured = configuration(arguments.config)
     chosen = _chosen(configured, arguments.probes)
-    _speak(debug=loaded.settings.debug)
     longest = max((one.terms.timeout for one in chosen), default=0) + GRACE
-    with Progress(sys.stderr) as progress, alarm(longest):
-        health = asyncio.run(look(chosen, progress))
+    with (
+        _speaking(_level(debug=loaded.settings.debug, traceback=arguments.traceback)),
+        Progress(sys.stderr) as progress,
+        alarm(longest),
+    ):
+        health, refused = asyncio.run(look(chosen, progress))
+    complain(*refused)
     if arguments.json:
         print(json.dumps(health, indent=2, ensure_ascii=False))
     else:
@@ -58,9 +66,22 @@ def _chosen(configured: Sequence[Configured], names: Sequence[str]) -> list[Conf
     return [by_name[name] for name in dict.fromkeys(names)] if names else list(configured)
 
 
-def _speak(*, debug: bool) -> None:
-    """Log in development mode; else the readings say what went wrong, and a traceback says no more."""
+def _level(*, debug: bool, traceback: bool) -> str | None:
+    """What to log; None is nothing: the readings say what went wrong, and more is for a probe's author."""
     if debug:
-        log.start("DEBUG", "text")
-    else:
+        return "DEBUG"
+    return "WARNING" if traceback else None
+
+
+@contextmanager
+def _speaking(level: str | None) -> Iterator[None]:
+    """Log from *level* on as text, to the end."""
+    if level is None:
         logging.getLogger().addHandler(logging.NullHandler())
+        yield
+        return
+    drain = log.start(level, "text")
+    try:
+        yield
+    finally:
+        drain.end()

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from mlopsd.cli.failure import complain
 from mlopsd.cli.in_force import lines
 from mlopsd.cli.options import add_config, configuration
 
@@ -23,6 +24,8 @@ def run(arguments: Namespace) -> int:
     where = str(loaded.path or "built-in defaults, no file")
     if arguments.what == "show":
         print(f"# {where}", *lines(loaded, configured), sep="\n")
-    else:
-        print(f"OK: {where}; probes: {', '.join(one.name for one in configured) or 'none'}")
+        return 0
+    if not configured:
+        complain("warning: no probe is configured, so the status stays unknown; add a table [probes.system]")
+    print(f"OK: {where}; probes: {', '.join(one.name for one in configured) or 'none'}")
     return 0

@@ -1,5 +1,6 @@
 """Where the configuration of this host says that the daemon listens, as far as this user may read it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlopsd.settings import Settings
@@ -8,20 +9,27 @@ from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import places
 
 
-def socket_path() -> Path:
-    """The Unix socket of a daemon with this configuration."""
-    return places(_settings()).socket
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a daemon with this configuration can be asked.
+
+    Attributes:
+        doubts: why the configuration could not be used, a line each; then these are the defaults.
+    """
+
+    socket: Path
+    host: str
+    port: int
+    doubts: tuple[str, ...] = ()
 
 
-def listening_on() -> tuple[str, int]:
-    """The host and the port of a daemon with this configuration."""
-    api = _settings().api
-    return api.host, api.port
-
-
-def _settings() -> Settings:
+def listening() -> Listening:
     """What is configured; the defaults where it may not be read: a daemon may run on it all the same."""
     try:
-        return load().settings
-    except ConfigurationError:
-        return Settings()
+        return _of(load().settings)
+    except ConfigurationError as error:
+        return _of(Settings(), *map(str, error.mistakes))
+
+
+def _of(settings: Settings, *doubts: str) -> Listening:
+    return Listening(places(settings).socket, settings.api.host, settings.api.port, doubts)

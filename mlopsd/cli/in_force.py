@@ -5,20 +5,24 @@ from collections.abc import Iterator, Sequence
 from mlopsd.cli.toml import table_key, toml
 from mlopsd.plugins import Configured
 from mlopsd.settings.load import Loaded, in_force
+from mlopsd.state import places
 
 Key = tuple[str, object, str]  # the key in full, its value, its origin
 
 
 def lines(loaded: Loaded, configured: Sequence[Configured]) -> Iterator[str]:
     """The configuration as TOML, each key with its origin; what has no value is a comment."""
+    used = places(loaded.settings)
+    in_use = {"state_dir": used.state, "socket": used.socket}
     table = ""
     for key, value, origin in sorted(_keys(loaded, configured), key=_place):
         *path, name = key.split(".", 2) if key.startswith("probes.") else key.split(".", 1)
-        if (found := ".".join(path)) != table:
-            table = found
+        if (its_table := ".".join(path)) != table:
+            table = its_table
             yield f"\n[{table}]"
         if value is None:
-            yield f"# {table_key(name)} has no value  # {origin}"
+            found = f"; run from here it is {toml(name, in_use[key])}" if key in in_use else ""
+            yield f"# {table_key(name)} has no value{found}  # {origin}"
         else:
             yield f"{table_key(name)} = {toml(name, value)}  # {origin}"
 

@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mlopsd.cli.failure import CANNOT_TELL, Failure
 from mlopsd.cli.progress import Progress
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
+from mlopsd.probe import Sample
 from mlopsd.watch import Watch
 from mlopsd.web.plain import time_text
 from mlopsd.web.readings import Readings
@@ -23,8 +24,8 @@ from mlopsd.worker.make import make_worker
 REDRAW = 0.2  # seconds
 
 
-async def look(probes: Sequence[Configured], progress: Progress) -> dict[str, Any]:
-    """The host's health as ``/health/detailed`` has it, found out now.
+async def look(probes: Sequence[Configured], progress: Progress) -> tuple[dict[str, Any], list[str]]:
+    """The host's health as ``/health/detailed`` has it, found out now; and which samples are no use.
 
     Raises:
         Failure: there is no room for a state folder, or two probes contradict each other in their metrics.
@@ -33,7 +34,7 @@ async def look(probes: Sequence[Configured], progress: Progress) -> dict[str, An
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
             await _look(probes, board, Path(folder), progress)
-            return _health(board)
+            return _health(board), list(_refused(probes, board))
     except (OSError, ValueError) as error:
         raise Failure(f"cannot check: {error}; correct that and try again", status=CANNOT_TELL) from error
     finally:
@@ -69,6 +70,22 @@ async def _wait(checks: set[asyncio.Task[Any]], progress: Progress) -> None:
         names = ", ".join(sorted(check.get_name() for check in pending))
         progress.show(f"checking {names} … {loop.time() - began:.0f} s")
         _, pending = await asyncio.wait(pending, timeout=REDRAW)
+
+
+def _refused(probes: Sequence[Configured], board: Board) -> Iterator[str]:
+    """A line for each kind of sample that a probe reports and has not declared, so that no scrape has it."""
+    for probe in probes:
+        declared = {metric.name: frozenset(metric.labels) for metric in probe.probe.metrics}
+        reported = {(sample.name, frozenset(dict(sample.labels))) for sample in _samples(board, probe.name)}
+        for name, labels in sorted(reported, key=lambda kind: (kind[0], sorted(kind[1]))):
+            if declared.get(name) != labels:
+                told = f"{name}{{{', '.join(sorted(labels))}}}" if labels else name
+                cure = "declare it in the probe's metrics, with these labels"
+                yield f"cannot use the sample {told} of probe {probe.name!r}: it is not declared; {cure}"
+
+
+def _samples(board: Board, probe: str) -> Iterator[Sample]:
+    return (sample for sample in board[probe].reading.samples if isinstance(sample, Sample))
 
 
 def _health(board: Board) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class Placed:
     def put(self, path: Path, content: bytes, mode: int = 0o644, group: int = 0) -> None:
         """Write *content* to *path*, or beside it as ``.new`` where the file there is somebody's own work."""
         aside = path.with_name(f"{path.name}.new")
+        if not self._may_read(path, aside):
+            return
         if _digest(path) == _digest_of(content):
             self._note(path, content)
             self._remove_unchanged(aside)
@@ -34,7 +36,10 @@ class Placed:
 
     def remove(self, path: Path) -> None:
         """Remove *path* if it is as it was put; keep it where it was changed."""
-        self._remove_unchanged(path.with_name(f"{path.name}.new"))
+        aside = path.with_name(f"{path.name}.new")
+        if not self._may_read(path, aside):
+            return
+        self._remove_unchanged(aside)
         if self._is_unchanged(path):
             self._remove_unchanged(path)
         elif path.exists():
@@ -50,8 +55,24 @@ class Placed:
 
     def _others(self, folder: Path) -> bool:
         """Whether *folder* holds more than the record and, in a dry run, what would be gone."""
-        gone = {self._record, *(Path(path) for path in self._digests if self._is_unchanged(Path(path)))}
-        return any(path not in gone for path in folder.iterdir())
+        return any(path != self._record and not self._would_be_gone(path) for path in folder.iterdir())
+
+    def _would_be_gone(self, path: Path) -> bool:
+        return not _refusal(path) and self._is_unchanged(path)
+
+    def _may_read(self, *paths: Path) -> bool:
+        """Whether it can be told what stands at *paths*; a dry run says where it cannot, and goes on.
+
+        Raises:
+            Failure: it cannot, and this is no dry run.
+        """
+        for path in paths:
+            if refusal := _refusal(path):
+                if not self._steps.dry_run:
+                    raise Failure(f"cannot read {path}: {refusal}; correct that and run it again")
+                self._steps.tell(f"look into {path} first: this user cannot ({refusal}); ask with sudo")
+                return False
+        return True
 
     def _is_unchanged(self, path: Path) -> bool:
         return path.exists() and self._digests.get(str(path)) == _digest(path)
@@ -82,6 +103,17 @@ def _read(record: Path) -> dict[str, str]:
         cure = "become root, or remove it: files that differ then count as changed, and stay"
         raise Failure(f"cannot read {record}: {cause}; {cure}") from error
     return digests
+
+
+def _refusal(path: Path) -> str | None:
+    """Why the file at *path* cannot be read; None if it can, or is not there."""
+    try:
+        with path.open("rb"):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror
 
 
 def _digest(path: Path) -> str | None:

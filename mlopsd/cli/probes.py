@@ -11,7 +11,7 @@ from mlopsd import plugins
 from mlopsd.cli.failure import Failure
 from mlopsd.cli.kinds import kind
 from mlopsd.cli.options import add_config
-from mlopsd.cli.text import columns, harmless
+from mlopsd.cli.text import columns, fitted, harmless
 from mlopsd.cli.toml import toml
 from mlopsd.plugins import Plugin, PluginError
 from mlopsd.probe import Probe
@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     """
     installed = plugins.find()
     for plugin in installed:
-        print("\n".join(_account(plugin, installed)), end="\n\n")
+        print(*(fitted(line, indent) for line, indent in _account(plugin, installed)), "", sep="\n")
     if not installed:
         print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
     try:
@@ -52,18 +52,19 @@ def _configured(loaded: Loaded) -> str:
     return f"configured in {where}: {', '.join(named) or 'none'}"
 
 
-def _account(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[str]:
-    """What there is to know about *plugin*."""
-    yield f"{plugin.name}  {plugin.distribution or 'of no distribution'}  {plugin.target}"
+def _account(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
+    """What there is to know about *plugin*, in lines; with each, how far in its continuation stands."""
+    yield f"{plugin.name}  {plugin.distribution or 'of no distribution'}  {plugin.target}", 2
     try:
         plugins.choose(installed, plugin.name)
         probe = plugin.load()
     except PluginError as error:
-        yield f"  {harmless(error)}"
+        yield f"  {harmless(error)}", 2
         return
-    yield f"  {_first_sentence(probe)}"
-    yield f"  {len(probe.metrics)} metrics; {_schedule(probe)}"
-    yield from (f"  {line}" for line in columns(map(_option, probe.Options.model_fields.items())))
+    yield f"  {_first_sentence(probe)}", 2
+    yield f"  {len(probe.metrics)} metrics; {_schedule(probe)}", 2
+    options = columns(map(_option, probe.Options.model_fields.items()))
+    yield from ((f"  {line}", 2 + column) for line, column in options)
 
 
 def _first_sentence(probe: type[Probe[Any]]) -> str:

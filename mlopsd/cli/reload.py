@@ -3,12 +3,14 @@
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from mlopsd.cli import whereabouts
+from mlopsd.cli import INTERRUPTED, meter, whereabouts
 from mlopsd.cli.failure import Failure
+from mlopsd.cli.meter import Meter
 from mlopsd.cli.progress import Progress
 from mlopsd.cli.running import Answer, NoAnswer, Running
 from mlopsd.cli.text import harmless
@@ -19,10 +21,12 @@ PATIENCE = 30.0  # seconds without an answer
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to reload, and where the daemon is."""
+    """What to reload and how, and where the daemon is."""
     parser.add_argument("probe", nargs="?", metavar="PROBE", help="the probe; left out, the configuration")
+    parser.add_argument("--dry-run", action="store_true", help="say what a probe would do, and do nothing")
+    parser.add_argument("--force", action="store_true", help="override the refusal of a probe; it is logged")
     whereabouts.add_arguments(parser)
-    parser.epilog = "exit status: 0 done, 1 refused or failed, with the reason"
+    parser.epilog = "exit status: 0 done, 1 refused or failed, with the reason; Ctrl-C ends the waiting alone"
 
 
 def run(arguments: Namespace) -> int:
@@ -31,12 +35,15 @@ def run(arguments: Namespace) -> int:
     Raises:
         Failure: the daemon refused, failed, or does not answer.
     """
+    how = {name: "true" for name in ("dry_run", "force") if getattr(arguments, name)}
+    if how and arguments.probe is None:
+        raise Failure("cannot reload: --dry-run and --force are for a probe; name one")
     running, _ = whereabouts.find(arguments)
     try:
         if arguments.probe is None:
             _reload_configuration(running)
         else:
-            print(harmless(_reload_probe(running, arguments.probe)))
+            print(harmless(_reload_probe(running, arguments.probe, how)))
     except NoAnswer as silence:
         raise Failure(f"cannot reload: {silence}; look at journalctl -u mlopsd") from silence
     return 0
@@ -51,29 +58,42 @@ def _reload_configuration(running: Running) -> None:
         print(harmless(change))
 
 
-def _reload_probe(running: Running, probe: str) -> str:
+def _reload_probe(running: Running, probe: str, how: Mapping[str, str]) -> str:
     """What was done, in the probe's words."""
-    path = f"/health/{quote(probe, safe='')}"
-    answer = running.post(f"{path}/reload", PATIENCE)
+    query = f"?{urlencode(how)}" if how else ""
+    answer = running.post(f"{_path(probe)}/reload{query}", PATIENCE)
     _check(f"probe {probe!r}", running, answer)
     if answer.body.get("state") == "done":
         return str(answer.body.get("detail", "done"))
-    with Progress(sys.stderr) as progress:
-        return _wait(running, probe, str(answer.body.get("started_at")), progress)
+    try:
+        with Progress(sys.stderr) as progress:
+            return _wait(running, probe, str(answer.body.get("started_at")), progress)
+    except KeyboardInterrupt:
+        goes_on = f"the reload of probe {probe!r} goes on without being waited for"
+        raise Failure(f"{goes_on}; see how it ends with mlopsd status", status=INTERRUPTED) from None
 
 
 def _wait(running: Running, probe: str, started_at: str, progress: Progress) -> str:
     """Ask until the reload that began at *started_at* has ended."""
-    path = f"/health/{quote(probe, safe='')}"
+    told = Meter()
     while True:
-        reading = running.get(path).body
+        reading = running.get(_path(probe)).body
         reload = reading.get("reload") or {}
         if reload.get("started_at") != started_at:
             raise Failure(f"cannot tell how the reload of {probe!r} ended: another began, or mlopsd did")
         if reload.get("state") != "running":
             return _ended(probe, reload)
-        progress.show(f"reloading {probe}: {reading.get('facts', {}).get('progress') or reading['summary']}")
+        _show(probe, reading, told, progress)
         time.sleep(POLL)
+
+
+def _show(probe: str, reading: Mapping[str, Any], told: Meter, progress: Progress) -> None:
+    """How far it is: a model's progress is a table, another probe's a sentence, if it has one."""
+    fact = reading.get("facts", {}).get("progress")
+    if isinstance(fact, Mapping):
+        progress.show(told.live(fact), plain=meter.plain(fact))
+    else:
+        progress.show(f"reloading {probe}: {fact or reading['summary']}")
 
 
 def _ended(probe: str, reload: dict[str, Any]) -> str:
@@ -81,6 +101,10 @@ def _ended(probe: str, reload: dict[str, Any]) -> str:
         reason = f"{reload.get('state')}: {reload.get('detail')}"
         raise Failure(f"cannot reload probe {probe!r}: {harmless(reason)}")
     return str(reload.get("detail", "done"))
+
+
+def _path(probe: str) -> str:
+    return f"/health/{quote(probe, safe='')}"
 
 
 def _check(what: str, running: Running, answer: Answer) -> None:

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import queue
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -75,11 +77,8 @@ class Running:
         return self._ask("POST", path, timeout)
 
     def _ask(self, method: str, path: str, timeout: float) -> Answer:
-        connection = self._connection(timeout)
         try:
-            connection.request(method, self._prefix + path, headers=self._headers())
-            response = connection.getresponse()
-            return _answer(response.status, response.read(MOST_BYTES))
+            return _within(timeout, lambda: self._exchange(method, path, timeout))
         except TimeoutError as error:
             raise NoAnswer(f"{self.address}: no answer within {timeout:g} s") from error
         except (OSError, http.client.HTTPException) as error:
@@ -87,6 +86,13 @@ class Running:
             raise NoAnswer(f"{self.address}: {harmless(reason or error) or type(error).__name__}") from error
         except ValueError as error:
             raise NoAnswer(f"{self.address}: the answer is not mlopsd's; is the address right?") from error
+
+    def _exchange(self, method: str, path: str, timeout: float) -> Answer:
+        connection = self._connection(timeout)
+        try:
+            connection.request(method, self._prefix + path, headers=self._headers())
+            response = connection.getresponse()
+            return _answer(response.status, response.read(MOST_BYTES))
         finally:
             connection.close()
 
@@ -104,6 +110,31 @@ class Running:
 
     def _headers(self) -> dict[str, str]:
         return {"Accept": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+
+
+def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """What *ask* returns or raises, but for what it would take longer for: a socket's timeout is for each
+    byte, and looking a name up has none.
+
+    Raises:
+        TimeoutError: it takes longer; it is left to itself, in a thread that keeps nobody from exiting.
+    """
+    ended: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put(ask())
+        except Exception as error:  # noqa: BLE001  # raised below, where it is waited for
+            ended.put(error)
+
+    threading.Thread(target=run, name="ask the daemon", daemon=True).start()
+    try:
+        outcome = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _answer(status: int, body: bytes) -> Answer:

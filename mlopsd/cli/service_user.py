@@ -5,7 +5,7 @@ import pwd
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlopsd
@@ -14,12 +14,13 @@ from mlopsd.cli.placed import Placed
 from mlopsd.cli.steps import Steps
 
 USER = "mlopsd"
+VIDEO = "video"
 HOME = "/var/lib/mlopsd"
 SYSUSERS = Path("/etc/sysusers.d/mlopsd.conf")
 DECLARATION = f"""\
-# the user of mlopsd.service; video is the group that GPU device files may have
+# the user of mlopsd.service; {VIDEO} is the group that GPU device files may have
 u {USER} - "mlopsd health daemon" {HOME}
-m {USER} video
+m {USER} {VIDEO}
 """
 
 
@@ -33,8 +34,14 @@ def make(steps: Steps, placed: Placed) -> None:
         placed.put(SYSUSERS, DECLARATION.encode("ascii"))
         steps.command("systemd-sysusers", str(SYSUSERS))
     elif not exists():
-        shell = "/usr/sbin/nologin"
-        steps.command("useradd", "--system", "--user-group", "--home-dir", HOME, "--shell", shell, USER)
+        steps.command("useradd", *_declared(), USER)
+
+
+def _declared() -> Sequence[str]:
+    """What `DECLARATION` says, as options of useradd."""
+    groups = ("--groups", VIDEO) if _number(VIDEO) is not None else ()
+    shell = "/usr/sbin/nologin"
+    return ("--system", "--user-group", *groups, "--home-dir", HOME, "--shell", shell)
 
 
 def exists() -> bool:
@@ -48,10 +55,14 @@ def exists() -> bool:
 
 def group() -> int:
     """The number of its group; root's where it is not made yet."""
+    return _number(USER) or 0
+
+
+def _number(of_group: str) -> int | None:
     try:
-        return grp.getgrnam(USER).gr_gid
+        return grp.getgrnam(of_group).gr_gid
     except KeyError:
-        return 0
+        return None
 
 
 def check_reach(program: Path) -> None:

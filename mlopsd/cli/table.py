@@ -31,7 +31,15 @@ def _verdict(health: Document, width: int, now: datetime, *, coloured: bool) -> 
     if "host" in health:
         parts.append(f"{harmless(health['host'])}, mlopsd {harmless(health.get('version', ''))}")
     yield "  ".join(parts)
-    yield from textwrap.wrap(harmless(health.get("summary", "")), width)
+    yield from textwrap.wrap(_beyond_the_probes(health), width)
+
+
+def _beyond_the_probes(health: Document) -> str:
+    """The summary without what the lines of the probes say again."""
+    said = harmless(health.get("summary", ""))
+    for name, reading in health["probes"].items():
+        said = said.replace(harmless(f"{name} {reading['status']}: {reading.get('summary', '')}"), "")
+    return "; ".join(part for part in said.split("; ") if part)
 
 
 def _since(health: Document, now: datetime) -> str:
@@ -54,10 +62,10 @@ def _probe(name: str, reading: Document, name_column: int, width: int, *, colour
 
 
 def _finding(finding: Document, reading: Document, width: int, *, coloured: bool) -> Iterator[str]:
-    """Beneath the probe: what, and what to do; the summary unless the probe's line has it already."""
+    """Beneath the probe: what, and what to do; the summary unless the probe's line begins with it."""
     status, advice = harmless(finding["status"]), finding.get("advice", "none")
     named = harmless(" ".join(filter(None, (finding["name"], finding.get("subject")))))
-    told = "" if finding["summary"] == reading.get("summary") else f": {finding['summary']}"
+    told = "" if str(reading.get("summary")).startswith(finding["summary"]) else f": {finding['summary']}"
     todo = f" (advice: {advice})" if advice != "none" else ""
     first, *more = textwrap.wrap(
         harmless(f"- {status} {named}{told}{todo}"), width, initial_indent="  ", subsequent_indent="    "

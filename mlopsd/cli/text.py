@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -42,8 +43,23 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def columns(rows: Iterable[tuple[str, str]], gap: int = 2) -> list[str]:
-    """*rows* of two cells, the second ones below each other."""
+def columns(rows: Iterable[tuple[str, str]], gap: int = 2) -> list[tuple[str, int]]:
+    """*rows* of two cells, the second ones below each other; with each line, where the second cell begins."""
     pairs = list(rows)
-    widest = max((len(left) for left, _ in pairs), default=0)
-    return [f"{left:{widest + gap}}{right}".rstrip() for left, right in pairs]
+    column = max((len(left) for left, _ in pairs), default=0) + gap
+    return [(f"{left:{column}}{right}".rstrip(), column) for left, right in pairs]
+
+
+def fitted(line: str, indent: int, stream: TextIO = sys.stdout) -> str:
+    """*line* in as many as the terminal has room for, the further ones *indent* columns in; else as it is."""
+    if not stream.isatty():
+        return line
+    lead = len(line) - len(line.lstrip())
+    return textwrap.fill(
+        line.lstrip(),
+        width(stream),
+        initial_indent=" " * lead,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

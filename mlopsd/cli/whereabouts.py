@@ -3,10 +3,11 @@
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mlopsd.cli.failure import Failure
+from mlopsd.cli.failure import Failure, complain
 from mlopsd.cli.running import Answer, NoAnswer, Running
 
 SERVICE_SOCKET = Path("/run/mlopsd/mlopsd.sock")
@@ -32,7 +33,7 @@ def find(arguments: Namespace) -> tuple[Running, Answer]:
             return running, health(running)
         except NoAnswer as silence:
             refusals.append(str(silence))
-    cure = "is the address right?" if arguments.url else "is it running? systemctl status mlopsd"
+    cure = _doubt_about(arguments.url) if arguments.url else "is it running? systemctl status mlopsd"
     raise Failure(f"cannot ask the daemon: {'; '.join(refusals)}; {cure}")
 
 
@@ -53,34 +54,45 @@ def _candidates(arguments: Namespace) -> Iterator[Running]:
     if arguments.url:
         yield Running(_checked(arguments.url), key)
         return
-    asked = set()
-    for path in _sockets(os.environ):
-        if path not in asked and os.path.lexists(path):
-            asked.add(path)
-            yield Running(f"unix:{path}")
-    yield Running(_configured_address(), key)
+    asked = None
+    if not _is_of_its_own(os.environ) and os.path.lexists(SERVICE_SOCKET):
+        asked = SERVICE_SOCKET
+        yield Running(f"unix:{SERVICE_SOCKET}")
+    # pydantic takes 0.2 s to import: only where the service's socket has not answered
+    from mlopsd.cli.configured import listening  # noqa: PLC0415
+
+    configured = listening()
+    _tell(configured.doubts)
+    if configured.socket != asked and os.path.lexists(configured.socket):
+        yield Running(f"unix:{configured.socket}")
+    yield Running(_address(configured.host, configured.port), key)
 
 
-def _sockets(variables: Mapping[str, str]) -> Iterator[Path]:
-    """The service's socket, unless the environment speaks of a daemon of its own; then the configured one."""
-    if not any(name.startswith("MLOPSD_") for name in variables):
-        yield SERVICE_SOCKET
-    yield from _configured_socket()
+def _is_of_its_own(variables: Mapping[str, str]) -> bool:
+    """Whether the environment speaks of another daemon than the service."""
+    return any(name.startswith("MLOPSD_") for name in variables)
 
 
-def _configured_socket() -> Iterator[Path]:
-    # pydantic takes 0.2 s to import: only where no other socket has answered
-    from mlopsd.cli.configured import socket_path  # noqa: PLC0415
+@cache
+def _tell(doubts: tuple[str, ...]) -> None:
+    """Say why the default places are asked, once: ``--watch`` asks again and again."""
+    for doubt in doubts:
+        cause = doubt.partition("; ")[0]  # without the cure, which is another command's
+        complain(
+            f"cannot use the configuration, so the default address is asked: {cause}; or name it with --url"
+        )
 
-    yield socket_path()
 
-
-def _configured_address() -> str:
-    from mlopsd.cli.configured import listening_on  # noqa: PLC0415  # as above
-
-    host, port = listening_on()
+def _address(host: str, port: int) -> str:
     host = ANY_HOST.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _doubt_about(url: str) -> str:
+    path = urlsplit(url).path.rstrip("/")
+    if not path:
+        return "is the address right?"
+    return f"is the address right? All paths were asked below {path}, as behind a proxy; leave it out if not"
 
 
 def _checked(url: str) -> str:
@@ -97,6 +109,9 @@ def _checked(url: str) -> str:
         raise Failure(f"cannot ask {url!r}: {error}; {cure}") from error
     if not usable:
         raise Failure(f"cannot ask {url!r}: it is no address of a web server; {cure}")
+    if parts.query or parts.fragment or parts.username is not None:
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise Failure(f"cannot ask more than {shown!r}: a user, a query or a fragment means nothing; {cure}")
     return url
 
 

@@ -12,6 +12,7 @@ from mlopsd.units import Bytes, Seconds
 
 PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 TAKEN_NAMES = frozenset({"detailed"})  # paths below /health/ that are no probe's
 
 
@@ -46,10 +47,19 @@ def _not_empty(key: SecretStr) -> SecretStr:
     return key
 
 
+def _origin(text: str) -> str:
+    """An origin as browsers send it, in small letters and without the slash that people add."""
+    origin = text.lower().removesuffix("/")
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise ValueError("not an origin; write scheme://host or scheme://host:port")
+    return origin
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ProbeName = Annotated[str, AfterValidator(_probe_name)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_split)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 
@@ -65,7 +75,7 @@ class Api(Table):
 
     host: str = "127.0.0.1"
     port: Port = 9178
-    cors_origins: Words = ()
+    cors_origins: Origins = ()
     api_key_header: HeaderName = "X-API-Key"
     api_keys: Secrets = ()
     api_keys_file: AbsolutePath | None = None

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from mlopsd.web.answers import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo
 from mlopsd.web.health import JSON_HEADERS
 from mlopsd.web.parts import Parts, WatchLike
-from mlopsd.web.plain import dumps, plain, time_text
+from mlopsd.web.plain import document, plain, time_text
 from mlopsd.web.problem import Problem
 
 
@@ -20,7 +20,7 @@ class About:
 
     def info(self, _request: web.Request) -> web.Response:
         """The daemon, its configuration and its probes."""
-        return web.Response(body=dumps(plain(self._answer())), headers=JSON_HEADERS)
+        return web.Response(body=document(plain(self._answer())), headers=JSON_HEADERS)
 
     def metrics(self, request: web.Request) -> web.Response:
         """The metrics in the best form that the caller takes."""

@@ -12,7 +12,7 @@ from mlopsd.watch import Busy
 from mlopsd.web.answers import ConfigurationAnswer, ReloadAnswer
 from mlopsd.web.health import JSON_HEADERS, Health
 from mlopsd.web.parts import Parts, ReloadLike, WatchLike
-from mlopsd.web.plain import dumps, plain, time_text
+from mlopsd.web.plain import document, plain, time_text
 from mlopsd.web.problem import Problem
 from mlopsd.web.query import check_names, duration, flag
 from mlopsd.web.readings import Readings, reload_state
@@ -36,7 +36,7 @@ class Actions:
             entry = await self._watch(request).check()
         except ProbeError as error:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        return web.Response(body=self._readings.one(entry), headers=JSON_HEADERS)
+        return web.Response(body=self._readings.one(entry) + b"\n", headers=JSON_HEADERS)
 
     async def reload_probe(self, request: web.Request) -> web.Response:
         """Reload a probe; how that ended, if it ended while the caller would wait."""
@@ -58,7 +58,7 @@ class Actions:
             lines = [str(mistake) for mistake in error.mistakes]
             raise Problem(HTTPStatus.CONFLICT, "\n".join(lines), mistakes=lines) from error
         answer = ConfigurationAnswer(changes=list(changes))
-        return web.Response(body=dumps(plain(answer)), headers=JSON_HEADERS)
+        return web.Response(body=document(plain(answer)), headers=JSON_HEADERS)
 
     def _watch(self, request: web.Request) -> WatchLike:
         """The watch of the probe in the path.
@@ -111,6 +111,6 @@ def _reload_answer(name: str, reload: ReloadLike, *, dry_run: bool) -> web.Respo
     if "detail" in stands:
         answer["detail"] = stands["detail"]
     if answer["state"] == "done":
-        return web.Response(body=dumps(plain(answer)), headers=JSON_HEADERS)
+        return web.Response(body=document(plain(answer)), headers=JSON_HEADERS)
     headers = JSON_HEADERS | {"Location": f"/health/{name}"}
-    return web.Response(status=HTTPStatus.ACCEPTED, body=dumps(plain(answer)), headers=headers)
+    return web.Response(status=HTTPStatus.ACCEPTED, body=document(plain(answer)), headers=headers)

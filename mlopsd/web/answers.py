@@ -148,6 +148,25 @@ class InfoAnswer(TypedDict):
     endpoints: list[EndpointInfo]
 
 
+class LiveAnswer(TypedDict):
+    """Whether the server lives, in the words of the Open Inference Protocol."""
+
+    live: bool
+
+
+class ReadyAnswer(TypedDict):
+    """Whether every model is ready, in the words of the Open Inference Protocol."""
+
+    ready: bool
+
+
+class ModelReadyAnswer(TypedDict):
+    """Whether the registered model `name` is ready, in the words of the Open Inference Protocol."""
+
+    name: str
+    ready: bool
+
+
 class ProblemAnswer(TypedDict):
     """What went wrong, as RFC 9457 has it: `detail` says the cause and the cure."""
 

@@ -1,5 +1,6 @@
 """The aiohttp applications: the whole API, and one with the metrics alone."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from aiohttp import web
@@ -16,11 +17,14 @@ from mlopsd.web.health import Health
 from mlopsd.web.openapi import Description, described
 from mlopsd.web.page import StatusPage
 from mlopsd.web.parts import Parts, ReloadLike
+from mlopsd.web.predictions import Predictions
 from mlopsd.web.readings import Readings
 from mlopsd.web.route import Route
 from mlopsd.web.table import Desk, metrics_route, table
 
 BOUNDARY = web.AppKey("BOUNDARY", Boundary)
+PARAMETER = re.compile(r"\{(\w+)\}")
+ANY_SEGMENT = r"{\1:[^/]+}"  # aiohttp's own pattern leaves out braces, which a model's name may have
 ROUTES = web.AppKey("ROUTES", tuple[Route, ...])
 
 
@@ -50,6 +54,7 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
             health=health,
             actions=Actions(parts, health, readings),
             about=about,
+            predictions=Predictions(parts),
             page=StatusPage(parts, about),
             docs=Docs(lambda: parts.loaded().settings.debug),
             description=Description(describe),
@@ -79,7 +84,7 @@ def _application(
 
 
 def _register(app: web.Application, boundary: Boundary, path: str, route: Route, gate: Gate) -> None:
-    resource = app.router.add_resource(path)
+    resource = app.router.add_resource(PARAMETER.sub(ANY_SEGMENT, path))
     handler = gate.handler(route)
     resource.add_route(route.method, handler)
     if route.method == "GET":

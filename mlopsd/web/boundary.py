@@ -11,14 +11,15 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from mlopsd.metrics.own import METHODS
 from mlopsd.web.parts import MetricsLike
-from mlopsd.web.plain import dumps
+from mlopsd.web.plain import document
 from mlopsd.web.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
 from mlopsd.web.route import Route
 
 REQUEST_ID = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "OTHER"  # a method that is none, as the metrics have it
 UNMATCHED = "unmatched"
 NO_ROOM = "every connection is in use ([api] max_connections); ask again"
 HEADERS = {
@@ -44,7 +45,7 @@ class Exchange:
         """How much the line is worth: faults of ours, what people do, what machines ask all the time."""
         if self.fault and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return logging.WARNING
-        quiet = self.polled and not self.fault and self.method in ("GET", "HEAD")
+        quiet = self.polled and not self.fault and self.method in ("GET", "HEAD", "POST")
         return logging.DEBUG if quiet else logging.INFO
 
 
@@ -79,7 +80,7 @@ class Boundary:
 
     def refuse(self, request: web.BaseRequest, problem: Problem, error: BaseException | None) -> web.Response:
         """The answer to a request that never reached a handler, because *error* is ours or it is no HTTP."""
-        exchange = Exchange("other", _request_id(request.headers), time.perf_counter(), fault=True)
+        exchange = Exchange(OTHER, _request_id(request.headers), time.perf_counter(), fault=True)
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error is not None:
             response = self._broken(exchange, error)
         else:
@@ -90,21 +91,21 @@ class Boundary:
     def turn_away(self) -> bytes:
         """The whole answer to a connection for which there is no room; it is counted, not logged."""
         request_id = _new_id()
-        self._metrics.http_request("other", UNMATCHED, HTTPStatus.SERVICE_UNAVAILABLE, 0)
-        document = dumps(Problem(HTTPStatus.SERVICE_UNAVAILABLE, NO_ROOM).document(request_id))
+        self._metrics.http_request(OTHER, UNMATCHED, HTTPStatus.SERVICE_UNAVAILABLE, 0)
+        body = document(Problem(HTTPStatus.SERVICE_UNAVAILABLE, NO_ROOM).document(request_id))
         headers = {
             **HEADERS,
             REQUEST_ID: request_id,
             hdrs.CONTENT_TYPE: CONTENT_TYPE,
-            hdrs.CONTENT_LENGTH: len(document),
+            hdrs.CONTENT_LENGTH: len(body),
             **retry_after(1),
             hdrs.CONNECTION: "close",
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + document
+        return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + body
 
     def _begin(self, request: web.Request) -> Exchange:
-        method = request.method if request.method in METHODS else "other"
+        method = request.method if request.method in METHODS else OTHER
         exchange = Exchange(method, _request_id(request.headers), time.perf_counter())
         resource = request.match_info.route.resource
         if resource is not None and (route := self._routes.get(resource)) is not None:

@@ -1,4 +1,4 @@
-"""Who may act: by the kernel's word on the Unix socket, by an API key or from this very host on TCP."""
+"""Who may act or predict: by the kernel's word on the Unix socket, by an API key or from this host on TCP."""
 
 import hmac
 import ipaddress
@@ -66,27 +66,77 @@ def is_trusted(caller: Credentials, uid: int, gid: int) -> bool:
     return caller.uid in (0, uid) or gid in caller.gids
 
 
-def check_remote(request: web.Request, loaded: Loaded) -> None:
+def check_actor(request: web.Request, loaded: Loaded) -> None:
     """Let callers with a key pass, and in debug mode whoever asks from this host by itself.
 
     Raises:
         Problem: 401 without the right key; 403 where there is no key that could be right.
     """
-    settings = loaded.settings
-    given = key_of(request, settings.api.api_key_header)
-    if given is not None and loaded.api_keys:
-        if not is_known(given, loaded.api_keys):
-            raise Problem(401, "the API key is wrong; send one of those that are configured")
+    if has_key(request, loaded):
         return
-    objection = objection_to_loopback(request) if settings.debug else "debug mode is off"
+    objection = objection_to_loopback(request) if loaded.settings.debug else "debug mode is off"
     if objection is None:
         return
-    if loaded.api_keys:
-        how = f"in the header {settings.api.api_key_header}, or as Authorization: Bearer"
-        raise Problem(401, f"an API key is needed; send it {how}")
+    _want_key(loaded)
     refusal = f"nothing can be changed over TCP without an API key, and none is set ({objection})"
     cure = "set [api] api_keys or api_keys_file, or use the Unix socket (the command line does)"
     raise Problem(403, f"{refusal}; {cure}")
+
+
+def check_predictor(request: web.Request, loaded: Loaded, *, local: bool) -> None:
+    """Let whoever may act pass, and whom ``[api] predictions`` lets pass besides.
+
+    That is everybody if it is ``open``; and over TCP, if it is ``auto`` and no key is configured, whoever
+    asks from this host by itself.
+
+    Raises:
+        Problem: 401 without the right key; 403 where there is no key that could be right.
+    """
+    rule = loaded.settings.api.predictions
+    if rule == "open":
+        return
+    if local:
+        check_local(request)
+    else:
+        _check_remote_predictor(request, loaded, rule)
+
+
+def _check_remote_predictor(request: web.Request, loaded: Loaded, rule: str) -> None:
+    if has_key(request, loaded):
+        return
+    from_here = loaded.settings.debug or (rule == "auto" and not loaded.api_keys)
+    objection = objection_to_loopback(request) if from_here else f'[api] predictions = "{rule}"'
+    if objection is None:
+        return
+    _want_key(loaded)
+    refusal = f"no predictions over TCP without an API key, and none is set ({objection})"
+    cure = 'set [api] api_keys or api_keys_file, or predictions = "open", or use the Unix socket'
+    raise Problem(403, f"{refusal}; {cure}")
+
+
+def has_key(request: web.Request, loaded: Loaded) -> bool:
+    """Whether *request* came with the right key.
+
+    Raises:
+        Problem: 401, it came with a wrong one.
+    """
+    given = key_of(request, loaded.settings.api.api_key_header)
+    if given is None or not loaded.api_keys:
+        return False
+    if not is_known(given, loaded.api_keys):
+        raise Problem(401, "the API key is wrong; send one of those that are configured")
+    return True
+
+
+def _want_key(loaded: Loaded) -> None:
+    """Ask for a key where there are any.
+
+    Raises:
+        Problem: 401, there are.
+    """
+    if loaded.api_keys:
+        how = f"in the header {loaded.settings.api.api_key_header}, or as Authorization: Bearer"
+        raise Problem(401, f"an API key is needed; send it {how}")
 
 
 def key_of(request: web.Request, header: str) -> str | None:

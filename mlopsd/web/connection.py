@@ -4,12 +4,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
-from aiohttp import web
+from aiohttp import StreamReader, hdrs, web
 
 from mlopsd.web.boundary import Boundary
 from mlopsd.web.problem import Problem, from_aiohttp
 
-LAST_HEAD = 0.5  # seconds for the head of a request that comes while the server stops
+LAST_MOMENT = 0.5  # seconds for a head, or the rest of an unwanted body, that comes while the server stops
+END_OF_HEAD = b"\r\n\r\n"
 NOT_HTTP = "this is no HTTP/1.1 request, or its head is too long; send another"
 
 
@@ -67,7 +68,7 @@ class Crowd:
         Who has only just come has a request on its way and a moment for it.
         """
         self.leaving = True
-        for member in [member for member in self.members if member.idle]:
+        for member in [member for member in self.members if member.idle or member.lingers]:
             member.dismiss()
 
     def _make_room(self) -> bool:
@@ -86,7 +87,16 @@ class Connection(web.RequestHandler):
     It leans on names of aiohttp's that begin with an underscore, as of 3.11 to 3.14; the tests hold them.
     """
 
-    __slots__ = ("_boundary", "_crowd", "_head_deadline", "_patience", "_write_deadline")
+    __slots__ = (
+        "_body",
+        "_body_length",
+        "_boundary",
+        "_crowd",
+        "_head_deadline",
+        "_lingers",
+        "_patience",
+        "_write_deadline",
+    )
 
     def __init__(self, server: web.Server, boundary: Boundary, crowd: Crowd, patience: Patience) -> None:
         super().__init__(
@@ -101,6 +111,14 @@ class Connection(web.RequestHandler):
         self._patience = patience
         self._head_deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
+        self._body: StreamReader | None = None  # of the newest request, while it comes
+        self._body_length = 0  # as the newest request's head has it
+        self._lingers = False
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its last request is answered, and the rest of that one's body still comes."""
+        return self._lingers and not self.idle
 
     @property
     def idle(self) -> bool:
@@ -118,8 +136,10 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
     def dismiss(self) -> None:
-        """End the idle connection, after its first request if there was none yet."""
-        if self._request_count:
+        """End the connection that has nothing to answer, after its first request if there was none yet."""
+        if self.lingers:
+            self._loop.call_later(LAST_MOMENT, self._end_lingering)
+        elif self._request_count:
             self.hang_up()
         else:
             self._expect_no_head()
@@ -145,11 +165,16 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Pass *data* on, and have the time of a head begin with its first byte."""
-        before = self._request_count
+        before, in_body = self._request_count, self._body is not None
         super().data_received(data)
-        if self._request_count != before:
+        is_new = self._request_count != before
+        if is_new:
+            self._take_newest(*self._messages[-1])
+        if self._body is not None and self._body.is_eof():
+            self._body = None
+        if data and is_new:
             self._expect_no_head()
-        elif self._head_deadline is None and self.idle:
+        if data and self._head_deadline is None and self._begins_a_head(data, rest=is_new or in_body):
             self._expect_head()
 
     def pause_writing(self) -> None:
@@ -187,10 +212,37 @@ class Connection(web.RequestHandler):
             resp = self._boundary.refuse(request, from_aiohttp(resp, request.path), None)
         if self._crowd.leaving:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+            self._lingering_time = min(self._patience.linger, LAST_MOMENT)
+        finished = await super().finish_response(request, resp, start_time)
+        self._lingers = not request.content.is_eof()
+        return finished
+
+    def _take_newest(self, message: object, body: StreamReader) -> None:
+        """Know how long the newest request is; where its bytes are no request, *message* has no headers."""
+        self._lingers = False
+        self._body = body
+        headers = getattr(message, "headers", {})
+        self._body_length = int(headers.get(hdrs.CONTENT_LENGTH, 0))
+
+    def _begins_a_head(self, data: bytes, *, rest: bool) -> bool:
+        """Whether *data*, which the parser has taken, holds the beginning of one more head.
+
+        With *rest* it begins with (the rest of) another request. The parser does not tell where that ends;
+        its length does, unless its head came before: then nothing is taken to follow it.
+        """
+        if self._body is not None:
+            return False
+        if not rest:
+            return not END_OF_HEAD.endswith(data)  # empty lines before a request mean nothing
+        up_to_body = data[: len(data) - self._body_length] if self._body_length < len(data) else b""
+        return not END_OF_HEAD.endswith(up_to_body[-len(END_OF_HEAD) :])
+
+    def _end_lingering(self) -> None:
+        if self.lingers or self.idle:  # else one more request came, whose answer is the last
+            self.hang_up()
 
     def _expect_head(self) -> None:
-        seconds = min(self._patience.head, LAST_HEAD) if self._crowd.leaving else self._patience.head
+        seconds = min(self._patience.head, LAST_MOMENT) if self._crowd.leaving else self._patience.head
         self._head_deadline = self._loop.call_later(seconds, self._head_is_late)
 
     def _expect_no_head(self) -> None:
@@ -200,7 +252,10 @@ class Connection(web.RequestHandler):
 
     def _head_is_late(self) -> None:
         self._head_deadline = None
-        self.hang_up()
+        if self._request_count == 0 or self.idle:
+            self.hang_up()
+        else:  # it waits behind a request that is still being answered
+            self._expect_head()
 
     def _stop_write_deadline(self) -> None:
         if self._write_deadline is not None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from aiohttp import web
 
 from mlopsd.settings import Settings
+from mlopsd.threads import in_thread
 from mlopsd.web.app import make_app, make_metrics_app
 from mlopsd.web.listener import Listener
 from mlopsd.web.parts import Parts
 from mlopsd.web.serving import MOST_LOCAL, Serving
-from mlopsd.worker.thread import in_thread
 
 API, LOCAL, METRICS = "api", "socket", "metrics"
 
@@ -81,9 +81,9 @@ class Doors:
     async def close(self, drain_timeout: float) -> None:
         """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and close."""
         doors = [self._doors.pop(kind) for kind in list(self._doors)]
-        await asyncio.gather(*(door.serving.stop(drain_timeout) for door in doors), *self._closing)
         for door in doors:
-            door.listener.close()
+            door.listener.close()  # what serves on it has its own descriptor, and no successor
+        await asyncio.gather(*(door.serving.stop(drain_timeout) for door in doors), *self._closing)
 
     async def _fresh_listeners(self, before: Settings, after: Settings) -> dict[str, Listener | None]:
         fresh: dict[str, Listener | None] = {}

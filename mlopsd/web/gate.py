@@ -6,7 +6,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mlopsd.web.callers import check_local, check_remote
+from mlopsd.web.callers import check_actor, check_local, check_predictor
 from mlopsd.web.parts import Parts
 from mlopsd.web.problem import Problem
 from mlopsd.web.route import Route
@@ -22,7 +22,7 @@ class Gate:
     def handler(self, route: Route) -> Handler:
         """The handler of *route* for aiohttp."""
         answer = route.handler
-        if not route.acts and not asyncio.iscoroutinefunction(answer):
+        if route.who == "anyone" and not asyncio.iscoroutinefunction(answer):
 
             async def at_once(request: web.Request) -> web.StreamResponse:
                 return answer(request)  # type: ignore[return-value]  # a plain function
@@ -30,18 +30,26 @@ class Gate:
             return at_once
 
         async def in_time(request: web.Request) -> web.StreamResponse:
-            if route.acts:
-                self._check_caller(request)
+            if route.who != "anyone":
+                self._check_caller(route, request)
                 request = await self._read(request)
             return await self._answer(route, request)
 
         return in_time
 
-    def _check_caller(self, request: web.Request) -> None:
-        if self._local:
+    def _check_caller(self, route: Route, request: web.Request) -> None:
+        """Let those pass who may ask for *route*.
+
+        Raises:
+            Problem: 401 or 403, the caller may not.
+        """
+        loaded = self._parts.loaded()
+        if route.who == "predictors":
+            check_predictor(request, loaded, local=self._local)
+        elif self._local:
             check_local(request)
         else:
-            check_remote(request, self._parts.loaded())
+            check_actor(request, loaded)
 
     async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
         limit = self._parts.loaded().settings.api.request_timeout if route.bounded else None

@@ -10,7 +10,7 @@ from mlopsd.probe import Status
 from mlopsd.settings.mistakes import nearest
 from mlopsd.web.answers import VerdictAnswer
 from mlopsd.web.parts import Parts
-from mlopsd.web.plain import dumps, plain, time_text
+from mlopsd.web.plain import document, dumps, plain, time_text
 from mlopsd.web.problem import Problem, retry_after
 from mlopsd.web.readings import Readings
 
@@ -33,7 +33,7 @@ class Health:
     def verdict(self, _request: web.Request) -> web.Response:
         """The host's status, and that of each probe in a word."""
         if self._verdict[0] != self._parts.board.version:
-            self._verdict = (self._parts.board.version, dumps(plain(self._verdict_answer())))
+            self._verdict = (self._parts.board.version, document(plain(self._verdict_answer())))
         return self._by_verdict(self._verdict[1], JSON_HEADERS)
 
     def detailed(self, _request: web.Request) -> web.Response:
@@ -48,7 +48,8 @@ class Health:
         entry = self.entry(request)
         serving = entry.status in SERVING
         headers = JSON_HEADERS if serving else JSON_HEADERS | retry_after(entry.terms.interval)
-        return web.Response(status=200 if serving else 503, body=self._readings.one(entry), headers=headers)
+        body = self._readings.one(entry) + b"\n"
+        return web.Response(status=200 if serving else 503, body=body, headers=headers)
 
     def ready(self, _request: web.Request) -> web.Response:
         """The verdict in the status code; the body is a word."""
@@ -82,7 +83,7 @@ class Health:
             "host": self._host,
             "version": self._parts.info().version,
         }
-        return b'%s, "probes": %s}' % (dumps(plain(about))[:-1], self._readings.all())
+        return b'%s, "probes": %s}\n' % (dumps(plain(about))[:-1], self._readings.all())
 
     def _by_verdict(self, body: bytes, headers: dict[str, str]) -> web.Response:
         if self._parts.board.verdict.status in SERVING and not self._parts.draining():

@@ -1,6 +1,5 @@
 """The API's description, OpenAPI 3.1, made from the routes and the types of their answers alone."""
 
-import json
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from mlopsd.threads import in_thread
 from mlopsd.web.health import JSON_HEADERS
+from mlopsd.web.plain import document
 from mlopsd.web.route import JSON, Answer, Parameter, Route
-from mlopsd.worker.thread import in_thread
 
 HEADERS = {
     "X-Request-ID": ("the caller's, if it is of the form [A-Za-z0-9._-]{1,64}, else a new one", "string"),
@@ -21,7 +21,8 @@ HEADERS = {
 }
 ABOUT = (
     "Reading is open to whoever reaches the port. What acts is a POST: on the Unix socket for root, the "
-    "daemon's user and its group; over TCP with an API key, and in debug mode from this host without one."
+    "daemon's user and its group; over TCP with an API key, and in debug mode from this host without one. "
+    "Predictions may be had by more callers, as [api] predictions says."
 )
 
 
@@ -63,7 +64,7 @@ def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str
 
 def described(routes: Sequence[Route], version: str, key_header: str) -> bytes:
     """The document as bytes."""
-    return json.dumps(describe(routes, version, key_header), ensure_ascii=False).encode()
+    return document(describe(routes, version, key_header))
 
 
 def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -82,8 +83,12 @@ def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     }
     if route.parameters:
         operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
-    if route.acts:
-        operation["security"] = [{"key": []}, {"bearer": []}]
+    if route.takes:
+        content = {content_type: _body(content_type) for content_type in route.takes}
+        operation["requestBody"] = {"required": True, "content": content}
+    if route.who != "anyone":
+        keyless: list[Any] = [{}] if route.who == "predictors" else []
+        operation["security"] = [{"key": []}, {"bearer": []}, *keyless]
     return operation
 
 
@@ -106,7 +111,12 @@ def _response(answer: Answer, refs: dict[Any, Any]) -> dict[str, Any]:
 def _content(answer: Answer, content_type: str, refs: dict[Any, Any]) -> dict[str, Any]:
     if answer.body is not None and content_type.endswith("json"):
         return {"schema": refs[answer.body]}
-    return {"schema": {"type": "object"}} if content_type == JSON else {}
+    return _body(content_type) if content_type == JSON else {}
+
+
+def _body(content_type: str) -> dict[str, Any]:
+    """A body that is none of our types."""
+    return {"schema": {"type": "object" if content_type == JSON else "string"}}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

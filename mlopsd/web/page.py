@@ -1,22 +1,26 @@
-"""The status page: plain HTML that is true without scripts, in one answer and with nothing from elsewhere."""
+"""The status page: one answer with nothing from elsewhere, true without scripts, kept current by its own."""
 
 import base64
 import hashlib
+import operator
+import secrets
 import socket
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
 from aiohttp import hdrs, web
 
-from mlopsd.board import Board, Entry
-from mlopsd.probe import Advice, Finding, Status
+from mlopsd.board import Entry
 from mlopsd.web.about import About
-from mlopsd.web.parts import Parts
-from mlopsd.web.plain import time_text
+from mlopsd.web.card import card
+from mlopsd.web.markup import advice_line, moment, since, text, word
+from mlopsd.web.parts import Parts, ReloadLike
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
+STYLE, SCRIPT = (  # read now: the loop waits for no disk
+    files("mlopsd.web").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
+)
+MADE = hashlib.sha256((STYLE + SCRIPT).encode()).hexdigest()[:16]
 
 
 class StatusPage:
@@ -26,123 +30,107 @@ class StatusPage:
         self._parts = parts
         self._about = about
         self._host = socket.gethostname()
-        self._style = files("mlopsd.web").joinpath("page.css").read_text("utf-8")
-        self._headers = _headers(self._style)
+        self._press = secrets.token_hex(4)  # another page object counts its editions anew
+        self._edition = 0
+        self._said: object = None
+        self._entries: Sequence[Entry] = ()
 
     def answer(self, request: web.Request) -> web.Response:
-        """The page, or the information that a program can read."""
-        if "text/html" in request.headers.get(hdrs.ACCEPT, ""):
-            return web.Response(body=self.html().encode("utf-8", "replace"), headers=self._headers)
-        response = self._about.info(request)
-        response.headers[hdrs.VARY] = hdrs.ACCEPT
-        return response
+        """The page, 304 where nothing but ages has changed, or the information that a program can read."""
+        if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+            response = self._about.info(request)
+            response.headers[hdrs.VARY] = hdrs.ACCEPT
+            return response
+        seal = self._seal()
+        headers = HEADERS | {hdrs.ETAG: f'W/"{seal}"'}
+        if any(known.value == seal for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=self.html().encode("utf-8", "replace"), headers=headers)
 
     def html(self) -> str:
         """The whole page."""
-        status = self._parts.board.verdict.status
+        board = self._parts.board
+        host = escape(self._host)
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{status} · {escape(self._host)}</title>\n<style>{self._style}</style>\n</head>\n<body>\n"
-            f'{self._header()}\n<main class="cards">\n{"".join(self._cards())}</main>\n{self._footer()}\n'
-            "</body>\n</html>\n"
+            f"<title>{board.verdict.status} · {host}</title>\n<style>{STYLE}</style>\n</head>\n"
+            f'<body data-host="{host}" data-made="{MADE}" data-now="{board.now().timestamp() * 1000:.0f}">\n'
+            '<a class="skip" href="#probes">Skip to the probes</a>\n'
+            f'{self._renewal()}\n{self._header()}\n<main id="probes" tabindex="-1" aria-label="Probes">\n'
+            f"{''.join(self._cards())}</main>\n{self._footer()}\n"
+            f'<p id="news" class="unseen" role="status"></p>\n<script>{SCRIPT}</script>\n</body>\n</html>\n'
+        )
+
+    def _renewal(self) -> str:
+        """What is true until the script has begun its work, and for ever where it does not."""
+        return (
+            '<section id="renewal" aria-label="How current this page is">\n'
+            f"<p>As of {moment(self._parts.board.now())}. "
+            "Without scripts this page does not renew itself: reload it.</p>\n</section>"
         )
 
     def _header(self) -> str:
-        verdict = self._parts.board.verdict
-        stopping = "<p><strong>The daemon is stopping.</strong></p>" if self._parts.draining() else ""
+        board = self._parts.board
+        verdict, status = board.verdict, board.verdict.status
+        stopping = "<p><strong>The daemon is stopping.</strong></p>\n" if self._parts.draining() else ""
         return (
-            f'<header class="host {verdict.status}">\n'
-            f"<h1>{escape(self._host)} is {_word(verdict.status)}</h1>\n"
-            f"<p>{escape(verdict.summary)}</p>\n{_advice(verdict.advice)}{stopping}\n"
-            f'<p class="soft">{verdict.status} since {_moment(verdict.since)}</p>\n</header>'
+            f'<header id="host" class="{status}" data-name="the host" data-status="{status}">\n'
+            f'<h1>{escape(self._host)} <span class="is">is</span> {word(status)}</h1>\n'
+            f"{advice_line(verdict.advice)}<p>{text(verdict.summary)}</p>\n{stopping}"
+            f"<p>{status} since {since(verdict.since, board.now())}</p>\n</header>"
         )
 
     def _cards(self) -> Iterator[str]:
-        board = self._parts.board
+        board, reloads = self._parts.board, dict(self._reloads())
         for entry in sorted(board, key=lambda entry: (-entry.status, entry.probe)):
-            yield _card(board, entry)
+            yield card(board, entry, reloads.get(entry.probe))
 
     def _footer(self) -> str:
         info = self._parts.info()
         trouble = info.reload_error
-        told = f"<p>The configuration could not be reloaded: {escape(trouble)}</p>" if trouble else ""
+        told = f"<p>The configuration could not be reloaded: {text(trouble)}</p>\n" if trouble else ""
         return (
-            f"<footer>{told}<p>mlopsd {escape(info.version)}, {info.mode}; as of "
-            f"{_moment(self._parts.board.now())}. This page does not renew itself.</p>\n"
-            '<nav aria-label="For programs"><a href="/health/detailed">all readings</a> · '
-            '<a href="/metrics">metrics</a> · <a href="/info">about</a> · '
-            '<a href="/openapi.json">the API</a></nav></footer>'
+            f'<footer id="about">\n{told}<p>mlopsd {text(info.version)}, {info.mode}</p>\n'
+            '<nav aria-label="For programs"><a href="/health/detailed">all readings</a> '
+            '<a href="/metrics">metrics</a> <a href="/info">about</a> '
+            '<a href="/openapi.json">the API</a></nav>\n</footer>'
         )
 
+    def _reloads(self) -> Iterator[tuple[str, ReloadLike]]:
+        for name, watch in self._parts.watches().items():
+            if watch.reload is not None:
+                yield name, watch.reload
 
-def _card(board: Board, entry: Entry) -> str:
-    name = escape(entry.probe)
-    findings = "".join(map(_finding, sorted(entry.reading.findings, key=lambda finding: -finding.status)))
-    return (
-        f'<article class="{entry.status}" aria-labelledby="probe-{name}">\n'
-        f'<h2 id="probe-{name}"><a href="/health/{name}">{name}</a> {_word(entry.status)}</h2>\n'
-        f"<p>{escape(entry.reading.summary)}</p>\n{_damping(entry)}"
-        f'<p class="soft">{_checked(board, entry)}; {entry.status} since {_moment(entry.since)}</p>\n'
-        f"{f'<ul>{findings}</ul>' if findings else ''}\n</article>\n"
-    )
-
-
-def _finding(finding: Finding) -> str:
-    subject = f" ({escape(finding.subject)})" if finding.subject else ""
-    return (
-        f"<li>{_word(finding.status)} {escape(finding.name)}{subject}: {escape(finding.summary)}"
-        f"{_advice(finding.advice)}</li>"
-    )
+    def _seal(self) -> str:
+        """Another one when the page is another one, ages aside; entries are replaced and never changed."""
+        reloads = [(name, reload.started_at, reload.done.done()) for name, reload in self._reloads()]
+        said = (self._parts.draining(), self._parts.info(), self._parts.board.verdict, reloads)
+        entries = tuple(self._parts.board)
+        if said != self._said or not _same(entries, self._entries):
+            self._said, self._entries = said, entries
+            self._edition += 1
+        return f"{self._press}-{self._edition}"
 
 
-def _damping(entry: Entry) -> str:
-    """Why the status shown is not the one of the last reading, where they differ."""
-    if entry.checked_at is None or entry.reading.status == entry.status:
-        return ""
-    worse = entry.reading.status > entry.status
-    needed = entry.terms.fail_after if worse else entry.terms.recover_after
-    said = f"{entry.streak} of {needed} readings in a row {entry.reading.status}"
-    return f"<p>Still {entry.status}: {said} so far.</p>\n"
+def _same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
+    return len(entries) == len(known) and all(map(operator.is_, entries, known))
 
 
-def _checked(board: Board, entry: Entry) -> str:
-    age = board.age(entry)
-    if age is None or entry.checked_at is None:
-        return "not checked yet"
-    took = "" if entry.duration is None else f", took {entry.duration:.3g} s"
-    return f'checked <time datetime="{time_text(entry.checked_at)}">{age_text(age)} ago</time>{took}'
+def _source(code: str) -> str:
+    """*code* as a content security policy knows it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
 
 
-def age_text(seconds: float) -> str:
-    """*seconds* as people say it, in the largest unit that it fills."""
-    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"
+POLICY = (
+    f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page may use its own style and its own script, known by their hashes, and ask this very server."""
 
-
-def _word(status: Status) -> str:
-    return f'<span class="word {status}">{status}</span>'
-
-
-def _advice(advice: Advice) -> str:
-    words = str(advice).replace("_", " ")
-    return "" if advice == Advice.NONE else f"<p>Advice: <strong>{words}</strong></p>"
-
-
-def _moment(moment: datetime) -> str:
-    text = time_text(moment)
-    return f'<time datetime="{text}">{text[:19].replace("T", " ")} UTC</time>'
-
-
-def _headers(style: str) -> dict[str, str]:
-    """The page may use its own style, known by its hash, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return {
-        "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
-        "Referrer-Policy": "no-referrer",
-        "Vary": "Accept",
-    }
+HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept",
+}

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from mlopsd.board import Board, Entry
 from mlopsd.plugins import Configured
+from mlopsd.predictor import Predictor
 from mlopsd.settings.load import Loaded
 
 
@@ -35,6 +36,10 @@ class WatchLike(Protocol):
     @property
     def reload(self) -> ReloadLike | None:
         """The reload that is running, or ran last."""
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """The probe itself, if it predicts and has been made."""
 
     async def check(self) -> Entry:
         """Check now, or join the check in flight; the board's entry after it."""
@@ -80,6 +85,7 @@ class Info:
         mode: ``development`` is ``debug = true``.
         reloaded_at: when the configuration was last read anew, well or not; None if never.
         reload_error: why the last reload of the configuration changed nothing; None if it went well.
+        mlflow: the version of the MLflow that is installed beside mlopsd; None if there is none.
     """
 
     version: str
@@ -87,6 +93,7 @@ class Info:
     mode: Literal["production", "development"]
     reloaded_at: datetime | None = None
     reload_error: str | None = None
+    mlflow: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class Parts:
     """The daemon as its HTTP side sees it; the callables are asked at each request, so all of it is live.
 
     Attributes:
+        configured: every probe that is to be watched, also one that is just being made or replaced.
         watches: the watch of each probe, by the probe's name.
         loaded: the settings in force, with the API keys.
         reload_configuration: reads the configuration anew and says in sentences what changed; raises
@@ -103,6 +111,7 @@ class Parts:
 
     board: Board
     metrics: MetricsLike
+    configured: Callable[[], Sequence[Configured]]
     watches: Callable[[], Mapping[str, WatchLike]]
     loaded: Callable[[], Loaded]
     reload_configuration: Callable[[], Awaitable[Sequence[str]]]

@@ -20,6 +20,11 @@ def dumps(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
+def document(value: object) -> bytes:
+    """*value* as a whole answer: JSON with a newline at its end, so that a terminal's prompt is not on it."""
+    return dumps(value) + b"\n"
+
+
 def time_text(moment: datetime) -> str:
     """*moment* as RFC 3339 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from mlopsd.web.answers import ProblemAnswer
-from mlopsd.web.plain import dumps
+from mlopsd.web.plain import document
 
 CONTENT_TYPE = "application/problem+json"
 CHALLENGE = 'Bearer realm="mlopsd"'
@@ -54,7 +54,7 @@ class Problem(Exception):
     def response(self, request_id: str) -> web.Response:
         """The document as an answer."""
         headers = {**self.headers, "Content-Type": CONTENT_TYPE}
-        response = web.Response(status=self.status, body=dumps(self.document(request_id)), headers=headers)
+        response = web.Response(status=self.status, body=document(self.document(request_id)), headers=headers)
         if self.closes:
             response.force_close()
         return response

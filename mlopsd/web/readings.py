@@ -83,7 +83,7 @@ def _after_age(entry: Entry, reload: ReloadLike | None) -> dict[str, Any]:
     if entry.checked_at is not None:
         answer |= {"raw_status": str(entry.reading.status), "raw_count": entry.streak}
     answer["findings"] = [finding_answer(finding) for finding in entry.reading.findings]
-    answer["facts"] = entry.reading.facts
+    answer["facts"] = entry.facts
     if reload is not None:
         answer["reload"] = reload_state(reload)
     return answer

@@ -9,10 +9,12 @@ from aiohttp import web
 from mlopsd.web.answers import ProblemAnswer
 from mlopsd.web.problem import CONTENT_TYPE
 
+Who = Literal["anyone", "actors", "predictors"]
 Handler = Callable[[web.Request], web.StreamResponse | Awaitable[web.StreamResponse]]
 JSON = "application/json"
 TEXT = "text/plain"
 HTML = "text/html"
+CSV = "text/csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Route:
 
     Attributes:
         handler: a plain function answers from memory at once; a coroutine has the request timeout.
-        acts: it changes something, so the caller must be allowed to.
+        who: who may ask: anyone; only who may act, where something is changed; or who may have predictions.
+        takes: the forms that the request's body may have; none where no body is wanted.
         polled: machines ask it all the time; an answer is not worth a line in the log.
         bounded: whether the request timeout ends it.
         aliases: further paths with the same answer.
@@ -61,7 +64,8 @@ class Route:
     handler: Handler
     answers: Sequence[Answer]
     parameters: Sequence[Parameter] = ()
-    acts: bool = False
+    who: Who = "anyone"
+    takes: Sequence[str] = ()
     polled: bool = False
     bounded: bool = True
     aliases: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """Everything that can be asked, in one table: the routes, their description and their tests come from it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlopsd.settings import PROBE_NAME
 from mlopsd.web import answers
@@ -11,9 +11,11 @@ from mlopsd.web.docs import Docs
 from mlopsd.web.health import Health
 from mlopsd.web.openapi import Description
 from mlopsd.web.page import StatusPage
-from mlopsd.web.route import HTML, JSON, TEXT, Answer, Parameter, Route, problem
+from mlopsd.web.predictions import Predictions
+from mlopsd.web.route import CSV, HTML, JSON, TEXT, Answer, Parameter, Route, problem
 
 PROBE = Parameter("probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME}$"}, "path")
+MODEL = Parameter("model", "the registered model's name", {"type": "string"}, "path")
 FILE = Parameter("file", "one of the page's files", {"type": "string"}, "path")
 YES_OR_NO = {"type": "boolean", "default": False}
 RELOAD_PARAMETERS = (
@@ -46,6 +48,7 @@ class Desk:
     health: Health
     actions: Actions
     about: About
+    predictions: Predictions
     page: StatusPage
     docs: Docs
     description: Description
@@ -53,7 +56,14 @@ class Desk:
 
 def table(desk: Desk) -> tuple[Route, ...]:
     """Every route."""
-    return (*_health_routes(desk), *_action_routes(desk), *_about_routes(desk), *_docs_routes(desk.docs))
+    return (
+        *_health_routes(desk),
+        *_action_routes(desk),
+        *_prediction_routes(desk.predictions),
+        *_readiness_routes(desk.predictions),
+        *_about_routes(desk),
+        *_docs_routes(desk.docs),
+    )
 
 
 def metrics_route(about: About) -> Route:
@@ -133,7 +143,7 @@ def _action_routes(desk: Desk) -> Sequence[Route]:
                 TOO_SLOW,
             ),
             parameters=(PROBE,),
-            acts=True,
+            who="actors",
         ),
         Route(
             "POST",
@@ -147,7 +157,7 @@ def _action_routes(desk: Desk) -> Sequence[Route]:
                 *(BROKEN, replaced),
             ),
             parameters=(PROBE, *RELOAD_PARAMETERS),
-            acts=True,
+            who="actors",
         ),
         Route(
             "POST",
@@ -160,8 +170,101 @@ def _action_routes(desk: Desk) -> Sequence[Route]:
                 problem(409, "it cannot be used, and nothing changed"),
                 BROKEN,
             ),
-            acts=True,
+            who="actors",
             bounded=False,  # cut off in the middle it would leave half a configuration
+        ),
+    )
+
+
+def _prediction_routes(predictions: Predictions) -> Sequence[Route]:
+    possible = (
+        Answer(200, "what `mlflow models serve` would answer"),
+        problem(400, "the body is broken, or no input for this model"),
+        *ACTS,
+        problem(404, "no such probe predicts, or none at all"),
+        problem(415, "the body's Content-Type is none that the model takes"),
+        problem(429, "too many predictions at a time", "Retry-After"),
+        problem(500, "the model failed, or something broke in mlopsd; its log has the reason"),
+        problem(503, "no version of the model serves, or the daemon is stopping", "Retry-After"),
+        problem(504, "the model took too long"),
+    )
+    by_default = Route(
+        "POST",
+        "/invocations",
+        "Predictions of the only model, or of the default one",
+        predictions.by_default,
+        possible,
+        who="predictors",
+        takes=(JSON, CSV),
+        polled=True,
+        bounded=False,  # the predictor minds its own clock
+    )
+    by_probe = replace(
+        by_default,
+        path="/invocations/{probe}",
+        summary="Predictions of this probe's model",
+        handler=predictions.by_probe,
+        parameters=(PROBE,),
+    )
+    return by_default, by_probe
+
+
+def _readiness_routes(predictions: Predictions) -> Sequence[Route]:
+    none = problem(404, "no probe predicts")
+    every = "every model serves"
+    not_every = "a model does not serve, or the daemon is stopping"
+    return (
+        Route(
+            "GET",
+            "/ping",
+            "Whether every model serves, as MLflow asks",
+            predictions.ping,
+            (
+                Answer(200, every, None, (TEXT,)),
+                Answer(503, not_every, None, (TEXT,), ("Retry-After",)),
+                *(none, BROKEN),
+            ),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/version",
+            "The version of MLflow",
+            predictions.version,
+            (
+                Answer(200, "its number", None, (TEXT,)),
+                problem(404, "no probe predicts, or MLflow is not installed beside mlopsd"),
+                BROKEN,
+            ),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/v2/health/live",
+            "Whether the daemon lives, as the Open Inference Protocol asks",
+            predictions.live,
+            (Answer(200, "it does", answers.LiveAnswer), BROKEN),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/v2/health/ready",
+            "Whether every model serves and the host is well",
+            predictions.ready,
+            (*_by_state(answers.ReadyAnswer, every, f"the host is not well, {not_every}"), none),
+            polled=True,
+        ),
+        Route(
+            "GET",
+            "/v2/models/{model}/ready",
+            "Whether this registered model serves",
+            predictions.model_ready,
+            (
+                *_by_state(answers.ModelReadyAnswer, "it does", "it does not, or the daemon is stopping"),
+                problem(404, "no probe predicts with this model"),
+            ),
+            parameters=(MODEL,),
+            polled=True,
         ),
     )
 
@@ -170,10 +273,11 @@ def _about_routes(desk: Desk) -> Sequence[Route]:
     about, page = desk.about, desk.page
     facts = Answer(200, "the facts", answers.InfoAnswer)
     root = Answer(200, "the page for a browser, /info for anyone else", answers.InfoAnswer, (JSON, HTML))
+    same = Answer(304, "the page is still the one with this ETag, ages aside", None, (HTML,))
     return (
         metrics_route(about),
         Route("GET", "/info", "The daemon about itself", about.info, (facts, BROKEN), polled=True),
-        Route("GET", "/", "The status page, or /info", page.answer, (root, BROKEN)),
+        Route("GET", "/", "The status page, or /info", page.answer, (root, same, BROKEN), polled=True),
         Route(
             "GET",
             "/openapi.json",
@@ -196,6 +300,10 @@ def _docs_routes(docs: Docs) -> Sequence[Route]:
 
 
 def _by_status(body: object, unwell: str) -> tuple[Answer, ...]:
+    return _by_state(body, "healthy or degraded", unwell)
+
+
+def _by_state(body: object, well: str, unwell: str) -> tuple[Answer, ...]:
     """200 and 503 with the same *body*."""
     later = Answer(503, unwell, body, (JSON,), ("Retry-After",))
-    return (Answer(200, "healthy or degraded", body), BROKEN, later)
+    return (Answer(200, well, body), BROKEN, later)

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mlopsd.predictor import Predictor
 from mlopsd.probe import Probe, Reading
 from mlopsd.raised import harmless
 from mlopsd.worker.place import CLOSING_SECONDS
@@ -60,6 +61,11 @@ class LoopWorker:
         self._make = make
         self._probe: Probe[Any] | None = None
         self._check: Calling | None = None
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """The probe, if it predicts and has been made, which its first check does."""
+        return self._probe if isinstance(self._probe, Predictor) else None
 
     @property
     def stuck(self) -> str | None:

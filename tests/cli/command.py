@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,9 +26,12 @@ def mlopsd(*words: str | Path, env: Mapping[str, str] | None = None, seconds: fl
     )
 
 
-def on_a_terminal(*words: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal."""
+def on_a_terminal(
+    *words: str | Path, env: Mapping[str, str] | None = None, columns: int = 80
+) -> tuple[int, str]:
+    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal of *columns*."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
     command = [sys.executable, "-m", "mlopsd", *map(str, words)]
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(env)

@@ -17,6 +17,7 @@ ODD = {
     "open": "Open",
     "raises": "Raises",
     "reloads": "Reloads",
+    "undeclared": "Undeclared",
 }
 
 

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from mlopsd.probe import Advice, Finding, Options, Probe, Reading, Refused, Schedule, Status
+from mlopsd.probe import Advice, Finding, Metric, Options, Probe, Reading, Refused, Sample, Schedule, Status
 
 WELL = Finding("door", Status.HEALTHY, "the door is shut")
 ILL = Finding("door", Status.DEGRADED, "the door | is open", "front", advice=Advice.WATCH)
@@ -61,6 +61,16 @@ class Gone(Probe):
 class Raises(Probe):
     def check(self) -> Reading:
         raise ZeroDivisionError("one over nought")
+
+
+class Undeclared(Probe):
+    """Reports more than it declares."""
+
+    metrics = (Metric("doors", "Doors."), Metric("walls", "Walls.", labels=("side",)))
+
+    def check(self) -> Reading:
+        samples = [Sample("doors", 2), Sample("windows", 3), Sample("walls", 4), Sample("windows", 5)]
+        return Reading([WELL], samples=samples)
 
 
 class Hangs(Probe):

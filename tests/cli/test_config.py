@@ -9,7 +9,7 @@ import pytest
 
 from mlopsd.cli.kinds import kind
 from mlopsd.cli.toml import toml
-from tests.cli.command import mlopsd
+from tests.cli.command import mlopsd, on_a_terminal
 
 
 def test_a_good_configuration_is_one_line_with_its_path_and_probes(
@@ -18,6 +18,25 @@ def test_a_good_configuration_is_one_line_with_its_path_and_probes(
     config.write_text("[probes.fine]\n[probes.other]\nuse = 'open'\n[probes.hangs]\nenabled = false\n")
     done = mlopsd("config", "check", "--config", config, env=odd)
     assert (done.returncode, done.stdout) == (0, f"OK: {config}; probes: fine, other\n")
+
+
+def test_a_configuration_without_a_probe_is_warned_of(config: Path) -> None:
+    config.write_text("")
+    done = mlopsd("config", "check", "--config", config)
+    assert (done.returncode, done.stdout) == (0, f"OK: {config}; probes: none\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mlopsd: warning: no probe is configured")
+    assert "[probes.system]" in line
+
+
+def test_the_places_in_use_are_shown_although_nobody_set_them(config: Path, tmp_path: Path) -> None:
+    config.write_text("[probes.system]\n")
+    env = {"STATE_DIRECTORY": f"{tmp_path}/state", "RUNTIME_DIRECTORY": f"{tmp_path}/run"}
+    shown = mlopsd("config", "show", "--config", config, env=env).stdout
+    assert f'# state_dir has no value; run from here it is "{tmp_path}/state"  # default' in shown
+    assert f'# socket has no value; run from here it is "{tmp_path}/run/mlopsd.sock"  # default' in shown
+    config.write_text("socket = '/s'\n")
+    assert f'socket = "/s"  # {config}' in mlopsd("config", "show", "--config", config).stdout
 
 
 def test_every_mistake_is_a_line(odd: Mapping[str, str], config: Path) -> None:
@@ -97,6 +116,14 @@ def test_every_installed_probe_is_listed_with_its_options_or_why_it_cannot_load(
     assert re.search(r"limit +no value +\(number\)", fine)
     broken = done.stdout.partition("\nbroken  ")[2] or done.stdout.partition("broken  ")[2]
     assert "cannot load probe 'broken': no module 'odd_that_is_not_there'" in broken.splitlines()[1]
+
+
+def test_on_a_terminal_no_probes_line_is_wider_than_it_and_elsewhere_none_is_cut() -> None:
+    _, text = on_a_terminal("probes", columns=70)
+    narrow, wide = text.replace("\r", "").splitlines(), mlopsd("probes").stdout.splitlines()
+    assert max(map(len, narrow)) <= 70
+    assert max(map(len, wide)) > 80
+    assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(wide).split())
 
 
 def test_a_configured_probe_that_cannot_load_is_a_failure(odd: Mapping[str, str], config: Path) -> None:

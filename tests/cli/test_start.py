@@ -63,6 +63,22 @@ def test_wrong_usage_is_one_line_and_never_looks_like_a_verdict(words: list[str]
     assert "--help" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["status", "--jsn"],
+            "unrecognized arguments: --jsn (did you mean --json?); see mlopsd status --help",
+        ),
+        (["run", "--confg=x"], "unrecognized arguments: --confg=x (did you mean --config?); see mlopsd run"),
+        (["--versoin"], "unrecognized arguments: --versoin (did you mean --version?); see mlopsd --help"),
+        (["check", "--quiet"], "unrecognized arguments: --quiet; see mlopsd check --help"),
+    ],
+)
+def test_a_misspelt_option_is_told_the_nearest(words: list[str], said: str) -> None:
+    assert said in mlopsd(*words).stderr
+
+
 def test_no_command_at_all_shows_what_there_is() -> None:
     done = mlopsd()
     assert done.returncode == 2

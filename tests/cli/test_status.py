@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +189,45 @@ def test_a_daemon_that_accepts_and_never_answers_costs_five_seconds() -> None:
     assert "no answer within 5 s" in done.stderr
 
 
+def test_a_daemon_that_drips_costs_no_more() -> None:
+    """A byte now and then keeps every socket's timeout from running out."""
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+            while not over.wait(0.5):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=lambda: drip(listening.accept()[0]))
+        thread.start()
+        try:
+            done = mlopsd("status", "--url", address, seconds=12)
+        finally:
+            over.set()
+            thread.join()
+    assert done.returncode == 3
+    assert (
+        done.stderr
+        == f"mlopsd: cannot ask the daemon: {address}: no answer within 5 s; is the address right?\n"
+    )
+
+
+def test_a_configuration_that_cannot_be_used_is_told_before_the_default_address_is_asked(
+    daemon: Running,
+) -> None:
+    env = {"MLOPSD_CONFIG": "/nowhere.toml", "MLOPSD_API__PORT": "1"}
+    done = mlopsd("status", env=env)
+    told, _ = done.stderr.splitlines()
+    assert told == (
+        "mlopsd: cannot use the configuration, so the default address is asked: /nowhere.toml: "
+        "cannot read the configuration: No such file or directory; or name it with --url"
+    )
+    assert asked(daemon, "status").stderr == ""
+
+
 def test_a_socket_that_accepts_and_never_answers_costs_no_more(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -223,6 +262,26 @@ def test_an_address_that_cannot_be_asked_is_a_mistake(address: str) -> None:
     done = mlopsd("status", "--url", address)
     assert done.returncode == 3
     assert done.stderr.startswith(f"mlopsd: cannot ask {address!r}: ")
+
+
+def test_a_path_in_the_address_is_a_proxys_and_said_to_be_where_nothing_answers(daemon: Running) -> None:
+    done = mlopsd("status", "--url", f"{url(daemon)}/")
+    assert done.returncode == 1
+    done = mlopsd("status", "--url", f"{url(daemon)}/health/detailed")
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert "there is nothing at /health/detailed/health/detailed" in line
+    assert line.endswith("asked below /health/detailed, as behind a proxy; leave it out if not")
+
+
+@pytest.mark.parametrize("more", ["?a=b", "#top", "user:s3cret@"])
+def test_what_means_nothing_in_an_address_is_a_mistake(more: str) -> None:
+    address = f"http://{more}host:9178" if more.endswith("@") else f"http://host:9178/{more}"
+    done = mlopsd("status", "--url", address)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mlopsd: cannot ask more than 'http://host:9178")
+    assert "s3cret" not in line
 
 
 @pytest.mark.parametrize("content", [None, "", "# only a comment\n"])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import datetime
 import os
 import subprocess
 import sys
@@ -15,10 +16,21 @@ LOOKS = Metric("looks_total", "Times that it looked.", "counter")
 
 
 class TroubledOptions(Options):
-    """*trouble* is the name of a method of `Troubled`; *path* a file for it to write to."""
+    """*trouble* is the name of a method of `Troubled`; *path* a file for it to write to, or to wait for.
+
+    With *well_first* the first check of each probe that is made is a good one.
+    """
 
     trouble: str = "none"
     path: str = "/dev/null"
+    well_first: bool = False
+    times: tuple[datetime.datetime | datetime.date | datetime.time, ...] = ()
+    anything: Any = None
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
 
 
 class Troubled(Probe[TroubledOptions]):
@@ -26,22 +38,54 @@ class Troubled(Probe[TroubledOptions]):
     metrics = (LOOKS,)
     schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
 
+    checks = 0
+
     def check(self) -> Reading:
-        result: Any = getattr(self, self.options.trouble)()
+        self.checks += 1
+        well = self.options.well_first and self.checks == 1
+        result: Any = getattr(self, "none" if well else self.options.trouble)()
         return result if result is not None else Reading()
 
     def reload(self, *, dry_run: bool, force: bool) -> str:
+        if self.options.trouble == "reloads_slowly":
+            self.wait_for_the_gate()
         if not force:
             raise Refused("it does not want to")
         return "would" if dry_run else "did"
 
     def none(self) -> Reading:
         return Reading(
-            findings=[Finding("door", Status.HEALTHY, "the door is shut")], facts={"pid": os.getpid()}
+            findings=[Finding("door", Status.HEALTHY, "the door is shut")],
+            facts={"pid": os.getpid(), "checks": self.checks},
         )
+
+    def reloads_slowly(self) -> Reading:
+        return self.none()
+
+    def looks_slowly(self) -> Reading:
+        self.wait_for_the_gate()
+        return self.none()
+
+    def wait_for_the_gate(self) -> None:
+        with open(self.options.path + ".reached", "x"):  # noqa: PTH123
+            pass
+        while not os.path.exists(self.options.path):  # noqa: PTH110
+            time.sleep(0.01)
+
+    def tells_its_options(self) -> Reading:
+        values = [*self.options.times, self.options.anything]
+        return Reading(facts={"options": [f"{type(value).__name__} {value}" for value in values]})
+
+    def logs_at_every_level(self) -> Reading:
+        for say in (self.context.log.debug, self.context.log.info, self.context.log.warning):
+            say("looked")
+        return self.none()
 
     def raises(self) -> None:
         raise ZeroDivisionError("one over nought")
+
+    def raises_without_words(self) -> None:
+        raise Wordless
 
     def cannot_tell(self) -> None:
         raise ProbeError("cannot see the door: no light; bring a lamp")
@@ -76,6 +120,12 @@ class Troubled(Probe[TroubledOptions]):
 
     def sys_exits(self) -> None:
         sys.exit(3)
+
+    def is_interrupted(self) -> None:
+        raise KeyboardInterrupt
+
+    def is_cancelled(self) -> None:
+        raise asyncio.CancelledError("by itself")
 
     def segfaults(self) -> None:
         ctypes.string_at(0)
@@ -114,6 +164,26 @@ class Troubled(Probe[TroubledOptions]):
             subprocess.Popen(["sleep", "3600"])
         return self.none()
 
+    def leaks_many_and_raises(self) -> None:
+        self.leaks_many()
+        self.raises()
+
+    def leaks_zombies(self) -> Reading:
+        self.ended = [subprocess.Popen(["true"]) for _ in range(40)]
+        for process in self.ended:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return self.none()
+
+    def leaves_an_orphan(self) -> Reading:
+        subprocess.run(["sh", "-c", "sleep 0.05 &"])
+        return self.none()
+
+    def asks_late_how_its_process_ended(self) -> Reading:
+        known = getattr(self, "process", None)
+        self.process = known or subprocess.Popen(["sh", "-c", "exit 7"])
+        ended = self.process.poll() if self.checks > 3 else None
+        return Reading(facts={"exit_status": ended})
+
     def answers_hugely(self) -> Reading:
         return Reading(facts={"big": "x" * 10_000_000})
 
@@ -122,6 +192,13 @@ class Troubled(Probe[TroubledOptions]):
             with contextlib.suppress(OSError):
                 os.write(descriptor, b"\xff" * 64)
         time.sleep(3600)
+
+    def answers_for_us(self) -> Reading:
+        from mlopsd.worker import frames
+
+        forged = {"reading": frames.from_reading(self.none()), "id": self.checks - 1, "children": 0}
+        os.write(int(sys.argv[1]), frames.encode(forged))
+        return self.none()
 
     def looks_around(self) -> Reading:
         names = [name for name in os.environ if name.startswith(("NOTIFY", "LISTEN", "MLOPSD_", "WATCHDOG"))]
@@ -153,3 +230,27 @@ class AsyncTroubled(Probe[TroubledOptions]):
 
     async def raises(self) -> None:
         raise ZeroDivisionError("one over nought")
+
+    async def raises_without_words(self) -> None:
+        raise Wordless
+
+    async def nonsense(self) -> str:
+        return "all is well"
+
+    async def sys_exits(self) -> None:
+        sys.exit(3)
+
+    async def is_interrupted(self) -> None:
+        raise KeyboardInterrupt
+
+    async def is_closed(self) -> None:
+        raise GeneratorExit
+
+    async def is_cancelled(self) -> None:
+        raise asyncio.CancelledError("by itself")
+
+    async def cancels_itself(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("by itself")
+        await asyncio.sleep(0)

@@ -1,5 +1,7 @@
 """``mlopsd install`` from a wheel, as root on a machine with systemd: in, over, and out again."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.systemd.machine import CONFIG, MLOPSD, VENV, Box
@@ -7,6 +9,8 @@ from tests.systemd.machine import CONFIG, MLOPSD, VENV, Box
 pytestmark = pytest.mark.timeout(180)
 UNIT = "/etc/systemd/system/mlopsd.service"
 SYSUSERS = "/etc/sysusers.d/mlopsd.conf"
+SYSUSERS_PROGRAM = "/usr/bin/systemd-sysusers"
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def installed_anew(box: Box) -> str:
@@ -109,6 +113,41 @@ def test_a_dry_run_says_each_step_and_does_none(installed: Box) -> None:
         assert step in told
     assert not installed.exists(UNIT)
     assert not installed.exists("/etc/mlopsd")
+
+
+def test_an_ordinary_users_dry_run_says_what_it_cannot_read(installed: Box) -> None:
+    done = installed.run(*NOBODY, MLOPSD, "install", "--dry-run")
+    assert (
+        f"would look into {CONFIG} first: this user cannot (Permission denied); ask with sudo" in done.stdout
+    )
+    assert "would run systemctl daemon-reload" in done.stdout, "it goes on after that"
+    assert done.stderr == ""
+    assert installed.run(*NOBODY, MLOPSD, "install", "--dry-run", "--uninstall").stderr == ""
+
+
+@pytest.fixture
+def without_sysusers(installed: Box) -> Iterator[Box]:
+    """A host that has no user of ours, and no systemd-sysusers to make it."""
+    installed.run(MLOPSD, "install", "--uninstall")
+    installed.run("userdel", "mlopsd")
+    installed.run("mv", SYSUSERS_PROGRAM, f"{SYSUSERS_PROGRAM}.away")
+    yield installed
+    installed.run("mv", f"{SYSUSERS_PROGRAM}.away", SYSUSERS_PROGRAM)
+
+
+def test_without_sysusers_useradd_makes_the_same_user(without_sysusers: Box) -> None:
+    box = without_sysusers
+    assert "run useradd --system " in installed_anew(box)
+    _, _, uid, *_, home, shell = box.run("getent", "passwd", "mlopsd").stdout.strip().split(":")
+    assert 0 < int(uid) < 1000
+    assert (home, shell) == ("/var/lib/mlopsd", "/usr/sbin/nologin")
+    assert set(box.run("id", "-Gn", "mlopsd").stdout.split()) == {"mlopsd", "video"}
+    assert box.run("stat", "-c", "%a %U %G", CONFIG).stdout.strip() == "640 root mlopsd"
+    assert not box.exists(SYSUSERS)
+    box.run("systemctl", "start", "mlopsd")
+    assert box.show("ActiveState") == "active"
+    assert "useradd" not in installed_anew(box), "a user that is there is not made again"
+    assert "keep /var/lib/mlopsd" in box.run(MLOPSD, "install", "--uninstall").stdout
 
 
 def test_whoever_is_not_root_gets_one_line(installed: Box) -> None:

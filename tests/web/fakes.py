@@ -1,9 +1,10 @@
 """Stand-ins for what the HTTP side is given: watches that are told what to do, and metrics that remember."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pydantic import SecretStr
 
 from mlopsd.board import Board, Entry, Terms
 from mlopsd.plugins import Configured, Plugin
-from mlopsd.probe import Options, Probe, Reading
+from mlopsd.predictor import Prediction, Predictor, PredictorOptions
+from mlopsd.probe import Context, Options, Probe, Reading
 from mlopsd.settings import Settings
 from mlopsd.settings.load import Loaded
 from mlopsd.watch import Busy
@@ -22,6 +24,7 @@ from mlopsd.web.connection import Patience
 from mlopsd.web.listener import Listener
 from mlopsd.web.parts import Info, Parts
 from mlopsd.web.serving import Serving
+from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TERMS = Terms(interval=15, timeout=5, fail_after=2, recover_after=2)
@@ -29,6 +32,33 @@ TERMS = Terms(interval=15, timeout=5, fail_after=2, recover_after=2)
 
 class Door(Probe[Options]):
     """A probe that is never checked here."""
+
+
+class Oracle(Predictor[PredictorOptions]):
+    """Predicts what it was asked; while there is a *hold* it waits for that, and *failure* is raised."""
+
+    Options = PredictorOptions
+
+    def __init__(self, options: PredictorOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.serving: str | None = "3"
+        self.hold: asyncio.Event | None = None
+        self.failure: Exception | None = None
+        self.asked: list[tuple[bytes, str]] = []
+        self.answered = 0
+
+    @property
+    def serves(self) -> str | None:
+        return self.serving
+
+    async def predict(self, body: bytes, content_type: str) -> Prediction:
+        self.asked.append((body, content_type))
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.answered += 1
+        return Prediction(b'{"predictions": [%s]}' % body)
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,7 @@ class FakeWatch:
         self.reload: OneReload | None = None
         self.asked: list[tuple[bool, bool]] = []
         self.checks = 0
+        self.predictor: Predictor | None = None
         self._board = board
         self._reading = reading or Reading(status=None, summary="")  # type: ignore[arg-type]
         self.hold: asyncio.Event | None = None
@@ -121,24 +152,36 @@ class House:
         self.board = Board()
         self.metrics = FakeMetrics()
         self.watches: dict[str, FakeWatch] = {}
+        self.configured: dict[str, Configured] = {}
         self.draining = False
         self.keys: tuple[str, ...] = ()
         self.settings = Settings(**tables)
         self.reloading: Callable[[], Awaitable[Sequence[str]]] = self._nothing_changed
-        self.info = Info("1.2.3", STARTED, "production")
+        self.info = Info("1.2.3", STARTED, "production", mlflow="3.2.1")
 
     def watch(self, name: str, reading: Reading | None = None, *, reloads: bool = True) -> FakeWatch:
         """Enrol a probe; with *reading* it has been checked."""
         watch = self.watches[name] = FakeWatch(self.board, name, reading, reloads=reloads)
+        self.configured[name] = watch.configured
         if reading is not None:
             self.board.record(name, reading, 0.25)
         return watch
+
+    def oracle(self, name: str, model: str = "wine", *, default: bool = False) -> Oracle:
+        """Enrol a probe that predicts."""
+        watch = self.watch(name)
+        context = Context(name, Path(), logging.getLogger("mlopsd.test"), {}, Instruments())
+        oracle = watch.predictor = Oracle(PredictorOptions(model=model, default=default), context)
+        watch.configured = replace(watch.configured, probe=Oracle, options=oracle.options, isolation="loop")
+        self.configured[name] = watch.configured
+        return oracle
 
     @property
     def parts(self) -> Parts:
         return Parts(
             board=self.board,
             metrics=self.metrics,
+            configured=lambda: tuple(self.configured.values()),
             watches=lambda: self.watches,
             loaded=self.loaded,
             reload_configuration=self._reload,

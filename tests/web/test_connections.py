@@ -14,7 +14,7 @@ import pytest
 
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web.app import make_app
-from mlopsd.web.connection import Patience
+from mlopsd.web.connection import LAST_MOMENT, Patience
 from mlopsd.web.listener import Listener
 from mlopsd.web.serving import MOST_LOCAL, Serving
 from tests.web.fakes import House, until
@@ -134,6 +134,61 @@ async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte(
         assert await caller.is_hung_up_on()
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        ASK,
+        CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nxy"),
+        CHECK.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n"),
+    ],
+)
+async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: bytes) -> None:
+    async with (
+        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        assert await caller.ask(whole + b"GET /livez HTTP/1.1\r\nX-Mo") == 200
+        assert await caller.is_hung_up_on()
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [ASK],
+        [ASK + ASK],
+        [CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nxy")],
+        [CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 6\r\n\r\n"), b"abc", b"xyz"],
+        [CHECK.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), b"2\r\nxy\r\n0\r\n\r\n"],
+        [ASK[:-1], ASK[-1:]],
+        [ASK, b"\r\n"],
+    ],
+)
+async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes]) -> None:
+    async with (
+        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        callers(serving, 1) as (caller,),
+    ):
+        for segment in segments:
+            caller.send(segment)
+            await asyncio.sleep(SHORT / 10)
+        for _ in range(2 if segments == [ASK + ASK] else 1):
+            assert await caller.answer() == 200
+        await asyncio.sleep(2 * SHORT)
+        assert await caller.ask() == 200
+
+
+async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> None:
+    house = a_house()
+    hold = house.watches["door"].hold = asyncio.Event()
+    async with a_server(house, patience=Patience(head=SHORT)) as serving, callers(serving, 1) as (caller,):
+        caller.send(CHECK + b"GET /li")
+        await until(lambda: house.watches["door"].checks)
+        await asyncio.sleep(3 * SHORT)
+        hold.set()
+        assert await caller.answer() == 200
+        assert await caller.is_hung_up_on()
+
+
 async def test_a_slow_body_is_not_a_slow_head() -> None:
     async with (
         a_server(a_house(), patience=Patience(head=SHORT)) as serving,
@@ -218,7 +273,7 @@ async def test_when_none_is_idle_the_newcomer_is_told_503_and_the_others_are_ser
             assert await newcomer.is_hung_up_on()
         house.watches["door"].hold.set()
         assert [await caller.answer() for caller in busy] == [200, 200]
-    assert ("other", "unmatched", 503) in house.metrics.requests
+    assert ("OTHER", "unmatched", 503) in house.metrics.requests
 
 
 async def test_the_unix_socket_has_a_cap_of_its_own(tmp_path: Path) -> None:
@@ -261,6 +316,45 @@ async def test_stopping_lets_a_body_that_is_on_its_way_arrive() -> None:
         await asyncio.sleep(SHORT)
         assert await caller.ask(b"y") == 200
         await stopping
+
+
+REFUSED = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+
+
+async def test_stopping_does_not_wait_for_a_body_that_was_refused_before() -> None:
+    loop = asyncio.get_running_loop()
+    async with a_server(a_house()) as serving, callers(serving, 1) as (caller,):
+        assert await caller.ask(REFUSED) == 401
+        began = loop.time()
+        await serving.stop(LONG)
+        assert loop.time() - began < 1
+        assert await caller.is_hung_up_on()
+
+
+async def test_stopping_answers_what_comes_after_a_body_that_was_refused() -> None:
+    house = a_house()
+    hold = house.watches["door"].hold = asyncio.Event()
+    async with a_server(house) as serving, callers(serving, 1) as (caller,):
+        assert await caller.ask(REFUSED) == 401
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
+        caller.send(b"0123456789" + CHECK)
+        await until(lambda: house.watches["door"].checks)
+        await asyncio.sleep(LAST_MOMENT * 1.5)
+        hold.set()
+        assert await caller.answer() == 200
+        await stopping
+
+
+async def test_stopping_does_not_wait_for_a_body_that_is_refused_meanwhile() -> None:
+    loop = asyncio.get_running_loop()
+    async with a_server(a_house()) as serving, callers(serving, 1) as (caller,):
+        await until(lambda: serving.connections)
+        began = loop.time()
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
+        await until(lambda: not serving._servers[0].is_serving())
+        assert await caller.ask(REFUSED) == 401
+        await stopping
+        assert loop.time() - began < 1
 
 
 async def test_stopping_cuts_off_what_does_not_finish_in_time() -> None:

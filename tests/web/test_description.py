@@ -13,7 +13,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from yarl import URL
 
+from mlopsd.predictor import Unpredicted
 from mlopsd.probe import Advice, Finding, Reading, Refused, Status
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
 from mlopsd.web import answers
@@ -35,6 +37,8 @@ def a_house(**api: Any) -> House:
     house.keys = ("sesame",)
     house.watch("well", Reading(findings=[Finding("door", Status.HEALTHY, "shut")], facts={"a": [1, None]}))
     house.watch("stuck", reloads=False)
+    house.oracle("model", "wine/red")
+    house.board.record("model", Reading(findings=[Finding("canary", Status.HEALTHY, "sings")]), 0.1)
     return house
 
 
@@ -63,7 +67,7 @@ class Witness:
         self.document = document
         self.seen: set[tuple[str, str, int]] = set()
 
-    async def hold(self, client: Any, method: str, path: str, at: str, **more: Any) -> int:
+    async def hold(self, client: Any, method: str, path: str, at: str | URL, **more: Any) -> int:
         """Ask and compare; *path* is the described path, *at* the one to ask."""
         async with client.request(method, at, **more) as answer:
             body = await answer.read()
@@ -125,6 +129,8 @@ async def test_every_documented_answer_is_given_and_is_as_documented() -> None:
     async with house.on_tcp(Patience(linger=0.05)) as client:
         await _reading(witness, house, client)
         await _acting(witness, house, client)
+        await _predicting(witness, house, client)
+        await _readiness(witness, house, client)
         await _about(witness, house, client)
     missing = set(_described(witness.document)) - witness.seen
     assert {(method, code) for method, _, code in missing} <= NOT_DRIVEN | {("POST", 500), ("GET", 504)}
@@ -163,11 +169,15 @@ async def _acting(witness: Witness, house: House, client: Any) -> None:
 
 
 async def _refusals(witness: Witness, house: House, client: Any, path: str, at: str) -> None:
+    await _not_admitted(witness, house, client, path, at)
+    assert await witness.hold(client, "POST", path, f"{at}?nonsense=1", headers=KEY) == 400
+
+
+async def _not_admitted(witness: Witness, house: House, client: Any, path: str, at: str) -> None:
     assert await witness.hold(client, "POST", path, at) == 401
     house.keys = ()
-    assert await witness.hold(client, "POST", path, at) == 403
+    assert await witness.hold(client, "POST", path, at, headers={"Via": "1.1 proxy"}) == 403
     house.keys = ("sesame",)
-    assert await witness.hold(client, "POST", path, f"{at}?nonsense=1", headers=KEY) == 400
     assert await witness.hold(client, "POST", path, at, headers=KEY, data=b"x" * 11) == 413
 
     async def never() -> Any:
@@ -207,10 +217,47 @@ async def _configuration(witness: Witness, house: House, client: Any) -> None:
     assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 409
 
 
+async def _predicting(witness: Witness, house: House, client: Any) -> None:
+    oracle: Any = house.watches["model"].predictor
+    for path, at in (("/invocations", "/invocations"), ("/invocations/{probe}", "/invocations/model")):
+        await _not_admitted(witness, house, client, path, at)
+        assert await witness.hold(client, "POST", path, at, headers=KEY, data=b"1") == 200
+        for code in (400, 413, 415, 429, 500, 503, 504):
+            oracle.failure = Unpredicted(code, "not so; otherwise")
+            assert await witness.hold(client, "POST", path, at, headers=KEY) == code
+        oracle.failure = None
+        configured, house.configured = house.configured, {}
+        assert await witness.hold(client, "POST", path, at, headers=KEY) == 404
+        house.configured = configured
+
+
+async def _readiness(witness: Witness, house: House, client: Any) -> None:
+    model: tuple[str, str | URL] = (
+        "/v2/models/{model}/ready",
+        URL("/v2/models/wine%2Fred/ready", encoded=True),
+    )
+    questions: list[tuple[str, str | URL]] = [
+        (path, path) for path in ("/ping", "/version", "/v2/health/live", "/v2/health/ready")
+    ]
+    for path, at in (*questions, model):
+        assert await witness.hold(client, "GET", path, at) == 200
+    house.draining = True
+    for path, at in (questions[0], questions[3], model):
+        assert await witness.hold(client, "GET", path, at) == 503
+    house.draining, configured, house.configured = False, house.configured, {}
+    for path, at in (*questions[:2], questions[3], model):
+        assert await witness.hold(client, "GET", path, at) == 404
+    house.configured = configured
+
+
 async def _about(witness: Witness, house: House, client: Any) -> None:
     for path in ("/info", "/", "/openapi.json", "/metrics"):
         assert await witness.hold(client, "GET", path, path) == 200
-    assert await witness.hold(client, "GET", "/", "/", headers={"Accept": "text/html"}) == 200
+    browser = {"Accept": "text/html"}
+    assert await witness.hold(client, "GET", "/", "/", headers=browser) == 200
+    async with client.get("/", headers=browser) as answer:
+        known = browser | {"If-None-Match": answer.headers["ETag"]}
+    assert await witness.hold(client, "GET", "/", "/", headers=known) == 304
     house.metrics.failure = RuntimeError("a bug")
     assert await witness.hold(client, "GET", "/metrics", "/metrics") == 500
     for folder, script in (("docs", "swagger-ui.css"), ("redoc", "redoc.standalone.js")):

@@ -1,25 +1,44 @@
 """What a browser gets: the status page and, in debug mode, the two viewers of the API."""
 
+import asyncio
+import base64
+import hashlib
 import re
+import timeit
+from collections.abc import Callable
+from datetime import timedelta
 from html.parser import HTMLParser
 from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd.board import PastReading
+from mlopsd.probe import Advice, Finding, Reading, Refused, Status
 from mlopsd.web import docs
-from mlopsd.web.page import age_text
+from mlopsd.web.about import About
+from mlopsd.web.markup import age_text
+from mlopsd.web.page import StatusPage
 from mlopsd.web.parts import Info
-from tests.web.fakes import STARTED, House
+from mlopsd.web.plot import plot
+from tests.web.fakes import STARTED, House, OneReload
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 HOT = Finding("heat", Status.UNHEALTHY, "GPU 2 is at 99 °C", "gpu 2", advice=Advice.RESET_GPU)
+WELL = Finding("heat", Status.HEALTHY, "GPU 2 is at 60 °C", "gpu 2")
 EVIL = "<script>alert('x')</script>&\"'"
 VOID = ("meta", "link", "br")
 
 
+def ended(error: Exception) -> asyncio.Future[str]:
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
+
+
 class Outline(HTMLParser):
-    """Checks that tags close in order, and keeps the text and what is loaded."""
+    """Checks that tags close in order, and keeps the text (style and script aside) and what is loaded."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -27,24 +46,31 @@ class Outline(HTMLParser):
         self.tags: list[str] = []
         self.words: list[str] = []
         self.loaded: list[str] = []
+        self.ids: list[str] = []
         self.feed(html)
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "action", "style")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)  # in SVG
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        """All that is said, with a mark of punctuation where it belongs."""
+        return re.sub(r" (?=[,;:.)])", "", " ".join(" ".join(self.words).split()))
 
 
 async def page(house: House) -> Outline:
@@ -61,51 +87,84 @@ async def test_the_page_has_the_verdict_the_advice_and_a_card_a_probe() -> None:
     house.watch("model")
     outline = await page(house)
     for said in (
-        "is unhealthy",
-        "Advice: reset gpu",
+        "is unhealthy Advice: reset gpu",
         "gpu unhealthy",
         "heat (gpu 2): GPU 2 is at 99 °C",
         "system healthy",
-        "disk : half full".replace(" :", ":"),
+        "disk: half full",
         "model unknown",
-        "not checked yet",
-        "checked 0 s ago , took 0.25 s",
+        "not checked yet, expected every 15 s",
+        "checked 0 s ago, took 250 ms, every 15 s",
     ):
-        assert said in outline.text.replace(" ago,", " ago ,")
+        assert said in outline.text
     assert outline.tags.count("article") == 3
     assert outline.tags.count("h1") == 1
     assert outline.tags.count("main") == 1
+    assert len(outline.ids) == len(set(outline.ids))
 
 
 async def test_the_page_shows_what_is_worst_first() -> None:
     house = House()
     house.watch("alpha", Reading(findings=[Finding("x", Status.HEALTHY, "well")]))
-    house.watch("omega", Reading(findings=[HOT]))
-    outline = await page(house)
-    assert outline.text.index("omega unhealthy") < outline.text.index("alpha healthy")
+    mild = Finding("mild", Status.DEGRADED, "mild")
+    house.watch("omega", Reading(findings=[Finding("fine", Status.HEALTHY, "fine"), mild, HOT]))
+    text = (await page(house)).text
+    assert text.index("omega unhealthy") < text.index("alpha healthy")
+    assert text.index("unhealthy heat") < text.index("degraded mild") < text.index("healthy fine")
+
+
+async def test_a_summary_that_is_the_worst_finding_is_not_said_twice_in_a_card() -> None:
+    house = House()
+    house.watch("gpu", Reading(findings=[HOT]))
+    house.watch("other", Reading(findings=[HOT], summary="a sentence of its own"))
+    text = (await page(house)).text
+    assert "gpu unhealthy Advice: reset gpu unhealthy heat (gpu 2)" in text
+    assert "other unhealthy a sentence of its own Advice" in text
 
 
 async def test_the_page_escapes_whatever_a_probe_says() -> None:
     house = House()
     finding = Finding(EVIL, Status.UNHEALTHY, EVIL, EVIL)
-    house.watch("gpu", Reading(findings=[finding], summary=EVIL))
+    facts = {
+        EVIL: EVIL,
+        "nested": [{EVIL: EVIL}],
+        "model": EVIL,
+        "desired": {"version": EVIL, "candidate": EVIL, "registry": EVIL},
+        "progress": {"step": EVIL, "version": EVIL, "since": EVIL, "bytes": 1, "total_bytes": 2},
+        "refused": [{"version": EVIL, "reason": EVIL, "until": EVIL}],
+        "drift_since": EVIL,
+    }
+    reading = Reading(findings=[finding], summary=EVIL, facts=facts)
+    house.watch("gpu", reading).reload = OneReload(ended(Refused(EVIL)))
     house.info = Info(EVIL, STARTED, "production", STARTED, EVIL)
     outline = await page(house)
-    assert "script" not in outline.tags
-    assert outline.text.count(EVIL) >= 5
+    assert outline.tags.count("script") == 1
+    assert outline.text.count(EVIL) >= 18
 
 
 async def test_the_page_survives_text_that_is_no_unicode() -> None:
     house = House()
-    house.watch("gpu", Reading(findings=[Finding("x", Status.DEGRADED, "\udcff")]))
+    house.watch("gpu", Reading(findings=[Finding("x", Status.DEGRADED, "\udcff")], facts={"x": "\udcff"}))
     assert "gpu degraded" in (await page(house)).text
 
 
-async def test_the_page_tells_that_a_status_is_held_back_by_damping() -> None:
+@pytest.mark.parametrize(
+    ("status", "raw", "said"),
+    [
+        (WELL, HOT, "Still healthy: 1 of 2 readings worse, the last one unhealthy."),
+        (HOT, WELL, "Still unhealthy: 1 of 2 readings better, the last one healthy."),
+    ],
+)
+async def test_the_page_tells_that_a_status_is_held_back_by_damping(
+    status: Finding, raw: Finding, said: str
+) -> None:
     house = House()
-    house.watch("gpu", Reading(findings=[Finding("x", Status.HEALTHY, "well")]))
-    house.board.record("gpu", Reading(findings=[HOT]), 0.1)
-    assert "Still healthy: 1 of 2 readings in a row unhealthy so far." in (await page(house)).text
+    house.watch("gpu", Reading(findings=[status]))
+    assert "Still" not in (await page(house)).text
+    house = House()
+    house.watch("gpu", Reading(findings=[status]))
+    house.board.record("gpu", Reading(findings=[raw]), 0.1)
+    assert said in (await page(house)).text
 
 
 async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -> None:
@@ -117,17 +176,190 @@ async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -
     assert "The configuration could not be reloaded: api.port: no" in text
 
 
-async def test_the_page_loads_nothing_and_may_not() -> None:
+async def test_the_page_tells_how_the_last_reload_of_a_probe_stands() -> None:
+    house = House()
+    watch = house.watch("model", Reading(findings=[HOT]))
+    watch.reload = OneReload(ended(Refused("GPU 0 is unhealthy")))
+    assert "Reload refused: GPU 0 is unhealthy, begun 2026-01-02 03:04:05 UTC" in (await page(house)).text
+
+
+async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_refused() -> None:
+    house = House()
+    named = {"candidate": "@champion", "registry": "http://registry"}
+    drift = (house.board.now() - timedelta(minutes=12, seconds=5)).isoformat()
+    until = (house.board.now() + timedelta(minutes=25, seconds=30)).isoformat()
+    progress = {"step": "fetch", "version": "7", "since": drift, "bytes": 3e9, "total_bytes": 10e9}
+    facts = {
+        "model": "churn",
+        "desired": {"version": "7", **named},
+        "served": {"version": "6", **named},
+        "drift_since": drift,
+        "progress": progress,
+        "refused": [{"version": "8", "reason": "accuracy 0.7 is below 0.8", "until": until}],
+        "host": {"pid": 4711},
+    }
+    house.watch("model", Reading(findings=[HOT], facts=facts))
+    outline = await page(house)
+    for said in (
+        "Desired version 7, @champion of http://registry",
+        "Served version 6, @champion",
+        "UTC ( 12 min)",
+        "In progress fetch of version 7, for 12 min 3.0 GB of 10.0 GB (30%)",
+        "version 8: accuracy 0.7 is below 0.8; tried again",
+        "UTC (in 25 min)",
+        "1 fact host.pid 4711",
+    ):
+        assert said in outline.text
+    assert outline.tags.count("progress") == 1
+
+
+async def test_what_a_probe_shows_between_two_readings_is_on_the_page() -> None:
+    house = House()
+    house.watch("model", Reading(findings=[HOT], facts={"progress": {"step": "judge", "version": "7"}}))
+    progress = {"step": "fetch", "version": "7", "bytes": 5e8, "total_bytes": 1e9}
+    house.board.show("model", {"progress": progress})
+    assert "In progress fetch of version 7 500.0 MB of 1.0 GB (50%)" in (await page(house)).text
+
+
+NO_SHAPES: list[dict[Any, Any]] = [
+    {"progress": 3},
+    {"progress": {"step": "fetch", "bytes": "many", "total_bytes": -1}},
+    {"progress": {"step": "fetch", "bytes": float("nan"), "total_bytes": 10**400}},
+    {"progress": {"step": "fetch", "bytes": 5, "total_bytes": 0, "since": "0001-01-01T00:00:00+23:59"}},
+    {"progress": {"step": "fetch", "since": "yesterday"}, "refused": [1], "desired": "7"},
+    {"served": None, "desired": {"version": None}, "drift_since": "2026-01-01T00:00:00", "refused": {}},
+    {1: 2, (3, 4): {5}, "a": {"b": [[], {}, [[1]]]}, "true": True, "one": 1, "none": None},
+    {"served": {"version": 10**5000, "candidate": {}}, "huge": 10**5000},
+]
+
+
+@pytest.mark.parametrize("facts", NO_SHAPES, ids=range(len(NO_SHAPES)))
+async def test_facts_of_any_shape_are_shown(facts: dict[str, Any]) -> None:
+    house = House()
+    house.watch("door", Reading(findings=[WELL], facts=facts))
+    assert "door healthy" in (await page(house)).text
+
+
+async def test_facts_without_an_end_are_cut_off() -> None:
+    endless: dict[str, Any] = {"many": list(range(100_000)), "long": "x" * 10_000_000}
+    endless["itself"] = endless
+    house = House()
+    house.watch("door", Reading(findings=[WELL], facts=endless))
+    outline = await page(house)
+    assert "200+ facts" in outline.text
+    assert len(outline.text) < 50_000
+
+
+async def test_the_last_readings_are_a_plot_and_a_sentence() -> None:
+    house = House()
+    house.watch("gpu", Reading(findings=[WELL]))
+    assert "last reading: 1 healthy; newest healthy; longest 250 ms" in (await page(house)).text
+    house = House()
+    house.watch("gpu")
+    assert "svg" not in (await page(house)).tags
+    for _ in range(200):
+        house.board.record("gpu", Reading(findings=[WELL]), 0.25)
+    house.board.record("gpu", Reading(), 2.0)
+    outline = await page(house)
+    said = "last 120 readings: 119 healthy, 1 unknown; newest unknown; longest 2 s"
+    assert said in outline.text
+    assert outline.tags.count("path") == 2
+
+
+def test_each_status_has_a_sign_of_its_own_in_the_plot() -> None:
+    drawn = [plot([PastReading(STARTED, status, status, 0.0)]) for status in Status]
+    shapes = {
+        re.sub(r"\s|class=.\w+.", "", found) for one in drawn for found in re.findall(r"<path[^>]*>", one)
+    }
+    assert len(shapes) == len(Status)
+
+
+async def test_no_file_is_read_while_the_loop_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise AssertionError(f"{path} is read on the loop")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    outline = await page(House())
+    assert outline.text
+
+
+async def test_the_page_has_one_style_and_one_script_known_by_their_hashes_and_loads_nothing() -> None:
     house = House()
     house.watch("gpu", Reading(findings=[HOT]))
     async with house.on_tcp() as client, client.get("/", headers=HTML) as answer:
         policy, html = answer.headers["Content-Security-Policy"], await answer.text()
     outline = Outline(html)
-    assert "script" not in outline.tags
-    assert all(target.startswith("/") and not target.startswith("//") for target in outline.loaded)
+    assert all(target.startswith(("/", "#")) and target[1] != "/" for target in outline.loaded)
+    for tag, source in (("style", "style-src"), ("script", "script-src")):
+        (code,) = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert f"{source} 'sha256-{digest}';" in policy
     assert "default-src 'none'" in policy
+    assert "connect-src 'self';" in policy
     assert "unsafe" not in policy
-    assert not re.search(r"url\(|@import|https?://", html)
+    assert not re.search(r"url\(|@import|https?://|<!--", html)
+
+
+async def test_without_scripts_the_page_does_not_claim_to_renew_itself() -> None:
+    text = (await page(House())).text
+    assert "Without scripts this page does not renew itself: reload it." in text
+    assert "Live" not in text
+
+
+async def test_who_knows_the_page_is_told_so_until_something_but_an_age_changes() -> None:
+    house = House()
+    watch = house.watch("model", Reading(findings=[HOT]))
+    async with house.on_tcp() as client:
+
+        async def ask(known: str) -> tuple[int, str]:
+            async with client.get("/", headers={**HTML, "If-None-Match": known}) as answer:
+                assert answer.headers["Vary"] == "Accept"
+                return answer.status, answer.headers["ETag"]
+
+        _, known = await ask('"nothing"')
+        assert await ask(known) == (304, known)
+        changes: list[Callable[[], object]] = [
+            lambda: house.board.record("model", Reading(findings=[HOT]), 0.25),
+            lambda: house.board.show("model", {"progress": {"step": "load"}}),
+            lambda: watch.start_reload(dry_run=False, force=False),
+            lambda: watch.end("done it"),
+            lambda: setattr(house, "draining", True),
+            lambda: setattr(house, "info", Info("1", STARTED, "production", STARTED, "no")),
+            lambda: house.board.forget("model"),
+        ]
+        for change in changes:
+            change()
+            status, changed = await ask(known)
+            assert status == 200
+            assert changed != known
+            known = changed
+            assert await ask(known) == (304, known)
+        for unknown in ("*", 'W/"', "nonsense", '"a", "b"'):
+            assert (await ask(unknown))[0] == 200
+
+
+async def test_two_applications_do_not_share_their_etags() -> None:
+    house = House()
+    known = set()
+    for _ in range(2):
+        async with house.on_tcp() as client, client.get("/", headers=HTML) as answer:
+            known.add(answer.headers["ETag"])
+    assert len(known) == 2
+
+
+async def test_the_page_of_three_probes_with_sixty_findings_is_made_in_milliseconds() -> None:
+    house = House()
+    findings = [Finding(f"disk{n}", Status.DEGRADED, "63 % free, want 80 %", f"/{n}") for n in range(20)]
+    facts = {f"fact{n}": n for n in range(20)}
+    for name in ("gpu", "model", "system"):
+        house.watch(name, Reading(findings=findings, facts=facts))
+        for _ in range(120):
+            house.board.record(name, Reading(findings=findings, facts=facts), 0.25)
+    made = StatusPage(house.parts, About(house.parts, list))
+    made.html()
+    quickest = min(timeit.repeat(made.html, number=1, repeat=20))
+    house.board.close()
+    assert quickest < 0.005
 
 
 async def test_the_page_is_readable_on_a_phone_and_in_the_dark() -> None:
@@ -147,9 +379,17 @@ async def test_a_program_gets_the_information_at_the_root() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(-1, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172800, "2 d")],
+    [
+        (-1, "0 s"),
+        (0.9, "0 s"),
+        (119.9, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h"),
+        (1e6, "11 d"),
+    ],
 )
-def test_an_age_is_said_in_the_largest_unit_it_fills(seconds: float, said: str) -> None:
+def test_an_age_is_said_in_the_largest_unit_it_fills_twice(seconds: float, said: str) -> None:
     assert age_text(seconds) == said
 
 

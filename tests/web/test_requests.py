@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mlopsd.metrics import Metrics
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web.app import make_metrics_app
 from mlopsd.web.connection import Patience
@@ -45,6 +46,32 @@ async def raw(client: aiohttp.ClientSession, request: bytes) -> tuple[bytes, dic
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     return status, {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}, body
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/health/"),
+        ("GET", "/health/detailed"),
+        ("GET", "/health/door"),
+        ("GET", "/info"),
+        ("GET", "/"),
+        ("GET", "/openapi.json"),
+        ("POST", CHECK),
+        ("POST", "/health/door/reload"),
+        ("POST", "/reload"),
+        ("GET", "/nope"),
+        ("GET", "/health/nope"),
+        ("DELETE", "/health/"),
+    ],
+)
+async def test_every_json_answer_ends_its_line(method: str, path: str) -> None:
+    async with built() as (_, client), client.request(method, path, headers=KEY) as answer:
+        body = await answer.read()
+    assert "json" in answer.content_type
+    assert body.endswith(b"}\n")
+    assert body.count(b"\n") == 1
+    json.loads(body)
 
 
 @pytest.mark.parametrize("path", ["/health/", "/nope", "/health/nope", "/metrics"])
@@ -149,7 +176,7 @@ async def test_what_is_no_http_is_answered_in_our_form_and_echoes_nothing(
     assert headers[b"content-type"] == b"application/problem+json"
     assert json.loads(body)["request_id"].encode() == headers[b"x-request-id"]
     assert b"aaaa" not in body
-    assert house.metrics.requests == [("other", "unmatched", 400)]
+    assert house.metrics.requests == [("OTHER", "unmatched", 400)]
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -231,9 +258,23 @@ async def test_requests_are_counted_by_route_with_bounded_labels() -> None:
         ("GET", "/health/{probe}", 200),
         ("GET", "/health/{probe}", 404),
         ("GET", "unmatched", 404),
-        ("other", "unmatched", 405),
+        ("OTHER", "unmatched", 405),
         ("POST", "/health/{probe}/check", 401),
     ]
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND"])
+async def test_a_method_has_one_word_in_the_log_and_in_the_metrics(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mlopsd.http")
+    async with built() as (house, client):
+        await client.request(method, "/health/")
+    (line,) = [record for record in caplog.records if record.name == "mlopsd.http"]
+    metrics = Metrics(house.board, "1.2.3")
+    metrics.http_request(method, "/health/", 405, 0.1)
+    (counted,) = re.findall(r'requests_total\{method="(\w+)"', metrics.render().body.decode())
+    assert line.__dict__["method"] == house.metrics.requests[0][0] == counted
 
 
 async def test_a_body_over_the_limit_is_413_whether_it_says_so_or_not() -> None:

@@ -1,0 +1,46 @@
+"""How long to wait before what just failed is tried again."""
+
+import random
+import time
+from collections.abc import Callable
+
+FIRST, LONGEST = 1.0, 300.0  # seconds
+JITTER = 0.2  # of the wait, so that hosts that lost the same thing do not come back in step
+CALM = 600.0  # seconds without a loss after which the past is forgotten
+
+
+class Backoff:
+    """Waits that double from a second to five minutes while things go wrong; the first retry is at once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._wait = 0.0
+        self._next = 0.0
+        self._good_since: float | None = None
+
+    def may_try(self) -> bool:
+        """Whether the wait is over."""
+        return self._clock() >= self._next
+
+    def left(self) -> float:
+        """Seconds that are left of the wait."""
+        return max(0.0, self._next - self._clock())
+
+    def failed(self) -> None:
+        """It went wrong: wait, twice as long as before."""
+        self._wait = min(max(FIRST, 2 * self._wait), LONGEST)
+        self._next = self._clock() + self._wait * random.uniform(1 - JITTER, 1 + JITTER)
+        self._good_since = None
+
+    def succeeded(self) -> None:
+        """It went well; whether it lasts is to be seen."""
+        self._good_since = self._clock()
+
+    def lost(self) -> None:
+        """What went well is gone: at once again if it lasted, else as after a failure."""
+        lasted = self._good_since is not None and self._clock() - self._good_since >= CALM
+        if lasted or self._wait == 0:
+            self._wait, self._next = FIRST / 2, self._clock()
+            self._good_since = None
+        else:
+            self.failed()

@@ -1,0 +1,22 @@
+"""The champion of the demo's registry, asked without MLflow, which takes 4 s to import and connect."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+ALIAS = "champion"
+QUESTION = """
+    SELECT versions.version FROM registered_model_aliases AS aliases
+    JOIN model_versions AS versions ON versions.name = aliases.name AND versions.version = aliases.version
+    WHERE aliases.name = ? AND aliases.alias = ? AND versions.status = 'READY'
+"""
+
+
+def champion(database: Path, model: str) -> str | None:
+    """The version of *model* that is champion; None where there is none, or only MLflow can tell."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute(QUESTION, (model, ALIAS)).fetchone()
+    except sqlite3.Error:  # no registry yet, or tables of an MLflow that is not ours
+        return None
+    return str(row[0]) if row else None

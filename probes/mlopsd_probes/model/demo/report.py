@@ -1,0 +1,44 @@
+"""What the training has to tell whoever started it: JSON lines, and nothing that a library prints."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+
+class Report:
+    """Lines of JSON to what was standard output; whatever else is printed goes to standard error."""
+
+    def __init__(self) -> None:
+        self._lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def begin(self, step: str) -> None:
+        """Tell which step begins."""
+        self._tell({"step": step})
+
+    def end(self, version: str, metrics: Mapping[str, float] | None = None) -> None:
+        """Tell which version is champion, and if it was made just now, its metrics."""
+        self._tell({"version": version, "metrics": metrics})
+
+    def fail(self, reason: object) -> None:
+        """Tell why it cannot be done."""
+        self._tell({"failed": " ".join(str(reason).split())})
+
+    def _tell(self, line: Mapping[str, Any]) -> None:
+        self._lines.write(json.dumps(line) + "\n")
+
+
+def die_with_parent() -> None:
+    """End this process as soon as the other end of its standard input is closed, however that came."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os._exit(1)
+
+    threading.Thread(target=wait, name="wait for the parent's end", daemon=True).start()

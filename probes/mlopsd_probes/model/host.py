@@ -1,0 +1,374 @@
+"""The daemon's side of a model host: a child process that holds one version, and is killed to unload it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import site
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlopsd.children.child import CHANNEL, PARENT, Child, spawn
+from mlopsd.predictor import Prediction, Unpredicted
+from mlopsd.repeats import Repeats
+from mlopsd.threads import in_thread
+from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.version import Kept
+
+SCRIPT = Path(__file__).with_name("mlopsd_host")
+LAST_WORDS = 1.0  # seconds between the end of the channel and that of the process
+KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
+KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TF_", "PYTORCH_")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+CanarySource = Literal["configured", "example", "synthesised", "none"]
+Phase = Callable[[str, float], None]
+
+
+class LoadFailed(Exception):
+    """A version was not loaded, and its process is gone.
+
+    Attributes:
+        kind: ``corrupt`` (the files on disk are not what was fetched), ``import_error``, ``error``,
+            ``out_of_memory``, ``died``, ``timeout``.
+        reason: one sentence that names the cause.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+class HostDied(Exception):
+    """The process ended, in the words of `Child.how_it_ended`, before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What came of a canary prediction.
+
+    Attributes:
+        verified: False where there was nothing to predict for, so that passing says little.
+        source: whose input it was.
+        reason: why it did not pass, or why it is not verified.
+        rows: how many predictions the input asked for; None where nobody can tell.
+        seconds: how long the model took.
+        minimum: the least number in the answer.
+        maximum: the greatest.
+    """
+
+    passed: bool
+    verified: bool
+    source: CanarySource
+    reason: str = ""
+    rows: int | None = None
+    seconds: float = 0.0
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the answer to one request was made of, or to several that were predicted together.
+
+    Of such several the first carries the values of all, so that sums come out right.
+
+    Attributes:
+        rows: of this request.
+        seconds: from asking to answering.
+        counts: finite numbers by bucket of the options, those above the last bound at the end; empty
+            where there were no numbers.
+        total: the sum of these numbers.
+        classes: how often each text, truth value or whole number was predicted; beyond 20 kinds ``other``.
+    """
+
+    rows: int
+    seconds: float
+    counts: tuple[int, ...]
+    total: float
+    classes: Mapping[str, int]
+
+
+def _nobody(_: Observation) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    sent_at: float
+    answer: asyncio.Future[tuple[dict[str, Any], bytes]]
+
+
+class Host:
+    """One loaded version in a process of its own; made by `load`.
+
+    Attributes:
+        hung: it once left a canary without an answer.
+    """
+
+    def __init__(self, child: Child, folder: Path, observe: Callable[[Observation], None]) -> None:
+        self._child = child
+        self._folder = folder
+        self._observe = observe
+        self._facts: dict[str, Any] = {}
+        self._last_id = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._answered_at = time.monotonic()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._listening: asyncio.Task[None] | None = None
+        self._is_ending = False
+        self.hung = False
+
+    @classmethod
+    async def load(
+        cls,
+        kept: Kept,
+        options: ModelOptions,
+        log: logging.Logger,
+        *,
+        scratch: Path,
+        state_dir: Path,
+        phase: Phase,
+        observe: Callable[[Observation], None] = _nobody,
+    ) -> "Host":
+        """A process that has loaded *kept*, with a folder of its own in *scratch* and none of *state_dir* else.
+
+        *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer.
+
+        Raises:
+            LoadFailed: it was not loaded within ``load_timeout``, and why.
+        """
+        folder = await in_thread("make room for a model host", lambda: _own_folder(scratch))
+        host = None
+        try:
+            child = await _start(options, log, folder)
+            host = cls(child, folder, observe)
+            await host._load(_opening(kept, options, folder, state_dir), options.load_timeout, phase)
+        except BaseException:
+            await asyncio.shield(host.kill() if host is not None else _remove(folder))
+            raise
+        return host
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is worth reading: flavor, MLflow, isolation, whether rows are predicted together …"""
+        return self._facts
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still answer."""
+        return not (self._is_ending or self._ended.done() or self._child.ended)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has not answered, those included that nobody waits for any more."""
+        return len(self._waiting)
+
+    def oldest_waiting(self) -> float | None:
+        """For how many seconds it has had a request and has answered nothing at all; None without one."""
+        oldest = next(iter(self._waiting.values()), None)
+        return None if oldest is None else time.monotonic() - max(oldest.sent_at, self._answered_at)
+
+    async def rss(self) -> int | None:
+        """Resident bytes (``/proc/PID/statm``); None when the process is gone."""
+        statm = Path(f"/proc/{self.pid}/statm")
+        try:
+            pages = await in_thread("read the memory of a model host", statm.read_text)
+        except OSError:
+            return None
+        return int(pages.split()[1]) * PAGE if not self._child.ended else None
+
+    async def died(self) -> str:
+        """How it ended, when it has, unless it was to end."""
+        how = await asyncio.shield(self._ended)
+        if self._is_ending:
+            await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
+        return how
+
+    async def predict(self, body: bytes, content_type: str) -> Prediction:
+        """Its answer to *body*; one who stops waiting disturbs nobody.
+
+        Raises:
+            Unpredicted: 400, 413 or 415 for the caller's mistake, 500 for the model's.
+            HostDied: the process ended first.
+        """
+        began = time.monotonic()
+        header, answer = await self._ask({"do": "predict", "type": content_type}, body)
+        if header["code"] != 200:  # noqa: PLR2004  # HTTP's
+            raise Unpredicted(header["code"], header["detail"])
+        self._observe(_observation(header, time.monotonic() - began))
+        return Prediction(answer, header["type"])
+
+    async def canary(self, timeout: float) -> Canary:
+        """Have it predict for the canary's input; it waits its turn as a request does."""
+        try:
+            async with asyncio.timeout(timeout):
+                header, _ = await self._ask({"do": "canary", "patience": timeout})
+        except TimeoutError:
+            self.hung = True
+            return Canary(False, True, "none", f"no answer within {timeout:g} s", seconds=timeout)  # noqa: FBT003
+        except HostDied as error:
+            return Canary(False, True, "none", f"its process {error} while it predicted")  # noqa: FBT003
+        self._facts = header["facts"]
+        return Canary(**header["canary"])
+
+    async def end(self, within: float) -> None:
+        """Answer what it was asked, for at most *within* seconds, and be gone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._idle.wait()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Be gone at once, with all that the model started and wrote into its own folder."""
+        self._is_ending = True
+        await self._child.kill()
+        if self._listening is not None:
+            await asyncio.wait({self._listening}, timeout=LAST_WORDS)
+        self._end("was ended")
+        await _remove(self._folder)
+
+    async def _load(self, opening: Mapping[str, Any], timeout: float, phase: Phase) -> None:
+        doing = "was starting"
+        try:
+            async with asyncio.timeout(timeout):
+                await write_frame(self._child.writer, opening)
+                while "loaded" not in (header := (await read_frame(self._child.reader))[0]):
+                    if "failed" in header:
+                        raise LoadFailed(header["failed"], header["reason"])
+                    phase(header["phase"], header["seconds"])
+                    doing = "was loading the model"
+        except TimeoutError:
+            raise LoadFailed("timeout", f"it {doing} for more than {timeout:g} s (load_timeout)") from None
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise LoadFailed("died", await self._how_it_died(doing)) from error
+        except BadFrame as error:
+            raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
+        self._facts = header["loaded"]
+        self._listening = asyncio.get_running_loop().create_task(
+            self._listen(), name=f"listen to model host {self.pid}"
+        )
+
+    async def _how_it_died(self, doing: str) -> str:
+        await self._child.wait(LAST_WORDS)
+        how = self._child.how_it_ended()
+        hint = "; the kernel does that when memory runs out" if how.endswith("SIGKILL") else ""
+        return f"its process {how} while it {doing}{hint}"
+
+    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        if not self.alive:
+            raise HostDied("was gone")
+        self._last_id += 1
+        answer: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
+        self._waiting[self._last_id] = _Waiting(time.monotonic(), answer)
+        self._idle.clear()
+        with contextlib.suppress(ConnectionError):  # its end answers
+            await write_frame(self._child.writer, {**request, "id": self._last_id}, body)
+        return await answer
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                self._take(*await read_frame(self._child.reader))
+        except (asyncio.IncompleteReadError, ConnectionError, BadFrame, KeyError):
+            if not await self._child.wait(LAST_WORDS):
+                await self._child.kill()
+        self._end(self._child.how_it_ended())
+
+    def _take(self, header: dict[str, Any], body: bytes) -> None:
+        waiting = self._waiting.pop(header["id"])
+        self._answered_at = time.monotonic()
+        if not waiting.answer.done():  # else nobody waits for it any more
+            waiting.answer.set_result((header, body))
+        if not self._waiting:
+            self._idle.set()
+
+    def _end(self, how: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(how)
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(HostDied(how))
+        self._waiting.clear()
+        self._idle.set()
+
+
+async def _start(options: ModelOptions, log: logging.Logger, folder: Path) -> Child:
+    python = str(options.python or sys.executable)
+    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT)
+    environment = _environment(folder)
+    try:
+        return await spawn(command, "model host", log, Repeats(), environment=environment, cwd=str(folder))
+    except OSError as error:
+        raise LoadFailed("error", f"cannot start {python}: {error.strerror}") from error
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """All that the model's process gets of ours: no credentials, and no home where some lie."""
+    kept = {
+        name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)
+    }
+    return {
+        **kept,
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "PYTHONUSERBASE": site.getuserbase(),  # packages of the daemon's own user are packages all the same
+        "PYTHONDONTWRITEBYTECODE": "1",  # a model's code/ must stay as it was fetched
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+def _opening(kept: Kept, options: ModelOptions, folder: Path, state_dir: Path) -> dict[str, Any]:
+    secrets = [
+        str(file)
+        for registry in options.registries
+        for file in (registry.password_file, registry.token_file)
+        if file is not None
+    ]
+    canary = options.canary
+    return {
+        "folder": kept.folder,
+        "files": [[file.path, file.size, file.sha256] for file in kept.files],
+        "scratch": str(folder),
+        "hidden": [str(state_dir), *secrets],
+        "max_rows": options.prediction.max_rows,
+        "together": options.prediction.together == "auto",
+        "buckets": options.prediction.buckets,
+        "features": {name: [allowed.min, allowed.max] for name, allowed in options.features.items()},
+        "canary": {"input": canary.input and str(canary.input), "min": canary.min, "max": canary.max},
+    }
+
+
+def _observation(header: Mapping[str, Any], seconds: float) -> Observation:
+    return Observation(
+        rows=header["rows"] or 1,
+        seconds=seconds,
+        counts=tuple(header.get("counts", ())),
+        total=header.get("total", 0.0),
+        classes=header.get("classes", {}),
+    )
+
+
+def _own_folder(scratch: Path) -> Path:
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="host-", dir=scratch))
+
+
+async def _remove(folder: Path) -> None:
+    await in_thread("clear up after a model host", lambda: shutil.rmtree(folder, ignore_errors=True))

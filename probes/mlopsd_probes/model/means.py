@@ -1,0 +1,35 @@
+"""What versions are taken up with: whom to ask, where to keep, whom to tell."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mlopsd_probes.model.host import Host
+from mlopsd_probes.model.measures import Measures
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.registry import Registries
+from mlopsd_probes.model.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The parts of one model probe.
+
+    Attributes:
+        scratch: a folder for what lives as long as a process of ours.
+        state_dir: the probe's folder, which no model may look into.
+        now: the time of day.
+        load: makes a host of a version that is on disk, as `Host.load` does.
+    """
+
+    options: ModelOptions
+    registries: Registries
+    store: Store
+    scratch: Path
+    state_dir: Path
+    measures: Measures
+    log: logging.Logger
+    now: Callable[[], datetime]
+    load: Callable[..., Awaitable[Host]] = Host.load

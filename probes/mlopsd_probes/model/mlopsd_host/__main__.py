@@ -1,0 +1,28 @@
+"""``python FOLDER CHANNEL PARENT``: makes this folder a package, so that no module of the model's is hidden.
+
+Neither this folder nor the one around it stays on ``sys.path``: a model may bring a ``values`` or an
+``options`` of its own.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Run `mlopsd_host.host.main`."""
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != FOLDER]
+    package = importlib.util.spec_from_file_location(
+        FOLDER.name, FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
+    )
+    if package is None or package.loader is None:
+        raise ImportError(f"cannot load {FOLDER}")
+    module = sys.modules[FOLDER.name] = importlib.util.module_from_spec(package)
+    package.loader.exec_module(module)
+    importlib.import_module(f"{FOLDER.name}.host").main(int(sys.argv[1]), int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

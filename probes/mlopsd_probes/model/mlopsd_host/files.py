@@ -1,0 +1,61 @@
+"""Whether a version's files are, each and all, what was fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .failure import Failure
+
+CHUNK = 1024 * 1024
+
+Listed = Sequence[tuple[str, int, str]]  # path, size in bytes, sha256 in hexadecimal
+
+
+def verify(folder: Path, listed: Listed) -> None:
+    """Compare *folder* with what is *listed*.
+
+    Raises:
+        Failure: ``corrupt``, with the first file that is missing, that is too many, or that differs.
+    """
+    there = set(_files(folder))
+    wanted = {path for path, _, _ in listed}
+    if missing := sorted(wanted - there):
+        raise Failure("corrupt", f"{_named(missing)} is missing on disk")
+    if extra := sorted(there - wanted):
+        raise Failure("corrupt", f"{_named(extra)} is on disk and was never fetched")
+    for path, size, digest in listed:
+        _compare(folder / path, path, size, digest)
+
+
+def _compare(file: Path, path: str, size: int, digest: str) -> None:
+    try:
+        found = file.stat().st_size
+        if found != size:
+            raise Failure("corrupt", f"the file {path} has {found} bytes on disk, {size} were fetched")
+        if _digest(file) != digest:
+            raise Failure("corrupt", f"the file {path} on disk is not what was fetched (its SHA-256 differs)")
+    except OSError as error:
+        raise Failure("corrupt", f"the file {path} cannot be read from disk: {error.strerror}") from error
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in [*names, *links]:
+            yield str((Path(parent) / name).relative_to(folder))
+
+
+def _named(paths: list[str]) -> str:
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    return f"the file {paths[0]}{more}"

@@ -1,0 +1,114 @@
+"""The life of this process: settle in, load one version, answer until the daemon hangs up."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import wire
+from .failure import Failure, explain
+from .files import verify
+from .pace import leisurely
+from .settle import keep_from_forks, settle
+
+IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # which MLflow's own server sets when it has loaded
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve over the connected socket *descriptor* for the daemon *parent*."""
+    channel = socket.socket(fileno=descriptor)
+    channel.set_inheritable(False)
+    if (frame := wire.receive(channel)) is None:
+        return
+    opening, _ = frame
+    isolation = settle(parent, opening["hidden"], [opening["folder"]], [opening["scratch"]])
+    keep_from_forks(channel)
+    predicting = _Predicting(channel)
+    try:
+        with leisurely():
+            model = _load(opening, lambda header: wire.send(channel, header))
+    except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code, which may also exit
+        if not isinstance(error, Failure):
+            traceback.print_exc()
+        failure = explain(error)
+        wire.send(channel, {"failed": failure.kind, "reason": failure.reason})
+        _leave()
+    predicting.begin(model, opening, isolation)
+    predicting.join()
+    _leave()
+
+
+def _load(opening: dict[str, Any], tell: Tell) -> Any:
+    began = time.perf_counter()
+    folder = Path(opening["folder"])
+    verify(folder, opening["files"])
+    verified = time.perf_counter()
+    pyfunc = _mlflow()
+    imported = time.perf_counter()
+    tell({"phase": "import", "seconds": imported - verified})
+    model = pyfunc.load_model(str(folder))
+    os.environ[IN_SERVING] = "true"
+    gc.collect()
+    gc.freeze()  # a million objects that stay; looking through them again would hold up predictions
+    tell({"phase": "load", "seconds": verified - began + time.perf_counter() - imported})
+    return model
+
+
+def _mlflow() -> Any:
+    try:
+        from .libraries import pyfunc  # noqa: PLC0415  # seconds, and a phase of its own
+    except ModuleNotFoundError as error:
+        if error.name == "mlflow":
+            raise Failure("import_error", f"{sys.executable} has no mlflow; install it there") from error
+        raise
+    return pyfunc
+
+
+def _leave() -> None:
+    """End without the exit handlers of the model's libraries, which may wait for threads that hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Predicting(threading.Thread):
+    """The thread that predicts; made before the loading one is niced, so that it is not."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        super().__init__(name="predicting", daemon=True)
+        self._channel = channel
+        self._loaded = threading.Event()
+        self._of: tuple[Any, dict[str, Any], dict[str, str]] | None = None
+        self.start()
+
+    def begin(self, model: Any, opening: dict[str, Any], isolation: dict[str, str]) -> None:
+        """From now on predict with *model*."""
+        self._of = (model, opening, isolation)
+        self._loaded.set()
+
+    def run(self) -> None:
+        """Wait for the model, then answer; whatever comes of that ends the process."""
+        self._loaded.wait()
+        try:
+            self._serve()
+        except BaseException:  # noqa: BLE001  # the daemon sees our end, and the log says why
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+
+    def _serve(self) -> None:
+        from .serving import Serving  # noqa: PLC0415  # stands on MLflow
+
+        if self._of is not None:
+            model, opening, isolation = self._of
+            Serving(self._channel, model, opening, isolation).serve()

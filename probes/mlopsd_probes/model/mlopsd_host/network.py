@@ -1,0 +1,54 @@
+"""Takes the network away from this process and all that it starts; only a loopback of its own stays."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
+FLAGS = struct.Struct("16sh14x")  # ``struct ifreq`` with ``ifr_flags``
+
+
+def cut() -> str:
+    """Cut it, before there are threads: ``cut``, or ``open: `` and why."""
+    uid, gid = os.getuid(), os.getgid()
+    error = _unshare(CLONE_NEWNET)
+    if error == errno.EPERM:  # not root: a user namespace gives the right
+        error = _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        if not error:
+            _stay_who_we_are(uid, gid)
+    if error:
+        return f"open: this system does not let it be cut ({os.strerror(error)})"
+    with contextlib.suppress(OSError):  # a courtesy to models that talk to a process of their own
+        _raise_loopback()
+    return "cut"
+
+
+def _unshare(flags: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    return ctypes.get_errno() if libc.unshare(flags) else 0
+
+
+def _stay_who_we_are(uid: int, gid: int) -> None:
+    """Else we would be nobody, and a library that asks for our home would find none."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/setgroups").write_text("deny", "ascii")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", "ascii")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", "ascii")
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe, SIOCGIFFLAGS, FLAGS.pack(b"lo", 0))
+        _, flags = FLAGS.unpack(answer)
+        fcntl.ioctl(probe, SIOCSIFFLAGS, FLAGS.pack(b"lo", flags | IFF_UP))

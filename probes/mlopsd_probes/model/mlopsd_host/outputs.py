@@ -1,0 +1,125 @@
+"""What is in what a model takes or answers: columns, rows, numbers, classes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .libraries import numpy, pandas
+
+LONGEST_CLASS = 64  # characters; a longer text is an answer and not a class
+
+
+@dataclass
+class Leaves:
+    """The single values of an answer.
+
+    Attributes:
+        numbers: arrays of floats.
+        classes: how often each text, truth value or whole number is there.
+    """
+
+    numbers: list[Any] = field(default_factory=list)
+    classes: Counter[str] = field(default_factory=Counter)
+
+    def joined(self) -> Any:
+        """All numbers in one array."""
+        return numpy.concatenate([numpy.empty(0), *self.numbers])
+
+
+def leaves(answer: Any) -> Leaves:
+    """Look through *answer*."""
+    found = Leaves()
+    _look_through(answer, found)
+    return found
+
+
+def _look_through(answer: Any, found: Leaves) -> None:
+    if isinstance(answer, numpy.ndarray):
+        _look_through_array(answer, found)
+    elif isinstance(answer, pandas.DataFrame):
+        for _, column in answer.items():
+            _look_through_array(column.to_numpy(), found)
+    elif isinstance(answer, pandas.Series):
+        _look_through_array(answer.to_numpy(), found)
+    elif isinstance(answer, (str, bool, numpy.bool_)):
+        found.classes[_class(answer)] += 1
+    elif isinstance(answer, (int, float, numpy.number)) and not isinstance(answer, complex):
+        _look_through_array(numpy.asarray([answer]), found)
+    elif isinstance(answer, dict):
+        for value in answer.values():
+            _look_through(value, found)
+    elif isinstance(answer, (list, tuple)):
+        _look_through_list(answer, found)
+
+
+def _look_through_list(answer: Sequence[Any], found: Leaves) -> None:
+    kinds = set(map(type, answer))
+    if kinds and kinds <= {int, float}:
+        try:
+            _look_through_array(numpy.asarray(answer), found)
+        except OverflowError:
+            found.numbers.append(numpy.asarray([math.inf]))
+        return
+    for value in answer:
+        _look_through(value, found)
+
+
+def _look_through_array(array: Any, found: Leaves) -> None:
+    kind = array.dtype.kind
+    if kind == "f":
+        found.numbers.append(array.ravel())
+    elif kind in "iu":
+        found.numbers.append(array.ravel().astype(float))
+        _count(array, found)
+    elif kind == "b":
+        _count(array, found)
+    elif kind in "OUT":
+        _look_through_list(array.ravel().tolist(), found)
+
+
+def _count(array: Any, found: Leaves) -> None:
+    values, counts = numpy.unique(array, return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist()):
+        found.classes[_class(value)] += count
+
+
+def _class(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_CLASS else "other"
+
+
+def rows(answer: Any) -> int | None:
+    """How many rows *answer* has; None if it is no table, array or list."""
+    if isinstance(answer, numpy.ndarray):
+        return int(answer.shape[0]) if answer.ndim else None
+    if isinstance(answer, (pandas.DataFrame, pandas.Series, list, tuple)):
+        return len(answer)
+    if isinstance(answer, dict):
+        lengths = {rows(value) for value in answer.values()}
+        return lengths.pop() if len(lengths) == 1 else None
+    return None
+
+
+def column(data: Any, name: str) -> list[Any] | None:
+    """The values of the column *name* of *data*, which MLflow parsed; None if it has none of that name."""
+    if isinstance(data, pandas.DataFrame):
+        found = [data.iloc[:, at] for at, label in enumerate(data.columns) if label == name]
+        return [value for series in found for value in series.tolist()] if found else None
+    if isinstance(data, dict) and name in data:
+        return list(_flat(data[name]))
+    if isinstance(data, list) and any(isinstance(record, dict) and name in record for record in data):
+        return [value for record in data if isinstance(record, dict) for value in _flat(record.get(name))]
+    return None
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _flat(part)
+    else:
+        yield value

@@ -1,0 +1,185 @@
+"""Answers the daemon's frames: predictions, those that can be together, and canaries in their turn."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import wire
+from .canary import Canary
+from .libraries import mlflow
+from .refused import Refused
+from .scoring import JSON, Request, Scorer, print_without_data
+from .together import Form, Together, join
+from .values import Values
+
+PROOF_SECONDS = 1.0  # for seeing whether rows can be predicted together
+GPU_FILES = "/dev/nvidia"
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+@dataclass
+class Asked:
+    """A request of the daemon's, and its rows where it can be joined with others."""
+
+    id: int
+    request: Request
+    form: Form | None
+
+
+class Serving:
+    """Answers with *model* what comes over *channel*."""
+
+    def __init__(
+        self, channel: socket.socket, model: Any, opening: dict[str, Any], isolation: dict[str, str]
+    ) -> None:
+        self._channel = channel
+        self._scorer = Scorer(model, opening["max_rows"], opening["features"])
+        self._together = Together(self._scorer, wanted=opening["together"])
+        self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
+        self._values = Values(opening["buckets"])
+        self._isolation = isolation
+        self._inbox = wire.Inbox(channel)
+
+    def serve(self) -> None:
+        """Tell that the model is loaded; answer until the daemon hangs up."""
+        self._send([({"loaded": self._facts()}, b"")])
+        while frames := self._inbox.wait():
+            for answers in self._answers(frames):
+                self._send(answers)
+
+    def _send(self, answers: Sequence[Answer]) -> None:
+        self._channel.sendall(b"".join(wire.packed(*answer) for answer in answers))
+
+    def _answers(self, frames: Sequence[wire.Frame]) -> Iterator[list[Answer]]:
+        """The answers in the order they are ready in; one list for what was predicted together."""
+        waiting: list[Asked] = []
+        for header, body in frames:
+            if header["do"] == "canary":
+                yield from self._predictions(waiting)
+                waiting = []
+                yield [self._canary_answer(header)]
+                continue
+            try:
+                waiting.append(self._read(header, body))
+            except Refused as refusal:
+                yield [_refusal(header["id"], refusal)]
+        yield from self._predictions(waiting)
+
+    def _read(self, header: dict[str, Any], body: bytes) -> Asked:
+        request = self._scorer.read(body, header["type"])
+        form = self._together.form(request)
+        if form is not None:
+            for feature in self._scorer.ranges:
+                if feature in form.columns:
+                    at = form.columns.index(feature)
+                    self._scorer.check_range(feature, [row[at] for row in form.rows])
+        return Asked(header["id"], request, form)
+
+    def _predictions(self, waiting: Sequence[Asked]) -> Iterator[list[Answer]]:
+        for group in self._grouped(waiting):
+            yield from self._group(group)
+
+    def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
+        """Halved where it fails: one request that the model cannot do costs the others a few predictions."""
+        if len(group) == 1:
+            yield [self._alone(group[0])]
+        elif (answers := self._joined(group)) is not None:
+            yield answers
+        else:
+            yield from self._group(group[: len(group) // 2])
+            yield from self._group(group[len(group) // 2 :])
+
+    def _grouped(self, waiting: Sequence[Asked]) -> list[list[Asked]]:
+        groups: list[list[Asked]] = []
+        filling: dict[Any, tuple[list[Asked], int]] = {}
+        for asked in waiting:
+            size = len(asked.form.rows) if asked.form is not None else 0
+            key = asked.form.key if asked.form is not None else None
+            group, rows = filling.get(key, ([], 0))
+            if key is not None and group and rows + size <= self._together.most_rows:
+                group.append(asked)
+            else:
+                group, rows = [asked], 0
+                groups.append(group)
+            if key is not None:
+                filling[key] = (group, rows + size)
+        return groups
+
+    def _joined(self, group: Sequence[Asked]) -> list[Answer] | None:
+        """The answers to *group*, predicted in one go; None if that did not come out as it must."""
+        forms = [asked.form for asked in group if asked.form is not None]
+        try:
+            answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
+            parts = self._together.parts(answer, [len(form.rows) for form in forms])
+            if parts is None:
+                return None
+            bodies = [self._scorer.encode_jsonable(part, bare=False) for part in parts]
+            answers = [_success(asked, asked.request.rows, body) for asked, body in zip(group, bodies)]
+            answers[0][0].update(self._values.count(answer))
+        except Exception:  # noqa: BLE001  # one of them may be to blame: it will be told alone
+            return None
+        return answers
+
+    def _alone(self, asked: Asked) -> Answer:
+        try:
+            question = self._scorer.question(asked.request)
+            answer = self._scorer.predict(question)
+            body = self._scorer.encode(answer, bare=question.bare)
+            header, _ = _success(asked, question.rows, body)
+            header.update(self._values.count(answer))
+        except Refused as refusal:
+            if refusal.__cause__ is not None:
+                print_without_data(refusal.__cause__)
+            return _refusal(asked.id, refusal)
+        except Exception as error:  # noqa: BLE001  # an answer that numpy or pandas cannot look through
+            print_without_data(error)
+            return _refusal(asked.id, Refused(500, f"the model failed: {type(error).__name__}"))
+        return header, body
+
+    def _canary_answer(self, header: dict[str, Any]) -> Answer:
+        result, question = self._canary.predict()
+        if question is not None and self._together.is_open:
+            self._together.prove(question, min(PROOF_SECONDS, header["patience"] / 4))
+        return {"id": header["id"], "canary": result, "facts": self._facts()}, b""
+
+    def _facts(self) -> dict[str, Any]:
+        scorer = self._scorer
+        facts: dict[str, Any] = {
+            "flavor": str(scorer.model.loader_module),
+            "mlflow": mlflow.__version__,
+            "python": platform.python_version(),
+            "signature": scorer.schema is not None,
+            "together": self._together.why,
+            "isolation": self._isolation,
+            "cuda": _uses_gpu(),
+        }
+        if scorer.schema is not None and scorer.schema.has_input_names():
+            known = set(scorer.schema.input_names())
+            if unknown := [feature for feature in scorer.ranges if feature not in known]:
+                facts["unknown_features"] = unknown
+        return facts
+
+
+def _success(asked: Asked, rows: int | None, body: bytes) -> Answer:
+    return {"id": asked.id, "code": 200, "type": JSON, "rows": rows}, body
+
+
+def _refusal(number: int, refusal: Refused) -> Answer:
+    return {"id": number, "code": refusal.code, "detail": refusal.detail}, b""
+
+
+def _uses_gpu() -> bool:
+    """Whether this process has a file of an NVIDIA driver open."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if str(entry.readlink()).startswith(GPU_FILES):
+                return True
+        except OSError:  # the file of the listing itself
+            continue
+    return False

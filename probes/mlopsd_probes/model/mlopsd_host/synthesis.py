@@ -1,0 +1,62 @@
+"""A request that a signature allows, for models that came without an example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .libraries import schema as schemas
+from .scoring import Ranges
+
+PLAIN: dict[str, Any] = {
+    "boolean": True,
+    "integer": 1,
+    "long": 1,
+    "float": 1.0,
+    "double": 1.0,
+    "string": "a",
+    "binary": "YQ==",
+    "datetime": "2000-01-01",
+}
+
+
+def document(schema: Any, ranges: Ranges) -> dict[str, Any]:
+    """One row for *schema*, in the *ranges* that callers are held to."""
+    if schema.is_tensor_spec():
+        tensors = {spec.name: _tensor(list(spec.shape), _zero(spec)) for spec in schema.inputs}
+        return {"inputs": tensors if schema.has_input_names() else next(iter(tensors.values()))}
+    values = [_value(spec.type, ranges.get(spec.name or "")) for spec in schema.inputs]
+    split: dict[str, Any] = {"data": [values]}
+    if schema.has_input_names():
+        split["columns"] = schema.input_names()
+    return {"dataframe_split": split}
+
+
+def _zero(spec: Any) -> Any:
+    return {"b": False, "U": "a", "S": "a", "O": "a", "i": 0, "u": 0}.get(spec.type.kind, 0.0)
+
+
+def _tensor(shape: list[int], value: Any) -> Any:
+    """*value* in lists of *shape*; a dimension of any size has one."""
+    if not shape:
+        return value
+    return [_tensor(shape[1:], value) for _ in range(shape[0] if shape[0] >= 0 else 1)]
+
+
+def _value(kind: Any, limits: Any = None) -> Any:
+    if isinstance(kind, schemas.Array):
+        return [_value(kind.dtype)]
+    if isinstance(kind, schemas.Object):
+        return {part.name: _value(part.dtype) for part in kind.properties}
+    if isinstance(kind, schemas.Map):
+        return {"a": _value(kind.value_type)}
+    plain = PLAIN.get(getattr(kind, "name", ""))
+    return _within(plain, limits) if limits is not None else plain
+
+
+def _within(plain: Any, limits: Any) -> Any:
+    low, high = limits
+    if isinstance(plain, (bool, str)) or plain is None:
+        return plain
+    value = max(plain, low) if low is not None else plain
+    value = min(value, high) if high is not None else value
+    return type(plain)(value)

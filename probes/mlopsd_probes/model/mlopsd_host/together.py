@@ -1,0 +1,252 @@
+"""Requests that wait are predicted together, where a model was seen to predict each row by itself.
+
+A hundred rows cost what one costs. Each request must still be answered with the very bytes that it would
+get alone, so only requests of one form are joined (the same columns, in each column JSON values of a type
+that pandas makes the same of whatever else is in the column), and only up to as many rows as were tried.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import outputs
+from .libraries import numpy, pandas
+from .refused import Refused
+from .scoring import JSON, Question, Request, Scorer
+
+SIZES = (2, 3, 5, 8, 13, 21, 34, 64)  # rows that are tried together; vectorised code has a case for a rest
+FEWEST = 3  # rows that must have been tried
+# Per type of the signature, what JSON values pandas makes the same of in any company. A whole number
+# beside fractions becomes a float first, which is exact enough for a double and not for a float or a long.
+ALIKE: dict[str, frozenset[type]] = {
+    "double": frozenset({float, int, type(None)}),
+    "float": frozenset({float}),
+    "long": frozenset({int}),
+    "integer": frozenset({int}),
+    "boolean": frozenset({bool}),
+    "string": frozenset({str}),
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A request as a table; requests with the same *family* and *columns* can be joined."""
+
+    family: str
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """What joined requests have in common."""
+        return self.family, self.columns
+
+
+def join(forms: Sequence[Form]) -> Request:
+    """One request for the rows of all."""
+    rows = [row for form in forms for row in form.rows]
+    columns = forms[0].columns
+    if forms[0].family == "instances":
+        return Request(JSON, {"instances": [dict(zip(columns, row)) for row in rows]}, len(rows))
+    return Request(JSON, {"dataframe_split": {"columns": list(columns), "data": rows}}, len(rows))
+
+
+class Together:
+    """Tells which requests can be joined.
+
+    Attributes:
+        most_rows: how many rows may be predicted together; 0 is off.
+        why: the reason, for an operator.
+    """
+
+    def __init__(self, scorer: Scorer, *, wanted: bool) -> None:
+        self._scorer = scorer
+        self._alike = _alike(scorer.schema)
+        self._required = set(scorer.schema.required_input_names()) if self._alike is not None else set()
+        self._kinds: frozenset[str] = frozenset()
+        self.most_rows = 0
+        self.is_open = wanted and self._alike is not None  # for a proof
+        if not wanted:
+            self.why = "off: the configuration says so"
+        elif self._alike is None:
+            self.why = "off: the model's signature has no plain named columns"
+        else:
+            self.why = "off: not tried yet"
+
+    def form(self, request: Request) -> Form | None:
+        """*request* as a table that can be joined with others."""
+        if not self.most_rows or request.mime != JSON or not request.rows or request.rows > self.most_rows:
+            return None
+        form = _form(request.document)
+        if form is None or self._alike is None or not self._required <= set(form.columns) <= self._alike.keys():
+            return None
+        allowed = [self._alike[name] for name in form.columns]
+        alike = all(type(value) in kinds for row in form.rows for value, kinds in zip(row, allowed))
+        return form if alike else None
+
+    def parts(self, answer: Any, sizes: Sequence[int]) -> list[Any] | None:
+        """*answer*, of joined requests, as one for each; None if it is not as answers were when it was tried."""
+        if _kind(answer) not in self._kinds:
+            return None
+        whole = self._scorer.jsonable(answer)
+        if not isinstance(whole, list) or len(whole) != sum(sizes):
+            return None
+        parts, at = [], 0
+        for size in sizes:
+            parts.append(whole[at : at + size])
+            at += size
+        return parts
+
+    def prove(self, question: Question, seconds: float) -> None:
+        """See for at most about *seconds* whether the rows of *question* are predicted each by itself."""
+        self.is_open = False
+        rows = _two_rows_or_more(question.data, self._alike or {})
+        if rows is None:
+            self.why = "off: the canary's input does not give two different rows"
+            return
+        try:
+            self._try(rows, time.monotonic() + seconds)
+        except Refused:
+            self.why = "off: the model failed when it was tried"
+        except _Differs as difference:
+            self.why = f"off: {difference}"
+
+    def _try(self, rows: list[list[Any]], deadline: float) -> None:
+        columns = tuple(self._alike or {})
+        singles: list[_Single] = []
+        proven = 0
+        for size in SIZES:
+            forms = [Form("table", columns, [rows[at % len(rows)]]) for at in range(size)]
+            while len(singles) < size and time.monotonic() < deadline:
+                singles.append(self._single(forms[len(singles)]))
+            if len(singles) < size:
+                break
+            self._compare(forms, singles)
+            proven = size
+        if proven < FEWEST:
+            raise _Differs("it predicts too slowly to be tried")
+        self._kinds = frozenset(single.kind for single in singles)
+        self.most_rows = proven
+        self.why = f"up to {proven} rows: so many were predicted as each was alone"
+
+    def _single(self, form: Form) -> _Single:
+        answer = self._ask([form])
+        whole = self._scorer.jsonable(answer)
+        if not isinstance(whole, list) or len(whole) != 1:
+            raise _Differs("its answer is no list of one value a row")
+        return _Single(_kind(answer), whole[0])
+
+    def _compare(self, forms: Sequence[Form], singles: Sequence[_Single]) -> None:
+        answer = self._ask(forms)
+        whole = self._scorer.jsonable(answer)
+        if not isinstance(whole, list) or len(whole) != len(forms):
+            raise _Differs(f"it gives {len(forms)} rows another number of answers")
+        alone = [single.value for single in singles]
+        if {single.kind for single in singles} != {_kind(answer)} or self._text(whole) != self._text(alone):
+            where = ", in the last digits" if _close(whole, alone) else ""
+            raise _Differs(f"it answers {len(forms)} rows at once otherwise than each alone{where}")
+
+    def _ask(self, forms: Sequence[Form]) -> Any:
+        return self._scorer.predict(self._scorer.question(join(forms), limited=False))
+
+    def _text(self, answers: list[Any]) -> bytes:
+        return self._scorer.encode_jsonable(answers, bare=False)
+
+
+@dataclass(frozen=True)
+class _Single:
+    """The answer to one row."""
+
+    kind: str
+    value: Any
+
+
+class _Differs(Exception):
+    """Rows are not predicted each by itself, in the words for an operator."""
+
+
+def _close(some: list[Any], others: list[Any]) -> bool:
+    """Whether their numbers are the same but for the order in which a library summed them up."""
+    left, right = outputs.leaves(some).joined(), outputs.leaves(others).joined()
+    return len(left) == len(right) > 0 and bool(numpy.allclose(left, right, rtol=1e-6, equal_nan=True))
+
+
+def _alike(schema: Any) -> dict[str, frozenset[type]] | None:
+    """By column what may be joined; None if that cannot be told for each."""
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return None
+    kinds = {spec.name: ALIKE.get(getattr(spec.type, "name", "")) for spec in schema.inputs}
+    known = {name: kind for name, kind in kinds.items() if kind is not None}
+    return known if len(known) == len(kinds) else None
+
+
+def _form(document: dict[str, Any]) -> Form | None:
+    if len(document) != 1:  # params, or what MLflow passes over
+        return None
+    if (split := document.get("dataframe_split")) is not None:
+        return _form_of_split(split)
+    for family, key in (("table", "dataframe_records"), ("instances", "instances")):
+        if (records := document.get(key)) is not None:
+            return _form_of_records(family, records)
+    return None
+
+
+def _form_of_split(split: Any) -> Form | None:
+    if not isinstance(split, dict) or split.keys() - {"columns", "data", "index"}:
+        return None
+    columns, rows, index = split.get("columns"), split.get("data"), split.get("index")
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        return None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, list) and len(row) == len(columns) for row in rows
+    ):
+        return None
+    if len(set(columns)) != len(columns) or (index is not None and index != list(range(len(rows)))):
+        return None
+    return Form("table", tuple(columns), rows)
+
+
+def _form_of_records(family: str, records: Any) -> Form | None:
+    if not isinstance(records, list) or not records or not isinstance(records[0], dict):
+        return None
+    columns = list(records[0])
+    if not all(isinstance(record, dict) and list(record) == columns for record in records):
+        return None
+    return Form(family, tuple(columns), [list(record.values()) for record in records])
+
+
+def _two_rows_or_more(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]] | None:
+    columns = {name: outputs.column(data, name) for name in alike}
+    known = {name: values for name, values in columns.items() if values}
+    if not known or len(known) < len(alike):
+        return None
+    candidates = [list(row) for row in zip(*known.values())]
+    rows = [
+        row for row in candidates if all(type(value) in kinds for value, kinds in zip(row, alike.values()))
+    ]
+    if len({json.dumps(row) for row in rows}) > 1:
+        return rows
+    other = [_changed(value) for value in rows[0]] if rows else []
+    return [rows[0], other] if rows and other != rows[0] else None
+
+
+def _changed(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return value * 1.01 + 0.01 if isinstance(value, float) else value
+
+
+def _kind(answer: Any) -> str:
+    """What is the same in answers that can be cut apart."""
+    if isinstance(answer, pandas.DataFrame):
+        return f"DataFrame {dict(answer.dtypes)}"
+    dtype = getattr(answer, "dtype", None)
+    if getattr(dtype, "kind", None) in ("U", "S"):  # as wide as its longest text
+        dtype = dtype.kind
+    return f"{type(answer).__name__} {dtype}"

@@ -1,0 +1,96 @@
+"""The child's end of the channel to the daemon: a JSON header and raw bytes a frame, blocking."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+HEAD = struct.Struct("!IQ")  # bytes of the header, bytes of the body
+CHUNK = 1024 * 1024
+MOST_AT_ONCE = 1024  # frames that are taken before the first of them is answered
+
+Frame = tuple[dict[str, Any], bytes]
+
+
+def packed(header: Mapping[str, Any], body: bytes = b"") -> bytes:
+    """A frame as bytes."""
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    return b"".join((HEAD.pack(len(encoded), len(body)), encoded, body))
+
+
+def send(channel: socket.socket, header: Mapping[str, Any], body: bytes = b"") -> None:
+    """Send a frame.
+
+    Raises:
+        OSError: the daemon hung up.
+    """
+    channel.sendall(packed(header, body))
+
+
+def receive(channel: socket.socket) -> Frame | None:
+    """The next frame; None when the daemon hung up."""
+    head = _exactly(channel, HEAD.size)
+    if head is None:
+        return None
+    header_size, body_size = HEAD.unpack(head)
+    header, body = _exactly(channel, header_size), _exactly(channel, body_size)
+    return None if header is None or body is None else (json.loads(header), bytes(body))
+
+
+def _exactly(channel: socket.socket, size: int) -> bytearray | None:
+    parts = bytearray()
+    while len(parts) < size:
+        part = channel.recv(min(size - len(parts), CHUNK))
+        if not part:
+            return None
+        parts += part
+    return parts
+
+
+class Inbox:
+    """The frames that wait on a channel, read in large pieces.
+
+    A thread that only read would compete for the GIL at each frame; here one that has work to do looks
+    what has come meanwhile, in one system call.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+
+    def wait(self) -> list[Frame]:
+        """Every frame that has come, at least one; none when the daemon hung up."""
+        self._take_what_is_there()
+        while not (frames := self._whole_frames()):
+            part = self._channel.recv(CHUNK)
+            if not part:
+                return []
+            self._buffer += part
+        return frames
+
+    def _take_what_is_there(self) -> None:
+        while len(self._buffer) < CHUNK:
+            try:
+                part = self._channel.recv(CHUNK, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not part:
+                return  # the blocking call will see it too
+            self._buffer += part
+
+    def _whole_frames(self) -> list[Frame]:
+        frames: list[Frame] = []
+        at, buffer = 0, self._buffer
+        while len(frames) < MOST_AT_ONCE and len(buffer) - at >= HEAD.size:
+            header_size, body_size = HEAD.unpack_from(buffer, at)
+            body_at = at + HEAD.size + header_size
+            end = body_at + body_size
+            if len(buffer) < end:
+                break
+            frames.append((json.loads(buffer[at + HEAD.size : body_at]), bytes(buffer[body_at:end])))
+            at = end
+        del buffer[:at]
+        return frames

@@ -1,0 +1,53 @@
+"""What on this host forbids taking up a version now: a broken GPU under the model, or too little memory."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlopsd.probe import Reading, Status
+from mlopsd_probes.model.progress import size_text
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+MEMINFO = Path("/proc/meminfo")
+
+
+def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
+    """A sentence about an unhealthy GPU that the model may use, by the last reading of *gpu_probe*."""
+    reading = board.get(gpu_probe)
+    if reading is None:
+        return None
+    visible = _visible()
+    for finding in reading.findings:
+        index = re.search(r"\d+", finding.subject or "")
+        elsewhere = visible is not None and index is not None and int(index[0]) not in visible
+        if finding.status == Status.UNHEALTHY and not elsewhere:
+            return f"{finding.subject or 'the GPU'} is unhealthy: {finding.summary}"
+    return None
+
+
+def _visible() -> frozenset[int] | None:
+    """The GPUs that models are let see, or None: all, or they are named by UUID."""
+    parts = os.environ.get(VISIBLE, "").split(",")
+    return frozenset(map(int, parts)) if all(part.strip().isdecimal() for part in parts) else None
+
+
+def too_little_memory(needed: int | None, given_back: int = 0) -> str | None:
+    """A sentence if less memory is available than *needed* bytes, *given_back* of them beforehand.
+
+    Blocks: /proc/meminfo, ``MemAvailable``.
+    """
+    if needed is None or (available := available_memory()) is None:
+        return None
+    if available + given_back >= needed:
+        return None
+    return f"{size_text(available)} of memory are available and the last load needed {size_text(needed)}"
+
+
+def available_memory() -> int | None:
+    """``MemAvailable`` in bytes; None where it cannot be read."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB$", MEMINFO.read_text("ascii"), re.MULTILINE)
+    except (OSError, UnicodeError):
+        return None
+    return int(found[1]) * 1024 if found else None

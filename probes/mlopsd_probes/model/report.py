@@ -1,0 +1,222 @@
+"""A state of the model as a reading: the findings an operator acts on, the facts, the samples."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from mlopsd.probe import Advice, Finding, Reading, Sample, Status
+from mlopsd_probes.model.life import State
+from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.refusals import Refusal
+
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+REFUSED = {
+    "thresholds": ("thresholds", Advice.FIX_REGISTRY),
+    "canary": ("canary", Advice.FIX_REGISTRY),
+    "load": ("load", Advice.FIX_REGISTRY),
+    "fetch": ("cache", Advice.WATCH),
+}
+
+
+def report(state: State, options: ModelOptions) -> Reading:
+    """What *state* means."""
+    return Reading(
+        findings=[
+            *_serving(state),
+            *_canary(state),
+            *_drift(state),
+            *_registry(state, options),
+            *_fallback(state, options),
+            *_thresholds(state, options),
+            *_refused(state),
+            *_cache(state, options),
+        ],
+        samples=list(_samples(state, options)),
+        facts=_facts(state, options),
+    )
+
+
+def _serving(state: State) -> Iterator[Finding]:
+    if (serving := state.serving) is not None:
+        version = serving.kept.version
+        said = f"version {version.number} ({version.candidate}) answers"
+        yield Finding("serving", Status.HEALTHY, said)
+    elif state.lost is not None:
+        doing = f"; {state.progress.sentence()}" if state.progress else "; it is tried again by itself"
+        yield Finding("serving", Status.UNHEALTHY, state.lost + doing, advice=Advice.RESTART_APP)
+    elif state.progress is not None:
+        said = f"no version serves yet: {state.progress.sentence()}"
+        yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
+    elif state.desired is not None:
+        yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=Advice.FIX_REGISTRY)
+    else:
+        said = "no version serves, and no registry names one"
+        yield Finding("serving", Status.UNHEALTHY, said, advice=Advice.FIX_REGISTRY)
+
+
+def _canary(state: State) -> Iterator[Finding]:
+    if (serving := state.serving) is None:
+        return
+    canary, number = serving.canary, serving.kept.version.number
+    if not canary.passed:
+        said = f"version {number} fails its canary: {canary.reason}"
+        yield Finding("canary", Status.UNHEALTHY, said, advice=Advice.RESTART_APP)
+    elif not canary.verified:
+        cure = "log it with an input example or a signature, or set [probes.model.canary] input"
+        said = f"version {number} is unverified: it has nothing to predict; {cure}"
+        yield Finding("canary", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+    else:
+        said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s"
+        yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+
+
+def _drift(state: State) -> Iterator[Finding]:
+    if state.serving is None or state.desired is None:
+        return
+    serves, wants = state.serving.kept.version.number, state.desired.number
+    if state.drift_since is None:
+        yield Finding("version_drift", Status.HEALTHY, f"the registry wants version {wants}, which serves")
+        return
+    seconds = (state.now - state.drift_since).total_seconds()
+    why = f"; {state.progress.sentence()}" if state.progress else ""
+    if state.obstacle is not None:
+        why = f"; it is not taken up: {state.obstacle}"
+    said = (
+        f"the registry wants version {wants}, this host serves version {serves}, for {age_text(seconds)}{why}"
+    )
+    advice = Advice.FREE_RESOURCES if state.obstacle else Advice.WATCH
+    yield Finding("version_drift", Status.DEGRADED, said, observed=seconds, unit="seconds", advice=advice)
+
+
+def _registry(state: State, options: ModelOptions) -> Iterator[Finding]:
+    for complaint in state.complaints:
+        said = f"{complaint.registry}: {complaint.reason}"
+        if state.reached_at is not None:
+            said += f"; last answered {age_text((state.now - state.reached_at).total_seconds())} ago"
+        yield Finding(
+            "registry", Status.DEGRADED, said, subject=complaint.registry, advice=Advice.FIX_REGISTRY
+        )
+    if not state.complaints and state.reached_at is not None:
+        uri = options.registries[0].label
+        yield Finding("registry", Status.HEALTHY, f"{uri} answers", subject=uri)
+
+
+def _fallback(state: State, options: ModelOptions) -> Iterator[Finding]:
+    first = options.candidates[0]
+    if (held := state.held_back) is not None and state.serving is not None:
+        serves = state.serving.kept.version
+        said = (
+            f"{first} of {options.registries[0].label} leads nowhere; {held.candidate} of {held.registry} "
+            f"names version {held.number}, and proven version {serves.number} stays"
+        )
+        yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+    elif state.serving is not None and state.serving.kept.version.is_fallback:
+        version = state.serving.kept.version
+        said = (
+            f"version {version.number} was named by {version.candidate} of {version.registry}, not by {first}"
+        )
+        yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+
+
+def _thresholds(state: State, options: ModelOptions) -> Iterator[Finding]:
+    if state.missing:
+        said = f"thresholds for what was never logged: {', '.join(state.missing)}"
+        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+    elif options.thresholds and state.serving is not None:
+        yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
+
+
+def _refused(state: State) -> Iterator[Finding]:
+    for refusal in state.refusals:
+        name, advice = REFUSED[refusal.step]
+        yield Finding(
+            name, _refused_status(state), _refused_text(state, refusal), _subject(refusal), advice=advice
+        )
+
+
+def _refused_status(state: State) -> Status:
+    return Status.DEGRADED if state.serving is not None else Status.UNHEALTHY
+
+
+def _refused_text(state: State, refusal: Refusal) -> str:
+    left = (refusal.until - state.now).total_seconds()
+    when = f"tried again in {age_text(left)}" if left > 0 else "tried again now"
+    return f"version {refusal.version.number} was refused: {refusal.reason}; {when}, or by a reload"
+
+
+def _subject(refusal: Refusal) -> str:
+    return f"version {refusal.version.number}"
+
+
+def _cache(state: State, options: ModelOptions) -> Iterator[Finding]:
+    if state.trouble is not None:
+        yield Finding("cache", Status.DEGRADED, state.trouble, advice=Advice.FREE_RESOURCES)
+        return
+    if state.serving is None:
+        return
+    proven = state.serving.proven_at
+    confirmed = min(filter(None, (proven, state.reached_at)), default=None)
+    if state.reached_at is None:
+        said = "served from disk; no registry has answered since the start"
+        yield Finding("cache", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+    elif confirmed is not None and _age(state, confirmed) > options.cache_ttl:
+        age, ttl = age_text(_age(state, confirmed)), age_text(options.cache_ttl)
+        said = f"last proven and confirmed by a registry {age} ago, more than cache_ttl ({ttl})"
+        yield Finding("cache", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+    else:
+        yield Finding("cache", Status.HEALTHY, "proven, confirmed by a registry, and kept on disk")
+
+
+def _age(state: State, moment: datetime) -> float:
+    return (state.now - moment).total_seconds()
+
+
+def _samples(state: State, options: ModelOptions) -> Iterator[Sample]:
+    model = options.model
+    if state.desired is not None:
+        yield DESIRED.sample(int(state.desired.number), model=model)
+    if state.drift_since is not None:
+        yield DRIFT_SINCE.sample(state.drift_since.timestamp(), model=model)
+    if (serving := state.serving) is None:
+        return
+    version = serving.kept.version
+    yield SERVED.sample(int(version.number), model=model)
+    yield INFO.sample(
+        1,
+        model=model,
+        version=version.number,
+        candidate=version.candidate,
+        registry=version.registry,
+        flavor=serving.host.facts.get("flavor", "unknown"),
+    )
+    if state.rss is not None:
+        yield MEMORY.sample(state.rss, version=version.number)
+
+
+def _facts(state: State, options: ModelOptions) -> dict[str, Any]:
+    facts: dict[str, Any] = {"model": options.model}
+    if state.desired is not None:
+        facts["desired"] = state.desired.facts()
+    if (serving := state.serving) is not None:
+        facts["served"] = serving.kept.version.facts()
+        host: dict[str, Any] = {"pid": serving.host.pid, "restarts": state.restarts, **serving.host.facts}
+        if state.rss is not None:
+            host["rss_bytes"] = state.rss
+        facts["host"] = host
+        facts["serving_since"] = serving.since.isoformat()
+    if state.drift_since is not None:
+        facts["drift_since"] = state.drift_since.isoformat()
+    if state.progress is not None:
+        facts["progress"] = state.progress.facts()
+    if state.refusals:
+        facts["refused"] = [refusal.facts() for refusal in state.refusals]
+    return facts
+
+
+def age_text(seconds: float) -> str:
+    """*seconds* as people say it: "12 min"."""
+    for unit, name in UNITS:
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"

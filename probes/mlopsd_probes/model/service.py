@@ -1,0 +1,186 @@
+"""The version in service: who may ask it, for how long, and what happens when its host dies or hangs."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mlopsd.predictor import Prediction, Unpredicted
+from mlopsd_probes.model.host import Canary, Host, HostDied, Observation
+from mlopsd_probes.model.measures import Measures
+from mlopsd_probes.model.options import PredictionOptions
+from mlopsd_probes.model.version import Kept, Version
+
+RETRY_BUSY = 1.0  # seconds after which a caller who met a full house asks again
+RETRY_EMPTY = 5.0
+RESULTS = {
+    400: "bad_request",
+    413: "too_large",
+    415: "bad_request",
+    429: "too_many",
+    500: "model_failed",
+    503: "no_model",
+    504: "timeout",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A version that answers.
+
+    Attributes:
+        since: when it was put into service.
+        canary: its last canary prediction.
+        proven_at: when a canary last passed.
+    """
+
+    kept: Kept
+    host: Host
+    since: datetime
+    canary: Canary
+    proven_at: datetime | None
+
+
+Lost = Callable[[Serving, str, str], None]
+
+
+class Service:
+    """Passes requests to the host of the version in service.
+
+    *why_not* says in a sentence why no version is in service. *on_lost* is told of a version whose host
+    is gone, with ``crash`` or ``hang`` and how it ended.
+    """
+
+    def __init__(
+        self,
+        options: PredictionOptions,
+        measures: Measures,
+        log: logging.Logger,
+        why_not: Callable[[], str],
+        on_lost: Lost,
+    ) -> None:
+        self._options = options
+        self._measures = measures
+        self._log = log
+        self._why_not = why_not
+        self._on_lost = on_lost
+        self._serving: Serving | None = None
+        self._in_flight = 0
+        self._watching: asyncio.Task[None] | None = None
+        self._suspecting: asyncio.Task[None] | None = None
+
+    @property
+    def serving(self) -> Serving | None:
+        """The version in service."""
+        return self._serving
+
+    def put(self, serving: Serving) -> Serving | None:
+        """From now on *serving* answers; the one before, which still answers what it was asked."""
+        before = self.take()
+        self._serving = serving
+        self._watching = asyncio.get_running_loop().create_task(
+            self._watch(serving), name=f"watch host {serving.host.pid}"
+        )
+        return before
+
+    def take(self) -> Serving | None:
+        """Out of service with what is in it; nobody else is sent there."""
+        before, self._serving = self._serving, None
+        for task in (self._watching, self._suspecting):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self._watching = self._suspecting = None
+        return before
+
+    def rename(self, version: Version) -> None:
+        """The version in service is named by another candidate now."""
+        if self._serving is not None:
+            self._serving = replace(self._serving, kept=replace(self._serving.kept, version=version))
+
+    def proven(self, canary: Canary, at: datetime) -> None:
+        """The version in service made *canary*."""
+        if self._serving is not None:
+            proven_at = at if canary.passed else self._serving.proven_at
+            self._serving = replace(self._serving, canary=canary, proven_at=proven_at)
+
+    async def predict(self, body: bytes, content_type: str) -> Prediction:
+        """Have the version in service predict.
+
+        Raises:
+            Unpredicted: it did not.
+        """
+        began = time.perf_counter()
+        try:
+            prediction = await self._predict(body, content_type)
+        except Unpredicted as error:
+            self._measures.predictions.inc(result=RESULTS.get(error.code, "failed"))
+            raise
+        self._measures.predictions.inc(result="ok")
+        self._measures.prediction_seconds.observe(time.perf_counter() - began)
+        return prediction
+
+    def observe(self, observation: Observation) -> None:
+        """Count what a request's answer was made of."""
+        self._measures.prediction_rows.observe(observation.rows)
+        if observation.counts:
+            self._measures.prediction_value.observe_counts(observation.counts, observation.total)
+        for name, times in observation.classes.items():
+            self._measures.prediction_classes.inc(times, **{"class": name})
+
+    async def close(self) -> None:
+        """End the host at once."""
+        if (before := self.take()) is not None:
+            await before.host.kill()
+
+    async def _predict(self, body: bytes, content_type: str) -> Prediction:
+        if self._in_flight >= self._options.max_in_flight:
+            detail = (
+                f"{self._in_flight} requests are being predicted ([…prediction] max_in_flight); ask again"
+            )
+            raise Unpredicted(429, detail, RETRY_BUSY)
+        if (serving := self._serving) is None:
+            raise Unpredicted(503, f"no version is in service: {self._why_not()}", RETRY_EMPTY)
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                return await serving.host.predict(body, content_type)
+        except TimeoutError:
+            self._suspect(serving)
+            detail = f"no prediction within {self._options.timeout:g} s ([…prediction] timeout)"
+            raise Unpredicted(504, detail) from None
+        except HostDied as error:
+            raise Unpredicted(500, "the model's process ended while it predicted") from error
+        finally:
+            self._in_flight -= 1
+
+    async def _watch(self, serving: Serving) -> None:
+        how = await serving.host.died()
+        self._lose(serving, "crash", f"its process {how}")
+
+    def _suspect(self, serving: Serving) -> None:
+        """A prediction took too long: see whether the host comes back by itself."""
+        if self._suspecting is None and serving is self._serving:
+            self._suspecting = asyncio.get_running_loop().create_task(
+                self._replace_if_hung(serving), name=f"suspect host {serving.host.pid}"
+            )
+
+    async def _replace_if_hung(self, serving: Serving) -> None:
+        """One more timeout's grace, in which any answer at all acquits."""
+        grace = self._options.timeout
+        deadline = time.monotonic() + grace
+        while time.monotonic() < deadline:
+            silent = serving.host.oldest_waiting()
+            if silent is None or silent < grace:
+                self._suspecting = None
+                return
+            await asyncio.sleep(min(0.1, grace))
+        await serving.host.kill()
+        self._lose(serving, "hang", f"it has answered nothing for {2 * grace:g} s")
+
+    def _lose(self, serving: Serving, reason: str, how: str) -> None:
+        if self._serving is None or self._serving.host is not serving.host:
+            return
+        self._measures.restarts.inc(reason=reason)
+        self._on_lost(serving, reason, how)

@@ -1,0 +1,194 @@
+"""One version on its way into service, step by step: judge, fetch, load, canary, swap."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from mlopsd.threads import in_thread
+from mlopsd_probes.model.host import Canary, Host, LoadFailed
+from mlopsd_probes.model.judge import Judgement, judge
+from mlopsd_probes.model.means import Means
+from mlopsd_probes.model.progress import Doing, Progress
+from mlopsd_probes.model.refusals import Step
+from mlopsd_probes.model.registry import FetchError
+from mlopsd_probes.model.service import Service, Serving
+from mlopsd_probes.model.store import Shelf, StoreError
+from mlopsd_probes.model.version import Kept, Version
+
+WARM_UP = 60.0  # seconds for the very first prediction, which may compile or fill a GPU
+SHOWN_EVERY = 0.5  # seconds between two shows of how far a fetch is
+
+
+class Failed(Exception):
+    """A version did not get through a step.
+
+    Attributes:
+        is_corrupt: its files on disk are not what was fetched.
+    """
+
+    def __init__(self, step: Step, reason: str, *, is_corrupt: bool = False) -> None:
+        super().__init__(reason)
+        self.step: Step = step
+        self.is_corrupt = is_corrupt
+
+
+class Taking:
+    """Takes up versions; *tell* is told of each step."""
+
+    def __init__(self, means: Means, tell: Callable[[Progress | None], None]) -> None:
+        self._means = means
+        self._options = means.options
+        self._tell = tell
+
+    async def take(
+        self, version: Version, kept: Kept | None, service: Service
+    ) -> tuple[Serving, tuple[str, ...]]:
+        """*version* in service, and the metrics with a threshold that it never logged.
+
+        What served before is out of service but still answers what it was asked, unless ``swap`` is
+        ``replace``. When this raises, what served before serves.
+
+        Raises:
+            Failed: it did not get through a step.
+            RegistryError: its metrics cannot be had.
+            StoreError: the disk will not have it.
+        """
+        missing = () if kept is not None and kept.proven else await self._judge(version)
+        if kept is None:
+            kept = await self._fetch(version)
+        aside = await self._set_aside(service)
+        try:
+            serving = await self._prove(kept, service)
+        except Failed:
+            if aside is not None:
+                await self._bring_back(aside, service)
+            raise
+        self._step("swap", version)
+        service.put(serving)
+        return serving, missing
+
+    async def rehearse(self, version: Version, kept: Kept | None, serving: Serving | None) -> str:
+        """What taking *version* up would do.
+
+        Raises:
+            Failed: it does not reach the thresholds.
+            RegistryError: its metrics cannot be had.
+        """
+        missing = await self._judge(version)
+        fetch = "is on disk already" if kept is not None else "would be fetched"
+        instead = f"; version {serving.kept.version.number} serves until then" if serving is not None else ""
+        unjudged = f"; never logged: {', '.join(missing)}" if missing else ""
+        self._tell(None)
+        reached = "reaches the thresholds" if self._options.thresholds else "has no thresholds to reach"
+        return f"version {version.number} ({version.candidate}) {reached}{unjudged}, and {fetch}{instead}"
+
+    def choose(self, serving: Serving, load_bytes: int | None) -> Shelf:
+        """*serving* is the version to begin with after a restart; blocks.
+
+        Raises:
+            StoreError: that cannot be written down.
+        """
+        kept = self._means.store.note(
+            serving.kept, proven=True, load_bytes=load_bytes, cuda=serving.host.facts.get("cuda")
+        )
+        return self._means.store.choose(kept)
+
+    async def _judge(self, version: Version) -> tuple[str, ...]:
+        if not self._options.thresholds:
+            return ()
+        self._step("judge", version)
+        metrics = await self._means.registries.metrics(version)
+        judgement: Judgement = judge(metrics, self._options.thresholds, self._options.on_missing)
+        if judgement.failed:
+            raise Failed("thresholds", "; ".join(judgement.failed))
+        return judgement.missing
+
+    async def _fetch(self, version: Version) -> Kept:
+        began = time.monotonic()
+        self._step("fetch", version)
+        show = _Throttle(self._step, version)
+        part = await in_thread("make room for a version", lambda: self._means.store.part(version))
+        try:
+            files = await self._means.registries.fetch(version, part, show)
+            kept: Kept = await in_thread("keep a version", lambda: self._means.store.keep(version, files))
+        except FetchError as error:
+            if error.kind == "disk_full":
+                raise StoreError(f"cannot fetch version {version.number}: {error}") from error
+            raise Failed("fetch", str(error)) from error
+        finally:
+            await asyncio.shield(in_thread("clear up", lambda: self._means.store.discard(version)))
+        self._means.measures.phase("fetch", time.monotonic() - began)
+        return kept
+
+    async def _set_aside(self, service: Service) -> Serving | None:
+        """Where memory holds only one version: let the one in service finish and go."""
+        if self._options.swap != "replace" or (aside := service.take()) is None:
+            return None
+        self._step("drain", aside.kept.version)
+        await aside.host.end(self._options.prediction.timeout)
+        return aside
+
+    async def _bring_back(self, aside: Serving, service: Service) -> None:
+        try:
+            service.put(await self._prove(aside.kept, service))
+        except Failed:
+            self._means.log.exception(
+                "cannot bring back the version before", extra=aside.kept.version.facts()
+            )
+
+    async def _prove(self, kept: Kept, service: Service) -> Serving:
+        """*kept* loaded, its canary passed."""
+        self._step("load", kept.version)
+        try:
+            host = await self._means.load(
+                kept,
+                self._options,
+                self._means.log,
+                scratch=self._means.scratch,
+                state_dir=self._means.state_dir,
+                phase=self._means.measures.phase,
+                observe=service.observe,
+            )
+        except LoadFailed as error:
+            raise Failed("load", error.reason, is_corrupt=error.kind == "corrupt") from error
+        try:
+            self._step("canary", kept.version)
+            canary = await self._canary(host)
+        except BaseException:
+            await host.kill()
+            raise
+        if not canary.passed:
+            await host.kill()
+            raise Failed("canary", canary.reason)
+        moment = self._means.now()
+        return Serving(kept, host, moment, canary, moment if canary.verified else None)
+
+    async def _canary(self, host: Host) -> Canary:
+        """Twice where the first was slow, which the first prediction of a process may be."""
+        began = time.monotonic()
+        limit = self._options.canary.timeout
+        canary = await host.canary(max(WARM_UP, limit))
+        if canary.passed and canary.seconds > limit:
+            canary = await host.canary(limit)
+        self._means.measures.canary_seconds.observe(canary.seconds)
+        self._means.measures.phase("canary", time.monotonic() - began)
+        return canary
+
+    def _step(self, step: Doing, version: Version, size: int | None = None, total: int | None = None) -> None:
+        self._tell(Progress(step, version.number, self._means.now(), size, total))
+
+
+class _Throttle:
+    """Passes on how far a fetch is, now and then."""
+
+    def __init__(
+        self, step: Callable[[Doing, Version, int | None, int | None], None], version: Version
+    ) -> None:
+        self._step = step
+        self._version = version
+        self._shown_at = float("-inf")
+
+    def __call__(self, size: int, total: int | None) -> None:
+        if (now := time.monotonic()) - self._shown_at >= SHOWN_EVERY or size == total:
+            self._shown_at = now
+            self._step("fetch", self._version, size, total)

@@ -1,0 +1,76 @@
+"""Registries as the probe has them, and what they must not leave behind."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.registry import Registries
+
+CLIENT = b"mlopsd_probes.model.client"
+
+Counted = list[tuple[str, str]]
+
+
+@asynccontextmanager
+async def asking(
+    scratch: Path, *registries: str | Mapping[str, Any], **options: Any
+) -> AsyncIterator[tuple[Registries, Counted]]:
+    """Registries, and the operations that they count; afterwards nothing is left of them."""
+    written = [{"uri": one} if isinstance(one, str) else one for one in registries]
+    table = {"model": "iris", "candidates": ["@champion"], "registries": written, **options}
+    counted: Counted = []
+
+    def count(operation: str, result: str, seconds: float) -> None:
+        assert seconds >= 0
+        counted.append((operation, result))
+
+    before = descriptors()
+    made = Registries(ModelOptions(**table), logging.getLogger("mlopsd.test"), count, scratch)
+    try:
+        yield made, counted
+    finally:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await made.close()
+        took = loop.time() - began
+    assert took < 0.4
+    await nothing_left(scratch, before)
+
+
+async def nothing_left(scratch: Path, before: int) -> None:
+    """No process, file or descriptor more than there was."""
+    for _ in range(100):
+        if not clients() and descriptors() <= before:
+            break
+        await asyncio.sleep(0.02)
+    assert clients() == []
+    assert descriptors() <= before
+    assert [path for path in scratch.rglob("*")] == []
+
+
+def clients() -> list[int]:
+    """The processes of registries that are children of this one, and no zombies."""
+    return [child for child in _children() if CLIENT in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def environment_of(pid: int) -> bytes:
+    """What anybody of its user could read."""
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _children() -> Iterator[int]:
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            yield from map(int, (task / "children").read_text("ascii").split())
+        except FileNotFoundError:  # the thread has ended
+            continue

@@ -1,0 +1,215 @@
+"""A life of versions over a registry, a disk and hosts that a test steers."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from mlopsd.predictor import Prediction
+from mlopsd.probe import Reading
+from mlopsd_probes.model.host import Canary, Host, HostDied, LoadFailed
+from mlopsd_probes.model.life import Life
+from mlopsd_probes.model.means import Means
+from mlopsd_probes.model.measures import Measures
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.progress import Progress
+from mlopsd_probes.model.registry import Complaint, FetchError, Registries, RegistryError, Resolution
+from mlopsd_probes.model.report import report
+from mlopsd_probes.model.store import Store
+from mlopsd_probes.model.version import File, Kept, Version
+from tests.fakes import Sink
+
+URI = "http://registry"
+WELL = Canary(passed=True, verified=True, source="example", rows=3, seconds=0.01)
+DOWN = Complaint(URI, "unreachable", "connection refused")
+
+
+def version(number: str, *, candidate: str = "@champion", rank: int = 0) -> Version:
+    """Version *number*, named by the candidate of that *rank*."""
+    return Version(number, candidate, URI, f"runs:/{number}/model", f"run {number}", candidate_rank=rank)
+
+
+@dataclass
+class FakeRegistry:
+    """What a registry names and has; *fetching* is waited for in the middle of each fetch."""
+
+    names: Version | None = None
+    complaints: tuple[Complaint, ...] = ()
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    fails: FetchError | None = None
+    judges: RegistryError | None = None
+    fetching: asyncio.Event = field(default_factory=asyncio.Event)
+    fetched: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.fetching.set()
+
+    async def resolve(self) -> Resolution:
+        return Resolution(None if self.complaints else self.names, self.complaints)
+
+    async def metrics(self, wanted: Version) -> Mapping[str, float]:
+        if self.judges is not None:
+            raise self.judges
+        return self.scores.get(wanted.number, {})
+
+    async def fetch(
+        self, wanted: Version, folder: Path, progress: Callable[[int, int | None], None]
+    ) -> tuple[File, ...]:
+        progress(1, 2)
+        (folder / "MLmodel").write_bytes(b"m")
+        await self.fetching.wait()
+        if self.fails is not None:
+            raise self.fails
+        self.fetched.append(wanted.number)
+        return (File("MLmodel", 1, "62c66a7a5dd70c3146618063c344e531e6d4b59e379808443ce962b3abd63c5a"),)
+
+    async def close(self) -> None:
+        return
+
+
+class FakeHost:
+    """A host that answers at once, until a test makes it hang or die."""
+
+    def __init__(self, kept: Kept, canary: Canary, pid: int) -> None:
+        self.number = kept.version.number
+        self.next_canary = canary
+        self.pid = pid
+        self.facts = {"flavor": "fake", "cuda": False}
+        self.ended: list[float] = []
+        self.is_killed = False
+        self.hangs = False
+        self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def canary(self, within: float) -> Canary:
+        assert within > 0
+        return self.next_canary
+
+    async def predict(self, body: bytes, content_type: str) -> Prediction:
+        assert content_type
+        if self.is_killed or self.ended or self.death.done():
+            raise HostDied("was ended")
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(0)
+        return Prediction(body + self.number.encode())
+
+    def oldest_waiting(self) -> float | None:
+        return 3600.0 if self.hangs else None
+
+    async def rss(self) -> int | None:
+        return 10**8
+
+    async def died(self) -> str:
+        return await asyncio.shield(self.death)
+
+    async def end(self, within: float) -> None:
+        self.ended.append(within)
+
+    async def kill(self) -> None:
+        self.is_killed = True
+
+    def die(self, how: str = "was killed by SIGSEGV") -> None:
+        self.death.set_result(how)
+
+
+class World:
+    """Everything that a life touches."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.options = ModelOptions(model="iris", registries=({"uri": URI},), **options)
+        self.registry = FakeRegistry()
+        self.canaries: dict[str, Canary] = {}
+        self.load_fails: dict[str, LoadFailed] = {}
+        self.hosts: list[FakeHost] = []
+        self.loading = asyncio.Event()
+        self.loading.set()
+        self.steps: list[Progress | None] = []
+        self.wishes = 0
+        self.obstacle: str | None = None
+        self.passed = timedelta()
+        self.sink = Sink()
+        self.life = self.begin()
+
+    def begin(self) -> Life:
+        """A life, as after a start of the daemon."""
+        measures = Measures(*[cast("Any", self.sink)] * 11)
+        means = Means(
+            options=self.options,
+            registries=cast("Registries", self.registry),
+            store=Store(self.folder, self.options.model),
+            scratch=self.folder / "scratch",
+            state_dir=self.folder,
+            measures=measures,
+            log=logging.getLogger("test"),
+            now=lambda: datetime.now(UTC) + self.passed,
+            load=cast("Any", self.load),
+        )
+        self.life = Life(
+            means, again=self.wish, show=self.steps.append, obstacle=lambda _kept, _serving: self.obstacle
+        )
+        return self.life
+
+    async def load(self, kept: Kept, *_: Any, **__: Any) -> Host:
+        await self.loading.wait()
+        if failure := self.load_fails.get(kept.version.number):
+            if failure.kind == "corrupt":  # what is fetched anew is whole
+                del self.load_fails[kept.version.number]
+            raise failure
+        canary = self.canaries.get(kept.version.number, WELL)
+        self.hosts.append(FakeHost(kept, canary, 1000 + len(self.hosts)))
+        return cast("Host", self.hosts[-1])
+
+    def wish(self) -> None:
+        self.wishes += 1
+
+    async def look(self, times: int = 1) -> Reading:
+        """Check as often, each time after what the one before set out for has ended; the last reading."""
+        for _ in range(times):
+            await self.life.look()
+            await self.settle()
+        await self.life.look()
+        return await self.reading()
+
+    async def reading(self) -> Reading:
+        return report(await self.life.state(), self.options)
+
+    async def until_serving(self, number: str) -> None:
+        """Wait until version *number* serves."""
+        async with asyncio.timeout(10):
+            while self.serves != number:
+                await asyncio.sleep(0.005)
+
+    async def settle(self) -> None:
+        """Wait until nothing is on its way."""
+        async with asyncio.timeout(10):
+            while self.life.is_busy:
+                await asyncio.sleep(0.005)
+
+    @property
+    def serves(self) -> str | None:
+        serving = self.life.service.serving
+        return None if serving is None else serving.kept.version.number
+
+    def names(self, number: str, *, candidate: str = "@champion", rank: int = 0) -> None:
+        """The registry names version *number* from now on."""
+        self.registry.names = version(number, candidate=candidate, rank=rank)
+
+    def steps_of(self, number: str) -> list[str]:
+        """The steps that version *number* was shown to go through."""
+        found = [step.step for step in self.steps if step is not None and step.version == number]
+        return [step for place, step in enumerate(found) if place == 0 or found[place - 1] != step]
+
+
+def told(reading: Reading, name: str) -> tuple[str, str]:
+    """Status and summary of the finding *name*."""
+    (finding,) = [finding for finding in reading.findings if finding.name == name]
+    return str(finding.status), finding.summary
+
+
+def failing(reason: str) -> Canary:
+    """A canary that did not pass."""
+    return replace(WELL, passed=False, reason=reason)

@@ -1,0 +1,3 @@
+"""One of the model's own modules."""
+
+OWN = 100.0

@@ -1,0 +1,116 @@
+"""A model that does what it is told: while it loads by its ``data/what.txt``, afterwards by its input.
+
+It is copied into the folder of a model as its loader module.
+"""
+
+import ctypes
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def _load_pyfunc(data: str) -> "Trouble":
+    what = Path(data, "what.txt").read_text("utf-8")
+    if what:
+        print("about to", what)
+    do(what)
+    return Trouble()
+
+
+class Trouble:
+    def predict(self, table: Any) -> Any:
+        answers = [do(what) for what in table["do"]]
+        values = [
+            number if answer is None else answer for answer, number in zip(answers, table["x"], strict=True)
+        ]
+        return [*values, 0.0] if "another" in set(table["do"]) else values
+
+
+def do(what: str) -> Any:
+    name, _, argument = what.partition(" ")
+    return getattr(Deeds, name)(argument) if name else None
+
+
+class Deeds:
+    """Each takes text and gives what is predicted, None for the input's number."""
+
+    def another(_: str) -> None:  # noqa: N805
+        """One row too many; see above."""
+
+    def sleep(seconds: str) -> None:
+        time.sleep(float(seconds))
+
+    def hold_the_gil(_: str) -> None:
+        re.match(r"(a|a)*$", "a" * 60 + "b")
+
+    def leave(status: str) -> None:
+        os._exit(int(status))
+
+    def exit(status: str) -> None:
+        sys.exit(int(status))
+
+    def crash(_: str) -> None:
+        ctypes.string_at(0)
+
+    def need(module: str) -> None:
+        __import__(module)
+
+    def fail(words: str) -> None:
+        raise ValueError(words)
+
+    def fill_memory(_: str) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        bytearray(8 << 30)
+
+    def talk(size: str) -> None:
+        print("words " * (int(size) // 6))
+        os.write(1, b"straight to the descriptor\n")
+        subprocess.run([sys.executable, "-c", "print('a child talks')"], check=True)
+
+    def start_children(_: str) -> None:
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(sleeper)
+        subprocess.Popen(sleeper, start_new_session=True)
+        if os.fork() == 0:  # a daemon by the book
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(600)
+            os._exit(0)
+
+    def write(path: str) -> float:
+        return _whether(lambda: Path(path).write_text("x", "utf-8"))
+
+    def read(path: str) -> float:
+        return _whether(Path(path).read_bytes)
+
+    def reach(port: str) -> float:
+        return _whether(lambda: socket.create_connection(("127.0.0.1", int(port)), 1).close())
+
+    def signal(pid: str) -> float:
+        return _whether(lambda: os.kill(int(pid), 0))
+
+    def variable(name: str) -> float:
+        return float(name in os.environ)
+
+    def niceness(_: str) -> float:
+        return float(os.getpriority(os.PRIO_PROCESS, 0))
+
+    def number(text: str) -> float:
+        return float(text)
+
+    def word(text: str) -> str:
+        return text
+
+
+def _whether(attempt: Any) -> float:
+    try:
+        attempt()
+    except OSError:
+        return 0.0
+    return 1.0

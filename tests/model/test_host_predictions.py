@@ -1,0 +1,527 @@
+"""Predictions beside MLflow's own server: the same bodies for the same requests, and kinder refusals."""
+
+import asyncio
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+import pytest_asyncio
+
+from mlopsd.predictor import Unpredicted
+from mlopsd_probes.model.host import Host, Observation
+from tests.model.models.saved import HERE, OLDEST, kept, options, rows
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+LOG = logging.getLogger("mlopsd.test.host")
+JSON, CSV = "application/json", "text/csv"
+PATIENCE = 120.0
+IRIS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+FLOWER, OTHER = [5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]
+MODELS = ("iris", "bare", "scaled", "mixed", "softmax", "regression", "coded")
+TABLES: dict[str, dict[str, Any]] = {
+    "iris": {"features": {"petal_width": {"min": 0, "max": 5}}, "prediction": {"max_rows": 100}},
+    "mixed": {"features": {"nonsense": {"min": 0}}},
+}
+
+
+def csv(columns: list[str], *values: list[Any]) -> bytes:
+    return "\n".join(",".join(map(str, row)) for row in [columns, *values]).encode()
+
+
+def document(**parts: Any) -> bytes:
+    return json.dumps(parts).encode()
+
+
+def records(columns: list[str], *values: list[Any]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
+class Peer:
+    """MLflow's scoring server for each of `MODELS`."""
+
+    def __init__(self, saved: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [sys.executable, HERE / "peer.py", str(self.port), *(saved / name for name in MODELS)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    async def ask(self, model: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+        url = f"http://127.0.0.1:{self.port}/{model}/invocations"
+        deadline = time.monotonic() + PATIENCE
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.post(url, data=body, headers={"Content-Type": content_type}) as answer:
+                        return answer.status, await answer.read()
+                except aiohttp.ClientConnectionError:
+                    assert self._process.poll() is None
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.1)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    subprocess.run([sys.executable, HERE / "make.py", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def peer(saved: Path) -> Iterator[Peer]:
+    peer = Peer(saved)
+    yield peer
+    peer.end()
+
+
+class Hosts(dict[str, Host]):
+    """A host for each of `MODELS`, and what they told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observed: list[Observation] = []
+        self.phases: list[str] = []
+
+    async def load(self, name: str, model: Path, scratch: Path, **table: Any) -> None:
+        self[name] = await Host.load(
+            kept(model),
+            options(**table),
+            LOG,
+            scratch=scratch,
+            state_dir=scratch,
+            phase=lambda phase, _: self.phases.append(phase),
+            observe=self.observed.append,
+        )
+        assert (await self[name].canary(PATIENCE)).passed
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hosts(saved: Path, peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hosts]:
+    hosts, scratch = Hosts(), tmp_path_factory.mktemp("scratch")
+    async with asyncio.TaskGroup() as tasks:
+        for name in MODELS:
+            tasks.create_task(hosts.load(name, saved / name, scratch, **TABLES.get(name, {})))
+    yield hosts
+    await asyncio.gather(*(host.end(1) for host in hosts.values()))
+    assert not list(scratch.iterdir())
+
+
+SAME = {
+    "split": ("iris", JSON, rows(IRIS, FLOWER, OTHER)),
+    "split with an index": (
+        "iris",
+        JSON,
+        document(dataframe_split={"index": [3, 7], "columns": IRIS, "data": [FLOWER, OTHER]}),
+    ),
+    "records": ("iris", JSON, document(dataframe_records=records(IRIS, FLOWER, OTHER))),
+    "instances": ("iris", JSON, document(instances=records(IRIS, FLOWER, OTHER))),
+    "inputs": ("iris", JSON, document(inputs={name: [1.0, 2.0] for name in IRIS})),
+    "inputs as records": ("iris", JSON, document(inputs=records(IRIS, FLOWER, OTHER))),
+    "csv": ("iris", CSV, csv(IRIS, FLOWER, OTHER)),
+    "csv with its charset": ("iris", "text/csv; charset=UTF-8", csv(IRIS, FLOWER)),
+    "json with its charset": ("iris", "application/json; charset=utf-8", rows(IRIS, FLOWER)),
+    "whole numbers for doubles": ("iris", JSON, rows(IRIS, [5, 3, 1, 0])),
+    "another order": ("iris", JSON, rows(IRIS[::-1], FLOWER[::-1])),
+    "one column more": ("iris", JSON, rows([*IRIS, "colour"], [*FLOWER, "blue"])),
+    "one key more": ("iris", JSON, document(dataframe_records=records(IRIS, FLOWER), more=1)),
+    "no signature": ("bare", JSON, rows(IRIS, FLOWER, OTHER)),
+    "no signature and an array": ("bare", JSON, document(inputs=[FLOWER, OTHER])),
+    "no signature and instances": ("bare", JSON, document(instances=[FLOWER, OTHER])),
+    "params": ("scaled", JSON, document(dataframe_records=[{"x": 2.5}], params={"factor": 4})),
+    "no params": ("scaled", JSON, document(dataframe_records=[{"x": 2.5}])),
+    "params that nobody knows": ("scaled", JSON, document(instances=[{"x": 2.5}], params={"other": 1})),
+    "nan": ("scaled", JSON, b'{"dataframe_records": [{"x": NaN}, {"x": null}, {"x": Infinity}]}'),
+    "one named input": ("scaled", JSON, document(inputs=[1.0, 2.0])),
+    "every type": ("mixed", JSON, rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "é"])),
+    "an optional column": ("mixed", JSON, rows(["amount", "count", "is_new"], [1, 2, False])),
+    "a missing text": ("mixed", JSON, rows(["amount", "count", "is_new", "name"], [1, 2, True, None])),
+    "a tensor": ("softmax", JSON, document(inputs=[[1.0, 2.0, 3.0], [0.1, 0.1, 0.1]])),
+    "a tensor as instances": ("softmax", JSON, document(instances=[[1.0, 2.0, 3.0]])),
+    "regression": ("regression", JSON, rows(IRIS, FLOWER, OTHER)),
+    "own modules": ("coded", JSON, document(dataframe_records=[{"x": 1.0}])),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+async def test_the_answer_is_the_peers_byte_for_byte(hosts: Hosts, peer: Peer, name: str) -> None:
+    model, content_type, body = SAME[name]
+
+    answer = await hosts[model].predict(body, content_type)
+
+    assert (200, answer.body) == await peer.ask(model, body, content_type)
+    assert answer.content_type == "application/json"
+
+
+SECRET = 31337.25
+REFUSED = {
+    "no json": (
+        JSON,
+        b'{"dataframe_split": 31337.25',
+        400,
+        "no JSON: Expecting ',' delimiter at line 1 column",
+    ),
+    "no utf-8": (JSON, b"\xff\xff31337.25", 400, "no JSON: UnicodeDecodeError"),
+    "too deep": (JSON, b"[" * 100_000, 400, "no JSON: RecursionError"),
+    "no object": (JSON, b"[31337.25]", 400, "must be a JSON object with one of dataframe_split, "),
+    "no format": (JSON, document(data=[SECRET]), 400, "exactly one of dataframe_split, "),
+    "two formats": (JSON, document(inputs=[SECRET], instances=[]), 400, "it has instances and inputs"),
+    "no data": (JSON, document(dataframe_split={"columns": IRIS}), 400, "an object with data"),
+    "no rows": (JSON, document(dataframe_split={"data": SECRET}), 400, "a list of rows, each a list"),
+    "ragged": (
+        JSON,
+        rows(IRIS, FLOWER, [SECRET] * 5),
+        400,
+        "row 2 of dataframe_split has 5 values for 4 columns",
+    ),
+    "no records": (JSON, document(dataframe_records=SECRET), 400, "a list of objects, one a row"),
+    "a column short": (
+        JSON,
+        rows(IRIS[1:], [SECRET] * 3),
+        400,
+        "column 'sepal_length' is missing; the model takes",
+    ),
+    "columns short": (JSON, rows(IRIS[2:], [SECRET] * 2), 400, "'sepal_length', 'sepal_width' are missing"),
+    "records short": (
+        JSON,
+        document(dataframe_records=records(IRIS[1:], FLOWER[1:])),
+        400,
+        "'sepal_length' is",
+    ),
+    "instances short": (
+        JSON,
+        document(instances=records(IRIS[1:], FLOWER[1:])),
+        400,
+        "'sepal_length' is missing",
+    ),
+    "inputs short": (JSON, document(inputs={"sepal_width": [SECRET]}), 400, "'sepal_length', 'petal_length'"),
+    "text": (JSON, rows(IRIS, [5.1, "secret31337.25", 1, 1]), 400, "'sepal_width' is not of the type double"),
+    "text in records": (
+        JSON,
+        document(dataframe_records=records(IRIS, [1, 1, 1, "secret31337.25"])),
+        400,
+        "column 'petal_width' is not of the type double that the model takes",
+    ),
+    "text in instances": (
+        JSON,
+        document(instances=records(IRIS, ["31337.25x", 1, 1, 1])),
+        400,
+        "'sepal_length'",
+    ),
+    "text in inputs": (JSON, document(inputs={name: ["31337.25x"] for name in IRIS}), 400, "'sepal_length'"),
+    "text in csv": (
+        CSV,
+        csv(IRIS, [1, "31337.25x", 2, 3]),
+        400,
+        "column 'sepal_width' is not of the type double",
+    ),
+    "csv short": (CSV, csv(IRIS[1:], [31337.25, 2, 3]), 400, "column 'sepal_length' is missing"),
+    "empty csv": (CSV, b"", 400, "does not fit"),
+    "no utf-8 in csv": (CSV, b"\xff31337.25", 400, "not UTF-8"),
+    "out of range": (
+        JSON,
+        rows(IRIS, FLOWER, [1, 1, 1, SECRET]),
+        400,
+        "'petal_width' in row 2 of 2 must be from 0",
+    ),
+    "csv out of range": (
+        CSV,
+        csv(IRIS, [1, 1, 1, -1]),
+        400,
+        "'petal_width' in row 1 of 1 must be from 0 to 5",
+    ),
+    "inputs out of range": (
+        JSON,
+        document(inputs={name: [SECRET] for name in IRIS}),
+        400,
+        "must be from 0 to 5",
+    ),
+    "nan in a range": (
+        JSON,
+        b'{"inputs": {%s}}' % b",".join(b'"%s": [NaN]' % name.encode() for name in IRIS),
+        400,
+        "0",
+    ),
+    "many rows": (JSON, rows(IRIS, *[FLOWER] * 101), 413, "101 rows in one request; at most 100"),
+    "many records": (JSON, document(instances=records(IRIS, *[FLOWER] * 101)), 413, "101 rows"),
+    "many inputs": (JSON, document(inputs={name: [SECRET] * 101 for name in IRIS}), 413, "101 rows"),
+    "many lines": (CSV, csv(IRIS, *[FLOWER] * 101), 413, "101 rows"),
+    "another type": ("text/plain", b"31337.25", 415, "must be one of application/json, text/csv"),
+    "no type": ("", b"31337.25", 415, "must be one of"),
+    "another charset": ("text/csv; charset=latin-1", b"", 415, "charset must be utf-8"),
+    "a parameter": ("text/csv; header=no", b"", 415, "no parameter but charset"),
+    "nan in a model that takes none": (
+        JSON,
+        rows(IRIS, [None, 1, 1, 1]),
+        500,
+        "the model failed: ValueError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_refusal_names_the_field_and_quotes_no_value(hosts: Hosts, name: str) -> None:
+    content_type, body, code, detail = REFUSED[name]
+
+    with pytest.raises(Unpredicted) as refusal:
+        await hosts["iris"].predict(body, content_type)
+
+    assert refusal.value.code == code
+    assert detail in refusal.value.detail
+    assert "31337" not in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "detail"),
+    [
+        (
+            "scaled",
+            document(dataframe_records=[{"x": 1}], params={"factor": "s31337"}),
+            "param 'factor' is not of",
+        ),
+        ("scaled", document(dataframe_records=[{"x": 1}], params=[31337]), "params must be an object"),
+        ("softmax", document(inputs=[[31337.0]]), "the model's signature: float64 of shape (-1, 3)"),
+        ("softmax", rows(["a"], [31337.0]), "the model's signature: float64 of shape (-1, 3)"),
+        (
+            "mixed",
+            rows(["amount", "count", "is_new"], [1.0, "s31337", True]),
+            "'count' is not of the type long",
+        ),
+    ],
+)
+async def test_what_does_not_fit_is_the_callers_mistake(
+    hosts: Hosts, model: str, body: bytes, detail: str
+) -> None:
+    with pytest.raises(Unpredicted) as refusal:
+        await hosts[model].predict(body, JSON)
+
+    assert refusal.value.code == 400
+    assert detail in refusal.value.detail
+    assert "31337" not in refusal.value.detail
+
+
+async def test_a_models_failure_quotes_no_input_in_the_log(
+    hosts: Hosts, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), pytest.raises(Unpredicted, match="the model failed: ValueError"):
+        await hosts["bare"].predict(rows(IRIS, ["s31337", 1, 1, 1]), JSON)
+    printed = [getattr(record, "line", "") for record in caplog.records]
+
+    assert "31337" not in "".join(printed)
+
+
+async def test_requests_that_wait_are_predicted_together_and_answered_as_each_alone(hosts: Hosts) -> None:
+    alike = [("iris", rows(IRIS, [4.0 + number / 8, 3, 0.5 + number / 10, 0.2])) for number in range(40)]
+    others = [
+        ("iris", rows(IRIS[::-1], OTHER[::-1])),
+        ("iris", document(instances=records(IRIS, OTHER))),
+        ("iris", document(dataframe_records=records(IRIS, OTHER, FLOWER))),
+        ("iris", rows(IRIS, [None, 1, 1, 1])),
+        ("iris", rows(IRIS, [1, 1, 1, 99])),
+        ("iris", rows(IRIS, ["6", 1, 1, 1])),
+        ("mixed", rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "a"])),
+        ("mixed", rows(["amount", "count", "is_new", "name"], [1, 2**53 + 1, True, "b"])),
+        ("mixed", rows(["amount", "count", "is_new", "name"], [0.5, 3, False, None])),
+        ("mixed", rows(["amount", "count", "is_new"], [0.5, 3, False])),
+        (
+            "mixed",
+            document(
+                dataframe_records=[{"amount": 1, "count": 1, "is_new": True}, {"amount": 1, "count": 1}]
+            ),
+        ),
+        ("coded", document(dataframe_records=[{"x": 1}])),
+        ("coded", document(dataframe_records=[{"x": 1.5}, {"x": 2}])),
+    ]
+    asked = [*alike, *others, *alike[::-1], *others]
+    alone = [await _answer(hosts[model], body) for model, body in asked]
+    hosts.observed.clear()
+
+    together = [asyncio.create_task(_answer(hosts[model], body)) for model, body in asked]
+    processes = [psutil.Process(hosts[model].pid) for model in ("iris", "mixed", "coded")]
+    for process in processes:
+        process.suspend()
+    await asyncio.sleep(0.2)  # all are sent
+    for process in processes:
+        process.resume()
+
+    assert list(await asyncio.gather(*together)) == alone
+    carrying = [observation for observation in hosts.observed if observation.classes or observation.counts]
+    assert len(carrying) < len(hosts.observed) / 3  # of those predicted together one tells the values of all
+    assert sum(sum(observation.counts) for observation in hosts.observed) > len(alike)
+
+
+async def _answer(host: Host, body: bytes) -> bytes | tuple[int, str]:
+    try:
+        return (await host.predict(body, JSON)).body
+    except Unpredicted as refusal:
+        return refusal.code, refusal.detail
+
+
+async def test_facts_say_what_runs_and_how_well_it_is_shut_in(hosts: Hosts) -> None:
+    facts = hosts["iris"].facts
+
+    assert (facts["flavor"], facts["signature"], facts["cuda"]) == ("mlflow.sklearn", True, False)
+    assert facts["isolation"] == {"network": "cut", "state": "out of reach"}
+    assert facts["together"].startswith("up to ")
+    assert hosts["regression"].facts["together"] == (
+        "off: it answers 2 rows at once otherwise than each alone, in the last digits"
+    )
+    assert hosts["softmax"].facts["together"] == "off: the model's signature has no plain named columns"
+    assert hosts["bare"].facts["signature"] is False
+    assert hosts["mixed"].facts["unknown_features"] == ["nonsense"]
+    assert hosts.phases.count("import") == hosts.phases.count("load") == len(MODELS)
+    assert (await hosts["iris"].rss() or 0) > 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "verified"),
+    [
+        ("iris", "example", True),
+        ("scaled", "example", True),
+        ("mixed", "synthesised", True),
+        ("bare", "none", False),
+    ],
+)
+async def test_a_canary_says_whose_input_it_was(
+    hosts: Hosts, model: str, source: str, *, verified: bool
+) -> None:
+    canary = await hosts[model].canary(PATIENCE)
+
+    assert (canary.passed, canary.source, canary.verified) == (True, source, verified)
+
+
+async def test_the_example_is_predicted_with_its_params(hosts: Hosts) -> None:
+    canary = await hosts["scaled"].canary(PATIENCE)
+
+    assert (canary.rows, canary.minimum, canary.maximum) == (2, 3.0, 6.0)
+
+
+async def test_values_are_counted_by_bucket_and_class(hosts: Hosts) -> None:
+    hosts.observed.clear()
+    await hosts["iris"].predict(rows(IRIS, FLOWER, OTHER), JSON)
+    await hosts["mixed"].predict(rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "new"]), JSON)
+
+    classes, mixed = hosts.observed
+    assert (classes.rows, classes.total, classes.classes) == (2, 2.0, {"0": 1, "2": 1})
+    bounds = options().prediction.buckets
+    assert [(bound, times) for bound, times in zip(bounds, classes.counts, strict=False) if times] == [
+        (0, 1),
+        (10, 1),
+    ]
+    assert (sum(mixed.counts), mixed.total, mixed.classes) == (1, 3.5, {"new!": 1})
+
+
+async def test_one_who_stops_waiting_disturbs_nobody(hosts: Hosts) -> None:
+    host = hosts["iris"]
+    impatient = [asyncio.create_task(host.predict(rows(IRIS, FLOWER), JSON)) for _ in range(20)]
+    patient = [asyncio.create_task(host.predict(rows(IRIS, OTHER), JSON)) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in impatient:
+        task.cancel()
+
+    answers = await asyncio.gather(*patient)
+
+    assert {answer.body for answer in answers} == {b'{"predictions": [2]}'}
+    await host.canary(PATIENCE)
+    assert (host.in_flight, host.oldest_waiting()) == (0, None)
+
+
+async def test_the_daemons_side_imports_no_mlflow_pandas_or_numpy() -> None:
+    check = (
+        "import sys, mlopsd_probes.model.host, mlopsd_probes.model.channel;"
+        "print([name for name in ('mlflow', 'pandas', 'numpy', 'sklearn') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout
+
+    assert printed == "[]\n"
+
+
+async def test_the_answer_is_that_of_mlflow_models_serve(hosts: Hosts, saved: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    bin_ = Path(sys.executable).parent
+    serve = [
+        bin_ / "mlflow",
+        "models",
+        "serve",
+        "-m",
+        saved / "iris",
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+    ]
+    process = psutil.Popen(
+        serve, env={"PATH": f"{bin_}:/usr/bin:/bin"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            await _until_it_answers(session, f"http://127.0.0.1:{port}/ping")
+            for model, content_type, body in SAME.values():
+                if model == "iris":
+                    headers = {"Content-Type": content_type}
+                    async with session.post(
+                        f"http://127.0.0.1:{port}/invocations", data=body, headers=headers
+                    ) as answer:
+                        assert (await hosts["iris"].predict(body, content_type)).body == await answer.read()
+    finally:
+        for child in [*process.children(recursive=True), process]:
+            child.kill()
+        process.wait()
+
+
+async def _until_it_answers(session: aiohttp.ClientSession, url: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            async with session.get(url):
+                return
+        except aiohttp.ClientConnectionError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.skipif(
+    not OLDEST.exists(), reason="needs the oldest MLflow; make a .venv-oldest with mlflow==2.22.0"
+)
+async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
+    saved: Path, hosts: Hosts, tmp_path: Path
+) -> None:
+    old = Hosts()
+    async with asyncio.TaskGroup() as tasks:
+        for name in ("iris", "coded"):
+            tasks.create_task(old.load(name, saved / name, tmp_path, python=OLDEST))
+    try:
+        assert old["iris"].facts["mlflow"] == "2.22.0"
+        assert old["iris"].facts["together"].startswith("up to ")
+        for model, content_type, body in SAME.values():
+            if model in old:
+                assert await old[model].predict(body, content_type) == await hosts[model].predict(
+                    body, content_type
+                )
+        for name, (content_type, body, code, detail) in REFUSED.items():
+            if (
+                code in {400, 415}
+                and "range" not in detail
+                and "must be from" not in detail
+                and detail != "0"
+            ):
+                with pytest.raises(Unpredicted) as refusal:
+                    await old["iris"].predict(body, content_type)
+                assert (name, refusal.value.code, detail in refusal.value.detail) == (name, code, True)
+    finally:
+        await asyncio.gather(*(host.kill() for host in old.values()))

@@ -1,0 +1,306 @@
+"""A host whose model misbehaves once it is loaded, and what the model can reach from there."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from mlopsd.predictor import Unpredicted
+from mlopsd_probes.model.host import Host, HostDied
+from tests.model.models.saved import kept, options, rows, troubled
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+LOG = logging.getLogger("mlopsd.test.host")
+JSON = "application/json"
+PATIENCE = 120.0
+
+
+def ask(*deeds: str) -> bytes:
+    return rows(["do", "x"], *([deed, float(at)] for at, deed in enumerate(deeds, 1)))
+
+
+class House:
+    """Loads hosts in a folder of its own, several at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.canary_input = folder / "canary.json"
+        self.secret = folder / "state/secret.txt"
+        self.token = folder / "token"
+        self._hosts: list[Host] = []
+
+    async def load(self, name: str, what: str = "", **table: Any) -> Host:
+        registry = {"uri": "sqlite:///x", "token_file": self.token}
+        host = await Host.load(
+            kept(self.folder / "state" / (name if what else "model")),
+            options(canary={"input": self.canary_input, "min": -5, "max": 50}, registries=[registry], **table),
+            LOG,
+            scratch=self.folder / "state/scratch",
+            state_dir=self.folder / "state",
+            phase=lambda *_: None,
+        )
+        self._hosts.append(host)
+        return host
+
+    async def clear(self) -> None:
+        await asyncio.gather(*(host.kill() for host in self._hosts))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    house = House(tmp_path_factory.mktemp("house"))
+    troubled(house.folder / "state/model")
+    troubled(house.folder / "state/talker", "talk 3000000")
+    for file in (house.secret, house.token, house.folder / "elsewhere.txt"):
+        file.write_text("secret", "utf-8")
+    house.canary_input.write_bytes(ask("", ""))
+    before = psutil.Process().num_fds()
+    yield house
+    assert psutil.Process().num_fds() <= before + 3  # the event loop of the module is still there
+    assert not list((house.folder / "state/scratch").iterdir())
+    assert not [process for process in psutil.process_iter() if str(house.folder) in _environment(process)]
+
+
+def _environment(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("TMPDIR", "")
+    except psutil.Error:
+        return ""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hosts(house: House) -> AsyncIterator[dict[str, Host]]:
+    """One to ask, and one for each death."""
+    os.environ["AWS_SECRET_ACCESS_KEY"] = os.environ["MLFLOW_TRACKING_PASSWORD"] = "secret"
+    try:
+        names = ("model", "crashes", "leaves", "hangs", "is_killed", "has_children", "talker")
+        loaded = await asyncio.gather(
+            *(house.load(name, "talk" if name == "talker" else "", load_timeout=PATIENCE) for name in names)
+        )
+    finally:
+        del os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["MLFLOW_TRACKING_PASSWORD"]
+    yield dict(zip(names, loaded, strict=True))
+    await house.clear()
+
+
+async def value(host: Host, deed: str) -> Any:
+    body = (await host.predict(ask(deed), JSON)).body.decode()
+    return body.removeprefix('{"predictions": [').removesuffix("]}")
+
+
+@pytest.mark.parametrize(
+    ("deeds", "reason"),
+    [
+        (("number nan", ""), "1 of 2 numbers are NaN or infinite"),
+        (("number inf", "number -inf"), "2 of 2 numbers are NaN or infinite"),
+        (("another", ""), "3 rows were answered to 2"),
+        (("number 50.5", ""), "it predicted 50.5, above the configured maximum 50"),
+        (("number -6", ""), "it predicted -6, below the configured minimum -5"),
+        (("fail secret words", ""), "the model failed: ValueError"),
+        (("exit 3", ""), "the model failed: SystemExit"),
+    ],
+)
+async def test_a_canary_names_what_is_wrong(
+    hosts: dict[str, Host], house: House, deeds: tuple[str, ...], reason: str
+) -> None:
+    house.canary_input.write_bytes(ask(*deeds))
+
+    canary = await hosts["model"].canary(PATIENCE)
+
+    assert (canary.passed, canary.source, canary.reason) == (False, "configured", reason)
+    assert hosts["model"].alive
+
+
+async def test_a_canary_of_words_passes(hosts: dict[str, Host], house: House) -> None:
+    house.canary_input.write_bytes(ask("word a", "word b"))
+
+    canary = await hosts["model"].canary(PATIENCE)
+
+    assert (canary.passed, canary.rows, canary.minimum) == (True, 2, None)
+
+
+async def test_a_canary_without_its_file_or_with_nonsense_in_it_fails(hosts: dict[str, Host], house: House) -> None:
+    house.canary_input.write_bytes(b"{")
+    nonsense = await hosts["model"].canary(PATIENCE)
+    house.canary_input.unlink()
+    missing = await hosts["model"].canary(PATIENCE)
+
+    assert "no JSON" in nonsense.reason
+    assert missing.reason == f"its input {house.canary_input} cannot be read: No such file or directory"
+
+
+async def test_a_canary_that_is_too_slow_fails_and_the_host_answers_afterwards(
+    hosts: dict[str, Host], house: House
+) -> None:
+    house.canary_input.write_bytes(ask("sleep 1"))
+
+    canary = await hosts["model"].canary(0.2)
+
+    assert (canary.passed, canary.reason) == (False, "no answer within 0.2 s")
+    assert hosts["model"].hung
+    assert await value(hosts["model"], "") == "1.0"
+
+
+async def test_rows_that_fail_cost_only_their_request(hosts: dict[str, Host]) -> None:
+    host = hosts["model"]
+    asked = [ask("fail secret 31337") if number % 3 == 0 else ask("") for number in range(12)]
+
+    answers = await asyncio.gather(*(host.predict(body, JSON) for body in asked), return_exceptions=True)
+
+    for number, answer in enumerate(answers):
+        if number % 3:
+            assert not isinstance(answer, BaseException)
+        else:
+            assert isinstance(answer, Unpredicted)
+            assert (answer.code, answer.detail) == (500, "the model failed: ValueError")
+
+
+@pytest.mark.parametrize(
+    ("name", "deed", "how"),
+    [("crashes", "crash", "was killed by SIGSEGV"), ("leaves", "leave 9", "ended with exit status 9")],
+)
+async def test_a_death_is_told_to_all_who_wait(hosts: dict[str, Host], name: str, deed: str, how: str) -> None:
+    host = hosts[name]
+    dying = asyncio.create_task(host.died())
+    waiting = [asyncio.create_task(host.predict(ask(what), JSON)) for what in (deed, "", "")]
+
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert {(type(result), str(result)) for result in results} == {(HostDied, how)}
+    assert await dying == how
+    assert (host.alive, host.in_flight, await host.rss()) == (False, 0, None)
+    with pytest.raises(HostDied):
+        await host.predict(ask(""), JSON)
+    assert f"its process {how}" in (await host.canary(1)).reason or "was gone" in (await host.canary(1)).reason
+
+
+async def test_a_hang_shows_and_is_ended(hosts: dict[str, Host]) -> None:
+    host = hosts["hangs"]
+    assert await value(host, "") == "1.0"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await host.predict(ask("hold_the_gil"), JSON)
+
+    assert host.in_flight == 1
+    assert 0.2 < (host.oldest_waiting() or 0) < 5
+    await _within(3, host.end(0.1))
+    assert not psutil.pid_exists(host.pid)
+
+
+async def test_the_end_waits_for_what_is_in_flight(house: House, hosts: dict[str, Host]) -> None:
+    host = hosts["has_children"]
+    await host.predict(ask("start_children"), JSON)
+    family = psutil.Process(host.pid).children(recursive=True)
+    answer = asyncio.create_task(host.predict(ask("sleep 0.3"), JSON))
+    await asyncio.sleep(0)
+
+    await host.end(PATIENCE)
+
+    assert (await answer).body == b'{"predictions": [1.0]}'
+    assert len(family) >= 3
+    assert not any(process.is_running() and process.status() != "zombie" for process in family)
+
+
+async def test_children_of_a_host_that_dies_die_too(house: House, hosts: dict[str, Host]) -> None:
+    host = hosts["is_killed"]
+    await host.predict(ask("start_children"), JSON)
+    family = psutil.Process(host.pid).children(recursive=True)
+
+    psutil.Process(host.pid).kill()
+
+    assert await host.died() == "was killed by SIGKILL"
+    await _until(lambda: not any(_lives(process) for process in family))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_what_a_model_prints_goes_to_the_log_and_not_into_answers(
+    hosts: dict[str, Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert await value(hosts["model"], "talk 600000") == "1.0"
+        assert await value(hosts["model"], "") == "1.0"
+        await _until(lambda: "straight to the descriptor" in _printed(caplog))
+
+    assert "a child talks" in _printed(caplog)
+
+
+def _printed(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(getattr(record, "line", "") for record in caplog.records)
+
+
+async def test_a_model_that_prints_while_it_loads_is_loaded(hosts: dict[str, Host]) -> None:
+    assert await value(hosts["talker"], "") == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("deed", "reached"),
+    [
+        ("read {secret}", False),
+        ("write {secret}", False),
+        ("read {token}", False),
+        ("read {elsewhere}", True),
+        ("read {model}/MLmodel", True),
+        ("write {model}/MLmodel", False),
+        ("write {model}/new", False),
+        ("write {scratch}", True),
+        ("read /dev/null", True),
+        ("reach {port}", False),
+        ("signal {pid}", False),
+        ("variable AWS_SECRET_ACCESS_KEY", False),
+        ("variable MLFLOW_TRACKING_PASSWORD", False),
+        ("variable MLFLOW_DISABLE_TELEMETRY", True),
+        ("niceness", False),
+    ],
+)
+async def test_a_model_reaches_what_it_needs_and_no_more(
+    hosts: dict[str, Host], house: House, deed: str, *, reached: bool
+) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        deed = deed.format(
+            secret=house.secret,
+            token=house.token,
+            elsewhere=house.folder / "elsewhere.txt",
+            model=house.folder / "state/model",
+            scratch="scribble.txt",
+            port=listening.getsockname()[1],
+            pid=os.getpid(),
+        )
+
+        assert await value(hosts["model"], deed) == ("1.0" if reached else "0.0")
+
+
+async def test_a_host_gives_up_rights_and_dumps_and_goes_first_when_memory_runs_out(hosts: dict[str, Host]) -> None:
+    process = Path(f"/proc/{hosts['model'].pid}")
+    status = (process / "status").read_text("ascii")
+
+    assert "NoNewPrivs:\t1" in status
+    assert (process / "oom_score_adj").read_text("ascii") == "1000\n"
+    assert [line.split() for line in (process / "limits").read_text().splitlines() if "core" in line][0][4:6] == ["0", "0"]
+    assert (process / "environ").stat().st_uid == 0  # not dumpable: root's, whoever runs it
+
+
+async def _within(seconds: float, waiting: Awaitable[Any]) -> None:
+    async with asyncio.timeout(seconds):
+        await waiting
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.05)

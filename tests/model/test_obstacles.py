@@ -1,0 +1,39 @@
+"""What forbids taking up a version now."""
+
+import pytest
+
+from mlopsd.probe import Finding, Reading, Status
+from mlopsd_probes.model import obstacles
+from mlopsd_probes.model.obstacles import available_memory, broken_gpu, too_little_memory
+
+LOST = Reading([Finding("lost", Status.UNHEALTHY, "GPU 2 fell off the bus", "gpu 2")])
+HOT = Reading([Finding("temperature", Status.DEGRADED, "GPU 2 is hot", "gpu 2")])
+
+
+def test_an_unhealthy_gpu_is_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert broken_gpu({"gpu": LOST}, "gpu") == "gpu 2 is unhealthy: GPU 2 fell off the bus"
+    assert broken_gpu({"gpu": HOT}, "gpu") is None
+    assert broken_gpu({}, "gpu") is None
+
+
+@pytest.mark.parametrize(("visible", "is_in_the_way"), [("0,1", False), ("2", True), ("GPU-4f1c", True)])
+def test_a_gpu_that_the_model_does_not_see_is_not(
+    monkeypatch: pytest.MonkeyPatch, visible: str, *, is_in_the_way: bool
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert (broken_gpu({"gpu": LOST}, "gpu") is not None) == is_in_the_way
+
+
+def test_memory_is_held_against_what_the_last_load_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(obstacles, "available_memory", lambda: 3 * 10**9)
+    assert too_little_memory(2 * 10**9) is None
+    assert too_little_memory(4 * 10**9) == "3.0 GB of memory are available and the last load needed 4.0 GB"
+    assert too_little_memory(4 * 10**9, given_back=10**9) is None
+    assert too_little_memory(None) is None
+
+
+def test_the_memory_of_this_host_can_be_read() -> None:
+    available = available_memory()
+    assert available is not None
+    assert 10**6 < available < 10**14

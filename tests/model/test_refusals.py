@@ -1,0 +1,80 @@
+"""Refused versions and waits: remembered until the registry wants another, tried again ever more rarely."""
+
+from datetime import UTC, datetime, timedelta
+
+from mlopsd_probes.model.backoff import Backoff
+from mlopsd_probes.model.refusals import Refusals
+from mlopsd_probes.model.version import Version
+
+SEVEN = Version("7", "@champion", "http://registry", "runs:/1/model")
+EIGHT = Version("8", "@champion", "http://registry", "runs:/2/model")
+
+
+class Day:
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 11, 23, tzinfo=UTC)
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def clock(self) -> float:
+        return self.seconds
+
+
+def test_a_refused_version_is_held_until_its_time_and_then_twice_as_long() -> None:
+    day = Day()
+    refusals = Refusals(600, day.now)
+    refusals.refuse(SEVEN, "canary", "NaN in its output")
+    assert refusals.holds(SEVEN)
+    assert not refusals.holds(EIGHT)
+    day.moment += timedelta(seconds=601)
+    assert not refusals.holds(SEVEN)
+    assert refusals.refuse(SEVEN, "canary", "NaN again").backoff == 1200
+
+
+def test_the_wait_has_an_end() -> None:
+    refusals = Refusals(600, Day().now)
+    assert [refusals.refuse(SEVEN, "load", "no").backoff for _ in range(5)] == [600, 1200, 2400, 3600, 3600]
+
+
+def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
+    refusals = Refusals(600, Day().now)
+    refusals.refuse(SEVEN, "thresholds", "metric accuracy is 0.1, below 0.9")
+    refusals.keep_only(EIGHT)
+    assert list(refusals) == []
+
+
+def test_what_was_registered_anew_under_the_same_number_is_another_version() -> None:
+    again = Version("7", "@champion", "http://registry", "runs:/1/model", created=2)
+    refusals = Refusals(600, Day().now)
+    refusals.refuse(SEVEN, "canary", "no")
+    assert not refusals.holds(again)
+
+
+def test_a_host_that_is_lost_is_replaced_at_once_and_then_ever_more_slowly() -> None:
+    day = Day()
+    backoff = Backoff(day.clock)
+    backoff.succeeded()
+    waits = []
+    for _ in range(4):
+        backoff.lost()
+        waits.append(backoff.left())
+        day.seconds += backoff.left()
+        assert backoff.may_try()
+        backoff.succeeded()
+    assert waits[0] == 0
+    assert 0.8 <= waits[1] <= 1.2
+    assert 1.6 <= waits[2] <= 2.4
+    assert 3.2 <= waits[3] <= 4.8
+
+
+def test_a_host_that_lasted_is_replaced_at_once_again() -> None:
+    day = Day()
+    backoff = Backoff(day.clock)
+    backoff.failed()
+    backoff.failed()
+    backoff.succeeded()
+    day.seconds += 3600
+    backoff.lost()
+    assert backoff.may_try()

@@ -1,0 +1,332 @@
+"""The cache on disk: whole or not there, whatever ends the daemon, and no more than two versions."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlopsd_probes.model.store import Shelf, Store, StoreError
+from mlopsd_probes.model.version import File, Kept, Version
+
+CONTENT = b"weights"
+
+
+def version(number: int) -> Version:
+    return Version(str(number), "@champion", "http://registry", f"models:/m-{number}", "run", number)
+
+
+def put(store: Store, number: int) -> Kept:
+    """Version *number*, fetched and kept."""
+    part = store.part(version(number))
+    (part / "data").mkdir()
+    (part / "data" / "model").write_bytes(CONTENT)
+    (part / "MLmodel").write_bytes(b"{}")
+    return store.keep(version(number), files())
+
+
+def files() -> tuple[File, ...]:
+    return (File("MLmodel", 2, "aa"), File("data/model", len(CONTENT), "bb"))
+
+
+def numbers(shelf: Shelf) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The current version, the previous one, and the others."""
+    current, previous = (
+        None if one is None else one.version.number for one in (shelf.current, shelf.previous)
+    )
+    return current, previous, tuple(other.version.number for other in shelf.others)
+
+
+def left(folder: Path) -> set[str]:
+    """Everything below the folder of the model but for what is in the versions."""
+    return {path.name for path in (folder / "models" / "iris").iterdir()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, "iris")
+
+
+def test_a_restart_finds_the_current_version_and_the_one_before(tmp_path: Path, store: Store) -> None:
+    for number in (1, 2, 3):
+        shelf = store.choose(put(store, number))
+    assert numbers(shelf) == ("3", "2", ())
+    found = Store(tmp_path, "iris").load()
+    assert found == shelf
+    assert found.current is not None
+    assert found.current.files == files()
+    assert (Path(found.current.folder) / "data" / "model").read_bytes() == CONTENT
+    assert left(tmp_path) == {
+        "order.json",
+        *(f"{version(number).id}{end}" for number in (2, 3) for end in ("", ".json")),
+    }
+
+
+def test_going_back_exchanges_the_two(tmp_path: Path, store: Store) -> None:
+    first = put(store, 1)
+    store.choose(first)
+    store.choose(put(store, 2))
+    assert numbers(store.choose(first)) == ("1", "2", ())
+    assert numbers(store.choose(first)) == ("1", "2", ())
+    assert numbers(Store(tmp_path, "iris").load()) == ("1", "2", ())
+
+
+def test_what_was_learnt_of_a_version_survives(tmp_path: Path, store: Store) -> None:
+    kept = put(store, 1)
+    noted = store.note(store.note(kept, proven=True, load_bytes=7), load_bytes=None, cuda=True)
+    assert (noted.proven, noted.notes) == (True, {"load_bytes": 7, "cuda": True})
+    store.choose(noted)
+    assert Store(tmp_path, "iris").load().current == noted
+
+
+def test_a_half_fetched_version_is_never_found(tmp_path: Path, store: Store) -> None:
+    store.choose(put(store, 1))
+    (store.part(version(2)) / "MLmodel").write_bytes(b"{}")
+    assert numbers(Store(tmp_path, "iris").load()) == ("1", None, ())
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_part_begins_empty(store: Store) -> None:
+    (store.part(version(1)) / "rest").write_bytes(b"of a fetch that was cut")
+    part = store.part(version(1))
+    assert part.is_absolute()
+    assert list(part.iterdir()) == []
+    store.discard(version(1))
+    assert not part.exists()
+    store.discard(version(1))
+
+
+def test_of_versions_that_were_never_chosen_the_newest_stays(tmp_path: Path, store: Store) -> None:
+    store.choose(put(store, 1))
+    put(store, 2)
+    put(store, 3)
+    assert numbers(Store(tmp_path, "iris").load()) == ("1", None, ("3",))
+    assert not (tmp_path / "models" / "iris" / version(2).id).exists()
+
+
+def test_a_version_is_fetched_anew_over_one_that_was_of_no_use(tmp_path: Path, store: Store) -> None:
+    kept = put(store, 1)
+    store.choose(kept)
+    (Path(kept.folder) / "data" / "model").write_bytes(b"WEIGHTS")
+    again = put(store, 1)
+    assert (Path(again.folder) / "data" / "model").read_bytes() == CONTENT
+    assert numbers(Store(tmp_path, "iris").load()) == ("1", None, ())
+
+
+def test_to_forget_a_version_leaves_nothing_of_it(tmp_path: Path, store: Store) -> None:
+    kept = put(store, 1)
+    shelf = store.choose(kept)
+    store.forget(kept)
+    assert left(tmp_path) == {"order.json"}
+    assert numbers(store.load()) == (None, None, ())
+    assert numbers(shelf.without(kept)) == (None, None, ())
+
+
+def test_usage_is_what_the_files_take(store: Store) -> None:
+    assert store.usage() == 0
+    put(store, 1)
+    part = store.part(version(2))
+    before = store.usage()
+    (part / "MLmodel").write_bytes(b"x" * 1000)
+    assert store.usage() == before + 1000
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _unlink(path: Path) -> None:
+    path.unlink()
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"\x00\xff")
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("place", "harm", "said"),
+    [
+        ("/data/model", _cut, "has 6 bytes instead of 7"),
+        ("/data/model", _unlink, "is missing"),
+        ("/MLmodel", _unlink, "is missing"),
+        (".json", _cut, "is no manifest"),
+        (".json", _garbage, "is no manifest"),
+    ],
+)
+def test_a_broken_version_is_named_removed_and_not_used(
+    tmp_path: Path, store: Store, place: str, harm: Callable[[Path], None], said: str
+) -> None:
+    store.choose(put(store, 1))
+    store.choose(put(store, 2))
+    harm(tmp_path / "models" / "iris" / f"{version(2).id}{place}")
+    shelf = Store(tmp_path, "iris").load()
+    assert numbers(shelf) == (None, "1", ())
+    assert [fault.endswith(said) for fault in shelf.broken] == [True]
+    assert not [name for name in left(tmp_path) if name.startswith(version(2).id)]
+
+
+def test_without_a_readable_order_the_newest_that_proved_themselves_are_found(
+    tmp_path: Path, store: Store
+) -> None:
+    store.choose(store.note(put(store, 1), proven=True))
+    store.choose(store.note(put(store, 2), proven=True))
+    put(store, 3)
+    _garbage(tmp_path / "models" / "iris" / "order.json")
+    shelf = Store(tmp_path, "iris").load()
+    assert numbers(shelf) == ("2", "1", ("3",))
+    assert len(shelf.broken) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/../../b", "a b", "ünïcode — ✓", "%41", "A" * 255, "ü" * 255, "-rf", "order.json"]
+)
+def test_a_model_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "state"
+    store = Store(folder, name)
+    shelf = store.choose(put(store, 1))
+    assert Store(folder, name).load() == shelf
+    assert Store(folder, "another").load() == Shelf()
+    (place,) = (folder / "models").iterdir()
+    assert {path.parent for path in tmp_path.rglob("MLmodel")} == {place / version(1).id}
+
+
+def test_long_names_that_begin_alike_are_two_models(tmp_path: Path) -> None:
+    one, other = Store(tmp_path, "A" * 200 + "1"), Store(tmp_path, "A" * 200 + "2")
+    one.choose(put(one, 1))
+    assert other.load() == Shelf()
+
+
+def test_a_version_may_have_any_number(tmp_path: Path) -> None:
+    store = Store(tmp_path, "iris")
+    odd = replace(version(1), number="../../1")
+    part = store.part(odd)
+    (part / "MLmodel").write_bytes(b"{}")
+    shelf = store.choose(store.keep(odd, [File("MLmodel", 2, "aa")]))
+    assert Store(tmp_path, "iris").load() == shelf
+    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [(errno.ENOSPC, "make room"), (errno.EDQUOT, "quota"), (errno.EROFS, "mount it writable")],
+)
+def test_a_disk_that_will_not_is_told_with_the_cure_and_changes_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, cure: str
+) -> None:
+    before = store.choose(put(store, 1))
+    kept = put(store, 2)
+
+    def fsync(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        for change in (
+            lambda: store.choose(kept),
+            lambda: store.note(kept, proven=True),
+            lambda: store.keep(version(3), ()),
+        ):
+            store.part(version(3))
+            with pytest.raises(StoreError, match=f"{os.strerror(number)}; .*{cure}"):
+                change()
+    assert not list(tmp_path.rglob("*.writing"))
+    found = Store(tmp_path, "iris").load()
+    assert (found.current, found.others) == (before.current, (kept,))
+
+
+@pytest.mark.needs("root", "mount")
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """A real one of 1 MiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)
+    try:
+        store = Store(tmp_path, "iris")
+        kept = put(store, 1)
+        store.choose(kept)
+        part = store.part(version(2))
+        with pytest.raises(OSError, match="No space"):
+            (part / "filler").write_bytes(b"x" * 2**21)
+        with pytest.raises(StoreError, match="No space left on device; make room"):
+            store.note(kept, text="x" * 2**20)
+        assert Store(tmp_path, "iris").load().current == kept
+        assert not list(tmp_path.rglob("*.part"))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_folder_that_is_not_ours_is_told_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "models").write_bytes(b"a file")
+    with pytest.raises(
+        StoreError, match=r"cannot make room for version 1 in .*/models/iris: Not a directory"
+    ):
+        Store(tmp_path, "iris").part(version(1))
+
+
+KILLED = """
+import json, os, shutil, signal, sys
+from pathlib import Path
+from tests.model.test_store import put
+from mlopsd_probes.model.store import Store
+
+CHANGES = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
+
+
+def attempt(folder, step):
+    calls = 0
+
+    def kill(event, arguments):
+        nonlocal calls
+        if event in CHANGES and str(folder) in str(arguments):
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    store = Store(folder, "iris")
+    sys.addaudithook(kill)
+    store.choose(store.note(put(store, 3), proven=True))
+    os._exit(0)
+
+
+before, folders, step, status = Path(sys.argv[1]), Path(sys.argv[2]), 0, None
+while status != 0:
+    step += 1
+    shutil.copytree(before, folders / str(step))
+    if (pid := os.fork()) == 0:
+        attempt(folders / str(step), step)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+"""
+
+
+def test_killed_at_any_point_it_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
+    """A hook sees each call that changes a file; the process is killed before the first, the second …"""
+    before, folders = tmp_path / "before", tmp_path / "after"
+    store = Store(before, "iris")
+    store.choose(put(store, 1))
+    store.choose(put(store, 2))
+    command = [sys.executable, "-c", KILLED, str(before), str(folders)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    seen = []
+    for folder in sorted(folders.iterdir(), key=lambda path: int(path.name)):
+        shelf = Store(folder, "iris").load()
+        seen.append(numbers(shelf))
+        assert not shelf.broken
+        assert Store(folder, "iris").load() == shelf
+        assert not [path for path in folder.rglob("*") if path.suffix in (".part", ".aside", ".writing")]
+        again = Store(folder, "iris")
+        again.choose(put(again, 4))
+    assert len(seen) > 20
+    assert list(dict.fromkeys(seen)) == [
+        ("2", "1", ()),  # nothing has happened yet
+        ("2", "1", ("3",)),  # kept
+        ("3", "2", ("1",)),  # chosen, and version 1 not yet removed
+        ("3", "2", ()),
+    ]

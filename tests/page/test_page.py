@@ -1,0 +1,389 @@
+"""The status page in a real browser, over a real daemon."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.browser import Browser
+from tests.page.conftest import Start
+from tests.page.scenes import SCENES, WELL_SYSTEM, finding, steer
+from tests.running import Running
+
+pytestmark = pytest.mark.needs("chromium")
+
+Play = Callable[[str], None]
+MEASURE = (Path(__file__).parent / "measure.js").read_text("utf-8")
+OPEN_ALL = "document.querySelectorAll('details').forEach((one) => { one.open = true })"
+HIDE = """
+Object.defineProperty(document, 'hidden', {get: () => %s, configurable: true});
+document.dispatchEvent(new Event('visibilitychange'))
+"""
+COUNT_ASKED = "performance.getEntriesByType('resource').length"
+
+
+def url(daemon: Running) -> str:
+    return f"http://127.0.0.1:{daemon.port}/"
+
+
+@pytest.fixture
+def page(browser: Browser, daemon: Running) -> Browser:
+    """The page of a healthy host, with a mark that a reload would wipe out."""
+    browser.go(url(daemon))
+    browser.js("window.mark = true")
+    return browser
+
+
+@pytest.fixture(autouse=True)
+def no_complaints(browser: Browser) -> Iterator[None]:
+    """Whatever a test does, the page throws nothing and offends no policy; only answers may be missing."""
+    yield
+    browser.js("0")  # what is on its way has come
+    told = [one for one in browser.complaints if "ERR_CONNECTION" not in one and "not renewed" not in one]
+    assert told == []
+
+
+def renewed(browser: Browser, times: int = 1) -> None:
+    """Wait until the page has asked *times* more and shows the answer."""
+    before = browser.js(COUNT_ASKED)
+    browser.until(f"{COUNT_ASKED} >= {before + times}")
+    browser.until("!asking")
+
+
+def test_a_change_of_status_shows_without_a_reload_and_is_announced(page: Browser, scene: Play) -> None:
+    assert page.text("h1").endswith("is HEALTHY")
+    renewed(page)
+    assert page.text("#news") == ""
+    scene("unhealthy")
+    page.until("document.getElementById('host').dataset.status === 'unhealthy'")
+    assert page.text("h1").endswith("is UNHEALTHY")
+    assert "Advice: reset gpu" in page.text("#host")
+    assert "the host is unhealthy" in page.js("news.textContent")
+    assert "gpu is unhealthy" in page.js("news.textContent")
+    assert "system" not in page.js("news.textContent")
+    page.until("document.title.startsWith('unhealthy')")
+    assert [
+        name.split()[0] for name in page.js("[...document.querySelectorAll('h2')].map(e => e.innerText)")
+    ] == [
+        "gpu",
+        "model",
+        "system",
+    ]
+    assert page.js("mark")
+
+
+def test_a_daemon_that_is_gone_is_told_and_one_that_is_back_is_shown(
+    page: Browser, daemon: Running, start: Start, scene: Play
+) -> None:
+    assert page.text("#renewal") == "Live: renewed every 2 s. Pause"
+    port = daemon.port
+    daemon.stop()
+    page.until("document.body.dataset.state === 'silent'")
+    assert page.text("#renewal").startswith("No answer from mlopsd since 2")
+    assert "All below is old" in page.text("#renewal")
+    assert page.js("news.textContent") == "No answer from mlopsd."
+    assert page.text("h1").endswith("was HEALTHY")
+    assert page.js("document.title").startswith("no answer")
+    page.js("scrollTo(0, 10000)")
+    assert page.js("document.getElementById('renewal').getBoundingClientRect().top") == 0
+    scene("degraded")
+    with start("--port", str(port)):
+        page.until("document.body.dataset.state === 'live'")
+        page.until("document.getElementById('host').dataset.status === 'degraded'")
+        assert page.text("h1").endswith("is DEGRADED")
+        assert page.text("#renewal") == "Live: renewed every 2 s. Pause"
+        assert page.js("document.title").startswith("degraded")
+        assert page.js("mark")
+
+
+def test_a_daemon_that_hangs_is_told_too(page: Browser, daemon: Running) -> None:
+    daemon.process.send_signal(signal.SIGSTOP)
+    page.until("document.body.dataset.state === 'silent'")
+    daemon.process.send_signal(signal.SIGCONT)
+    page.until("document.body.dataset.state === 'live'")
+
+
+@pytest.mark.parametrize("code", [200, 503])
+def test_an_answer_of_somebody_else_is_no_answer(page: Browser, code: int) -> None:
+    page.js(f"window.fetch = async () => new Response('<p>It works!</p>', {{status: {code}}}); 0")
+    page.until("document.body.dataset.state === 'silent'")
+    assert page.text("h1").endswith("was HEALTHY")
+
+
+def test_it_asks_ever_more_rarely_while_there_is_no_answer(page: Browser) -> None:
+    page.js("window.fetch = async () => { throw new Error('gone') }; 0")
+    waits = page.js("""(async () => {
+        const waits = [];
+        for (const _ of Array(6)) { await turn(); waits.push(Math.round((dueAt - Date.now()) / 1000)); }
+        return waits;
+    })()""")
+    assert waits == [4, 8, 16, 30, 30, 30]
+
+
+def test_focus_open_details_selection_and_scroll_survive_a_change(page: Browser, scene: Play) -> None:
+    page.resize(360, 500)
+    page.js("document.querySelector('#well-system').open = true")
+    page.js("document.querySelector('#facts-gpu summary').focus()")
+    page.js("""
+        const words = document.querySelector('#well-system li').lastChild;
+        getSelection().setBaseAndExtent(words, 2, words, 20);
+        document.querySelector('#facts-gpu summary').scrollIntoView();
+    """)
+    selected = page.js("String(getSelection())")
+    assert len(selected) == 18
+    top = page.js("scrollY")
+    assert top > 0
+    renewed(page, 2)
+    assert page.js("scrollY") == top
+    scene("unhealthy")
+    page.until("document.getElementById('host').dataset.status === 'unhealthy'")
+    renewed(page)
+    assert page.js("document.activeElement.closest('details').id") == "facts-gpu"
+    assert page.js("document.querySelector('#well-system').open")
+    assert not page.js("document.querySelector('#facts-system').open")
+    assert page.js("String(getSelection())") == selected
+
+
+def test_focus_stays_on_a_card_that_changes_its_place(page: Browser, scene: Play) -> None:
+    page.js("document.querySelector('#probe-system h2 a').focus()")
+    scene("unhealthy")
+    page.until("document.getElementById('host').dataset.status === 'unhealthy'")
+    assert page.js("[...document.querySelectorAll('h2 a')].map(e => e.innerText)") == [
+        "gpu",
+        "model",
+        "system",
+    ]
+    assert page.js("document.activeElement.innerText") == "system"
+    scene("healthy")
+    page.until("document.getElementById('host').dataset.status === 'healthy'")
+    assert page.js("document.activeElement.innerText") == "system"
+
+
+def test_a_selection_that_spans_a_growing_age_stays(browser: Browser, start: Start) -> None:
+    with start(interval=60) as daemon:
+        browser.go(url(daemon))
+        browser.js("getSelection().selectAllChildren(document.querySelector('#probe-gpu'))")
+        before = browser.js("String(getSelection())")
+        assert " s ago" in before
+        browser.until(
+            "[...document.querySelectorAll('.card .age')].every((one) => parseInt(one.innerText) > 1)"
+        )
+        after = browser.js("String(getSelection())")
+        assert after != before
+        assert after[:10] == before[:10]
+        assert after[-3:] == before[-3:]
+
+
+def test_ages_grow_and_unchanged_pages_are_not_sent_again(browser: Browser, start: Start) -> None:
+    with start(interval=60) as daemon:
+        browser.go(url(daemon))
+        age = "parseInt(document.querySelector('#probe-gpu .soft .age').innerText)"
+        before = browser.js(age)
+        renewed(browser, 2)
+        assert browser.js(age) >= before + 3
+        entries = browser.js("performance.getEntriesByType('resource').map((one) => one.responseStatus)")
+        assert entries[0] == 200
+        assert set(entries[1:]) == {304}
+
+
+def test_a_page_that_is_not_looked_at_asks_nothing_and_does_not_claim_to_be_current(page: Browser) -> None:
+    renewed(page)
+    page.js(HIDE % "true")
+    asked = page.js(COUNT_ASKED)
+    assert page.js("document.title").startswith("paused")
+    page.js("new Promise((done) => setTimeout(done, 2 * EVERY + 500))")
+    assert page.js(COUNT_ASKED) == asked
+    page.js(HIDE % "false")
+    page.until("document.title.startsWith('healthy')", 1.5)
+    assert page.js(COUNT_ASKED) == asked + 1
+    assert page.js("news.textContent") == ""
+
+
+def test_the_reader_can_pause_it(page: Browser, scene: Play) -> None:
+    page.js("document.querySelector('button').focus()")
+    page.press("Enter")
+    assert page.text("#renewal").startswith("Paused: all below is as of 2")
+    assert page.text("h1").endswith("was HEALTHY")
+    scene("unhealthy")
+    page.js("new Promise((done) => setTimeout(done, EVERY + 500))")
+    assert page.text("h1").endswith("was HEALTHY")
+    page.press("Enter")
+    page.until("document.getElementById('host').dataset.status === 'unhealthy'")
+    assert page.text("#renewal") == "Live: renewed every 2 s. Pause"
+
+
+def test_nothing_moves_when_readings_come(page: Browser) -> None:
+    page.until("Number(document.querySelector('figcaption').innerText.match(/\\d+/)[0]) > 10")
+    page.js("""
+        window.moved = 0;
+        new PerformanceObserver((list) => list.getEntries().forEach((one) => { moved += one.value }))
+            .observe({type: 'layout-shift'});
+    """)
+    renewed(page, 3)
+    assert page.js("moved") == 0
+
+
+def test_nothing_is_loaded_but_the_page_itself(page: Browser, daemon: Running) -> None:
+    renewed(page, 2)
+    assert set(page.asked) == {url(daemon)}
+
+
+def test_what_a_probe_says_is_never_run(page: Browser, tmp_path: Path) -> None:
+    evil = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
+    steer(tmp_path, "gpu", {"findings": [finding(evil, "degraded", evil, evil)], "facts": {evil: evil}})
+    page.until("document.querySelector('#probe-gpu').innerText.includes('onerror')")
+    assert page.js("typeof hacked") == "undefined"
+    assert page.js("document.querySelectorAll('img, script').length") == 1
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_fits_a_phone_and_has_contrast_by_day_and_by_night(
+    browser: Browser, daemon: Running, scene: Play, name: str
+) -> None:
+    scene(name)
+    daemon.until("/health/", lambda told: told["status"] == name)
+    for width in (320, 360, 1600):
+        browser.resize(width)
+        browser.go(url(daemon))
+        browser.js(f"{OPEN_ALL}; {MEASURE} window.measure = measure; 0")
+        assert browser.js("measure.tooWide()") == []
+        assert browser.js("measure.tooSmall()") == []
+        for scheme in ("light", "dark"):
+            browser.prefer(prefers_color_scheme=scheme)
+            for state in ("live", "silent", "paused"):
+                browser.js(f"document.body.dataset.state = '{state}'")
+                assert browser.js("measure.tooFaint()") == []
+
+
+def test_words_without_an_end_do_not_widen_it(page: Browser, tmp_path: Path) -> None:
+    long = "x" * 3000
+    steer(tmp_path, "gpu", {"findings": [finding(long, "degraded", long, long)], "facts": {long: long}})
+    page.resize(360)
+    page.until("document.querySelector('#probe-gpu').innerText.includes('xxxx')")
+    assert page.js(f"{OPEN_ALL}; {MEASURE} measure.tooWide()") == []
+
+
+def test_without_scripts_all_is_there_and_nothing_claims_to_renew(
+    browser: Browser, daemon: Running, scene: Play
+) -> None:
+    scene("degraded")
+    daemon.until("/health/", lambda told: told["status"] == "degraded")
+    browser.tell("Emulation.setScriptExecutionDisabled", value=True)
+    browser.go(url(daemon))
+    shown = browser.text("body")
+    for said in (
+        "reload it",
+        "is DEGRADED",
+        "Advice: watch",
+        "Desired version 7",
+        "Served version 6",
+        "In progress fetch of version 7",
+        "3.0 GB of 10.0 GB (30%)",
+        "Refused version 8: accuracy 0.71 is below 0.8",
+        "2 healthy findings",
+        "newest degraded",
+    ):
+        assert said in shown
+    assert "Live" not in shown
+    assert browser.js("document.querySelectorAll('button').length") == 0
+    assert browser.js("document.querySelector('progress').value") == 0.3
+
+
+def test_it_is_used_by_keyboard_in_the_order_of_reading_with_the_focus_in_sight(page: Browser) -> None:
+    seen = []
+    for _ in range(6):
+        page.press("Tab")
+        seen.append(page.js("document.activeElement.innerText"))
+        assert page.js("""(() => {
+            const place = document.activeElement.getBoundingClientRect();
+            const {outlineStyle, outlineWidth} = getComputedStyle(document.activeElement);
+            const inSight = place.left >= 0 && place.width > 20;
+            return inSight && outlineStyle === 'solid' && parseInt(outlineWidth) >= 2;
+        })()"""), seen
+    assert seen == ["Skip to the probes", "Pause", "gpu", "4 healthy findings", "9 facts", "model"]
+    page.press("Space")
+    page.js("document.querySelector('.skip').focus()")
+    page.press("Enter")
+    page.press("Tab")
+    assert page.js("document.activeElement.innerText") == "gpu"
+
+
+def tree(browser: Browser) -> list[tuple[str, str, dict[str, Any]]]:
+    """Role, name and properties of all that assistive technology is told of."""
+    nodes = browser.tell("Accessibility.getFullAXTree")["nodes"]
+    return [
+        (
+            node["role"]["value"],
+            node.get("name", {}).get("value", ""),
+            {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
+            | {"value": node.get("value", {}).get("value")},
+        )
+        for node in nodes
+        if not node["ignored"]
+    ]
+
+
+def test_a_screen_reader_is_told_the_structure(browser: Browser, daemon: Running, scene: Play) -> None:
+    scene("degraded")
+    daemon.until("/health/", lambda told: told["status"] == "degraded")
+    browser.go(url(daemon))
+    told = tree(browser)
+    roles = [role for role, _, _ in told]
+    for landmark in ("banner", "main", "contentinfo", "navigation", "region"):
+        assert roles.count(landmark) == 1, landmark
+    headings = [(name, more["level"]) for role, name, more in told if role == "heading"]
+    assert [level for _, level in headings] == [1, 2, 2, 2]
+    assert [name for name, _ in headings[1:]] == ["model degraded", "gpu healthy", "system healthy"]
+    (progress,) = [(name, more["value"]) for role, name, more in told if role == "progressbar"]
+    assert progress == ("fetch of version 7", pytest.approx(0.3))
+    assert [more["live"] for role, _, more in told if role == "status"] == ["polite"]
+    assert not [role for role in roles if role.lower() in ("image", "img", "svgroot", "graphics-document")]
+    assert any("last" in name and "newest degraded" in name for _, name, _ in told)
+    for role, name, _ in told:
+        assert name or role not in (
+            "link",
+            "button",
+            "article",
+            "region",
+            "navigation",
+            "DisclosureTriangle",
+        ), role
+
+
+def test_colours_that_the_system_forces_lose_nothing(page: Browser) -> None:
+    page.prefer(forced_colors="active")
+    assert page.js("matchMedia('(forced-colors: active)').matches")
+    fill, text = page.js("""['.plot path', 'body']
+        .map((one) => getComputedStyle(document.querySelector(one)))
+        .map((style, index) => index ? style.color : style.fill)""")
+    assert fill == text
+    assert page.js("parseInt(getComputedStyle(document.getElementById('host')).borderTopWidth)") > 0
+
+
+def test_on_paper_all_is_unfolded_and_nothing_is_a_button(page: Browser) -> None:
+    page.prefer("print")
+    assert page.js("document.querySelector('#well-gpu li').getBoundingClientRect().height") > 0
+    assert page.js("document.querySelector('button').getBoundingClientRect().height") == 0
+
+
+def test_nothing_moves_for_a_reader_who_wants_no_motion(page: Browser) -> None:
+    page.prefer(prefers_reduced_motion="reduce")
+    assert page.js("document.getAnimations().length") == 0
+
+
+def test_a_probe_that_comes_and_one_that_goes_need_no_reload(
+    page: Browser, daemon: Running, tmp_path: Path
+) -> None:
+    page.js("document.querySelector('#probe-gpu h2 a').focus()")
+    steer(tmp_path, "disk", WELL_SYSTEM)
+    text = daemon.config.read_text("utf-8").replace("[probes.gpu]", "[probes.disk]")
+    daemon.config.write_text(
+        text.replace(json.dumps(f"{tmp_path}/gpu.json"), json.dumps(f"{tmp_path}/disk.json"))
+    )
+    daemon.process.send_signal(signal.SIGHUP)
+    page.until("document.querySelector('#probe-disk') && !document.querySelector('#probe-gpu')")
+    assert page.js("document.activeElement.id") == "probes"
+    assert page.js("mark")
