@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: run test check bench clean
 
 run: $(VENV)/ready
-	$(BIN)/mlopsd run
+	$(BIN)/mlopsd demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 """Servers that are measured: the daemon as its operator starts it, and node_exporter beside it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench.cost import descendants
 from bench.web import free_port
 
 STOPPING_SECONDS = 30.0
@@ -97,6 +99,35 @@ class Daemon(Server):
         whole = self.log.read_text("utf-8", "replace").rpartition("\n")[0]
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
+
+
+class ModelServer(Server):
+    """``mlflow models serve`` of the champion *name*, in this environment, whatever else is default.
+
+    Its default is one worker of uvicorn's, which it finds on the PATH.
+    """
+
+    def __init__(self, room: Path, registry: str, name: str) -> None:
+        room.mkdir(parents=True)
+        port = free_port()
+        programs = Path(sys.executable).parent
+        model = ["--model-uri", f"models:/{name}@champion", "--env-manager", "local"]
+        command = [str(programs / "mlflow"), "models", "serve", *model, "--port", str(port)]
+        environment = {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": registry,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        super().__init__(command, port, room / "log", environment)
+
+    def stop(self) -> float:
+        """At once: what it started outlives a SIGTERM to itself."""
+        began = time.perf_counter()
+        for pid in [self.pid, *descendants(self.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        return time.perf_counter() - began
 
 
 class NodeExporter(Server):

@@ -128,6 +128,8 @@ def _quoted(value: object) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_plain(one)}" for key, one in value.items() if one is not None)
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(_plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -150,7 +150,7 @@ class ProbeConformance:
             return
 
         async def ask() -> None:
-            probe = self._make("asked", tmp_path)
+            probe: Any = self._make("asked", tmp_path)
             for content_type in ("application/json", "", "text/nonsense"):
                 await _refused_or_answered(probe, b"", content_type)
             assert probe.serves is None or isinstance(probe.serves, str)
@@ -217,10 +217,14 @@ async def _awaited(result: Any) -> Any:
 async def _refused_or_answered(probe: Any, body: bytes, content_type: str) -> None:
     """Ask for a prediction; there is one, or a refusal with a code that callers know."""
     try:
-        assert isinstance((await probe.predict(body, content_type)).body, bytes)
-    except Unpredicted as refusal:
-        assert refusal.code in REFUSALS, f"{refusal.code} is no code of a prediction"
-        assert refusal.detail.strip(), "a refusal says why"
+        prediction = await probe.predict(body, content_type)
+    except Unpredicted as error:
+        refusal = error
+    else:
+        assert isinstance(prediction.body, bytes), "a prediction's body is bytes"
+        return
+    assert refusal.code in REFUSALS, f"{refusal.code} is no code of a prediction"
+    assert refusal.detail.strip(), "a refusal says why"
 
 
 def _identity(finding: Finding) -> tuple[str, str | None]:

@@ -116,7 +116,7 @@ class Running(AbstractContextManager["Running"]):
 
     @property
     def port(self) -> int:
-        return int(self.event("started")["api"].rsplit(":", 1)[1])
+        return int(self.event("listening")["api"].rsplit(":", 1)[1])
 
     def event(self, name: str) -> dict[str, Any]:
         """The first line of the log with this event."""

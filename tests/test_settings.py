@@ -15,6 +15,8 @@ from mlopsd.probe import Options
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.load import Loaded, doubts, in_force, load
 from mlopsd.settings.mistakes import ConfigurationError, explain, shown
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.system import SystemProbe
 
 ROOT = Path(__file__).parent.parent
@@ -240,11 +242,14 @@ def test_a_complaint_that_quotes_a_uri_is_one_line_without_its_credentials() -> 
 
 # -- config.toml documents every key
 
+CONFIG = (ROOT / "config.toml").read_text("utf-8")
+REST = CONFIG.partition("#[probes.model]\n")[0]
+MODEL = CONFIG[len(REST) :]
 
-def documented() -> dict[str, Any]:
-    """The repository's config.toml with every key that is commented out put in force."""
-    text = (ROOT / "config.toml").read_text("utf-8")
-    return tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE))
+
+def uncommented(text: str) -> str:
+    """*text* with every key and every table that is commented out put in force."""
+    return re.sub(r"^#(?=\[|[a-z_0-9]+ = )", "", text, flags=re.MULTILINE)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -252,7 +257,7 @@ def keys_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def test_every_key_is_documented_with_its_default() -> None:
-    told = documented()
+    told = tomllib.loads(uncommented(REST))
     probe = told.pop("probes")["system"]
     for name, default in keys_of(Settings).items():
         if isinstance(default, BaseModel):
@@ -284,13 +289,11 @@ def check_table(model: type[BaseModel], table: dict[str, Any], prefix: str) -> N
 
 def assert_same(told: Any, default: Any, key: str) -> None:
     """A key without a default is shown with an example, and its comment says that it is off."""
-    text = (ROOT / "config.toml").read_text("utf-8")
     name = key.rsplit(".", 1)[-1]
-    comment = re.search(rf"^# (.*)\n#{name} = ", text, re.MULTILINE)
-    assert comment, f"{key} has no line that explains it"
+    comments = re.findall(rf"^# (.*)\n#{name} = ", REST, re.MULTILINE)
+    assert comments, f"{key} has no line that explains it"
     if default is None:
-        off = re.findall(rf"^# (.*)\n#{name} = ", text, re.MULTILINE)
-        assert any("off unless set" in line for line in off), key
+        assert any("off unless set" in line for line in comments), key
     else:
         assert told == default, key
 
@@ -299,3 +302,44 @@ def test_the_documented_file_is_in_force_as_it_stands() -> None:
     loaded = load(ROOT / "config.toml", {}, {})
     assert loaded.settings == nothing(ROOT).settings
     assert [configured.name for configured in plugins.configure(loaded)] == ["system"]
+
+
+def test_every_key_of_a_model_is_documented_with_its_default_its_unit_and_its_meaning() -> None:
+    table = tomllib.loads(uncommented(MODEL))["probes"]["model"]
+    schedule = ModelProbe.schedule
+    assert (table.pop("interval"), table.pop("timeout")) == (
+        f"{schedule.interval:g}s",
+        f"{schedule.timeout:g}s",
+    )
+    assert (table.pop("fail_after"), table.pop("recover_after")) == (
+        schedule.fail_after,
+        schedule.recover_after,
+    )
+    made = ModelOptions(**table)
+    check_explained(made, set(table))
+    check_explained(made.prediction, set(table["prediction"]))
+    check_explained(made.canary, set(table["canary"]))
+    check_explained(made.registries[0], {key for registry in table["registries"] for key in registry})
+
+
+def check_explained(made: BaseModel, told: set[str]) -> None:
+    """Each key of *made* is *told* below its unit and its meaning, and with its default if it has one."""
+    fields = type(made).model_fields
+    assert told == set(fields)
+    for key, info in fields.items():
+        extra, default = info.json_schema_extra, info.get_default(call_default_factory=True)
+        assert isinstance(extra, dict)
+        note = "; required" if info.is_required() else "; off unless set" if default is None else ""
+        comment = f"# {extra['unit']}{note}: {info.description}\n"
+        assert re.search(rf"^{re.escape(comment)}#({key} = |\[+probes\.model\.{key}\])", MODEL, re.M), key
+        if default and not info.is_required() and not isinstance(default, BaseModel):
+            assert getattr(made, key) == default, key
+
+
+def test_the_documented_model_is_in_force_once_the_marks_are_taken_away(tmp_path: Path) -> None:
+    (configured,) = plugins.configure(load_text(tmp_path, uncommented(MODEL)))
+    assert isinstance(configured.options, ModelOptions)
+    assert [registry.label for registry in configured.options.registries] == [
+        "https://mlflow.example",
+        "https://mlflow-2.example",
+    ]

@@ -106,8 +106,9 @@ def _shown(lines: "queue.SimpleQueue[str]", progress: Progress) -> Iterator[dict
             told = json.loads(line)
             yield told
             step, number, began = told.get("step", step), number + 1, time.monotonic()
-        seconds = time.monotonic() - began
-        progress.show(f"{bar((number - 1) / STEPS)} {step} … {seconds:.0f} s", plain=step)
+        if step:
+            seconds = time.monotonic() - began
+            progress.show(f"{bar((number - 1) / STEPS)} {step} … {seconds:.0f} s", plain=step)
 
 
 def _next(lines: "queue.SimpleQueue[str]") -> str:

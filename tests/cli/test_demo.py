@@ -275,6 +275,18 @@ def test_a_version_without_an_alias_is_crowned_and_not_trained_again(trained: De
     assert champion(trained.path / "mlflow.db", trained.MODEL) == "1"
 
 
+def test_a_named_experiment_is_where_the_champion_comes_from(trained: DemoFolder) -> None:
+    assert train(trained, "--experiment", "mlopsd-demo")[-1] == {"version": "1", "metrics": None}
+    assert train(trained, "--experiment", "another")[-1]["version"] == "2"
+    states = asked_of_mlflow(
+        trained,
+        "[client.get_experiment(client.get_run(version.run_id).info.experiment_id).name for version in"
+        " client.search_model_versions(f\"name='{name}'\", order_by=['version_number ASC'])]"
+        " + [client.set_registered_model_alias(name, 'champion', '1')]",
+    )
+    assert states == ["mlopsd-demo", "another", None]
+
+
 def test_the_training_ends_with_whoever_started_it(folder: DemoFolder) -> None:
     with subprocess.Popen(
         command(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -433,7 +445,7 @@ def test_it_all_works_as_printed(short: Path) -> None:
     with demo(short, port) as running:
         model(port, serves("1"))
         health, prediction, retrain = running.commands
-        assert tried(health).startswith("HTTP/1.1 200 OK\r\n")
+        assert tried(health).startswith("HTTP/1.1 200 OK\n")
         (first,) = json.loads(tried(prediction))["predictions"]
         assert 25 < first < 346
         assert "--folder" in retrain, "it is not where the demo is by default"

@@ -4,6 +4,7 @@ Faults are real: bytes that do not come, connections that break, answers that ar
 """
 
 import http.client
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -132,20 +133,6 @@ def once(act: Act) -> Act:
     return lambda handler: (left.pop() if left else Handler.pass_on)(handler)
 
 
-def after(requests: int, act: Act) -> Act:
-    """*act* from the request on that follows *requests* good ones."""
-    left = [None] * requests
-
-    def count(handler: Handler) -> None:
-        if left:
-            left.pop()
-            handler.pass_on()
-        else:
-            act(handler)
-
-    return count
-
-
 def silence(handler: Handler) -> None:
     """Never answers."""
     handler.server.meddler.over.wait(30)
@@ -209,3 +196,12 @@ def redirect(to: str) -> Act:
         handler.end_headers()
 
     return send
+
+
+def listing(*files: tuple[str, int | None]) -> Act:
+    """Lists *files*, each a path and a size if that is known, as what a version consists of."""
+    found: list[dict[str, object]] = [
+        {"path": path, "is_dir": False, **({} if size is None else {"file_size": size})}
+        for path, size in files
+    ]
+    return status(200, "application/json", json.dumps({"files": found}).encode())

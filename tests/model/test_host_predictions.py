@@ -20,7 +20,7 @@ from mlopsd.predictor import Unpredicted
 from mlopsd_probes.model.host import Host, Observation
 from tests.model.models.saved import HERE, OLDEST, kept, options, rows
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 LOG = logging.getLogger("mlopsd.test.host")
 JSON, CSV = "application/json", "text/csv"
@@ -53,7 +53,8 @@ class Peer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [sys.executable, HERE / "peer.py", str(self.port), *(saved / name for name in MODELS)]
+        folders = [str(saved / name) for name in MODELS]
+        command = [sys.executable, str(HERE / "peer.py"), str(self.port), *folders]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     async def ask(self, model: str, body: bytes, content_type: str) -> tuple[int, bytes]:
@@ -444,9 +445,10 @@ async def test_the_daemons_side_imports_no_mlflow_pandas_or_numpy() -> None:
         "import sys, mlopsd_probes.model.host, mlopsd_probes.model.channel;"
         "print([name for name in ('mlflow', 'pandas', 'numpy', 'sklearn') if name in sys.modules])"
     )
-    printed = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", check, stdout=pipe)
 
-    assert printed == "[]\n"
+    assert (await process.communicate())[0] == b"[]\n"
 
 
 async def test_the_answer_is_that_of_mlflow_models_serve(hosts: Hosts, saved: Path) -> None:
@@ -454,7 +456,7 @@ async def test_the_answer_is_that_of_mlflow_models_serve(hosts: Hosts, saved: Pa
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     bin_ = Path(sys.executable).parent
-    serve = [
+    serve: list[str | Path] = [
         bin_ / "mlflow",
         "models",
         "serve",

@@ -244,6 +244,22 @@ async def test_a_host_that_hangs_is_replaced_and_the_waiting_are_told(tmp_path: 
     await world.life.close()
 
 
+async def test_a_check_meanwhile_loses_neither_a_canary_nor_a_suspicion(tmp_path: Path) -> None:
+    world = World(tmp_path, prediction=PredictionOptions(timeout=0.2))
+    world.names("1")
+    await world.look()
+    world.hosts[0].hangs = True
+    asking = asyncio.create_task(world.life.service.predict(b"", JSON))
+    world.hosts[0].next_canary = failing("no answer within 10 s")
+    assert told(await world.look(), "canary")[0] == "unhealthy"
+    with pytest.raises(Unpredicted):
+        await asking
+    async with asyncio.timeout(5):
+        while not world.hosts[0].is_killed:
+            await asyncio.sleep(0.01)
+    await world.life.close()
+
+
 async def test_a_version_that_is_corrupt_on_disk_is_fetched_anew(world: World) -> None:
     world.names("1")
     await world.look()

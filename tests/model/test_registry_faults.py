@@ -85,7 +85,7 @@ async def test_the_trouble_is_named_and_the_next_registry_asked(
     (complaint,) = resolution.complaints
     assert (complaint.registry, complaint.kind) == (meddler.uri, kind)
     assert said in complaint.reason
-    assert took < LIMIT + 1.5
+    assert took < LIMIT + 3
 
 
 async def test_a_503_that_passes_is_no_trouble(registries: Registries, meddler: Meddler) -> None:
@@ -93,7 +93,7 @@ async def test_a_503_that_passes_is_no_trouble(registries: Registries, meddler: 
     resolution = await registries.resolve()
     assert resolution.found is not None
     assert (resolution.found.registry_rank, resolution.complaints) == (0, ())
-    assert len(meddler.asked) == 2
+    assert [GET in asked.path for asked in meddler.asked].count(True) == 2
 
 
 async def test_when_the_first_answers_again_it_alone_has_a_process(
@@ -126,8 +126,8 @@ async def test_a_process_that_was_killed_is_started_again(registries: Registries
     await registries.resolve()
     (before,) = clients()
     os.kill(before, signal.SIGKILL)
-    while clients():
-        await asyncio.sleep(0.05)
+    while await asyncio.sleep(0.05, clients()):
+        pass
     resolution = await registries.resolve()
     assert resolution.found is not None
     assert resolution.complaints == ()
@@ -180,12 +180,13 @@ async def test_metrics_that_cannot_be_had_are_told_as_such(registries: Registrie
 async def test_who_is_not_there_is_unreachable(newest: Shop, tmp_path: Path) -> None:
     """A port that nobody listens on, and a database that looking at it must not make."""
     refused, missing = f"http://127.0.0.1:{free_port()}", f"sqlite:///{tmp_path}/nonesuch.db"
-    async with asking(tmp_path / "scratch", refused, missing, newest.uri) as (registries, counted):
+    three = (refused, missing, newest.uri)
+    async with asking(tmp_path / "scratch", *three, registry_timeout=20) as (registries, counted):
         resolution = await registries.resolve()
         assert resolution.found is not None
         assert resolution.found.registry_rank == 2
         said = {complaint.registry: complaint for complaint in resolution.complaints}
-        assert {complaint.kind for complaint in said.values()} == {"unreachable"}
+        assert {complaint.kind for complaint in said.values()} == {"unreachable"}, said
         assert "connection refused" in said[refused].reason
         assert "nonesuch.db; check the uri" in said[missing].reason
         assert counted == [("resolve", "unreachable")] * 2 + [("resolve", "ok")]

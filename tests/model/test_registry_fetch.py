@@ -1,40 +1,91 @@
 """Fetching a version: whole and as the registry lists it, or not at all and with the reason."""
 
 import asyncio
-import hashlib
+import logging
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from mlopsd.repeats import Repeats
+from mlopsd_probes.model.client_process import ClientProcess, Unanswered
+from mlopsd_probes.model.options import RegistryOptions
 from mlopsd_probes.model.registry import FetchError, Registries
-from mlopsd_probes.model.version import File, Version
+from mlopsd_probes.model.version import Version
 from tests.model import meddler as meddling
-from tests.model.asking import asking, clients
+from tests.model.asking import Counted, asking, clients
 from tests.model.meddler import Act, Meddler
 from tests.model.registry_server import Shop
 
-Told = list[tuple[int, int | None]]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+JSON = "application/json"
+SCRIPT = "constant.py"  # among the files of version 4
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the files go."""
-    made = tmp_path / "files"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def meddler(newest: Shop) -> Iterator[Meddler]:
     with Meddler(newest.uri) as one:
         yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(meddler: Meddler, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClientProcess]:
+    """One process that fetches again and again, which is quicker than one for each time."""
+    folder = tmp_path_factory.mktemp("client") / "folder"
+    options = RegistryOptions(uri=meddler.uri)
+    log = logging.getLogger("mlopsd.test")
+    made = ClientProcess(options, folder, 5, name="model", log=log, printed=Repeats())
+    yield made
+    await made.end()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "part", "act"),
+    [
+        ("missing", "answered 404 for ", SCRIPT, meddling.status(404)),
+        ("missing", "answered 404 for ", SCRIPT, meddling.status(404, JSON, b'{"a": 1}')),
+        ("missing", "lists no files", "artifacts?path=", meddling.status(200, JSON, b"{}")),
+        ("missing", "no MLmodel among its 1", "artifacts?path=", meddling.listing(("x", 3))),
+        ("bad_response", "answered 200", "artifacts?path=", meddling.status(200)),
+        ("truncated", "bytes, the registry lists", SCRIPT, meddling.shorten),
+        ("truncated", "broke off", SCRIPT, meddling.break_off),
+        ("server_error", "500", "requirements.txt", meddling.status(500)),
+        ("auth", "401", SCRIPT, meddling.status(401)),
+        ("server_error", "500", "get-download-uri", meddling.status(500)),
+        ("absent", "check the name", "get-download-uri", meddling.instead("version=4", "version=99")),
+        ("bad_response", "200", "artifacts?path=", meddling.listing(("MLmodel", 3), ("../../outside", 3))),
+        ("disk_full", "are free in ", "artifacts?path=", meddling.listing(("MLmodel", 2**60))),
+    ],
+)
+async def test_what_cannot_be_had_whole_is_not_had(
+    client: ClientProcess, meddler: Meddler, tmp_path: Path, kind: str, said: str, part: str, act: Act
+) -> None:
+    meddler.meddle(part, act)
+    question = {"do": "fetch", "model": "iris", "version": "4", "folder": str(tmp_path / "deep" / "folder")}
+    (tmp_path / "deep" / "folder").mkdir(parents=True)
+    with pytest.raises(Unanswered) as caught:
+        await client.ask(question, 20)
+    assert (caught.value.kind, said in caught.value.reason) == (kind, True), caught.value
+    assert not list(tmp_path.rglob("outside"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asked(
+    meddler: Meddler, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Registries, Counted]]:
+    """Registries, short of patience."""
+    meddler.behave()
+    scratch = tmp_path_factory.mktemp("registries") / "scratch"
+    options = {"candidates": ["4"], "fetch_idle_timeout": 1, "fetch_timeout": 3}
+    async with asking(scratch, meddler.uri, **options) as (registries, counted):
+        await registries.resolve()
+        yield registries, counted
+        meddler.behave()
 
 
 async def named(registries: Registries) -> Version:
@@ -43,148 +94,113 @@ async def named(registries: Registries) -> Version:
     return found
 
 
-async def fetched(registries: Registries, folder: Path) -> tuple[tuple[File, ...], Told]:
-    told: Told = []
-    files = await registries.fetch(
-        await named(registries), folder, lambda size, total: told.append((size, total))
-    )
-    return files, told
+def ignore(size: int, total: int | None) -> None:
+    """Progress, for who does not care."""
 
 
-@pytest.mark.parametrize(
-    ("shop", "candidate", "among"),
-    [
-        ("newest", "1", "model.skops"),
-        ("newest", "2", "model.skops"),
-        ("newest", "3", "data/data/weights"),
-        ("newest", "4", "constant.py"),
-        ("embedded", "1", "model.skops"),
-        ("embedded", "2", "model.skops"),
-        pytest.param("oldest", "1", "model.pkl", marks=pytest.mark.needs("oldest")),
-        pytest.param("oldest", "2", "model.pkl", marks=pytest.mark.needs("oldest")),
-        pytest.param("oldest", "3", "code/helper.py", marks=pytest.mark.needs("oldest")),
-    ],
-)
-async def test_a_version_comes_whole(
-    request: pytest.FixtureRequest, tmp_path: Path, folder: Path, shop: str, candidate: str, among: str
+async def test_progress_is_told_up_to_the_last_byte(
+    asked: tuple[Registries, Counted], meddler: Meddler, tmp_path: Path
 ) -> None:
-    found: Shop = request.getfixturevalue(shop)
-    async with asking(tmp_path / "scratch", found.uri, candidates=[candidate]) as (registries, counted):
-        files, told = await fetched(registries, folder)
-    on_disk = {
-        str(path.relative_to(folder)): (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    assert {file.path: (file.size, file.sha256) for file in files} == on_disk
-    assert {"MLmodel", among} <= set(on_disk)
+    registries, counted = asked
+    meddler.meddle(SCRIPT, meddling.slowly)
+    version = await named(registries)
+    told: list[tuple[int, int | None]] = []
+    files = await registries.fetch(version, tmp_path, lambda size, total: told.append((size, total)))
+    assert {file.path for file in files} >= {"MLmodel", SCRIPT}
     total = sum(file.size for file in files)
+    assert told == sorted(told, key=lambda one: one[0])
     assert told[-1] == (total, total)
-    assert counted == [("resolve", "ok"), ("fetch", "ok")]
+    assert len(told) > 1
+    assert counted[-1] == ("fetch", "ok")
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "part", "act"),
+    ("said", "act"),
     [
-        ("missing", "answered 404 for ", "model.skops", meddling.status(404)),
-        ("missing", "lists no files", "artifacts?path=", meddling.status(200, "application/json", b"{}")),
-        ("truncated", "bytes, the registry lists", "model.skops", meddling.shorten),
-        ("truncated", "broke off", "model.skops", meddling.break_off),
-        ("server_error", "500", "requirements.txt", meddling.status(500)),
-        ("auth", "401", "model.skops", meddling.status(401)),
-        ("timeout", "no byte came for 1 s", "model.skops", meddling.silence),
-        ("timeout", "no byte came for 1 s", "model.skops", meddling.stall),
-        ("timeout", "not here after 3 s", "model.skops", meddling.drip),
-        ("server_error", "500", "get-download-uri", meddling.status(500)),
-        ("absent", "check the name", "get-download-uri", meddling.instead("version=1", "version=99")),
+        ("no byte came for 1 s", meddling.silence),
+        ("no byte came for 1 s", meddling.stall),
+        ("not here after 3 s", meddling.drip),
     ],
 )
-async def test_what_cannot_be_had_whole_is_not_had(
-    meddler: Meddler, tmp_path: Path, folder: Path, kind: str, said: str, part: str, act: Act
+async def test_who_is_too_slow_is_not_waited_for(
+    asked: tuple[Registries, Counted], meddler: Meddler, tmp_path: Path, said: str, act: Act
 ) -> None:
-    meddler.meddle(part, act)
-    options = {"fetch_idle_timeout": 1, "fetch_timeout": 3}
-    async with asking(tmp_path / "scratch", meddler.uri, **options) as (registries, counted):
-        version = await named(registries)
-        with pytest.raises(FetchError) as caught:
-            await registries.fetch(version, folder, lambda size, total: None)
-        assert (caught.value.kind, said in str(caught.value)) == (kind, True), str(caught.value)
-        assert counted[-1] == ("fetch", kind)
-        assert len(clients()) == 1
-        meddler.behave()
-        assert await named(registries) == version
+    """A byte now and then is no silence; only the time for all ends that."""
+    registries, counted = asked
+    version = await named(registries)
+    before = clients()
+    meddler.meddle(SCRIPT, act)
+    with pytest.raises(FetchError, match=said) as caught:
+        await registries.fetch(version, tmp_path, ignore)
+    assert caught.value.kind == "timeout"
+    assert counted[-1] == ("fetch", "timeout")
+    assert clients() == before
 
 
 async def test_the_registry_can_be_asked_while_a_version_is_fetched(
-    meddler: Meddler, tmp_path: Path, folder: Path
+    asked: tuple[Registries, Counted], meddler: Meddler, tmp_path: Path
 ) -> None:
     """And whoever gives up on the fetch leaves nothing of it running."""
-    meddler.meddle("model.skops", meddling.silence)
-    async with asking(tmp_path / "scratch", meddler.uri) as (registries, _):
-        version = await named(registries)
-        before = clients()
-        fetching = asyncio.ensure_future(registries.fetch(version, folder, lambda size, total: None))
-        while not any("model.skops" in asked.path for asked in meddler.asked):
-            await asyncio.sleep(0.01)
-        assert len(clients()) == 2
-        assert await named(registries) == version
-        fetching.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await fetching
-        assert clients() == before
-        meddler.behave()
+    registries, _ = asked
+    version = await named(registries)
+    before = clients()
+    fetching = await held_back(registries, version, meddler, tmp_path)
+    assert len(clients()) == len(before) + 1
+    assert await named(registries) == version
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert clients() == before
 
 
 async def test_a_process_that_is_killed_while_it_fetches_is_told_as_that(
-    meddler: Meddler, tmp_path: Path, folder: Path
+    asked: tuple[Registries, Counted], meddler: Meddler, tmp_path: Path
 ) -> None:
-    meddler.meddle("model.skops", meddling.silence)
-    async with asking(tmp_path / "scratch", meddler.uri) as (registries, _):
-        version = await named(registries)
-        before = clients()
-        fetching = asyncio.ensure_future(registries.fetch(version, folder, lambda size, total: None))
-        while not any("model.skops" in asked.path for asked in meddler.asked):
-            await asyncio.sleep(0.01)
-        (fetcher,) = set(clients()) - set(before)
-        os.kill(fetcher, signal.SIGKILL)
-        with pytest.raises(FetchError, match="killed by SIGKILL"):
-            await fetching
-        meddler.behave()
+    registries, _ = asked
+    version = await named(registries)
+    before = clients()
+    fetching = await held_back(registries, version, meddler, tmp_path)
+    (fetcher,) = set(clients()) - set(before)
+    os.kill(fetcher, signal.SIGKILL)
+    with pytest.raises(FetchError, match="killed by SIGKILL"):
+        await fetching
+    assert clients() == before
 
 
-async def test_it_ends_with_everything_at_once(meddler: Meddler, tmp_path: Path, folder: Path) -> None:
+async def test_the_end_is_the_end_of_a_fetch_too(meddler: Meddler, tmp_path: Path) -> None:
     """`asking` sees to it that closing takes no time and leaves nothing."""
-    meddler.meddle("model.skops", meddling.silence)
-    async with asking(tmp_path / "scratch", meddler.uri) as (registries, _):
+    async with asking(tmp_path / "scratch", meddler.uri, candidates=["4"]) as (registries, _):
         version = await named(registries)
-        fetching = asyncio.ensure_future(registries.fetch(version, folder, lambda size, total: None))
-        while not any("model.skops" in asked.path for asked in meddler.asked):
-            await asyncio.sleep(0.01)
+        fetching = await held_back(registries, version, meddler, tmp_path / "files")
         meddler.behave()
     with pytest.raises(FetchError):
         await fetching
 
 
+async def held_back(
+    registries: Registries, version: Version, meddler: Meddler, folder: Path
+) -> "asyncio.Task[object]":
+    """A fetch that waits for a file."""
+    folder.mkdir(exist_ok=True)
+    meddler.meddle(SCRIPT, meddling.silence)
+    fetching: asyncio.Task[object] = asyncio.ensure_future(registries.fetch(version, folder, ignore))
+    while not any(SCRIPT in asked.path for asked in meddler.asked):
+        assert not fetching.done(), fetching
+        await asyncio.sleep(0.01)
+    return fetching
+
+
 @pytest.mark.needs("root", "mount")
-async def test_a_disk_that_is_too_small_is_told_before_it_is_full(
-    newest: Shop, tmp_path: Path, folder: Path
+async def test_a_disk_that_fills_up_is_told_as_that(
+    client: ClientProcess, meddler: Meddler, tmp_path: Path
 ) -> None:
-    """A real one of 1 MiB, for a version of 3 MB."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    """A real one of 1 MiB, and a file of 3 MB of which the store does not know how large it is."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)
     try:
-        async with asking(tmp_path / "scratch", newest.uri, candidates=["3"]) as (registries, _):
-            with pytest.raises(FetchError, match="are free in .*; make room") as caught:
-                await fetched(registries, folder)
+        meddler.meddle("artifacts?path=", meddling.listing(("MLmodel", None), ("data/data/weights", None)))
+        question = {"do": "fetch", "model": "iris", "version": "3", "folder": str(tmp_path)}
+        with pytest.raises(Unanswered, match="No space left on device; make room") as caught:
+            await client.ask(question, 20)
         assert caught.value.kind == "disk_full"
-        assert list(folder.iterdir()) == []
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-async def test_a_disk_that_fills_up_meanwhile_is_told_too(newest: Shop, tmp_path: Path, folder: Path) -> None:
-    """The limit of a file's size is a disk that is full for this process alone."""
-    shutil.rmtree(folder)
-    async with asking(tmp_path / "scratch", newest.uri, candidates=["3"]) as (registries, _):
-        with pytest.raises(FetchError) as caught:
-            await fetched(registries, folder)
-    assert caught.value.kind in ("missing", "disk")
+        subprocess.run(["umount", str(tmp_path)], check=True)

@@ -7,6 +7,8 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +141,23 @@ async def test_a_question_that_nobody_waits_for_does_not_confuse_the_next(client
     await asyncio.sleep(0)
     asking.cancel()
     assert (await resolve(client, "Production"))["found"]["number"] == "2"
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4"])
+async def test_the_files_of_a_version_come_whole(
+    client: ClientProcess, shop: Shop, tmp_path: Path, number: str
+) -> None:
+    """Of a logged model, of a run's artifacts, with folders in it, of a script."""
+    if int(number) > len(shop.runs):
+        return
+    question = {"do": "fetch", "model": "iris", "version": number, "folder": str(tmp_path)}
+    answer = await client.ask(question, 20)
+    on_disk = {
+        str(path.relative_to(tmp_path)): (path.stat().st_size, sha256(path.read_bytes()).hexdigest())
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert {path: (size, digest) for path, size, digest in answer["files"]} == on_disk
+    model = "model.pkl" if shop.mlflow.startswith("2.") else "model.skops"
+    among = {"1": model, "2": model, "3": "data/data/weights", "4": "constant.py"}[number]
+    assert {"MLmodel", among} <= set(on_disk)

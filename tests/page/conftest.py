@@ -2,49 +2,61 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.page.browser import Browser
-from tests.page.scenes import play, tables
+from tests.page.scenes import SCENES, play, tables
 from tests.running import Running
 
 Start = Callable[..., Running]
+Play = Callable[[str], None]
+STRANGE = Path(__file__).parents[1] / "strange"
 
 
-def installed(folder: Path, strange: Path) -> dict[str, str]:
-    """An environment in which the probe `steered` is installed."""
+def steered(folder: Path, *arguments: str, interval: float = 0.2) -> Running:
+    """A daemon with the probes gpu, model and system, which say what the files in *folder* say."""
     about = folder / "site" / "steered-1.dist-info"
-    about.mkdir(parents=True)
+    about.mkdir(parents=True, exist_ok=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: steered\nVersion: 1\n", "ascii")
     (about / "entry_points.txt").write_text("[mlopsd.probes]\nsteered = steered:Steered\n", "ascii")
-    return {"PYTHONPATH": f"{about.parent}{os.pathsep}{strange}"}
+    play(folder, "healthy")
+    text = tables(folder, *SCENES["healthy"], interval=interval)
+    environment = {"PYTHONPATH": f"{about.parent}{os.pathsep}{STRANGE}"}
+    return Running(folder, text, *arguments, environment=environment)
 
 
 @pytest.fixture
-def start(strange_path: Path, tmp_path: Path) -> Start:
-    """Starts a daemon with the probes gpu, model and system in the scene "healthy"."""
-    environment = installed(tmp_path, strange_path)
-    play(tmp_path, "healthy")
-
-    def begin(*arguments: str, interval: float = 0.2) -> Running:
-        text = tables(tmp_path, "gpu", "model", "system", interval=interval)
-        return Running(tmp_path, text, *arguments, environment=environment)
-
-    return begin
+def start(tmp_path: Path) -> Start:
+    """Starts a daemon that the test may stop, hang or configure as it likes."""
+    return partial(steered, tmp_path)
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Callable[[str], None]:
-    """Plays a scene."""
-    return lambda name: play(tmp_path, name)
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One daemon for all tests that only change what its probes say."""
+    with steered(tmp_path_factory.mktemp("host")) as daemon:
+        yield daemon
 
 
 @pytest.fixture
-def daemon(start: Start) -> Iterator[Running]:
-    with start() as running:
-        yield running
+def scene(shared: Running) -> Play:
+    """Plays a scene and waits until the shared daemon has seen it."""
+
+    def show(name: str) -> None:
+        play(shared.folder, name)
+        shared.until("/health/", lambda told: told["status"] == name)
+
+    return show
+
+
+@pytest.fixture
+def daemon(shared: Running, scene: Play) -> Running:
+    """The shared daemon, in the scene "healthy"."""
+    scene("healthy")
+    return shared
 
 
 @pytest.fixture(scope="session")

@@ -5,24 +5,17 @@ import tempfile
 from pathlib import Path
 
 from tests.page.browser import Browser
-from tests.page.conftest import installed
-from tests.page.scenes import SCENES, play, tables
+from tests.page.conftest import steered
+from tests.page.scenes import SCENES, play
 from tests.running import Running
-
-STRANGE = Path(__file__).parents[1] / "strange"
 
 
 def main(target: Path) -> None:
+    """Takes them all."""
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        environment = installed(folder, STRANGE)
-        play(folder, "healthy")
-        text = tables(folder, *SCENES["healthy"])
-        with (
-            Running(folder, text, environment=environment) as daemon,
-            Browser(folder / "chromium") as browser,
-        ):
+        with steered(folder) as daemon, Browser(folder / "chromium") as browser:
             for scene in SCENES:
                 show(folder, daemon, scene)
                 pictures(browser, daemon, target, scene)

@@ -1,21 +1,19 @@
 """The status page in a real browser, over a real daemon."""
 
-import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.page.browser import Browser
-from tests.page.conftest import Start
-from tests.page.scenes import SCENES, WELL_SYSTEM, finding, steer
+from tests.page.conftest import Play, Start
+from tests.page.scenes import SCENES, finding, play, steer
 from tests.running import Running
 
 pytestmark = pytest.mark.needs("chromium")
 
-Play = Callable[[str], None]
 MEASURE = (Path(__file__).parent / "measure.js").read_text("utf-8")
 OPEN_ALL = "document.querySelectorAll('details').forEach((one) => { one.open = true })"
 HIDE = """
@@ -29,11 +27,16 @@ def url(daemon: Running) -> str:
     return f"http://127.0.0.1:{daemon.port}/"
 
 
-@pytest.fixture
-def page(browser: Browser, daemon: Running) -> Browser:
-    """The page of a healthy host, with a mark that a reload would wipe out."""
+def opened(browser: Browser, daemon: Running) -> None:
+    """Load the page, and set a mark that a reload would wipe out."""
     browser.go(url(daemon))
     browser.js("window.mark = true")
+
+
+@pytest.fixture
+def page(browser: Browser, daemon: Running) -> Browser:
+    """The page of the shared daemon, in the scene "healthy"."""
+    opened(browser, daemon)
     return browser
 
 
@@ -47,10 +50,10 @@ def no_complaints(browser: Browser) -> Iterator[None]:
 
 
 def renewed(browser: Browser, times: int = 1) -> None:
-    """Wait until the page has asked *times* more and shows the answer."""
-    before = browser.js(COUNT_ASKED)
-    browser.until(f"{COUNT_ASKED} >= {before + times}")
-    browser.until("!asking")
+    """Let the page ask *times* more, at once, and show the answers."""
+    for _ in range(times):
+        browser.until("!asking")
+        browser.js("turn()")
 
 
 def test_a_change_of_status_shows_without_a_reload_and_is_announced(page: Browser, scene: Play) -> None:
@@ -76,11 +79,14 @@ def test_a_change_of_status_shows_without_a_reload_and_is_announced(page: Browse
 
 
 def test_a_daemon_that_is_gone_is_told_and_one_that_is_back_is_shown(
-    page: Browser, daemon: Running, start: Start, scene: Play
+    browser: Browser, start: Start, tmp_path: Path
 ) -> None:
-    assert page.text("#renewal") == "Live: renewed every 2 s. Pause"
-    port = daemon.port
-    daemon.stop()
+    page = browser
+    with start() as daemon:
+        opened(page, daemon)
+        assert page.text("#renewal") == "Live: renewed every 2 s. Pause"
+        port = daemon.port
+        daemon.stop()
     page.until("document.body.dataset.state === 'silent'")
     assert page.text("#renewal").startswith("No answer from mlopsd since 2")
     assert "All below is old" in page.text("#renewal")
@@ -89,9 +95,9 @@ def test_a_daemon_that_is_gone_is_told_and_one_that_is_back_is_shown(
     assert page.js("document.title").startswith("no answer")
     page.js("scrollTo(0, 10000)")
     assert page.js("document.getElementById('renewal').getBoundingClientRect().top") == 0
-    scene("degraded")
     with start("--port", str(port)):
         page.until("document.body.dataset.state === 'live'")
+        play(tmp_path, "degraded")
         page.until("document.getElementById('host').dataset.status === 'degraded'")
         assert page.text("h1").endswith("is DEGRADED")
         assert page.text("#renewal") == "Live: renewed every 2 s. Pause"
@@ -99,11 +105,13 @@ def test_a_daemon_that_is_gone_is_told_and_one_that_is_back_is_shown(
         assert page.js("mark")
 
 
-def test_a_daemon_that_hangs_is_told_too(page: Browser, daemon: Running) -> None:
-    daemon.process.send_signal(signal.SIGSTOP)
-    page.until("document.body.dataset.state === 'silent'")
-    daemon.process.send_signal(signal.SIGCONT)
-    page.until("document.body.dataset.state === 'live'")
+def test_a_daemon_that_hangs_is_told_too(browser: Browser, start: Start) -> None:
+    with start() as daemon:
+        opened(browser, daemon)
+        daemon.process.send_signal(signal.SIGSTOP)
+        browser.until("document.body.dataset.state === 'silent'")
+        daemon.process.send_signal(signal.SIGCONT)
+        browser.until("document.body.dataset.state === 'live'")
 
 
 @pytest.mark.parametrize("code", [200, 503])
@@ -182,7 +190,7 @@ def test_ages_grow_and_unchanged_pages_are_not_sent_again(browser: Browser, star
         browser.go(url(daemon))
         age = "parseInt(document.querySelector('#probe-gpu .soft .age').innerText)"
         before = browser.js(age)
-        renewed(browser, 2)
+        browser.until(f"{COUNT_ASKED} > 1")
         assert browser.js(age) >= before + 3
         entries = browser.js("performance.getEntriesByType('resource').map((one) => one.responseStatus)")
         assert entries[0] == 200
@@ -231,9 +239,9 @@ def test_nothing_is_loaded_but_the_page_itself(page: Browser, daemon: Running) -
     assert set(page.asked) == {url(daemon)}
 
 
-def test_what_a_probe_says_is_never_run(page: Browser, tmp_path: Path) -> None:
+def test_what_a_probe_says_is_never_run(page: Browser, daemon: Running) -> None:
     evil = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
-    steer(tmp_path, "gpu", {"findings": [finding(evil, "degraded", evil, evil)], "facts": {evil: evil}})
+    steer(daemon.folder, "gpu", {"findings": [finding(evil, "degraded", evil, evil)], "facts": {evil: evil}})
     page.until("document.querySelector('#probe-gpu').innerText.includes('onerror')")
     assert page.js("typeof hacked") == "undefined"
     assert page.js("document.querySelectorAll('img, script').length") == 1
@@ -244,7 +252,6 @@ def test_it_fits_a_phone_and_has_contrast_by_day_and_by_night(
     browser: Browser, daemon: Running, scene: Play, name: str
 ) -> None:
     scene(name)
-    daemon.until("/health/", lambda told: told["status"] == name)
     for width in (320, 360, 1600):
         browser.resize(width)
         browser.go(url(daemon))
@@ -258,9 +265,9 @@ def test_it_fits_a_phone_and_has_contrast_by_day_and_by_night(
                 assert browser.js("measure.tooFaint()") == []
 
 
-def test_words_without_an_end_do_not_widen_it(page: Browser, tmp_path: Path) -> None:
+def test_words_without_an_end_do_not_widen_it(page: Browser, daemon: Running) -> None:
     long = "x" * 3000
-    steer(tmp_path, "gpu", {"findings": [finding(long, "degraded", long, long)], "facts": {long: long}})
+    steer(daemon.folder, "gpu", {"findings": [finding(long, "degraded", long, long)], "facts": {long: long}})
     page.resize(360)
     page.until("document.querySelector('#probe-gpu').innerText.includes('xxxx')")
     assert page.js(f"{OPEN_ALL}; {MEASURE} measure.tooWide()") == []
@@ -270,7 +277,6 @@ def test_without_scripts_all_is_there_and_nothing_claims_to_renew(
     browser: Browser, daemon: Running, scene: Play
 ) -> None:
     scene("degraded")
-    daemon.until("/health/", lambda told: told["status"] == "degraded")
     browser.tell("Emulation.setScriptExecutionDisabled", value=True)
     browser.go(url(daemon))
     shown = browser.text("body")
@@ -328,7 +334,6 @@ def tree(browser: Browser) -> list[tuple[str, str, dict[str, Any]]]:
 
 def test_a_screen_reader_is_told_the_structure(browser: Browser, daemon: Running, scene: Play) -> None:
     scene("degraded")
-    daemon.until("/health/", lambda told: told["status"] == "degraded")
     browser.go(url(daemon))
     told = tree(browser)
     roles = [role for role, _, _ in told]
@@ -374,16 +379,13 @@ def test_nothing_moves_for_a_reader_who_wants_no_motion(page: Browser) -> None:
     assert page.js("document.getAnimations().length") == 0
 
 
-def test_a_probe_that_comes_and_one_that_goes_need_no_reload(
-    page: Browser, daemon: Running, tmp_path: Path
-) -> None:
-    page.js("document.querySelector('#probe-gpu h2 a').focus()")
-    steer(tmp_path, "disk", WELL_SYSTEM)
-    text = daemon.config.read_text("utf-8").replace("[probes.gpu]", "[probes.disk]")
-    daemon.config.write_text(
-        text.replace(json.dumps(f"{tmp_path}/gpu.json"), json.dumps(f"{tmp_path}/disk.json"))
-    )
-    daemon.process.send_signal(signal.SIGHUP)
-    page.until("document.querySelector('#probe-disk') && !document.querySelector('#probe-gpu')")
-    assert page.js("document.activeElement.id") == "probes"
-    assert page.js("mark")
+def test_a_probe_that_comes_and_one_that_goes_need_no_reload(browser: Browser, start: Start) -> None:
+    with start() as daemon:
+        opened(browser, daemon)
+        browser.js("document.querySelector('#probe-gpu h2 a').focus()")
+        text = daemon.config.read_text("utf-8").replace("[probes.gpu]", "[probes.disk]")
+        daemon.config.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        browser.until("document.querySelector('#probe-disk') && !document.querySelector('#probe-gpu')")
+        assert browser.js("document.activeElement.id") == "probes"
+        assert browser.js("mark")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlopsd_probes.model.options import InheritedRegistry, RegistryOptions
 
@@ -72,7 +73,7 @@ def _home(registry: RegistryOptions, scratch: Path, ours: Mapping[str, str]) -> 
         return {"HOME": str(scratch)}
     found = {name: f"{home}/{place}" for name, place in OF_HOME.items() if name not in ours}
     # requests would let ~/.netrc override what is configured here
-    has_its_own = registry.username is not None or registry.token_file is not None
+    has_its_own = registry.username or registry.token_file or "@" in urlsplit(registry.uri).netloc
     return {**found, "HOME": str(scratch), "NETRC": os.devnull if has_its_own else f"{home}/.netrc"}
 
 

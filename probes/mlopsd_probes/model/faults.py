@@ -126,6 +126,8 @@ def _asked_for(response: requests.Response) -> str:
 def _of_transport(causes: Sequence[BaseException]) -> Fault | None:
     """Refused, unknown, too slow, broken off, or always the same 503."""
     for cause in causes:
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):  # refused, and yet a TimeoutError there
+            continue
         if isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
             return Fault("timeout", "no answer in time; check that it runs, and the way to it")
         if isinstance(cause, urllib3.exceptions.ResponseError):

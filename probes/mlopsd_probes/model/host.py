@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import site
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,9 +114,12 @@ class Host:
         hung: it once left a canary without an answer.
     """
 
-    def __init__(self, child: Child, folder: Path, observe: Callable[[Observation], None]) -> None:
+    def __init__(
+        self, child: Child, folder: Path, canary_input: Path | None, observe: Callable[[Observation], None]
+    ) -> None:
         self._child = child
         self._folder = folder
+        self._canary_input = canary_input
         self._observe = observe
         self._facts: dict[str, Any] = {}
         self._last_id = 0
@@ -141,18 +144,19 @@ class Host:
         phase: Phase,
         observe: Callable[[Observation], None] = _nobody,
     ) -> "Host":
-        """A process that has loaded *kept*, with a folder of its own in *scratch* and none of *state_dir* else.
+        """A process that has loaded *kept*; it has a folder in *scratch*, and nothing else of *state_dir*.
 
         *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer.
 
         Raises:
             LoadFailed: it was not loaded within ``load_timeout``, and why.
         """
-        folder = await in_thread("make room for a model host", lambda: _own_folder(scratch))
+        folder = scratch / f"host-{secrets.token_hex(8)}"
         host = None
         try:
+            await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
             child = await _start(options, log, folder)
-            host = cls(child, folder, observe)
+            host = cls(child, folder, options.canary.input, observe)
             await host._load(_opening(kept, options, folder, state_dir), options.load_timeout, phase)
         except BaseException:
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
@@ -214,16 +218,27 @@ class Host:
         self._observe(_observation(header, time.monotonic() - began))
         return Prediction(answer, header["type"])
 
-    async def canary(self, timeout: float) -> Canary:
+    async def canary(self, timeout: float) -> Canary:  # noqa: ASYNC109  # a time-out is an answer
         """Have it predict for the canary's input; it waits its turn as a request does."""
         try:
             async with asyncio.timeout(timeout):
-                header, _ = await self._ask({"do": "canary", "patience": timeout})
+                return await self._canary(timeout)
         except TimeoutError:
             self.hung = True
-            return Canary(False, True, "none", f"no answer within {timeout:g} s", seconds=timeout)  # noqa: FBT003
+            return _failed(f"no answer within {timeout:g} s", timeout)
         except HostDied as error:
-            return Canary(False, True, "none", f"its process {error} while it predicted")  # noqa: FBT003
+            return _failed(f"its process {error} before it answered")
+
+    async def _canary(self, patience: float) -> Canary:
+        content, content_type = b"", ""
+        if (file := self._canary_input) is not None:
+            try:
+                content = await in_thread("read the canary's input", file.read_bytes)
+            except OSError as error:
+                return _failed(f"its input {file} cannot be read: {error.strerror}")
+            content_type = "text/csv" if file.suffix == ".csv" else "application/json"
+        request = {"do": "canary", "patience": patience, "type": content_type}
+        header, _ = await self._ask(request, content)
         self._facts = header["facts"]
         return Canary(**header["canary"])
 
@@ -243,10 +258,10 @@ class Host:
         self._end("was ended")
         await _remove(self._folder)
 
-    async def _load(self, opening: Mapping[str, Any], timeout: float, phase: Phase) -> None:
+    async def _load(self, opening: Mapping[str, Any], seconds: float, phase: Phase) -> None:
         doing = "was starting"
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await write_frame(self._child.writer, opening)
                 while "loaded" not in (header := (await read_frame(self._child.reader))[0]):
                     if "failed" in header:
@@ -254,7 +269,7 @@ class Host:
                     phase(header["phase"], header["seconds"])
                     doing = "was loading the model"
         except TimeoutError:
-            raise LoadFailed("timeout", f"it {doing} for more than {timeout:g} s (load_timeout)") from None
+            raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise LoadFailed("died", await self._how_it_died(doing)) from error
         except BadFrame as error:
@@ -335,24 +350,27 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _opening(kept: Kept, options: ModelOptions, folder: Path, state_dir: Path) -> dict[str, Any]:
-    secrets = [
+    credentials = [
         str(file)
         for registry in options.registries
         for file in (registry.password_file, registry.token_file)
         if file is not None
     ]
-    canary = options.canary
     return {
         "folder": kept.folder,
         "files": [[file.path, file.size, file.sha256] for file in kept.files],
         "scratch": str(folder),
-        "hidden": [str(state_dir), *secrets],
+        "hidden": [str(state_dir), *credentials],
         "max_rows": options.prediction.max_rows,
         "together": options.prediction.together == "auto",
         "buckets": options.prediction.buckets,
         "features": {name: [allowed.min, allowed.max] for name, allowed in options.features.items()},
-        "canary": {"input": canary.input and str(canary.input), "min": canary.min, "max": canary.max},
+        "canary": {"min": options.canary.min, "max": options.canary.max},
     }
+
+
+def _failed(reason: str, seconds: float = 0.0) -> Canary:
+    return Canary(passed=False, verified=True, source="none", reason=reason, seconds=seconds)
 
 
 def _observation(header: Mapping[str, Any], seconds: float) -> Observation:
@@ -363,11 +381,6 @@ def _observation(header: Mapping[str, Any], seconds: float) -> Observation:
         total=header.get("total", 0.0),
         classes=header.get("classes", {}),
     )
-
-
-def _own_folder(scratch: Path) -> Path:
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="host-", dir=scratch))
 
 
 async def _remove(folder: Path) -> None:

@@ -231,8 +231,7 @@ class Life:
             return
         canary = await serving.host.canary(self._options.canary.timeout)
         self._means.measures.canary_seconds.observe(canary.seconds)
-        if self.service.serving is serving:
-            self.service.proven(canary, self._means.now())
+        self.service.proven(serving.host, canary, self._means.now())
 
     async def _prove_again(self, serving: Serving, *, dry_run: bool) -> str:
         number = serving.kept.version.number

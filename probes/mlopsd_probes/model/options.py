@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mlopsd.predictor import PredictorOptions
 from mlopsd.units import Seconds
@@ -19,8 +19,34 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write a name, or take the key out")
+    return text
+
+
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError('names nothing; write one name or more, as ["@champion"], or take the key out')
+    return names
+
+
+def _tables(value: object) -> object:
+    listed = isinstance(value, list | tuple)
+    if not listed or not all(isinstance(one, dict | RegistryOptions) for one in value):  # type: ignore[attr-defined]
+        raise ValueError('not a list of tables; write registries = [{ uri = "…" }]')
+    return value
+
+
+def key(default: Any, unit: str, why: str) -> Any:
+    """A configuration key: its default, its unit, and its meaning in one line."""
+    return Field(default=default, description=why, json_schema_extra={"unit": unit})
+
+
+Name = Annotated[str, AfterValidator(_not_empty)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Positive = Annotated[Seconds, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Part(BaseModel):
@@ -32,8 +58,8 @@ class Part(BaseModel):
 class Range(Part):
     """What a number may be; either bound may be left out."""
 
-    min: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    max: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    min: Finite | None = key(None, "number", "Least value that is allowed.")
+    max: Finite | None = key(None, "number", "Greatest value that is allowed.")
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Range":
@@ -48,19 +74,16 @@ class Range(Part):
 
 
 class RegistryOptions(Part):
-    """A registry and the credentials that it, and no other, is given.
+    """A registry and the credentials that it, and no other, is given."""
 
-    Attributes:
-        uri: as MLflow takes it: http(s), ``sqlite:///…``, ``databricks`` …
-        username: for basic authentication, with *password_file*.
-        password_file: a file whose first line is the password.
-        token_file: a file whose first line is a bearer token.
-    """
-
-    uri: Annotated[str, Field(min_length=1)]
-    username: str | None = None
-    password_file: AbsolutePath | None = None
-    token_file: AbsolutePath | None = None
+    uri: Name = key(..., "URI", "As MLflow takes it: http(s)://…, sqlite:///…, databricks …")
+    username: Name | None = key(None, "name", "For basic authentication, with password_file.")
+    password_file: AbsolutePath | None = key(
+        None, "path", "File whose first line is the password; read anew for each question."
+    )
+    token_file: AbsolutePath | None = key(
+        None, "path", "File whose first line is a bearer token; read anew for each question."
+    )
 
     @model_validator(mode="after")
     def _one_way_to_authenticate(self) -> "RegistryOptions":
@@ -83,52 +106,96 @@ class InheritedRegistry(RegistryOptions):
 class PredictionOptions(Part):
     """What predictions may take."""
 
-    max_rows: Annotated[int, Field(ge=1)] = 10_000
-    max_in_flight: Annotated[int, Field(ge=1)] = 128
-    timeout: Positive = 10.0
-    together: Literal["auto", "never"] = "auto"
-    buckets: tuple[float, ...] = (-1000, -100, -10, -1, -0.1, 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 10, 100, 1000)
+    max_rows: Annotated[int, Field(ge=1)] = key(10_000, "rows", "Of one request; more are 413.")
+    max_in_flight: Annotated[int, Field(ge=1)] = key(
+        128, "requests", "At a time; more are 429, to be asked again after 1 s."
+    )
+    timeout: Positive = key(
+        10.0, "seconds", "For one request, then 504; a process that stays silent as long again is replaced."
+    )
+    together: Literal["auto", "never"] = key(
+        "auto", "choice", "What waits is predicted in one go, where a trial gave the very same answers."
+    )
+    buckets: tuple[Finite, ...] = key(
+        (-1000, -100, -10, -1, -0.1, 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 10, 100, 1000),
+        "numbers",
+        "Upper bounds of the histogram of predicted numbers; choose those that suit the model.",
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> "PredictionOptions":
         if list(self.buckets) != sorted(set(self.buckets)) or not self.buckets:
-            raise ValueError("buckets must be one number or more, each above the one before")
+            raise ValueError("buckets must be one number or more, each above the one before; sort them")
         return self
 
 
 class CanaryOptions(Range):
     """What a version predicts before it serves, and what may come out."""
 
-    input: AbsolutePath | None = None
-    timeout: Positive = 10.0
+    min: Finite | None = key(None, "number", "Least number that may come out.")
+    max: Finite | None = key(None, "number", "Greatest number that may come out.")
+    input: AbsolutePath | None = key(
+        None, "path", "What to predict, .json as callers send it or .csv; else the model's own example."
+    )
+    timeout: Positive = key(10.0, "seconds", "For one canary; the first one of a process may take 60 s.")
 
 
 class ModelOptions(PredictorOptions):
     """A registered model on this host."""
 
-    model: Annotated[str, Field(min_length=1)]
-    candidates: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "@champion",
-        "Production",
-        "Staging",
-        "None",
+    model: Name = key(..., "name", "The name that the model is registered under.")
+    default: bool = key(
+        default=False,
+        unit="true or false",
+        why="Where several tables have a model: POST /invocations is for this one.",
     )
-    registries: tuple[RegistryOptions, ...] = ()
-    cache_ttl: Positive = 3600.0
-    on_expiry: Literal["prove", "reload"] = "prove"
-    swap: Literal["beside", "replace"] = "beside"
-    python: AbsolutePath | None = None
-    on_missing: Literal["warn", "fail"] = "warn"
-    gpu_probe: str = "gpu"
-    registry_timeout: Positive = 5.0
-    fetch_timeout: Positive = 900.0
-    fetch_idle_timeout: Positive = 30.0
-    load_timeout: Positive = 300.0
-    refused_backoff: Positive = 600.0
-    thresholds: dict[str, Range] = Field(default_factory=dict)
-    features: dict[str, Range] = Field(default_factory=dict)
-    prediction: PredictionOptions = PredictionOptions()
-    canary: CanaryOptions = CanaryOptions()
+    candidates: Annotated[tuple[Name, ...], AfterValidator(_some)] = key(
+        ("@champion", "Production", "Staging", "None"),
+        "names",
+        'Which version: an @alias, a stage, a number or "latest"; the first that leads to one.',
+    )
+    registries: Annotated[tuple[RegistryOptions, ...], BeforeValidator(_tables)] = key(
+        (), "tables", f"Whom to ask, in order; without any, the one that {TRACKING_URI} names."
+    )
+    cache_ttl: Positive = key(
+        3600.0, "seconds", "Not proven, or not confirmed by a registry, for so long: degraded; it serves on."
+    )
+    on_expiry: Literal["prove", "reload"] = key(
+        "prove", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
+    )
+    swap: Literal["beside", "replace"] = key(
+        "beside", "choice", '"replace": the old version goes before the new one loads, with a gap.'
+    )
+    python: AbsolutePath | None = key(
+        None, "path", "Interpreter, with MLflow, that runs the model; else the daemon's own."
+    )
+    on_missing: Literal["warn", "fail"] = key(
+        "warn", "choice", "What a metric with a threshold that was never logged does to a version."
+    )
+    gpu_probe: Name = key(
+        "gpu", "name", "The probe whose unhealthy GPUs keep a model that uses one from being taken up."
+    )
+    registry_timeout: Positive = key(
+        5.0, "seconds", "For one answer of one registry; MLflow alone takes minutes to give up."
+    )
+    fetch_timeout: Positive = key(
+        900.0, "seconds", "For all files of a version, however they drip; 10 GB need 11 MB/s."
+    )
+    fetch_idle_timeout: Positive = key(30.0, "seconds", "Without a byte of a version's files.")
+    load_timeout: Positive = key(
+        300.0, "seconds", "From the start of a model's process until it has loaded the version."
+    )
+    refused_backoff: Positive = key(
+        600.0, "seconds", "Until a refused version is tried again by itself; doubles up to six times that."
+    )
+    thresholds: dict[str, Range] = key(
+        {}, "ranges", "By metric of the version's run: what it must be, or the version is not even fetched."
+    )
+    features: dict[str, Range] = key({}, "ranges", "By input column: what callers may send; else 400.")
+    prediction: PredictionOptions = key(PredictionOptions(), "table", "The limits of predictions.")
+    canary: CanaryOptions = key(
+        CanaryOptions(), "table", "What a version predicts before it serves and at every check."
+    )
 
     @model_validator(mode="before")
     @classmethod

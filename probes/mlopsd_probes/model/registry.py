@@ -18,6 +18,8 @@ from mlopsd_probes.model.version import File, Version
 Trouble = Literal[
     "unreachable", "timeout", "server_error", "bad_response", "absent", "auth", "not_ready", "other"
 ]
+TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
+HEADROOM = 0.5  # seconds
 TROUBLES = frozenset(get_args(Trouble))
 Count = Callable[[str, str, float], None]
 Told = Callable[[int, int | None], None]
@@ -86,7 +88,7 @@ class Registries:
         self._name = name
         self._printed = Repeats()
         self._folders = itertools.count(1)
-        http_timeout = options.registry_timeout / 2  # two tries, and the answer in time
+        http_timeout = (options.registry_timeout - HEADROOM) / TRIES
         self._clients = [self._client(registry, http_timeout) for registry in options.registries]
         self._fetching: set[ClientProcess] = set()
 
@@ -159,7 +161,8 @@ class Registries:
         return None if answer["found"] is None else self._version(rank, answer["found"]), complaints
 
     async def _fetch(self, rank: int, version: Version, folder: Path, progress: Told) -> list[Any]:
-        client = self._client(self._options.registries[rank], self._options.fetch_idle_timeout)
+        http_timeout = 2 * self._options.fetch_idle_timeout  # the clock here is the one that counts
+        client = self._client(self._options.registries[rank], http_timeout)
         self._fetching.add(client)
         try:
             await client.start()

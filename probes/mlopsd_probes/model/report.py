@@ -20,18 +20,21 @@ REFUSED = {
 
 
 def report(state: State, options: ModelOptions) -> Reading:
-    """What *state* means."""
+    """What *state* means; where all is well its summary names the version."""
+    findings = [
+        *_serving(state),
+        *_canary(state),
+        *_drift(state),
+        *_registry(state, options),
+        *_fallback(state, options),
+        *_thresholds(state, options),
+        *_refused(state),
+        *_cache(state, options),
+    ]
+    is_well = all(finding.status == Status.HEALTHY for finding in findings)
     return Reading(
-        findings=[
-            *_serving(state),
-            *_canary(state),
-            *_drift(state),
-            *_registry(state, options),
-            *_fallback(state, options),
-            *_thresholds(state, options),
-            *_refused(state),
-            *_cache(state, options),
-        ],
+        summary=findings[0].summary if is_well else "",
+        findings=findings,
         samples=list(_samples(state, options)),
         facts=_facts(state, options),
     )

@@ -99,9 +99,9 @@ class Service:
         if self._serving is not None:
             self._serving = replace(self._serving, kept=replace(self._serving.kept, version=version))
 
-    def proven(self, canary: Canary, at: datetime) -> None:
-        """The version in service made *canary*."""
-        if self._serving is not None:
+    def proven(self, host: Host, canary: Canary, at: datetime) -> None:
+        """*host* made *canary*; nothing if it is no longer in service."""
+        if self._serving is not None and self._serving.host is host:
             proven_at = at if canary.passed else self._serving.proven_at
             self._serving = replace(self._serving, canary=canary, proven_at=proven_at)
 
@@ -155,13 +155,17 @@ class Service:
         finally:
             self._in_flight -= 1
 
+    def _holds(self, host: Host) -> bool:
+        """Whether *host* is in service; what is known of it is replaced, itself never."""
+        return self._serving is not None and self._serving.host is host
+
     async def _watch(self, serving: Serving) -> None:
         how = await serving.host.died()
         self._lose(serving, "crash", f"its process {how}")
 
     def _suspect(self, serving: Serving) -> None:
         """A prediction took too long: see whether the host comes back by itself."""
-        if self._suspecting is None and serving is self._serving:
+        if self._suspecting is None and self._holds(serving.host):
             self._suspecting = asyncio.get_running_loop().create_task(
                 self._replace_if_hung(serving), name=f"suspect host {serving.host.pid}"
             )
@@ -180,7 +184,7 @@ class Service:
         self._lose(serving, "hang", f"it has answered nothing for {2 * grace:g} s")
 
     def _lose(self, serving: Serving, reason: str, how: str) -> None:
-        if self._serving is None or self._serving.host is not serving.host:
+        if not self._holds(serving.host):
             return
         self._measures.restarts.inc(reason=reason)
         self._on_lost(serving, reason, how)

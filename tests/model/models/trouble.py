@@ -11,8 +11,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+PR_GET_DUMPABLE = 3
+NICENESS = float(os.getpriority(os.PRIO_PROCESS, 0))  # of the thread that loads
 
 
 def _load_pyfunc(data: str) -> "Trouble":
@@ -32,80 +36,98 @@ class Trouble:
         return [*values, 0.0] if "another" in set(table["do"]) else values
 
 
-def do(what: str) -> Any:
-    name, _, argument = what.partition(" ")
-    return getattr(Deeds, name)(argument) if name else None
+def another(_: str) -> None:
+    """One row too many; see `Trouble`."""
 
 
-class Deeds:
-    """Each takes text and gives what is predicted, None for the input's number."""
+def sleep(seconds: str) -> None:
+    time.sleep(float(seconds))
 
-    def another(_: str) -> None:  # noqa: N805
-        """One row too many; see above."""
 
-    def sleep(seconds: str) -> None:
-        time.sleep(float(seconds))
+def hold_the_gil(_: str) -> None:
+    re.match(r"(a|a)*$", "a" * 60 + "b")
 
-    def hold_the_gil(_: str) -> None:
-        re.match(r"(a|a)*$", "a" * 60 + "b")
 
-    def leave(status: str) -> None:
-        os._exit(int(status))
+def leave(status: str) -> None:
+    os._exit(int(status))
 
-    def exit(status: str) -> None:
-        sys.exit(int(status))
 
-    def crash(_: str) -> None:
-        ctypes.string_at(0)
+def quit_by_exception(status: str) -> None:
+    sys.exit(int(status))
 
-    def need(module: str) -> None:
-        __import__(module)
 
-    def fail(words: str) -> None:
-        raise ValueError(words)
+def crash(_: str) -> None:
+    ctypes.string_at(0)
 
-    def fill_memory(_: str) -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-        bytearray(8 << 30)
 
-    def talk(size: str) -> None:
-        print("words " * (int(size) // 6))
-        os.write(1, b"straight to the descriptor\n")
-        subprocess.run([sys.executable, "-c", "print('a child talks')"], check=True)
+def need(module: str) -> None:
+    __import__(module)
 
-    def start_children(_: str) -> None:
-        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
-        subprocess.Popen(sleeper)
-        subprocess.Popen(sleeper, start_new_session=True)
-        if os.fork() == 0:  # a daemon by the book
-            os.setsid()
-            if os.fork() == 0:
-                time.sleep(600)
-            os._exit(0)
 
-    def write(path: str) -> float:
-        return _whether(lambda: Path(path).write_text("x", "utf-8"))
+def fail(words: str) -> None:
+    raise ValueError(words)
 
-    def read(path: str) -> float:
-        return _whether(Path(path).read_bytes)
 
-    def reach(port: str) -> float:
-        return _whether(lambda: socket.create_connection(("127.0.0.1", int(port)), 1).close())
+def fill_memory(_: str) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    bytearray(8 << 30)
 
-    def signal(pid: str) -> float:
-        return _whether(lambda: os.kill(int(pid), 0))
 
-    def variable(name: str) -> float:
-        return float(name in os.environ)
+def talk(size: str) -> None:
+    print("words " * (int(size) // 6))
+    os.write(1, b"straight to the descriptor\n")
+    subprocess.run([sys.executable, "-c", "print('a child talks')"], check=True)
 
-    def niceness(_: str) -> float:
-        return float(os.getpriority(os.PRIO_PROCESS, 0))
 
-    def number(text: str) -> float:
-        return float(text)
+def start_children(_: str) -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    subprocess.Popen(sleeper)
+    subprocess.Popen(sleeper, start_new_session=True)
+    if os.fork() == 0:  # a daemon by the book
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
 
-    def word(text: str) -> str:
-        return text
+
+def write(path: str) -> float:
+    return _whether(lambda: Path(path).write_text("x", "utf-8"))
+
+
+def read(path: str) -> float:
+    return _whether(Path(path).read_bytes)
+
+
+def reach(port: str) -> float:
+    return _whether(lambda: socket.create_connection(("127.0.0.1", int(port)), 1).close())
+
+
+def reach_process(pid: str) -> float:
+    return _whether(lambda: os.kill(int(pid), 0))
+
+
+def variable(name: str) -> float:
+    return float(name in os.environ)
+
+
+def niceness(_: str) -> float:
+    return float(os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def niceness_of_the_load(_: str) -> float:
+    return NICENESS
+
+
+def dumpable(_: str) -> float:
+    return float(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+
+def number(text: str) -> float:
+    return float(text)
+
+
+def word(text: str) -> str:
+    return text
 
 
 def _whether(attempt: Any) -> float:
@@ -114,3 +136,19 @@ def _whether(attempt: Any) -> float:
     except OSError:
         return 0.0
     return 1.0
+
+
+def do(what: str) -> Any:
+    """*what* is a name and text; the result is what is predicted, None for the input's number."""
+    name, _, argument = what.partition(" ")
+    return DEEDS[name](argument) if name else None
+
+
+DEEDS: dict[str, Callable[[str], Any]] = {
+    deed.__name__: deed
+    for deed in (
+        *(another, sleep, hold_the_gil, leave, quit_by_exception, crash, need, fail, fill_memory, talk),
+        *(start_children, write, read, reach, reach_process, variable, niceness, niceness_of_the_load),
+        *(dumpable, number, word),
+    )
+}

@@ -10,15 +10,15 @@ from typing import Any
 from . import outputs, synthesis
 from .libraries import models, numpy
 from .refused import Refused
-from .scoring import CSV, JSON, Question, Scorer
+from .scoring import JSON, Question, Scorer, print_without_data
 
 NO_INPUT = "it has no signature and no input example, and no canary input is configured"
 
 
 class Canary:
-    """Predicts for the configured input, else the model's example, else what its signature allows.
+    """Predicts for an input that the daemon sends, else the model's example, else what its signature allows.
 
-    *options* are ``input`` (a path), ``min`` and ``max``.
+    *options* are ``min`` and ``max`` of what may come out.
     """
 
     def __init__(self, scorer: Scorer, folder: Path, options: dict[str, Any]) -> None:
@@ -26,35 +26,39 @@ class Canary:
         self._folder = folder
         self._options = options
 
-    def predict(self) -> tuple[dict[str, Any], Question | None]:
+    def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], Question | None]:
         """What came of it, for the daemon, and the question where it was answered well."""
-        result: dict[str, Any] = {"passed": False, "verified": True, "source": "none", "rows": None}
+        result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
         try:
-            if (found := self._input(result)) is None:
-                return {**result, "passed": True, "verified": False, "reason": NO_INPUT, "seconds": 0.0}, None
+            found = configured or self._own(result)
+            if found is None:
+                return {**result, "passed": True, "verified": False, "reason": NO_INPUT}, None
             question = self._scorer.question(self._scorer.read(*found, limited=False), limited=False)
-            result["rows"] = question.rows
-            began = time.perf_counter()
-            try:
-                answer = self._scorer.predict(question)
-                self._scorer.encode(answer, bare=question.bare)
-            finally:
-                result["seconds"] = time.perf_counter() - began
-            reason = self._judge(question, answer, result)
+            reason = self._ask(question, result)
         except Refused as refusal:
+            if refusal.__cause__ is not None:
+                print_without_data(refusal.__cause__)
             return {**result, "reason": refusal.detail}, None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
 
-    def _input(self, result: dict[str, Any]) -> tuple[bytes, str] | None:
-        if (path := self._options["input"]) is not None:
-            result["source"] = "configured"
-            return _read(Path(path)), CSV if path.endswith(".csv") else JSON
+    def _ask(self, question: Question, result: dict[str, Any]) -> str:
+        result["rows"] = question.rows
+        began = time.perf_counter()
+        try:
+            answer = self._scorer.predict(question)
+            self._scorer.encode(answer, bare=question.bare)
+        finally:
+            result["seconds"] = time.perf_counter() - began
+        return self._judge(question, answer, result)
+
+    def _own(self, result: dict[str, Any]) -> tuple[bytes, str] | None:
         if (example := self._example()) is not None:
             result["source"] = "example"
             return example, JSON
         if self._scorer.schema is not None:
             result["source"] = "synthesised"
             return json.dumps(synthesis.document(self._scorer.schema, self._scorer.ranges)).encode(), JSON
+        result["source"] = "none"
         return None
 
     def _example(self) -> bytes | None:
@@ -62,7 +66,7 @@ class Canary:
         if info is None:
             return None
         if (path := info.get("serving_input_path")) is not None:  # written since MLflow 2.15
-            return _read(self._folder / path)
+            return Path(self._folder, path).read_bytes()
         example = self._scorer.model.input_example
         if example is None:
             return None
@@ -86,10 +90,3 @@ class Canary:
         if self._options["max"] is not None and high > self._options["max"]:
             return f"it predicted {high:g}, above the configured maximum {self._options['max']:g}"
         return ""
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Refused(400, f"its input {path} cannot be read: {error.strerror}") from error

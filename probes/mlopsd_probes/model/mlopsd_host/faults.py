@@ -33,9 +33,9 @@ def of_request(request: Request, schema: Any, error: BaseException) -> str:
 
 
 def of_question(
-    model: Any, data: Any, params: Any, error: BaseException | None, hinted: bool
+    model: Any, data: Any, params: Any, error: BaseException | None, *, hinted: bool
 ) -> str | None:
-    """Why *data* and *params* are not for *model*; None if MLflow takes them and so *error* is the model's."""
+    """Why *data* and *params* are not for *model*; None if they are, and what it raised is its own fault."""
     metadata = model.metadata
     if not hinted and (schema := metadata.get_input_schema()) is not None:
         try:

@@ -24,6 +24,7 @@ REFER, TRUNCATE = 1 << 13, 1 << 14
 SINCE_THE_FIRST = (1 << 13) - 1
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 READING = EXECUTE | READ_FILE | READ_DIR
+WITH_REFER, WITH_TRUNCATE, WITH_SCOPES = 2, 3, 6  # the ABI that has them first
 SCOPE_SIGNAL = 1 << 1  # no signal to a process outside, as the daemon
 
 
@@ -46,8 +47,10 @@ def hide(hidden: Iterable[str], readable: Iterable[str], writable: Iterable[str]
 class _Ruleset:
     def __init__(self, libc: ctypes.CDLL, abi: int) -> None:
         self._libc = libc
-        self._handled = SINCE_THE_FIRST | (REFER if abi >= 2 else 0) | (TRUNCATE if abi >= 3 else 0)
-        scoped = struct.pack("QQ", 0, SCOPE_SIGNAL) if abi >= 6 else b""
+        self._handled = (
+            SINCE_THE_FIRST | (REFER if abi >= WITH_REFER else 0) | (TRUNCATE if abi >= WITH_TRUNCATE else 0)
+        )
+        scoped = struct.pack("QQ", 0, SCOPE_SIGNAL) if abi >= WITH_SCOPES else b""
         attributes = struct.pack("Q", self._handled) + scoped
         self._fd = self._call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
 

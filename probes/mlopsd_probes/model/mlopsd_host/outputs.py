@@ -83,7 +83,7 @@ def _look_through_array(array: Any, found: Leaves) -> None:
 
 def _count(array: Any, found: Leaves) -> None:
     values, counts = numpy.unique(array, return_counts=True)
-    for value, count in zip(values.tolist(), counts.tolist()):
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         found.classes[_class(value)] += count
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-NICENESS = 5  # a third of the weight of a process that is not niced; at 10 a load on busy cores took ten times as long
+NICENESS = 5  # a third of the usual weight; at 10 a load on busy cores took ten times as long
 AUTOGROUP = Path("/proc/self/autogroup")
 GROUP_PATIENCE = 1.0  # seconds; the kernel takes one change of a group in 0.1 s, system-wide
 

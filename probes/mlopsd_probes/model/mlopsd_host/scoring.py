@@ -111,12 +111,14 @@ class Scorer:
         """What the model answers.
 
         Raises:
-            Refused: 400 if MLflow finds that the question is not for this model, else 500 from what it raised.
+            Refused: 400 if the question is not for this model, else 500 from what it raised.
         """
         try:
             return self.model.predict(question.data, params=question.params)
-        except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code, which may also exit
-            if fault := faults.of_question(self.model, question.data, question.params, error, self._hinted):
+        except BaseException as error:  # the boundary to a stranger's code, which may also exit
+            if fault := faults.of_question(
+                self.model, question.data, question.params, error, hinted=self._hinted
+            ):
                 raise Refused(400, fault) from None
             raise Refused(500, f"the model failed: {type(error).__name__}") from error
 
@@ -133,7 +135,7 @@ class Scorer:
         return proto_json_utils._get_jsonable_obj(answer, pandas_orient="records")
 
     def encode_jsonable(self, answer: Any, *, bare: bool) -> bytes:
-        """See `encode`; ``json.dumps`` in one go is five times as fast as MLflow's ``json.dump``, same text."""
+        """See `encode`; ``json.dumps`` gives MLflow's ``json.dump``'s text in a fifth of the time."""
         wrapped = answer if bare else {"predictions": answer}
         try:
             return json.dumps(wrapped, cls=proto_json_utils.NumpyEncoder).encode()
@@ -185,7 +187,7 @@ class Scorer:
 
     def _raise_what_is_worse(self, question: Question) -> None:
         """A value out of range is not worth telling of a question that is not for this model at all."""
-        if fault := faults.of_question(self.model, question.data, question.params, None, self._hinted):
+        if fault := faults.of_question(self.model, question.data, question.params, None, hinted=self._hinted):
             raise Refused(400, fault)
 
     def _limit(self, rows: int | None) -> None:

@@ -63,7 +63,7 @@ class Serving:
             if header["do"] == "canary":
                 yield from self._predictions(waiting)
                 waiting = []
-                yield [self._canary_answer(header)]
+                yield [self._canary_answer(header, body)]
                 continue
             try:
                 waiting.append(self._read(header, body))
@@ -120,7 +120,9 @@ class Serving:
             if parts is None:
                 return None
             bodies = [self._scorer.encode_jsonable(part, bare=False) for part in parts]
-            answers = [_success(asked, asked.request.rows, body) for asked, body in zip(group, bodies)]
+            answers = [
+                _success(asked, asked.request.rows, body) for asked, body in zip(group, bodies, strict=True)
+            ]
             answers[0][0].update(self._values.count(answer))
         except Exception:  # noqa: BLE001  # one of them may be to blame: it will be told alone
             return None
@@ -142,8 +144,8 @@ class Serving:
             return _refusal(asked.id, Refused(500, f"the model failed: {type(error).__name__}"))
         return header, body
 
-    def _canary_answer(self, header: dict[str, Any]) -> Answer:
-        result, question = self._canary.predict()
+    def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
+        result, question = self._canary.predict((body, header["type"]) if header["type"] else None)
         if question is not None and self._together.is_open:
             self._together.prove(question, min(PROOF_SECONDS, header["patience"] / 4))
         return {"id": header["id"], "canary": result, "facts": self._facts()}, b""

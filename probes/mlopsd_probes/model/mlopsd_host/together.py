@@ -51,7 +51,7 @@ def join(forms: Sequence[Form]) -> Request:
     rows = [row for form in forms for row in form.rows]
     columns = forms[0].columns
     if forms[0].family == "instances":
-        return Request(JSON, {"instances": [dict(zip(columns, row)) for row in rows]}, len(rows))
+        return Request(JSON, {"instances": [dict(zip(columns, row, strict=True)) for row in rows]}, len(rows))
     return Request(JSON, {"dataframe_split": {"columns": list(columns), "data": rows}}, len(rows))
 
 
@@ -82,14 +82,20 @@ class Together:
         if not self.most_rows or request.mime != JSON or not request.rows or request.rows > self.most_rows:
             return None
         form = _form(request.document)
-        if form is None or self._alike is None or not self._required <= set(form.columns) <= self._alike.keys():
+        if (
+            form is None
+            or self._alike is None
+            or not self._required <= set(form.columns) <= self._alike.keys()
+        ):
             return None
         allowed = [self._alike[name] for name in form.columns]
-        alike = all(type(value) in kinds for row in form.rows for value, kinds in zip(row, allowed))
+        alike = all(
+            type(value) in kinds for row in form.rows for value, kinds in zip(row, allowed, strict=True)
+        )
         return form if alike else None
 
     def parts(self, answer: Any, sizes: Sequence[int]) -> list[Any] | None:
-        """*answer*, of joined requests, as one for each; None if it is not as answers were when it was tried."""
+        """*answer*, of joined requests, as one for each; None if it is not of the kind that was tried."""
         if _kind(answer) not in self._kinds:
             return None
         whole = self._scorer.jsonable(answer)
@@ -224,9 +230,11 @@ def _two_rows_or_more(data: Any, alike: dict[str, frozenset[type]]) -> list[list
     known = {name: values for name, values in columns.items() if values}
     if not known or len(known) < len(alike):
         return None
-    candidates = [list(row) for row in zip(*known.values())]
+    candidates = [list(row) for row in zip(*known.values(), strict=True)]
     rows = [
-        row for row in candidates if all(type(value) in kinds for value, kinds in zip(row, alike.values()))
+        row
+        for row in candidates
+        if all(type(value) in kinds for value, kinds in zip(row, alike.values(), strict=True))
     ]
     if len({json.dumps(row) for row in rows}) > 1:
         return rows
@@ -247,6 +255,7 @@ def _kind(answer: Any) -> str:
     if isinstance(answer, pandas.DataFrame):
         return f"DataFrame {dict(answer.dtypes)}"
     dtype = getattr(answer, "dtype", None)
-    if getattr(dtype, "kind", None) in ("U", "S"):  # as wide as its longest text
-        dtype = dtype.kind
+    kind = getattr(dtype, "kind", None)
+    if kind in ("U", "S"):  # as wide as its longest text
+        dtype = kind
     return f"{type(answer).__name__} {dtype}"

@@ -20,7 +20,7 @@ class Values:
         self._classes: set[str] = set()
 
     def count(self, answer: Any) -> dict[str, Any]:
-        """For the daemon: ``counts`` by bucket with those above the last one, their ``total``, ``classes``."""
+        """``counts`` by bucket, the last for those above all, their ``total``, and ``classes``."""
         found = outputs.leaves(answer)
         counted: dict[str, Any] = {}
         if found.numbers:

@@ -1,0 +1,111 @@
+"""Registers models for the benchmark, in a process of its own, which alone imports MLflow.
+
+``python -m bench.trainer FOLDER`` takes lines on its standard input, ``small``, ``large BYTES`` and
+``champion VERSION``, and answers each with a line of JSON when it is done.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+NAME = "bench"
+ALIAS = "champion"
+HEAVY = '''"""A model that is mostly weight."""
+
+from pathlib import Path
+
+import mlflow
+import numpy
+
+
+class Heavy(mlflow.pyfunc.PythonModel):
+    """Predicts the sum of a row, times the first of its weights, which is 1."""
+
+    def load_context(self, context):
+        self._weights = numpy.load(context.artifacts["weights"])
+
+    def predict(self, context, model_input, params=None):
+        return model_input.to_numpy().sum(axis=1) * self._weights[0]
+
+
+mlflow.models.set_model(Heavy())
+'''
+
+
+class Trainer:
+    """The registry in *folder*, and versions in it."""
+
+    def __init__(self, folder: Path) -> None:
+        import mlflow  # noqa: PLC0415  # seconds, and its environment is set by then
+
+        self._folder = folder
+        self._mlflow = mlflow
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        self._client = mlflow.MlflowClient()
+        self._client.create_experiment("bench", artifact_location=(folder / "artifacts").as_uri())
+        mlflow.set_experiment("bench")
+
+    def small(self) -> str:
+        """The demo's model, fitted otherwise each time."""
+        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
+
+        import mlflow.sklearn  # noqa: PLC0415
+
+        trained = train(len(self._client.search_model_versions(f"name='{NAME}'")) + 1)
+        return self._register(
+            mlflow.sklearn.log_model,
+            trained.model,
+            signature=self._signature(trained.inputs),
+            input_example=trained.example,
+        )
+
+    def large(self, size: str) -> str:
+        """A model with that many bytes of weights."""
+        import numpy  # noqa: PLC0415
+
+        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
+
+        weights, code = self._folder / "weights.npy", self._folder / "heavy.py"
+        numpy.save(weights, numpy.ones(int(size) // 8))
+        code.write_text(HEAVY, "utf-8")
+        trained = train(1)
+        made = self._register(
+            self._mlflow.pyfunc.log_model,
+            python_model=str(code),
+            artifacts={"weights": str(weights)},
+            signature=self._signature(trained.inputs),
+        )
+        weights.unlink()
+        return made
+
+    def champion(self, version: str) -> str:
+        """Move the alias."""
+        self._client.set_registered_model_alias(NAME, ALIAS, version)
+        return version
+
+    def _signature(self, inputs: Any) -> Any:
+        import numpy  # noqa: PLC0415
+
+        return self._mlflow.models.infer_signature(inputs, numpy.zeros(len(inputs)))
+
+    def _register(self, log: Any, *model: Any, **about: Any) -> str:
+        with self._mlflow.start_run():
+            logged = log(*model, name=NAME, pip_requirements=["mlflow"], **about)
+        return str(self._mlflow.register_model(logged.model_uri, NAME).version)
+
+
+def main() -> None:
+    """Do what the lines say."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # for what libraries print
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    trainer = Trainer(Path(sys.argv[1]))
+    for line in sys.stdin:
+        what, *words = line.split()
+        answers.write(json.dumps({"done": getattr(trainer, what)(*words)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

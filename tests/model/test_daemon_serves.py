@@ -1,0 +1,412 @@
+"""A real daemon over a real MLflow server: an alias moves, versions fail, the registry goes, hosts die."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.model import meddler as meddling
+from tests.model.meddler import Meddler
+from tests.model.models.saved import rows, troubled
+from tests.model.registrar import Registrar
+from tests.model.registry_server import Shop
+from tests.running import Answer, Running
+
+KEYS = '[api]\napi_keys = ["sesame"]\n'
+HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
+ASK = rows(["do", "x"], ["", 7.0])
+TAKEN_UP = 60.0  # seconds for a version to serve, on a busy machine
+
+
+@pytest.fixture
+def model(newest: Shop, request: pytest.FixtureRequest) -> Registrar:
+    return Registrar(newest.uri, f"model {request.node.name} {time.time_ns()}")
+
+
+def table(model: Registrar, uri: str | None = None, more: str = "") -> str:
+    canary = json.dumps({"dataframe_split": {"columns": ["do", "x"], "data": [["", 1.0], ["", 2.0]]}})
+    return f"""
+{KEYS}
+[probes.model]
+model = "{model.name}"
+registries = [{{ uri = "{uri or model.uri}" }}]
+interval = "1s"
+refused_backoff = "1h"
+{more}
+[probes.model.canary]
+timeout = "5s"
+input = "{{canary}}"
+""".replace("{canary}", str(write_canary(canary)))
+
+
+def write_canary(text: str) -> Path:
+    path = Path(os.environ["PYTEST_TMP"]) / "canary.json"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_TMP", str(tmp_path))
+
+
+@contextmanager
+def serving(folder: Path, text: str, number: str | None = "1") -> Iterator[Running]:
+    folder.mkdir(exist_ok=True)
+    with Running(folder, text, until="listening") as daemon:
+        if number is not None:
+            until_serving(daemon, number)
+        yield daemon
+
+
+def until_serving(daemon: Running, number: str) -> dict[str, Any]:
+    found: dict[str, Any] = daemon.until("/health/model", lambda reading: served(reading) == number, TAKEN_UP)
+    return found
+
+
+def served(reading: dict[str, Any]) -> str | None:
+    return (reading["facts"].get("served") or {}).get("version")
+
+
+def predict(daemon: Running, body: bytes = ASK) -> Answer:
+    return daemon.ask("POST", "/invocations", HEADERS, body=body)
+
+
+def told(reading: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(finding for finding in reading["findings"] if finding["name"] == name)
+
+
+def family(pid: int) -> list[int]:
+    """Every living process below *pid*."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *family(child)]
+    return found
+
+
+def test_a_moved_alias_is_taken_up_without_a_failed_request(model: Registrar, tmp_path: Path) -> None:
+    model.register(troubled(tmp_path / "first"))
+    second = model.register(troubled(tmp_path / "second"))
+    model.point("1")
+    with serving(tmp_path / "run", table(model)) as daemon:
+        until_healthy(daemon)
+        codes: list[int] = []
+        over = threading.Event()
+
+        def ask_all_the_time() -> None:
+            while not over.is_set():
+                codes.append(predict(daemon).status)
+
+        asking = [threading.Thread(target=ask_all_the_time) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        model.point(second)
+        until_serving(daemon, second)
+        reading = until_healthy(daemon)
+        time.sleep(0.5)
+        over.set()
+        for thread in asking:
+            thread.join()
+        assert set(codes) == {200}, {code: codes.count(code) for code in set(codes)}
+        assert "drift_since" not in reading["facts"]
+        assert len(hosts(daemon)) == 1, "the old host is still there"
+        assert [path.name for path in (tmp_path / "run/state").rglob("*.part")] == []
+        page = daemon.get("/metrics").body.decode()
+        assert f'mlopsd_model_served_version{{probe="model",model="{model.name}"}} 2' in page
+        assert 'mlopsd_model_loads_total{probe="model",result="ok"} 2' in page
+        assert f'mlopsd_model_predictions_total{{probe="model",result="ok"}} {len(codes)}' in page
+        assert daemon.stop() < 2
+        assert daemon.process.returncode == 0
+
+
+def until_healthy(daemon: Running) -> dict[str, Any]:
+    found: dict[str, Any] = daemon.until(
+        "/health/model", lambda reading: reading["status"] == "healthy", TAKEN_UP
+    )
+    return found
+
+
+def hosts(daemon: Running) -> list[int]:
+    return [pid for pid in family(daemon.pid) if b"mlopsd_host" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+TROUBLES = {
+    "need nothing_that_exists": "nothing_that_exists",
+    "leave 7": "exit status 7",
+    "crash": "SIGSEGV",
+    "fill_memory": "memory",
+    "hold_the_gil": "20 s",
+    "fail no weights": "no weights",
+}
+
+
+def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
+    model: Registrar, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    with serving(tmp_path / "run", table(model, more='load_timeout = "20s"')) as daemon:
+        until_healthy(daemon)
+        before = count(f"/proc/{daemon.pid}/fd"), len(family(daemon.pid))
+        for place, (trouble, cause) in enumerate(TROUBLES.items()):
+            number = model.register(troubled(tmp_path / f"bad{place}", trouble))
+            model.point(number)
+            reading = daemon.until("/health/model", refused(number), TAKEN_UP)
+            (refusal,) = reading["facts"]["refused"]
+            assert (refusal["step"], cause in refusal["reason"]) == ("load", True), refusal
+            assert served(reading) == "1"
+            assert predict(daemon).json == {"predictions": [7.0]}
+            assert daemon.get("/health/").status == 200
+        model.point("1")
+        until_healthy(daemon)
+        time.sleep(1.5)
+        after = count(f"/proc/{daemon.pid}/fd"), len(family(daemon.pid))
+        assert after[0] <= before[0] + 1
+        assert after[1] == before[1], "a process is left behind"
+        state = tmp_path / "run/state/probes/model"
+        assert [path.name for path in state.rglob("*.part")] == []
+        assert len(list((state / "scratch").iterdir())) <= 2
+
+
+def refused(number: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda reading: any(one["version"] == number for one in reading["facts"].get("refused", ()))
+
+
+def test_with_the_registry_gone_the_host_serves_what_it_has_and_says_so(
+    model: Registrar, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    with Meddler(model.uri) as registry:
+        text = table(model, registry.uri)
+        with serving(tmp_path / "run", text) as daemon:
+            until_healthy(daemon)
+            registry.meddle("/api/", meddling.silence)
+            reading = daemon.until("/health/model", is_degraded, TAKEN_UP)
+            assert told(reading, "registry")["status"] == "degraded"
+            assert predict(daemon).status == 200
+            assert daemon.get("/health/").status == 200
+            daemon.stop()
+        with serving(tmp_path / "run", text) as daemon:
+            reading = daemon.until("/health/model", is_degraded, TAKEN_UP)
+            assert "no registry has answered since the start" in told(reading, "cache")["summary"]
+            assert predict(daemon).status == 200
+            registry.behave()
+            until_healthy(daemon)
+
+
+def is_degraded(reading: dict[str, Any]) -> bool:
+    return bool(reading["status"] == "degraded")
+
+
+def test_a_daemon_that_is_killed_while_it_fetches_leaves_nothing_half_fetched_in_use(
+    model: Registrar, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    with Meddler(model.uri) as registry:
+        text = table(model, registry.uri)
+        registry.meddle("mlflow-artifacts/artifacts/", meddling.silence)
+        with serving(tmp_path / "run", text, None) as daemon:
+            reading = daemon.until("/health/model", is_fetching, TAKEN_UP)
+            assert reading["status"] == "unknown"
+            assert "fetching version 1" in json.dumps(reading)
+            assert predict(daemon).status == 503
+            left = family(daemon.pid)
+            daemon.process.kill()
+            daemon.process.wait()
+            deadline = time.monotonic() + 5
+            while any(Path(f"/proc/{pid}").exists() for pid in left):
+                assert time.monotonic() < deadline, "a child outlived the daemon"
+                time.sleep(0.05)
+        registry.behave()
+        with serving(tmp_path / "run", text) as daemon:
+            assert predict(daemon).status == 200
+            assert [path.name for path in (tmp_path / "run/state").rglob("*.part")] == []
+
+
+def is_fetching(reading: dict[str, Any]) -> bool:
+    return bool((reading["facts"].get("progress") or {}).get("step") == "fetch")
+
+
+def test_a_host_that_dies_or_hangs_is_replaced(model: Registrar, tmp_path: Path) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    more = '[probes.model.prediction]\ntimeout = "1s"'
+    with serving(tmp_path / "run", table(model) + more) as daemon:
+        until_healthy(daemon)
+        (pid,) = hosts(daemon)
+        assert predict(daemon, rows(["do", "x"], ["crash", 1.0])).status == 500
+        deadline = time.monotonic() + TAKEN_UP
+        while predict(daemon).status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert hosts(daemon) != [pid]
+        assert predict(daemon, rows(["do", "x"], ["sleep 600", 1.0])).status == 504
+        daemon.until("/health/model", lambda reading: restarts(reading) == 2, TAKEN_UP)
+        assert predict(daemon).status == 200
+        (line,) = [line for line in daemon.events("model host lost") if line["reason"] == "crash"]
+        assert "SIGSEGV" in line["how"]
+
+
+def restarts(reading: dict[str, Any]) -> int:
+    return int(reading["facts"].get("host", {}).get("restarts", 0))
+
+
+def test_stopping_answers_what_is_in_flight(model: Registrar, tmp_path: Path) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    with serving(tmp_path / "run", table(model)) as daemon:
+        until_healthy(daemon)
+        answers: list[Answer] = []
+        slow = rows(["do", "x"], ["sleep 2", 5.0])
+        asking = threading.Thread(target=lambda: answers.append(predict(daemon, slow)))
+        asking.start()
+        time.sleep(0.7)
+        daemon.stop(signal.SIGTERM)
+        asking.join()
+        assert [answer.status for answer in answers] == [200]
+
+
+def test_a_reload_goes_to_the_version_of_the_registry_and_says_how_it_went(
+    model: Registrar, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    second = model.register(troubled(tmp_path / "second"))
+    third = model.register(troubled(tmp_path / "third", "need nothing_that_exists"))
+    model.point("1")
+    text = table(model).replace('interval = "1s"', 'interval = "1h"')
+    with serving(tmp_path / "run", text) as daemon:
+        model.point(second)
+        rehearsed = daemon.ask("POST", "/health/model/reload?dry_run=true", HEADERS)
+        assert (rehearsed.status, served(daemon.get("/health/model").json)) == (200, "1")
+        assert f"version {second} (@champion)" in rehearsed.json["detail"]
+        begun = daemon.ask("POST", "/health/model/reload", HEADERS)
+        assert (begun.status, begun.headers["Location"]) == (202, "/health/model")
+        again = daemon.ask("POST", "/health/model/reload", HEADERS)
+        assert again.status == 409
+        reading = until_serving(daemon, second)
+        model.point(third)
+        failed = daemon.ask("POST", "/health/model/reload?wait=25", HEADERS)
+        assert failed.status == 409
+        assert "nothing_that_exists" in failed.json["detail"]
+        reading = daemon.get("/health/model").json
+        assert served(reading) == second
+
+
+def count(folder: str) -> int:
+    return len(list(Path(folder).iterdir()))
+
+
+def test_a_daemon_that_is_killed_while_it_swaps_serves_a_whole_version_again(
+    model: Registrar, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    second = model.register(troubled(tmp_path / "second", "sleep 3"))
+    model.point("1")
+    text = table(model)
+    with serving(tmp_path / "run", text) as daemon:
+        until_healthy(daemon)
+        model.point(second)
+        daemon.until("/health/model", lambda reading: step(reading) == "load", TAKEN_UP)
+        daemon.process.kill()
+    with serving(tmp_path / "run", text, None) as daemon:
+        daemon.until("/health/model", lambda reading: served(reading) is not None, TAKEN_UP)
+        assert predict(daemon).status == 200
+        until_serving(daemon, second)
+        scratch = tmp_path / "run/state/probes/model/scratch"
+        until_healthy(daemon)
+        assert count(str(scratch)) <= 2, "what the killed daemon left is still there"
+
+
+def step(reading: dict[str, Any]) -> str | None:
+    return (reading["facts"].get("progress") or {}).get("step")
+
+
+@pytest.mark.needs("root")
+def test_a_full_disk_is_a_finding_and_the_old_version_serves(model: Registrar, tmp_path: Path) -> None:
+    model.register(troubled(tmp_path / "good"))
+    big = troubled(tmp_path / "big")
+    (big / "data/weights").write_bytes(os.urandom(9_000_000))
+    second = model.register(big)
+    model.point("1")
+    with small_disk(tmp_path / "run/state") as disk, serving(tmp_path / "run", table(model)) as daemon:
+        until_healthy(daemon)
+        model.point(second)
+        reading = daemon.until("/health/model", lambda reading: "cache" in unwell(reading), TAKEN_UP)
+        assert "o space left on device" in told(reading, "cache")["summary"]
+        assert told(reading, "cache")["advice"] == "free_resources"
+        assert (served(reading), predict(daemon).status) == ("1", 200)
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        until_serving(daemon, second)
+        until_healthy(daemon)
+
+
+@pytest.mark.needs("root")
+def test_a_disk_that_became_read_only_is_a_finding_and_the_old_version_serves(
+    model: Registrar, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    second = model.register(troubled(tmp_path / "second"))
+    model.point("1")
+    with small_disk(tmp_path / "run/state") as disk, serving(tmp_path / "run", table(model)) as daemon:
+        until_healthy(daemon)
+        subprocess.run(["mount", "-o", "remount,ro", "--force", disk], check=True)
+        model.point(second)
+        reading = daemon.until("/health/model", lambda reading: "cache" in unwell(reading), TAKEN_UP)
+        assert "ead-only file system" in told(reading, "cache")["summary"]
+        assert (served(reading), predict(daemon).status) == ("1", 200)
+
+
+def unwell(reading: dict[str, Any]) -> set[str]:
+    return {finding["name"] for finding in reading["findings"] if finding["status"] != "healthy"}
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own at *folder*, with room for one small model."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_two_models_in_one_daemon_and_nothing_of_mlflow_in_its_process(
+    model: Registrar, newest: Shop, tmp_path: Path
+) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    other = f"""
+[probes.iris]
+use = "model"
+model = "iris"
+registries = [{{ uri = "{newest.uri}" }}]
+default = true
+"""
+    with serving(tmp_path / "run", table(model) + other) as daemon:
+        daemon.until("/health/iris", lambda reading: served(reading) == "1", TAKEN_UP)
+        flower = rows(
+            ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"],
+            [5.1, 3.5, 1.4, 0.2],
+        )
+        assert predict(daemon, flower).json == {"predictions": [0]}
+        assert daemon.ask("POST", "/invocations/model", HEADERS, body=ASK).json == {"predictions": [7.0]}
+        assert daemon.get("/v2/models/iris/ready").json == {"name": "iris", "ready": True}
+        assert daemon.get("/ping").status == 200
+        loaded = Path(f"/proc/{daemon.pid}/maps").read_text()
+        assert "numpy" not in loaded
+        assert "pandas" not in loaded
+        page = daemon.get("/metrics").body.decode()
+        assert 'mlopsd_model_prediction_value_bucket{probe="model"' in page
+        assert 'mlopsd_model_prediction_classes_total{probe="iris",class="0"} 1' in page

@@ -1,0 +1,115 @@
+"""The keys of ``[probes.model]``: what they take, and what they say to a mistake."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from mlopsd_probes.model.options import (
+    TRACKING_URI,
+    CanaryOptions,
+    InheritedRegistry,
+    ModelOptions,
+    PredictionOptions,
+    Range,
+    RegistryOptions,
+    without_credentials,
+)
+
+URI = "http://registry"
+TABLE: dict[str, Any] = {"model": "wine", "registries": [{"uri": URI}]}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ({"model": " "}, "is empty; write a name"),
+        ({"candidates": []}, "names nothing; write one name or more"),
+        ({"candidates": [""]}, "is empty; write a name"),
+        ({"registries": URI}, 'not a list of tables; write registries = [{ uri = "…" }]'),
+        ({"registries": [URI]}, 'not a list of tables; write registries = [{ uri = "…" }]'),
+        ({"registries": {"uri": URI}}, 'not a list of tables; write registries = [{ uri = "…" }]'),
+        ({"registries": [{"uri": ""}]}, "is empty; write a name"),
+        ({"registries": [{"uri": URI, "password_file": "/p"}]}, "write both or neither"),
+        ({"python": "python3"}, "not an absolute path; write it from / on"),
+        ({"cache_ttl": 0}, "greater than 0"),
+        ({"load_timeout": "1 fortnight"}, "not a duration; write seconds or text like"),
+        ({"thresholds": {"accuracy": {"mim": 1}}}, "Extra inputs"),
+        ({"thresholds": {"accuracy": {"min": math.nan}}}, "finite"),
+        ({"features": {"age": {"min": 2, "max": 1}}}, "min 2 is above max 1; exchange them"),
+        ({"canary": {"min": 2, "max": 1}}, "min 2 is above max 1; exchange them"),
+        ({"prediction": {"buckets": []}}, "one number or more"),
+        ({"prediction": {"buckets": [1, 1]}}, "each above the one before; sort them"),
+        ({"prediction": {"buckets": [1, math.inf]}}, "finite"),
+        ({"prediction": {"max_in_flight": 0}}, "greater than or equal to 1"),
+    ],
+)
+def test_a_mistake_is_named(mistake: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        ModelOptions(**TABLE | mistake)
+
+
+@pytest.mark.parametrize("model", [ModelOptions, RegistryOptions, PredictionOptions, CanaryOptions, Range])
+def test_every_key_says_its_unit_and_its_meaning(model: type[BaseModel]) -> None:
+    for key, info in model.model_fields.items():
+        assert info.description, key
+        assert isinstance(info.json_schema_extra, dict), key
+        assert info.json_schema_extra["unit"], key
+
+
+def test_durations_may_be_text() -> None:
+    made = ModelOptions(**TABLE, fetch_timeout="1h", prediction={"timeout": "500ms"})
+    assert (made.fetch_timeout, made.prediction.timeout) == (3600, 0.5)
+
+
+def test_without_a_registry_the_one_that_mlflow_itself_would_ask_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TRACKING_URI, URI)
+    for table in ({"model": "wine"}, {"model": "wine", "registries": []}):
+        (registry,) = ModelOptions(**table).registries  # type: ignore[arg-type]
+        assert (type(registry), registry.uri) == (InheritedRegistry, URI)
+    (named,) = ModelOptions(**TABLE).registries
+    assert type(named) is RegistryOptions, "the variables' credentials are not for it"
+
+
+def test_without_any_registry_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TRACKING_URI, raising=False)
+    with pytest.raises(ValidationError, match=f"write registries = .*, or set {TRACKING_URI}"):
+        ModelOptions(model="wine")
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "held"),
+    [
+        ({}, -1e9, True),
+        ({"min": 0}, 0, True),
+        ({"min": 0}, -0.1, False),
+        ({"max": 1}, 1.1, False),
+        ({"min": 0, "max": 1}, 0.5, True),
+        ({}, math.nan, False),
+        ({"min": 0}, math.nan, False),
+    ],
+)
+def test_a_range_holds_its_bounds_and_never_what_is_no_number(
+    limits: dict[str, float], value: float, *, held: bool
+) -> None:
+    assert Range(**limits).holds(value) is held
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://me:secret@host:5000/a", "https://host:5000/a"),
+        ("https://me:s@cret@host", "https://host"),
+        ("postgresql://me:secret@host/db?password=secret", "postgresql://host/db"),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("databricks", "databricks"),
+        ("http://[broken", "a registry whose URI cannot be read"),
+    ],
+)
+def test_a_uri_is_shown_without_credentials(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
+    assert RegistryOptions(uri=uri).label == shown

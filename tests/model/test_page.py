@@ -1,0 +1,267 @@
+"""The probe's page says what the code does."""
+
+import ast
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from mlopsd import plugins
+from mlopsd.probe import Reading
+from mlopsd.settings.load import load
+from mlopsd_probes.model import backoff, client_environment, host, refusals, report, taking
+from mlopsd_probes.model.life import State
+from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
+from mlopsd_probes.model.probe import ModelProbe
+from mlopsd_probes.model.progress import Doing, Progress
+from mlopsd_probes.model.refusals import Refusal, Step
+from mlopsd_probes.model.registry import TROUBLES
+from mlopsd_probes.model.service import RESULTS, Serving
+from mlopsd_probes.model.version import Kept
+from tests.model.living import DOWN, WELL, FakeHost, failing, version
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "probes/mlopsd_probes/model"
+TEXT = (ROOT / "docs/probes/model.md").read_text("utf-8")
+NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
+Row = tuple[str, ...]
+
+
+def rows(heading: str) -> list[Row]:
+    """The rows under *heading* that begin with a name or a code; cells without backticks."""
+    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    lines = [line for line in section.splitlines() if re.match(r"\| (`|\d)", line)]
+    cells = (re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in lines)
+    return [tuple(cell.strip().replace("`", "") for cell in row) for row in cells]
+
+
+def found(files: str | tuple[str, ...], pattern: str) -> set[str]:
+    """What *pattern* has in the code of *files*."""
+    text = "".join(
+        (MODEL / file).read_text("utf-8") for file in ([files] if isinstance(files, str) else files)
+    )
+    return set(re.findall(pattern, text, re.MULTILINE))
+
+
+def options(**keys: Any) -> ModelOptions:
+    return ModelOptions(model="wine", registries=(RegistryOptions(uri="http://registry"),), **keys)
+
+
+NOTHING = State(
+    now=NOW,
+    desired=None,
+    serving=None,
+    held_back=None,
+    complaints=(),
+    reached_at=None,
+    drift_since=None,
+    refusals=(),
+    progress=None,
+    missing=(),
+    lost=None,
+    obstacle=None,
+    trouble=None,
+    restarts=0,
+    rss=10**8,
+)
+
+
+@pytest.fixture
+async def well() -> State:
+    """Version 1 serves, and is the one that is wanted."""
+    kept = Kept(version("1"), "/models/1", (), proven=True)
+    fake = cast("Any", FakeHost(kept, WELL, 1))
+    serving = Serving(kept, fake, NOW, WELL, NOW)
+    return replace(NOTHING, desired=kept.version, serving=serving, reached_at=NOW)
+
+
+def states(well: State) -> Iterator[State]:
+    """Every state that makes a finding of its own."""
+    assert well.serving is not None
+    yield well
+    yield NOTHING
+    yield replace(NOTHING, desired=well.desired)
+    yield replace(NOTHING, lost="the host of version 1 is lost")
+    yield replace(NOTHING, progress=Progress("load", "1", NOW))
+    yield replace(well, serving=replace(well.serving, canary=failing("it predicted NaN")))
+    yield replace(well, serving=replace(well.serving, canary=replace(WELL, verified=False)))
+    drifted = replace(well, desired=version("2"), drift_since=NOW)
+    yield drifted
+    yield replace(drifted, obstacle="gpu 0 is unhealthy")
+    yield replace(well, complaints=(DOWN,))
+    yield replace(well, held_back=version("2", candidate="Staging", rank=2))
+    yield replace(well, missing=("accuracy",))
+    yield replace(well, reached_at=None)
+    yield replace(well, reached_at=NOW - timedelta(days=1))
+    yield replace(well, trouble="cannot keep version 2: no space left on device")
+    for step in get_args(Step):
+        refusal = Refusal(version("2"), step, "why", NOW, 600)
+        yield replace(well, refusals=(refusal,))
+        yield replace(NOTHING, refusals=(refusal,))
+
+
+def readings(well: State) -> list[Reading]:
+    table = options(thresholds={"accuracy": {"min": 0.8}})
+    return [report.report(state, table) for state in states(well)]
+
+
+async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: State) -> None:
+    told = {
+        (name, status, advice)
+        for name, several, _, _, advice in rows("Findings")
+        for status in several.split()
+    }
+    made = {
+        (finding.name, str(finding.status), str(finding.advice))
+        for reading in readings(well)
+        for finding in reading.findings
+    }
+    assert told == made
+
+
+def test_no_finding_of_the_code_is_left_out() -> None:
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(report))) if isinstance(node, ast.Call)]
+    first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
+    named = {node.value for node in first if isinstance(node, ast.Constant)}
+    assert {row[0] for row in rows("Findings")} == named | {name for name, _ in report.REFUSED.values()}
+
+
+def test_each_finding_that_may_be_bad_has_a_line_for_the_night() -> None:
+    assert sorted(row[0] for row in rows("At 3 a.m.")) == sorted({row[0] for row in rows("Findings")})
+
+
+def test_the_keys_of_findings_are_keys() -> None:
+    named = {key for row in rows("Findings") for key in row[3].split(", ") if key}
+    assert named <= set(ModelOptions.model_fields)
+
+
+def test_the_steps_of_a_version_are_those_of_its_progress() -> None:
+    assert [row[0] for row in rows("The life of a version")] == ["resolve", *get_args(Doing)]
+
+
+async def test_the_page_has_every_fact(well: State) -> None:
+    refused = (Refusal(version("2"), "canary", "why", NOW, 600),)
+    progress = Progress("fetch", "2", NOW, 1, 2)
+    full = replace(well, drift_since=NOW, refusals=refused, progress=progress)
+    facts = report.report(full, options()).facts
+    told = dict(rows("Facts"))
+    of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
+    host_facts = {name for pair in of_host for name in pair if name} | {"pid", "restarts", "rss_bytes"}
+    assert set(told) == set(facts) | host_facts
+    for name, value in (("progress", facts["progress"]), ("refused", facts["refused"][0])):
+        assert all(key in told[name] for key in value), name
+    assert all(key in told["desired"] for key in facts["desired"])
+
+
+def facts_of_host() -> str:
+    """The lines of the host's code that make its facts; importing it would import MLflow."""
+    text = (MODEL / "mlopsd_host/serving.py").read_text("utf-8")
+    return text[text.index("def _facts") : text.index("def _success")]
+
+
+def test_the_page_has_every_code_of_a_prediction_with_its_result() -> None:
+    assert {int(code): result for code, result, _ in rows("Predictions")} == {200: "ok", **RESULTS}
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Keys", ModelOptions),
+        ("Keys of a registry", RegistryOptions),
+        ("Keys of prediction", PredictionOptions),
+        ("Keys of canary", CanaryOptions),
+    ],
+)
+def test_the_page_has_every_key_with_its_default_its_unit_and_its_meaning(
+    heading: str, model: type[BaseModel]
+) -> None:
+    assert rows(heading) == [
+        (key, written(info.get_default(call_default_factory=True)), extra["unit"], info.description)
+        for key, info in model.model_fields.items()
+        if isinstance(extra := info.json_schema_extra, dict)
+    ]
+
+
+def written(default: object) -> str:
+    """A default as the page writes it."""
+    if isinstance(default, BaseModel):
+        return "below"
+    if default is None or default in ((), {}):
+        return "none"
+    if isinstance(default, tuple | bool):
+        return json.dumps(default)
+    if isinstance(default, int | float | str):
+        return f"{default:g}" if isinstance(default, float) else str(default)
+    return "required"
+
+
+def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
+    assert [row for row in rows("Metrics") if row[0].startswith("mlopsd_model_")] == [
+        (f"mlopsd_model_{metric.name}", metric.kind, ", ".join(metric.labels), metric.help)
+        for metric in ModelProbe.metrics
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "metric", "made"),
+    [
+        ("result", "loads_total", {"ok", *get_args(Step), *found("life.py", r'loads\.inc\(result="(\w+)"')}),
+        (
+            "result",
+            "registry_operations_total",
+            {"ok", *TROUBLES, *found(("faults.py", "download.py", "questions.py"), r'Fault\(\s*"(\w+)"')},
+        ),
+        ("operation", "registry_operations_total", found("registry.py", r'_counted\(\s*"(\w+)"')),
+        (
+            "phase",
+            "load_duration_seconds",
+            found(("taking.py", "mlopsd_host/host.py"), r'phase(?:\(|": )"(\w+)"'),
+        ),
+        ("reason", "host_restarts_total", found("service.py", r'_lose\(serving, "(\w+)"')),
+    ],
+)
+def test_the_page_has_every_value_of_a_label(label: str, metric: str, made: set[str]) -> None:
+    (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| `{label}` | `{metric}` |")]
+    assert set(re.findall(r"`(\w+)`", line)) - {label, metric} == made
+
+
+def test_the_page_has_what_the_environments_of_both_processes_keep() -> None:
+    for name in (*host.KEPT, *client_environment.INHERITED):
+        assert f"`{name}`" in TEXT or name == "HOME", name
+    for prefix in (*host.KEPT_PREFIXES, *client_environment.KEPT_PREFIXES):
+        assert f"`{prefix}*`" in TEXT, prefix
+
+
+def test_the_page_has_the_numbers_of_the_code() -> None:
+    schedule = ModelProbe.schedule
+    for said in (
+        f"every {schedule.interval:g} s with a timeout of {schedule.timeout:g} s",
+        f"{taking.WARM_UP:g} s the first time",
+        f"{number('mlopsd_host/values.py', 'MOST_CLASSES')} of them by name",
+        f"after {backoff.FIRST:g} s, doubling to {backoff.LONGEST / 60:g} min",
+    ):
+        assert said in TEXT, said
+    assert refusals.LONGEST_FACTOR == 6, "up to six times"
+    assert number("download.py", "AT_A_TIME") == 4, "four at a time"
+    assert number("mlopsd_host/together.py", "SIZES")[::7] == (2, 64), "2 to 64 rows"
+
+
+def number(file: str, name: str) -> Any:
+    """A constant of a module that is not imported here, since it imports MLflow."""
+    (value,) = found(file, rf"^{name} = ([^#\n]+)")
+    return ast.literal_eval(value.strip())
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(\[.*?)```", TEXT, re.DOTALL))
+def test_every_table_on_the_page_is_good(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry")
+    path = tmp_path / "config.toml"
+    path.write_text(block, "utf-8")
+    assert plugins.configure(load(path, {}, {}))
