@@ -1,4 +1,4 @@
-"""A caller that asks 100 times a second and does not wait for a late answer before it counts the next."""
+"""A caller that asks on a beat and does not wait for a late answer before it counts the next."""
 
 import threading
 import time
@@ -9,11 +9,13 @@ PERIOD = 0.01
 
 
 class Caller(threading.Thread):
-    """GETs /health/ at *port* until told to end; an answer's time runs from when its request was due."""
+    """GETs *path* at *port* until told to end; an answer's time runs from when its request was due."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, path: str = "/health/", period: float = PERIOD) -> None:
         super().__init__(name="caller", daemon=True)
         self._connection = Connection(port)
+        self._path = path
+        self._period = period
         self._enough = threading.Event()
         self.seconds: list[float] = []
 
@@ -21,9 +23,9 @@ class Caller(threading.Thread):
         """Ask on a beat that no late answer moves."""
         due = time.perf_counter()
         while not self._enough.wait(max(due - time.perf_counter(), 0)):
-            self._connection.get("/health/")
+            self._connection.get(self._path)
             self.seconds.append(time.perf_counter() - due)
-            due += PERIOD
+            due += self._period
 
     def end(self) -> list[float]:
         """Stop asking; the seconds that each answer took."""

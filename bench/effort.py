@@ -13,6 +13,7 @@ class Effort:
         rest_seconds: the length of a window at rest.
         scrapes: requests of each side in a round.
         each_trouble: whether every trouble has a case of its own.
+        asking_seconds: how long predictions are asked for in each case of a round.
     """
 
     rounds: int
@@ -20,7 +21,8 @@ class Effort:
     rest_seconds: float
     scrapes: int
     each_trouble: bool
+    asking_seconds: float
 
 
-FULL = Effort(rounds=5, lag_seconds=3, rest_seconds=60, scrapes=200, each_trouble=True)
-QUICK = Effort(rounds=1, lag_seconds=3, rest_seconds=30, scrapes=100, each_trouble=False)
+FULL = Effort(rounds=5, lag_seconds=3, rest_seconds=60, scrapes=200, each_trouble=True, asking_seconds=3)
+QUICK = Effort(rounds=1, lag_seconds=3, rest_seconds=30, scrapes=100, each_trouble=False, asking_seconds=2)

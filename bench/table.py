@@ -48,3 +48,8 @@ def at_most(what: str, figure: Spread, goal: float | None = None) -> Row:
     if goal is None:
         return Row(what, str(figure))
     return Row(what, str(figure), f"≤ {rounded(goal)} {figure.unit}".rstrip(), figure.middle <= goal)
+
+
+def at_least(what: str, figure: Spread, goal: float) -> Row:
+    """*figure* with the *goal* that its median must not miss."""
+    return Row(what, str(figure), f"≥ {rounded(goal)} {figure.unit}".rstrip(), figure.middle >= goal)

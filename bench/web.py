@@ -19,6 +19,7 @@ AS_PROMETHEUS = {
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
 PATIENCE = 60.0
+RELOADING_SECONDS = 300.0
 
 
 class Connection:
@@ -30,6 +31,12 @@ class Connection:
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """The code and the body."""
         self._http.request("GET", path, headers=dict(headers or {}))
+        response = self._http.getresponse()
+        return response.status, response.read()
+
+    def post(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+        """The code and the body."""
+        self._http.request("POST", path, body, {"Content-Type": content_type})
         response = self._http.getresponse()
         return response.status, response.read()
 
@@ -60,13 +67,35 @@ class OnTheHost(http.client.HTTPConnection):
 
 def check_now(path: Path, probe: str) -> Any:
     """Have the daemon at the Unix socket *path* check *probe*; the reading."""
+    status, body = _asked(path, "POST", f"/health/{probe}/check")
+    assert status == 200, body
+    return body
+
+
+def reload_now(path: Path, probe: str, version: str) -> float:
+    """Have the daemon at the Unix socket *path* reload *probe*; the seconds until *version* served.
+
+    Raises:
+        RuntimeError: it did not come to that.
+    """
+    began = time.perf_counter()
+    status, answer = _asked(path, "POST", f"/health/{probe}/reload?wait=25s")
+    while status == 202 and time.perf_counter() - began < RELOADING_SECONDS:
+        time.sleep(0.1)
+        reading = _asked(path, "GET", f"/health/{probe}")[1]
+        if (reading["facts"].get("served") or {}).get("version") == version:
+            return time.perf_counter() - began
+    if status != 200:
+        raise RuntimeError(f"version {version} does not serve: {answer}")
+    return time.perf_counter() - began
+
+
+def _asked(path: Path, method: str, target: str) -> tuple[int, Any]:
     connection = OnTheHost(path)
     try:
-        connection.request("POST", f"/health/{probe}/check")
+        connection.request(method, target)
         response = connection.getresponse()
-        body = json.loads(response.read())
-        assert response.status == 200, body
-        return body
+        return response.status, json.loads(response.read())
     finally:
         connection.close()
 
@@ -75,6 +104,24 @@ def free_port() -> int:
     """A TCP port of loopback that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+def wait_until_open(port: int, seconds: float = 30.0) -> None:
+    """Wait until somebody listens on *port*.
+
+    Raises:
+        OSError: nobody did.
+    """
+    end = time.perf_counter() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            if time.perf_counter() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def wait_for_answer(port: int, path: str, seconds: float = 30.0) -> float:

@@ -47,7 +47,7 @@ def test_its_own_test_suite_runs_our_kit(environment: dict[str, str], tmp_path: 
         timeout=120,
     )
     assert said.returncode == 0, said.stdout
-    assert "42 passed" in said.stdout
+    assert "56 passed" in said.stdout
 
 
 def test_async_threaded_and_process_probe_run_beside_ours(
@@ -86,6 +86,26 @@ path = "/proc"
         info = daemon.get("/info").json
         assert "mlopsd-probe-neighbours 1.0" in str(info)
         assert "mlopsd_probe_neighbours.tcp_port" not in str(daemon.log)
+
+
+def test_its_predictor_answers_over_http(environment: dict[str, str], tmp_path: Path) -> None:
+    weights = tmp_path / "weights.json"
+    weights.write_text('{"age": 0.5, "income": 2}', "utf-8")
+    text = f'[probes.rule]\nuse = "formula"\nmodel = "by-hand"\npath = "{weights}"\nbuckets = [5, 10]\n'
+    rows = b'{"dataframe_records": [{"age": 40, "income": 1}, {"age": 8, "income": 0}]}'
+    json = {"Content-Type": "application/json"}
+    with Running(tmp_path, text, environment=environment) as daemon:
+        assert daemon.get("/health/rule").json["status"] == "healthy"
+        answer = daemon.ask("POST", "/invocations", json, body=rows)
+        assert (answer.status, answer.json) == (200, {"predictions": [22.0, 4.0]})
+        refusal = daemon.ask("POST", "/invocations", json, body=b"{}")
+        assert (refusal.status, refusal.json["detail"]) == (
+            400,
+            "the body must have dataframe_records with age, income",
+        )
+        assert daemon.get("/v2/models/by-hand/ready").status == 200
+        metrics = daemon.get("/metrics").body.decode()
+        assert 'mlopsd_formula_prediction_value_bucket{probe="rule",le="5.0"} 1\n' in metrics
 
 
 def test_what_is_not_configured_is_not_imported(environment: dict[str, str], tmp_path: Path) -> None:

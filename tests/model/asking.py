@@ -50,12 +50,20 @@ async def nothing_left(scratch: Path, before: int, others: list[int]) -> None:
         await asyncio.sleep(0.02)
     assert clients() == others
     assert descriptors() <= before
-    assert [path for path in scratch.rglob("*")] == []
+    assert rest(scratch) == []
 
 
-def clients() -> list[int]:
-    """The processes of registries that are children of this one, and no zombies."""
-    return [child for child in _children() if CLIENT in Path(f"/proc/{child}/cmdline").read_bytes()]
+def clients(parent: int | None = None) -> list[int]:
+    """The processes of registries that are children of *parent*, this process if left out; no zombies."""
+    return [child for child in _children(parent or os.getpid()) if client_is_there(child)]
+
+
+def client_is_there(pid: int) -> bool:
+    """Whether *pid* is a registry's process."""
+    try:
+        return CLIENT in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def environment_of(pid: int) -> bytes:
@@ -65,11 +73,16 @@ def environment_of(pid: int) -> bytes:
 
 def descriptors() -> int:
     """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def _children() -> Iterator[int]:
-    for task in Path("/proc/self/task").iterdir():
+def rest(folder: Path) -> list[Path]:
+    """All that is below *folder*."""
+    return list(folder.rglob("*"))
+
+
+def _children(parent: int) -> Iterator[int]:
+    for task in Path(f"/proc/{parent}/task").iterdir():
         try:
             yield from map(int, (task / "children").read_text("ascii").split())
         except FileNotFoundError:  # the thread has ended

@@ -1,5 +1,5 @@
 """What the tests of the model probe share."""
 
-from tests.model.registry_server import embedded, newest, oldest
+from tests.model.registry_server import embedded, installed, newest, oldest
 
-__all__ = ["embedded", "newest", "oldest"]
+__all__ = ["embedded", "installed", "newest", "oldest"]

@@ -1,4 +1,4 @@
-"""A server that stands before a real registry and passes on what it is asked, but for what a test meddles with.
+"""A server that stands before a real registry, and passes on what a test does not meddle with.
 
 Faults are real: bytes that do not come, connections that break, answers that are none of MLflow's.
 """
@@ -130,7 +130,11 @@ def status(code: int, content_type: str = "text/html", body: bytes = b"<html></h
 def once(act: Act) -> Act:
     """*act* for the first request, then as if nothing had been."""
     left = [act]
-    return lambda handler: (left.pop() if left else Handler.pass_on)(handler)
+
+    def act_or_pass_on(handler: Handler) -> None:
+        (left.pop() if left else Handler.pass_on)(handler)
+
+    return act_or_pass_on
 
 
 def silence(handler: Handler) -> None:

@@ -24,7 +24,7 @@ class Shop:
     """A registry that `shop.py` has filled.
 
     Attributes:
-        folder: where its database ``mlflow.db`` and its ``artifacts`` are.
+        folder: where its database ``mlflow.db`` is.
         runs: the run of each version, of version 1 first.
     """
 
@@ -35,29 +35,35 @@ class Shop:
 
 
 @pytest.fixture(scope="session")
-def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Shop]]:
+    """A server of the installed MLflow, and a database without one."""
+    database = f"sqlite:///{tmp_path_factory.mktemp('embedded')}/mlflow.db"
+    with server(tmp_path_factory.mktemp("newest"), Path(sys.executable), database) as (served, embedded):
+        yield served, embedded
+
+
+@pytest.fixture(scope="session")
+def newest(installed: tuple[Shop, Shop]) -> Shop:
     """A server of the installed MLflow."""
-    with server(tmp_path_factory.mktemp("newest"), Path(sys.executable)) as shop:
-        yield shop
+    return installed[0]
+
+
+@pytest.fixture(scope="session")
+def embedded(installed: tuple[Shop, Shop]) -> Shop:
+    """A database without a server; it has versions 1 and 2."""
+    return installed[1]
 
 
 @pytest.fixture(scope="session")
 def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A server of the oldest supported MLflow; whoever uses it needs("oldest")."""
-    with server(tmp_path_factory.mktemp("oldest"), OLDEST / "bin" / "python") as shop:
+    with server(tmp_path_factory.mktemp("oldest"), OLDEST / "bin" / "python") as (shop,):
         yield shop
 
 
-@pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A database without a server; it has versions 1 and 2."""
-    folder = tmp_path_factory.mktemp("embedded")
-    return filled(f"sqlite:///{folder}/mlflow.db", folder, Path(sys.executable))
-
-
 @contextmanager
-def server(folder: Path, python: Path) -> Iterator[Shop]:
-    """``mlflow server`` of the MLflow of *python*, with all that it keeps in *folder*."""
+def server(folder: Path, python: Path, *databases: str) -> Iterator[list[Shop]]:
+    """``mlflow server`` of the MLflow of *python*, which keeps all in *folder*; filled, and *databases* too."""
     port = free_port()
     command = [
         *(
@@ -80,25 +86,31 @@ def server(folder: Path, python: Path) -> Iterator[Shop]:
             command, cwd=folder, env=environment(python), stdout=log, stderr=log, start_new_session=True
         )
     try:
-        yield filled(f"http://127.0.0.1:{port}", folder, python)
+        yield filled(folder, python, f"http://127.0.0.1:{port}", *databases)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def filled(uri: str, folder: Path, python: Path) -> Shop:
-    """What `shop.py` registered at *uri*, with the MLflow of *python*."""
+def filled(folder: Path, python: Path, *uris: str) -> list[Shop]:
+    """What `shop.py` registered at *uris*, with the MLflow of *python*; it waits for a server in *folder*."""
     done = subprocess.run(
-        [str(python), str(HERE / "shop.py"), uri],
+        [str(python), str(HERE / "shop.py"), *uris],
         capture_output=True,
         text=True,
         env=environment(python),
         cwd=folder,
         timeout=FILL_SECONDS,
     )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    return Shop(uri, folder, told["mlflow"], tuple(told["runs"]))
+    assert done.returncode == 0, f"{done.stderr}\n{(folder / 'server.log').read_text('utf-8', 'replace')}"
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [
+        Shop(one["uri"], _folder(one["uri"]) or folder, one["mlflow"], tuple(one["runs"])) for one in told
+    ]
+
+
+def _folder(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:") else None
 
 
 def environment(python: Path) -> dict[str, str]:

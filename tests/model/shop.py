@@ -1,6 +1,6 @@
 """Fills a registry with versions of every kind; a script, so that the interpreter may be any that has MLflow.
 
-``python shop.py URI`` waits for a server at *URI*, and prints what it registered, as JSON.
+``python shop.py URI…`` waits for a server at *URI*, and prints what it registered, a line of JSON each.
 """
 
 import json
@@ -53,24 +53,30 @@ def _load_pyfunc(path):
 
 
 def main() -> None:
-    """Register version after version; into a database only those of scikit-learn."""
-    uri = sys.argv[1]
+    """Fill one after the other."""
+    for uri in sys.argv[1:]:
+        print(json.dumps({"uri": uri, "mlflow": mlflow.__version__, "runs": fill(uri)}))
+
+
+def fill(uri: str) -> list[str]:
+    """Register version after version, into a database only those of scikit-learn; the run of each."""
     mlflow.set_tracking_uri(uri)
-    if uri.startswith("http"):
+    is_server = uri.startswith("http")
+    if is_server:
         wait_until_up(uri)
-    elsewhere = None if uri.startswith("http") else str(Path.cwd() / "artifacts")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("shop", elsewhere))
+    artifacts = None if is_server else f"{uri.removeprefix('sqlite:///')}.artifacts"
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("shop", artifacts))
     client = MlflowClient(uri, uri)
     client.create_registered_model(NAME)
     with tempfile.TemporaryDirectory() as folder:
         runs = [logged(), by_run_artifacts(client, Path(folder))]
-        if elsewhere is None:
+        if is_server:
             runs += [with_code(Path(folder)), from_code(Path(folder))]
     client.transition_model_version_stage(NAME, "2", "Production")
     client.set_registered_model_alias(NAME, "champion", "1")
-    if elsewhere is None:
+    if is_server:
         client.transition_model_version_stage(NAME, "3", "Staging")
-    print(json.dumps({"mlflow": mlflow.__version__, "runs": runs}))
+    return runs
 
 
 def wait_until_up(uri: str) -> None:

@@ -358,9 +358,10 @@ def test_a_disk_that_became_read_only_is_a_finding_and_the_old_version_serves(
     model.register(troubled(tmp_path / "good"))
     second = model.register(troubled(tmp_path / "second"))
     model.point("1")
-    with small_disk(tmp_path / "run/state") as disk, serving(tmp_path / "run", table(model)) as daemon:
+    state = tmp_path / "run/state"
+    with small_disk(state / "probes/model") as disk, serving(tmp_path / "run", table(model)) as daemon:
         until_healthy(daemon)
-        subprocess.run(["mount", "-o", "remount,ro", "--force", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         model.point(second)
         reading = daemon.until("/health/model", lambda reading: "cache" in unwell(reading), TAKEN_UP)
         assert "ead-only file system" in told(reading, "cache")["summary"]
@@ -375,6 +376,8 @@ def unwell(reading: dict[str, Any]) -> set[str]:
 def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of its own at *folder*, with room for one small model."""
     folder.mkdir(parents=True)
+    if (state := folder.parents[1]).name == "state":
+        (state / "layout").write_text("1\n", "ascii")  # else what is in it is somebody else's
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], check=True)
     try:
         yield folder

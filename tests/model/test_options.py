@@ -60,7 +60,7 @@ def test_every_key_says_its_unit_and_its_meaning(model: type[BaseModel]) -> None
 
 
 def test_durations_may_be_text() -> None:
-    made = ModelOptions(**TABLE, fetch_timeout="1h", prediction={"timeout": "500ms"})
+    made = ModelOptions(**TABLE | {"fetch_timeout": "1h", "prediction": {"timeout": "500ms"}})
     assert (made.fetch_timeout, made.prediction.timeout) == (3600, 0.5)
 
 
@@ -68,8 +68,8 @@ def test_without_a_registry_the_one_that_mlflow_itself_would_ask_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(TRACKING_URI, URI)
-    for table in ({"model": "wine"}, {"model": "wine", "registries": []}):
-        (registry,) = ModelOptions(**table).registries  # type: ignore[arg-type]
+    for registries in ({}, {"registries": ()}):
+        (registry,) = ModelOptions.model_validate({"model": "wine", **registries}).registries
         assert (type(registry), registry.uri) == (InheritedRegistry, URI)
     (named,) = ModelOptions(**TABLE).registries
     assert type(named) is RegistryOptions, "the variables' credentials are not for it"

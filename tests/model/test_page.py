@@ -151,7 +151,7 @@ async def test_the_page_has_every_fact(well: State) -> None:
     progress = Progress("fetch", "2", NOW, 1, 2)
     full = replace(well, drift_since=NOW, refusals=refused, progress=progress)
     facts = report.report(full, options()).facts
-    told = dict(rows("Facts"))
+    told = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
     host_facts = {name for pair in of_host for name in pair if name} | {"pid", "restarts", "rss_bytes"}
     assert set(told) == set(facts) | host_facts

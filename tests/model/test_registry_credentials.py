@@ -1,9 +1,7 @@
 """Credentials go to the registry that they are for, and to nobody else."""
 
 import base64
-import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from mlopsd_probes.model.registry import Registries, RegistryError
 from tests.model import meddler as meddling
-from tests.model.asking import asking, clients
+from tests.model.asking import asking, client_is_there, clients
 from tests.model.meddler import Act, Meddler
 from tests.model.registry_server import Shop, free_port
 
@@ -113,7 +114,7 @@ async def test_when_the_first_answers_again_it_alone_has_a_process(
 async def test_a_candidate_that_cannot_be_looked_up_is_the_registrys_trouble(
     registries: Registries, meddler: Meddler
 ) -> None:
-    """The version behind the alias takes a second call, and only the 404 of MLflow means that it is not there."""
+    """The version behind the alias takes a second call; only MLflow's own 404 means that it is not there."""
     meddler.meddle("model-versions/get", meddling.status(500))
     resolution = await registries.resolve()
     assert resolution.found is not None
@@ -191,3 +192,33 @@ async def test_who_is_not_there_is_unreachable(newest: Shop, tmp_path: Path) -> 
         assert "nonesuch.db; check the uri" in said[missing].reason
         assert counted == [("resolve", "unreachable")] * 2 + [("resolve", "ok")]
     assert not (tmp_path / "nonesuch.db").exists()
+
+
+LEFT_ALONE = """
+import asyncio, logging, sys
+from pathlib import Path
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.registry import Registries
+
+async def main():
+    options = ModelOptions(model="iris", registries=({"uri": sys.argv[1]},), registry_timeout=60)
+    await Registries(options, logging.getLogger(), print, Path(sys.argv[2])).resolve()
+
+asyncio.run(main())
+"""
+
+
+async def test_who_is_asked_dies_with_the_daemon(meddler: Meddler, tmp_path: Path) -> None:
+    """Though it waits for an answer, and sees nothing of its channel."""
+    meddler.meddle(GET, meddling.silence)
+    command = (sys.executable, "-c", LEFT_ALONE, meddler.uri, str(tmp_path / "scratch"))
+    daemon = await asyncio.create_subprocess_exec(*command)
+    while not meddler.asked:
+        assert daemon.returncode is None
+        await asyncio.sleep(0.01)
+    (client,) = clients(daemon.pid)
+    daemon.kill()
+    await daemon.wait()
+    while client_is_there(client):
+        await asyncio.sleep(0.01)
+    meddler.behave()

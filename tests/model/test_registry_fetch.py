@@ -17,7 +17,7 @@ from mlopsd_probes.model.options import RegistryOptions
 from mlopsd_probes.model.registry import FetchError, Registries
 from mlopsd_probes.model.version import Version
 from tests.model import meddler as meddling
-from tests.model.asking import Counted, asking, clients
+from tests.model.asking import Counted, asking, clients, rest
 from tests.model.meddler import Act, Meddler
 from tests.model.registry_server import Shop
 
@@ -44,6 +44,22 @@ async def client(meddler: Meddler, tmp_path_factory: pytest.TempPathFactory) -> 
     await made.end()
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the files go, two below a folder that stays empty otherwise."""
+    made = tmp_path / "deep" / "folder"
+    made.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real one of 1 MiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 @pytest.mark.parametrize(
     ("kind", "said", "part", "act"),
     [
@@ -63,15 +79,14 @@ async def client(meddler: Meddler, tmp_path_factory: pytest.TempPathFactory) -> 
     ],
 )
 async def test_what_cannot_be_had_whole_is_not_had(
-    client: ClientProcess, meddler: Meddler, tmp_path: Path, kind: str, said: str, part: str, act: Act
+    client: ClientProcess, meddler: Meddler, folder: Path, kind: str, said: str, part: str, act: Act
 ) -> None:
     meddler.meddle(part, act)
-    question = {"do": "fetch", "model": "iris", "version": "4", "folder": str(tmp_path / "deep" / "folder")}
-    (tmp_path / "deep" / "folder").mkdir(parents=True)
+    question = {"do": "fetch", "model": "iris", "version": "4", "folder": str(folder)}
     with pytest.raises(Unanswered) as caught:
         await client.ask(question, 20)
     assert (caught.value.kind, said in caught.value.reason) == (kind, True), caught.value
-    assert not list(tmp_path.rglob("outside"))
+    assert rest(folder.parent.parent) == [folder.parent, folder, *rest(folder)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -167,11 +182,11 @@ async def test_a_process_that_is_killed_while_it_fetches_is_told_as_that(
     assert clients() == before
 
 
-async def test_the_end_is_the_end_of_a_fetch_too(meddler: Meddler, tmp_path: Path) -> None:
+async def test_the_end_is_the_end_of_a_fetch_too(meddler: Meddler, tmp_path: Path, folder: Path) -> None:
     """`asking` sees to it that closing takes no time and leaves nothing."""
     async with asking(tmp_path / "scratch", meddler.uri, candidates=["4"]) as (registries, _):
         version = await named(registries)
-        fetching = await held_back(registries, version, meddler, tmp_path / "files")
+        fetching = await held_back(registries, version, meddler, folder)
         meddler.behave()
     with pytest.raises(FetchError):
         await fetching
@@ -181,7 +196,6 @@ async def held_back(
     registries: Registries, version: Version, meddler: Meddler, folder: Path
 ) -> "asyncio.Task[object]":
     """A fetch that waits for a file."""
-    folder.mkdir(exist_ok=True)
     meddler.meddle(SCRIPT, meddling.silence)
     fetching: asyncio.Task[object] = asyncio.ensure_future(registries.fetch(version, folder, ignore))
     while not any(SCRIPT in asked.path for asked in meddler.asked):
@@ -192,15 +206,11 @@ async def held_back(
 
 @pytest.mark.needs("root", "mount")
 async def test_a_disk_that_fills_up_is_told_as_that(
-    client: ClientProcess, meddler: Meddler, tmp_path: Path
+    client: ClientProcess, meddler: Meddler, small_disk: Path
 ) -> None:
-    """A real one of 1 MiB, and a file of 3 MB of which the store does not know how large it is."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)
-    try:
-        meddler.meddle("artifacts?path=", meddling.listing(("MLmodel", None), ("data/data/weights", None)))
-        question = {"do": "fetch", "model": "iris", "version": "3", "folder": str(tmp_path)}
-        with pytest.raises(Unanswered, match="No space left on device; make room") as caught:
-            await client.ask(question, 20)
-        assert caught.value.kind == "disk_full"
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    """By a file of 3 MB of which the store does not know how large it is."""
+    meddler.meddle("artifacts?path=", meddling.listing(("MLmodel", None), ("data/data/weights", None)))
+    question = {"do": "fetch", "model": "iris", "version": "3", "folder": str(small_disk)}
+    with pytest.raises(Unanswered, match="No space left on device; make room") as caught:
+        await client.ask(question, 20)
+    assert caught.value.kind == "disk_full"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime
+from shutil import rmtree
 from typing import Any
 
 from mlopsd.probe import Refused
@@ -181,8 +182,11 @@ class Life:
             await asyncio.wait(tasks, timeout=0.1)
 
     async def _open(self) -> None:
-        """See once what is on disk."""
+        """See once what is on disk, and remove what processes of a daemon that was killed have left."""
         if self._shelf is None:
+            await in_thread(
+                "clear up the scratch folder", lambda: rmtree(self._means.scratch, ignore_errors=True)
+            )
             try:
                 self._shelf = await in_thread("read the model cache", self._means.store.load)
             except StoreError as error:

@@ -17,3 +17,8 @@ class TestHeartbeatFile(ProbeConformance):
 class TestNetworkMount(ProbeConformance):
     name = "network_mount"
     table = {"path": "/proc"}
+
+
+class TestFormula(ProbeConformance):
+    name = "formula"
+    table = {"model": "formula", "path": "/dev/null"}  # no weights: it refuses, and says why

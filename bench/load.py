@@ -1,0 +1,150 @@
+"""How late the event loop is while a model of 500 MB is fetched and loaded beside one that serves."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import door
+from bench.callers import Caller
+from bench.effort import Effort
+from bench.figures import Spread, percentile, spread
+from bench.registry import Registry
+from bench.server import Daemon
+from bench.serving import serving
+from bench.table import Row, Table, at_most, of_rows
+from bench.trainer import NAME
+from bench.web import Connection, check_now, reload_now
+
+SIZE = 500_000_000  # bytes
+SAMPLE_SECONDS = 0.5  # between two looks whether the load has ended
+PERIOD = 0.005  # between two questions
+IDLE = 2  # times as long as other cases: the greatest of many is greater
+MOST_MOVED, MOST_P99 = 20.0, 5.0  # ms
+LAG_PROBE = f'[probes.lag]\nuse = "bench_lag"\nseconds = {SAMPLE_SECONDS}\n'
+BUCKET = re.compile(r'^mlopsd_event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\d+)', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Milliseconds by which an event loop was late, and that /livez took from when it was due."""
+
+    lags: Sequence[float]
+    answers: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Before and while it loads; *beat* is the bound of the greatest lag of the daemon's own histogram, ms."""
+
+    idle: Late
+    loading: Late
+    seconds: float = 0.0
+    beat: float = 0.0
+
+
+def run(effort: Effort, room: Path) -> Iterator[Table]:
+    """The daemon and a process that loads in a thread, in turn; each begins anew and fetches."""
+    environment = door.lay_out(room)
+    with Registry(room / "registry") as registry:
+        small, large = registry.small(), registry.large(SIZE)
+        ours, theirs = [], []
+        for number in range(effort.rounds):
+            registry.crown(small)
+            with serving(room / f"{number}", registry, LAG_PROBE, environment) as daemon:
+                ours.append(_load(daemon, registry, large, effort.asking_seconds * IDLE))
+            theirs.append(_load_in_thread(registry, small, large, effort.asking_seconds * IDLE))
+    title = f"A model of {SIZE / 1e6:.0f} MB loads beside one that serves"
+    yield of_rows(title, [*_rows(ours), *_rows_of_threads(theirs)])
+
+
+def _load(daemon: Daemon, registry: Registry, version: str, idle_seconds: float) -> Loaded:
+    daemon.wait_until_started()
+    enough = threading.Event()
+    threading.Timer(idle_seconds, enough.set).start()
+    idle = _sampled(daemon, enough)
+    before = _beats(daemon)
+    registry.crown(version)
+    loaded, took = threading.Event(), []
+
+    def reload() -> None:
+        try:
+            took.append(reload_now(daemon.socket, "model", version))
+        finally:
+            loaded.set()
+
+    threading.Thread(target=reload).start()
+    loading = _sampled(daemon, loaded)
+    return Loaded(idle, loading, took[0], _greatest(before, _beats(daemon)))
+
+
+def _sampled(daemon: Daemon, until: threading.Event) -> Late:
+    """The lag from within, and how long the least question takes, until *until* is set."""
+    caller = Caller(daemon.port, "/livez", PERIOD)
+    caller.start()
+    lags: list[float] = []
+    while not until.is_set():
+        lags += check_now(daemon.socket, "lag")["facts"]["lags"]
+    return Late(_milliseconds(lags), _milliseconds(caller.end()))
+
+
+def _load_in_thread(registry: Registry, first: str, second: str, seconds: float) -> Loaded:
+    uris = [f"models:/{NAME}/{version}" for version in (first, second)]
+    command = [sys.executable, "-m", "bench.threaded", *uris, str(seconds)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(command, capture_output=True, check=True, env=environment)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Loaded(*(Late(_milliseconds(found[when])) for when in ("idle", "loading")))
+
+
+def _beats(daemon: Daemon) -> dict[float, int]:
+    """The daemon's own histogram of its lag: how many beats were late by up to so many seconds."""
+    connection = Connection(daemon.port)
+    try:
+        page = connection.get("/metrics")[1].decode()
+    finally:
+        connection.close()
+    return {float(bound): int(times) for bound, times in BUCKET.findall(page)}
+
+
+def _greatest(before: dict[float, int], after: dict[float, int]) -> float:
+    """The bound, in ms, of the bucket with the greatest of what came in between."""
+    gained = {bound: times - before[bound] for bound, times in after.items()}
+    return 1000 * min(bound for bound, times in gained.items() if times == max(gained.values()))
+
+
+def _rows(rounds: Sequence[Loaded]) -> Iterator[Row]:
+    yield at_most("from the reload until it served", spread((one.seconds for one in rounds), "s"))
+    yield at_most("loop lag p99, idle", _marks([one.idle.lags for one in rounds], 99))
+    yield at_most("loop lag max, idle", _marks([one.idle.lags for one in rounds], 100))
+    yield at_most("loop lag p99, loading", _marks([one.loading.lags for one in rounds], 99), MOST_P99)
+    yield at_most("loop lag max, loading", _marks([one.loading.lags for one in rounds], 100))
+    yield at_most("loop lag max, loading − idle", _moved(rounds), MOST_MOVED)
+    yield at_most("the daemon's own histogram: max at most", spread((one.beat for one in rounds), "ms"))
+    for mark, percent in (("p99", 99), ("max", 100)):
+        yield at_most(f"/livez {mark}, idle", _marks([one.idle.answers for one in rounds], percent))
+        yield at_most(f"/livez {mark}, loading", _marks([one.loading.answers for one in rounds], percent))
+
+
+def _rows_of_threads(rounds: Sequence[Loaded]) -> Iterator[Row]:
+    yield at_most("loop lag max, idle, of a loop with MLflow", _marks([one.idle.lags for one in rounds], 100))
+    for mark, percent in (("p99", 99), ("max", 100)):
+        lags = _marks([one.loading.lags for one in rounds], percent)
+        yield at_most(f"loop lag {mark}, loading in its thread", lags)
+
+
+def _moved(rounds: Sequence[Loaded]) -> Spread:
+    return spread((max(one.loading.lags) - max(one.idle.lags) for one in rounds), "ms")
+
+
+def _marks(rounds: Sequence[Sequence[float]], percent: float) -> Spread:
+    return spread((percentile(values, percent) for values in rounds), "ms")
+
+
+def _milliseconds(seconds: Sequence[float]) -> list[float]:
+    return [second * 1000 for second in seconds]

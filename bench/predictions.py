@@ -1,0 +1,219 @@
+"""POST /invocations of the daemon beside ``mlflow models serve``, what /health/ does meanwhile, and memory."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.callers import Caller
+from bench.cost import Memory, descendants, memory
+from bench.effort import Effort
+from bench.figures import Spread, percentile, ratios, spread
+from bench.questions import JSON, body
+from bench.registry import Registry
+from bench.server import Daemon, ModelServer, Server
+from bench.serving import Asked, ask, peer_serving, serving
+from bench.table import Row, Table, at_least, at_most, of_rows
+from bench.traffic import Traffic
+from bench.web import Connection, free_port, wait_until_open
+
+CONNECTIONS = (1, 16, 64)
+ROWS = (1, 100, 10_000)
+CASES = tuple((connections, rows) for rows in ROWS for connections in CONNECTIONS)
+JUDGED = (16, 1)
+LEAST_RATE_RATIO = 2.0
+MOST_P99_RATIO = 0.5
+MOST_OVER_IDLE = 2.0
+LONGER = 2  # times as long, for cases with many rows and for the health's p99
+KINDS = {  # a part of the command line, and what that process is
+    "mlopsd_host": "model host",
+    "mlopsd_probes.model.client": "registry client",
+    "mlopsd.worker": "system probe",
+    "uvicorn": "mlflow models serve: uvicorn",
+    "mlflow": "mlflow models serve: the command",
+}
+
+
+@dataclass(slots=True)
+class Sides:
+    """What was measured at both in one case, one of each a round."""
+
+    ours: list[Asked] = field(default_factory=list)
+    theirs: list[Asked] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Health:
+    """The milliseconds of /health/ in each round."""
+
+    idle: list[list[float]] = field(default_factory=list)
+    busy: list[list[float]] = field(default_factory=list)
+
+
+def run(effort: Effort, room: Path) -> Iterator[Table]:
+    """Every case once a round, the two sides in turn, the first one taking turns as well."""
+    with Registry(room / "registry") as registry:
+        registry.crown(registry.small())
+        with serving(room / "daemon", registry) as daemon, peer_serving(room / "peer", registry) as peer:
+            _agree(daemon, peer)
+            fresh = list(_memory(daemon, peer))
+            sides: dict[tuple[int, int], Sides] = {case: Sides() for case in CASES}
+            health = {"/health/": Health(), "/health of mlflow models serve": Health()}
+            for number in range(effort.rounds):
+                _measure_round(number, daemon, peer, effort.asking_seconds, sides)
+                _measure_health(daemon, "/health/", effort.asking_seconds, health["/health/"])
+                theirs = health["/health of mlflow models serve"]
+                _measure_health(peer, "/health", effort.asking_seconds, theirs)
+            loaded = list(_memory(daemon, peer))
+        limit = _limit(room / "constant", effort.asking_seconds)
+    yield from _tables(sides)
+    yield of_rows("POST /invocations at 16 connections and 1 row", list(_rows(sides[JUDGED], limit)))
+    yield of_rows("/health/ at 100/s, idle, and while 16 connections ask", list(_health_rows(health)))
+    yield of_rows("Memory, before and after all that", [*fresh, *loaded])
+
+
+def _measure_round(
+    number: int, daemon: Daemon, peer: ModelServer, seconds: float, sides: Mapping[tuple[int, int], Sides]
+) -> None:
+    for (connections, rows), its in sides.items():
+        long = seconds * (LONGER if rows == max(ROWS) else 1)
+        pairs: list[tuple[Server, list[Asked]]] = [(daemon, its.ours), (peer, its.theirs)]
+        for server, into in pairs if number % 2 == 0 else reversed(pairs):
+            into.append(ask(server, connections, rows, long))
+
+
+def _measure_health(server: Server, path: str, seconds: float, health: Health) -> None:
+    connections, rows = JUDGED
+    health.idle.append(_called(server, path, seconds * LONGER))
+    with Traffic(server.port, connections, rows) as traffic:
+        health.busy.append(_called(server, path, seconds * LONGER))
+        traffic.end()
+
+
+def _called(server: Server, path: str, seconds: float) -> list[float]:
+    caller = Caller(server.port, path)
+    caller.start()
+    time.sleep(seconds)
+    return [second * 1000 for second in caller.end()]
+
+
+def _agree(daemon: Daemon, peer: ModelServer) -> None:
+    """Both answer the same, or nothing here can be compared."""
+    for rows in ROWS:
+        assert _predicted(daemon, rows) == _predicted(peer, rows), rows
+
+
+def _predicted(server: Server, rows: int) -> bytes:
+    connection = Connection(server.port)
+    try:
+        status, answer = connection.post("/invocations", body(rows, 0), JSON)
+        assert status == 200, answer
+        return answer
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _constant(room: Path) -> Iterator[Server]:
+    room.mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "bench.constant", str(port)]
+    with Server(command, port, room / "log", {}) as server:
+        wait_until_open(port)
+        yield server
+
+
+def _limit(room: Path, seconds: float) -> Asked:
+    """What the client can do where the answer is ready."""
+    with _constant(room) as server:
+        return ask(server, *JUDGED, seconds)
+
+
+def _tables(sides: Mapping[tuple[int, int], Sides]) -> Iterator[Table]:
+    yield Table(
+        "POST /invocations, answers a second: median of the rounds, and ours ÷ MLflow's",
+        ("rows", "connections", "ours", "mlflow", "min / median / max", "failed", "mlflow's"),
+        [_rate_line(case, its) for case, its in sides.items()],
+    )
+    yield Table(
+        "POST /invocations, milliseconds: median of the rounds, and ours ÷ MLflow's",
+        ("rows", "connections", "p50", "mlflow", "min / median / max", "p99", "mlflow", "min / median / max"),
+        [_time_line(case, its) for case, its in sides.items()],
+    )
+    yield Table(
+        "POST /invocations, CPU of all processes of the server, ms a request",
+        ("rows", "connections", "ours", "mlflow", "min / median / max"),
+        [_cpu_line(case, its) for case, its in sides.items()],
+    )
+
+
+def _rate_line(case: tuple[int, int], its: Sides) -> tuple[str, ...]:
+    connections, rows = case
+    failed = [str(sum(one.failed for one in side)) for side in (its.ours, its.theirs)]
+    return (str(rows), str(connections), *_compared(_rates(its.ours), _rates(its.theirs)), *failed)
+
+
+def _time_line(case: tuple[int, int], its: Sides) -> tuple[str, ...]:
+    connections, rows = case
+    compared = [_compared(_times(its.ours, mark), _times(its.theirs, mark)) for mark in (50, 99)]
+    return (str(rows), str(connections), *compared[0], *compared[1])
+
+
+def _cpu_line(case: tuple[int, int], its: Sides) -> tuple[str, ...]:
+    connections, rows = case
+    ours, theirs = (spread(one.cpu for one in side) for side in (its.ours, its.theirs))
+    return (str(rows), str(connections), *_compared(ours, theirs))
+
+
+def _compared(ours: Spread, theirs: Spread) -> tuple[str, ...]:
+    middles = [spread([side.middle]) for side in (ours, theirs)]
+    return (*map(str, middles), str(ratios(ours, theirs)))
+
+
+def _rates(side: Sequence[Asked]) -> Spread:
+    return spread((one.rate for one in side), "/s")
+
+
+def _times(side: Sequence[Asked], percent: float) -> Spread:
+    return spread((percentile(one.milliseconds, percent) for one in side), "ms")
+
+
+def _rows(its: Sides, limit: Asked) -> Iterator[Row]:
+    ours, theirs = _rates(its.ours), _rates(its.theirs)
+    yield at_most("answers a second", ours)
+    yield at_most("answers a second, mlflow models serve", theirs)
+    yield at_least("answers a second ÷ mlflow's", ratios(ours, theirs), LEAST_RATE_RATIO)
+    ours, theirs = _times(its.ours, 99), _times(its.theirs, 99)
+    yield at_most("p99", ours)
+    yield at_most("p99, mlflow models serve", theirs)
+    yield at_most("p99 ÷ mlflow's", ratios(ours, theirs), MOST_P99_RATIO)
+    yield at_most("CPU of the client a request", spread((one.client for one in its.ours), "us"))
+    yield at_most("answers a second where the answer is ready", spread([limit.rate], "/s"))
+
+
+def _health_rows(health: Mapping[str, Health]) -> Iterator[Row]:
+    for what, its in health.items():
+        idle, busy = _p99(its.idle), _p99(its.busy)
+        yield at_most(f"{what} p99, idle", idle)
+        yield at_most(f"{what} p99, asked by 16", busy)
+        goal = MOST_OVER_IDLE if what == "/health/" else None
+        yield at_most(f"{what} p99, asked by 16 ÷ idle", ratios(busy, idle), goal)
+
+
+def _p99(rounds: Sequence[Sequence[float]]) -> Spread:
+    return spread((percentile(values, 99) for values in rounds), "ms")
+
+
+def _memory(*servers: Server) -> Iterator[Row]:
+    for server in servers:
+        for pid in (server.pid, *descendants(server.pid)):
+            had: Memory = memory(pid)
+            yield Row(f"RSS and PSS of the {_kind(pid)}", f"{had.rss:.1f} and {had.pss:.1f} MiB")
+
+
+def _kind(pid: int) -> str:
+    command = Path(f"/proc/{pid}/cmdline").read_text("utf-8")
+    found = (kind for part, kind in KINDS.items() if part in command)
+    return "daemon's own process" if "\0run\0" in command else next(found, command)

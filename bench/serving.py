@@ -1,0 +1,79 @@
+"""The daemon and MLflow's own server with the same model, and how each answers for a while."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cost import cpu_of_all, descendants
+from bench.registry import Registry
+from bench.server import SYSTEM, Daemon, ModelServer, Server
+from bench.traffic import Answered, Traffic
+from bench.trainer import NAME
+from bench.web import wait_for_answer
+
+LOADING_SECONDS = 180.0
+WARMING = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of some seconds of asking.
+
+    Attributes:
+        rate: answers a second.
+        milliseconds: of each.
+        failed: how many were no 200.
+        cpu: milliseconds that the server and its children used for each.
+        client: microseconds that asking cost for each.
+    """
+
+    rate: float
+    milliseconds: Sequence[float]
+    failed: int
+    cpu: float
+    client: float
+
+
+@contextmanager
+def serving(
+    room: Path, registry: Registry, probes: str = SYSTEM, environment: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
+    """A daemon that serves the champion of *registry* beside *probes*."""
+    with Daemon(room, probes + registry.table(), environment) as daemon:
+        wait_for_answer(daemon.port, "/ping", LOADING_SECONDS)
+        yield daemon
+
+
+@contextmanager
+def peer_serving(room: Path, registry: Registry) -> Iterator[ModelServer]:
+    """MLflow's own server of that champion."""
+    with ModelServer(room, registry.uri, NAME) as peer:
+        wait_for_answer(peer.port, "/ping", LOADING_SECONDS)
+        yield peer
+
+
+def ask(server: Server, connections: int, rows: int, seconds: float) -> Asked:
+    """Ask *server* for *seconds*, after a moment that does not count."""
+    pids = [server.pid, *descendants(server.pid)]
+    used = cpu_of_all(pids)
+    with Traffic(server.port, connections, rows) as traffic:
+        time.sleep(WARMING)
+        began = time.perf_counter()
+        time.sleep(seconds)
+        ended = time.perf_counter()
+        heard = traffic.end()
+    used = cpu_of_all(pids) - used
+    done = sum(began <= answer.began + answer.seconds <= ended for answer in heard.answers)
+    counted = [answer for answer in heard.answers if answer.began >= began] or heard.answers
+    failed = sum(answer.code != 200 for answer in counted)
+    whole = len(heard.answers)
+    return Asked(
+        done / (ended - began), milliseconds(counted), failed, used / whole * 1e3, heard.cpu / whole * 1e6
+    )
+
+
+def milliseconds(answers: Sequence[Answered]) -> list[float]:
+    """How long each took."""
+    return [answer.seconds * 1000 for answer in answers]
