@@ -17,7 +17,7 @@ class Constant(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:  # noqa: ARG002  # whatever it says
+    def data_received(self, data: bytes) -> None:  # whatever it says
         self._transport.write(ANSWER)
 
 

@@ -1,4 +1,4 @@
-"""POST /invocations of the daemon beside ``mlflow models serve``, what /health/ does meanwhile, and memory."""
+"""POST /invocations beside ``mlflow models serve``, what /health/ does meanwhile, and the memory of it all."""
 
 import sys
 import time

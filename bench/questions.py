@@ -1,4 +1,4 @@
-"""Bodies of requests for predictions, for the demo's model: patients as scikit-learn's diabetes data has them."""
+"""Bodies of requests for predictions of the demo's model: patients as in scikit-learn's diabetes data."""
 
 import json
 import random

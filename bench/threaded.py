@@ -1,7 +1,7 @@
 """A daemon as one would write it first: a model is loaded in a thread of the process that has the event loop.
 
-``python -m bench.threaded FIRST SECOND SECONDS`` has FIRST loaded, samples its loop for SECONDS, then
-while it loads SECOND, and prints both.
+``python -m bench.threaded FIRST SECOND`` has FIRST loaded, samples its loop while it loads SECOND and for
+as long after that, and prints both.
 """
 
 import asyncio
@@ -21,13 +21,16 @@ async def _sampled(until: "asyncio.Future[object]") -> list[float]:
     return lags
 
 
-async def _main(first: str, second: str, seconds: str) -> None:
+async def _main(first: str, second: str) -> None:
     from mlflow import pyfunc  # noqa: PLC0415  # seconds, before anything is measured
 
     pyfunc.load_model(first)
-    idle = await _sampled(asyncio.ensure_future(asyncio.sleep(float(seconds))))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     loading = await _sampled(asyncio.ensure_future(asyncio.to_thread(pyfunc.load_model, second)))
-    print(json.dumps({"idle": idle, "loading": loading}))
+    seconds = loop.time() - began
+    idle = await _sampled(asyncio.ensure_future(asyncio.sleep(seconds)))
+    print(json.dumps({"loading": loading, "idle": idle, "seconds": seconds}))
 
 
 if __name__ == "__main__":

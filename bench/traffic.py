@@ -88,7 +88,7 @@ class _Line:
         """Anew, with nothing sent and nothing come."""
         self.socket = socket.create_connection(("127.0.0.1", self._port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+        self.socket.settimeout(0)
         self.left = memoryview(b"")
         self._come = bytearray()
         self._whole = 0  # bytes of the answer, when that is known

@@ -49,9 +49,9 @@ class Trainer:
 
     def small(self) -> str:
         """The demo's model, fitted otherwise each time."""
-        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
-
         import mlflow.sklearn  # noqa: PLC0415
+
+        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
 
         trained = train(len(self._client.search_model_versions(f"name='{NAME}'")) + 1)
         return self._register(

@@ -46,9 +46,9 @@ def run(arguments: Namespace) -> int:
     with (
         _speaking(_level(debug=loaded.settings.debug, traceback=arguments.traceback)),
         Progress(sys.stderr) as progress,
-        alarm(longest),
+        alarm(longest) as put_off,
     ):
-        health, refused = asyncio.run(look(chosen, progress))
+        health, refused = asyncio.run(look(chosen, progress, put_off))
     complain(*refused)
     if arguments.json:
         print(json.dumps(health, indent=2, ensure_ascii=False))

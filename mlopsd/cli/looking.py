@@ -5,13 +5,16 @@ import json
 import logging
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
+from mlopsd.children import descent
 from mlopsd.cli.failure import CANNOT_TELL, Failure
+from mlopsd.cli.meter import Meter
 from mlopsd.cli.progress import Progress
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
@@ -21,11 +24,16 @@ from mlopsd.web.plain import time_text
 from mlopsd.web.readings import Readings
 from mlopsd.worker.make import make_worker
 
+PROGRESS = "progress"  # the fact in which a probe shows what is on its way
 REDRAW = 0.2  # seconds
 
 
-async def look(probes: Sequence[Configured], progress: Progress) -> tuple[dict[str, Any], list[str]]:
+async def look(
+    probes: Sequence[Configured], progress: Progress, turned: Callable[[], None]
+) -> tuple[dict[str, Any], list[str]]:
     """The host's health as ``/health/detailed`` has it, found out now; and which samples are no use.
+
+    *turned* is called all the time while the event loop turns.
 
     Raises:
         Failure: there is no room for a state folder, or two probes contradict each other in their metrics.
@@ -33,7 +41,7 @@ async def look(probes: Sequence[Configured], progress: Progress) -> tuple[dict[s
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
-            await _look(probes, board, Path(folder), progress)
+            await _look(probes, board, Path(folder), progress, turned)
             return _health(board), list(_refused(probes, board))
     except (OSError, ValueError) as error:
         raise Failure(f"cannot check: {error}; correct that and try again", status=CANNOT_TELL) from error
@@ -41,34 +49,70 @@ async def look(probes: Sequence[Configured], progress: Progress) -> tuple[dict[s
         board.close()
 
 
-async def _look(probes: Sequence[Configured], board: Board, folder: Path, progress: Progress) -> None:
+async def _look(
+    probes: Sequence[Configured],
+    board: Board,
+    folder: Path,
+    progress: Progress,
+    turned: Callable[[], None],
+) -> None:
+    descent.adopt_orphans()
     metrics = Metrics(board, version("mlopsd"))
-    watches = [_watch(configured, board, metrics, folder) for configured in probes]
+    looks = [Look(configured, board, metrics, folder) for configured in probes]
     loop = asyncio.get_running_loop()
-    checks = {loop.create_task(watch.check(), name=watch.name) for watch in watches}
+    checks = {loop.create_task(one.to_the_end(), name=one.name) for one in looks}
     try:
-        await _wait(checks, progress)
+        await _wait(checks, board, progress, turned)
     finally:
         for check in checks:
             check.cancel()
-        await asyncio.gather(*(watch.close() for watch in watches))
+        await asyncio.gather(*(one.close() for one in looks))
 
 
-def _watch(configured: Configured, board: Board, metrics: Metrics, folder: Path) -> Watch:
-    state = folder / configured.name
-    state.mkdir()
-    board.enrol(configured.name, configured.plugin.name, configured.terms)
-    log = logging.getLogger("mlopsd.worker")
-    return Watch(configured, make_worker(configured, state, board, metrics, log), board, metrics)
+class Look:
+    """One look at a probe; at one that has something on its way, until that has arrived."""
+
+    def __init__(self, configured: Configured, board: Board, metrics: Metrics, folder: Path) -> None:
+        self.name = configured.name
+        self._board = board
+        state = folder / configured.name
+        state.mkdir()
+        board.enrol(configured.name, configured.plugin.name, configured.terms)
+        self._again = asyncio.Event()
+        log = logging.getLogger("mlopsd.worker")
+        worker = make_worker(configured, state, board, metrics, log, again=self._again.set)
+        self._watch = Watch(configured, worker, board, metrics)
+
+    async def to_the_end(self) -> None:
+        """Check, and check again whenever a probe that shows its progress asks for it."""
+        await self._watch.check()
+        while PROGRESS in self._board[self.name].facts:
+            await self._again.wait()
+            self._again.clear()
+            await self._watch.check()
+
+    async def close(self) -> None:
+        """Release the probe."""
+        await self._watch.close()
 
 
-async def _wait(checks: set[asyncio.Task[Any]], progress: Progress) -> None:
-    """Wait for all of *checks* and say which are still at it."""
+async def _wait(
+    checks: set[asyncio.Task[Any]], board: Board, progress: Progress, turned: Callable[[], None]
+) -> None:
+    """Wait for all of *checks* and say which are still at it, and what with."""
     loop = asyncio.get_running_loop()
     began, pending = loop.time(), checks
+    meters: defaultdict[str, Meter] = defaultdict(Meter)
     while pending:
-        names = ", ".join(sorted(check.get_name() for check in pending))
-        progress.show(f"checking {names} … {loop.time() - began:.0f} s")
+        turned()
+        names = sorted(check.get_name() for check in pending)
+        on_the_way = [
+            f"{name}: {meters[name].live(shown)}"
+            for name in names
+            if isinstance(shown := board[name].facts.get(PROGRESS), dict)
+        ]
+        waiting = f"checking {', '.join(names)} … {loop.time() - began:.0f} s"
+        progress.show(", ".join(on_the_way) or waiting)
         _, pending = await asyncio.wait(pending, timeout=REDRAW)
 
 

@@ -112,4 +112,6 @@ def _check(what: str, running: Running, answer: Answer) -> None:
         return
     refused = answer.status == HTTPStatus.FORBIDDEN and not running.address.startswith("unix:")
     cure = "; or be root, or of the daemon's group, to reach its Unix socket" if refused else ""
-    raise Failure(f"cannot reload {what}: {harmless(answer.detail)}{cure}")
+    reason = harmless(answer.detail)
+    said = reason if reason.startswith("cannot reload") else f"cannot reload {what}: {reason}"
+    raise Failure(said + cure)

@@ -80,7 +80,7 @@ class FakeHost:
         self.facts = {"flavor": "fake", "cuda": False}
         self.ended: list[float] = []
         self.is_killed = False
-        self.hangs = False
+        self.hangs = self.hung = False
         self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def canary(self, within: float) -> Canary:

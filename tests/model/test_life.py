@@ -186,7 +186,10 @@ async def test_a_start_serves_what_it_had_while_the_new_version_is_on_its_way(wo
     world.begin()
     await world.life.look()
     await world.until_serving("1")
-    await world.life.look()
+    async with asyncio.timeout(10):
+        while "fetch" not in world.steps_of("2"):
+            await world.life.look()
+            await asyncio.sleep(0.01)
     world.registry.fetching.set()
     await world.until_serving("2")
 
@@ -271,6 +274,35 @@ async def test_a_version_that_is_corrupt_on_disk_is_fetched_anew(world: World) -
     assert world.serves == "1"
 
 
+async def test_where_the_current_version_no_longer_loads_the_one_before_serves(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    await world.look()
+    await world.life.close()
+    world.registry.complaints = (DOWN,)
+    world.load_fails["2"] = LoadFailed("import_error", "no module named 'torch'")
+    world.begin()
+    await world.look()
+    assert world.serves is None
+    await asyncio.sleep(1.3)
+    await world.look()
+    assert world.serves == "1"
+
+
+async def test_a_host_that_hangs_without_a_caller_is_replaced(tmp_path: Path) -> None:
+    world = World(tmp_path, prediction=PredictionOptions(timeout=0.1))
+    world.names("1")
+    await world.look()
+    world.hosts[0].hangs = world.hosts[0].hung = True
+    world.hosts[0].next_canary = failing("no answer within 10 s")
+    await world.life.look()
+    async with asyncio.timeout(5):
+        while not world.hosts[0].is_killed:
+            await asyncio.sleep(0.01)
+    await world.life.close()
+
+
 async def test_a_fallback_never_replaces_a_proven_version(world: World) -> None:
     world.names("6")
     await world.look()
@@ -309,6 +341,9 @@ async def test_a_full_disk_is_a_finding_and_the_old_version_serves(world: World)
     assert "no space left on device" in said
     assert "refused" not in reading.facts, "the disk is no fault of the version"
     world.registry.fails = None
+    await world.look()
+    assert world.serves == "1", "the wait was skipped"
+    await asyncio.sleep(1.3)
     reading = await world.look(2)
     assert world.serves == "2"
     assert told(reading, "cache")[0] == "healthy"
@@ -322,6 +357,7 @@ async def test_a_version_whose_metrics_cannot_be_read_waits_for_the_registry(tmp
     assert world.serves is None
     world.registry.judges = None
     world.registry.scores = {"1": {"accuracy": 1.0}}
+    await asyncio.sleep(1.3)
     await world.look(2)
     assert world.serves == "1"
     await world.life.close()

@@ -210,7 +210,7 @@ class _Running:
     @property
     def hung_up(self) -> bool:
         """Whether nothing more comes from it."""
-        return False
+        return self.child.ended or self.child.reader.at_eof()
 
     @contextlib.contextmanager
     def listening(self, number: int) -> Iterator[tuple[int, asyncio.Queue[Frame]]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -85,6 +86,9 @@ class Life:
         self._taking = Taking(means, self._tell)
         self._refusals = Refusals(means.options.refused_backoff, means.now)
         self._restart = Backoff()
+        self._stumbles: Counter[str] = (
+            Counter()
+        )  # how often a version that was proven did not load, by its id
         self._shelf: Shelf | None = None
         self._resolving: asyncio.Task[None] | None = None
         self._on_the_way: asyncio.Task[str] | None = None
@@ -189,6 +193,8 @@ class Life:
             )
             try:
                 self._shelf = await in_thread("read the model cache", self._means.store.load)
+                for reason in self._shelf.broken:
+                    self._means.log.warning("files of a model were of no use", extra={"reason": reason})
             except StoreError as error:
                 self._trouble = str(error)
                 self._shelf = Shelf()
@@ -236,6 +242,8 @@ class Life:
         canary = await serving.host.canary(self._options.canary.timeout)
         self._means.measures.canary_seconds.observe(canary.seconds)
         self.service.proven(serving.host, canary, self._means.now())
+        if serving.host.hung:
+            self.service.suspect(serving)
 
     async def _prove_again(self, serving: Serving, *, dry_run: bool) -> str:
         number = serving.kept.version.number
@@ -267,18 +275,24 @@ class Life:
             self._on_the_way = self._start(self._go(target), "take up a version")
 
     def _next(self) -> Version | None:
-        serving, shelf, wanted = self.service.serving, self._shelf or Shelf(), self._desired
-        if serving is None and self._restart.may_try():
-            for kept in (shelf.current, shelf.previous):
-                if kept is not None and kept.proven and not self._refusals.holds(kept.version):
-                    return kept.version
+        serving, wanted = self.service.serving, self._desired
+        if not self._restart.may_try():
+            return None
+        if serving is None and (had := self._had()) is not None:
+            return had
         if wanted is None or self._refusals.holds(wanted):
             return None
-        if serving is None:
-            return wanted if self._restart.may_try() else None
-        if serving.kept.version.id != wanted.id or self._has_expired(serving):
+        if serving is None or serving.kept.version.id != wanted.id or self._has_expired(serving):
             return wanted
         return None
+
+    def _had(self) -> Version | None:
+        """The version to begin with from disk: the current one, or where that fails the one before."""
+        shelf = self._shelf or Shelf()
+        proven = [
+            kept.version for kept in (shelf.current, shelf.previous) if kept is not None and kept.proven
+        ]
+        return min(proven, key=lambda version: self._stumbles[version.id], default=None)
 
     def _has_expired(self, serving: Serving) -> bool:
         """Whether the version in service is to be loaded anew because its time is over."""
@@ -321,6 +335,7 @@ class Life:
             raise Refused(f"version {version.number} cannot be kept: {error}") from error
         except RegistryError as error:
             self._complaints = (*self._complaints, error.complaint)
+            self._restart.failed()
             self._means.measures.loads.inc(result="registry")
             raise Refused(f"version {version.number} cannot be judged: {error.complaint.reason}") from error
         else:
@@ -335,6 +350,7 @@ class Life:
         version = serving.kept.version
         self._means.measures.loads.inc(result="ok")
         self._refusals.pardon(version)
+        self._stumbles.pop(version.id, None)
         self._restart.succeeded()
         self._how_lost = self._trouble = None
         self._note_drift()
@@ -349,7 +365,7 @@ class Life:
             )
         except StoreError as error:
             self._trouble = str(error)
-        whence = f" instead of {before.kept.version.number}" if before is not None else ""
+        whence = _instead_of(version, before)
         self._means.log.info(
             "version in service",
             extra={"version": version.number, "candidate": version.candidate, "registry": version.registry},
@@ -362,7 +378,8 @@ class Life:
         if failure.is_corrupt and kept is not None and self._shelf is not None:
             self._shelf = self._shelf.without(kept)  # it is fetched anew
             return
-        if kept is not None and kept.proven:
+        if kept is not None and kept.proven and self.service.serving is None:
+            self._stumbles[version.id] += 1
             self._restart.failed()
             self._how_lost = f"version {version.number}, which served before: {failure}"
             self._later(self._restart.left())
@@ -436,6 +453,14 @@ class Life:
         return (
             "; ".join(f"{one.registry}: {one.reason}" for one in self._complaints) or "nothing was found yet"
         )
+
+
+def _instead_of(version: Version, before: Serving | None) -> str:
+    if before is None:
+        return ""
+    if before.kept.version.id == version.id:
+        return " anew"
+    return f" instead of {before.kept.version.number}"
 
 
 def _rank(version: Version) -> tuple[int, int]:

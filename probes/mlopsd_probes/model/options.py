@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from mlopsd.predictor import PredictorOptions
 from mlopsd.units import Seconds
@@ -140,6 +148,9 @@ class CanaryOptions(Range):
     timeout: Positive = key(10.0, "seconds", "For one canary; the first one of a process may take 60 s.")
 
 
+Registries = tuple[RegistryOptions, ...]
+
+
 class ModelOptions(PredictorOptions):
     """A registered model on this host."""
 
@@ -154,7 +165,7 @@ class ModelOptions(PredictorOptions):
         "names",
         'Which version: an @alias, a stage, a number or "latest"; the first that leads to one.',
     )
-    registries: Annotated[tuple[RegistryOptions, ...], BeforeValidator(_tables)] = key(
+    registries: Annotated[Registries, BeforeValidator(_tables), Field(validate_default=True)] = key(
         (), "tables", f"Whom to ask, in order; without any, the one that {TRACKING_URI} names."
     )
     cache_ttl: Positive = key(
@@ -197,16 +208,18 @@ class ModelOptions(PredictorOptions):
         CanaryOptions(), "table", "What a version predicts before it serves and at every check."
     )
 
-    @model_validator(mode="before")
+    @field_validator("registries", mode="after")
     @classmethod
-    def _registry_of_the_environment(cls, table: object) -> object:
+    def _registry_of_the_environment(
+        cls, written: tuple[RegistryOptions, ...]
+    ) -> tuple[RegistryOptions, ...]:
         """Where no registry is written, the one that MLflow's own variables name."""
-        if not isinstance(table, dict) or table.get("registries"):
-            return table
+        if written:
+            return written
         if not (uri := os.environ.get(TRACKING_URI)):
             cure = f'write registries = [{{ uri = "…" }}], or set {TRACKING_URI}'
             raise ValueError(f"no registry is configured; {cure}")
-        return {**table, "registries": [InheritedRegistry(uri=uri)]}
+        return (InheritedRegistry(uri=uri),)
 
 
 def without_credentials(uri: str) -> str:

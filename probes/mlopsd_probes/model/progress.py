@@ -1,7 +1,7 @@
 """What is going on with a version at this moment, for whoever looks while it lasts."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
@@ -31,7 +31,7 @@ class Progress:
         shown = {
             "step": self.step,
             "version": self.version,
-            "since": self.since.isoformat(),
+            "since": moment_text(self.since),
             "bytes": self.bytes,
             "total_bytes": self.total_bytes,
         }
@@ -45,6 +45,11 @@ class Progress:
         if self.total_bytes is None:
             return f"{said}, {size_text(self.bytes)}"
         return f"{said}, {size_text(self.bytes)} of {size_text(self.total_bytes)}"
+
+
+def moment_text(moment: datetime) -> str:
+    """*moment* as everything else in an answer has it: RFC 3339, in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def size_text(size: int) -> str:

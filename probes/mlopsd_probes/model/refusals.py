@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.version import Version
 
 Step = Literal["thresholds", "fetch", "load", "canary"]
@@ -33,7 +34,7 @@ class Refusal:
             "version": self.version.number,
             "step": self.step,
             "reason": self.reason,
-            "until": self.until.isoformat(),
+            "until": moment_text(self.until),
         }
 
 

@@ -8,6 +8,7 @@ from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd_probes.model.life import State
 from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.refusals import Refusal
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -28,6 +29,7 @@ def report(state: State, options: ModelOptions) -> Reading:
         *_registry(state, options),
         *_fallback(state, options),
         *_thresholds(state, options),
+        *_features(state),
         *_refused(state),
         *_cache(state, options),
     ]
@@ -130,6 +132,14 @@ def _thresholds(state: State, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
 
 
+def _features(state: State) -> Iterator[Finding]:
+    if state.serving is not None and (unknown := state.serving.host.facts.get("unknown_features")):
+        said = (
+            f"ranges for what version {state.serving.kept.version.number} does not take: {', '.join(unknown)}"
+        )
+        yield Finding("features", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
+
+
 def _refused(state: State) -> Iterator[Finding]:
     for refusal in state.refusals:
         name, advice = REFUSED[refusal.step]
@@ -207,9 +217,9 @@ def _facts(state: State, options: ModelOptions) -> dict[str, Any]:
         if state.rss is not None:
             host["rss_bytes"] = state.rss
         facts["host"] = host
-        facts["serving_since"] = serving.since.isoformat()
+        facts["serving_since"] = moment_text(serving.since)
     if state.drift_since is not None:
-        facts["drift_since"] = state.drift_since.isoformat()
+        facts["drift_since"] = moment_text(state.drift_since)
     if state.progress is not None:
         facts["progress"] = state.progress.facts()
     if state.refusals:

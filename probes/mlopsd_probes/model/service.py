@@ -147,7 +147,7 @@ class Service:
             async with asyncio.timeout(self._options.timeout):
                 return await serving.host.predict(body, content_type)
         except TimeoutError:
-            self._suspect(serving)
+            self.suspect(serving)
             detail = f"no prediction within {self._options.timeout:g} s ([…prediction] timeout)"
             raise Unpredicted(504, detail) from None
         except HostDied as error:
@@ -163,8 +163,8 @@ class Service:
         how = await serving.host.died()
         self._lose(serving, "crash", f"its process {how}")
 
-    def _suspect(self, serving: Serving) -> None:
-        """A prediction took too long: see whether the host comes back by itself."""
+    def suspect(self, serving: Serving) -> None:
+        """Something took too long in the host of *serving*: see whether it comes back by itself."""
         if self._suspecting is None and self._holds(serving.host):
             self._suspecting = asyncio.get_running_loop().create_task(
                 self._replace_if_hung(serving), name=f"suspect host {serving.host.pid}"
