@@ -20,9 +20,13 @@ def cpu_of_all(pids: Iterable[int]) -> float:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Its children and theirs."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text("ascii").split()):
+    """Its children and theirs, as far as they and the threads that started them have not ended meanwhile."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            listed = children.read_text("ascii")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for child in map(int, listed.split()):
             yield child
             yield from descendants(child)
 

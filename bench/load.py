@@ -39,7 +39,7 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """While it loads, and as long after that; *beat* bounds the greatest lag of the daemon's histogram, ms."""
+    """While it loads, and as long after that; *beat* bounds the max of the daemon's histogram, ms."""
 
     loading: Late
     idle: Late

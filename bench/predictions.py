@@ -1,4 +1,4 @@
-"""POST /invocations beside ``mlflow models serve``, what /health/ does meanwhile, and the memory of it all."""
+"""POST /invocations beside ``mlflow models serve``, what /health/ does meanwhile, and the memory."""
 
 import sys
 import time
@@ -26,6 +26,7 @@ JUDGED = (16, 1)
 LEAST_RATE_RATIO = 2.0
 MOST_P99_RATIO = 0.5
 MOST_OVER_IDLE = 2.0
+WARMING = 1.0
 LONGER = 2  # times as long, for cases with many rows and for the health's p99
 KINDS = {  # a part of the command line, and what that process is
     "mlopsd_host": "model host",
@@ -58,6 +59,8 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
         registry.crown(registry.small())
         with serving(room / "daemon", registry) as daemon, peer_serving(room / "peer", registry) as peer:
             _agree(daemon, peer)
+            for server in (daemon, peer):
+                ask(server, *JUDGED, WARMING)
             fresh = list(_memory(daemon, peer))
             sides: dict[tuple[int, int], Sides] = {case: Sides() for case in CASES}
             health = {"/health/": Health(), "/health of mlflow models serve": Health()}

@@ -14,7 +14,6 @@ from bench.trainer import NAME
 from bench.web import wait_for_answer
 
 LOADING_SECONDS = 180.0
-WARMING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +54,21 @@ def peer_serving(room: Path, registry: Registry) -> Iterator[ModelServer]:
 
 
 def ask(server: Server, connections: int, rows: int, seconds: float) -> Asked:
-    """Ask *server* for *seconds*, after a moment that does not count."""
+    """Ask *server* for *seconds*, and wait for what is in flight then; all of it counts."""
     pids = [server.pid, *descendants(server.pid)]
     used = cpu_of_all(pids)
     with Traffic(server.port, connections, rows) as traffic:
-        time.sleep(WARMING)
-        began = time.perf_counter()
         time.sleep(seconds)
-        ended = time.perf_counter()
         heard = traffic.end()
     used = cpu_of_all(pids) - used
-    done = sum(began <= answer.began + answer.seconds <= ended for answer in heard.answers)
-    counted = [answer for answer in heard.answers if answer.began >= began] or heard.answers
-    failed = sum(answer.code != 200 for answer in counted)
-    whole = len(heard.answers)
+    answers = heard.answers
+    whole = max(one.began + one.seconds for one in answers) - min(one.began for one in answers)
     return Asked(
-        done / (ended - began), milliseconds(counted), failed, used / whole * 1e3, heard.cpu / whole * 1e6
+        rate=(len(answers) - heard.failed) / whole,
+        milliseconds=milliseconds(answers),
+        failed=heard.failed,
+        cpu=used / len(answers) * 1e3,
+        client=heard.cpu / len(answers) * 1e6,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlopsd.board import Board
 from mlopsd.plugins import Configured
@@ -54,7 +54,9 @@ class Roster(Mapping[str, Watch]):
         after = {configured.name: configured for configured in wanted}
         before = {name: running.watch.configured for name, running in self._running.items()}
         gone = [name for name in before if name not in after]
-        changed = [name for name in before if name in after and before[name] != after[name]]
+        differing = [name for name in before if name in after and before[name] != after[name]]
+        retimed = [name for name in differing if _differ_in_terms_alone(before[name], after[name])]
+        changed = [name for name in differing if name not in retimed]
         new = [name for name in after if name not in before]
         await self._end([*gone, *changed])
         self._refuse_when_closed()
@@ -63,7 +65,15 @@ class Roster(Mapping[str, Watch]):
             self._forget(name)
         for name in [*changed, *new]:
             self._begin(after[name])
-        told = {"no longer watched": gone, "watched anew with its changed table": changed, "now watched": new}
+        for name in retimed:
+            self._enrol(after[name])
+            self[name].retime(after[name])
+        told = {
+            "no longer watched": gone,
+            "watched anew with its changed table": changed,
+            "watched on with its changed terms": retimed,
+            "now watched": new,
+        }
         return [f"probe {name} is {what}" for what, names in told.items() for name in names]
 
     async def close(self) -> None:
@@ -72,15 +82,18 @@ class Roster(Mapping[str, Watch]):
         await self._end(list(self._running))
 
     def _begin(self, configured: Configured) -> None:
+        self._enrol(configured)
+        watch = self._make(configured)
+        task = self._group.create_task(watch.run(), name=f"watch {configured.name}")
+        self._running[configured.name] = Running(watch, task)
+
+    def _enrol(self, configured: Configured) -> None:
         self._board.enrol(
             configured.name,
             configured.plugin.name,
             configured.terms,
             (configured.plugin.target, configured.options),
         )
-        watch = self._make(configured)
-        task = self._group.create_task(watch.run(), name=f"watch {configured.name}")
-        self._running[configured.name] = Running(watch, task)
 
     async def _end(self, names: Sequence[str]) -> None:
         """End the watches *names*, and wait for those whose end a cancelled change did not wait for."""
@@ -97,3 +110,9 @@ class Roster(Mapping[str, Watch]):
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
             raise RuntimeError("cannot change what is watched: the roster is closed")
+
+
+def _differ_in_terms_alone(before: Configured, after: Configured) -> bool:
+    """Whether the probe itself would be made the same, so that what it holds (a model) may stay."""
+    same = replace(before, terms=after.terms) == after
+    return same and before.terms.timeout == after.terms.timeout  # which the probe was told

@@ -123,6 +123,11 @@ class Watch:
         """The reload that is running, or ran last."""
         return self._reload
 
+    def retime(self, configured: Configured) -> None:
+        """Go on under the terms of *configured*, which differs in nothing else."""
+        self.configured = configured
+        self._again.set()
+
     async def first_reading(self) -> None:
         """Wait for the first reading; there is one after the timeout at the latest."""
         await self._first.wait()
@@ -138,7 +143,7 @@ class Watch:
         while True:
             await self.check()
             self._reaper.reap()
-            beat = next_beat(beat, interval, loop.time())
+            beat = next_beat(beat, self.configured.terms.interval, loop.time())
             while await self._is_asked_until(beat):
                 await self.check()
 

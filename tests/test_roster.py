@@ -1,13 +1,14 @@
 """The watches as a whole: what a change and the end leave behind."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlopsd.board import Board
 from mlopsd.plugins import Configured
-from mlopsd.probe import Finding, Probe, Reading, Status
+from mlopsd.probe import Context, Finding, Options, Probe, Reading, Status
 from mlopsd.roster import Roster
 from mlopsd.watch import Watch
 from tests import fakes
@@ -16,6 +17,10 @@ from tests import fakes
 class Door(Probe):
     async def check(self) -> Reading:
         return Reading([Finding("door", Status.HEALTHY, "the door is shut")])
+
+
+class MarkedOptions(Options):
+    mark: str = "one"
 
 
 class Lingering(Watch):
@@ -94,3 +99,44 @@ async def test_a_change_that_is_cancelled_leaves_the_end_of_its_watches_to_the_c
         stage.let_go.set()
         await closing
         assert sorted(stage.closed) == ["back", "front"]
+
+
+class Marked(Probe[MarkedOptions]):
+    """Counts how often it was made."""
+
+    Options = MarkedOptions
+    made = 0
+
+    def __init__(self, options: MarkedOptions, context: Context) -> None:
+        super().__init__(options, context)
+        Marked.made += 1
+
+    async def check(self) -> Reading:
+        return Reading([Finding("mark", Status.HEALTHY, self.options.mark)])
+
+
+async def test_a_probe_whose_terms_change_keeps_what_it_holds(tmp_path: Path) -> None:
+    before = fakes.configured(Marked, "loop", name="model")
+    longer = replace(
+        before, terms=replace(before.terms, interval=77.0, critical=False), table={"interval": 77}
+    )
+    other = replace(before, options=MarkedOptions(mark="another"))
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        board = Board()
+
+        def watch(configured: Configured) -> Watch:
+            return fakes.watch(configured, tmp_path, board, fakes.Account())
+
+        roster = Roster(board, group, watch, lambda _name: None)
+        await roster.change([before])
+        await roster["model"].check()
+        made = Marked.made
+        assert await roster.change([longer]) == ["probe model is watched on with its changed terms"]
+        assert board["model"].terms.interval == 77.0
+        assert board["model"].status is Status.HEALTHY
+        await roster["model"].check()
+        assert Marked.made == made
+        assert await roster.change([other]) == ["probe model is watched anew with its changed table"]
+        await roster["model"].check()
+        assert Marked.made == made + 1
+        await roster.close()

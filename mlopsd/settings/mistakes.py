@@ -137,7 +137,8 @@ def _explain(
     if detail["type"] == "extra_forbidden":
         known = (*_siblings(model, place), *also)
         return Mistake(key, f"no such key; {nearest(place[-1], known)}", None, origin(key))
-    where = origin(key if detail["type"] != "missing" else key.rpartition(".")[0])
+    is_written = detail["type"] != "missing" and origin(key) != "default"
+    where = origin(key if is_written else key.rpartition(".")[0])
     return Mistake(key, _complaint(detail, key), _value(detail, place), where)
 
 

@@ -77,7 +77,7 @@ class FakeHost:
         self.number = kept.version.number
         self.next_canary = canary
         self.pid = pid
-        self.facts = {"flavor": "fake", "cuda": False}
+        self.facts: dict[str, Any] = {"flavor": "fake", "cuda": False}
         self.ended: list[float] = []
         self.is_killed = False
         self.hangs = self.hung = False

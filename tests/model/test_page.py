@@ -98,6 +98,9 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, complaints=(DOWN,))
     yield replace(well, held_back=version("2", candidate="Staging", rank=2))
     yield replace(well, missing=("accuracy",))
+    misspelt = FakeHost(well.serving.kept, WELL, 1)
+    misspelt.facts["unknown_features"] = ["petal lenght"]
+    yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
     yield replace(well, trouble="cannot keep version 2: no space left on device")

@@ -362,7 +362,7 @@ def _opening(kept: Kept, options: ModelOptions, folder: Path, state_dir: Path) -
         "scratch": str(folder),
         "hidden": [str(state_dir), *credentials],
         "max_rows": options.prediction.max_rows,
-        "together": options.prediction.together == "auto",
+        "together": options.prediction.together,
         "buckets": options.prediction.buckets,
         "features": {name: [allowed.min, allowed.max] for name, allowed in options.features.items()},
         "canary": {"min": options.canary.min, "max": options.canary.max},

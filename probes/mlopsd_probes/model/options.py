@@ -121,8 +121,11 @@ class PredictionOptions(Part):
     timeout: Positive = key(
         10.0, "seconds", "For one request, then 504; a process that stays silent as long again is replaced."
     )
-    together: Literal["auto", "never"] = key(
-        "auto", "choice", "What waits is predicted in one go, where a trial gave the very same answers."
+    together: Literal["auto", "exact", "never"] = key(
+        "auto",
+        "choice",
+        "What waits is predicted in one go, where a trial gave the same answers to a millionth; "
+        '"exact": to the last digit.',
     )
     buckets: tuple[Finite, ...] = key(
         (-1000, -100, -10, -1, -0.1, 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 10, 100, 1000),

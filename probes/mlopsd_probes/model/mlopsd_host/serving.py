@@ -40,7 +40,7 @@ class Serving:
     ) -> None:
         self._channel = channel
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
-        self._together = Together(self._scorer, wanted=opening["together"])
+        self._together = Together(self._scorer, opening["together"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
         self._values = Values(opening["buckets"])
         self._isolation = isolation
