@@ -117,9 +117,7 @@ class Marked(Probe[MarkedOptions]):
 
 async def test_a_probe_whose_terms_change_keeps_what_it_holds(tmp_path: Path) -> None:
     before = fakes.configured(Marked, "loop", name="model")
-    longer = replace(
-        before, terms=replace(before.terms, interval=77.0, critical=False), table={"interval": 77}
-    )
+    longer = replace(before, terms=replace(before.terms, interval=77.0, critical=False))
     other = replace(before, options=MarkedOptions(mark="another"))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         board = Board()

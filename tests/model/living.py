@@ -14,7 +14,7 @@ from mlopsd_probes.model.host import Canary, Host, HostDied, LoadFailed
 from mlopsd_probes.model.life import Life
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.measures import Measures
-from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.options import ModelOptions, RegistryOptions
 from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.registry import Complaint, FetchError, Registries, RegistryError, Resolution
 from mlopsd_probes.model.report import report
@@ -120,7 +120,7 @@ class World:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
-        self.options = ModelOptions(model="iris", registries=({"uri": URI},), **options)
+        self.options = ModelOptions(model="iris", registries=(RegistryOptions(uri=URI),), **options)
         self.registry = FakeRegistry()
         self.canaries: dict[str, Canary] = {}
         self.load_fails: dict[str, LoadFailed] = {}
