@@ -63,7 +63,7 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @contextmanager
 def server(folder: Path, python: Path, *databases: str) -> Iterator[list[Shop]]:
-    """``mlflow server`` of the MLflow of *python*, which keeps all in *folder*; filled, and *databases* too."""
+    """``mlflow server`` of the MLflow of *python*, with all it keeps in *folder*; filled, as *databases*."""
     port = free_port()
     command = [
         *(

@@ -69,7 +69,6 @@ async def registries(
         ("timeout", "no answer in time", meddling.silence),
         ("timeout", "no answer in time", meddling.stall),
         ("bad_response", "broke off", meddling.break_off),
-        ("timeout", "no answer within 3 s", meddling.drip),
     ],
 )
 async def test_the_trouble_is_named_and_the_next_registry_asked(
@@ -87,6 +86,22 @@ async def test_the_trouble_is_named_and_the_next_registry_asked(
     assert (complaint.registry, complaint.kind) == (meddler.uri, kind)
     assert said in complaint.reason
     assert took < LIMIT + 3
+
+
+async def test_who_drips_is_not_waited_for_and_its_process_killed(
+    registries: Registries, meddler: Meddler
+) -> None:
+    """No setting of the client's bounds an answer that comes a byte at a time."""
+    meddler.behave()
+    await registries.resolve()
+    (asked,) = clients()
+    meddler.meddle(GET, meddling.drip)
+    resolution = await registries.resolve()
+    assert resolution.found is not None
+    (complaint,) = resolution.complaints
+    assert (complaint.registry, complaint.kind) == (meddler.uri, "timeout")
+    assert "no answer within 3 s" in complaint.reason
+    assert asked not in clients()
 
 
 async def test_a_503_that_passes_is_no_trouble(registries: Registries, meddler: Meddler) -> None:
