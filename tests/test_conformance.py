@@ -41,12 +41,14 @@ LEVEL = Metric("level_ratio", "How full it is.", unit="ratio")
 SILENT = Metric("silent_ratio", "Never reported.", unit="ratio")
 
 
+class LaxOptions(Options):
+    model_config: ClassVar[Any] = {"extra": "allow"}
+
+
 class Lax(Probe):
     """A probe that breaks every rule of the kit."""
 
-    class Options(Options):
-        model_config: ClassVar[Any] = {"extra": "allow"}
-
+    Options = LaxOptions
     metrics = (LEVEL, LEVEL, SILENT)
     schedule = Schedule(interval=0)
 
