@@ -25,6 +25,8 @@ HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
 ASK = rows(["do", "x"], ["", 7.0])
 TAKEN_UP = 60.0  # seconds for a version to serve, on a busy machine
 
+pytestmark = pytest.mark.timeout(300)  # each loads several models, in processes that import MLflow anew
+
 
 @pytest.fixture
 def model(newest: Shop, request: pytest.FixtureRequest) -> Registrar:
