@@ -11,7 +11,7 @@ import ctypes
 import os
 import secrets
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from mlopsd.threads import in_thread
 
 MARK = "MLOPSD_DESCENT"
 REAPING_SECONDS = 1.0
-READING_SECONDS = 0.5
+READING_SECONDS = 10.0  # a busy host may take long to run a thread; nobody waits for this
+HELD_PAUSE = 0.05  # seconds; most that the kernel holds it lets go at once
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -53,9 +54,10 @@ async def end_what_is_left(pid: int, family: Iterable[int], mark: str | None = N
     left = [child.pid for child in adopted if child.pid in known or child.session == pid]
     killed = _killed(left)
     _send_group(pid, signal.SIGKILL)
-    others = [child.pid for child in adopted if child.pid not in left and child.state not in "DZ"]
-    killed += _killed(await _marked(others, mark or str(os.getpid())))
     await _reap(killed)
+    others = [child.pid for child in adopted if child.pid not in left and child.state != "Z"]
+    async for pid_of_ours in _marked(others, mark or str(os.getpid())):
+        await _reap(_killed([pid_of_ours]))
 
 
 def _killed(pids: Iterable[int]) -> list[int]:
@@ -82,21 +84,28 @@ def _is_running(pid: int) -> bool:
         return False
 
 
-async def _marked(pids: Iterable[int], mark: str) -> list[int]:
-    """Those of *pids* that carry *mark*, each asked in a thread of its own: the kernel may not answer."""
+async def _marked(pids: Iterable[int], mark: str) -> AsyncIterator[int]:
+    """Those of *pids* that carry *mark*, as they are found out; who does not answer is given up at last."""
     loop = asyncio.get_running_loop()
-    asked = {
-        loop.create_task(
-            in_thread(f"mark of {pid}", partial(_carries, pid, mark)), name=f"mark of {pid}"
-        ): pid
-        for pid in pids
-    }
-    if not asked:
-        return []
-    answered, late = await asyncio.wait(asked, timeout=READING_SECONDS)
-    for task in late:
+    deadline = loop.time() + READING_SECONDS
+    asked = {loop.create_task(_ask(pid, mark), name=f"mark of {pid}"): pid for pid in pids}
+    pending = set(asked)
+    while pending and loop.time() < deadline:
+        answered, pending = await asyncio.wait(
+            pending, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in answered:
+            if task.exception() is None and task.result():
+                yield asked[task]
+    for task in pending:
         task.cancel()
-    return [asked[task] for task in answered if task.exception() is None and task.result()]
+
+
+async def _ask(pid: int, mark: str) -> bool:
+    """Whether *pid* carries *mark*, asked in a thread of its own, and not while the kernel holds *pid*."""
+    while (child := kin.child(pid)) is not None and child.state == "D":  # noqa: ASYNC110  # the kernel's
+        await asyncio.sleep(HELD_PAUSE)
+    return await in_thread(f"mark of {pid}", partial(_carries, pid, mark))
 
 
 def _carries(pid: int, mark: str) -> bool:

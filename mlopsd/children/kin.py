@@ -50,11 +50,12 @@ def of_main_thread() -> Iterator[Child]:
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
         return
     for pid in map(int, listed.split()):
-        if child := _child(pid):
-            yield child
+        if found := child(pid):
+            yield found
 
 
-def _child(pid: int) -> Child | None:
+def child(pid: int) -> Child | None:
+    """The process *pid*; None if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     except OSError:  # it is gone meanwhile

@@ -118,7 +118,7 @@ async def test_metrics_of_a_run_that_is_gone_are_absent(client: ClientProcess) -
 def pending(shop: Shop) -> Iterator[str]:
     """The newest version, which is not ready: a client that died while it registered it."""
     last = len(shop.runs)
-    change = "UPDATE model_versions SET status = ? WHERE version = ?"
+    change = "UPDATE model_versions SET status = ? WHERE version = ? AND name = 'iris'"
 
     def become(status: str) -> None:
         with closing(sqlite3.connect(shop.folder / "mlflow.db", timeout=10)) as database, database:
