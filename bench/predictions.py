@@ -1,9 +1,10 @@
 """POST /invocations beside ``mlflow models serve``, what /health/ does meanwhile, and the memory."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ LEAST_RATE_RATIO = 2.0
 MOST_P99_RATIO = 0.5
 MOST_OVER_IDLE = 2.0
 WARMING = 1.0
+AT_WORK = 2  # processes: a host and a client need as much
 LONGER = 2  # times as long, for cases with many rows and for the health's p99
 KINDS = {  # a part of the command line, and what that process is
     "mlopsd_host": "model host",
@@ -47,9 +49,10 @@ class Sides:
 
 @dataclass(slots=True)
 class Health:
-    """The milliseconds of /health/ in each round."""
+    """The milliseconds of /health/ in each round; *crowded* is with others at work, and no predictions."""
 
     idle: list[list[float]] = field(default_factory=list)
+    crowded: list[list[float]] = field(default_factory=list)
     busy: list[list[float]] = field(default_factory=list)
 
 
@@ -90,9 +93,23 @@ def _measure_round(
 def _measure_health(server: Server, path: str, seconds: float, health: Health) -> None:
     connections, rows = JUDGED
     health.idle.append(_called(server, path, seconds * LONGER))
+    with ExitStack() as working:
+        for _ in range(AT_WORK):
+            working.enter_context(_spinning())
+        health.crowded.append(_called(server, path, seconds * LONGER))
     with Traffic(server.port, connections, rows) as traffic:
         health.busy.append(_called(server, path, seconds * LONGER))
         traffic.end()
+
+
+@contextmanager
+def _spinning() -> Iterator[None]:
+    """A process that does nothing but use a core."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def _called(server: Server, path: str, seconds: float) -> list[float]:
@@ -200,6 +217,7 @@ def _health_rows(health: Mapping[str, Health]) -> Iterator[Row]:
     for what, its in health.items():
         idle, busy = _p99(its.idle), _p99(its.busy)
         yield at_most(f"{what} p99, idle", idle)
+        yield at_most(f"{what} p99, {AT_WORK} others at work", _p99(its.crowded))
         yield at_most(f"{what} p99, asked by 16", busy)
         goal = MOST_OVER_IDLE if what == "/health/" else None
         yield at_most(f"{what} p99, asked by 16 ÷ idle", ratios(busy, idle), goal)
