@@ -20,7 +20,8 @@ from .libraries import pandas
 from .refused import Refused
 from .scoring import JSON, Question, Request, Scorer
 
-SIZES = (2, 3, 5, 8, 13, 21, 34, 64)  # rows that are tried together; vectorised code has a case for a rest
+SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)  # rows tried at once; fast code has a case for a rest
+ALONE = 64  # rows that are predicted one by one; beyond them the same rows come again
 FEWEST = 3  # rows that must have been tried
 CLOSE = 1e-6  # relative; what single precision leaves of a sum in another order
 # Per type of the signature, what JSON values pandas makes the same of in any company. A whole number
@@ -132,7 +133,8 @@ class Together:
         for size in SIZES:
             forms = [Form("table", columns, [rows[at % len(rows)]]) for at in range(size)]
             while len(singles) < size and time.monotonic() < deadline:
-                singles.append(self._single(forms[len(singles)]))
+                at = len(singles)
+                singles.append(self._single(forms[at]) if at < ALONE else singles[at % len(rows)])
             if len(singles) < size:
                 break
             self._compare(forms, singles)
