@@ -18,6 +18,8 @@ MAY_BE_ABSENT = {
         for metric in plugins.choose(plugins.find(), "system").load().metrics
         if metric.name.startswith(("swap_", "pressure_", "temperature_", "cgroup_", "disk_io_", "pids_"))
     ),
+    # there may be no GPU
+    "gpu": frozenset(metric.name for metric in plugins.choose(plugins.find(), "gpu").load().metrics),
     # a registry that refuses names no version, and nothing is loaded
     "model": frozenset(metric.name for metric in plugins.choose(plugins.find(), "model").load().metrics),
 }

@@ -15,6 +15,8 @@ from mlopsd.probe import Options
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.load import Loaded, doubts, in_force, load
 from mlopsd.settings.mistakes import ConfigurationError, explain, shown
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.system import SystemProbe
@@ -244,7 +246,7 @@ def test_a_complaint_that_quotes_a_uri_is_one_line_without_its_credentials() -> 
 
 CONFIG = (ROOT / "config.toml").read_text("utf-8")
 REST = CONFIG.partition("#[probes.model]\n")[0]
-MODEL = CONFIG[len(REST) :]
+MODEL, _, GPU = CONFIG[len(REST) :].partition("# NVIDIA GPUs")
 
 
 def uncommented(text: str) -> str:
@@ -320,6 +322,21 @@ def test_every_key_of_a_model_is_documented_with_its_default_its_unit_and_its_me
     check_explained(made.prediction, set(table["prediction"]))
     check_explained(made.canary, set(table["canary"]))
     check_explained(made.registries[0], {key for registry in table["registries"] for key in registry})
+
+
+def test_every_key_of_the_gpu_probe_is_documented_with_its_default_its_unit_and_its_reason() -> None:
+    table = tomllib.loads(uncommented("# NVIDIA GPUs" + GPU))["probes"]["gpu"]
+    assert table.pop("timeout") == f"{GpuProbe.schedule.timeout:g}s"
+    assert table.pop("fail_after") == GpuProbe.schedule.fail_after
+    assert set(table) == set(GpuOptions.model_fields)
+    made = GpuOptions(**table)
+    for key, info in GpuOptions.model_fields.items():
+        extra, default = info.json_schema_extra, info.get_default(call_default_factory=True)
+        assert isinstance(extra, dict)
+        note = "; off unless set" if default is None else ""
+        assert f"# {extra['unit']}{note}: {info.description}\n#{key} = " in GPU, key
+        if default is not None:
+            assert getattr(made, key) == default, key
 
 
 def check_explained(made: BaseModel, told: set[str]) -> None:

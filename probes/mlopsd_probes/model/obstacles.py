@@ -19,8 +19,8 @@ def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
         return None
     visible = _visible()
     for finding in reading.findings:
-        index = re.search(r"\d+", finding.subject or "")
-        elsewhere = visible is not None and index is not None and int(index[0]) not in visible
+        index = re.match(r"gpu (\d+)\b", finding.subject or "")
+        elsewhere = visible is not None and index is not None and int(index[1]) not in visible
         if finding.status == Status.UNHEALTHY and not elsewhere:
             return f"{finding.subject or 'the GPU'} is unhealthy: {finding.summary}"
     return None

@@ -1,0 +1,85 @@
+"""Judges how many GPUs answer, and names those that do not."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Remembered
+from mlopsd_probes.gpu.quantities import several
+from mlopsd_probes.gpu.session import STATUSES
+
+DEVICES = Metric("devices", "GPUs that answer.")
+
+
+def devices(answering: int) -> Sample:
+    """The number."""
+    return DEVICES.sample(answering)
+
+
+def judge(
+    options: GpuOptions,
+    listed: Sequence[Card],
+    lost: Collection[int],
+    gone: Mapping[str, Remembered],
+    on_bus: Collection[str],
+) -> list[Finding]:
+    """One finding on the number, and one on each card that is not there at all.
+
+    Args:
+        options: has ``expected_count``, which decides where it is set.
+        listed: the cards that NVML lists.
+        lost: the indexes of those of them that do not answer; each has a finding of its own.
+        gone: cards that answered since boot and are not listed now, by UUID.
+        on_bus: PCI addresses of the GPUs that sysfs shows.
+    """
+    answering = len(listed) - len(lost)
+    known = {card.bus_id for card in listed} | {card.bus_id for card in gone.values()}
+    silent = [] if any(not card.bus_id for card in listed) else sorted(set(on_bus) - known)
+    expected = options.expected_count
+    if expected is None:
+        expected = len(listed) + len(gone) + len(silent)
+    missing = [*missing_cards(gone, {card.index for card in listed}), *map(silent_card, silent)]
+    named = missing if answering < expected else []
+    return [*named, judge_number(answering, expected, options, is_named=bool(named or lost))]
+
+
+def judge_number(answering: int, expected: int, options: GpuOptions, *, is_named: bool) -> Finding:
+    """Fewer than expected is unhealthy, more is for the operator to mend, none what the operator said.
+
+    Where other findings name the cards (*is_named*), their advice counts.
+    """
+    status, advice = Status.HEALTHY, Advice.NONE
+    summary = f"{several(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
+    if answering < expected:
+        status, advice = Status.UNHEALTHY, Advice.WATCH if is_named else Advice.REBOOT
+    elif answering > expected:
+        status, advice = Status.DEGRADED, Advice.FIX_CONFIG
+        summary += "; set expected_count to what there is"
+    elif not answering and options.expected_count is None:
+        status = STATUSES[options.on_no_driver]
+        advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
+        summary = "the NVIDIA driver answers and has no GPU; set expected_count = 0 if there is none"
+    return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice)
+
+
+def missing_cards(gone: Mapping[str, Remembered], taken: Collection[int]) -> list[Finding]:
+    """Each card that was there; its index may be another's by now."""
+    found = []
+    for uuid, card in gone.items():
+        before = " before" if card.index in taken else ""
+        title = f"gpu {card.index} ({card.name}, {card.bus_id}, {uuid})"
+        summary = f"{title} was there and is gone; see dmesg for XID 79"
+        found.append(missing(summary, f"gpu {card.index}{before}"))
+    return found
+
+
+def silent_card(bus_id: str) -> Finding:
+    """A card that the kernel shows and NVML does not."""
+    summary = f"the NVIDIA GPU at {bus_id} is on the PCI bus and NVML does not list it; see dmesg for NVRM"
+    return missing(f"{summary}, or name it in ignored_cards", f"pci {bus_id}")
+
+
+def missing(summary: str, subject: str) -> Finding:
+    """An unhealthy finding."""
+    return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.REBOOT)

@@ -1,0 +1,186 @@
+"""NVML as long as it is initialised: which cards it lists, and when it must be initialised anew."""
+
+import _ctypes
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pynvml
+
+from mlopsd_probes.gpu.card import Card, card_of
+from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
+from mlopsd_probes.gpu.past import Past
+from mlopsd_probes.gpu.pci import cards_on_bus, driver_load
+from mlopsd_probes.gpu.watcher import Watcher
+
+LOST_RETRY = 300.0  # seconds; a lost card may be back, and initialising costs seconds a card
+CUDA_THOUSAND = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Of the driver, of NVML and of CUDA; "" where it is not told."""
+
+    driver: str = ""
+    nvml: str = ""
+    cuda: str = ""
+
+
+class Driver:
+    """One initialisation of NVML, kept as long as it is good.
+
+    Without persistence mode ``nvmlInit`` takes seconds a card, so it is done again only when NVML says so,
+    when the driver was loaded anew, when sysfs has come to show other cards, or long after a loss.
+
+    Attributes:
+        cards: what NVML lists and can tell who it is.
+        refused: what NVML lists and cannot, by index.
+    """
+
+    def __init__(
+        self, sysfs: Path, past: Past, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.sysfs = sysfs
+        self.past = past
+        self.log = log
+        self.clock = clock
+        self.is_open = False
+        self.cards: tuple[Card, ...] = ()
+        self.refused: dict[int, pynvml.NVMLError] = {}
+        self.versions = Versions()
+        self.watcher: Watcher | None = None
+        self.load = ""
+        self.on_bus: Mapping[str, str] = {}
+        self.tried: frozenset[str] = (
+            frozenset()
+        )  # the disagreement with sysfs that initialising did not settle
+        self.lost_since: float | None = None
+
+    def ready(self) -> None:
+        """Initialise NVML if it is not, or no longer good.
+
+        Raises:
+            NVMLError: it cannot be.
+        """
+        self.on_bus = cards_on_bus(self.sysfs)
+        if self.is_open and (why := self.stale()):
+            self.log.info("NVML is initialised anew", extra={"reason": why})
+            self.close()
+        if not self.is_open:
+            self.open()
+
+    def stale(self) -> str | None:
+        """Why this initialisation is no longer good, or None.
+
+        Raises:
+            NVMLError: NVML itself says so.
+        """
+        if driver_load(self.sysfs) != self.load:
+            return "the driver was loaded anew"
+        if pynvml.nvmlDeviceGetCount() != len(self.cards) + len(self.refused):
+            return "the number of GPUs has changed"
+        if self.disagreement() - self.tried:
+            return "the PCI bus has come to show other GPUs"
+        if self.watcher is not None and self.watcher.cards and not self.watcher.thread.is_alive():
+            return "the thread that waits for XIDs has ended"
+        if self.lost_since is not None and self.clock() - self.lost_since >= LOST_RETRY:
+            return "a GPU was lost a while ago and may be back"
+        return None
+
+    def disagreement(self) -> frozenset[str]:
+        """PCI addresses with their drivers that either NVML or sysfs has; none where sysfs shows nothing."""
+        if not self.on_bus or self.refused:
+            return frozenset()
+        apart = {card.bus_id for card in self.cards} ^ set(self.on_bus)
+        return frozenset(f"{bus_id} {self.on_bus.get(bus_id, '')}" for bus_id in apart)
+
+    def open(self) -> None:
+        """Initialise, list the cards, and wait for their XIDs.
+
+        Raises:
+            NVMLError: NVML cannot be initialised, or fails at once.
+        """
+        pynvml.nvmlInit()
+        self.is_open = True
+        self.load = driver_load(self.sysfs)
+        self.versions = versions()
+        self.past.driver_loaded(f"{self.versions.driver} {self.load}".strip())
+        self.list_cards()
+        self.tried = self.disagreement()
+        self.lost_since = None
+        self.watch()
+
+    def list_cards(self) -> None:
+        """Ask for every card that NVML counts; one that refuses is kept with its error."""
+        cards, self.refused = [], {}
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                cards.append(card_of(pynvml.nvmlDeviceGetHandleByIndex(index), index))
+            except pynvml.NVMLError as error:
+                if error.value in NO_SESSION:
+                    raise
+                self.refused[index] = error
+        self.cards = tuple(cards)
+
+    def watch(self) -> None:
+        """Wait for XIDs, if this NVML has events."""
+        try:
+            self.watcher = Watcher(self.cards, self.take)
+        except pynvml.NVMLError as error:
+            if error.value not in LACKING:
+                raise
+            self.watcher = None
+
+    def take(self, card: Card, xid: int) -> None:
+        """Write down that *xid* came; in the watcher's thread.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.past.record(card, xid)
+        self.log.warning(
+            "XID", extra={"gpu": card.index, "uuid": card.uuid, "bus_id": card.bus_id, "xid": xid}
+        )
+
+    def note_loss(self, *, lost: bool) -> None:
+        """Whether a card is lost now."""
+        if not lost:
+            self.lost_since = None
+        elif self.lost_since is None:
+            self.lost_since = self.clock()
+
+    def close(self, *, forget_library: bool = False) -> None:
+        """Shut NVML down; with a thread that hangs in it, leave it as it is.
+
+        With *forget_library* the next `open` loads the library from disk: after an upgrade the one in
+        memory is the old driver's.
+        """
+        ended = self.watcher is None or self.watcher.stop()
+        if self.is_open and ended:
+            with contextlib.suppress(pynvml.NVMLError):  # it was shut down already, or its driver is gone
+                pynvml.nvmlShutdown()
+        if forget_library and ended:
+            unload()
+        self.is_open, self.watcher, self.cards, self.refused = False, None, (), {}
+
+
+def versions() -> Versions:
+    """``nvmlSystemGet{Driver,NVML,CudaDriver}Version``."""
+    no_cuda = LACKING | {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND}
+    cuda = ask(pynvml.nvmlSystemGetCudaDriverVersion_v2, lacking=no_cuda)
+    return Versions(
+        text(ask(pynvml.nvmlSystemGetDriverVersion)),
+        text(ask(pynvml.nvmlSystemGetNVMLVersion)),
+        "" if cuda is None else f"{cuda // CUDA_THOUSAND}.{cuda % CUDA_THOUSAND // 10}",
+    )
+
+
+def unload() -> None:
+    """Have pynvml load the library anew, which it otherwise keeps as long as the process lives."""
+    if pynvml.nvmlLib is not None:
+        _ctypes.dlclose(pynvml.nvmlLib._handle)
+        pynvml.nvmlLib = None
+        pynvml._nvmlGetFunctionPointer_cache.clear()

@@ -1,0 +1,65 @@
+"""Memory errors that ECC saw."""
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import ask, number
+from mlopsd_probes.gpu.quantities import several
+
+ERRORS = Metric(
+    "ecc_errors_total",
+    "Errors in all memories: volatile since the driver loaded or the card was reset, aggregate in its life.",
+    kind="counter",
+    labels=(*LABELS, "kind", "scope"),
+)
+KINDS = {
+    "corrected": pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED,
+    "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+}
+SCOPES = {"volatile": pynvml.NVML_VOLATILE_ECC, "aggregate": pynvml.NVML_AGGREGATE_ECC}
+
+
+class Ecc(Look):
+    """``nvmlDeviceGetTotalEccErrors``; nothing where ECC is off or there is none."""
+
+    name = "ecc_uncorrected"
+    findings = ("ecc_uncorrected",)
+    metrics = (ERRORS,)
+
+    def look(self, card: Card) -> Reading:
+        """Four counters, and whether the uncorrected ones became more since the first look."""
+        counts = {
+            (kind, scope): number(ask(pynvml.nvmlDeviceGetTotalEccErrors, card.handle, kind_id, scope_id))
+            for kind, kind_id in KINDS.items()
+            for scope, scope_id in SCOPES.items()
+        }
+        samples = [
+            sample
+            for (kind, scope), count in counts.items()
+            for sample in card.samples(ERRORS, count, kind=kind, scope=scope)
+        ]
+        uncorrected = counts["uncorrected", "volatile"]
+        return Reading([] if uncorrected is None else [self.judge(card, uncorrected)], samples)
+
+    def judge(self, card: Card, uncorrected: int) -> Finding:
+        """Against the first look since the driver loaded; a counter that went back was reset."""
+        with self.past.lock:
+            past = self.past.of(card)
+            if past.uncorrected is None or uncorrected < past.uncorrected:
+                past.uncorrected = uncorrected
+            more = uncorrected - past.uncorrected
+        limit = self.options.ecc_uncorrected_unhealthy
+        bad = more >= limit
+        summary = f"{card.title} had {several(more, 'uncorrected ECC error')} since it was first looked at"
+        return Finding(
+            "ecc_uncorrected",
+            Status.UNHEALTHY if bad else Status.HEALTHY,
+            f"{summary}: results may be wrong; reset it" if bad else summary,
+            card.subject,
+            more,
+            "errors",
+            limit,
+            Advice.RESET_GPU if bad else Advice.NONE,
+        )

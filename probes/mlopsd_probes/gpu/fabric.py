@@ -1,0 +1,70 @@
+"""Whether a card has joined the fabric of its NVSwitches."""
+
+from ctypes import byref
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvlink import link_states
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask
+
+STATES = {
+    pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED: "is not in its fabric; look at nvidia-fabricmanager",
+    pynvml.NVML_GPU_FABRIC_STATE_IN_PROGRESS: "is still joining its fabric",
+}
+TROUBLES = {
+    "DEGRADED_BW": "less bandwidth",
+    "ROUTE_RECOVERY": "routes being recovered",
+    "ROUTE_UNHEALTHY": "an unhealthy route",
+    "ACCESS_TIMEOUT_RECOVERY": "access timeouts being recovered",
+}  # fields of the health mask, whose value 1 is true
+
+
+class Fabric(Look):
+    """``nvmlDeviceGetGpuFabricInfoV``: state, status and health mask.
+
+    A card whose fabric has not begun is judged only if a link of it is up: many cards can, and need not.
+    """
+
+    name = "nvlink_fabric"
+    findings = ("nvlink_fabric",)
+
+    def look(self, card: Card) -> Reading:
+        """Judge, where there is a fabric."""
+        told = pynvml.c_nvmlGpuFabricInfoV_t()
+        answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
+        if answered is None or told.state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
+            return Reading()
+        if told.state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
+            linked = any(link_states(card.handle).values())
+            return Reading(
+                [trouble(card, STATES.get(told.state, "is in an unknown state"))] if linked else []
+            )
+        if told.status:
+            return Reading(
+                [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
+            )
+        if ills := troubles(told.healthMask):
+            return Reading([trouble(card, f"has a fabric with {' and '.join(ills)}")])
+        summary = f"{card.title} is part of its NVLink fabric"
+        return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+
+
+def trouble(card: Card, words: str) -> Finding:
+    """A degraded finding."""
+    return Finding(
+        "nvlink_fabric", Status.DEGRADED, f"{card.title} {words}", card.subject, advice=Advice.RESET_GPU
+    )
+
+
+def troubles(mask: int) -> list[str]:
+    """What ``healthMask`` says is true."""
+    return [words for name, words in TROUBLES.items() if _field(mask, name) == 1]
+
+
+def _field(mask: int, name: str) -> int:
+    shift: int = getattr(pynvml, f"NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_{name}")
+    width: int = getattr(pynvml, f"NVML_GPU_FABRIC_HEALTH_MASK_WIDTH_{name}")
+    return mask >> shift & width

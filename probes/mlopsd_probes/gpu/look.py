@@ -1,0 +1,34 @@
+"""One look at one signal of a card; the probe is a row of them for each card."""
+
+from typing import ClassVar
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Past
+
+
+class Look:
+    """What the probe asks of each look; what one must remember of a card between checks, it keeps by uuid.
+
+    Attributes:
+        name: the name of the finding that it makes when NVML fails it.
+        findings: the name of every finding that it makes when NVML does not; with none it only reports.
+        metrics: every number that it reports, each with the labels ``gpu`` and ``uuid``.
+    """
+
+    name: ClassVar[str]
+    findings: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+
+    def __init__(self, options: GpuOptions, past: Past) -> None:
+        self.options = options
+        self.past = past
+
+    def look(self, card: Card) -> Reading:
+        """Look at *card* once; its facts are that card's. What the card lacks is left out.
+
+        Raises:
+            NVMLError: NVML fails in a way that is no lack.
+        """
+        raise NotImplementedError

@@ -1,0 +1,41 @@
+"""A card's memory; full is no fault, since frameworks take all of it."""
+
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import ask, number
+
+TOTAL = Metric("memory_total_bytes", "Memory of the card.", unit="bytes", labels=LABELS)
+USED = Metric(
+    "memory_used_bytes",
+    "Memory that processes hold, without the driver's reserve.",
+    unit="bytes",
+    labels=LABELS,
+)
+FREE = Metric("memory_free_bytes", "Memory that processes can have.", unit="bytes", labels=LABELS)
+
+
+class Memory(Look):
+    """``nvmlDeviceGetMemoryInfo_v2``, else ``nvmlDeviceGetMemoryInfo``, whose used includes the reserve."""
+
+    name = "memory"
+    metrics = (TOTAL, USED, FREE)
+
+    def look(self, card: Card) -> Reading:
+        """Three numbers, and how much memory the card has."""
+        told = memory_of(card.handle)
+        if told is None:
+            return Reading()
+        total, used, free = (number(value) for value in (told.total, told.used, told.free))
+        samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
+        return Reading(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
+
+
+def memory_of(handle: Any) -> Any:
+    """``nvmlMemory_t`` in its second version where the driver has it."""
+    told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)

@@ -1,0 +1,68 @@
+"""A card that is split into instances."""
+
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.memory import memory_of
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, text
+
+MODE = Metric("mig_mode", "1 if the card is split by MIG.", labels=LABELS)
+INSTANCES = Metric("mig_instances", "MIG devices of the card.", labels=LABELS)
+NO_INSTANCE = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NOT_FOUND}
+NOT_ALLOWED = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NO_PERMISSION}
+
+
+class Mig(Look):
+    """``nvmlDeviceGetMigMode``, and each device of ``nvmlDeviceGetMigDeviceHandleByIndex``."""
+
+    name = "mig"
+    metrics = (MODE, INSTANCES)
+
+    def look(self, card: Card) -> Reading:
+        """The mode, and the instances as facts."""
+        modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
+        if modes is None:
+            return Reading()
+        current, pending = modes
+        samples = card.samples(MODE, int(bool(current)))
+        facts: dict[str, Any] = {"mig_mode": bool(current)}
+        if pending != current:
+            facts["mig_mode_pending"] = bool(pending)
+        if current:
+            facts["mig_instances"] = instances(card.handle)
+            samples += card.samples(INSTANCES, len(facts["mig_instances"]))
+        return Reading(samples=samples, facts=facts)
+
+
+def instances(handle: Any) -> list[dict[str, Any]]:
+    """Each MIG device: UUID, name, ids of its GPU and compute instance, memory in bytes where it is told."""
+    most = ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
+    found = (
+        ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index, lacking=NO_INSTANCE)
+        for index in range(most)
+    )
+    return [instance(device) for device in found if device is not None]
+
+
+def instance(device: Any) -> dict[str, Any]:
+    """One MIG device."""
+    memory = ask(memory_of, device, lacking=NOT_ALLOWED)
+    told = {
+        "uuid": text(ask(pynvml.nvmlDeviceGetUUID, device)),
+        "name": text(ask(pynvml.nvmlDeviceGetName, device)),
+        "gpu_instance": ask(pynvml.nvmlDeviceGetGpuInstanceId, device),
+        "compute_instance": ask(pynvml.nvmlDeviceGetComputeInstanceId, device),
+        "memory_total_bytes": None if memory is None else memory.total,
+        "memory_free_bytes": None if memory is None else memory.free,
+    }
+    return {key: value for key, value in told.items() if value not in (None, "")}
+
+
+def is_split(handle: Any) -> bool:
+    """Whether MIG is on; of such a card the unprivileged are told less."""
+    modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=NOT_ALLOWED)
+    return bool(modes and modes[0])

@@ -1,0 +1,53 @@
+"""How a card is set up: choices of the operator, reported and not judged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import ask, text
+
+INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
+PERSISTENCE = Metric(
+    "persistence_mode", "1 if the driver keeps the card set up while nobody uses it.", labels=LABELS
+)
+COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
+
+
+class Modes(Look):
+    """``nvmlDeviceGet{PersistenceMode,ComputeMode,CurrentEccMode,VbiosVersion,Serial}``."""
+
+    name = "modes"
+    metrics = (INFO, PERSISTENCE)
+
+    def look(self, card: Card) -> Reading:
+        """Facts, and two samples."""
+        persistence = ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle)
+        vbios = text(ask(pynvml.nvmlDeviceGetVbiosVersion, card.handle))
+        facts = {
+            "persistence_mode": None if persistence is None else bool(persistence),
+            "compute_mode": compute_mode(card.handle),
+            "ecc_mode": flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
+            "vbios": vbios or None,
+        }
+        driver = text(ask(pynvml.nvmlSystemGetDriverVersion))
+        who = {"name": card.name, "bus_id": card.bus_id, "driver": driver, "vbios": vbios}
+        samples = card.samples(INFO, 1, **who) + card.samples(PERSISTENCE, persistence)
+        return Reading(
+            samples=samples, facts={key: value for key, value in facts.items() if value is not None}
+        )
+
+
+def compute_mode(handle: Any) -> str | None:
+    """Who may compute on the card, in nvidia-smi's words."""
+    mode = ask(pynvml.nvmlDeviceGetComputeMode, handle)
+    return None if mode is None else COMPUTE_MODES.get(mode, str(mode))
+
+
+def flag(call: Callable[[Any], int], handle: Any) -> bool | None:
+    """On, off, or not there."""
+    told = ask(call, handle)
+    return None if told is None else bool(told)

@@ -1,0 +1,95 @@
+"""NVML's calls, and what its error codes mean to somebody who looks."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import pynvml
+
+T = TypeVar("T")
+
+LACKING = frozenset(
+    {
+        pynvml.NVML_ERROR_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,  # a driver older than the call
+        pynvml.NVML_ERROR_NO_DATA,
+        pynvml.NVML_ERROR_NOT_READY,
+        pynvml.NVML_ERROR_DEPRECATED,
+        pynvml.NVML_ERROR_FREQ_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_VGPU_ECC_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,  # a driver older than the structure
+    }
+)  # this card or driver does not have it: neither a fault nor a 0
+UNKNOWN_ARGUMENT = LACKING | {pynvml.NVML_ERROR_INVALID_ARGUMENT}  # for calls that enumerate or take an enum
+NO_SESSION = frozenset(
+    {
+        pynvml.NVML_ERROR_UNINITIALIZED,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+    }
+)  # every further call would fail alike until NVML is initialised anew
+NO_CARD = frozenset(
+    {
+        pynvml.NVML_ERROR_GPU_IS_LOST,
+        pynvml.NVML_ERROR_RESET_REQUIRED,
+        pynvml.NVML_ERROR_GPU_NOT_FOUND,
+        pynvml.NVML_ERROR_INSUFFICIENT_POWER,
+        pynvml.NVML_ERROR_IRQ_ISSUE,
+        pynvml.NVML_ERROR_CORRUPTED_INFOROM,
+    }
+)  # this card answers nothing more; the others are well
+NO_MODULE = frozenset({pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED})
+
+SENTINELS = frozenset(
+    {2**32 - 1, 2**64 - 1, *range(2**63 - 16, 2**63)}
+)  # NVML_VALUE_NOT_AVAILABLE, DCGM's blanks
+MOST = 2**63 - 17  # below the last sentinels; no counter comes near
+VALUE_FIELDS = (
+    "dVal",
+    "uiVal",
+    "ulVal",
+    "ullVal",
+    "sllVal",
+    "siVal",
+    "usVal",
+)  # of nvmlValue_t, by nvmlValueType_t
+
+
+def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
+    """What *call* answers; None where this card or driver does not have it.
+
+    Raises:
+        NVMLError: any other error.
+    """
+    try:
+        return call(*arguments)
+    except pynvml.NVMLError as error:
+        if error.value in lacking:
+            return None
+        raise
+
+
+def number(value: int | None, least: int = 0, most: int = MOST) -> int | None:
+    """*value*, or None where it is a sentinel or cannot be meant."""
+    if value is None or value in SENTINELS or not least <= value <= most:
+        return None
+    return value
+
+
+def fields(handle: Any, wanted: Iterable[int]) -> Mapping[int, float]:
+    """``nvmlDeviceGetFieldValues``: those of the *wanted* field ids that the card has, by id."""
+    values = ask(pynvml.nvmlDeviceGetFieldValues, handle, list(wanted)) or ()
+    return {
+        value.fieldId: _of(value) for value in values if value.nvmlReturn == 0 and _of(value) not in SENTINELS
+    }
+
+
+def _of(value: Any) -> float:
+    kind = VALUE_FIELDS[value.valueType] if value.valueType < len(VALUE_FIELDS) else "ullVal"
+    found: float = getattr(value.value, kind)
+    return found
+
+
+def text(value: str | bytes | None) -> str:
+    """NVML's strings, which older bindings give as bytes; "" for none."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""

@@ -1,0 +1,110 @@
+"""A card's way to the host."""
+
+import time
+from collections.abc import Callable
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Past
+from mlopsd_probes.gpu.sustained import Sustained
+from mlopsd_probes.gpu.utilization import PERCENT
+
+GENERATION = Metric("pcie_link_generation", "PCIe generation that the link runs at.", labels=LABELS)
+GENERATION_LIMIT = Metric(
+    "pcie_link_generation_limit", "Highest that card and slot have in common.", labels=LABELS
+)
+WIDTH = Metric("pcie_link_width", "PCIe lanes that the link uses.", labels=LABELS)
+WIDTH_LIMIT = Metric("pcie_link_width_limit", "Most that card and slot have in common.", labels=LABELS)
+REPLAYS = Metric(
+    "pcie_replays_total", "Packets sent again since the driver loaded.", kind="counter", labels=LABELS
+)
+THROUGHPUT = Metric("pcie_throughput_bytes_per_second", "Over the last 20 ms.", labels=(*LABELS, "direction"))
+DIRECTIONS = {"send": pynvml.NVML_PCIE_UTIL_TX_BYTES, "receive": pynvml.NVML_PCIE_UTIL_RX_BYTES}
+KILO = 1024  # NVML counts in KB/s
+MOST_LANES = 32
+NEWEST = 16
+
+
+class Pcie(Look):
+    """``nvmlDeviceGet{Curr,Max}PcieLink{Generation,Width}``, ``…PcieReplayCounter``, ``…PcieThroughput``.
+
+    The maximum is what card and slot have in common, so a narrow slot is no fault.
+    """
+
+    name = "pcie"
+    findings = ("pcie_width", "pcie_generation")
+    metrics = (GENERATION, GENERATION_LIMIT, WIDTH, WIDTH_LIMIT, REPLAYS, THROUGHPUT)
+
+    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(options, past)
+        self.clock = clock
+        self.slow: dict[str, Sustained] = {}
+
+    def look(self, card: Card) -> Reading:
+        """The width always, the generation while the card is busy."""
+        width = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card.handle), 1, MOST_LANES)
+        widest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, card.handle), 1, MOST_LANES)
+        generation = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, card.handle), 1, NEWEST)
+        newest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, card.handle), 1, NEWEST)
+        replays = number(ask(pynvml.nvmlDeviceGetPcieReplayCounter, card.handle))
+        samples = card.samples(WIDTH, width) + card.samples(WIDTH_LIMIT, widest)
+        samples += card.samples(GENERATION, generation) + card.samples(GENERATION_LIMIT, newest)
+        samples += card.samples(REPLAYS, replays) + (throughput(card) if self.options.pcie_throughput else [])
+        findings = [] if width is None or widest is None else [judge_width(card, width, widest)]
+        if generation is not None and newest is not None:
+            findings.append(self.judge_generation(card, generation, newest))
+        return Reading(findings, samples)
+
+    def judge_generation(self, card: Card, generation: int, newest: int) -> Finding:
+        """Slow for long enough while busy."""
+        rates = ask(pynvml.nvmlDeviceGetUtilizationRates, card.handle)
+        busy = None if rates is None else number(rates.gpu, most=PERCENT)
+        slow = busy is not None and busy / PERCENT >= self.options.pcie_busy and generation < newest
+        after = self.options.pcie_generation_after
+        if not slow:
+            self.slow.pop(card.uuid, None)
+        held = self.slow.setdefault(card.uuid, Sustained(after)).seen(self.clock(), holds=slow)
+        bad = slow and held >= after
+        summary = f"{card.title} has a PCIe link of generation {generation} of {newest}"
+        return Finding(
+            "pcie_generation",
+            Status.DEGRADED if bad else Status.HEALTHY,
+            f"{summary} while it is busy" if bad else summary,
+            card.subject,
+            generation,
+            "generation",
+            newest,
+            Advice.WATCH if bad else Advice.NONE,
+        )
+
+
+def judge_width(card: Card, width: int, widest: int) -> Finding:
+    """Fewer lanes than there could be: a bad contact, or a riser."""
+    bad = width < widest
+    return Finding(
+        "pcie_width",
+        Status.DEGRADED if bad else Status.HEALTHY,
+        f"{card.title} uses {width} of {widest} PCIe lanes{'; reseat it' if bad else ''}",
+        card.subject,
+        width,
+        "lanes",
+        widest,
+        Advice.WATCH if bad else Advice.NONE,
+    )
+
+
+def throughput(card: Card) -> list[Sample]:
+    """Both directions, 20 ms each."""
+    samples: list[Sample] = []
+    for direction, counter in DIRECTIONS.items():
+        kilobytes = number(
+            ask(pynvml.nvmlDeviceGetPcieThroughput, card.handle, counter, lacking=UNKNOWN_ARGUMENT)
+        )
+        value = None if kilobytes is None else kilobytes * KILO
+        samples += card.samples(THROUGHPUT, value, direction=direction)
+    return samples

@@ -1,0 +1,56 @@
+"""What a card draws, and what it may draw; at its limit is where a busy card belongs."""
+
+import pynvml
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import ask, number
+
+DRAW = Metric("power_watts", "Power that the card draws.", unit="watts", labels=LABELS)
+LIMIT = Metric("power_limit_watts", "Power that the card is held to.", unit="watts", labels=LABELS)
+ENERGY = Metric(
+    "energy_joules_total", "Energy since the driver loaded.", kind="counter", unit="joules", labels=LABELS
+)
+MOST = 10_000_000  # milliwatts; no card draws more
+
+
+class Power(Look):
+    """``nvmlDeviceGetPowerUsage``, ``…EnforcedPowerLimit`` (mW), ``…TotalEnergyConsumption`` (mJ).
+
+    Less energy than before is the sign of a reset. It is believed of a card in persistence mode; another
+    one is set up anew whenever its last user leaves.
+    """
+
+    name = "power"
+    metrics = (DRAW, LIMIT, ENERGY)
+
+    def look(self, card: Card) -> Reading:
+        """Report, and remember the energy while an XID waits for a reset."""
+        draw = number(ask(pynvml.nvmlDeviceGetPowerUsage, card.handle), most=MOST)
+        limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
+        energy = number(ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, card.handle))
+        if energy is not None:
+            self.remember(card, energy)
+        told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
+        return Reading(
+            samples=[
+                sample
+                for metric, milli in told
+                for sample in card.samples(metric, None if milli is None else milli / 1000)
+            ]
+        )
+
+    def remember(self, card: Card, energy: int) -> None:
+        """Renew the card's past if it was reset."""
+        with self.past.lock:
+            past = self.past.of(card)
+            if past.energy is not None and energy < past.energy and is_persistent(card):
+                past.renew()
+            waits = any(happened.is_open for happened in past.xids.values())
+            past.energy = energy if waits else None
+
+
+def is_persistent(card: Card) -> bool:
+    """Whether the driver keeps the card set up without users (``nvmlDeviceGetPersistenceMode``)."""
+    return ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle) == 1

@@ -1,0 +1,67 @@
+"""What the driver itself says must be done to a card."""
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import fields
+
+ACTION = Metric(
+    "recovery_action",
+    "0 none, 1 reset the GPU, 2 reboot, 3 drain P2P, 4 drain and reset, and so on, as NVML numbers them.",
+    labels=LABELS,
+)
+ACTIONS = {
+    pynvml.NVML_GPU_RECOVERY_ACTION_GPU_RESET: (Status.UNHEALTHY, "to be reset", Advice.RESET_GPU),
+    pynvml.NVML_GPU_RECOVERY_ACTION_NODE_REBOOT: (Status.UNHEALTHY, "a reboot of the host", Advice.REBOOT),
+    pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_P2P: (
+        Status.DEGRADED,
+        "its peer-to-peer work to end before new work starts",
+        Advice.RESTART_APP,
+    ),
+    pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET: (
+        Status.DEGRADED,
+        "its work to end and then to be reset",
+        Advice.RESET_GPU,
+    ),
+}
+
+
+class Recovery(Look):
+    """The field ``GET_GPU_RECOVERY_ACTION``, of drivers of 2024 and later.
+
+    When a card no longer needs the recovery that it needed, it has had it: its XIDs are over.
+    """
+
+    name = "recovery_action"
+    findings = ("recovery_action",)
+    metrics = (ACTION,)
+
+    def look(self, card: Card) -> Reading:
+        """The action, judged as the driver means it."""
+        told = fields(card.handle, [pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
+        if not told:
+            return Reading()
+        action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
+        self.remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
+        return Reading([judge(card, action)], card.samples(ACTION, action))
+
+    def remember(self, card: Card, *, needs_recovery: bool) -> None:
+        """Renew the card's past when the need is over."""
+        with self.past.lock:
+            past = self.past.of(card)
+            if past.needed_recovery and not needs_recovery:
+                past.renew()
+            past.needed_recovery = needs_recovery
+
+
+def judge(card: Card, action: int) -> Finding:
+    """One finding; an action that this version does not know needs a reset at least."""
+    if action == pynvml.NVML_GPU_RECOVERY_ACTION_NONE:
+        summary = f"{card.title} needs no recovery"
+        return Finding("recovery_action", Status.HEALTHY, summary, card.subject)
+    unknown = (Status.UNHEALTHY, f"recovery action {action}", Advice.RESET_GPU)
+    status, need, advice = ACTIONS.get(action, unknown)
+    summary = f"{card.title} needs {need}, says its driver"
+    return Finding("recovery_action", status, summary, card.subject, action, advice=advice)

@@ -1,0 +1,93 @@
+"""Memory that the card has taken out of use: remapped rows, on cards before Ampere retired pages."""
+
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import ask
+from mlopsd_probes.gpu.quantities import several
+
+ROWS = Metric(
+    "remapped_rows",
+    "Rows remapped for corrected and uncorrected errors; pending and failed are 1 or 0.",
+    labels=(*LABELS, "kind"),
+)
+PAGES = Metric("retired_pages", "Pages retired for the cause; pending is 1 or 0.", labels=(*LABELS, "cause"))
+CAUSES = {
+    "single_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+    "double_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+}
+
+
+class RemappedRows(Look):
+    """``nvmlDeviceGetRemappedRows`` (Ampere and later)."""
+
+    name = "remapped_rows"
+    findings = ("remapped_rows",)
+    metrics = (ROWS,)
+
+    def look(self, card: Card) -> Reading:
+        """Judge whether a remap waits for a reset, or could not be made."""
+        told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
+        if told is None:
+            return Reading()
+        numbers = dict(zip(("corrected", "uncorrected", "pending", "failed"), told, strict=True))
+        samples = [s for kind, value in numbers.items() for s in card.samples(ROWS, value, kind=kind)]
+        return Reading([judge_rows(card, numbers)], samples)
+
+
+class RetiredPages(Look):
+    """``nvmlDeviceGetRetiredPages`` and ``…RetiredPagesPendingStatus`` (before Ampere)."""
+
+    name = "retired_pages"
+    findings = ("retired_pages",)
+    metrics = (PAGES,)
+
+    def look(self, card: Card) -> Reading:
+        """Judge how many there are, and whether one waits for a reset."""
+        counts = {cause: retired(card.handle, number) for cause, number in CAUSES.items()}
+        numbers = {cause: count for cause, count in counts.items() if count is not None}
+        if not numbers:
+            return Reading()
+        pending = ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle)
+        finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
+        return Reading([finding], page_samples(card, numbers, pending))
+
+    def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
+        """The finding."""
+        limit = self.options.retired_pages_unhealthy
+        status, words, advice = Status.HEALTHY, "", Advice.NONE
+        if pages >= limit:
+            status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
+        elif pending:
+            status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
+        summary = f"{card.title} has {several(pages, 'retired page')}{words}"
+        return Finding("retired_pages", status, summary, card.subject, pages, "pages", limit, advice)
+
+
+def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
+    """The finding of the four numbers of ``nvmlDeviceGetRemappedRows``."""
+    rows = numbers["corrected"] + numbers["uncorrected"]
+    status, words, advice = Status.HEALTHY, "", Advice.NONE
+    if numbers["failed"]:
+        status, advice = Status.UNHEALTHY, Advice.REPLACE_HARDWARE
+        words = ", and remapping failed: there are no spare rows left; replace the card"
+    elif numbers["pending"]:
+        status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
+    summary = f"{card.title} has {several(rows, 'remapped row')}{words}"
+    return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice)
+
+
+def retired(handle: Any, cause: int) -> int | None:
+    """How many pages were retired for *cause*."""
+    pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
+    return None if pages is None else len(pages)
+
+
+def page_samples(card: Card, numbers: dict[str, int], pending: int | None) -> list[Sample]:
+    """The pages by cause."""
+    samples = [s for cause, count in numbers.items() for s in card.samples(PAGES, count, cause=cause)]
+    return samples + card.samples(PAGES, pending, cause="pending")

@@ -1,0 +1,134 @@
+"""A card's temperatures, held against the card's own limits."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, fields, number
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.quantities import celsius
+
+TEMPERATURE = Metric(
+    "temperature_celsius",
+    "Temperature of the GPU or of its memory.",
+    unit="celsius",
+    labels=(*LABELS, "sensor"),
+)
+LIMIT = Metric(
+    "temperature_limit_celsius",
+    "Where the card slows down, shuts down, or its memory or GPU is at its maximum.",
+    unit="celsius",
+    labels=(*LABELS, "limit"),
+)
+LIMITS = {
+    "slowdown": pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN,
+    "shutdown": pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN,
+    "memory_max": pynvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX,
+    "gpu_max": pynvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX,
+}
+HOTTEST = 150  # °C; beyond it nothing measures, and a 0 for a limit or the memory is none
+COLDEST = -40
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """A temperature, and where it becomes ``degraded`` and ``unhealthy``; °C, None where there is none."""
+
+    what: str
+    degrees: int
+    degraded: float | None = None
+    unhealthy: float | None = None
+
+    def finding(self, name: str, card: Card) -> Finding:
+        """The finding."""
+        status, limit = self.judge()
+        where = f"{' '.join(filter(None, (card.title, self.what)))} is at {celsius(self.degrees)}"
+        crossed = status is not Status.HEALTHY and limit is not None
+        summary = f"{where}, at or above {celsius(limit)}" if crossed and limit is not None else where
+        advice = Advice.WATCH if crossed else Advice.NONE
+        return Finding(name, status, summary, card.subject, self.degrees, "celsius", limit, advice)
+
+    def judge(self) -> tuple[Status, float | None]:
+        """The status, and the limit that was crossed or, healthy, would be first."""
+        if self.unhealthy is not None and self.degrees >= self.unhealthy:
+            return Status.UNHEALTHY, self.unhealthy
+        if self.degraded is not None and self.degrees >= self.degraded:
+            return Status.DEGRADED, self.degraded
+        return Status.HEALTHY, self.unhealthy if self.degraded is None else self.degraded
+
+
+class Temperature(Look):
+    """``nvmlDeviceGetTemperature``, the field ``MEMORY_TEMP``, and ``nvmlDeviceGetTemperatureThreshold``.
+
+    A card that tells no slowdown limit but how far it is from it (Hopper and later: T.Limit,
+    ``nvmlDeviceGetMarginTemperature`` and the field ``TEMPERATURE_SLOWDOWN_TLIMIT``) has its limit there.
+    """
+
+    name = "temperature"
+    findings = ("temperature", "memory_temperature")
+    metrics = (TEMPERATURE, LIMIT)
+
+    def look(self, card: Card) -> Reading:
+        """Judge each sensor that there is."""
+        degrees = temperatures(card.handle)
+        limits = own_limits(card.handle)
+        samples = [
+            s for what, value in degrees.items() for s in card.samples(TEMPERATURE, value, sensor=what)
+        ]
+        samples += [s for name, value in limits.items() for s in card.samples(LIMIT, value, limit=name)]
+        return Reading(list(self.judge(card, degrees, limits)), samples)
+
+    def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
+        """What was measured against the operator's limits, else the card's."""
+        if (gpu := degrees.get("gpu")) is not None:
+            slowdown = limits.get("slowdown")
+            if slowdown is None and (margin := slowdown_margin(card.handle)) is not None:
+                slowdown = gpu + margin
+            yield gpu_heat(gpu, slowdown, self.options).finding("temperature", card)
+        if (memory := degrees.get("memory")) is not None:
+            most = limits.get("memory_max")
+            mild = None if most is None else most - self.options.temperature_margin
+            yield Heat("memory", memory, mild, most).finding("memory_temperature", card)
+
+
+def gpu_heat(degrees: int, slowdown: float | None, options: GpuOptions) -> Heat:
+    """The GPU's own temperature with its limits."""
+    hard = slowdown if options.temperature_unhealthy is None else options.temperature_unhealthy
+    mild = options.temperature_degraded
+    if mild is None and hard is not None:
+        mild = hard - options.temperature_margin
+    return Heat("", degrees, mild, hard)
+
+
+def temperatures(handle: Any) -> dict[str, int]:
+    """°C by sensor; a memory at 0 °C is one that cannot be measured."""
+    gpu = number(ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU), COLDEST, HOTTEST)
+    memory = fields(handle, [pynvml.NVML_FI_DEV_MEMORY_TEMP]).get(pynvml.NVML_FI_DEV_MEMORY_TEMP)
+    told = {"gpu": gpu, "memory": number(None if memory is None else int(memory), 1, HOTTEST)}
+    return {sensor: value for sensor, value in told.items() if value is not None}
+
+
+def own_limits(handle: Any) -> dict[str, int]:
+    """°C by limit, of those that the card has."""
+    told: dict[str, int] = {}
+    for name, threshold in LIMITS.items():
+        value = ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, threshold, lacking=UNKNOWN_ARGUMENT)
+        if (limit := number(value, 1, HOTTEST)) is not None:
+            told[name] = limit
+    return told
+
+
+def slowdown_margin(handle: Any) -> int | None:
+    """Degrees until the card slows down."""
+    margin = ask(pynvml.nvmlDeviceGetMarginTemperature, handle, lacking=UNKNOWN_ARGUMENT)
+    margin = number(margin, -HOTTEST, HOTTEST)
+    if margin is None:
+        return None
+    slowdown = pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT
+    offset = fields(handle, [slowdown]).get(slowdown, 0)  # -2 on an H100: it slows down two degrees later
+    return margin - int(offset) if -HOTTEST < offset < HOTTEST else margin

@@ -1,0 +1,118 @@
+"""What holds a card's clocks down, and for how long it did."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, fields, number
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Past
+from mlopsd_probes.gpu.quantities import seconds
+from mlopsd_probes.gpu.sustained import Sustained
+
+THROTTLED = Metric("throttled", "1 while the reason holds the clocks down.", labels=(*LABELS, "reason"))
+THROTTLED_SECONDS = Metric(
+    "throttled_seconds_total",
+    "Time that the policy held the clocks down, since the driver loaded.",
+    kind="counter",
+    unit="seconds",
+    labels=(*LABELS, "policy"),
+)
+REASONS = {
+    "sw_power_cap": pynvml.nvmlClocksEventReasonSwPowerCap,
+    "hw_slowdown": pynvml.nvmlClocksEventReasonHwSlowdown,
+    "sync_boost": pynvml.nvmlClocksEventReasonSyncBoost,
+    "sw_thermal": pynvml.nvmlClocksEventReasonSwThermalSlowdown,
+    "hw_thermal": pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+    "hw_power_brake": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
+}  # idle, applications' and display clock settings hold nothing down
+JUDGED = {
+    "hw_thermal": "for heat: look at its cooling",
+    "hw_power_brake": "by the power brake: look at the power supply",
+    "hw_slowdown": "by the hardware: look at its power and cooling",  # also set with either of the above
+}
+POLICIES = {
+    "power": pynvml.NVML_PERF_POLICY_POWER,
+    "thermal": pynvml.NVML_PERF_POLICY_THERMAL,
+    "board_limit": pynvml.NVML_PERF_POLICY_BOARD_LIMIT,
+    "reliability": pynvml.NVML_PERF_POLICY_RELIABILITY,
+}
+POLICY_FIELDS = {
+    "sw_thermal": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN,
+    "hw_thermal": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
+    "hw_power_brake": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
+}  # of drivers of 2025 and later
+NANO = 1_000_000_000
+
+
+class Throttle(Look):
+    """``nvmlDeviceGetCurrentClocksThrottleReasons`` and ``nvmlDeviceGetViolationStatus`` (ns).
+
+    Judged is what the hardware does to save itself, if it goes on; never the software's power cap.
+    """
+
+    name = "throttled"
+    findings = ("throttled",)
+    metrics = (THROTTLED, THROTTLED_SECONDS)
+
+    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(options, past)
+        self.clock = clock
+        self.held: dict[tuple[str, str], Sustained] = {}
+
+    def look(self, card: Card) -> Reading:
+        """The reasons of this moment, and the judgement over the window."""
+        samples = lost_time(card)
+        reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
+        if reasons is None:
+            return Reading(samples=samples)
+        for reason, bit in REASONS.items():
+            samples += card.samples(THROTTLED, int(bool(reasons & bit)), reason=reason)
+        return Reading([self.judge(card, reasons)], samples)
+
+    def judge(self, card: Card, reasons: int) -> Finding:
+        """The reason that held longest; among equals the one that says most."""
+        now = self.clock()
+        held = {
+            reason: self.held_for(card, reason, now, holds=bool(reasons & REASONS[reason]))
+            for reason in JUDGED
+        }
+        reason = max(held, key=lambda reason: held[reason])
+        limit, window = self.options.throttled_degraded, seconds(self.options.throttled_window)
+        if held[reason] < limit:
+            summary = f"{card.title} was slowed down for {seconds(held[reason])} of the last {window}"
+            return Finding("throttled", Status.HEALTHY, summary, card.subject, held[reason], "seconds", limit)
+        summary = (
+            f"{card.title} was slowed down for {seconds(held[reason])} of the last {window} {JUDGED[reason]}"
+        )
+        return Finding(
+            "throttled", Status.DEGRADED, summary, card.subject, held[reason], "seconds", limit, Advice.WATCH
+        )
+
+    def held_for(self, card: Card, reason: str, now: float, *, holds: bool) -> float:
+        """Seconds of the window in which *reason* held."""
+        sustained = self.held.setdefault((card.uuid, reason), Sustained(self.options.throttled_window))
+        return sustained.seen(now, holds=holds)
+
+
+def lost_time(card: Card) -> list[Sample]:
+    """The time that each policy cost, of those that the card counts."""
+    told = {policy: violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
+    newer = fields(card.handle, POLICY_FIELDS.values())
+    told |= {policy: newer.get(field) for policy, field in POLICY_FIELDS.items()}
+    samples: list[Sample] = []
+    for policy, nanoseconds in told.items():
+        value = None if nanoseconds is None else nanoseconds / NANO
+        samples += card.samples(THROTTLED_SECONDS, value, policy=policy)
+    return samples
+
+
+def violation(handle: Any, policy: int) -> float | None:
+    """Nanoseconds that *policy* held the clocks down."""
+    told = ask(pynvml.nvmlDeviceGetViolationStatus, handle, policy, lacking=UNKNOWN_ARGUMENT)
+    return None if told is None else number(told.violationTime)

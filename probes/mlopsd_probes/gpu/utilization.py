@@ -1,0 +1,49 @@
+"""How busy a card is; busy is what it is for, so nothing is judged."""
+
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Metric, Reading
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.nvml import ask, number
+
+UTILIZATION = Metric(
+    "utilization_ratio",
+    "Share of NVML's last sample period in which the engine was busy.",
+    unit="ratio",
+    labels=(*LABELS, "engine"),
+)
+PERFORMANCE_STATE = Metric("performance_state", "P-state, from 0 (fastest) to 15 (slowest).", labels=LABELS)
+PERCENT = 100
+
+
+class Utilization(Look):
+    """``nvmlDeviceGet{UtilizationRates,EncoderUtilization,DecoderUtilization,PerformanceState}``."""
+
+    name = "utilization"
+    metrics = (UTILIZATION, PERFORMANCE_STATE)
+
+    def look(self, card: Card) -> Reading:
+        """Each engine that there is; a card that is split by MIG has none of its own."""
+        samples = []
+        for engine, busy in busy_percent(card.handle).items():
+            ratio = None if busy is None else busy / PERCENT
+            samples += card.samples(UTILIZATION, ratio, engine=engine)
+        state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=15)
+        return Reading(samples=samples + card.samples(PERFORMANCE_STATE, state))
+
+
+def busy_percent(handle: Any) -> dict[str, int | None]:
+    """Percent by engine; more than 100, as NVML sometimes says, is none."""
+    rates = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    coding = (pynvml.nvmlDeviceGetEncoderUtilization, pynvml.nvmlDeviceGetDecoderUtilization)
+    encoder, decoder = (ask(call, handle) for call in coding)
+    told = {
+        "compute": None if rates is None else rates.gpu,
+        "memory": None if rates is None else rates.memory,
+        "encoder": None if encoder is None else encoder[0],
+        "decoder": None if decoder is None else decoder[0],
+    }
+    return {engine: number(busy, most=PERCENT) for engine, busy in told.items()}

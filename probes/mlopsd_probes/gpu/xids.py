@@ -1,0 +1,73 @@
+"""The XIDs that came from a card, counted and judged."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Happened, Past
+from mlopsd_probes.gpu.quantities import seconds
+from mlopsd_probes.gpu.xid_table import meaning
+
+ERRORS = Metric(
+    "xid_errors_total",
+    "XIDs of the card since boot, as far as the probe was there.",
+    kind="counter",
+    labels=(*LABELS, "xid"),
+)
+LAST = Metric(
+    "xid_last_timestamp_seconds",
+    "When the XID came last, in Unix time.",
+    unit="seconds",
+    labels=(*LABELS, "xid"),
+)
+
+
+class Xids:
+    """Judges what the past knows of a card's XIDs; asks NVML nothing, so that a lost card has them too."""
+
+    findings = ("xid",)
+    metrics = (ERRORS, LAST)
+
+    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.time) -> None:
+        self.options = options
+        self.past = past
+        self.clock = clock
+
+    def look(self, card: Card) -> Reading:
+        """One finding a card, by its worst XID; the counts of all."""
+        happened = self.past.xids_of(card.uuid)
+        return Reading([self.judge(card, happened)], samples(card, happened))
+
+    def judge(self, card: Card, happened: Mapping[int, Happened]) -> Finding:
+        """The worst, and of equals the latest."""
+        judged = [(self.status(xid, told), told.last, xid) for xid, told in happened.items()]
+        status, last, xid = max(judged, default=(Status.HEALTHY, 0.0, 0))
+        if status is Status.HEALTHY:
+            return Finding("xid", status, f"{card.title} has no XID that counts", card.subject)
+        told, ago = happened[xid], seconds(max(self.clock() - last, 0))
+        often = f"{told.count} times, last" if told.count > 1 else "once,"
+        until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
+        summary = f"{card.title} had XID {xid} ({meaning(xid).words}) {often} {ago} ago{until}"
+        return Finding("xid", status, summary, card.subject, xid, advice=self.advice(status, xid))
+
+    def status(self, xid: int, told: Happened) -> Status:
+        """Unhealthy until a reset, degraded for a while, or none of the card's fault."""
+        if told.is_open and xid in self.options.xids_unhealthy:
+            return Status.UNHEALTHY
+        recent = self.clock() - told.last < self.options.xid_recent
+        if told.is_open and recent and xid in self.options.xids_degraded:
+            return Status.DEGRADED
+        return Status.HEALTHY
+
+    def advice(self, status: Status, xid: int) -> Advice:
+        """The table's; a number that it does not have and that is only degraded is watched."""
+        known = meaning(xid)
+        return Advice.WATCH if status is Status.DEGRADED and known is meaning(0) else known.advice
+
+
+def samples(card: Card, happened: Mapping[int, Happened]) -> list[Sample]:
+    """How often and when last, by number."""
+    counts = [s for xid, told in happened.items() for s in card.samples(ERRORS, told.count, xid=xid)]
+    return counts + [s for xid, told in happened.items() for s in card.samples(LAST, told.last, xid=xid)]

@@ -1,0 +1,188 @@
+"""The GPU probe in its own process over the fake driver, asked as the daemon asks it."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlopsd.probe import Finding, Number, Reading, Status
+from mlopsd.worker.process import ProcessWorker
+from mlopsd.worker.spawned import Opening
+from mlopsd_probes.gpu.fake import build
+
+TARGET = "mlopsd_probes.gpu.probe:GpuProbe"
+HEALTHY = """
+[host]
+driver 550.54.15
+nvml 12.550.54.15
+cuda 12040
+[card *]
+name NVIDIA H100 80GB HBM3
+vbios 96.00.74.00.01
+persistence 1
+compute_mode 0
+pstate 0
+utilization.gpu 60
+utilization.memory 20
+utilization.encoder 3
+utilization.decoder 4
+memory.total 80GiB
+memory.reserved 1GiB
+memory.used 20GiB
+temperature.gpu 50
+temperature.memory 60
+threshold.slowdown 87
+threshold.shutdown 92
+threshold.memory_max 95
+power.usage 300W
+power.enforced 700W
+energy 1000000
+clock.sm 1980
+clock.graphics 1970
+clock.memory 2619
+clock.video 1500
+clock.max.sm 1980
+clock.max.graphics 1980
+clock.max.memory 2619
+clock.max.video 1500
+reasons.current 0
+violation.power 1500000000
+violation.thermal 0
+ecc.mode 1
+ecc.corrected.volatile.total 2
+ecc.corrected.aggregate.total 4
+ecc.uncorrected.volatile.total 0
+ecc.uncorrected.aggregate.total 1
+remapped.corrected 1
+remapped.uncorrected 0
+remapped.pending 0
+remapped.failure 0
+pcie.generation 5
+pcie.max_generation 5
+pcie.width 16
+pcie.max_width 16
+pcie.replays 7
+nvlink.count 4
+nvlink.state 1
+nvlink.replay 0
+nvlink.recovery 0
+nvlink.crc_flit 5
+nvlink.crc_data 0
+recovery_action 0
+fabric.state 3
+fabric.status 0
+mig.mode 0
+mig.pending 0
+events 0xFFFF
+"""
+
+
+def scenario(*lines: str, cards: int = 2) -> str:
+    """A host of healthy cards, with *lines* that make it another."""
+    sections = "".join(f"[card {index}]\n" for index in range(cards))
+    return HEALTHY + sections + "[host]\n" + "\n".join(lines) + "\n"
+
+
+class Nobody:
+    """Takes what a probe counts between its checks; this one counts nothing."""
+
+    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
+        raise AssertionError(name)
+
+    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
+        raise AssertionError(name)
+
+    def observe_counts(
+        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
+    ) -> None:
+        raise AssertionError(name)
+
+
+class Driven:
+    """The probe on the host of a scenario.
+
+    Attributes:
+        folder: has the scenario, the state folder and sysfs.
+        state: the probe's state folder, which outlives a restart.
+    """
+
+    def __init__(self, folder: Path, *lines: str, cards: int = 2, **table: Any) -> None:
+        self.file = folder / "host.scenario"
+        self.sysfs = folder / "sys"
+        self.state = folder / "state"
+        self.cards = cards
+        self.steer(*lines)
+        for place in (self.state, self.sysfs):
+            place.mkdir(exist_ok=True)
+        self.table = {"sysfs_path": str(self.sysfs), **table}
+        self.worker = self.started()
+
+    def started(self) -> ProcessWorker:
+        log = logging.getLogger("test")
+        opening = Opening("gpu", TARGET, self.table, self.state, logging.INFO, 10.0)
+        return ProcessWorker(opening, Nobody(), lambda: None, log)
+
+    def steer(self, *lines: str, cards: int | None = None) -> None:
+        """The host is another from now on."""
+        build.steer(self.file, scenario(*lines, cards=self.cards if cards is None else cards))
+
+    async def check(self) -> Reading:
+        return await self.worker.check()
+
+    async def restart(self) -> None:
+        """As with the daemon: the process ends and another begins."""
+        await self.worker.close()
+        self.worker = self.started()
+
+    async def close(self) -> None:
+        await self.worker.close()
+
+    def reboot(self) -> None:
+        """What a boot changes for the probe; between `close` and `started`."""
+        past = self.state / "past.json"
+        told = json.loads(past.read_text())
+        past.write_text(json.dumps({**told, "boot": "another boot"}))
+
+    def on_bus(self, address: str, driver: str = "nvidia", kind: str = "0x030200") -> None:
+        """Put an NVIDIA device at *address* of the PCI bus."""
+        device = self.sysfs / "bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "vendor").write_text("0x10de\n")
+        (device / "class").write_text(f"{kind}\n")
+        if driver:
+            (device / "driver").symlink_to(f"../../drivers/{driver}")
+
+
+def found(reading: Reading, name: str, subject: str | None = None) -> Finding:
+    """The one finding of that name and subject."""
+    (finding,) = [f for f in reading.findings if (f.name, f.subject) == (name, subject)]
+    return finding
+
+
+def values(reading: Reading, name: str, gpu: int | None = 0) -> dict[tuple[str, ...], float]:
+    """The values of one metric of one card by its other labels."""
+    kept = {}
+    for sample in reading.samples:
+        labels = dict(sample.labels)
+        index = labels.pop("gpu", None)
+        labels.pop("uuid", None)
+        if sample.name == name and (gpu is None or index == str(gpu)):
+            kept[tuple(labels.values())] = sample.value
+    return kept
+
+
+def value(reading: Reading, name: str, *labels: str, gpu: int | None = 0) -> float:
+    return values(reading, name, gpu)[labels]
+
+
+def troubles(reading: Reading) -> list[tuple[str, str | None, Status]]:
+    """All that is not healthy."""
+    return [(f.name, f.subject, f.status) for f in reading.findings if f.status is not Status.HEALTHY]
+
+
+def library(tmp: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled fake, once a run of the tests."""
+    return build.library(tmp.getbasetemp().parent).parent

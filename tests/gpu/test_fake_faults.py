@@ -1,0 +1,460 @@
+"""What befalls a call: the fake refuses, delays, hangs and changes as a scenario says, while it runs."""
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from mlopsd_probes.gpu.fake import build
+from tests.gpu.conftest import Host, NoAnswer, Start
+
+pytestmark = pytest.mark.needs("cc")
+
+LOST = {"error": "GPU_IS_LOST"}
+TIMEOUT = {"error": "TIMEOUT"}
+UNINITIALIZED = {"error": "UNINITIALIZED"}
+TEMPERATURE = "n.nvmlDeviceGetTemperature(h[{}], 0)"
+
+
+def open_descriptors(host: Host) -> int:
+    return len(list(Path(f"/proc/{host.pid}/fd").iterdir()))
+
+
+def resident_kib(host: Host) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{host.pid}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.parametrize(
+    "code", ["DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH", "NO_PERMISSION", "UNKNOWN", "GPU_NOT_FOUND"]
+)
+def test_nvml_is_refused_from_the_start(on_host: Start, code: str) -> None:
+    host = on_host("h200", f"init error {code}")
+    assert host.init() == {"error": code}
+    assert host.ask("n.nvmlDeviceGetCount()") == UNINITIALIZED
+    host.unsay(f"init error {code}")
+    assert host.init() is None
+    assert host.ask(TEMPERATURE.format(0)) == 37
+
+
+def test_nothing_answers_before_init_nor_after_shutdown(on_host: Start) -> None:
+    host = on_host("h200")
+    assert host.ask("n._LoadNvmlLibrary() or n.nvmlDeviceGetCount()") == UNINITIALIZED
+    assert host.ask("n.nvmlSystemGetNVMLVersion()") == "13.580.173.02"
+    host.init()
+    host.ask("n.nvmlInit()")
+    host.ask("n.nvmlShutdown()")
+    assert host.ask("n.nvmlDeviceGetCount()") == 1
+    host.ask("n.nvmlShutdown()")
+    assert host.ask(TEMPERATURE.format(0)) == UNINITIALIZED
+    assert host.ask("n.nvmlShutdown()") == UNINITIALIZED
+
+
+def test_every_error_has_its_name(on_host: Start) -> None:
+    host = on_host("h200")
+    assert host.ask("n._LoadNvmlLibrary() or n.nvmlErrorString(15)") == "GPU is lost"
+    assert host.ask("n.nvmlErrorString(18)") == "Driver/library version mismatch"
+    codes = {
+        name.removeprefix("NVML_ERROR_"): number
+        for name, number in vars(pynvml).items()
+        if "NVML_ERROR_" in name
+    }
+    known = re.findall(r"X\((\d+), (\w+),", (build.SOURCES / "nvml.h").read_text())
+    assert {name: int(number) for number, name in known} == {"SUCCESS": 0, **codes}
+
+
+def test_a_call_is_refused_on_one_card_and_answers_on_the_others(on_host: Start) -> None:
+    host = on_host(
+        "dgx-a100-8", "error nvmlDeviceGetTemperature UNKNOWN gpu 1", "fan.speed NO_PERMISSION gpu 2"
+    )
+    host.init()
+    assert host.ask(TEMPERATURE.format(1)) == {"error": "UNKNOWN"}
+    assert host.ask(TEMPERATURE.format(2)) == 31
+    assert host.ask("n.nvmlDeviceGetFanSpeed(h[2])") == {"error": "NO_PERMISSION"}
+    assert host.ask("n.nvmlDeviceGetFanSpeed(h[3])") == {"error": "NOT_SUPPORTED"}
+    host.steer("works nvmlDeviceGetTemperature gpu 1")
+    assert host.ask(TEMPERATURE.format(1)) == 39
+
+
+def test_a_call_is_refused_as_often_as_said(on_host: Start) -> None:
+    host = on_host("h200", "error nvmlDeviceGet* TIMEOUT times 2")
+    host.ask("n.nvmlInit()")
+    assert [host.ask("n.nvmlDeviceGetCount()") for _ in range(3)] == [TIMEOUT, TIMEOUT, 1]
+
+
+def test_a_lost_card_answers_so_to_everything_and_the_others_are_well(on_host: Start) -> None:
+    host = on_host("dgx-a100-8")
+    host.init()
+    host.steer("gpu 2 lost", "gpu 3 reset_required")
+    assert host.ask(TEMPERATURE.format(2)) == LOST
+    assert host.ask("n.nvmlDeviceGetUUID(h[2])") == LOST
+    assert host.ask("n.nvmlDeviceGetHandleByIndex(2)") == LOST
+    assert host.ask("n.nvmlDeviceGetHandleByUUID('GPU-5f6e7c00-00a1-4d0a-9c00-000000000002')") == LOST
+    assert host.ask(TEMPERATURE.format(3)) == {"error": "RESET_REQUIRED"}
+    assert host.ask(TEMPERATURE.format(4)) == 31
+    assert host.ask("n.nvmlDeviceGetCount()") == 8
+    host.steer("gpu 2 well")
+    assert host.ask(TEMPERATURE.format(2)) == 31
+
+
+def test_a_card_that_is_gone_is_not_counted_and_the_ones_behind_it_move_up(on_host: Start) -> None:
+    host = on_host("dgx-a100-8")
+    host.init()
+    host.steer("gpu 2 gone")
+    assert host.ask("n.nvmlDeviceGetCount()") == 7
+    assert host.ask("n.nvmlDeviceGetMinorNumber(n.nvmlDeviceGetHandleByIndex(2))") == 1
+    assert host.ask("n.nvmlDeviceGetIndex(h[3])") == 2
+    assert host.ask(TEMPERATURE.format(2)) == LOST
+    host.steer("cards 4")
+    assert host.ask("n.nvmlDeviceGetCount()") == 3
+
+
+def test_cards_are_counted_at_init_where_the_scenario_says_so(on_host: Start) -> None:
+    host = on_host("dgx-a100-8", "counted at_init")
+    host.init()
+    host.steer("cards 6")
+    assert host.ask("n.nvmlDeviceGetCount()") == 8
+    host.ask("n.nvmlShutdown()")
+    host.init()
+    assert host.ask("n.nvmlDeviceGetCount()") == 6
+
+
+def test_a_driver_that_is_reloaded_needs_a_new_init(on_host: Start) -> None:
+    host = on_host("h200", "reload")
+    host.init()
+    assert host.ask(TEMPERATURE.format(0)) == 37  # that one was before
+    host.steer("reload")
+    assert host.ask(TEMPERATURE.format(0)) == UNINITIALIZED
+    host.ask("n.nvmlInit()")
+    assert host.ask(TEMPERATURE.format(0)) == UNINITIALIZED  # the first init still counts
+    host.ask("n.nvmlShutdown()")
+    host.ask("n.nvmlShutdown()")
+    host.init()
+    assert host.ask(TEMPERATURE.format(0)) == 37
+
+
+def test_a_delayed_call_answers_late_and_holds_up_no_other_thread(on_host: Start) -> None:
+    host = on_host("h200", "delay nvmlDeviceGetTemperature 700ms")
+    host.init()
+    host.ask(
+        "import threading\nt = threading.Thread(target=n.nvmlDeviceGetTemperature, args=(h[0], 0))\nt.start()"
+    )
+    began = time.monotonic()
+    assert host.ask("n.nvmlDeviceGetPowerUsage(h[0])") == 85160
+    assert time.monotonic() - began < 0.4
+    host.ask("t.join()")
+    assert 0.4 < time.monotonic() - began < 3
+    began = time.monotonic()
+    assert host.ask(TEMPERATURE.format(0)) == 37
+    assert 0.7 <= time.monotonic() - began < 3
+
+
+def test_a_hung_call_returns_when_the_scenario_lets_it(on_host: Start) -> None:
+    host = on_host("dgx-a100-8", "hang nvmlDeviceGetPowerUsage gpu 1")
+    host.init()
+    assert host.ask("n.nvmlDeviceGetPowerUsage(h[0])") == 318500
+    with pytest.raises(NoAnswer):
+        host.ask("n.nvmlDeviceGetPowerUsage(h[1])", within=0.3)
+    host.unsay("hang nvmlDeviceGetPowerUsage gpu 1")
+    assert host.late_answer() == 96200
+
+
+def test_a_process_in_a_hung_call_is_ended_by_sigterm(on_host: Start) -> None:
+    host = on_host("h200", "hang nvmlDeviceGet*")
+    host.ask("n.nvmlInit()")
+    with pytest.raises(NoAnswer):
+        host.ask("n.nvmlDeviceGetCount()", within=0.2)
+    host.send(signal.SIGTERM)
+    assert host.wait(5) == -signal.SIGTERM
+
+
+def test_a_process_in_a_deaf_call_is_ended_by_sigkill_only(on_host: Start) -> None:
+    host = on_host("h200", "hang nvmlInit* deaf")
+    with pytest.raises(NoAnswer):
+        host.ask("n.nvmlInit()", within=0.2)
+    host.send(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        host.wait(0.5)
+    host.send(signal.SIGKILL)
+    assert host.wait(5) == -signal.SIGKILL
+
+
+def test_a_missing_call_is_not_found_as_one_that_the_fake_does_not_have(on_host: Start) -> None:
+    host = on_host("dgx-a100-8", "missing nvmlDeviceGetMemoryInfo_v2", "missing nvmlDeviceGetNothingYet")
+    host.init()
+    absent = {"error": "FUNCTION_NOT_FOUND"}
+    assert host.ask("n.nvmlDeviceGetMemoryInfo(h[0], n.nvmlMemory_v2)") == absent
+    assert host.ask("n.nvmlDeviceGetMemoryInfo(h[0])")["total"] == 80 << 30
+    assert host.ask("n.nvmlDeviceGetTemperatureV(h[0], 0)") == absent
+    assert host.ask("n.nvmlDeviceGetNumaNodeId(h[0])") == absent
+
+
+def test_values_grow_and_swing_with_time(on_host: Start) -> None:
+    host = on_host("h200", "pcie.replays 5+100/s", "utilization.gpu 50~20/4s")
+    host.init()
+    first = host.ask("n.nvmlDeviceGetPcieReplayCounter(h[0])")
+    seen = set()
+    began = time.monotonic()
+    while time.monotonic() - began < 1.2:
+        seen.add(host.ask("n.nvmlDeviceGetUtilizationRates(h[0]).gpu"))
+    assert host.ask("n.nvmlDeviceGetPcieReplayCounter(h[0])") - first > 100
+    assert all(30 <= value <= 70 for value in seen)
+    assert len(seen) > 5
+
+
+def test_events_come_at_their_time_for_every_process(on_host: Start, fakes: Path, tmp_path: Path) -> None:
+    lines = ("at 600ms gpu 2 lost", "at 300ms temperature.gpu 90 gpu 1", "at 10m gpu 3 lost")
+    host = on_host("dgx-a100-8", *lines)
+    host.init()
+    began = time.monotonic()
+    while host.ask(TEMPERATURE.format(2)) == 31:
+        assert time.monotonic() - began < 5
+    assert host.ask(TEMPERATURE.format(1)) == 90
+    assert host.ask(TEMPERATURE.format(3)) == 31
+    later = Host(host.scenario, host.environment)
+    try:
+        later.ask("n.nvmlInit()")
+        assert later.ask("n.nvmlDeviceGetHandleByIndex(2)") == LOST
+    finally:
+        later.end()
+
+
+WAIT = "n.nvmlEventSetWait(events, {})"
+
+
+def registered(host: Host, cards: str = "h") -> None:
+    host.init()
+    host.ask("events = n.nvmlEventSetCreate()")
+    host.ask(f"for x in {cards}: n.nvmlDeviceRegisterEvents(x, n.nvmlEventTypeXidCriticalError, events)")
+
+
+def xid(host: Host, timeout: int = 3000) -> object:
+    data = host.ask(
+        f"(lambda e: (n.nvmlDeviceGetIndex(e.device), e.eventType, e.eventData))({WAIT.format(timeout)})"
+    )
+    return tuple(data) if isinstance(data, list) else data
+
+
+def test_an_xid_reaches_a_set_that_waits_and_a_repeat_is_seen_as_one(on_host: Start) -> None:
+    host = on_host("dgx-a100-8", "xid 13 gpu 0")
+    registered(host)
+    assert xid(host, 50) == TIMEOUT  # that one was before
+    host.steer("xid 79 gpu 2", "xid 31 gpu 0")
+    assert xid(host) == (2, 8, 79)
+    assert xid(host) == (0, 8, 31)
+    host.steer("xid 79 gpu 2")
+    assert xid(host) == (2, 8, 79)
+    assert xid(host, 50) == TIMEOUT
+
+
+def test_an_xid_comes_at_its_time_to_a_wait_that_has_begun(on_host: Start) -> None:
+    host = on_host("dgx-a100-8", "at 1500ms xid 48 gpu 5")
+    registered(host)
+    assert xid(host, 5000) == (5, 8, 48)
+
+
+def test_an_xid_of_a_card_that_is_not_registered_is_not_told(on_host: Start) -> None:
+    host = on_host("dgx-a100-8")
+    registered(host, "h[:2]")
+    host.steer("xid 79 gpu 2")
+    assert xid(host, 100) == TIMEOUT
+
+
+def test_a_wait_takes_its_time_and_ends_when_the_driver_goes(on_host: Start) -> None:
+    host = on_host("h200")
+    registered(host)
+    began = time.monotonic()
+    assert xid(host, 300) == TIMEOUT
+    assert 0.3 <= time.monotonic() - began < 2
+    with pytest.raises(NoAnswer):
+        host.ask(WAIT.format(10000), within=0.2)
+    host.steer("reload")
+    assert host.late_answer() == UNINITIALIZED
+
+
+def test_a_wait_that_is_refused_or_hangs(on_host: Start) -> None:
+    host = on_host("h200", "error nvmlEventSetWait_v2 GPU_IS_LOST")
+    registered(host)
+    assert host.ask(WAIT.format(1000)) == LOST
+    host.unsay("error nvmlEventSetWait_v2 GPU_IS_LOST")
+    with pytest.raises(NoAnswer):
+        host.ask(WAIT.format(10000), within=0.2)
+    host.steer("hang nvmlEventSetWait_v2")
+    with pytest.raises(NoAnswer):
+        host.late_answer(0.3)
+    host.unsay("hang nvmlEventSetWait_v2")
+    host.steer("error nvmlEventSetWait_v2 UNKNOWN")
+    assert host.late_answer() == {"error": "UNKNOWN"}
+
+
+def test_a_card_without_events_registers_none(on_host: Start) -> None:
+    host = on_host("t4", "events absent")
+    host.init()
+    host.ask("events = n.nvmlEventSetCreate()")
+    refused = host.ask("n.nvmlDeviceRegisterEvents(h[0], 8, events)")
+    assert refused == {"error": "NOT_SUPPORTED"}
+    assert host.ask("n.nvmlEventSetFree(events)") is None
+    assert host.ask(WAIT.format(10)) == {"error": "INVALID_ARGUMENT"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tempurature.gpu 40", "no such setting"),
+        ("temperature.gpu warm", "no such value"),
+        ("temperature.gpu", "no such value"),
+        ("gpu 16 lost", "no such card"),
+        ("[cards 3]", "a section is [host], [card N] or [card *]"),
+        ("at soon gpu 1 lost", "an event is: at 5s DIRECTIVE"),
+        ("at 5s gpu 1 lots", "no such setting"),
+        ("hang nvmlDeviceGetTemprature", "no such call"),
+        ("error nvmlDeviceGetName WRONG", "an error is: error CALL CODE [times N] [gpu N]"),
+        ("delay nvmlDeviceGetName", "a delay is: delay CALL 4s [gpu N]"),
+        ("xid 79", "an XID is: xid NUMBER gpu N"),
+        ("nvlink.99.state 0", "no such NVLink"),
+        ("field.x 1", "a field is: field.ID[.SCOPE] VALUE [f64|u32|ulong|u64|i64|i32|u16]"),
+        ("cards 17", "too many cards"),
+        ("name " + "x" * 300, "the line is too long"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(on_host: Start, line: str, said: str) -> None:
+    host = on_host("", "cards 1", line)
+    assert host.init() == {"error": "DRIVER_NOT_LOADED"}
+    assert host.end() == f"fake NVML: cannot read the scenario: {host.scenario}:4: {said}\n"
+
+
+def test_a_mistake_made_while_running_leaves_what_was(on_host: Start) -> None:
+    host = on_host("h200")
+    host.init()
+    host.steer("temperature.gpu 99", "nonsense")
+    assert host.ask(TEMPERATURE.format(0)) == 37
+    host.unsay("nonsense")
+    assert host.ask(TEMPERATURE.format(0)) == 99
+    assert host.end().count("cannot read") == 1
+
+
+def test_a_host_without_a_scenario_has_no_driver(fakes: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        environment = build.environment(path, fakes)
+        host = Host(path, environment)
+        assert host.init() == {"error": "DRIVER_NOT_LOADED"}
+        host.end()
+
+
+def test_calls_are_counted_also_of_a_process_that_was_killed(on_host: Start, tmp_path: Path) -> None:
+    counts = tmp_path / "calls"
+    host = on_host("dgx-a100-8", calls=counts)
+    host.init()
+    host.ask("[n.nvmlDeviceGetTemperature(x, 0) for x in h]")
+    host.end(signal.SIGKILL)
+    again = Host(host.scenario, host.environment)
+    again.init()
+    again.end(signal.SIGKILL)
+    lines = dict(line.split() for line in counts.read_text().splitlines())
+    assert int(lines["nvmlDeviceGetTemperature"]) == 8
+    assert int(lines["nvmlInitWithFlags"]) == 2
+    assert int(lines["nvmlDeviceGetHandleByIndex_v2"]) == 16
+    assert int(lines["nvmlDeviceGetName"]) == 0
+
+
+CYCLE = """
+def cycle():
+    for x in h:
+        n.nvmlDeviceGetTemperature(x, 0); n.nvmlDeviceGetMemoryInfo(x, n.nvmlMemory_v2)
+        n.nvmlDeviceGetName(x); n.nvmlDeviceGetFieldValues(x, [82, 230])
+        n.nvmlDeviceGetComputeRunningProcesses(x)
+def cycles(count):
+    for _ in range(count): cycle()
+def sets(count):
+    for _ in range(count):
+        events = n.nvmlEventSetCreate()
+        n.nvmlDeviceRegisterEvents(h[0], 8, events); n.nvmlEventSetFree(events)
+"""
+
+
+def test_ten_thousand_cycles_leave_memory_and_descriptors_where_they_were(
+    on_host: Start, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    host = on_host("a100-mig", calls=calls)
+    host.init()
+    host.ask(CYCLE)
+    assert host.ask("cycles(200)") is None
+    host.steer("temperature.gpu 50")
+    host.ask("cycles(1)")
+    descriptors, resident = open_descriptors(host), resident_kib(host)
+    assert host.ask("cycles(10000)", within=50) is None
+    assert host.ask("sets(1000)") is None
+    for _ in range(50):
+        host.steer("temperature.gpu 51")
+        host.ask("cycles(1)")
+    assert open_descriptors(host) == descriptors
+    assert resident_kib(host) - resident < 512
+    assert "nvmlEventSetFree 1000" in re.sub(" +0*", " ", calls.read_text())
+
+
+def test_many_threads_at_once_get_whole_answers(on_host: Start) -> None:
+    host = on_host("dgx-a100-8")
+    host.init()
+    host.ask(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def look(i): return [n.nvmlDeviceGetIndex(h[i % 8]), n.nvmlDeviceGetUUID(h[i % 8])[-2:]]\n"
+    )
+    answers = host.ask("list(ThreadPoolExecutor(16).map(look, range(2000)))")
+    assert answers == [[index % 8, f"0{index % 8}"] for index in range(2000)]
+
+
+def test_the_library_is_compiled_once_and_anew_when_its_source_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build.library(tmp_path)
+    stamp = first.stat().st_mtime_ns
+    assert build.library(tmp_path) == first
+    assert first.stat().st_mtime_ns == stamp
+    sources = tmp_path / "c"
+    sources.mkdir()
+    for path in build.SOURCES.iterdir():
+        (sources / path.name).write_bytes(path.read_bytes() + b"\n/* another */\n")
+    monkeypatch.setattr(build, "SOURCES", sources)
+    assert build.library(tmp_path) != first
+    assert [path.name for path in first.parent.iterdir()] == [build.LIBRARY]
+
+
+def test_without_a_compiler_there_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(build.NoFake) as caught:
+        build.library(tmp_path)
+    assert str(caught.value) == "cannot build the fake GPUs: no C compiler (cc, gcc, clang); install gcc"
+
+
+def test_a_compiler_that_refuses_is_quoted_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = tmp_path / "c"
+    sources.mkdir()
+    (sources / "library.c").write_text("nonsense\n")
+    monkeypatch.setattr(build, "SOURCES", sources)
+    with pytest.raises(build.NoFake, match=r"^cannot build the fake GPUs: .*cc: .*error.*$"):
+        build.library(tmp_path)
+
+
+def test_the_scenarios_are_listed_and_an_unknown_one_names_them() -> None:
+    assert build.scenarios() == ["a100-mig", "dgx-a100-8", "h200", "rtx4090", "t4"]
+    with pytest.raises(build.NoFake) as caught:
+        build.scenario("dgx")
+    assert str(caught.value) == (
+        "cannot find the scenario 'dgx': there are a100-mig, dgx-a100-8, h200, rtx4090, t4; or name a file"
+    )
+
+
+def test_what_the_format_describes_is_what_it_has() -> None:
+    page = (build.HERE / "SCENARIOS.md").read_text()
+    source = (build.SOURCES / "scenario.c").read_text()
+    directives = set(re.findall(r'strcmp\((?:words\[0\]|line->words\[0\]|first), "(\w+)"\)', source))
+    assert directives >= {"error", "delay", "process", "mig", "page", "lost", "xid"}
+    assert [word for word in directives if not re.search(rf"\b{word}\b", page)] == []
