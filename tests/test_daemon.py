@@ -55,7 +55,7 @@ timeout = 0.5
 FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
 CANNOT_BE_HAD = {
     "probe": "cannot declare mlopsd_probe_status of plugin 'probe': mlopsd_probe_status is taken by",
-    "picky": "its options cannot be judged (PermissionError: [Errno 13] Permission denied: '/root/key')",
+    "picky": "its options cannot be judged (PermissionError: [Errno 13] Permission denied: '/nowhere/key')",
     "leaving": "cannot load probe 'leaving': leaving:Leaving fails when imported (SystemExit: 3); repair",
     "blocked": "File exists; move away the file that is in its place",
 }  # probes that are not there for a reason that shows late: name, what is said of it
@@ -273,7 +273,7 @@ def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:
 
 def test_a_place_that_is_taken_at_the_start_does_not_move(start: Start) -> None:
     with start(FINE) as daemon:
-        daemon.config.write_text(f'state_dir = "/tmp/elsewhere"\nsocket = "{daemon.socket}"\n', "utf-8")
+        daemon.config.write_text(f'state_dir = "/nowhere/state"\nsocket = "{daemon.socket}"\n', "utf-8")
         refused = daemon.ask("POST", "/reload", local=True)
         assert refused.status == 409
         assert "cannot move from" in refused.json["detail"]

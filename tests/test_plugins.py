@@ -66,7 +66,7 @@ class PickyOptions(Options):
     @field_validator("raises")
     @classmethod
     def _raise(cls, raises: str) -> str:
-        errors = {"denied": PermissionError(13, "Permission denied", "/root/x"), "exit": SystemExit(3)}
+        errors = {"denied": PermissionError(13, "Permission denied", "/nowhere/key"), "exit": SystemExit(3)}
         raise errors.get(raises, ZeroDivisionError("one over\nnought, http://me:secret@host"))
 
 
@@ -185,7 +185,7 @@ def configure(tmp_path: Path, text: str, target: str) -> Any:
 @pytest.mark.parametrize(
     ("raises", "said"),
     [
-        ("denied", "PermissionError: [Errno 13] Permission denied: '/root/x'"),
+        ("denied", "PermissionError: [Errno 13] Permission denied: '/nowhere/key'"),
         ("exit", "SystemExit: 3"),
         ("other", "ZeroDivisionError: one over nought, http://********@host"),
     ],

@@ -18,7 +18,8 @@ import pytest_asyncio
 
 from mlopsd.predictor import Unpredicted
 from mlopsd_probes.model.host import Host, Observation
-from tests.model.models.saved import HERE, OLDEST, kept, options, rows
+from tests.conftest import OLDEST
+from tests.model.models.saved import HERE, kept, options, rows
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -525,16 +526,14 @@ async def _until_it_answers(session: aiohttp.ClientSession, url: str) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.skipif(
-    not OLDEST.exists(), reason="needs the oldest MLflow; make a .venv-oldest with mlflow==2.22.0"
-)
+@pytest.mark.needs("oldest")
 async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
     saved: Path, hosts: Hosts, tmp_path: Path
 ) -> None:
     old = Hosts()
     async with asyncio.TaskGroup() as tasks:
         for name in ("iris", "coded"):
-            tasks.create_task(old.load(name, saved / name, tmp_path, python=OLDEST))
+            tasks.create_task(old.load(name, saved / name, tmp_path, python=OLDEST / "bin/python"))
     try:
         assert old["iris"].facts["mlflow"] == "2.22.0"
         assert old["iris"].facts["together"].startswith("up to ")

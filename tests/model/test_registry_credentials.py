@@ -153,7 +153,7 @@ async def test_changed_credentials_need_no_restart(servers: list[Meddler], tmp_p
 def test_the_environment_is_that_of_one_registry(tmp_path: Path) -> None:
     ours = {
         "PATH": "/bin",
-        "HOME": "/root",
+        "HOME": "/home/op",
         "AWS_SECRET_ACCESS_KEY": "for the store of files",
         "HTTPS_PROXY": "http://proxy",
         "MLFLOW_TRACKING_TOKEN": "secret",
@@ -169,7 +169,7 @@ def test_the_environment_is_that_of_one_registry(tmp_path: Path) -> None:
     assert given["MLFLOW_TRACKING_URI"] == given["MLFLOW_REGISTRY_URI"] == "http://here"
     assert (given["HOME"], given["TMPDIR"]) == (str(tmp_path), str(tmp_path))
     assert given["AWS_SECRET_ACCESS_KEY"] == "for the store of files"
-    assert given["AWS_SHARED_CREDENTIALS_FILE"] == "/root/.aws/credentials"
+    assert given["AWS_SHARED_CREDENTIALS_FILE"] == "/home/op/.aws/credentials"
     assert given["HTTPS_PROXY"] == "http://proxy"
     assert given["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "2"
     databricks = client_environment(RegistryOptions(uri="databricks"), tmp_path, 2.5, ours)

@@ -19,7 +19,7 @@ class Clash(Probe):
 class PickyOptions(Options):
     """Looks at a file that it may not read, while it is validated."""
 
-    path: str = "/root/key"
+    path: str = "/nowhere/key"
 
     @model_validator(mode="after")
     def _is_readable(self) -> Self:

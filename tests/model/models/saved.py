@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import File, Kept, Version
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-OLDEST = Path(os.environ.get("MLOPSD_OLDEST", ROOT / ".venv-oldest/bin/python"))
 VERSION = Version("1", "@champion", "sqlite:///registry.db", "models:/m-1")
 MLMODEL = """
 flavors:
