@@ -39,7 +39,7 @@ def judge(
     expected = options.expected_count
     if expected is None:
         expected = len(listed) + len(gone) + len(silent)
-    missing = [*missing_cards(gone, {card.index for card in listed}), *map(silent_card, silent)]
+    missing = [*missing_cards(gone, listed), *map(silent_card, silent)]
     named = missing if answering < expected else []
     return [*named, judge_number(answering, expected, options, is_named=bool(named or lost))]
 
@@ -63,14 +63,19 @@ def judge_number(answering: int, expected: int, options: GpuOptions, *, is_named
     return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice)
 
 
-def missing_cards(gone: Mapping[str, Remembered], taken: Collection[int]) -> list[Finding]:
-    """Each card that was there; its index may be another's by now."""
+def called(gone: Mapping[str, Remembered], listed: Sequence[Card]) -> dict[str, str]:
+    """What findings call each card that was there, with its UUID; its index may be another's by now."""
+    taken = {card.index for card in listed}
+    return {f"gpu {card.index}{' before' * (card.index in taken)}": uuid for uuid, card in gone.items()}
+
+
+def missing_cards(gone: Mapping[str, Remembered], listed: Sequence[Card]) -> list[Finding]:
+    """Each card that was there."""
     found = []
-    for uuid, card in gone.items():
-        before = " before" if card.index in taken else ""
+    for subject, uuid in called(gone, listed).items():
+        card = gone[uuid]
         title = f"gpu {card.index} ({card.name}, {card.bus_id}, {uuid})"
-        summary = f"{title} was there and is gone; see dmesg for XID 79"
-        found.append(missing(summary, f"gpu {card.index}{before}"))
+        found.append(missing(f"{title} was there and is gone; see dmesg for XID 79", subject))
     return found
 
 

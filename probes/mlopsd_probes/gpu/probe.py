@@ -32,6 +32,7 @@ from mlopsd_probes.gpu.quantities import several
 from mlopsd_probes.gpu.recovery import Recovery
 from mlopsd_probes.gpu.rows import RemappedRows, RetiredPages
 from mlopsd_probes.gpu.temperature import Temperature
+from mlopsd_probes.gpu.tenants import Tenants
 from mlopsd_probes.gpu.throttle import Throttle
 from mlopsd_probes.gpu.utilization import Utilization
 from mlopsd_probes.gpu.xids import Xids
@@ -89,6 +90,7 @@ class GpuProbe(Probe[GpuOptions]):
         self.driver = Driver(Path(options.sysfs_path), self.past, context.log)
         self.looks: tuple[Look, ...] = tuple(kind(options, self.past) for kind in LOOKS)
         self.xids = Xids(options, self.past)
+        self.tenants = Tenants()
 
     def check(self) -> Reading:
         """Look at every card once; if NVML is no longer initialised, initialise it once more."""
@@ -128,6 +130,9 @@ class GpuProbe(Probe[GpuOptions]):
         findings = [session.present(self.driver.versions)]
         findings += chain(*(one.reading.findings for one in seen), self.open_xids(gone, listed))
         findings += count.judge(self.options, listed, lost, gone, on_bus) + self.watching()
+        findings = self.tenants.named(
+            findings, {**count.called(gone, listed), **{c.subject: c.uuid for c in listed}}
+        )
         answering = sum(one.answers for one in seen)
         samples = [count.devices(answering), *chain(*(one.reading.samples for one in seen))]
         return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
@@ -152,6 +157,7 @@ class GpuProbe(Probe[GpuOptions]):
         findings = [fault.answers(card), *chain(*(reading.findings for reading in readings))]
         samples = list(chain(*(reading.samples for reading in readings)))
         facts = {key: value for reading in readings for key, value in reading.facts.items()}
+        self.tenants.note(card, facts.get("models", ()))
         return Seen(card, answers=True, reading=Reading(findings, samples, facts))
 
     def failed(self, look: Look, card: Card, error: pynvml.NVMLError) -> Reading:

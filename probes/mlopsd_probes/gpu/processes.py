@@ -7,30 +7,39 @@ import pynvml
 from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.look import Look
-from mlopsd_probes.gpu.nvml import ask, number
+from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION, ask, number
+from mlopsd_probes.gpu.tenants import models
 
 PROCESSES = Metric("processes", "Processes that use the card to compute.", labels=LABELS)
 
 
 class Processes(Look):
-    """``nvmlDeviceGetComputeRunningProcesses_v3``; off unless ``processes`` is set.
+    """``nvmlDeviceGetComputeRunningProcesses_v3``, with process ids as the host counts them.
 
-    The facts have the process ids as the host counts them, which is how the core can tell whose they are:
-    this probe, in its own process, knows no model.
+    The models among them are always named; the list of all is off unless ``processes`` is set.
     """
 
     name = "processes"
     metrics = (PROCESSES,)
 
     def look(self, card: Card) -> Reading:
-        """The count, and the largest as facts."""
-        if not self.options.processes:
-            return Reading()
-        found = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, card.handle)
-        if found is None:
-            return Reading()
+        """The models, and if wanted the count and the largest, as facts.
+
+        Raises:
+            NVMLError: the list is wanted and NVML fails in a way that is no lack, or no call works.
+        """
+        try:
+            found = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, card.handle)
+        except pynvml.NVMLError as error:
+            if self.options.processes or error.value in NO_SESSION | NO_CARD:
+                raise
+            found = None
+        uris = models(process.pid for process in found or ())
+        facts: dict[str, Any] = {"models": uris} if uris else {}
+        if found is None or not self.options.processes:
+            return Reading(facts=facts)
         listed = sorted((told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
-        facts = {"processes": listed[: self.options.processes_most]}
+        facts["processes"] = listed[: self.options.processes_most]
         return Reading(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 

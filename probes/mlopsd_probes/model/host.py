@@ -20,7 +20,7 @@ from mlopsd.repeats import Repeats
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.version import Kept, Version
 
 SCRIPT = Path(__file__).with_name("mlopsd_host")
 LAST_WORDS = 1.0  # seconds between the end of the channel and that of the process
@@ -155,7 +155,7 @@ class Host:
         host = None
         try:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
-            child = await _start(options, log, folder)
+            child = await _start(kept.version, options, log, folder)
             host = cls(child, folder, options.canary.input, observe)
             await host._load(_opening(kept, options, folder, state_dir), options.load_timeout, phase)
         except BaseException:
@@ -323,9 +323,11 @@ class Host:
         self._idle.set()
 
 
-async def _start(options: ModelOptions, log: logging.Logger, folder: Path) -> Child:
+async def _start(version: Version, options: ModelOptions, log: logging.Logger, folder: Path) -> Child:
+    """Its last word is MLflow's URI of the version: for who reads ``ps``, and for the GPU probe."""
     python = str(options.python or sys.executable)
-    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT)
+    told = f"models:/{options.model}/{version.number}"
+    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, told)
     environment = _environment(folder)
     try:
         return await spawn(command, "model host", log, Repeats(), environment=environment, cwd=str(folder))

@@ -1,4 +1,4 @@
-"""``python FOLDER CHANNEL PARENT``: makes this folder a package, so that no module of the model's is hidden.
+"""``python FOLDER CHANNEL PARENT MODEL``: makes FOLDER a package, so that no module of the model's is hidden.
 
 Neither this folder nor the one around it stays on ``sys.path``: a model may bring a ``values`` or an
 ``options`` of its own.

@@ -1,0 +1,82 @@
+"""Whose models are on a card, so that a finding on the card names them."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mlopsd.probe import Finding, Status
+from mlopsd_probes.gpu.card import Card
+
+PROC = Path("/proc")
+MODEL = re.compile(r"models:/([^/@]{1,255})(?:/(\d{1,18})|@([^/@]{1,255}))")  # MLflow's URI of a version
+MOST_ANCESTORS = 8  # a model's own workers are children of its process
+MOST_NAMED = 3  # in one sentence
+
+
+def models(pids: Iterable[int], proc: Path = PROC) -> list[str]:
+    """MLflow's URIs of the models that the processes *pids* serve, each once, as ``/proc/PID/cmdline`` says.
+
+    mlopsd starts the process of a model with the model's URI as its last word; ``mlflow models serve -m``
+    has it among its words.
+    """
+    return sorted({uri for pid in pids if (uri := _model(pid, proc)) is not None})
+
+
+class Tenants:
+    """Which models were last seen on each card; one that is lost lists no processes any more."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Sequence[str]] = {}
+
+    def note(self, card: Card, uris: Sequence[str]) -> None:
+        """*uris* are on *card*, which answers, now."""
+        self._last[card.uuid] = uris
+
+    def named(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
+        """*findings*, those of trouble with the models of the card that they speak of.
+
+        *uuids* are the cards by what findings call them.
+        """
+        return [
+            _with(finding, self._last.get(uuids.get(finding.subject or "", ""), ())) for finding in findings
+        ]
+
+
+def _model(pid: int, proc: Path) -> str | None:
+    """The URI in the command line of *pid*, or of the nearest process that it descends from."""
+    for _ in range(MOST_ANCESTORS):
+        if pid <= 1:
+            return None
+        try:
+            words = (proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            fields = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        except OSError:  # it has ended, or this host hides it
+            return None
+        uri = next((word for word in words if MODEL.fullmatch(word) and word.isprintable()), None)
+        if uri is not None:
+            return uri
+        pid = int(fields[1])  # the parent's
+    return None
+
+
+def _with(finding: Finding, uris: Sequence[str]) -> Finding:
+    if finding.status is Status.HEALTHY or not uris:
+        return finding
+    on_it = f"model{'s' * (len(uris) > 1)} on it: {_listed(uris)}"
+    return replace(finding, summary=f"{finding.summary}; {on_it}")
+
+
+def _listed(uris: Sequence[str]) -> str:
+    """``churn version 7, fraud version 2``."""
+    named = [_told(uri) for uri in uris[:MOST_NAMED]]
+    more = [f"{len(uris) - MOST_NAMED} more"] if len(uris) > MOST_NAMED else []
+    return ", ".join(named + more)
+
+
+def _told(uri: str) -> str:
+    match = MODEL.fullmatch(uri)
+    if match is None:
+        return uri
+    name, version, alias = match.groups()
+    return f"{name} version {version}" if version else f"{name}@{alias}"
