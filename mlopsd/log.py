@@ -74,7 +74,7 @@ class Text(logging.Formatter):
         traceback = str(fields.pop("traceback", ""))  # as a probe's own process sends it
         if record.exc_info:
             traceback = self.formatException(record.exc_info)
-        told = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        told = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value != [])
         line = f"{at} {record.levelname:7} {_escaped(record.getMessage())}  {told}".rstrip()
         return "\n".join([line, *(f"    {_escaped(below)}" for below in traceback.splitlines())])
 

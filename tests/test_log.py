@@ -109,12 +109,15 @@ def test_in_text_the_traceback_of_another_process_is_below_the_line_too() -> Non
         (["a", "b c"], "'a, b c'"),
         (("a",), "a"),
         ([0.25, 3], "'0.25, 3'"),
-        ([], "''"),
         (frozenset({"a"}), "a"),
     ],
 )
 def test_in_text_a_list_is_its_items_with_commas(value: object, text: str) -> None:
     assert text_of("changed", names=value) == [f"INFO    changed  names={text}"]
+
+
+def test_in_text_an_empty_list_is_not_told() -> None:
+    assert text_of("changed", probe="gpu", findings=[]) == ["INFO    changed  probe=gpu"]
 
 
 def test_auto_is_json_unless_in_debug_mode() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from mlopsd import daemon
 from mlopsd.cli import demo_training
 from mlopsd.cli.demo_folder import DemoFolder, default_folder
-from mlopsd.cli.demo_next import Next
+from mlopsd.cli.demo_gpus import CHOICES, fake_gpus
+from mlopsd.cli.demo_next import Next, address
 from mlopsd.cli.demo_training import Champion
 from mlopsd.cli.failure import Failure
 from mlopsd.cli.options import configuration
@@ -27,6 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--port", help="the port to listen on, over the demo's configuration")
     parser.add_argument(
         "--experiment", metavar="NAME", help="the MLflow experiment that the champion was, or is, trained in"
+    )
+    parser.add_argument(
+        "--fake-gpus",
+        metavar="SCENARIO",
+        help=f"pretend GPUs, and watch them with the gpu probe: {CHOICES}; needs a C compiler",
     )
     parser.add_argument(
         "--retrain",
@@ -55,6 +61,7 @@ def _retrain(folder: DemoFolder, arguments: Namespace) -> int:
 
 
 def _run(folder: DemoFolder, arguments: Namespace, *, is_new: bool) -> int:
+    gpus = [] if arguments.fake_gpus is None else [fake_gpus(arguments.fake_gpus, folder)]
     loaded, _ = configuration(folder.config, _overrides(arguments.port))
     try:
         port = _free_port(loaded)
@@ -63,9 +70,12 @@ def _run(folder: DemoFolder, arguments: Namespace, *, is_new: bool) -> int:
         champion = _train(folder, arguments.experiment, new=False)
         if is_new:
             print(f"wrote {folder.config}, where your changes stay:", _indented(folder.config), sep="\n")
-        print(
-            _told(champion, folder), *Next(folder).after_setting_up(loaded.settings.api.host, port), sep="\n"
-        )
+        at = address(loaded.settings.api.host, port)
+        print(_told(champion, folder), *Next(folder).after_setting_up(at), sep="\n")
+        for fake in gpus:
+            overrides = {**overrides, **fake.table(loaded)}
+            fake.put_in_place()
+            print(*fake.told(at), sep="\n")
         print("Ctrl-C ends the daemon, which starts now.", flush=True)
         return daemon.main(lambda: load(folder.config, overrides))
     except ConfigurationError as error:

@@ -32,9 +32,8 @@ class Next:
         self._folder = folder
         self._program = _program()
 
-    def after_setting_up(self, host: str, port: int) -> Iterator[str]:
-        """With a daemon on *host* and *port*: ask for its health, for a prediction, and swap the model."""
-        address = _address(host, port)
+    def after_setting_up(self, address: str) -> Iterator[str]:
+        """With a daemon at *address*: ask for its health, for a prediction, and swap the model."""
         ask = ["curl", f"{address}/invocations", "-H", "Content-Type: application/json", "-d", ROW]
         where = [] if self._folder.is_default else ["--folder", str(self._folder.path)]
         yield "try, from another terminal:"
@@ -62,6 +61,7 @@ def _program() -> list[str]:
     return ["mlopsd"] if found and Path(found).samefile(beside) else [str(beside)]
 
 
-def _address(host: str, port: int) -> str:
+def address(host: str, port: int) -> str:
+    """The URL of a daemon that listens on *host* and *port*, as one asks it from this host."""
     host = ANY_HOST.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,20 +1,13 @@
-"""``mlopsd demo``: the folder, the training, and all of it with the daemon, as printed."""
+"""``mlopsd demo``: the folder, the training, and what it proposes to try."""
 
 import fcntl
-import http.client
 import json
 import os
-import queue
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -23,12 +16,11 @@ import pytest
 
 from mlopsd.cli import demo_training
 from mlopsd.cli.demo_folder import DemoFolder, default_folder
-from mlopsd.cli.demo_next import PATIENT, Next
+from mlopsd.cli.demo_next import PATIENT, Next, address
 from mlopsd.cli.failure import Failure
 from mlopsd.settings.load import load
 from mlopsd_probes.model.demo.champion import champion
 from tests.cli.command import environment, mlopsd, on_a_terminal
-from tests.running import CALM_SYSTEM
 
 REPOSITORY = Path(__file__).parents[2]
 TRAINING_SECONDS = 120.0  # 12 s on two idle cores, most of it MLflow's imports and its tables
@@ -319,184 +311,7 @@ def test_a_registry_that_cannot_be_used_is_one_line(folder: DemoFolder) -> None:
     assert "Traceback" not in done.stderr
 
 
-# All of it
-
-
-class Demo:
-    """``mlopsd demo`` in *folder*, with what it prints."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        self.folder = folder
-        command = [sys.executable, "-m", "mlopsd", "demo", "--folder", str(folder), *words]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-        )
-        self.lines: list[str] = []
-        self._coming: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def until(self, wanted: Callable[[str], bool], seconds: float = TRAINING_SECONDS) -> str:
-        """The first line from now on that is *wanted*."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                line = self._coming.get(timeout=max(deadline - time.monotonic(), 0.01))
-            except queue.Empty:
-                pytest.fail("not printed; printed:\n" + "".join(self.lines))
-            self.lines.append(line)
-            if wanted(line):
-                return line
-            assert line, "it has ended; printed:\n" + "".join(self.lines)
-
-    @property
-    def commands(self) -> list[str]:
-        """What it says is worth trying."""
-        return [line.strip() for line in self.lines if line.startswith(("  curl ", "  /", "  mlopsd "))]
-
-    def stop(self) -> int:
-        """End it as Ctrl-C does; its exit status."""
-        self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(20)
-        self._reader.join(5)
-        return status
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join(5)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._coming.put(line)
-        self._coming.put("")
-
-
-@contextmanager
-def demo(folder: Path, port: int) -> Iterator[Demo]:
-    """The demo as soon as its daemon listens, which is after it has said all that it says itself."""
-    with closing(Demo(folder, "--port", str(port))) as running:
-        running.until(lambda line: line.startswith("Ctrl-C ends"))
-        running.until(lambda line: " listening " in line)
-        yield running
-
-
-def tried(line: str) -> str:
-    """What *line*, given to a shell, prints."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", line],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=TRAINING_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def model(port: int, wanted: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
-    """The model's reading, as soon as it is *wanted*."""
-    deadline = time.monotonic() + seconds
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        with closing(connection):
-            connection.request("GET", "/health/model")
-            reading: dict[str, Any] = json.loads(connection.getresponse().read())
-        if wanted(reading):
-            return reading
-        assert time.monotonic() < deadline, reading
-        time.sleep(0.2)
-
-
-def serves(number: str) -> Callable[[dict[str, Any]], bool]:
-    def wanted(reading: dict[str, Any]) -> bool:
-        served = reading.get("facts", {}).get("served") or {}
-        return reading["status"] == "healthy" and served.get("version") == number
-
-    return wanted
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def calm(path: Path) -> None:
-    """Change the configuration in *path*: no busy host may fail a test."""
-    folder = DemoFolder(path)
-    folder.make()
-    folder.config.write_text(folder.config.read_text().replace("\n[probes.system]\n", CALM_SYSTEM))
-
-
-@pytest.fixture
-def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose socket has a path that is short enough."""
-    return tmp_path_factory.mktemp("d") / "my demo"
-
-
-def test_it_all_works_as_printed(short: Path) -> None:
-    port = free_port()
-    calm(short)
-    with demo(short, port) as running:
-        model(port, serves("1"))
-        health, prediction, retrain = running.commands
-        assert tried(health).startswith("HTTP/1.1 200 OK\n")
-        (first,) = json.loads(tried(prediction))["predictions"]
-        assert 25 < first < 346
-        assert "--folder" in retrain, "it is not where the demo is by default"
-        told = tried(retrain)
-        assert "version 2 of diabetes-progression" in told
-        model(port, serves("2"))
-        (second,) = json.loads(tried(prediction))["predictions"]
-        assert second != first
-        status, reload = [line.strip() for line in told.splitlines() if line.startswith("  MLOPSD_CONFIG=")]
-        assert "model" in tried(status)
-        assert tried(reload)
-        assert running.stop() == 0
-
-
-def test_run_again_it_starts_from_what_is_there_with_what_was_changed_and_only_once(short: Path) -> None:
-    port = free_port()
-    with demo(short, port) as first:
-        model(port, serves("1"))
-        assert any("wrote" in line for line in first.lines)
-        assert first.stop() == 0
-    calm(short)
-    began = time.monotonic()
-    with demo(short, port) as second:
-        assert time.monotonic() - began < 10
-        assert not any("training" in line or "wrote" in line for line in second.lines)
-        model(port, serves("1"))
-        another = mlopsd("demo", "--folder", short, "--port", str(free_port()))
-        assert (another.returncode, another.stdout) == (1, "")
-        assert f"another mlopsd (pid {second.process.pid}) uses {short}/state" in another.stderr
-        assert second.stop() == 0
-    assert "load_degraded" in (short / "config.toml").read_text()
-
-
-def test_a_port_that_is_taken_is_one_line_before_anything_is_trained(short: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = mlopsd("demo", "--folder", short, "--port", str(port))
-    assert (done.returncode, done.stdout) == (1, "")
-    cure = "stop what holds it or choose another with --port"
-    assert done.stderr == f"mlopsd: cannot listen on 127.0.0.1:{port}: address already in use; {cure}\n"
-    assert not (short / "mlflow.db").exists()
-
-
-def test_a_mistake_in_the_users_configuration_is_one_line(short: Path) -> None:
-    folder = DemoFolder(short)
-    folder.make()
-    folder.config.write_text(folder.config.read_text().replace("interval", "intervall"))
-    done = mlopsd("demo", "--folder", short)
-    assert done.returncode == 1
-    assert "probes.model.intervall" in done.stderr
-    assert "did you mean 'interval'?" in done.stderr
+# What to try
 
 
 def test_commands_name_the_folder_only_where_it_is_not_found_without(
@@ -504,22 +319,19 @@ def test_commands_name_the_folder_only_where_it_is_not_found_without(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     default, other = Next(DemoFolder(tmp_path / "mlopsd-demo")), Next(DemoFolder(tmp_path / "an other"))
-    *_, retrain = default.after_setting_up("127.0.0.1", 9178)
+    *_, retrain = default.after_setting_up("http://127.0.0.1:9178")
     assert retrain.endswith("demo --retrain")
-    *_, retrain = other.after_setting_up("127.0.0.1", 9178)
+    *_, retrain = other.after_setting_up("http://127.0.0.1:9178")
     assert shlex.split(retrain)[-3:] == ["--retrain", "--folder", f"{tmp_path}/an other"]
 
 
 @pytest.mark.parametrize(
-    ("host", "address"),
-    [
-        ("0.0.0.0", "http://127.0.0.1:1/"),
-        ("::", "http://[::1]:1/"),
-        ("10.0.0.7", "http://10.0.0.7:1/"),
-    ],
+    ("host", "asked"),
+    [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("10.0.0.7", "http://10.0.0.7:1")],
 )
-def test_commands_ask_where_the_daemon_listens(folder: DemoFolder, host: str, address: str) -> None:
-    assert any(address in line for line in Next(folder).after_setting_up(host, 1))
+def test_commands_ask_where_the_daemon_listens(folder: DemoFolder, host: str, asked: str) -> None:
+    assert address(host, 1) == asked
+    assert any(f"{asked}/" in line for line in Next(folder).after_setting_up(asked))
 
 
 def test_the_daemons_process_imports_nothing_of_the_training() -> None:
