@@ -6,18 +6,17 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mlopsd import journal, plugins
 from mlopsd import log as logs
-from mlopsd import plugins
-from mlopsd.board import Board, Entry, Verdict
+from mlopsd.board import Board
 from mlopsd.children import descent
 from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
-from mlopsd.probe import Status
+from mlopsd.reloads import STOPPING, Reloads
 from mlopsd.roster import Roster
 from mlopsd.settings.load import Loaded, doubts
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
@@ -31,7 +30,6 @@ from mlopsd.web.parts import Info, Parts
 from mlopsd.worker.make import make_worker
 
 LEAVING_SECONDS = 0.3  # for tasks that are asked to end when the loop is about to
-STOPPING = Mistake("reload", "the daemon is stopping; start it again, it reads the configuration then")
 log = logging.getLogger("mlopsd.daemon")
 
 
@@ -83,7 +81,11 @@ async def _leave() -> list[str]:
 
 
 class Daemon:
-    """One run of the daemon, from the first open door to the last closed one."""
+    """One run of the daemon, from the first open door to the last closed one.
+
+    Attributes:
+        reloads: those of the configuration.
+    """
 
     def __init__(
         self,
@@ -103,12 +105,9 @@ class Daemon:
         self._stop = asyncio.Event()
         self._announced = False
         self._draining = False
-        self._reload_turn = asyncio.Lock()
-        self._reloads: set[asyncio.Task[list[str]]] = set()
-        self._reloaded_at: datetime | None = None
-        self._reload_error: str | None = None
         self._configured: Sequence[Configured] = ()
-        self._board = Board(on_change=_log_change, on_verdict=_log_verdict)
+        self._board = Board(on_change=journal.entry_changed, on_verdict=journal.verdict_changed)
+        self.reloads = Reloads(self._change, self, self._board.now)
         self._metrics = Metrics(self._board, self._version)
         self._notifier = Notifier()
         self._doors = Doors(self._parts())
@@ -132,7 +131,7 @@ class Daemon:
         descent.adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        async with self._reload_turn:  # who asks at the first door for a reload waits for the last one
+        async with self.reloads.put_off():  # who asks at the first door for a reload waits for the last one
             await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
@@ -144,77 +143,18 @@ class Daemon:
             )
             await self._roster.change(configured)
             announcing = group.create_task(self._announce(), name="announce")
-            loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+            loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
             await self._stop.wait()
             announcing.cancel()
-            await self._end_reloads()
+            await self.reloads.end()
             await self._drain_out()
             await self._roster.close()
             heart.cancel()
         self._board.close()
         log.info("stopped")
 
-    async def reload(self) -> list[str]:
-        """Read the configuration anew and change what differs; what changed, in sentences.
-
-        Raises:
-            ConfigurationError: it cannot be used, and nothing was changed; or the daemon is stopping.
-        """
-        reload = self._begin_reload()
-        await asyncio.wait({reload})  # a caller that goes away does not leave it half done
-        if reload.cancelled():
-            raise ConfigurationError([STOPPING])
-        return reload.result()
-
-    def _begin_reload(self) -> asyncio.Task[list[str]]:
-        """SIGHUP ends here too: there is nobody to tell but the log, the status line and /info."""
-        task = asyncio.get_running_loop().create_task(self._reload_in_turn(), name="reload")
-        self._reloads.add(task)
-        task.add_done_callback(self._reload_ended)
-        return task
-
-    def _reload_ended(self, task: asyncio.Task[list[str]]) -> None:
-        self._reloads.discard(task)
-        if not task.cancelled():
-            task.exception()  # it is told already, and asyncio complains where nobody looks
-
-    async def _end_reloads(self) -> None:
-        for task in self._reloads:
-            task.cancel()
-        if self._reloads:
-            await asyncio.wait(set(self._reloads))
-
-    async def _reload_in_turn(self) -> list[str]:
-        async with self._reload_turn:
-            if self._is_up:
-                self._notifier.reloading()
-            try:
-                changes = await self._reload()
-            except ConfigurationError as error:
-                self._not_reloaded(error)
-                raise
-            except Exception as error:  # a reload that breaks must not end what watches this host
-                self._metrics.error("reload")
-                complaint = f"broke in mlopsd ({type(error).__name__}: {error}); report what its log says"
-                broken = ConfigurationError([Mistake("reload", complaint)])
-                self._not_reloaded(broken, error)
-                raise broken from error
-            else:
-                self._reload_error = None
-            finally:
-                self._reloaded_at = self._board.now()
-                if self._is_up:
-                    self._notifier.ready(self._status_line())
-            log.info("configuration reloaded", extra={"changes": changes})
-            return changes
-
-    def _not_reloaded(self, error: ConfigurationError, fault: Exception | None = None) -> None:
-        self._reload_error = str(error)
-        extra = {"mistakes": list(map(str, error.mistakes))}
-        log.error("configuration not reloaded", extra=extra, exc_info=fault)
-
-    async def _reload(self) -> list[str]:
-        """Find out all that could go wrong, and only then change anything."""
+    async def _change(self) -> list[str]:
+        """Put a new configuration in force; all that could go wrong is found out before anything changes."""
         if self._stop.is_set():
             raise ConfigurationError([STOPPING])
         before = self._loaded.settings
@@ -236,6 +176,20 @@ class Daemon:
             if getattr(before, name) != getattr(loaded.settings, name)
         ]
         return changed + await self._roster.change(configured)
+
+    def reloading(self) -> None:
+        """See `Reloads`: a service manager is told."""
+        if self._is_up:
+            self._notifier.reloading()
+
+    def reloaded(self) -> None:
+        """See `Reloads`: a service manager is told."""
+        if self._is_up:
+            self._notifier.ready(self._status_line())
+
+    def reload_broke(self) -> None:
+        """See `Reloads`: it is counted."""
+        self._metrics.error("reload")
 
     async def _announce(self) -> None:
         """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
@@ -268,7 +222,7 @@ class Daemon:
 
     def _status_line(self) -> str:
         verdict = self._board.verdict
-        trouble = "; last configuration reload failed, see the journal" if self._reload_error else ""
+        trouble = "; last configuration reload failed, see the journal" if self.reloads.error else ""
         return f"{verdict.status}: {verdict.summary}{trouble}"
 
     def _info(self) -> Info:
@@ -276,8 +230,8 @@ class Daemon:
             version=self._version,
             started=self._board.started,
             mode="development" if self._loaded.settings.debug else "production",
-            reloaded_at=self._reloaded_at,
-            reload_error=self._reload_error,
+            reloaded_at=self.reloads.at,
+            reload_error=self.reloads.error,
             mlflow=self._mlflow,
         )
 
@@ -288,7 +242,7 @@ class Daemon:
             configured=lambda: self._configured,
             watches=lambda: self._watches,
             loaded=lambda: self._loaded,
-            reload_configuration=self.reload,
+            reload_configuration=self.reloads.ask,
             draining=lambda: self._draining,
             info=self._info,
         )
@@ -350,32 +304,3 @@ def _refuse_what_is_fixed(places_now: Places, loaded: Loaded) -> None:
     ]
     if mistakes:
         raise ConfigurationError(mistakes)
-
-
-def _log_change(entry: Entry, before: Status) -> None:
-    extra = {
-        "probe": entry.probe,
-        "status": str(entry.status),
-        "before": str(before),
-        "summary": entry.reading.summary,
-        "findings": [
-            {"name": finding.name, "subject": finding.subject, "advice": str(finding.advice)}
-            for finding in entry.reading.findings
-            if finding.status != Status.HEALTHY
-        ],
-    }
-    log.log(_level(entry.status, before), "probe status changed", extra=extra)
-
-
-def _log_verdict(verdict: Verdict, before: Status) -> None:
-    extra = {
-        "status": str(verdict.status),
-        "before": str(before),
-        "summary": verdict.summary,
-        "advice": str(verdict.advice),
-    }
-    log.log(_level(verdict.status, before), "health changed", extra=extra)
-
-
-def _level(status: Status, before: Status) -> int:
-    return logging.WARNING if status > before else logging.INFO

@@ -260,7 +260,7 @@ async def test_a_reload_that_breaks_is_told_and_survived(
     places = Places(tmp_path, tmp_path / "s")
     daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain)
     with pytest.raises(ConfigurationError, match=r"^reload: broke in mlopsd \(ZeroDivisionError: one over"):
-        await daemon.reload()
+        await daemon.reloads.ask()
     (record,) = caplog.records
     assert record.getMessage() == "configuration not reloaded"
     assert record.exc_info, "a fault of ours has its traceback in the log"

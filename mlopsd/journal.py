@@ -1,0 +1,39 @@
+"""Each change of a status as one line of the journal: the record that outlives the daemon."""
+
+import logging
+
+from mlopsd.board import Entry, Verdict
+from mlopsd.probe import Status
+
+log = logging.getLogger("mlopsd.daemon")
+
+
+def entry_changed(entry: Entry, before: Status) -> None:
+    """A probe's status is another than *before*."""
+    extra = {
+        "probe": entry.probe,
+        "status": str(entry.status),
+        "before": str(before),
+        "summary": entry.reading.summary,
+        "findings": [
+            {"name": finding.name, "subject": finding.subject, "advice": str(finding.advice)}
+            for finding in entry.reading.findings
+            if finding.status != Status.HEALTHY
+        ],
+    }
+    log.log(_level(entry.status, before), "probe status changed", extra=extra)
+
+
+def verdict_changed(verdict: Verdict, before: Status) -> None:
+    """The host's status is another than *before*."""
+    extra = {
+        "status": str(verdict.status),
+        "before": str(before),
+        "summary": verdict.summary,
+        "advice": str(verdict.advice),
+    }
+    log.log(_level(verdict.status, before), "health changed", extra=extra)
+
+
+def _level(status: Status, before: Status) -> int:
+    return logging.WARNING if status > before else logging.INFO
