@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from mlopsd.board import Terms
+from mlopsd.entry import Terms
 from mlopsd.predictor import PredictorOptions, is_predictor
 from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
 from mlopsd.settings import ProbeTable

@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from mlopsd import plugins
-from mlopsd.board import Board, Entry
+from mlopsd.board import Board
+from mlopsd.entry import Entry
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
 from mlopsd.predictor import Unpredicted, is_predictor

@@ -11,8 +11,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from mlopsd.board import Board, Entry
+from mlopsd.board import Board
 from mlopsd.children.reaper import Reaper
+from mlopsd.entry import Entry
 from mlopsd.plugins import Configured
 from mlopsd.predictor import Predictor
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status, can_reload

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlopsd.board import Board, Terms
+from mlopsd.board import Board
+from mlopsd.entry import Terms
 from mlopsd.plugins import Configured, Plugin
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch

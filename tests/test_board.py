@@ -7,8 +7,10 @@ from dataclasses import astuple
 
 import pytest
 
-from mlopsd.board import PAST_READINGS, Board, Entry, Readings, Terms, Verdict
+from mlopsd.board import PAST_READINGS, Board, Readings
+from mlopsd.entry import Entry, Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd.verdict import Verdict
 from tests.fakes import Clock
 
 H, D, N, U = Status.HEALTHY, Status.DEGRADED, Status.UNKNOWN, Status.UNHEALTHY

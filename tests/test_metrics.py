@@ -14,7 +14,8 @@ from aioprometheus.collectors import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from mlopsd.board import Board, Terms
+from mlopsd.board import Board
+from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.live import SERIES_PER_FAMILY

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from mlopsd.board import Board, Terms
+from mlopsd.board import Board
+from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.formatter import Formatter

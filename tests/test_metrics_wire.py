@@ -13,7 +13,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer, unused_port
 
-from mlopsd.board import Board, Terms
+from mlopsd.board import Board
+from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.negotiation import accepts_gzip, choose_dialect

@@ -15,7 +15,8 @@ from typing import NoReturn, TypeGuard, cast
 
 from aioprometheus.collectors import Registry
 
-from mlopsd.board import Board, Entry
+from mlopsd.board import Board
+from mlopsd.entry import Entry
 from mlopsd.metrics.exposition import as_number, number_text, series_text
 from mlopsd.metrics.family import Family, Written
 from mlopsd.probe import Reading, Sample

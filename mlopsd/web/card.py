@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mlopsd.board import Board, Entry
+from mlopsd.board import Board
+from mlopsd.entry import Entry
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd.web.facts import facts_table
 from mlopsd.web.markup import advice_line, age, duration_text, moment_of, said, since, text, word

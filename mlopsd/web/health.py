@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from mlopsd.board import Entry
+from mlopsd.entry import Entry
 from mlopsd.probe import Status
 from mlopsd.settings.mistakes import nearest
 from mlopsd.web.answers import VerdictAnswer

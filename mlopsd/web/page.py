@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from aiohttp import hdrs, web
 
-from mlopsd.board import Entry
+from mlopsd.entry import Entry
 from mlopsd.web.about import About
 from mlopsd.web.card import card
 from mlopsd.web.markup import advice_line, moment, since, text, word

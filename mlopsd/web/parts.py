@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from mlopsd.board import Board, Entry
+from mlopsd.board import Board
+from mlopsd.entry import Entry
 from mlopsd.plugins import Configured
 from mlopsd.predictor import Predictor
 from mlopsd.settings.load import Loaded

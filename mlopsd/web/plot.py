@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mlopsd.board import PAST_READINGS, PastReading
+from mlopsd.board import PAST_READINGS
+from mlopsd.entry import PastReading
 from mlopsd.probe import Status
 from mlopsd.web.markup import duration_text
 

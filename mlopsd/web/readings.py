@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlopsd.board import Board, Entry
+from mlopsd.board import Board
+from mlopsd.entry import Entry
 from mlopsd.probe import Finding, Refused
 from mlopsd.web.answers import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.parts import ReloadLike

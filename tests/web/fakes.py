@@ -12,7 +12,8 @@ from typing import Any
 import aiohttp
 from pydantic import SecretStr
 
-from mlopsd.board import Board, Entry, Terms
+from mlopsd.board import Board
+from mlopsd.entry import Entry, Terms
 from mlopsd.plugins import Configured, Plugin
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Context, Options, Probe, Reading

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.board import PastReading
+from mlopsd.entry import PastReading
 from mlopsd.probe import Advice, Finding, Reading, Refused, Status
 from mlopsd.web import docs
 from mlopsd.web.about import About
