@@ -12,22 +12,21 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from mlopsd.children import kin
 from mlopsd.children.reaper import Reaper
-from mlopsd.probe import Context, Metric, Number, Probe, Refused
+from mlopsd.probe import Context, Probe, Refused
 from mlopsd.raised import words
 from mlopsd.worker import frames
+from mlopsd.worker.ledger import Ledger
 from mlopsd.worker.verify import verified
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-MOST_LOG_RECORDS = 100  # of one answer; the rest is counted
-MOST_OBSERVATIONS = 10_000
 
 
 def main() -> None:
@@ -38,10 +37,10 @@ def main() -> None:
         opening = _receive(channel)
         if opening is None:
             return
-        journal = Journal()
-        host = Host(opening, journal)
+        ledger = Ledger()
+        host = Host(opening, ledger)
         while (request := _receive(channel)) is not None:
-            channel.sendall(_encoded(host.answer(request) | journal.taken()))
+            channel.sendall(_encoded(host.answer(request) | ledger.taken()))
 
 
 def _settle_in(parent: int) -> None:
@@ -88,10 +87,10 @@ def _encoded(answer: Mapping[str, Any]) -> bytes:
 class Host:
     """Makes the probe, calls it, and turns whatever comes of it into an answer."""
 
-    def __init__(self, opening: Mapping[str, Any], journal: "Journal") -> None:
+    def __init__(self, opening: Mapping[str, Any], ledger: Ledger) -> None:
         self._opening = opening
-        self._log = _logger(opening, journal)
-        self._journal = journal
+        self._log = _logger(opening, ledger)
+        self._ledger = ledger
         self._reaper = Reaper()
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
@@ -145,17 +144,17 @@ class Host:
             Path(opening["state_dir"]),
             self._log,
             {},
-            self._journal,
+            self._ledger,
             opening["timeout"],
         )
         made: Probe[Any] = probe(probe.Options(**opening["table"]), context)
         return made
 
 
-def _logger(opening: Mapping[str, Any], journal: "Journal") -> logging.Logger:
+def _logger(opening: Mapping[str, Any], ledger: Ledger) -> logging.Logger:
     log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
     log.setLevel(opening["log_level"])
-    log.addHandler(journal)
+    log.addHandler(ledger)
     return log
 
 
@@ -177,87 +176,6 @@ def _error(kind: str, error: BaseException) -> dict[str, Any]:
 def _children() -> int:
     """How many processes the probe has running; what has ended holds nothing but its pid."""
     return sum(child.state != "Z" for child in kin.of_main_thread())
-
-
-class Journal(logging.Handler):
-    """Keeps what the probe logs, counts and observes until the next answer takes it along."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._records: list[list[Any]] = []
-        self._counts: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        self._observations: list[list[Any]] = []
-        self._dropped = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep *record* as level, event and fields."""
-        if len(self._records) >= MOST_LOG_RECORDS:
-            self._dropped += 1
-            return
-        plain = logging.makeLogRecord({}).__dict__
-        fields = {name: repr(value) for name, value in record.__dict__.items() if name not in plain}
-        fields.pop("message", None)
-        self._records.append([record.levelno, record.getMessage()[:2000], fields])
-
-    def counter(self, metric: Metric) -> "JournalCounter":
-        """A counter whose increments go to the daemon with the next answer."""
-        return JournalCounter(self, metric)
-
-    def histogram(self, metric: Metric) -> "JournalHistogram":
-        """A histogram whose observations go to the daemon with the next answer."""
-        return JournalHistogram(self, metric)
-
-    def count(self, name: str, labels: tuple[tuple[str, str], ...], amount: Number) -> None:
-        """Add to what is kept."""
-        self._counts[name, labels] = self._counts.get((name, labels), 0) + amount
-
-    def observe(
-        self, name: str, labels: tuple[tuple[str, str], ...], value: Number | tuple[list[int], Number]
-    ) -> None:
-        """Add a value, or counts and their sum, to what is kept, as far as one answer can carry it."""
-        if len(self._observations) < MOST_OBSERVATIONS:
-            self._observations.append([name, labels, value])
-        else:
-            self._dropped += 1
-
-    def taken(self) -> dict[str, Any]:
-        """Everything that was kept, which is then no longer kept."""
-        kept = {
-            "log": self._records,
-            "counts": [[name, labels, amount] for (name, labels), amount in self._counts.items()],
-            "observations": self._observations,
-            "dropped": self._dropped,
-        }
-        self._records, self._counts, self._observations, self._dropped = [], {}, [], 0
-        return kept
-
-
-class JournalCounter:
-    """See `Journal.counter`."""
-
-    def __init__(self, journal: Journal, metric: Metric) -> None:
-        self._journal = journal
-        self._metric = metric
-
-    def inc(self, amount: Number = 1, **labels: object) -> None:
-        """Add *amount*."""
-        self._journal.count(self._metric.name, self._metric.label_values(labels), amount)
-
-
-class JournalHistogram:
-    """See `Journal.histogram`."""
-
-    def __init__(self, journal: Journal, metric: Metric) -> None:
-        self._journal = journal
-        self._metric = metric
-
-    def observe(self, value: Number, **labels: object) -> None:
-        """Count *value*."""
-        self._journal.observe(self._metric.name, self._metric.label_values(labels), value)
-
-    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
-        """Count what was counted elsewhere."""
-        self._journal.observe(self._metric.name, self._metric.label_values(labels), (list(counts), total))
 
 
 if __name__ == "__main__":
