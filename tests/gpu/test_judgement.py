@@ -13,7 +13,7 @@ from mlopsd_probes.gpu import count
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Past, Remembered
-from mlopsd_probes.gpu.pci import cards_on_bus, driver_load
+from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.sustained import Sustained
@@ -207,7 +207,7 @@ def test_another_load_of_the_driver_shows_in_sysfs(tmp_path: Path) -> None:
 
 
 def test_a_host_without_pci_devices_shows_none(tmp_path: Path) -> None:
-    assert cards_on_bus(tmp_path) == {}
+    assert Bus(tmp_path).cards() == {}
 
 
 @pytest.mark.parametrize(("number", "told"), [(0, "0 s"), (300, "300 s"), (3600, "60 min"), (90_000, "25 h")])

@@ -1,31 +1,23 @@
 """The probe's page says what the code does."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
+from mlopsd_probes.gpu.looks import LOOKS
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.probe import LOOKS, OWN_FINDINGS, GpuProbe
+from mlopsd_probes.gpu.probe import OWN_FINDINGS, GpuProbe
 from mlopsd_probes.gpu.xid_table import XIDS
+from tests.documented import Row, tables
 
 PAGE = Path(__file__).parents[2] / "docs/probes/gpu.md"
-Row = tuple[str, ...]
 
 
 @pytest.fixture
 def page() -> dict[str, list[Row]]:
-    """The tables by the heading above each; cells without backticks."""
-    tables: dict[str, list[Row]] = {}
-    heading = ""
-    for line in PAGE.read_text().splitlines():
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-        elif line.startswith("| `"):
-            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
-            tables.setdefault(heading, []).append(tuple(cell.strip().replace("`", "") for cell in cells))
-    return tables
+    """The probe's page."""
+    return tables(PAGE)
 
 
 def written(default: object) -> str:

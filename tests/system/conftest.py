@@ -1,17 +1,15 @@
 """What the tests of the system probe share: a context, folders like /proc and /sys, and its page."""
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from mlopsd.probe import Context, Metric
+from tests.documented import Row, tables
 
 PAGE = Path(__file__).parents[2] / "docs/probes/system.md"
-
-Row = tuple[str, ...]
 
 
 class NoInstruments:
@@ -45,13 +43,5 @@ def tree(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
 
 @pytest.fixture
 def page() -> dict[str, list[Row]]:
-    """The tables of the probe's page by the heading above each; cells without backticks."""
-    tables: dict[str, list[Row]] = {}
-    heading = ""
-    for line in PAGE.read_text().splitlines():
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-        elif line.startswith("| `"):
-            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
-            tables.setdefault(heading, []).append(tuple(cell.strip().replace("`", "") for cell in cells))
-    return tables
+    """The probe's page."""
+    return tables(PAGE)

@@ -2,9 +2,9 @@
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 
 CLOCK = Metric("clock_hertz", "Current frequency of the clock.", unit="hertz", labels=(*LABELS, "clock"))
@@ -27,7 +27,7 @@ class Clocks(Look):
     name = "clocks"
     metrics = (CLOCK, CLOCK_LIMIT)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Each clock that there is."""
         samples = []
         for name, clock in CLOCKS.items():
@@ -37,4 +37,4 @@ class Clocks(Look):
             ):
                 mega = number(ask(call, card.handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
                 samples += card.samples(metric, None if mega is None else mega * MEGA, clock=name)
-        return Reading(samples=samples)
+        return Looked(samples=samples)

@@ -13,7 +13,7 @@ import pynvml
 from mlopsd_probes.gpu.card import Card, card_of
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
 from mlopsd_probes.gpu.past import Past
-from mlopsd_probes.gpu.pci import cards_on_bus, driver_load
+from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.watcher import Watcher
 
 LOST_RETRY = 300.0  # seconds; a lost card may be back, and initialising costs seconds a card
@@ -44,6 +44,7 @@ class Driver:
         self, sysfs: Path, past: Past, log: logging.Logger, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.sysfs = sysfs
+        self.bus = Bus(sysfs)
         self.past = past
         self.log = log
         self.clock = clock
@@ -65,7 +66,7 @@ class Driver:
         Raises:
             NVMLError: it cannot be.
         """
-        self.on_bus = cards_on_bus(self.sysfs)
+        self.on_bus = self.bus.cards()
         if self.is_open and (why := self.stale()):
             self.log.info("NVML is initialised anew", extra={"reason": why})
             self.close()
@@ -118,7 +119,7 @@ class Driver:
         cards, self.refused = [], {}
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
-                cards.append(card_of(pynvml.nvmlDeviceGetHandleByIndex(index), index))
+                cards.append(card_of(pynvml.nvmlDeviceGetHandleByIndex(index), index, self.versions.driver))
             except pynvml.NVMLError as error:
                 if error.value in NO_SESSION:
                     raise

@@ -2,9 +2,9 @@
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask, number
 from mlopsd_probes.gpu.quantities import several
 
@@ -28,7 +28,7 @@ class Ecc(Look):
     findings = ("ecc_uncorrected",)
     metrics = (ERRORS,)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Four counters, and whether the uncorrected ones became more since the first look."""
         counts = {
             (kind, scope): number(ask(pynvml.nvmlDeviceGetTotalEccErrors, card.handle, kind_id, scope_id))
@@ -41,7 +41,7 @@ class Ecc(Look):
             for sample in card.samples(ERRORS, count, kind=kind, scope=scope)
         ]
         uncorrected = counts["uncorrected", "volatile"]
-        return Reading([] if uncorrected is None else [self.judge(card, uncorrected)], samples)
+        return Looked([] if uncorrected is None else [self.judge(card, uncorrected)], samples)
 
     def judge(self, card: Card, uncorrected: int) -> Finding:
         """Against the first look since the driver loaded; a counter that went back was reset."""

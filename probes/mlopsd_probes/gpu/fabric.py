@@ -4,9 +4,9 @@ from ctypes import byref
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.card import Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvlink import link_states
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask
 
@@ -31,25 +31,23 @@ class Fabric(Look):
     name = "nvlink_fabric"
     findings = ("nvlink_fabric",)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Judge, where there is a fabric."""
         told = pynvml.c_nvmlGpuFabricInfoV_t()
         answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
         if answered is None or told.state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
-            return Reading()
+            return Looked()
         if told.state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
             linked = any(link_states(card.handle).values())
-            return Reading(
-                [trouble(card, STATES.get(told.state, "is in an unknown state"))] if linked else []
-            )
+            return Looked([trouble(card, STATES.get(told.state, "is in an unknown state"))] if linked else [])
         if told.status:
-            return Reading(
+            return Looked(
                 [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
             )
         if ills := troubles(told.healthMask):
-            return Reading([trouble(card, f"has a fabric with {' and '.join(ills)}")])
+            return Looked([trouble(card, f"has a fabric with {' and '.join(ills)}")])
         summary = f"{card.title} is part of its NVLink fabric"
-        return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+        return Looked([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
 
 
 def trouble(card: Card, words: str) -> Finding:

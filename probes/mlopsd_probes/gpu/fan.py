@@ -2,9 +2,9 @@
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask, number
 
 SPEED = Metric(
@@ -19,7 +19,7 @@ class Fan(Look):
     name = "fan"
     metrics = (SPEED,)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Report."""
         speed = number(ask(pynvml.nvmlDeviceGetFanSpeed, card.handle), most=MOST)
-        return Reading(samples=card.samples(SPEED, None if speed is None else speed / 100))
+        return Looked(samples=card.samples(SPEED, None if speed is None else speed / 100))

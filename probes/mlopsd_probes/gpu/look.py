@@ -1,11 +1,22 @@
 """One look at one signal of a card; the probe is a row of them for each card."""
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Finding, Metric, Sample
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Past
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look found, as in a reading; only all looks together have a status."""
+
+    findings: Sequence[Finding] = ()
+    samples: Sequence[Sample] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Look:
@@ -25,7 +36,7 @@ class Look:
         self.options = options
         self.past = past
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Look at *card* once; its facts are that card's. What the card lacks is left out.
 
         Raises:

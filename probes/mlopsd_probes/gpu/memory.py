@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask, number
 
 TOTAL = Metric("memory_total_bytes", "Memory of the card.", unit="bytes", labels=LABELS)
@@ -25,14 +25,14 @@ class Memory(Look):
     name = "memory"
     metrics = (TOTAL, USED, FREE)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Three numbers, and how much memory the card has."""
         told = memory_of(card.handle)
         if told is None:
-            return Reading()
+            return Looked()
         total, used, free = (number(value) for value in (told.total, told.used, told.free))
         samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
-        return Reading(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
+        return Looked(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
 
 
 def memory_of(handle: Any) -> Any:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.memory import memory_of
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, text
+from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, text
 
 MODE = Metric("mig_mode", "1 if the card is split by MIG.", labels=LABELS)
 INSTANCES = Metric("mig_instances", "MIG devices of the card.", labels=LABELS)
@@ -22,11 +22,11 @@ class Mig(Look):
     name = "mig"
     metrics = (MODE, INSTANCES)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """The mode, and the instances as facts."""
         modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
         if modes is None:
-            return Reading()
+            return Looked()
         current, pending = modes
         samples = card.samples(MODE, int(bool(current)))
         facts: dict[str, Any] = {"mig_mode": bool(current)}
@@ -35,7 +35,7 @@ class Mig(Look):
         if current:
             facts["mig_instances"] = instances(card.handle)
             samples += card.samples(INSTANCES, len(facts["mig_instances"]))
-        return Reading(samples=samples, facts=facts)
+        return Looked(samples=samples, facts=facts)
 
 
 def instances(handle: Any) -> list[dict[str, Any]]:
@@ -64,5 +64,5 @@ def instance(device: Any) -> dict[str, Any]:
 
 def is_split(handle: Any) -> bool:
     """Whether MIG is on; of such a card the unprivileged are told less."""
-    modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=NOT_ALLOWED)
+    modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=OF_THE_CALL)
     return bool(modes and modes[0])

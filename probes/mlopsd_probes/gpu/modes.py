@@ -5,9 +5,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask, text
 
 INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
@@ -23,20 +23,19 @@ class Modes(Look):
     name = "modes"
     metrics = (INFO, PERSISTENCE)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Facts, and two samples."""
         persistence = ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle)
-        vbios = text(ask(pynvml.nvmlDeviceGetVbiosVersion, card.handle))
+        vbios = text(card.once(pynvml.nvmlDeviceGetVbiosVersion))
         facts = {
             "persistence_mode": None if persistence is None else bool(persistence),
             "compute_mode": compute_mode(card.handle),
             "ecc_mode": flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
             "vbios": vbios or None,
         }
-        driver = text(ask(pynvml.nvmlSystemGetDriverVersion))
-        who = {"name": card.name, "bus_id": card.bus_id, "driver": driver, "vbios": vbios}
+        who = {"name": card.name, "bus_id": card.bus_id, "driver": card.driver, "vbios": vbios}
         samples = card.samples(INFO, 1, **who) + card.samples(PERSISTENCE, persistence)
-        return Reading(
+        return Looked(
             samples=samples, facts={key: value for key, value in facts.items() if value is not None}
         )
 

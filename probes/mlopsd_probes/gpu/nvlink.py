@@ -1,13 +1,14 @@
 """A card's NVLinks to its neighbours and switches, where it has any."""
 
+from ctypes import c_uint, c_ulonglong
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
+from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, each, function, number
 
 UP = Metric("nvlink_up", "1 if the link is active.", labels=(*LABELS, "link"))
 ERRORS = Metric(
@@ -34,15 +35,15 @@ class NvLink(Look):
     findings = ("nvlink",)
     metrics = (UP, ERRORS)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Each link, and whether one that was up is down."""
         states = link_states(card.handle)
         if not states:
-            return Reading()
+            return Looked()
         up = [link for link, state in states.items() if state]
-        samples = [s for link, state in states.items() for s in card.samples(UP, state, link=link)]
-        samples += link_errors(card, up)
-        return Reading([self.judge(card, up)] if self.is_judged(card, up) else [], samples)
+        ups = card.samples_of(UP, {(link,): state for link, state in states.items()})
+        findings = [self.judge(card, up)] if self.is_judged(card, up) else []
+        return Looked(findings, [*ups, *card.samples_of(ERRORS, link_errors(card.handle, up))])
 
     def is_judged(self, card: Card, up: list[int]) -> bool:
         """Whether links are expected; remembers those that are up."""
@@ -73,31 +74,37 @@ class NvLink(Look):
 
 def link_states(handle: Any) -> dict[int, int]:
     """1 or 0 by link, of the links that the card has."""
+    call = ask(function, "nvmlDeviceGetNvLinkState")
+    rows = ((handle, link) for link in range(pynvml.NVML_NVLINK_MAX_LINKS))
     states: dict[int, int] = {}
-    for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
-        state = ask(pynvml.nvmlDeviceGetNvLinkState, handle, link, lacking=UNKNOWN_ARGUMENT)
-        if state is None:
-            if not states:
-                break  # a card without links says so at the first
-            continue
-        states[link] = int(bool(state))
+    for link, state in enumerate(each(call, c_uint, rows, UNKNOWN_ARGUMENT) if call else ()):
+        if state is not None:
+            states[link] = int(bool(state))
+        elif not states:
+            break  # a card without links says so at the first
     return states
 
 
-def link_errors(card: Card, links: list[int]) -> list[Sample]:
-    """The counters of *links*, of the kinds that they count."""
-    samples: list[Sample] = []
-    for kind, counter in KINDS.items():
-        counts = ask(error_counts, card.handle, links, counter, lacking=UNKNOWN_ARGUMENT)
-        for link, count in zip(links, counts or (), strict=False):
-            samples += card.samples(ERRORS, number(count), link=link, kind=kind)
-    return samples
+def link_errors(handle: Any, links: list[int]) -> dict[tuple[object, ...], int | None]:
+    """The counters of *links*, of the kinds that they count, by link and kind."""
+    return {
+        (link, kind): number(count)
+        for kind, counter in KINDS.items()
+        for link, count in zip(links, error_counts(handle, links, counter), strict=False)
+    }
 
 
 def error_counts(handle: Any, links: list[int], counter: int) -> list[int]:
-    """One kind's count of each of *links*.
+    """One kind's count of each of *links*; nothing if one of them does not count that kind.
 
     Raises:
-        NVMLError: one of them does not count that kind.
+        NVMLError: it counts, and cannot be read.
     """
-    return [pynvml.nvmlDeviceGetNvLinkErrorCounter(handle, link, counter) for link in links]
+    call = ask(function, "nvmlDeviceGetNvLinkErrorCounter")
+    rows = ((handle, link, counter) for link in links)
+    counts: list[int] = []
+    for count in each(call, c_ulonglong, rows, UNKNOWN_ARGUMENT) if call else ():
+        if count is None:
+            return []
+        counts.append(count)
+    return counts

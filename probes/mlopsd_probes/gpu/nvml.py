@@ -1,6 +1,7 @@
 """NVML's calls, and what its error codes mean to somebody who looks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import byref, c_uint, c_ulonglong
 from typing import Any, TypeVar
 
 import pynvml
@@ -38,21 +39,13 @@ NO_CARD = frozenset(
         pynvml.NVML_ERROR_CORRUPTED_INFOROM,
     }
 )  # this card answers nothing more; the others are well
+OF_THE_CALL = frozenset(range(1, pynvml.NVML_ERROR_UNKNOWN + 1)) - NO_SESSION - NO_CARD
 NO_MODULE = frozenset({pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED})
 
 SENTINELS = frozenset(
     {2**32 - 1, 2**64 - 1, *range(2**63 - 16, 2**63)}
 )  # NVML_VALUE_NOT_AVAILABLE, DCGM's blanks
 MOST = 2**63 - 17  # below the last sentinels; no counter comes near
-VALUE_FIELDS = (
-    "dVal",
-    "uiVal",
-    "ulVal",
-    "ullVal",
-    "sllVal",
-    "siVal",
-    "usVal",
-)  # of nvmlValue_t, by nvmlValueType_t
 
 
 def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
@@ -76,18 +69,44 @@ def number(value: int | None, least: int = 0, most: int = MOST) -> int | None:
     return value
 
 
-def fields(handle: Any, wanted: Iterable[int]) -> Mapping[int, float]:
-    """``nvmlDeviceGetFieldValues``: those of the *wanted* field ids that the card has, by id."""
-    values = ask(pynvml.nvmlDeviceGetFieldValues, handle, list(wanted)) or ()
-    return {
-        value.fieldId: _of(value) for value in values if value.nvmlReturn == 0 and _of(value) not in SENTINELS
-    }
+def function(name: str) -> Any:
+    """NVML's C function called *name*; pynvml's own functions, where they will do, say more.
+
+    Raises:
+        NVMLError: the driver is older than it.
+    """
+    return pynvml._nvmlGetFunctionPointer(name)
 
 
-def _of(value: Any) -> float:
-    kind = VALUE_FIELDS[value.valueType] if value.valueType < len(VALUE_FIELDS) else "ullVal"
-    found: float = getattr(value.value, kind)
-    return found
+def checked(answer: int) -> bool:
+    """True.
+
+    Raises:
+        NVMLError: *answer*, which a C function gave, says that it did not succeed.
+    """
+    if answer != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(answer)
+    return True
+
+
+def each(
+    call: Callable[..., int],
+    kind: type[c_uint | c_ulonglong],
+    rows: Iterable[tuple[Any, ...]],
+    lacking: frozenset[int] = LACKING,
+) -> Iterator[int | None]:
+    """The integer that the C function *call* tells for each of *rows* of arguments; None where it is lacking.
+
+    For what there are hundreds of: pynvml's own functions take three times as long for a number.
+
+    Raises:
+        NVMLError: any other error.
+    """
+    told = kind()
+    place = byref(told)
+    for row in rows:
+        answer = call(*row, place)
+        yield None if answer in lacking else checked(answer) and told.value
 
 
 def text(value: str | bytes | None) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Past
@@ -45,7 +45,7 @@ class Pcie(Look):
         self.clock = clock
         self.slow: dict[str, Sustained] = {}
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """The width always, the generation while the card is busy."""
         width = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card.handle), 1, MOST_LANES)
         widest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, card.handle), 1, MOST_LANES)
@@ -58,13 +58,11 @@ class Pcie(Look):
         findings = [] if width is None or widest is None else [judge_width(card, width, widest)]
         if generation is not None and newest is not None:
             findings.append(self.judge_generation(card, generation, newest))
-        return Reading(findings, samples)
+        return Looked(findings, samples)
 
     def judge_generation(self, card: Card, generation: int, newest: int) -> Finding:
         """Slow for long enough while busy."""
-        rates = ask(pynvml.nvmlDeviceGetUtilizationRates, card.handle)
-        busy = None if rates is None else number(rates.gpu, most=PERCENT)
-        slow = busy is not None and busy / PERCENT >= self.options.pcie_busy and generation < newest
+        slow = generation < newest and self.is_busy(card)
         after = self.options.pcie_generation_after
         if not slow:
             self.slow.pop(card.uuid, None)
@@ -81,6 +79,12 @@ class Pcie(Look):
             newest,
             Advice.WATCH if bad else Advice.NONE,
         )
+
+    def is_busy(self, card: Card) -> bool:
+        """Whether the link ought to be at its fastest."""
+        rates = ask(pynvml.nvmlDeviceGetUtilizationRates, card.handle)
+        busy = None if rates is None else number(rates.gpu, most=PERCENT)
+        return busy is not None and busy / PERCENT >= self.options.pcie_busy
 
 
 def judge_width(card: Card, width: int, widest: int) -> Finding:

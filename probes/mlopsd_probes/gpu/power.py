@@ -2,9 +2,9 @@
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask, number
 
 DRAW = Metric("power_watts", "Power that the card draws.", unit="watts", labels=LABELS)
@@ -25,7 +25,7 @@ class Power(Look):
     name = "power"
     metrics = (DRAW, LIMIT, ENERGY)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Report, and remember the energy while an XID waits for a reset."""
         draw = number(ask(pynvml.nvmlDeviceGetPowerUsage, card.handle), most=MOST)
         limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
@@ -33,7 +33,7 @@ class Power(Look):
         if energy is not None:
             self.remember(card, energy)
         told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
-        return Reading(
+        return Looked(
             samples=[
                 sample
                 for metric, milli in told

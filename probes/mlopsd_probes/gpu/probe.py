@@ -1,7 +1,6 @@
 """The GPU probe: a row of looks at each card that NVML lists."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
@@ -10,67 +9,17 @@ from typing import Any
 import pynvml
 
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Refused, Schedule, Status
-from mlopsd_probes.gpu import count, fault, session
-from mlopsd_probes.gpu.card import Card
-from mlopsd_probes.gpu.clocks import Clocks
+from mlopsd_probes.gpu import count, session
 from mlopsd_probes.gpu.driver import Driver
-from mlopsd_probes.gpu.ecc import Ecc
-from mlopsd_probes.gpu.fabric import Fabric
-from mlopsd_probes.gpu.fan import Fan
-from mlopsd_probes.gpu.look import Look
-from mlopsd_probes.gpu.memory import Memory
-from mlopsd_probes.gpu.mig import Mig, is_split
-from mlopsd_probes.gpu.modes import Modes
-from mlopsd_probes.gpu.nvlink import NvLink
-from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION
+from mlopsd_probes.gpu.looks import LOOKS, Looks, Seen
+from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past, Remembered
-from mlopsd_probes.gpu.pcie import Pcie
-from mlopsd_probes.gpu.power import Power
-from mlopsd_probes.gpu.processes import Processes
+from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.quantities import several
-from mlopsd_probes.gpu.recovery import Recovery
-from mlopsd_probes.gpu.rows import RemappedRows, RetiredPages
-from mlopsd_probes.gpu.temperature import Temperature
 from mlopsd_probes.gpu.tenants import Tenants
-from mlopsd_probes.gpu.throttle import Throttle
-from mlopsd_probes.gpu.utilization import Utilization
 from mlopsd_probes.gpu.xids import Xids
 
-LOOKS: tuple[type[Look], ...] = (
-    Modes,
-    Mig,
-    Recovery,
-    Utilization,
-    Memory,
-    Temperature,
-    Power,
-    Clocks,
-    Throttle,
-    Fan,
-    Ecc,
-    RemappedRows,
-    RetiredPages,
-    Pcie,
-    NvLink,
-    Fabric,
-    Processes,
-)
 OWN_FINDINGS = ("driver", "gpu_count", "gpu_missing", "gpu_answers", *Xids.findings, "xid_watch", "past")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen of one card; *answers* is whether it told anything at all."""
-
-    card: Card
-    answers: bool
-    reading: Reading
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether it is known to be broken, rather than not to be asked."""
-        return not self.answers and self.reading.findings[0].status is Status.UNHEALTHY
 
 
 class GpuProbe(Probe[GpuOptions]):
@@ -88,8 +37,7 @@ class GpuProbe(Probe[GpuOptions]):
         super().__init__(options, context)
         self.past = Past(context.state_dir)
         self.driver = Driver(Path(options.sysfs_path), self.past, context.log)
-        self.looks: tuple[Look, ...] = tuple(kind(options, self.past) for kind in LOOKS)
-        self.xids = Xids(options, self.past)
+        self.looks = Looks(options, self.past)
         self.tenants = Tenants()
 
     def check(self) -> Reading:
@@ -115,12 +63,30 @@ class GpuProbe(Probe[GpuOptions]):
             NVMLError: NVML as a whole cannot be spoken to.
         """
         self.driver.ready()
+        seen = self.see_all()
+        findings = self.judge(seen)
+        answering = sum(one.answers for one in seen)
+        samples = [count.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
+        return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
+
+    def see_all(self) -> list[Seen]:
+        """Each card that NVML counts and that is not to be left alone, by index.
+
+        Raises:
+            NVMLError: NVML as a whole cannot be spoken to.
+        """
         cards = [card for card in self.driver.cards if not self.ignores(card.bus_id, card.uuid)]
         for card in cards:
             self.past.of(card)
-        seen = [self.see(card) for card in cards]
-        seen += [self.refused(index, error, cards) for index, error in self.driver.refused.items()]
-        seen.sort(key=lambda one: one.card.index)
+        seen = [self.looks.at(card) for card in cards]
+        for one in seen:
+            if one.answers:
+                self.tenants.note(one.card, one.reading.facts.get("models", ()))
+        seen += [self.looks.refused(index, error, cards) for index, error in self.driver.refused.items()]
+        return sorted(seen, key=lambda one: one.card.index)
+
+    def judge(self, seen: Sequence[Seen]) -> list[Finding]:
+        """The findings of the cards, and which of those that should be there are not."""
         lost = {one.card.index for one in seen if one.is_lost}
         self.driver.note_loss(lost=bool(lost))
         listed = [one.card for one in seen]
@@ -128,63 +94,11 @@ class GpuProbe(Probe[GpuOptions]):
         gone = {uuid: card for uuid, card in gone.items() if not self.ignores(card.bus_id, uuid)}
         on_bus = [bus_id for bus_id in self.driver.on_bus if not self.ignores(bus_id, "")]
         findings = [session.present(self.driver.versions)]
-        findings += chain(*(one.reading.findings for one in seen), self.open_xids(gone, listed))
+        findings += chain.from_iterable(one.reading.findings for one in seen)
+        findings += self.looks.open_xids(gone, listed)
         findings += count.judge(self.options, listed, lost, gone, on_bus) + self.watching()
-        findings = self.tenants.named(
-            findings, {**count.called(gone, listed), **{c.subject: c.uuid for c in listed}}
-        )
-        answering = sum(one.answers for one in seen)
-        samples = [count.devices(answering), *chain(*(one.reading.samples for one in seen))]
-        return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
-
-    def see(self, card: Card) -> Seen:
-        """Every look at *card*, or why it does not answer.
-
-        Raises:
-            NVMLError: NVML as a whole cannot be spoken to.
-        """
-        readings = []
-        for look in self.looks:
-            try:
-                readings.append(look.look(card))
-            except pynvml.NVMLError as error:
-                if error.value in NO_SESSION:
-                    raise
-                if error.value in NO_CARD:
-                    return self.silent(card, error)
-                readings.append(self.failed(look, card, error))
-        readings.append(self.xids.look(card))
-        findings = [fault.answers(card), *chain(*(reading.findings for reading in readings))]
-        samples = list(chain(*(reading.samples for reading in readings)))
-        facts = {key: value for reading in readings for key, value in reading.facts.items()}
-        self.tenants.note(card, facts.get("models", ()))
-        return Seen(card, answers=True, reading=Reading(findings, samples, facts))
-
-    def failed(self, look: Look, card: Card, error: pynvml.NVMLError) -> Reading:
-        """The reading of a look that failed; of a card that is split, much is for the privileged alone."""
-        if error.value == pynvml.NVML_ERROR_NO_PERMISSION and is_split(card.handle):
-            return Reading()
-        return Reading([fault.unreadable(look.name, card, error, judged=bool(look.findings))])
-
-    def silent(self, card: Card, error: pynvml.NVMLError) -> Seen:
-        """A card that does not answer has no numbers; its XIDs tell why."""
-        xids = self.xids.look(card)
-        reading = Reading([fault.silent(card, error), *xids.findings], xids.samples)
-        return Seen(card, answers=False, reading=reading)
-
-    def refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> Seen:
-        """A card that NVML counts and says nothing of; if one of its index was there, it is that one."""
-        gone = self.past.others({card.uuid for card in cards})
-        known = ((uuid, card) for uuid, card in gone.items() if card.index == index)
-        uuid, card = next(known, ("", Remembered(index, "GPU", "")))
-        return self.silent(Card(index, uuid, card.name, card.bus_id), error)
-
-    def open_xids(self, gone: dict[str, Remembered], listed: Iterable[Card]) -> list[Finding]:
-        """The findings of cards that are gone, by the XIDs that they went with."""
-        taken = {card.index for card in listed}
-        cards = [Card(card.index, uuid, card.name, card.bus_id) for uuid, card in gone.items()]
-        findings = chain(*(self.xids.look(card).findings for card in cards if card.index not in taken))
-        return [finding for finding in findings if finding.status is not Status.HEALTHY]
+        uuids = {**count.called(gone, listed), **{card.subject: card.uuid for card in listed}}
+        return self.tenants.named(findings, uuids)
 
     def watching(self) -> list[Finding]:
         """Whether XIDs are waited for; nothing where no card tells any."""
@@ -202,7 +116,7 @@ class GpuProbe(Probe[GpuOptions]):
         on_bus = {bus: driver for bus, driver in self.driver.on_bus.items() if not self.ignores(bus, "")}
         findings = [session.absent(error, self.options, on_bus)]
         if self.options.expected_count != 0:
-            findings += self.open_xids(self.past.others(set()), ())
+            findings += self.looks.open_xids(self.past.others(set()), ())
         return Reading(findings, [count.devices(0)])
 
     def remembered(self, reading: Reading) -> Reading:

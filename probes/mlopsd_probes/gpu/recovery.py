@@ -2,16 +2,17 @@
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
-from mlopsd_probes.gpu.nvml import fields
+from mlopsd_probes.gpu.fields import Fields
+from mlopsd_probes.gpu.look import Look, Looked
 
 ACTION = Metric(
     "recovery_action",
     "0 none, 1 reset the GPU, 2 reboot, 3 drain P2P, 4 drain and reset, and so on, as NVML numbers them.",
     labels=LABELS,
 )
+FIELDS = Fields(pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION)
 ACTIONS = {
     pynvml.NVML_GPU_RECOVERY_ACTION_GPU_RESET: (Status.UNHEALTHY, "to be reset", Advice.RESET_GPU),
     pynvml.NVML_GPU_RECOVERY_ACTION_NODE_REBOOT: (Status.UNHEALTHY, "a reboot of the host", Advice.REBOOT),
@@ -38,14 +39,14 @@ class Recovery(Look):
     findings = ("recovery_action",)
     metrics = (ACTION,)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """The action, judged as the driver means it."""
-        told = fields(card.handle, [pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
+        told = FIELDS.of(card.handle)
         if not told:
-            return Reading()
+            return Looked()
         action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
         self.remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
-        return Reading([judge(card, action)], card.samples(ACTION, action))
+        return Looked([judge(card, action)], card.samples(ACTION, action))
 
     def remember(self, card: Card, *, needs_recovery: bool) -> None:
         """Renew the card's past when the need is over."""

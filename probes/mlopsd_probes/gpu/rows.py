@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask
 from mlopsd_probes.gpu.quantities import several
 
@@ -29,14 +29,14 @@ class RemappedRows(Look):
     findings = ("remapped_rows",)
     metrics = (ROWS,)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Judge whether a remap waits for a reset, or could not be made."""
         told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
         if told is None:
-            return Reading()
+            return Looked()
         numbers = dict(zip(("corrected", "uncorrected", "pending", "failed"), told, strict=True))
         samples = [s for kind, value in numbers.items() for s in card.samples(ROWS, value, kind=kind)]
-        return Reading([judge_rows(card, numbers)], samples)
+        return Looked([judge_rows(card, numbers)], samples)
 
 
 class RetiredPages(Look):
@@ -46,15 +46,15 @@ class RetiredPages(Look):
     findings = ("retired_pages",)
     metrics = (PAGES,)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Judge how many there are, and whether one waits for a reset."""
         counts = {cause: retired(card.handle, number) for cause, number in CAUSES.items()}
         numbers = {cause: count for cause, count in counts.items() if count is not None}
         if not numbers:
-            return Reading()
+            return Looked()
         pending = ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle)
         finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
-        return Reading([finding], page_samples(card, numbers, pending))
+        return Looked([finding], page_samples(card, numbers, pending))
 
     def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
         """The finding."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, fields, number
+from mlopsd_probes.gpu.fields import Fields
+from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.quantities import celsius
 
@@ -31,6 +32,9 @@ LIMITS = {
     "memory_max": pynvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX,
     "gpu_max": pynvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX,
 }
+MEMORY = pynvml.NVML_FI_DEV_MEMORY_TEMP
+SLOWDOWN = pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT
+MEMORY_FIELDS, SLOWDOWN_FIELDS = Fields(MEMORY), Fields(SLOWDOWN)
 HOTTEST = 150  # °C; beyond it nothing measures, and a 0 for a limit or the memory is none
 COLDEST = -40
 
@@ -73,15 +77,15 @@ class Temperature(Look):
     findings = ("temperature", "memory_temperature")
     metrics = (TEMPERATURE, LIMIT)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Judge each sensor that there is."""
         degrees = temperatures(card.handle)
-        limits = own_limits(card.handle)
+        limits = own_limits(card)
         samples = [
             s for what, value in degrees.items() for s in card.samples(TEMPERATURE, value, sensor=what)
         ]
         samples += [s for name, value in limits.items() for s in card.samples(LIMIT, value, limit=name)]
-        return Reading(list(self.judge(card, degrees, limits)), samples)
+        return Looked(list(self.judge(card, degrees, limits)), samples)
 
     def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
         """What was measured against the operator's limits, else the card's."""
@@ -108,16 +112,16 @@ def gpu_heat(degrees: int, slowdown: float | None, options: GpuOptions) -> Heat:
 def temperatures(handle: Any) -> dict[str, int]:
     """°C by sensor; a memory at 0 °C is one that cannot be measured."""
     gpu = number(ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU), COLDEST, HOTTEST)
-    memory = fields(handle, [pynvml.NVML_FI_DEV_MEMORY_TEMP]).get(pynvml.NVML_FI_DEV_MEMORY_TEMP)
+    memory = MEMORY_FIELDS.of(handle).get(MEMORY)
     told = {"gpu": gpu, "memory": number(None if memory is None else int(memory), 1, HOTTEST)}
     return {sensor: value for sensor, value in told.items() if value is not None}
 
 
-def own_limits(handle: Any) -> dict[str, int]:
+def own_limits(card: Card) -> dict[str, int]:
     """°C by limit, of those that the card has."""
     told: dict[str, int] = {}
     for name, threshold in LIMITS.items():
-        value = ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, threshold, lacking=UNKNOWN_ARGUMENT)
+        value = card.once(pynvml.nvmlDeviceGetTemperatureThreshold, threshold, lacking=UNKNOWN_ARGUMENT)
         if (limit := number(value, 1, HOTTEST)) is not None:
             told[name] = limit
     return told
@@ -129,6 +133,5 @@ def slowdown_margin(handle: Any) -> int | None:
     margin = number(margin, -HOTTEST, HOTTEST)
     if margin is None:
         return None
-    slowdown = pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT
-    offset = fields(handle, [slowdown]).get(slowdown, 0)  # -2 on an H100: it slows down two degrees later
+    offset = SLOWDOWN_FIELDS.of(handle).get(SLOWDOWN, 0)  # -2 on an H100: it slows down two degrees later
     return margin - int(offset) if -HOTTEST < offset < HOTTEST else margin

@@ -6,10 +6,11 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, fields, number
+from mlopsd_probes.gpu.fields import Fields
+from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.quantities import seconds
@@ -47,6 +48,7 @@ POLICY_FIELDS = {
     "hw_thermal": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
     "hw_power_brake": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
 }  # of drivers of 2025 and later
+FIELDS = Fields(*POLICY_FIELDS.values())
 NANO = 1_000_000_000
 
 
@@ -65,15 +67,15 @@ class Throttle(Look):
         self.clock = clock
         self.held: dict[tuple[str, str], Sustained] = {}
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """The reasons of this moment, and the judgement over the window."""
         samples = lost_time(card)
         reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
         if reasons is None:
-            return Reading(samples=samples)
+            return Looked(samples=samples)
         for reason, bit in REASONS.items():
             samples += card.samples(THROTTLED, int(bool(reasons & bit)), reason=reason)
-        return Reading([self.judge(card, reasons)], samples)
+        return Looked([self.judge(card, reasons)], samples)
 
     def judge(self, card: Card, reasons: int) -> Finding:
         """The reason that held longest; among equals the one that says most."""
@@ -103,7 +105,7 @@ class Throttle(Look):
 def lost_time(card: Card) -> list[Sample]:
     """The time that each policy cost, of those that the card counts."""
     told = {policy: violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
-    newer = fields(card.handle, POLICY_FIELDS.values())
+    newer = FIELDS.of(card.handle)
     told |= {policy: newer.get(field) for policy, field in POLICY_FIELDS.items()}
     samples: list[Sample] = []
     for policy, nanoseconds in told.items():

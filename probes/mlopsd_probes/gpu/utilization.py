@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric, Reading
+from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look
+from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask, number
 
 UTILIZATION = Metric(
@@ -25,14 +25,14 @@ class Utilization(Look):
     name = "utilization"
     metrics = (UTILIZATION, PERFORMANCE_STATE)
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """Each engine that there is; a card that is split by MIG has none of its own."""
         samples = []
         for engine, busy in busy_percent(card.handle).items():
             ratio = None if busy is None else busy / PERCENT
             samples += card.samples(UTILIZATION, ratio, engine=engine)
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=15)
-        return Reading(samples=samples + card.samples(PERFORMANCE_STATE, state))
+        return Looked(samples=samples + card.samples(PERFORMANCE_STATE, state))
 
 
 def busy_percent(handle: Any) -> dict[str, int | None]:

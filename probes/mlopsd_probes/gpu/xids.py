@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 
-from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import Looked
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Happened, Past
 from mlopsd_probes.gpu.quantities import seconds
@@ -35,10 +36,10 @@ class Xids:
         self.past = past
         self.clock = clock
 
-    def look(self, card: Card) -> Reading:
+    def look(self, card: Card) -> Looked:
         """One finding a card, by its worst XID; the counts of all."""
         happened = self.past.xids_of(card.uuid)
-        return Reading([self.judge(card, happened)], samples(card, happened))
+        return Looked([self.judge(card, happened)], samples(card, happened))
 
     def judge(self, card: Card, happened: Mapping[int, Happened]) -> Finding:
         """The worst, and of equals the latest."""
