@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import lag, load, predictions, rest, scrape, start, swap
+from bench import gpu, lag, load, predictions, rest, scrape, start, swap
 from bench.bytecode import compile_everything
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, Callable[[Effort, Path], Iterator[Table]]] = {
     "scrape": scrape.run,
     "lag": lag.run,
     "rest": rest.run,
+    "gpu": gpu.run,
     "predictions": predictions.run,
     "swap": swap.run,
     "load": load.run,

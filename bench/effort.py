@@ -14,6 +14,8 @@ class Effort:
         scrapes: requests of each side in a round.
         each_trouble: whether every trouble has a case of its own.
         asking_seconds: how long predictions are asked for in each case of a round.
+        cycles: checks of the GPU probe in a round.
+        many_cycles: its checks until its memory is looked at for the last time.
     """
 
     rounds: int
@@ -22,7 +24,27 @@ class Effort:
     scrapes: int
     each_trouble: bool
     asking_seconds: float
+    cycles: int
+    many_cycles: int
 
 
-FULL = Effort(rounds=5, lag_seconds=3, rest_seconds=60, scrapes=200, each_trouble=True, asking_seconds=3)
-QUICK = Effort(rounds=1, lag_seconds=3, rest_seconds=30, scrapes=100, each_trouble=False, asking_seconds=2)
+FULL = Effort(
+    rounds=5,
+    lag_seconds=3,
+    rest_seconds=60,
+    scrapes=200,
+    each_trouble=True,
+    asking_seconds=3,
+    cycles=200,
+    many_cycles=10_000,
+)
+QUICK = Effort(
+    rounds=1,
+    lag_seconds=3,
+    rest_seconds=30,
+    scrapes=100,
+    each_trouble=False,
+    asking_seconds=2,
+    cycles=200,
+    many_cycles=1_500,
+)

@@ -73,13 +73,18 @@ class Daemon(Server):
     """``mlopsd run`` with the tables *probes* and whatever else is default, its state in *room*."""
 
     def __init__(
-        self, room: Path, probes: str = SYSTEM, environment: Mapping[str, str] | None = None, top: str = ""
+        self,
+        room: Path,
+        probes: str = SYSTEM,
+        environment: Mapping[str, str] | None = None,
+        top: str = "",
+        port: int | None = None,
     ) -> None:
         room.mkdir(parents=True)
         self.socket = room / "s"
         config = room / "config.toml"
         config.write_text(f'state_dir = "{room}/state"\nsocket = "{self.socket}"\n{top}{probes}', "utf-8")
-        port = free_port()
+        port = port or free_port()
         command = [sys.executable, "-m", "mlopsd", "run", "--config", str(config), "--port", str(port)]
         super().__init__(command, port, room / "log", environment or {})
 
