@@ -6,13 +6,14 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from mlopsd_probes.gpu.fake import build
+from tests.gpu.driving import Drive, Driven, library
 
 CHILD = Path(__file__).with_name("asked.py")
 ANSWER_SECONDS = 20.0  # more than any answer takes; a hang is waited for with less
@@ -123,3 +124,21 @@ def on_host(fakes: Path, tmp_path: Path) -> Iterator[Start]:
     yield start
     for host in hosts:
         host.end()
+
+
+@pytest.fixture
+async def drive(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Drive]:
+    """Starts the probe on a host of healthy cards with some lines that make it another."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library(tmp_path_factory)))
+    monkeypatch.setenv("FAKE_NVML_SCENARIO", str(tmp_path / "host.scenario"))
+    started: list[Driven] = []
+
+    def start(*lines: str, cards: int = 2, **table: Any) -> Driven:
+        started.append(Driven(tmp_path, *lines, cards=cards, **table))
+        return started[-1]
+
+    yield start
+    for driven in started:
+        await driven.close()

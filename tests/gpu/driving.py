@@ -1,8 +1,10 @@
 """The GPU probe in its own process over the fake driver, asked as the daemon asks it."""
 
+import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,30 @@ def troubles(reading: Reading) -> list[tuple[str, str | None, Status]]:
 def library(tmp: pytest.TempPathFactory) -> Path:
     """The folder of the compiled fake, once a run of the tests."""
     return build.library(tmp.getbasetemp().parent).parent
+
+
+Drive = Callable[..., Driven]
+
+
+async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: float = 20) -> Reading:
+    """The first reading that is *wanted*."""
+    deadline = time.monotonic() + seconds
+    while not wanted(reading := await driven.check()):
+        assert time.monotonic() < deadline, troubles(reading)
+        await asyncio.sleep(0.05)
+    return reading
+
+
+def process_of(driven: Driven) -> int:
+    starting = driven.worker._starting
+    assert starting is not None
+    return starting.result().pid
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def resident(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

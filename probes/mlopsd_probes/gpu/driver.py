@@ -11,7 +11,7 @@ from pathlib import Path
 import pynvml
 
 from mlopsd_probes.gpu.card import Card, card_of
-from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
+from mlopsd_probes.gpu.nvml import LACKING, NO_CARD, NO_SESSION, ask, text
 from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.watcher import Watcher
@@ -83,13 +83,31 @@ class Driver:
             return "the driver was loaded anew"
         if pynvml.nvmlDeviceGetCount() != len(self.cards) + len(self.refused):
             return "the number of GPUs has changed"
+        if any(map(self.can_be_asked, self.refused)):
+            return "a GPU that could not be asked now can be"
         if self.disagreement() - self.tried:
             return "the PCI bus has come to show other GPUs"
+        return self.overdue()
+
+    def overdue(self) -> str | None:
+        """What only a new initialisation may mend, or None."""
         if self.watcher is not None and self.watcher.cards and not self.watcher.thread.is_alive():
             return "the thread that waits for XIDs has ended"
         if self.lost_since is not None and self.clock() - self.lost_since >= LOST_RETRY:
             return "a GPU was lost a while ago and may be back"
         return None
+
+    def can_be_asked(self, index: int) -> bool:
+        """Whether a card that was refused for no fault of its own answers by now."""
+        if self.refused[index].value in NO_CARD:
+            return False  # the driver may take seconds to find that out again; see `LOST_RETRY`
+        try:
+            pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index))
+        except pynvml.NVMLError as error:
+            if error.value in NO_SESSION:
+                raise
+            return error.value in LACKING
+        return True
 
     def disagreement(self) -> frozenset[str]:
         """PCI addresses with their drivers that either NVML or sysfs has; none where sysfs shows nothing."""

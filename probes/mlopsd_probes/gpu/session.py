@@ -6,6 +6,7 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.driver import Versions
+from mlopsd_probes.gpu.fault import FAULTS
 from mlopsd_probes.gpu.nvml import NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.quantities import several
@@ -35,9 +36,13 @@ def present(versions: Versions) -> Finding:
 
 def absent(error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str]) -> Finding:
     """NVML cannot be spoken to."""
-    reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg")
-    if on_bus:
-        reason += f" ({several(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})"
+    on_the_bus = (
+        f" ({several(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
+    )
+    reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
+    if error.value in FAULTS:
+        words, advice = FAULTS[error.value]
+        return Finding("driver", Status.UNHEALTHY, f"NVML fails: a GPU {words}{on_the_bus}", advice=advice)
     if error.value in NO_MODULE and options.expected_count == 0:
         return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")
     if error.value in NO_MODULE:

@@ -57,7 +57,7 @@ class Xids:
         """Unhealthy until a reset, degraded for a while, or none of the card's fault."""
         if told.is_open and xid in self.options.xids_unhealthy:
             return Status.UNHEALTHY
-        recent = self.clock() - told.last < self.options.xid_recent
+        recent = abs(self.clock() - told.last) < self.options.xid_recent  # the clock may be set back
         if told.is_open and recent and xid in self.options.xids_degraded:
             return Status.DEGRADED
         return Status.HEALTHY
