@@ -77,6 +77,7 @@ def _hung(effort: Effort, room: Path) -> Iterator[Row]:
         host = Pretended(room / f"{number}")
         with Daemon(room / f"{number}-first", _table(host), host.environment) as daemon:
             daemon.wait_until_started()
+            wait_for_answer(daemon.port, "/health/gpu")
             host.add("hang nvmlDeviceGetPowerUsage deaf")
             reading = check_now(daemon.socket, "gpu")
             assert reading["status"] == "unknown", reading

@@ -199,8 +199,13 @@ async def test_after_an_upgrade_the_library_is_loaded_from_disk_again(
     replace(built, file)
     driven.steer()
     assert troubles(await driven.check()) == []
-    maps = Path(f"/proc/{process_of(driven)}/maps").read_text()
-    assert {line.split()[4] for line in maps.splitlines() if str(file) in line} == {str(file.stat().st_ino)}
+    assert mapped(process_of(driven), file) == {str(file.stat().st_ino)}
+
+
+def mapped(pid: int, file: Path) -> set[str]:
+    """The inodes of what the process has loaded from *file*."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split()[4] for line in lines if str(file) in line}
 
 
 def replace(library: Path, file: Path) -> None:

@@ -66,6 +66,12 @@ def test_a_contained_xid_counts_for_a_while(tmp_path: Path, xid: int) -> None:
     assert xid_finding(tmp_path, xid, ago=3600).status is Status.HEALTHY
 
 
+def test_an_xid_of_before_the_clock_was_set_back_counts_no_longer_than_another(tmp_path: Path) -> None:
+    assert xid_finding(tmp_path, 94, ago=-600).status is Status.DEGRADED
+    assert xid_finding(tmp_path, 94, ago=-86400).status is Status.HEALTHY
+    assert xid_finding(tmp_path, 79, ago=-86400).status is Status.UNHEALTHY
+
+
 @pytest.mark.parametrize("xid", [13, 31, 43, 45, 137, 9999])
 def test_an_xid_of_the_application_or_of_no_table_is_never_the_cards_fault(tmp_path: Path, xid: int) -> None:
     assert xid_finding(tmp_path, xid).status is Status.HEALTHY
@@ -219,3 +225,28 @@ def test_the_probe_calls_a_driver_and_therefore_has_a_process_of_its_own() -> No
     schedule = GpuProbe.schedule
     assert (schedule.interval, schedule.timeout, schedule.isolation) == (15, 10, "process")
     assert (schedule.fail_after, schedule.recover_after) == (1, 2)
+
+
+def test_a_device_of_the_bus_is_read_once_and_another_in_its_place_anew(tmp_path: Path) -> None:
+    bus, device = Bus(tmp_path), tmp_path / "bus/pci/devices/0000:01:00.0"
+    put(device, "0x8086")
+    assert bus.cards() == {}
+    (device / "vendor").write_text("0x10de\n")  # nothing turns into a GPU where it stands
+    assert bus.cards() == {}
+    device.rename(tmp_path / "old")
+    put(device, "0x10de")
+    assert bus.cards() == {"0000:01:00.0": ""}
+    (device / "driver").symlink_to("../../drivers/vfio-pci")
+    assert bus.cards() == {}
+    (device / "driver").unlink()
+    (device / "driver").symlink_to("../../drivers/nvidia")
+    assert bus.cards() == {"0000:01:00.0": "nvidia"}
+    device.rename(tmp_path / "older")
+    assert bus.cards() == {}
+    assert bus.known == {}
+
+
+def put(device: Path, vendor: str) -> None:
+    device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n")
+    (device / "class").write_text("0x030200\n")
