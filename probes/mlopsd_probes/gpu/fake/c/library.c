@@ -633,34 +633,39 @@ EXPORT nvmlReturn_t nvmlDeviceGetRetiredPages_v2(nvmlDevice_t device, unsigned c
     return retired(F_nvmlDeviceGetRetiredPages_v2, device, cause, count, addresses, times);
 }
 
+/* *count* numbers from the key *first* on. */
+static nvmlReturn_t row(const struct call *on, enum key first, unsigned count, long long *out) {
+    nvmlReturn_t answer = SUCCESS;
+    for (unsigned i = 0; i < count && answer == SUCCESS; i++)
+        answer = value_at(&on->card->values[first + i], on->now, &out[i]);
+    return answer;
+}
+
 EXPORT nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned *corrected, unsigned *uncorrected,
                                               unsigned *pending, unsigned *failure) {
-    long long rows[4];
+    long long rows[4] = {0};
     BEGIN_ON(begin_on_card, nvmlDeviceGetRemappedRows);
-    for (unsigned i = 0; i < 4; i++)
-        READ(K_REMAPPED_CORRECTED + i, rows[i]);
+    nvmlReturn_t answer = row(&on, K_REMAPPED_CORRECTED, 4, rows);
     *corrected = (unsigned)rows[0], *uncorrected = (unsigned)rows[1];
     *pending = (unsigned)rows[2], *failure = (unsigned)rows[3];
-    return finish(SUCCESS);
+    return finish(answer);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetRemappedRows_v2(nvmlDevice_t device, struct nvmlRemappedRowsInfo_v2 *out) {
-    long long rows[4];
+    long long rows[4] = {0};
     BEGIN_ON(begin_on_card, nvmlDeviceGetRemappedRows_v2);
-    for (unsigned i = 0; i < 4; i++)
-        READ(K_REMAPPED_CORRECTED + i, rows[i]);
+    nvmlReturn_t answer = row(&on, K_REMAPPED_CORRECTED, 4, rows);
     *out = (struct nvmlRemappedRowsInfo_v2){(unsigned)rows[0], 0, (unsigned)rows[1], 0, (unsigned)rows[2], (unsigned)rows[3]};
-    return finish(SUCCESS);
+    return finish(answer);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device, struct nvmlRowRemapperHistogram *out) {
-    long long banks[5];
+    long long banks[5] = {0};
     BEGIN_ON(begin_on_card, nvmlDeviceGetRowRemapperHistogram);
-    for (unsigned i = 0; i < 5; i++)
-        READ(K_HISTOGRAM_MAX + i, banks[i]);
+    nvmlReturn_t answer = row(&on, K_HISTOGRAM_MAX, 5, banks);
     *out = (struct nvmlRowRemapperHistogram){(unsigned)banks[0], (unsigned)banks[1], (unsigned)banks[2],
                                              (unsigned)banks[3], (unsigned)banks[4]};
-    return finish(SUCCESS);
+    return finish(answer);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetRepairStatus(nvmlDevice_t device, struct nvmlRepairStatus *out) {
