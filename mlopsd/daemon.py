@@ -178,18 +178,24 @@ class Daemon:
         return changed + await self._roster.change(configured)
 
     def reloading(self) -> None:
-        """See `Reloads`: a service manager is told."""
+        """See `Surroundings`: a service manager is told."""
         if self._is_up:
             self._notifier.reloading()
 
+    def in_force(self) -> None:
+        """See `Surroundings`: Prometheus is told."""
+        self._metrics.configured(self._board.now())
+
+    def refused(self, *, broke: bool) -> None:
+        """See `Surroundings`: Prometheus is told."""
+        self._metrics.not_configured()
+        if broke:
+            self._metrics.error("reload")
+
     def reloaded(self) -> None:
-        """See `Reloads`: a service manager is told."""
+        """See `Surroundings`: a service manager is told."""
         if self._is_up:
             self._notifier.ready(self._status_line())
-
-    def reload_broke(self) -> None:
-        """See `Reloads`: it is counted."""
-        self._metrics.error("reload")
 
     async def _announce(self) -> None:
         """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
@@ -204,6 +210,7 @@ class Daemon:
     async def _drain_out(self) -> None:
         """Say no to new work, go on serving for as long as configured, then close the doors."""
         self._draining = True
+        self._metrics.draining()
         self._notifier.stopping()
         log.info("stopping", extra={"summary": self._board.verdict.summary})
         await asyncio.sleep(self._loaded.settings.api.drain_delay)

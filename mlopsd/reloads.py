@@ -19,11 +19,14 @@ class Surroundings(Protocol):
     def reloading(self) -> None:
         """A reload begins."""
 
+    def in_force(self) -> None:
+        """A reload has put a configuration in force."""
+
+    def refused(self, *, broke: bool) -> None:
+        """A reload has changed nothing; *broke* is whether the fault is mlopsd's."""
+
     def reloaded(self) -> None:
         """A reload has ended, well or not."""
-
-    def reload_broke(self) -> None:
-        """A reload has raised what it should not."""
 
 
 class Reloads:
@@ -103,15 +106,16 @@ class Reloads:
             self._failed(error)
             raise
         except Exception as error:  # a reload that breaks must not end what watches this host
-            self._around.reload_broke()
             complaint = f"broke in mlopsd ({type(error).__name__}: {error}); report what its log says"
             broken = ConfigurationError([Mistake("reload", complaint)])
             self._failed(broken, error)
             raise broken from error
         self.error = None
+        self._around.in_force()
         return changes
 
     def _failed(self, error: ConfigurationError, fault: Exception | None = None) -> None:
         self.error = str(error)
+        self._around.refused(broke=fault is not None)
         extra = {"mistakes": list(map(str, error.mistakes))}
         log.error("configuration not reloaded", extra=extra, exc_info=fault)

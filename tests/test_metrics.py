@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import Metrics
+from mlopsd.metrics import Metrics, own
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.live import SERIES_PER_FAMILY
 from mlopsd.metrics.samples import SAMPLES_PER_READING
-from mlopsd.probe import Finding, Metric, Reading, Sample, Status
+from mlopsd.metrics.verdicts import FINDINGS_PER_PROBE
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 
 GOLDEN = Path(__file__).parent / "golden"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -169,6 +170,46 @@ async def test_each_status_is_on_the_page_and_one_of_them_holds(board: Board, me
     assert lines(metrics, "mlopsd_probe_last_check") == [
         f'mlopsd_probe_last_check_timestamp_seconds{{probe="gpu"}} {NOON.timestamp():.0f}'
     ]
+
+
+async def test_what_is_not_healthy_is_on_the_page_with_its_advice(board: Board, metrics: Metrics) -> None:
+    board.enrol("card", "gpu", TERMS)
+    hot = Finding("temperature", Status.DEGRADED, "81 °C", "gpu 1", 81, "celsius", 80, Advice.WATCH)
+    lost = Finding("gpu_answers", Status.UNHEALTHY, "lost", "gpu 0", advice=Advice.REBOOT)
+    well = Finding("fan", Status.HEALTHY, "turns")
+    board.record("card", Reading([well, hot, lost, replace(lost, summary="still lost")]), 0.1)
+    start = 'mlopsd_probe_finding{probe="card",plugin="gpu",finding='
+    assert series(metrics, "mlopsd_probe_finding") == [
+        f'{start}"gpu_answers",subject="gpu 0",status="unhealthy",advice="reboot"}} 1',
+        f'{start}"temperature",subject="gpu 1",status="degraded",advice="watch"}} 1',
+    ]
+    assert [line for line in series(metrics, "mlopsd_health_advice") if line.endswith(" 1")] == [
+        'mlopsd_health_advice{advice="reboot"} 1'
+    ]
+    board.record("card", Reading([well]), 0.1)
+    assert series(metrics, "mlopsd_probe_finding") == []
+
+
+async def test_of_too_many_findings_the_worst_are_on_the_page(board: Board, metrics: Metrics) -> None:
+    board.enrol("card", "gpu", TERMS)
+    many = [Finding("row", Status.DEGRADED, "worn", str(row)) for row in range(FINDINGS_PER_PROBE)]
+    board.record("card", Reading([*many, Finding("row", Status.UNHEALTHY, "gone", "last")]), 0.1)
+    shown = series(metrics, "mlopsd_probe_finding")
+    assert len(shown) == FINDINGS_PER_PROBE
+    assert 'subject="last"' in shown[0]
+
+
+async def test_a_refused_configuration_and_the_end_are_on_the_page(metrics: Metrics) -> None:
+    success = "mlopsd_config_last_reload_success_timestamp_seconds"
+    began = f"{success} {NOON.timestamp():.0f}"
+    assert series(metrics, "mlopsd_config") == ["mlopsd_config_last_reload_successful 1", began]
+    metrics.not_configured()
+    assert series(metrics, "mlopsd_config") == ["mlopsd_config_last_reload_successful 0", began]
+    metrics.configured(NOON + timedelta(seconds=9))
+    assert series(metrics, success) == [f"{success} {NOON.timestamp() + 9:.0f}"]
+    assert series(metrics, "mlopsd_draining") == ["mlopsd_draining 0"]
+    metrics.draining()
+    assert series(metrics, "mlopsd_draining") == ["mlopsd_draining 1"]
 
 
 async def test_a_vanished_subject_is_gone_from_the_next_scrape(board: Board, metrics: Metrics) -> None:
@@ -343,7 +384,7 @@ async def test_more_series_than_the_limit_are_dropped_and_counted(metrics: Metri
     assert refused(metrics) == 4  # the counter and the histogram, twice
     for number in range(SERIES_PER_FAMILY + 2):
         metrics.error(f"component {number}")
-    assert refused(metrics) == 7
+    assert refused(metrics) == 4 + 2 + len(own.COMPONENTS)
 
 
 async def test_counters_and_histograms_of_two_probes_share_a_family(metrics: Metrics) -> None:

@@ -6,6 +6,7 @@ Nothing here blocks: a page is made of what is in memory and of ``/proc/self``.
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,15 +72,22 @@ class Metrics:
         self._errors = self._open(LiveCounter, own.ERRORS)
         self._requests = self._open(LiveCounter, own.REQUESTS)
         self._request_seconds = self._open(LiveHistogram, own.REQUEST_SECONDS)
-        self._errors.count(("metrics",), 0)
+        self._draining = self._open(LiveGauge, own.DRAINING)
+        self._reloaded = self._open(LiveGauge, own.RELOADED)
+        self._reloaded_at = self._open(LiveGauge, own.RELOADED_AT)
+        for component in own.COMPONENTS:
+            self._errors.count((component,), 0)
+        self._draining.put((), 0)
+        self.configured(self._board.started)
 
     def _lay_out(self, build_info: Gauge) -> None:
         """Order the page from what seldom changes to what every request changes."""
         watched = (self._checks, self._check_seconds, self._hung, self._restarts, self._lag, self._errors)
+        life = (build_info, self._draining, self._reloaded, self._reloaded_at)
         self._plugin_parts: dict[str, Part] = {}
         self._instruments = Part("instruments")
         self._parts = [
-            Part("board", build_info, *self._board_families),
+            Part("board", *life, *self._board_families),
             Part("daemon", *watched, *self._process.families),
             self._instruments,
             Part("requests", self._requests, self._request_seconds),
@@ -124,6 +132,19 @@ class Metrics:
         """A fault in *component* that cost less than a reading."""
         self._errors.count((component,))
 
+    def draining(self) -> None:
+        """The daemon was told to stop, and answers no more with "ready"."""
+        self._draining.put((), 1)
+
+    def configured(self, at: datetime) -> None:
+        """The configuration that was read at *at* is in force."""
+        self._reloaded.put((), 1)
+        self._reloaded_at.put((), at.timestamp())
+
+    def not_configured(self) -> None:
+        """The configuration was read anew and refused; the one before is in force."""
+        self._reloaded.put((), 0)
+
     def forget_probe(self, name: str) -> None:
         """Drop every series of the probe *name*; what comes from the board goes when it leaves that."""
         self._plugins.pop(name, None)
@@ -158,6 +179,7 @@ class Metrics:
         """
         self.declare(plugin, declared)
         self._plugins[probe] = plugin
+        self._restarts.count((probe,), 0)
         for metric in declared:
             if metric.kind == "histogram":
                 self._instrument(LiveHistogram, plugin, metric).bound(probe, metric.buckets)

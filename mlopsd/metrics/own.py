@@ -44,8 +44,21 @@ REQUEST_SECONDS = Family(
     ("route",),
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0),
 )
+DRAINING = Family("mlopsd_draining", "1 from the order to stop until the end.")
+RELOADED = Family(
+    "mlopsd_config_last_reload_successful",
+    "1 if the configuration in force is the one that was last read, 0 if that was refused.",
+)
+RELOADED_AT = Family(
+    "mlopsd_config_last_reload_success_timestamp_seconds",
+    "When the configuration in force was read, in seconds since 1970.",
+    unit="seconds",
+)
 FAMILIES = (
     BUILD_INFO,
+    DRAINING,
+    RELOADED,
+    RELOADED_AT,
     CHECKS,
     CHECK_SECONDS,
     HUNG,
@@ -56,3 +69,4 @@ FAMILIES = (
     REQUEST_SECONDS,
 )
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"))
+COMPONENTS = ("http", "log", "loop", "metrics", "reload")  # counted from 0, or a first fault is no increase

@@ -8,6 +8,13 @@ LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 9
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
 
+LOAD_RESULTS = ("ok", "thresholds", "fetch", "load", "canary", "registry", "no_room")
+PREDICTION_RESULTS = (
+    *("ok", "bad_request", "too_large", "too_many"),
+    *("model_failed", "no_model", "timeout", "failed"),
+)
+RESTART_REASONS = ("crash", "hang")
+
 INFO = Metric(
     "info",
     "1 for the version that is served.",
@@ -112,7 +119,7 @@ class Measures:
 
 def measures(instruments: Instruments, value: Metric) -> Measures:
     """The hands-on side of `METRICS`; *value* is the prediction value with its configured buckets."""
-    return Measures(
+    counted = Measures(
         loads=instruments.counter(LOADS),
         load_phases=instruments.histogram(LOAD_PHASES),
         operations=instruments.counter(OPERATIONS),
@@ -125,6 +132,19 @@ def measures(instruments: Instruments, value: Metric) -> Measures:
         canary_seconds=instruments.histogram(CANARY_SECONDS),
         restarts=instruments.counter(RESTARTS),
     )
+    _begin(counted)
+    return counted
+
+
+def _begin(counted: Measures) -> None:
+    """Count from 0, or the first of a kind would be no increase to Prometheus."""
+    for counter, label, values in (
+        (counted.loads, "result", LOAD_RESULTS),
+        (counted.predictions, "result", PREDICTION_RESULTS),
+        (counted.restarts, "reason", RESTART_REASONS),
+    ):
+        for value in values:
+            counter.inc(0, **{label: value})
 
 
 def with_buckets(buckets: tuple[float, ...]) -> Metric:
