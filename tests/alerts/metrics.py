@@ -3,17 +3,19 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from mlopsd.metrics.family import Family, family_of
 from mlopsd.metrics.own import FAMILIES
 from mlopsd.metrics.process import PROCESS_FAMILIES
 from mlopsd.metrics.verdicts import BOARD_FAMILIES
+from mlopsd.probe import Probe
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.system import SystemProbe
 from tests.alerts.rules import rules
 
-PLUGINS = {"gpu": GpuProbe, "model": ModelProbe, "system": SystemProbe}
+PLUGINS: dict[str, type[Probe[Any]]] = {"gpu": GpuProbe, "model": ModelProbe, "system": SystemProbe}
 NAME = re.compile(r"\b(?:mlopsd|process)_\w+|\b\w+:mlopsd\w*:\w+")
 SELECTOR = re.compile(r"\b(\w+)\{([^}]*)\}")
 LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")

@@ -54,7 +54,8 @@ class Monitoring(Database):
 
     def until_firing(self, name: str, **labels: str) -> Alert:
         """The first alert *name* with *labels* that fires."""
-        return self.until(lambda: self.firing(alertname=name, **labels), name)[0]
+        found: list[Alert] = self.until(lambda: self.firing(alertname=name, **labels), name)
+        return found[0]
 
     def until(self, wanted: Callable[[], Any], what: str) -> Any:
         """What *wanted* gives as soon as that is something.
@@ -70,7 +71,8 @@ class Monitoring(Database):
 
 
 def _has(alert: Alert, labels: dict[str, str]) -> bool:
-    return labels.items() <= alert["labels"].items()
+    told: dict[str, str] = alert["labels"]
+    return labels.items() <= told.items()
 
 
 @contextmanager

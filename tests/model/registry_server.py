@@ -64,6 +64,13 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 @contextmanager
 def server(folder: Path, python: Path, *databases: str) -> Iterator[list[Shop]]:
     """``mlflow server`` of the MLflow of *python*, with all it keeps in *folder*; filled, as *databases*."""
+    with empty(folder, python) as uri:
+        yield filled(folder, python, uri, *databases)
+
+
+@contextmanager
+def empty(folder: Path, python: Path) -> Iterator[str]:
+    """The URI of an ``mlflow server`` without any model, which is starting."""
     port = free_port()
     command = [
         *(
@@ -86,7 +93,7 @@ def server(folder: Path, python: Path, *databases: str) -> Iterator[list[Shop]]:
             command, cwd=folder, env=environment(python), stdout=log, stderr=log, start_new_session=True
         )
     try:
-        yield filled(folder, python, f"http://127.0.0.1:{port}", *databases)
+        yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
