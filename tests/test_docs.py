@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mlopsd.metrics.own import FAMILIES
+from mlopsd.metrics.verdicts import BOARD_FAMILIES
+
 ROOT = Path(__file__).parent.parent
+OPERATING = ROOT / "docs" / "operating.md"
 GUIDE = ROOT / "docs" / "writing-a-probe.md"
 PACKAGE = ROOT / "tests" / "packages" / "mlopsd-probe-neighbours"
 BLOCK = re.compile(r"^```(\w+) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -28,6 +32,14 @@ def documents() -> list[Path]:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_metrics_of_the_daemon_are_those_of_the_document() -> None:
+    rows = re.findall(r"^\| `(mlopsd_\w+)` \| (.*?) ?\| (.*) \|$", OPERATING.read_text("utf-8"), re.MULTILINE)
+    assert rows == [
+        (family.name, ", ".join(f"`{label}`" for label in family.labels), family.help)
+        for family in (*BOARD_FAMILIES, *FAMILIES)
+    ]
 
 
 def test_the_readme_is_short() -> None:

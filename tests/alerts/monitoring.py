@@ -14,7 +14,7 @@ from tests.alerts.rules import shortened
 from tests.test_prometheus import Database, free_port
 
 CONFIGURATION = """
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}
 rule_files: [mlopsd.rules.yml]
 scrape_configs:
 - job_name: mlopsd

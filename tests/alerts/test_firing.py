@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         sick = begin(hosts.a_sick_host(folder / "sick"))
         lost = begin(hosts.a_host_that_loses_a_card(folder / "lost", driver))
         silent = begin(hosts.a_host_with_cards(folder / "silent", driver))
-        draining = begin(hosts.a_host(folder / "draining", f'[api]\ndrain_delay = "5m"\n{CALM_SYSTEM}'))
+        draining = begin(hosts.a_host(folder / "draining", f'[api]\ndrain_delay = "1h"\n{CALM_SYSTEM}'))
         ended = begin(hosts.a_host(folder / "ended", CALM_SYSTEM))
         running = [whole, sick, lost, silent, draining, ended]
         prometheus.watch(*map(address, running))
