@@ -213,6 +213,7 @@ class Daemon:
         self._metrics.draining()
         self._notifier.stopping()
         log.info("stopping", extra={"summary": self._board.verdict.summary})
+        self._doors.part()
         await asyncio.sleep(self._loaded.settings.api.drain_delay)
         await self._doors.close(self._loaded.settings.api.drain_timeout)
 

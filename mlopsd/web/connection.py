@@ -36,12 +36,14 @@ class Crowd:
     """The connections of one server: at most *most*, of which the longest idle makes room for a new one.
 
     Attributes:
-        leaving: the server is stopping; every answer is a connection's last.
+        parting: the server is going to stop; every answer is a connection's last.
+        leaving: it is stopping; besides, nobody is waited for who has not begun to ask.
         empty: set while there is none.
     """
 
     most: int
     members: set["Connection"] = field(default_factory=set)
+    parting: bool = False
     leaving: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,7 +69,7 @@ class Crowd:
 
         Who has only just come has a request on its way and a moment for it.
         """
-        self.leaving = True
+        self.parting = self.leaving = True
         for member in [member for member in self.members if member.idle or member.lingers]:
             member.dismiss()
 
@@ -207,11 +209,12 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send *resp*, in our form if aiohttp refused the request by itself, and as the last when leaving."""
+        """Send *resp*, in our form if aiohttp refused the request by itself, and as the last when parting."""
         if isinstance(resp, web.HTTPException):
             resp = self._boundary.refuse(request, from_aiohttp(resp, request.path), None)
-        if self._crowd.leaving:
+        if self._crowd.parting:
             resp.force_close()
+        if self._crowd.leaving:
             self._lingering_time = min(self._patience.linger, LAST_MOMENT)
         finished = await super().finish_response(request, resp, start_time)
         self._lingers = not request.content.is_eof()

@@ -78,12 +78,18 @@ class Doors:
             f"{kind} is now at {door.name}" if door else f"{kind} is closed" for kind, door in fresh.items()
         ]
 
+    def part(self) -> None:
+        """Serve on, and let every answer be its connection's last."""
+        for door in self._doors.values():
+            door.serving.part()
+
     async def close(self, drain_timeout: float) -> None:
         """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and close."""
         doors = [self._doors.pop(kind) for kind in list(self._doors)]
         for door in doors:
             door.listener.close()  # what serves on it has its own descriptor, and no successor
-        await asyncio.gather(*(door.serving.stop(drain_timeout) for door in doors), *self._closing)
+        stopping = (door.serving.stop(drain_timeout, for_good=True) for door in doors)
+        await asyncio.gather(*stopping, *self._closing)
 
     async def _fresh_listeners(self, before: Settings, after: Settings) -> dict[str, Listener | None]:
         fresh: dict[str, Listener | None] = {}

@@ -1,14 +1,15 @@
 """An application that serves on a listener, from its first connection to its last."""
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from aiohttp import web
 
 from mlopsd.web.app import BOUNDARY
 from mlopsd.web.connection import Connection, Crowd, Patience
-from mlopsd.web.listener import Listener
+from mlopsd.web.listener import BACKLOG, Listener
 
 MOST_LOCAL = 64  # connections on the Unix socket: an operator gets in when TCP is full
 TURNS_TO_CONNECT = 3  # of the loop, from accept() to connection_made()
@@ -36,6 +37,7 @@ class Serving:
         self._runner = web.AppRunner(app, shutdown_timeout=CANCEL_SECONDS)
         self._crowd = Crowd(most_connections())
         self._servers: list[asyncio.Server] = []
+        self._listening: list[socket.socket] = []
 
     async def __aenter__(self) -> "Serving":
         await self.start()
@@ -60,13 +62,28 @@ class Serving:
         """Begin to accept connections."""
         loop = asyncio.get_running_loop()
         await self._runner.setup()
-        for listening in self.listener.sockets:
-            server = await loop.create_server(self._connect, sock=listening.dup(), backlog=1)
+        self._listening = [listening.dup() for listening in self.listener.sockets]
+        for listening in self._listening:
+            server = await loop.create_server(self._connect, sock=listening, backlog=1)
             self._servers.append(server)
 
-    async def stop(self, drain_timeout: float) -> None:
-        """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and cut off the rest."""
-        await self._stop_accepting()
+    def part(self) -> None:
+        """From now on let every answer be its connection's last: who asks again connects anew, elsewhere.
+
+        A caller who keeps a connection would else learn from its end alone that this server stops, and
+        may have sent another request by then.
+        """
+        self._crowd.parting = True
+
+    async def stop(self, drain_timeout: float, *, for_good: bool = False) -> None:
+        """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and cut off the rest.
+
+        Who waits in the kernel is left to the next one that serves on the listener, or, where this is
+        *for_good* and there is none, still answered.
+        """
+        waiting = await self._stop_accepting(for_good=for_good)
+        for caller in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, caller)
         self._crowd.dismiss_idle()
         try:
             async with asyncio.timeout(drain_timeout):
@@ -75,22 +92,36 @@ class Serving:
             pass
         await self._runner.cleanup()
 
-    async def _stop_accepting(self) -> None:
+    async def _stop_accepting(self, *, for_good: bool) -> list[socket.socket]:
         """Close the servers, after what was accepted just now has become a connection.
 
-        asyncio drops what is between the two when a server is closed, so it gets its turns first.
+        asyncio drops what is between the two when a server is closed, so it gets its turns first. What is
+        returned would be reset by the kernel; nothing may wait between accepting it and closing.
         """
         loop = asyncio.get_running_loop()
-        for server in self._servers:
-            for listening in server.sockets:
-                loop.remove_reader(listening.fileno())
+        listening_here, self._listening = self._listening, []
+        for listening in listening_here:
+            loop.remove_reader(listening.fileno())
         for _ in range(TURNS_TO_CONNECT):
             await asyncio.sleep(0)
+        waiting = [caller for each in listening_here for caller in _waiting(each)] if for_good else []
         for server in self._servers:
             server.close()
+        return waiting
 
     def _connect(self) -> Connection:
         server = self._runner.server
         assert server is not None  # start() has set the runner up
         self._crowd.most = self._most()
         return Connection(server, self._app[BOUNDARY], self._crowd, self._patience)
+
+
+def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait in the kernel behind *listening*."""
+    for _ in range(BACKLOG):
+        try:
+            caller, _address = listening.accept()
+        except OSError:  # none, or it hung up, or no descriptor is left for it
+            return
+        caller.setblocking(False)  # noqa: FBT003  # its one argument
+        yield caller

@@ -457,6 +457,33 @@ async def test_a_crowd_at_the_door_loses_nobody_when_the_application_changes() -
     assert set(answers) == {b"HTTP/1.1 200"}
 
 
+async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops_for_good() -> None:
+    """Most of them are connected by the kernel alone, which resets what nobody has accepted."""
+    async with a_server(a_house()) as serving:
+        crowd = [socket.create_connection(("127.0.0.1", serving.listener.port), timeout=5) for _ in range(50)]
+        for one in crowd:
+            one.sendall(ASK)
+            one.settimeout(0)
+        stopping = asyncio.create_task(serving.stop(LONG, for_good=True), name="stop")
+        loop = asyncio.get_running_loop()
+        answers = [await loop.sock_recv(one, 12) for one in crowd]
+        for one in crowd:
+            one.close()
+        await stopping
+    assert set(answers) == {b"HTTP/1.1 200"}
+
+
+async def test_before_it_stops_every_answer_sends_its_caller_elsewhere() -> None:
+    async with a_server(a_house()) as serving, callers(serving, 2) as (known, new):
+        assert await known.ask() == 200
+        serving.part()
+        known.send(ASK)
+        assert b"\r\nConnection: close\r\n" in await known.reader.readuntil(b"\r\n\r\n")
+        assert await known.reader.read() == b"alive\n", "the body, and then the end"
+        assert await new.ask() == 200
+        assert await new.is_hung_up_on()
+
+
 async def test_connections_wait_in_the_kernel_while_no_application_serves() -> None:
     house = a_house()
     async with a_server(house) as serving:
