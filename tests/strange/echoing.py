@@ -8,9 +8,10 @@ from mlopsd.probe import Finding, Reading, Schedule, Status
 
 
 class EchoOptions(PredictorOptions):
-    """*voice* comes before the echo; a prediction is given once the file *gate* is there."""
+    """*voice* comes before the echo, which *takes* seconds, and is given once the file *gate* is there."""
 
     voice: str = "echo"
+    takes: float = 0
     gate: Path | None = None
 
 
@@ -30,6 +31,7 @@ class Echo(Predictor[EchoOptions]):
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         if content_type != "application/json":
             raise Unpredicted(415, f"{content_type!r} has no echo; send application/json")
+        await asyncio.sleep(self.options.takes)
         if self.options.gate is not None:
             self.options.gate.with_suffix(".asked").touch()
             while not self.options.gate.exists():
