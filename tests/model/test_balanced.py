@@ -19,7 +19,7 @@ from tests.running import Running
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
 ASK = rows(["do", "x"], ["", 7.0])
-HAD = "the model's process ended while it predicted"  # it may be what ended it, so it is not asked elsewhere
+HAD = "process ended while it predicted"  # it may be what ended it, so it is not asked elsewhere
 CALLERS = 8
 TAKEN_UP = 60.0  # seconds for a version to serve, on a busy machine
 
