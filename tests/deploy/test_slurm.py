@@ -55,23 +55,10 @@ class Node:
     def check(self, *words: str, program: Path = PROGRAM) -> Done:
         """As slurmd runs it: with nothing in its environment but the node's name."""
         (self._folder / "calls").unlink(missing_ok=True)
-        command = [
-            sys.executable,
-            "-I",
-            program,
-            "--mlopsd",
-            self._tools / "mlopsd",
-            "--state",
-            self._folder / "dark",
-        ]
+        options = ["--mlopsd", f"{self._tools}/mlopsd", "--scontrol", f"{self._tools}/scontrol"]
+        command = [sys.executable, "-I", str(program), *options, "--state", f"{self._folder}/dark", *words]
         environment = {"SLURMD_NODENAME": "gpu7", "FAKE_SLURM": str(self._file)}
-        return subprocess.run(
-            [*command, "--scontrol", self._tools / "scontrol", *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     @property
     def calls(self) -> list[str]:
