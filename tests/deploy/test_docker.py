@@ -51,7 +51,16 @@ def test_what_is_copied_is_enough_to_build_the_wheel_with_all_that_it_ships(tmp_
     for name in set(sources()):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, context / name)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, context]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(context),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     (built,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(built) as wheel:
