@@ -65,7 +65,7 @@ def test_monitoring_plugins_get_one_line_that_the_summary_cannot_break(daemon: R
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
     text, numbers = line.split("|")
-    assert text == "MLOPSD WARNING - open degraded: the door / is open "
+    assert text == "MLOPSD WARNING - open degraded: the door / is open; advice: watch "
     assert numbers == " healthy=1 degraded=1 unhealthy=0 unknown=0"
 
 
