@@ -56,3 +56,11 @@ def test_decisions_are_short_and_numbered() -> None:
 def test_every_core_module_says_what_it_is() -> None:
     for path in [*ROOT.glob("mlopsd/**/*.py"), *ROOT.glob("probes/**/*.py")]:
         assert path.read_text("utf-8").startswith('"""'), path
+
+
+@pytest.mark.parametrize("part", ["docker", "haproxy", "kubernetes", "nagios", "slurm"])
+def test_every_file_to_deploy_with_is_named_in_its_page(part: str) -> None:
+    page = (ROOT / "docs/deploying.md").read_text("utf-8")
+    shipped = [path for path in (ROOT / "deploy" / part).rglob("*") if path.is_file()]
+    assert shipped
+    assert [path.name for path in shipped if str(path.relative_to(ROOT)) not in page] == []

@@ -168,3 +168,17 @@ def test_a_folder_that_the_service_cannot_enter_is_named(installed: Box) -> None
     (line,) = done.stderr.splitlines()
     assert f"may not enter {VENV}" in line
     assert f"chmod o+x {VENV}" in line
+
+
+def test_slurms_health_check_lies_beside_it_and_runs_without_an_environment(installed: Box) -> None:
+    program = f"{VENV}/share/mlopsd/slurm/mlopsd-health-check"
+    told = installed.run(
+        "env", "-i", "SLURMD_NODENAME=gpu7", program, "--scontrol", "/bin/false", "--dry-run"
+    )
+    assert told.stdout == "", "nobody answers, and that is no reason to drain at once"
+    said = installed.run(
+        "env", "-i", program, "--unknown-after", "1e-9", "--scontrol", "/bin/false", check=False
+    )
+    assert (said.returncode, said.stderr) == (1, "")
+    assert "cannot see node " in said.stdout
+    installed.run("rm", "-f", "/run/mlopsd-health-check")
