@@ -10,7 +10,9 @@ BYTES = {
     **{"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
 }  # in any case: nobody means bits
-QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+QUANTITY = re.compile(rf"\s*({NUMBER})\s*([A-Za-z]*)\s*")
+DURATION = rf"^\s*{NUMBER}\s*(?:{'|'.join(SECONDS)})?\s*$"  # for the API's description; `seconds` decides
 
 
 def seconds(value: object) -> object:

@@ -40,8 +40,11 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
         watch = parts.watches().get(probe)
         return watch.reload if watch is not None else None
 
-    def describe() -> bytes:
-        return described(routes, parts.info().version, settings.api.api_key_header)
+    def describe(debug: bool) -> bytes:  # noqa: FBT001  # it is what the two descriptions differ by
+        return described(routes, parts.info().version, settings.api.api_key_header, debug=debug)
+
+    def debug() -> bool:
+        return parts.loaded().settings.debug
 
     def endpoints() -> Sequence[EndpointInfo]:
         return [{"method": route.method, "path": route.path, "summary": route.summary} for route in routes]
@@ -56,8 +59,8 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
             about=about,
             predictions=Predictions(parts),
             page=StatusPage(parts, about),
-            docs=Docs(lambda: parts.loaded().settings.debug),
-            description=Description(describe),
+            docs=Docs(debug),
+            description=Description(describe, debug),
         )
     )
     return _application(parts, settings, routes, local=local)

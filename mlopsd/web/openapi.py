@@ -27,26 +27,30 @@ ABOUT = (
 
 
 class Description:
-    """Answers ``/openapi.json``; made when it is first asked for, in a thread, and then kept."""
+    """Answers ``/openapi.json``; made in a thread when first asked for, and kept for each mode."""
 
-    def __init__(self, make: Callable[[], bytes]) -> None:
+    def __init__(self, make: Callable[[bool], bytes], debug: Callable[[], bool]) -> None:
         self._make = make
-        self._body: bytes | None = None
+        self._debug = debug
+        self._bodies: dict[bool, bytes] = {}
 
     async def answer(self, _request: web.Request) -> web.Response:
         """The description."""
-        if self._body is None:
-            self._body = await in_thread("describe the API", self._make)
-        return web.Response(body=self._body, headers=JSON_HEADERS)
+        debug = self._debug()
+        if debug not in self._bodies:
+            self._bodies[debug] = await in_thread("describe the API", lambda: self._make(debug))
+        return web.Response(body=self._bodies[debug], headers=JSON_HEADERS)
 
 
-def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str, Any]:
-    """The document for *routes*; API keys come in *key_header*."""
+def describe(
+    routes: Sequence[Route], version: str, key_header: str, *, debug: bool = False
+) -> dict[str, Any]:
+    """The document for *routes*; API keys come in *key_header*, which in *debug* mode some may leave out."""
     types = {answer.body for route in routes for answer in route.answers if answer.body is not None}
     refs, schemas = _schemas(sorted(types, key=lambda a_type: a_type.__name__))
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs, debug=debug)
     return {
         "openapi": "3.1.0",
         "info": {"title": "mlopsd", "version": version, "description": ABOUT},
@@ -62,9 +66,9 @@ def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str
     }
 
 
-def described(routes: Sequence[Route], version: str, key_header: str) -> bytes:
+def described(routes: Sequence[Route], version: str, key_header: str, *, debug: bool) -> bytes:
     """The document as bytes."""
-    return document(describe(routes, version, key_header))
+    return document(describe(routes, version, key_header, debug=debug))
 
 
 def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -75,7 +79,7 @@ def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
     return {key: schema for (key, _mode), schema in found.items()}, together.get("$defs", {})
 
 
-def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
+def _operation(route: Route, refs: dict[Any, Any], *, debug: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
@@ -84,10 +88,10 @@ def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     if route.parameters:
         operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
     if route.takes:
-        content = {content_type: _body(content_type) for content_type in route.takes}
+        content = {content_type: _sent(content_type) for content_type in route.takes}
         operation["requestBody"] = {"required": True, "content": content}
     if route.who != "anyone":
-        keyless: list[Any] = [{}] if route.who == "predictors" else []
+        keyless: list[Any] = [{}] if debug or route.who == "predictors" else []
         operation["security"] = [{"key": []}, {"bearer": []}, *keyless]
     return operation
 
@@ -111,6 +115,11 @@ def _response(answer: Answer, refs: dict[Any, Any]) -> dict[str, Any]:
 def _content(answer: Answer, content_type: str, refs: dict[Any, Any]) -> dict[str, Any]:
     if answer.body is not None and content_type.endswith("json"):
         return {"schema": refs[answer.body]}
+    return _body(content_type) if content_type == JSON else {}
+
+
+def _sent(content_type: str) -> dict[str, Any]:
+    """A body that a caller sends; of what is no JSON there is nothing that a schema could say."""
     return _body(content_type) if content_type == JSON else {}
 
 

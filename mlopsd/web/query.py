@@ -8,8 +8,8 @@ from mlopsd.settings.mistakes import nearest
 from mlopsd.units import seconds
 from mlopsd.web.problem import Problem
 
-YES = ("", "true", "1", "yes")
-NO = ("false", "0", "no")
+YES = ("true", "True", "1", "yes", "")
+NO = ("false", "False", "0", "no")
 
 
 def check_names(request: web.Request, known: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ def flag(request: web.Request, name: str) -> bool:
     Raises:
         Problem: 400, it is neither a yes nor a no.
     """
-    value = request.query.get(name, "false").lower()
+    value = request.query.get(name, "false")
     if value not in YES + NO:
         raise Problem(400, f"{name}={value[:60]!r} is neither true nor false; write one of them")
     return value in YES

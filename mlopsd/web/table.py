@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlopsd.settings import PROBE_NAME
+from mlopsd.units import DURATION
 from mlopsd.web import answers
 from mlopsd.web.about import About
 from mlopsd.web.actions import Actions
@@ -12,18 +13,21 @@ from mlopsd.web.health import Health
 from mlopsd.web.openapi import Description
 from mlopsd.web.page import StatusPage
 from mlopsd.web.predictions import Predictions
+from mlopsd.web.query import NO, YES
 from mlopsd.web.route import CSV, HTML, JSON, TEXT, Answer, Parameter, Route, problem
 
-PROBE = Parameter("probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME}$"}, "path")
+PROBE = Parameter(
+    "probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME.pattern}$"}, "path"
+)
 MODEL = Parameter("model", "the registered model's name", {"type": "string"}, "path")
 FILE = Parameter("file", "one of the page's files", {"type": "string"}, "path")
-YES_OR_NO = {"type": "boolean", "default": False}
+YES_OR_NO = {"type": "string", "enum": [*YES, *NO], "default": "false"}
 RELOAD_PARAMETERS = (
     Parameter("dry_run", "say what a reload would do; waits for that unless told otherwise", YES_OR_NO),
     Parameter(
         "wait",
         'seconds, or text like "15s", to wait for the end; at most nine tenths of [api] request_timeout',
-        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "default": 0},
+        {"type": "string", "pattern": DURATION, "default": "0"},
     ),
     Parameter("force", "override a refusal; this is logged", YES_OR_NO),
 )

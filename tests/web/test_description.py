@@ -93,11 +93,11 @@ async def test_the_description_is_valid_openapi() -> None:
 async def test_the_description_is_made_once_and_off_the_loop() -> None:
     made_in: list[threading.Thread] = []
 
-    def make() -> bytes:
+    def make(_debug: bool) -> bytes:  # noqa: FBT001  # as it is called
         made_in.append(threading.current_thread())
         return b"{}"
 
-    kept = Description(make)
+    kept = Description(make, lambda: False)
     for _ in range(2):
         answer = await kept.answer(make_mocked_request("GET", "/openapi.json"))
         assert answer.body == b"{}"
@@ -121,6 +121,35 @@ async def test_what_acts_and_nothing_else_asks_for_a_key() -> None:
         if "security" in operation
     }
     assert guarded == {("post", route.path) for route in routes() if route.method == "POST"}
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("probe", ("model", "gpu_2"), ("Model", "2gpu", "re.compile", "a" * 33)),
+        ("wait", ("0", "15", "1.5s", " 2 min "), ("soon", "-1", "1e3", "15 hours")),
+        ("dry_run", ("true", "0", ""), ("perhaps", "2")),
+    ],
+)
+async def test_a_described_parameter_takes_what_the_daemon_takes(
+    name: str, taken: tuple[str, ...], refused: tuple[str, ...]
+) -> None:
+    document = await description(a_house())
+    (schema,) = [
+        parameter["schema"]
+        for parameter in document["paths"]["/health/{probe}/reload"]["post"]["parameters"]
+        if parameter["name"] == name
+    ]
+    valid = Draft202012Validator(schema).is_valid
+    assert [value for value in (*taken, *refused) if valid(value)] == list(taken)
+
+
+async def test_in_debug_mode_the_description_says_that_a_key_may_be_left_out() -> None:
+    house = a_house()
+    for debug in (False, True, False):
+        house.settings = house.settings.model_copy(update={"debug": debug})
+        document = await description(house)
+        assert ({} in document["paths"]["/reload"]["post"]["security"]) is debug
 
 
 async def test_every_documented_answer_is_given_and_is_as_documented() -> None:
