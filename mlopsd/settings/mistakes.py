@@ -60,7 +60,7 @@ class Mistake:
     def __str__(self) -> str:
         where = f"{self.origin}: " if self.origin else ""
         what = self.key if self.value is None else f"{self.key} = {self.value}"
-        return " ".join(f"{where}{what}: {self.complaint}".splitlines())
+        return _printable(" ".join(f"{where}{what}: {self.complaint}".splitlines()))
 
 
 class ConfigurationError(Exception):
@@ -90,6 +90,11 @@ def shown(key: str, value: object) -> str:
 def without_credentials(text: str) -> str:
     """*text* with `MASK` for the user and the password of a URI in it."""
     return CREDENTIALS_IN_URI.sub(MASK, text)
+
+
+def _printable(line: str) -> str:
+    """*line* with what could steer a terminal as Python writes it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def _masked(value: object) -> object:

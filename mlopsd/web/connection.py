@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import StreamReader, hdrs, web
 
@@ -205,6 +205,11 @@ class Connection(web.RequestHandler):
             raise ConnectionError("the answer was broken off")
         detail = NOT_HTTP if status < 500 else "something broke in mlopsd; its log has the reason"  # noqa: PLR2004
         return self._boundary.refuse(request, Problem(status, detail, closes=True), exc)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what broke, but not that a body is broken whose request is answered: anyone can send one."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

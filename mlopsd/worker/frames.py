@@ -55,7 +55,7 @@ def decode(body: bytes, *, with_times: bool = False) -> dict[str, Any]:
     """
     try:
         frame = json.loads(body, object_hook=_to_time if with_times else None)
-    except (ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadFrame(f"no JSON: {error}") from error
     if not isinstance(frame, dict):
         raise BadFrame("no JSON object")

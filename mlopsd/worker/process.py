@@ -15,6 +15,7 @@ from mlopsd.repeats import Repeats
 from mlopsd.worker import frames
 from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, WorkerDied
 from mlopsd.worker.spawned import Opening, Spawned, spawn
+from mlopsd.worker.verify import verified
 
 FIRST_PAUSE = 1.0  # seconds before a process that died is started again, doubling
 LONGEST_PAUSE = 300.0
@@ -104,7 +105,7 @@ class ProcessWorker:
         """
         answer = await self._ask({"do": "check"})
         try:
-            return frames.to_reading(answer["reading"])
+            return verified(frames.to_reading(answer["reading"]))  # a probe's code may write there too
         except (KeyError, frames.BadFrame) as error:
             raise Nonsense(f"its process answered nonsense: {error}") from error
 
@@ -143,10 +144,15 @@ class ProcessWorker:
             if isinstance(error, frames.BadFrame):
                 raise Nonsense(f"its process answered nonsense: {error}") from error
             raise
+        try:
+            self._pass_on(answer)
+            failure = _failure(answer["error"]) if "error" in answer else None
+            leaks = answer.get("children", 0) > MOST_CHILDREN
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._discard(child)
+            raise Nonsense(f"its process answered nonsense: {type(error).__name__}: {error}") from error
         self._deaths = 0
-        self._pass_on(answer)
-        failure = _failure(answer["error"]) if "error" in answer else None
-        if answer.get("children", 0) > MOST_CHILDREN:
+        if leaks:
             self._discard(child)
             raise _leak(answer["children"], failure) from failure
         if failure is not None:

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.conftest import STRANGE
 from tests.running import CALM_SYSTEM, Running
 
 KEY = "sesame-0123456789"
@@ -14,29 +14,34 @@ KEYED = f'[api]\napi_keys = ["{KEY}"]\nmax_body_size = "1MB"\nrequest_timeout = 
 Start = Callable[..., Running]
 
 
-@pytest.fixture
-def start(strange_path: Path, tmp_path: Path) -> Start:
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Starts a daemon in which the predictor that minds what it is sent is installed."""
-    about = tmp_path / "site" / "strange-1.dist-info"
+    folder = tmp_path_factory.mktemp("hostile")
+    about = folder / "site" / "strange-1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
     (about / "entry_points.txt").write_text("[mlopsd.probes]\nmind = minding:Minder\n", "ascii")
-    environment = {"PYTHONPATH": f"{about.parent}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    known = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+    environment = {"PYTHONPATH": os.pathsep.join([str(about.parent), str(STRANGE), *known])}
 
     def start(text: str) -> Running:
-        return Running(tmp_path, f"{text}{PREDICTOR}{CALM_SYSTEM}", environment=environment)
+        own = tmp_path_factory.mktemp("daemon")
+        return Running(own, f"{text}{PREDICTOR}{CALM_SYSTEM}", environment=environment)
 
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def daemon(start: Start) -> Iterator[Running]:
-    """A daemon in production mode with a key, which is as well afterwards as before."""
+    """A daemon in production mode with a key for a whole module, which is as well afterwards as before."""
     with start(KEYED) as running:
         yield running
         assert running.get("/livez").status == 200
         assert running.get("/health/").json["status"] == "healthy"
         assert not [line for line in running.events("request") if line["status"] == 500]
-        assert not [line for line in running.log if "traceback" in line or line["event"] == "no json"]
-        assert running.stop() < 3
+        assert not [line for line in running.log if "traceback" in line or line["event"] == "no json"], (
+            "faults in the log"
+        )
+        assert running.stop() < 5
         assert running.process.returncode == 0

@@ -12,7 +12,7 @@ from tests.running import Running
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SEED = os.environ.get("HOSTILE_SEED", "1")
-EXAMPLES = os.environ.get("HOSTILE_EXAMPLES", "12")  # for each of the operations, besides the border cases
+EXAMPLES = os.environ.get("HOSTILE_EXAMPLES", "6")  # for each of the operations, besides the border cases
 
 
 def attack(daemon: Running, *arguments: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from mlopsd.predictor import Prediction
 from mlopsd.probe import Reading
-from mlopsd_probes.model.host import Canary, Host, HostDied, LoadFailed
+from mlopsd_probes.model.host import Host, HostDied, LoadFailed
 from mlopsd_probes.model.life import Life
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.measures import Measures
@@ -19,6 +19,7 @@ from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.registry import Complaint, FetchError, Registries, RegistryError, Resolution
 from mlopsd_probes.model.report import report
 from mlopsd_probes.model.store import Store
+from mlopsd_probes.model.testimony import Canary
 from mlopsd_probes.model.version import File, Kept, Version
 from tests.fakes import Sink
 

@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlopsd.children.child import CHANNEL, PARENT, Child, spawn
 from mlopsd.predictor import Prediction, Unpredicted
 from mlopsd.repeats import Repeats
 from mlopsd.threads import in_thread
+from mlopsd_probes.model import testimony
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.testimony import Canary, Observation, Witness
 from mlopsd_probes.model.version import Kept, Version
 
 SCRIPT = Path(__file__).with_name("mlopsd_host")
@@ -28,7 +30,6 @@ KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
 KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TF_", "PYTORCH_")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
-CanarySource = Literal["configured", "example", "synthesised", "none"]
 Phase = Callable[[str, float], None]
 
 
@@ -51,52 +52,6 @@ class HostDied(Exception):
     """The process ended, in the words of `Child.how_it_ended`, before it answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """What came of a canary prediction.
-
-    Attributes:
-        verified: False where there was nothing to predict for, so that passing says little.
-        source: whose input it was.
-        reason: why it did not pass, or why it is not verified.
-        rows: how many predictions the input asked for; None where nobody can tell.
-        seconds: how long the model took.
-        minimum: the least number in the answer.
-        maximum: the greatest.
-    """
-
-    passed: bool
-    verified: bool
-    source: CanarySource
-    reason: str = ""
-    rows: int | None = None
-    seconds: float = 0.0
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What the answer to one request was made of, or to several that were predicted together.
-
-    Of such several the first carries the values of all, so that sums come out right.
-
-    Attributes:
-        rows: of this request.
-        seconds: from asking to answering.
-        counts: finite numbers by bucket of the options, those above the last bound at the end; empty
-            where there were no numbers.
-        total: the sum of these numbers.
-        classes: how often each text, truth value or whole number was predicted; beyond 20 kinds ``other``.
-    """
-
-    rows: int
-    seconds: float
-    counts: tuple[int, ...]
-    total: float
-    classes: Mapping[str, int]
-
-
 def _nobody(_: Observation) -> None:
     return
 
@@ -115,12 +70,14 @@ class Host:
     """
 
     def __init__(
-        self, child: Child, folder: Path, canary_input: Path | None, observe: Callable[[Observation], None]
+        self, child: Child, folder: Path, options: ModelOptions, observe: Callable[[Observation], None]
     ) -> None:
         self._child = child
         self._folder = folder
-        self._canary_input = canary_input
+        self._canary_input = options.canary.input
+        self._witness = Witness(len(options.prediction.buckets) + 1)
         self._observe = observe
+        self._isolation: Any = None
         self._facts: dict[str, Any] = {}
         self._last_id = 0
         self._waiting: dict[int, _Waiting] = {}
@@ -156,7 +113,7 @@ class Host:
         try:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
             child = await _start(kept.version, options, log, folder)
-            host = cls(child, folder, options.canary.input, observe)
+            host = cls(child, folder, options, observe)
             await host._load(_opening(kept, options, folder, state_dir), options.load_timeout, phase)
         except BaseException:
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
@@ -165,8 +122,11 @@ class Host:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What is worth reading: flavor, MLflow, isolation, whether rows are predicted together …"""
-        return self._facts
+        """What is worth reading: flavor, MLflow, whether rows are predicted together …
+
+        The isolation is what the process said before any code of the model's ran in it.
+        """
+        return {**self._facts, "isolation": self._isolation}
 
     @property
     def pid(self) -> int:
@@ -213,10 +173,12 @@ class Host:
         """
         began = time.monotonic()
         header, answer = await self._ask({"do": "predict", "type": content_type}, body)
-        if header["code"] != 200:  # noqa: PLR2004  # HTTP's
-            raise Unpredicted(header["code"], header["detail"])
-        self._observe(_observation(header, time.monotonic() - began))
-        return Prediction(answer, header["type"])
+        try:
+            prediction, seen = self._witness.prediction(header, answer, time.monotonic() - began)
+        except BadFrame as error:
+            raise Unpredicted(500, "the model failed: its process answered nonsense") from error
+        self._observe(seen)
+        return prediction
 
     async def canary(self, timeout: float) -> Canary:  # noqa: ASYNC109  # a time-out is an answer
         """Have it predict for the canary's input; it waits its turn as a request does."""
@@ -239,8 +201,11 @@ class Host:
             content_type = "text/csv" if file.suffix == ".csv" else "application/json"
         request = {"do": "canary", "patience": patience, "type": content_type}
         header, _ = await self._ask(request, content)
-        self._facts = header["facts"]
-        return Canary(**header["canary"])
+        try:
+            self._facts = testimony.facts(header.get("facts"))
+            return testimony.canary(header.get("canary"))
+        except BadFrame:
+            return _failed("its process answered nonsense")
 
     async def end(self, within: float) -> None:
         """Answer what it was asked, for at most *within* seconds, and be gone."""
@@ -263,18 +228,19 @@ class Host:
         try:
             async with asyncio.timeout(seconds):
                 await write_frame(self._child.writer, opening)
+                self._isolation = (await read_frame(self._child.reader))[0].get("isolation")
                 while "loaded" not in (header := (await read_frame(self._child.reader))[0]):
                     if "failed" in header:
-                        raise LoadFailed(header["failed"], header["reason"])
-                    phase(header["phase"], header["seconds"])
+                        raise LoadFailed(*testimony.failure(header))
+                    phase(*testimony.phase(header))
                     doing = "was loading the model"
+                self._facts = testimony.facts(header["loaded"])
         except TimeoutError:
             raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise LoadFailed("died", await self._how_it_died(doing)) from error
         except BadFrame as error:
             raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
-        self._facts = header["loaded"]
         self._listening = asyncio.get_running_loop().create_task(
             self._listen(), name=f"listen to model host {self.pid}"
         )
@@ -300,7 +266,7 @@ class Host:
         try:
             while True:
                 self._take(*await read_frame(self._child.reader))
-        except (asyncio.IncompleteReadError, ConnectionError, BadFrame, KeyError):
+        except (asyncio.IncompleteReadError, ConnectionError, BadFrame, KeyError, TypeError):
             if not await self._child.wait(LAST_WORDS):
                 await self._child.kill()
         self._end(self._child.how_it_ended())
@@ -373,16 +339,6 @@ def _opening(kept: Kept, options: ModelOptions, folder: Path, state_dir: Path) -
 
 def _failed(reason: str, seconds: float = 0.0) -> Canary:
     return Canary(passed=False, verified=True, source="none", reason=reason, seconds=seconds)
-
-
-def _observation(header: Mapping[str, Any], seconds: float) -> Observation:
-    return Observation(
-        rows=header["rows"] or 1,
-        seconds=seconds,
-        counts=tuple(header.get("counts", ())),
-        total=header.get("total", 0.0),
-        classes=header.get("classes", {}),
-    )
 
 
 async def _remove(folder: Path) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlopsd.predictor import Prediction, Unpredicted
-from mlopsd_probes.model.host import Canary, Host, HostDied, Observation
+from mlopsd_probes.model.host import Host, HostDied
 from mlopsd_probes.model.measures import Measures
 from mlopsd_probes.model.options import PredictionOptions
+from mlopsd_probes.model.testimony import Canary, Observation
 from mlopsd_probes.model.version import Kept, Version
 
 RETRY_BUSY = 1.0  # seconds after which a caller who met a full house asks again

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from mlopsd.threads import in_thread
-from mlopsd_probes.model.host import Canary, Host, LoadFailed
+from mlopsd_probes.model.host import Host, LoadFailed
 from mlopsd_probes.model.judge import Judgement, judge
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.progress import Doing, Progress
@@ -13,6 +13,7 @@ from mlopsd_probes.model.refusals import Step
 from mlopsd_probes.model.registry import FetchError
 from mlopsd_probes.model.service import Service, Serving
 from mlopsd_probes.model.store import Shelf, StoreError
+from mlopsd_probes.model.testimony import Canary
 from mlopsd_probes.model.version import Kept, Version
 
 WARM_UP = 60.0  # seconds for the very first prediction, which may compile or fill a GPU

@@ -32,6 +32,7 @@ def main(descriptor: int, parent: int) -> None:
         return
     opening, _ = frame
     isolation = settle(parent, opening["hidden"], [opening["folder"]], [opening["scratch"]])
+    wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie
     keep_from_forks(channel)
     predicting = _Predicting(channel)
     try:
@@ -43,7 +44,7 @@ def main(descriptor: int, parent: int) -> None:
         failure = explain(error)
         wire.send(channel, {"failed": failure.kind, "reason": failure.reason})
         _leave()
-    predicting.begin(model, opening, isolation)
+    predicting.begin(model, opening)
     predicting.join()
     _leave()
 
@@ -88,12 +89,12 @@ class _Predicting(threading.Thread):
         super().__init__(name="predicting", daemon=True)
         self._channel = channel
         self._loaded = threading.Event()
-        self._of: tuple[Any, dict[str, Any], dict[str, str]] | None = None
+        self._of: tuple[Any, dict[str, Any]] | None = None
         self.start()
 
-    def begin(self, model: Any, opening: dict[str, Any], isolation: dict[str, str]) -> None:
+    def begin(self, model: Any, opening: dict[str, Any]) -> None:
         """From now on predict with *model*."""
-        self._of = (model, opening, isolation)
+        self._of = (model, opening)
         self._loaded.set()
 
     def run(self) -> None:
@@ -110,5 +111,5 @@ class _Predicting(threading.Thread):
         from .serving import Serving  # noqa: PLC0415  # stands on MLflow
 
         if self._of is not None:
-            model, opening, isolation = self._of
-            Serving(self._channel, model, opening, isolation).serve()
+            model, opening = self._of
+            Serving(self._channel, model, opening).serve()

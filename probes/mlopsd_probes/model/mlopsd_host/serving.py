@@ -35,15 +35,12 @@ class Asked:
 class Serving:
     """Answers with *model* what comes over *channel*."""
 
-    def __init__(
-        self, channel: socket.socket, model: Any, opening: dict[str, Any], isolation: dict[str, str]
-    ) -> None:
+    def __init__(self, channel: socket.socket, model: Any, opening: dict[str, Any]) -> None:
         self._channel = channel
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
         self._together = Together(self._scorer, opening["together"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
         self._values = Values(opening["buckets"])
-        self._isolation = isolation
         self._inbox = wire.Inbox(channel)
 
     def serve(self) -> None:
@@ -158,7 +155,6 @@ class Serving:
             "python": platform.python_version(),
             "signature": scorer.schema is not None,
             "together": self._together.why,
-            "isolation": self._isolation,
             "cuda": _uses_gpu(),
         }
         if scorer.schema is not None and scorer.schema.has_input_names():

@@ -1,0 +1,202 @@
+"""What the processes of probes and models may write: any bytes are a frame or a clean failure."""
+
+import asyncio
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mlopsd.predictor import Prediction, Unpredicted
+from mlopsd.probe import Finding, ProbeError, Reading, Refused, Sample, Status
+from mlopsd.worker import frames
+from mlopsd.worker.place import Nonsense
+from mlopsd.worker.process import ProbeRaised, ProcessWorker
+from mlopsd.worker.spawned import Opening
+from mlopsd_probes.model import channel, testimony
+from tests.fakes import Account
+
+BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def keyed(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Tables that have some of *keys*, with anything in them."""
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, JSON))
+
+
+READINGS = keyed("status", "summary", "findings", "samples", "facts")
+ANSWERS = keyed("reading", "said", "log", "counts", "observations", "children", "error") | st.builds(
+    lambda reading: {"reading": reading}, READINGS
+)
+
+
+@BOUNDED
+@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()), st.booleans())
+@example(body=b'{"mlopsd.time": 5}', with_times=True)
+@example(body=b'{"mlopsd.time": ["date", 5]}', with_times=True)
+@example(body=b'{"mlopsd.time": ["eval", "x"]}', with_times=True)
+@example(body=b"[" * 100_000, with_times=False)
+@example(body=b'{"a": ' + b"9" * 5000 + b"}", with_times=False)
+def test_any_bytes_are_a_frame_or_no_frame(body: bytes, with_times: bool) -> None:  # noqa: FBT001
+    try:
+        assert isinstance(frames.decode(body, with_times=with_times), dict)
+    except frames.BadFrame as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("size", [frames.MOST_BYTES + 1, 2**32 - 1])
+def test_a_frame_that_says_it_is_too_long_is_none(size: int) -> None:
+    with pytest.raises(frames.BadFrame):
+        frames.length(frames.LENGTH.pack(size))
+
+
+@BOUNDED
+@given(st.text(), st.floats(allow_nan=False), st.lists(st.tuples(st.text(), st.text()), max_size=3))
+def test_a_reading_comes_out_of_its_frame_as_it_went_in(
+    text: str, number: float, labels: list[tuple[str, str]]
+) -> None:
+    reading = Reading(
+        findings=(Finding(text, Status.DEGRADED, text, text, number, text, number),),
+        samples=(Sample(text, number, tuple(labels)),),
+        facts={text: [text, number]},
+        summary=text or "a summary",
+    )
+    body = frames.encode(frames.from_reading(reading))[frames.LENGTH.size :]
+    assert frames.to_reading(frames.decode(body)) == reading
+
+
+class Liar:
+    """A probe's process that answers *said*."""
+
+    pid, ended = 0, True
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    async def ask(self, _request: Any) -> Any:
+        return self.said
+
+    async def end(self) -> None:
+        return
+
+    async def kill(self) -> None:
+        return
+
+
+async def ask(said: Any, what: str) -> Any:
+    """What the daemon makes of an answer *said* to a check or a reload."""
+    opening = Opening("door", "x:y", {}, Path(), logging.INFO, 5)
+    worker = ProcessWorker(opening, Account(), lambda: None, logging.getLogger("mlopsd.test"))
+    starting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    starting.set_result(Liar(said))
+    worker._starting = starting  # type: ignore[assignment]  # as good as the task that spawns
+    if what == "reload":
+        return await worker.reload(dry_run=False, force=False)
+    return await worker.check()
+
+
+@settings(BOUNDED, max_examples=120)
+@given(ANSWERS, st.sampled_from(["check", "reload"]))
+@example({"reading": {"status": 0, "summary": "well", "findings": [], "samples": [], "facts": {}}}, "check")
+@example({"reading": {"status": 0, "summary": 5, "findings": [], "samples": [], "facts": 5}}, "check")
+@example({"log": 5}, "check")
+@example({"log": [["loud", "x", {}]]}, "check")
+@example({"log": [[20, "x", {"message": "mine"}]]}, "check")
+@example({"error": {}}, "reload")
+@example({"children": "many"}, "reload")
+@example({"counts": [["x", 5, 5]]}, "reload")
+def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_that_probe(
+    said: dict[str, Any], what: str
+) -> None:
+    try:
+        answer = asyncio.run(ask(said, what))
+    except (Nonsense, ProbeError, Refused, ProbeRaised):
+        return
+    assert isinstance(answer, str | Reading)
+    if isinstance(answer, Reading):
+        assert answer.findings or answer.status >= Status.UNKNOWN
+        json.dumps(answer.facts)
+
+
+@settings(BOUNDED, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=300))
+@example(channel.HEAD.pack(2**32 - 1, 0))
+@example(channel.HEAD.pack(2, 2**63) + b"{}")
+@example(channel.HEAD.pack(2, 0) + b"[]")
+@example(channel.HEAD.pack(9_999, 0) + b"[" * 9_999)
+def test_any_bytes_from_a_models_process_are_a_frame_or_a_clean_failure(sent: bytes) -> None:
+    async def read() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(sent)
+        reader.feed_eof()
+        while True:
+            header, body = await channel.read_frame(reader)
+            assert isinstance(header, dict)
+            assert isinstance(body, bytes)
+
+    with pytest.raises((asyncio.IncompleteReadError, channel.BadFrame)):
+        asyncio.run(read())
+
+
+SAID = keyed("code", "type", "detail", "rows", "counts", "total", "classes") | st.builds(
+    lambda given: {"code": 200, "type": "application/json", "rows": 1, **given},
+    keyed("counts", "total", "classes", "rows"),
+)
+
+
+@settings(BOUNDED, max_examples=120)
+@given(SAID)
+@example({"code": 200, "type": "text/html\r\nSet-Cookie: a=b", "rows": 1})
+@example({"code": 302, "detail": "elsewhere"})
+@example({"code": 500, "detail": "x" * 10_000})
+@example({"code": 200, "type": "application/json", "rows": 1, "counts": [1] * 1000, "total": math.inf})
+def test_whatever_a_model_says_of_its_answer_is_an_answer_a_refusal_or_nonsense(said: dict[str, Any]) -> None:
+    try:
+        answer, seen = testimony.Witness(3).prediction(said, b"{}", 0.1)
+    except Unpredicted as error:
+        assert error.code in (400, 413, 415, 500)
+        assert len(error.detail) <= testimony.LONGEST_DETAIL
+    except channel.BadFrame as error:
+        assert "wrong" in str(error) or "buckets" in str(error)
+    else:
+        assert isinstance(answer, Prediction)
+        assert answer.content_type.isprintable()
+        assert math.isfinite(seen.total)
+        assert min(seen.counts, default=0) >= 0
+
+
+@BOUNDED
+@given(JSON)
+def test_whatever_a_model_says_of_its_load_and_its_canary_is_that_or_nonsense(said: Any) -> None:
+    table = (
+        said if isinstance(said, dict) else {"phase": said, "seconds": said, "failed": said, "reason": said}
+    )
+    for read, found in (
+        (testimony.phase, table),
+        (testimony.failure, table),
+        (testimony.facts, said),
+        (testimony.canary, said),
+    ):
+        try:
+            read(found)
+        except channel.BadFrame as error:
+            assert str(error)
+
+
+def test_a_model_names_no_more_classes_than_the_metrics_can_hold() -> None:
+    witness = testimony.Witness(3)
+    named: set[str] = set()
+    for number in range(100):
+        said = {"code": 200, "type": "a/b", "rows": 1, "classes": {f"class {number}": 1, "x" * 300: 2}}
+        named |= set(witness.prediction(said, b"", 0.1)[1].classes)
+    assert len(named) == testimony.MOST_CLASSES + 1
+    assert testimony.OTHER in named
