@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from mlopsd import journal, plugins
@@ -18,7 +19,7 @@ from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
 from mlopsd.reloads import STOPPING, Reloads
 from mlopsd.roster import Roster
-from mlopsd.settings.load import Loaded, doubts
+from mlopsd.settings.load import Loaded, doubts, secret_files
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
 from mlopsd.state import Places, StateError, StateFolder, places
 from mlopsd.systemd import Notifier
@@ -220,8 +221,14 @@ class Daemon:
     def _watch(self, configured: Configured) -> Watch:
         folder = self._folder.place_of(configured.name)
         again = asyncio.Event()
-        worker = make_worker(configured, folder, self._board, self._metrics, log, again=again.set)
+        worker = make_worker(
+            configured, folder, self._board, self._metrics, log, again=again.set, private=self._private
+        )
         return Watch(configured, worker, self._board, self._metrics, again=again)
+
+    def _private(self) -> Sequence[Path]:
+        """What no code of a model may see: by what it wrote or read there it would be the daemon."""
+        return self._places.state, *secret_files(self._loaded)
 
     @property
     def _is_up(self) -> bool:

@@ -256,6 +256,8 @@ class Context:
         again: asks for a check soon, because something has changed between two; on the event loop only.
         show: shows facts beside the last reading, in place of those shown before, until the next one;
             on the event loop only.
+        private: files and folders of the daemon that are nobody else's, as its configuration, its keys and
+            its state: what runs a stranger's code in a process keeps them from it; on the event loop only.
     """
 
     name: str
@@ -266,6 +268,7 @@ class Context:
     timeout: float = math.inf
     again: Callable[[], None] = lambda: None
     show: Callable[[Mapping[str, Any]], None] = lambda _facts: None
+    private: Callable[[], Sequence[Path]] = tuple
 
 
 class Options(BaseModel):

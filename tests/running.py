@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +61,8 @@ class Answer:
 class Running(AbstractContextManager["Running"]):
     """``mlopsd run`` with the configuration *text*, on a free port, with all that it logs.
 
-    Entering waits for *until* (an event in the log); leaving ends it, hard if it must be.
+    Entering waits for *until* (an event in the log); leaving ends it, hard if it must be. *through* is a
+    command that becomes the daemon.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Running(AbstractContextManager["Running"]):
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         until: str = "started",
+        through: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.config = folder / "config.toml"
@@ -79,6 +81,7 @@ class Running(AbstractContextManager["Running"]):
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
         self._until = until
+        self._through = through
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self.log: list[dict[str, Any]] = []
 
@@ -87,9 +90,13 @@ class Running(AbstractContextManager["Running"]):
         return f'state_dir = "{self.folder / "state"}"\nsocket = "{self.socket}"\n{text}'
 
     def __enter__(self) -> "Running":
-        command = [sys.executable, "-m", "mlopsd", "run", "--config", str(self.config), "--port", "0"]
+        run = [sys.executable, "-m", "mlopsd", "run", "--config", str(self.config), "--port", "0"]
+        command = [*self._through, *run, *self._arguments]
         self.process = subprocess.Popen(
-            [*command, *self._arguments], stderr=subprocess.PIPE, env=self._environment, text=True
+            [*self._through, *command, *self._arguments],
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -18,7 +18,9 @@ from mlopsd.cli.progress import Progress
 from mlopsd.cli.table import table
 from mlopsd.cli.text import is_coloured, width
 from mlopsd.plugins import Configured
+from mlopsd.settings.load import secret_files
 from mlopsd.settings.mistakes import nearest
+from mlopsd.state import places
 
 GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
 
@@ -42,13 +44,14 @@ def run(arguments: Namespace) -> int:
     """
     loaded, configured = configuration(arguments.config)
     chosen = _chosen(configured, arguments.probes)
+    private = (places(loaded.settings).state, *secret_files(loaded))
     longest = max((one.terms.timeout for one in chosen), default=0) + GRACE
     with (
         _speaking(_level(debug=loaded.settings.debug, traceback=arguments.traceback)),
         Progress(sys.stderr) as progress,
         alarm(longest) as put_off,
     ):
-        health, refused = asyncio.run(look(chosen, progress, put_off))
+        health, refused = asyncio.run(look(chosen, progress, put_off, private))
     complain(*refused)
     if arguments.json:
         print(json.dumps(health, indent=2, ensure_ascii=False))

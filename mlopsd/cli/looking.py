@@ -29,11 +29,14 @@ REDRAW = 0.2  # seconds
 
 
 async def look(
-    probes: Sequence[Configured], progress: Progress, turned: Callable[[], None]
+    probes: Sequence[Configured],
+    progress: Progress,
+    turned: Callable[[], None],
+    private: Sequence[Path] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """The host's health as ``/health/detailed`` has it, found out now; and which samples are no use.
 
-    *turned* is called all the time while the event loop turns.
+    *turned* is called all the time while the event loop turns; *private* is kept from models.
 
     Raises:
         Failure: there is no room for a state folder, or two probes contradict each other in their metrics.
@@ -41,7 +44,9 @@ async def look(
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
-            await _look(probes, board, Path(folder), progress, turned)
+            metrics = Metrics(board, version("mlopsd"))
+            looks = [Look(configured, board, metrics, Path(folder), private) for configured in probes]
+            await _look(looks, board, progress, turned)
             return _health(board), list(_refused(probes, board))
     except (OSError, ValueError) as error:
         raise Failure(f"cannot check: {error}; correct that and try again", status=CANNOT_TELL) from error
@@ -50,15 +55,9 @@ async def look(
 
 
 async def _look(
-    probes: Sequence[Configured],
-    board: Board,
-    folder: Path,
-    progress: Progress,
-    turned: Callable[[], None],
+    looks: Sequence["Look"], board: Board, progress: Progress, turned: Callable[[], None]
 ) -> None:
     descent.adopt_orphans()
-    metrics = Metrics(board, version("mlopsd"))
-    looks = [Look(configured, board, metrics, folder) for configured in probes]
     loop = asyncio.get_running_loop()
     checks = {loop.create_task(one.to_the_end(), name=one.name) for one in looks}
     try:
@@ -72,7 +71,9 @@ async def _look(
 class Look:
     """One look at a probe; at one that has something on its way, until that has arrived."""
 
-    def __init__(self, configured: Configured, board: Board, metrics: Metrics, folder: Path) -> None:
+    def __init__(
+        self, configured: Configured, board: Board, metrics: Metrics, folder: Path, private: Sequence[Path]
+    ) -> None:
         self.name = configured.name
         self._board = board
         state = folder / configured.name
@@ -80,7 +81,9 @@ class Look:
         board.enrol(configured.name, configured.plugin.name, configured.terms)
         self._again = asyncio.Event()
         log = logging.getLogger("mlopsd.worker")
-        worker = make_worker(configured, state, board, metrics, log, again=self._again.set)
+        worker = make_worker(
+            configured, state, board, metrics, log, again=self._again.set, private=lambda: private
+        )
         self._watch = Watch(configured, worker, board, metrics)
 
     async def to_the_end(self) -> None:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from mlopsd.settings import Api, ProbeTable, Settings
-from mlopsd.settings.mistakes import ConfigurationError, Mistake, explain, nearest
+from mlopsd.settings.mistakes import SECRET_KEY, ConfigurationError, Mistake, explain, nearest
 
 DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
 PREFIX = "MLOPSD_"
@@ -126,6 +126,28 @@ def doubts(loaded: Loaded) -> Iterator[Mistake]:
     elif not any(table.critical for table in watched):
         cure = "set critical = true in one table"
         yield Mistake("probes", f"none is critical, and the verdict stays unknown; {cure}")
+
+
+def secret_files(loaded: Loaded) -> tuple[Path, ...]:
+    """The files in which secrets lie: the configuration, and what it names as ``…_key_file`` and the like."""
+    named = [loaded.settings.api.api_keys_file, *_named_files(_probes_own(loaded.settings))]
+    return tuple(path for path in (loaded.path, *named) if path is not None)
+
+
+def _probes_own(settings: Settings) -> list[Any]:
+    return [table.own for table in settings.probes.values()]
+
+
+def _named_files(value: Any) -> Iterator[Path]:
+    """Where the secrets lie of which *value*, a table or a list, tells no more than that."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if SECRET_KEY.search(key) and key.endswith("_file") and isinstance(item, str):
+                yield Path(item)
+            yield from _named_files(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _named_files(item)
 
 
 def origin(layers: Sequence[Layer], key: str) -> str:

@@ -1,8 +1,10 @@
 """Who may act or predict: by the kernel's word on the Unix socket, by an API key or from this host on TCP."""
 
+import errno
 import hmac
 import ipaddress
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from mlopsd.settings.load import Loaded
 from mlopsd.web.problem import Problem
 
 SO_PEERGROUPS = 59  # include/uapi/asm-generic/socket.h; Python has no name for it
+SO_PEERPIDFD = 77  # since Linux 6.5
 MOST_GROUPS_BYTES = 1024  # what Python's getsockopt can take: 256 groups
 SOMEBODY_ELSE_ASKED = ("Forwarded", "Via")
 FORWARDED_PREFIX = "x-forwarded-"
@@ -28,13 +31,14 @@ class Credentials:
 
     uid: int
     gids: frozenset[int]
+    pid: int = 0
 
 
 def credentials(connection: socket.socket) -> Credentials:
     """The kernel's word on the other end of *connection*; no name is looked up, since that can block."""
     size = struct.calcsize("3i")
-    _pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return Credentials(uid, frozenset({gid, *_supplementary(connection)}))
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return Credentials(uid, frozenset({gid, *_supplementary(connection)}), pid)
 
 
 def _supplementary(connection: socket.socket) -> Sequence[int]:
@@ -59,11 +63,41 @@ def check_local(request: web.Request) -> None:
     if not is_trusted(caller, uid, gid):
         cure = f"be root, the daemon's user (uid {uid}) or a member of its group (gid {gid})"
         raise Problem(403, f"uid {caller.uid} may not act here; {cure}")
+    if caller.uid == uid and not is_of_our_network(connection, caller.pid):
+        cure = "ask from the network namespace of the daemon, as another user or over TCP with a key"
+        raise Problem(403, f"a process that the daemon's network was taken from may not act; {cure}")
 
 
 def is_trusted(caller: Credentials, uid: int, gid: int) -> bool:
     """Whether a daemon that runs as *uid* and *gid* takes orders from *caller*."""
     return caller.uid in (0, uid) or gid in caller.gids
+
+
+def is_of_our_network(connection: socket.socket, pid: int) -> bool:
+    """Whether the process *pid* at the other end has the network that we have.
+
+    A model runs as our own user, and its network is cut: that tells it, and all that it starts, from the
+    command line. It cannot join ours again. One that has ended meanwhile might not be the one that *pid* is.
+    """
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/net")  # noqa: PTH116  # what Path.stat says, in less
+        return theirs.st_ino == os.stat("/proc/self/ns/net").st_ino and not _has_ended(connection)  # noqa: PTH116
+    except OSError:  # it is gone, or hides: a command line does neither
+        return False
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether the process at the other end is gone, where the kernel tells."""
+    try:
+        descriptor = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as error:
+        return error.errno != errno.ENOPROTOOPT
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        return bool(ended.poll(0))
+    finally:
+        os.close(descriptor)
 
 
 def check_actor(request: web.Request, loaded: Loaded) -> None:

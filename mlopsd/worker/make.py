@@ -37,11 +37,12 @@ def make_worker(
     log: logging.Logger,
     *,
     again: Callable[[], None] = lambda: None,
+    private: Callable[[], Sequence[Path]] = tuple,
 ) -> Worker:
     """The worker of *configured*; its probe is made at its first check, in the place where it runs.
 
     *state_dir* is the probe's own folder, *log* takes what its process prints, *again* is called by a
-    probe on the loop that wants to be checked soon.
+    probe on the loop that wants to be checked soon, *private* says what it keeps from a stranger's code.
 
     Raises:
         ValueError: one of its metrics means something else already.
@@ -69,6 +70,7 @@ def make_worker(
         configured.terms.timeout,
         again,
         lambda facts: board.show(name, facts),
+        private,
     )
 
     def make() -> Probe[Any]:

@@ -81,7 +81,7 @@ async def _load_all(folder: Path) -> Loaded:
                     options(load_timeout=HANG if name in HANGS else PATIENCE, **table),
                     LOG,
                     scratch=folder / "scratch",
-                    state_dir=folder,
+                    hidden=[folder],
                     phase=lambda phase, _: result.phases.append(phase),
                 )
             except LoadFailed as error:
@@ -157,7 +157,7 @@ def test_a_load_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
                 options(),
                 LOG,
                 scratch=tmp_path / "scratch",
-                state_dir=tmp_path,
+                hidden=[tmp_path],
                 phase=lambda *_: None,
             )
         )

@@ -105,7 +105,7 @@ class Hosts(dict[str, Host]):
             options(**table),
             LOG,
             scratch=scratch,
-            state_dir=scratch,
+            hidden=[scratch],
             phase=lambda phase, _: self.phases.append(phase),
             observe=self.observed.append,
         )

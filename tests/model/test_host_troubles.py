@@ -36,6 +36,7 @@ class House:
         self.canary_input = folder / "canary.json"
         self.secret = folder / "state/secret.txt"
         self.token = folder / "token"
+        self.keys = folder / "keys"
         self._hosts: list[Host] = []
 
     async def load(self, name: str, what: str = "", **table: Any) -> Host:
@@ -47,7 +48,7 @@ class House:
             ),
             LOG,
             scratch=self.folder / "state/scratch",
-            state_dir=self.folder / "state",
+            hidden=[self.folder / "state", self.keys],
             phase=lambda *_: None,
         )
         self._hosts.append(host)
@@ -62,7 +63,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = House(tmp_path_factory.mktemp("house"))
     troubled(house.folder / "state/model")
     troubled(house.folder / "state/talker", "talk 3000000")
-    for file in (house.secret, house.token, house.folder / "elsewhere.txt"):
+    for file in (house.secret, house.token, house.keys, house.folder / "elsewhere.txt"):
         file.write_text("secret", "utf-8")
     house.canary_input.write_bytes(ask("", ""))
     descent.adopt_orphans()  # as the daemon does
@@ -260,6 +261,8 @@ async def test_a_model_that_prints_while_it_loads_is_loaded(hosts: dict[str, Hos
         ("read {secret}", False),
         ("write {secret}", False),
         ("read {token}", False),
+        ("read {keys}", False),
+        ("read {environment}", False),
         ("read {elsewhere}", True),
         ("read {model}/MLmodel", True),
         ("write {model}/MLmodel", False),
@@ -284,6 +287,8 @@ async def test_a_model_reaches_what_it_needs_and_no_more(
         deed = deed.format(
             secret=house.secret,
             token=house.token,
+            keys=house.keys,
+            environment=f"/proc/{os.getpid()}/environ",
             elsewhere=house.folder / "elsewhere.txt",
             model=house.folder / "state/model",
             scratch="scribble.txt",

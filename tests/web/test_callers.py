@@ -284,7 +284,9 @@ def test_root_the_daemons_user_and_its_group_are_trusted(caller: Credentials, tr
 def test_the_kernel_tells_the_callers_user_and_groups() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert credentials(ours) == Credentials(os.getuid(), frozenset({os.getgid(), *os.getgroups()}))
+        assert credentials(ours) == Credentials(
+            os.getuid(), frozenset({os.getgid(), *os.getgroups()}), os.getpid()
+        )
 
 
 async def test_on_the_unix_socket_the_daemons_own_user_acts_without_a_key(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import site
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,11 @@ class Host:
         log: logging.Logger,
         *,
         scratch: Path,
-        state_dir: Path,
+        hidden: Sequence[Path],
         phase: Phase,
         observe: Callable[[Observation], None] = _nobody,
     ) -> "Host":
-        """A process that has loaded *kept*; it has a folder in *scratch*, and nothing else of *state_dir*.
+        """A process that has loaded *kept*; it has a folder in *scratch*, and nothing of *hidden* besides.
 
         *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer.
 
@@ -114,7 +114,7 @@ class Host:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
             child = await _start(kept.version, options, log, folder)
             host = cls(child, folder, options, observe)
-            await host._load(_opening(kept, options, folder, state_dir), options.load_timeout, phase)
+            await host._load(_opening(kept, options, folder, hidden), options.load_timeout, phase)
         except BaseException:
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
@@ -317,7 +317,7 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _opening(kept: Kept, options: ModelOptions, folder: Path, state_dir: Path) -> dict[str, Any]:
+def _opening(kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Path]) -> dict[str, Any]:
     credentials = [
         str(file)
         for registry in options.registries
@@ -328,7 +328,7 @@ def _opening(kept: Kept, options: ModelOptions, folder: Path, state_dir: Path) -
         "folder": kept.folder,
         "files": [[file.path, file.size, file.sha256] for file in kept.files],
         "scratch": str(folder),
-        "hidden": [str(state_dir), *credentials],
+        "hidden": [*map(str, hidden), *credentials],
         "max_rows": options.prediction.max_rows,
         "together": options.prediction.together,
         "buckets": options.prediction.buckets,

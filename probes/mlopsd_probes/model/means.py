@@ -1,7 +1,7 @@
 """What versions are taken up with: whom to ask, where to keep, whom to tell."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ class Means:
     Attributes:
         scratch: a folder for what lives as long as a process of ours.
         state_dir: the probe's folder, which no model may look into.
+        private: what is of the daemon besides, and as little a model's to see.
         now: the time of day.
         load: makes a host of a version that is on disk, as `Host.load` does.
     """
@@ -32,4 +33,5 @@ class Means:
     measures: Measures
     log: logging.Logger
     now: Callable[[], datetime]
+    private: Callable[[], Sequence[Path]] = tuple
     load: Callable[..., Awaitable[Host]] = Host.load

@@ -44,6 +44,7 @@ class ModelProbe(Predictor[ModelOptions]):
             measures=counted,
             log=context.log,
             now=lambda: datetime.now(UTC),
+            private=context.private,
         )
         self._life = Life(means, again=context.again, show=self._show, obstacle=self._obstacle)
 

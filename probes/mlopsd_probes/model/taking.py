@@ -146,7 +146,7 @@ class Taking:
                 self._options,
                 self._means.log,
                 scratch=self._means.scratch,
-                state_dir=self._means.state_dir,
+                hidden=[self._means.state_dir, *self._means.private()],
                 phase=self._means.measures.phase,
                 observe=service.observe,
             )

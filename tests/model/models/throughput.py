@@ -50,7 +50,7 @@ async def through_host(
             options(prediction={"together": together}),
             logging.getLogger(),
             scratch=Path(scratch),
-            state_dir=Path(scratch),
+            hidden=[Path(scratch)],
             phase=lambda *_: None,
         )
         try:

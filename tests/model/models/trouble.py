@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PR_GET_DUMPABLE = 3
+PTRACE_SEIZE = 0x4206
 NICENESS = float(os.getpriority(os.PRIO_PROCESS, 0))  # of the thread that loads
 
 
@@ -118,6 +120,49 @@ def niceness_of_the_load(_: str) -> float:
     return NICENESS
 
 
+def act(path: str) -> float:
+    """The status with which the daemon answers an order over its Unix socket."""
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.connect(path)
+        plug.sendall(b"POST /reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        return float(plug.recv(100).split()[1])
+
+
+def act_by_a_child(path: str) -> float:
+    found = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import {__name__} as me"
+    code = f"{found}; print(me.act({path!r}))"
+    return float(subprocess.check_output([sys.executable, "-c", code], env={}, start_new_session=True))
+
+
+def trace(pid: str) -> float:
+    return float(ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(pid), 0, 0) == 0)
+
+
+def join_network(pid: str) -> float:
+    def join() -> None:
+        descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+
+    return _whether(join)
+
+
+def kill(pid: str) -> float:
+    return _whether(lambda: os.kill(int(pid), 9))
+
+
+def forge(header: str) -> None:
+    """Answer in the place of the process, with *header*, whatever request may be open."""
+    for number in range(1, 40):
+        told = header.replace("NUMBER", str(number)).encode()
+        for descriptor in range(3, 64):
+            try:
+                if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("socket:"):
+                    os.write(descriptor, struct.pack("!IQ", len(told), 0) + told)
+            except OSError:
+                continue
+
+
 def dumpable(_: str) -> float:
     return float(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
 
@@ -150,5 +195,6 @@ DEEDS: dict[str, Callable[[str], Any]] = {
         *(another, sleep, hold_the_gil, leave, quit_by_exception, crash, need, fail, fill_memory, talk),
         *(start_children, write, read, reach, reach_process, variable, niceness, niceness_of_the_load),
         *(dumpable, number, word),
+        *(act, act_by_a_child, trace, join_network, kill, forge),
     )
 }
