@@ -42,6 +42,12 @@ def test_the_metrics_of_the_daemon_are_those_of_the_document() -> None:
     ]
 
 
+def test_what_the_page_on_security_says_was_tried_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs" / "security.md").read_text("utf-8"))
+    assert {f"tests/hostile/{path.name}" for path in (ROOT / "tests/hostile").glob("test_*.py")} <= set(named)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 from mlopsd import plugins
 from mlopsd.probe import Options
 from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.load import Loaded, doubts, in_force, load
+from mlopsd.settings.load import Loaded, doubts, in_force, load, secret_files
 from mlopsd.settings.mistakes import ConfigurationError, explain, shown
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
@@ -87,6 +87,26 @@ def test_what_may_run_but_was_hardly_meant_is_a_doubt(tmp_path: Path, text: str,
     told = [str(mistake) for mistake in doubts(load_text(tmp_path, text))]
     assert len(told) == (doubt is not None)
     assert all(line.startswith(f"probes: {doubt}, and the verdict stays unknown; ") for line in told)
+
+
+@pytest.mark.parametrize(("mode", "doubted"), [(0o640, False), (0o644, True)])
+def test_a_file_of_secrets_that_everybody_may_read_is_a_doubt(
+    tmp_path: Path, mode: int, *, doubted: bool
+) -> None:
+    files = [tmp_path / name for name in ("keys", "password", "token")]
+    for file in files:
+        file.write_text(SECRET, "ascii")
+        file.chmod(mode)
+    registries = f'[{{ uri = "http://a", username = "me", password_file = "{files[1]}" }}]'
+    text = f'[api]\napi_keys_file = "{files[0]}"\n[probes.model]\nmodel = "m"\nregistries = {registries}\n'
+    also = (
+        f'[probes.other]\nuse = "model"\nregistries = [{{ uri = "http://a", token_file = "{files[2]}" }}]\n'
+    )
+    loaded = load_text(tmp_path, text + also)
+    assert secret_files(loaded) == (loaded.path, *files)
+    told = [str(doubt) for doubt in doubts(loaded)]
+    assert [str(file) in "".join(told) for file in files] == [doubted] * 3
+    assert SECRET not in "".join(told)
 
 
 def test_a_file_in_a_folder_that_may_not_be_searched_is_not_passed_over(

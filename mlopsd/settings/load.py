@@ -1,6 +1,7 @@
 """Lays the sources of the settings over each other: defaults, file, environment, command line."""
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,10 @@ def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[Mistake]]:
 
 def doubts(loaded: Loaded) -> Iterator[Mistake]:
     """What may run, but was hardly meant."""
+    for path in secret_files(loaded):
+        if path != loaded.path and _is_for_everybody(path):
+            cure = "take that right away: chmod o-r"
+            yield Mistake(str(path), f"every user of this host may read the secret in it; {cure}")
     watched = [table for table in loaded.settings.probes.values() if table.enabled]
     if not watched:
         cure = "add a table [probes.NAME], [probes.system] for one"
@@ -148,6 +153,13 @@ def _named_files(value: Any) -> Iterator[Path]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _named_files(item)
+
+
+def _is_for_everybody(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def origin(layers: Sequence[Layer], key: str) -> str:

@@ -306,6 +306,7 @@ async def test_a_host_gives_up_rights_and_dumps_and_goes_first_when_memory_runs_
     status = (process / "status").read_text("ascii")
 
     assert "NoNewPrivs:\t1" in status
+    assert "CapPrm:\t0000000000000000" in status
     assert (process / "oom_score_adj").read_text("ascii") == "1000\n"
     core = next(line for line in (process / "limits").read_text("ascii").splitlines() if "core" in line)
     assert core.split()[4:6] == ["0", "0"]

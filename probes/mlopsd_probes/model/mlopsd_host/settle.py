@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+CAPABILITY_VERSION = 0x20080522  # capset(2), version 3: two blocks of three words
+CAPABILITY_BYTES = 2 * 3 * 4
 FIRST_IN_LINE = "1000"  # of those that the kernel ends when memory runs out
 
 
@@ -32,6 +35,7 @@ def settle(
     _first_in_line()
     cut = network.cut()
     libc = ctypes.CDLL(None, use_errno=True)
+    _drop_capabilities(libc)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what the model starts is found below us
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -50,6 +54,15 @@ def keep_from_forks(channel: socket.socket) -> None:
         libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # else its environment, with the daemon's mark, is hidden
 
     os.register_at_fork(after_in_child=in_child)
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Root's, where the daemon is root, and those over a user namespace: no model has a use for them.
+
+    With `PR_SET_NO_NEW_PRIVS` no program that is started gets them back.
+    """
+    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
+    libc.capset(header, bytes(CAPABILITY_BYTES))  # to none it cannot fail
 
 
 def _first_in_line() -> None:
