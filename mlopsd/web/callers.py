@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -78,12 +79,21 @@ def is_of_our_network(connection: socket.socket, pid: int) -> bool:
 
     A model runs as our own user, and its network is cut: that tells it, and all that it starts, from the
     command line. It cannot join ours again. One that has ended meanwhile might not be the one that *pid* is.
+    Where the kernel does not let us see (root's shell, if we are a root without capabilities), only one that
+    may still gain privileges is taken for a command line: no model may, nor get that back.
     """
     try:
-        theirs = os.stat(f"/proc/{pid}/ns/net")  # noqa: PTH116  # what Path.stat says, in less
-        return theirs.st_ino == os.stat("/proc/self/ns/net").st_ino and not _has_ended(connection)  # noqa: PTH116
+        return _is_network_ours(pid) and not _has_ended(connection)
     except OSError:  # it is gone, or hides: a command line does neither
         return False
+
+
+def _is_network_ours(pid: int) -> bool:
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/net")  # noqa: PTH116  # what Path.stat says, in less
+    except PermissionError:
+        return "NoNewPrivs:\t0" in Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    return theirs.st_ino == os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
 
 
 def _has_ended(connection: socket.socket) -> bool:

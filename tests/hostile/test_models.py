@@ -136,6 +136,7 @@ def test_a_model_gives_no_orders_over_the_unix_socket_although_it_is_the_daemons
 ) -> None:
     assert outcome(host, f"{deed} {host.socket}") == 403
     assert not host.events("configuration reloaded")
+    assert host.ask("POST", "/reload", local=True).status == 200
 
 
 def test_what_a_model_prints_is_one_line_of_json_each_that_says_who_it_is(host: Running) -> None:

@@ -62,7 +62,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     With `PR_SET_NO_NEW_PRIVS` no program that is started gets them back.
     """
     header = struct.pack("Ii", CAPABILITY_VERSION, 0)
-    libc.capset(header, bytes(CAPABILITY_BYTES))  # to none it cannot fail
+    libc.capset(header, bytes(CAPABILITY_BYTES))  # a unit may forbid it, and leaves none to give up
 
 
 def _first_in_line() -> None:
