@@ -39,10 +39,15 @@ class Canary:
             if refusal.__cause__ is not None:
                 print_without_data(refusal.__cause__)
             return {**result, "reason": refusal.detail}, None
+        except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
+            print_without_data(error)
+            return {**result, "reason": f"the model failed: {type(error).__name__}"}, None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
 
     def _ask(self, question: Question, result: dict[str, Any]) -> str:
         result["rows"] = question.rows
+        if question.rows == 0:
+            return "its input has no rows"
         began = time.perf_counter()
         try:
             answer = self._scorer.predict(question)
@@ -78,11 +83,16 @@ class Canary:
         answered = None if question.bare else outputs.rows(answer)
         if question.rows is not None and answered is not None and answered != question.rows:
             return f"{answered} rows were answered to {question.rows}"
-        numbers = outputs.leaves(answer).joined()
+        if outputs.is_nothing(answer):
+            return "it answered nothing but nulls"
+        return self._judge_numbers(outputs.leaves(answer).joined(), result)
+
+    def _judge_numbers(self, numbers: Any, result: dict[str, Any]) -> str:
         if not numpy.isfinite(numbers).all():
             return f"{int((~numpy.isfinite(numbers)).sum())} of {len(numbers)} numbers are NaN or infinite"
         if not len(numbers):
-            return ""
+            limited = self._options["min"] is not None or self._options["max"] is not None
+            return "it predicted no number, and a minimum or maximum is configured" if limited else ""
         low, high = float(numbers.min()), float(numbers.max())
         result["minimum"], result["maximum"] = low, high
         if self._options["min"] is not None and low < self._options["min"]:

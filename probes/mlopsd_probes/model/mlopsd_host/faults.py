@@ -113,6 +113,8 @@ def _shape_of_split(split: Any) -> str | None:
     data, columns, index = split["data"], split.get("columns"), split.get("index")
     if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         return "data in dataframe_split must be a list of rows, each a list"
+    if columns is not None and not isinstance(columns, list):
+        return "columns in dataframe_split must be a list of names"
     if isinstance(columns, list):
         for number, row in enumerate(data, 1):
             if len(row) != len(columns):

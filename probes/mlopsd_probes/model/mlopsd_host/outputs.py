@@ -104,6 +104,19 @@ def rows(answer: Any) -> int | None:
     return None
 
 
+def is_nothing(answer: Any) -> bool:
+    """Whether there is no value in *answer* at all, as where a model forgot to return."""
+    if isinstance(answer, pandas.DataFrame):
+        return all(is_nothing(column) for _, column in answer.items())
+    if isinstance(answer, (numpy.ndarray, pandas.Series)):
+        return answer.dtype.kind == "O" and is_nothing(answer.tolist())
+    if isinstance(answer, dict):
+        return all(map(is_nothing, answer.values()))
+    if isinstance(answer, (list, tuple)):
+        return all(map(is_nothing, answer))
+    return answer is None
+
+
 def column(data: Any, name: str) -> list[Any] | None:
     """The values of the column *name* of *data*, which MLflow parsed; None if it has none of that name."""
     if isinstance(data, pandas.DataFrame):

@@ -148,7 +148,7 @@ class Scorer:
         except json.JSONDecodeError as error:
             where = f"line {error.lineno} column {error.colno}"
             raise Refused(400, f"the body is no JSON: {error.msg} at {where}") from None
-        except (UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no UTF-8; a number of thousands of digits; too deep
             raise Refused(400, f"the body is no JSON: {type(error).__name__}") from None
         if not isinstance(document, dict):
             raise Refused(400, f"the body must be a JSON object with one of {', '.join(FORMATS)}")
@@ -234,7 +234,7 @@ def _rows(key: str, value: Any) -> int | None:
 def _holds(value: Any, low: float | None, high: float | None) -> bool:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number beyond every float
         return False
     return (low is None or number >= low) and (high is None or number <= high) and number == number  # noqa: PLR0124
 

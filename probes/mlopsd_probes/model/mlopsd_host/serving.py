@@ -66,6 +66,9 @@ class Serving:
                 waiting.append(self._read(header, body))
             except Refused as refusal:
                 yield [_refusal(header["id"], refusal)]
+            except Exception as error:  # noqa: BLE001  # no body that we did not think of may end all others
+                print_without_data(error)
+                yield [_refusal(header["id"], Refused(400, f"it cannot be read: {type(error).__name__}"))]
         yield from self._predictions(waiting)
 
     def _read(self, header: dict[str, Any], body: bytes) -> Asked:

@@ -17,7 +17,6 @@ from typing import Any
 
 from . import outputs
 from .libraries import pandas
-from .refused import Refused
 from .scoring import JSON, Question, Request, Scorer
 
 SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)  # rows tried at once; fast code has a case for a rest
@@ -26,8 +25,9 @@ FEWEST = 3  # rows that must have been tried
 CLOSE = 1e-6  # relative; what single precision leaves of a sum in another order
 # Per type of the signature, what JSON values pandas makes the same of in any company. A whole number
 # beside fractions becomes a float first, which is exact enough for a double and not for a float or a long.
+# Null and NaN are in none: models fill gaps with what else is in the column, which is other callers'.
 ALIKE: dict[str, frozenset[type]] = {
-    "double": frozenset({float, int, type(None)}),
+    "double": frozenset({float, int}),
     "float": frozenset({float}),
     "long": frozenset({int}),
     "integer": frozenset({int}),
@@ -94,10 +94,7 @@ class Together:
         ):
             return None
         allowed = [self._alike[name] for name in form.columns]
-        alike = all(
-            type(value) in kinds for row in form.rows for value, kinds in zip(row, allowed, strict=True)
-        )
-        return form if alike else None
+        return form if all(_is_alike(row, allowed) for row in form.rows) else None
 
     def parts(self, answer: Any, sizes: Sequence[int]) -> list[Any] | None:
         """*answer*, of joined requests, as one for each; None if it is not of the kind that was tried."""
@@ -115,16 +112,12 @@ class Together:
     def prove(self, question: Question, seconds: float) -> None:
         """See for at most about *seconds* whether the rows of *question* are predicted each by itself."""
         self.is_open = False
-        rows = _two_rows_or_more(question.data, self._alike or {})
-        if rows is None:
-            self.why = "off: the canary's input does not give two different rows"
-            return
         try:
-            self._try(rows, time.monotonic() + seconds)
-        except Refused:
+            self._try(_various_rows(question.data, self._alike or {}), time.monotonic() + seconds)
+        except _Untried as reason:
+            self.why = f"off: {reason}"
+        except Exception:  # noqa: BLE001  # the model's, or of an answer that nothing can be compared with
             self.why = "off: the model failed when it was tried"
-        except _Differs as difference:
-            self.why = f"off: {difference}"
 
     def _try(self, rows: list[list[Any]], deadline: float) -> None:
         columns = tuple(self._alike or {})
@@ -140,7 +133,7 @@ class Together:
             self._compare(forms, singles)
             proven = size
         if proven < FEWEST:
-            raise _Differs("it predicts too slowly to be tried")
+            raise _Untried("it predicts too slowly to be tried")
         self._kinds = frozenset(single.kind for single in singles)
         self.most_rows = proven
         self.why = f"up to {proven} rows: so many were predicted as each was alone"
@@ -149,26 +142,29 @@ class Together:
         answer = self._ask([form])
         whole = self._scorer.jsonable(answer)
         if not isinstance(whole, list) or len(whole) != 1:
-            raise _Differs("its answer is no list of one value a row")
-        return _Single(_kind(answer), whole[0])
+            raise _Untried("its answer is no list of one value a row")
+        return _Single(_kind(answer), self._plain(whole)[0])
 
     def _compare(self, forms: Sequence[Form], singles: Sequence[_Single]) -> None:
         answer = self._ask(forms)
         whole = self._scorer.jsonable(answer)
         if not isinstance(whole, list) or len(whole) != len(forms):
-            raise _Differs(f"it gives {len(forms)} rows another number of answers")
+            raise _Untried(f"it gives {len(forms)} rows another number of answers")
+        plain = self._plain(whole)
         alone = [single.value for single in singles]
         differs = f"it answers {len(forms)} rows at once otherwise than each alone"
-        if {single.kind for single in singles} != {_kind(answer)} or not _close(whole, alone):
-            raise _Differs(differs)
-        if self._is_exact and self._text(whole) != self._text(alone):
-            raise _Differs(f"{differs}, in the last digits")
+        if {single.kind for single in singles} != {_kind(answer)} or not _close(plain, alone):
+            raise _Untried(differs)
+        if self._is_exact and json.dumps(plain) != json.dumps(alone):
+            raise _Untried(f"{differs}, in the last digits")
 
     def _ask(self, forms: Sequence[Form]) -> Any:
         return self._scorer.predict(self._scorer.question(join(forms), limited=False))
 
-    def _text(self, answers: list[Any]) -> bytes:
-        return self._scorer.encode_jsonable(answers, bare=False)
+    def _plain(self, answers: list[Any]) -> list[Any]:
+        """*answers* as a caller reads them: what is an array here has neither one truth nor one type."""
+        read: list[Any] = json.loads(self._scorer.encode_jsonable(answers, bare=True))
+        return read
 
 
 @dataclass(frozen=True)
@@ -179,8 +175,8 @@ class _Single:
     value: Any
 
 
-class _Differs(Exception):
-    """Rows are not predicted each by itself, in the words for an operator."""
+class _Untried(Exception):
+    """Rows are not predicted each by itself, or that cannot be seen, in the words for an operator."""
 
 
 def _close(some: Any, other: Any) -> bool:
@@ -241,29 +237,44 @@ def _form_of_records(family: str, records: Any) -> Form | None:
     return Form(family, tuple(columns), [list(record.values()) for record in records])
 
 
-def _two_rows_or_more(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]] | None:
-    columns = {name: outputs.column(data, name) for name in alike}
-    known = {name: values for name, values in columns.items() if values}
-    if not known or len(known) < len(alike):
-        return None
-    candidates = [list(row) for row in zip(*known.values(), strict=True)]
-    rows = [
-        row
-        for row in candidates
-        if all(type(value) in kinds for value, kinds in zip(row, alike.values(), strict=True))
-    ]
-    if len({json.dumps(row) for row in rows}) > 1:
-        return rows
-    other = [_changed(value) for value in rows[0]] if rows else []
-    return [rows[0], other] if rows and other != rows[0] else None
+def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
+    """Whether each value of *row* is of an *allowed* type, and a number that is one."""
+    return all(
+        type(value) in kinds and not (type(value) is float and not math.isfinite(value))
+        for value, kinds in zip(row, allowed, strict=True)
+    )
+
+
+def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]]:
+    """Rows of *data* in which every column has different values: what is the same throughout hides a model
+    that sets a row against the others.
+
+    Raises:
+        _Untried: there are none, and nobody can make them up.
+    """
+    columns = [outputs.column(data, name) or [] for name in alike]
+    if len(set(map(len, columns))) != 1:
+        raise _Untried("the canary's input lacks columns")
+    allowed = list(alike.values())
+    rows = [list(row) for row in zip(*columns, strict=True) if _is_alike(row, allowed)]
+    if not rows:
+        raise _Untried("the canary's input has no row without gaps")
+    constant = [len(set(values)) == 1 for values in zip(*rows, strict=True)]
+    for name, value, is_constant in zip(alike, rows[0], constant, strict=True):
+        if is_constant and isinstance(value, str):
+            raise _Untried(
+                f"the canary's input has only one text in column {name!r}; give it rows with others"
+            )
+    if any(constant):
+        other = [_changed(value) if same else value for value, same in zip(rows[0], constant, strict=True)]
+        rows.insert(1, other)
+    return rows
 
 
 def _changed(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int):
-        return value + 1
-    return value * 1.01 + 0.01 if isinstance(value, float) else value
+    return value + 1 if isinstance(value, int) else value * 1.01 + 0.01
 
 
 def _kind(answer: Any) -> str:

@@ -1,0 +1,79 @@
+"""The host's own answering around a rule that a test writes: in this process, so that it costs no seconds."""
+
+import json
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+with warnings.catch_warnings():  # MLflow warns of itself as it is imported
+    warnings.simplefilter("ignore")
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    from mlopsd_probes.model.mlopsd_host.serving import Serving
+
+JSON = "application/json"
+Rule = Callable[[pd.DataFrame], Any]
+
+
+@dataclass
+class Loaded:
+    """What MLflow makes of a model's folder: its metadata, and something that predicts."""
+
+    metadata: Model
+    rule: Rule
+    asked: int = 0
+    loader_module: str = "loaded"
+    input_example: None = None
+
+    def predict(self, data: pd.DataFrame, params: object = None) -> Any:
+        assert params is None
+        self.asked += 1
+        return self.rule(data)
+
+
+class Served:
+    """*rule* as a model with *columns* by MLflow's type; *options* are those of a canary."""
+
+    def __init__(
+        self, channel: socket.socket, folder: Path, rule: Rule, columns: dict[str, str], **options: float
+    ) -> None:
+        self.columns = list(columns)
+        schema = Schema([ColSpec(DataType[kind], name) for name, kind in columns.items()])
+        self.model = Loaded(Model(signature=ModelSignature(schema)), rule)
+        opening = {
+            "max_rows": 100,
+            "together": "auto",
+            "folder": str(folder),
+            "features": {},
+            "canary": {"min": None, "max": None, **options},
+            "buckets": [0.0],
+        }
+        self._serving = Serving(channel, self.model, opening, {})
+
+    def prove(self, *values: list[Any]) -> tuple[str, str]:
+        """Why the canary with the rows *values* did not pass, if so; what came of trying them together."""
+        header = {"id": 0, "do": "canary", "type": JSON, "patience": 60}
+        (((answer, _),),) = self._serving._answers([(header, self.rows(*values))])
+        assert answer["canary"]["passed"] == (not answer["canary"]["reason"])
+        return answer["canary"]["reason"], answer["facts"]["together"]
+
+    def answers(self, *bodies: bytes) -> list[Any]:
+        """What becomes of requests that came at once, in their order: predictions, or the code."""
+        frames = [({"id": at, "do": "predict", "type": JSON}, body) for at, body in enumerate(bodies)]
+        found = {
+            header["id"]: json.loads(body)["predictions"] if header["code"] == 200 else header["code"]
+            for answers in self._serving._answers(frames)
+            for header, body in answers
+        }
+        return [found[at] for at in range(len(bodies))]
+
+    def rows(self, *values: list[Any]) -> bytes:
+        """A request for *values*."""
+        return json.dumps({"dataframe_split": {"columns": self.columns, "data": list(values)}}).encode()
