@@ -88,8 +88,9 @@ class FakeHost:
         assert within > 0
         return self.next_canary
 
-    async def predict(self, body: bytes, content_type: str) -> Prediction:
+    async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
         assert content_type
+        assert within > 0
         if self.is_killed or self.ended or self.death.done():
             raise HostDied("was ended")
         if self.hangs:

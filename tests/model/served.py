@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,9 +65,10 @@ class Served:
         assert answer["canary"]["passed"] == (not answer["canary"]["reason"])
         return answer["canary"]["reason"], answer["facts"]["together"]
 
-    def answers(self, *bodies: bytes) -> list[Any]:
+    def answers(self, *bodies: bytes, within: float = 60) -> list[Any]:
         """What becomes of requests that came at once, in their order: predictions, or the code."""
-        frames = [({"id": at, "do": "predict", "type": JSON}, body) for at, body in enumerate(bodies)]
+        header = {"do": "predict", "type": JSON, "until": time.monotonic() + within}
+        frames = [({"id": at, **header}, body) for at, body in enumerate(bodies)]
         found = {
             header["id"]: json.loads(body)["predictions"] if header["code"] == 200 else header["code"]
             for answers in self._serving._answers(frames)

@@ -163,7 +163,7 @@ SAME = {
 async def test_the_answer_is_the_peers_byte_for_byte(hosts: Hosts, peer: Peer, name: str) -> None:
     model, content_type, body = SAME[name]
 
-    answer = await hosts[model].predict(body, content_type)
+    answer = await hosts[model].predict(body, content_type, PATIENCE)
 
     assert (200, answer.body) == await peer.ask(model, body, content_type)
     assert answer.content_type == "application/json"
@@ -293,7 +293,7 @@ async def test_a_refusal_names_the_field_and_quotes_no_value(hosts: Hosts, name:
     content_type, body, code, detail = REFUSED[name]
 
     with pytest.raises(Unpredicted) as refusal:
-        await hosts["iris"].predict(body, content_type)
+        await hosts["iris"].predict(body, content_type, PATIENCE)
 
     assert refusal.value.code == code
     assert detail in refusal.value.detail
@@ -322,7 +322,7 @@ async def test_what_does_not_fit_is_the_callers_mistake(
     hosts: Hosts, model: str, body: bytes, detail: str
 ) -> None:
     with pytest.raises(Unpredicted) as refusal:
-        await hosts[model].predict(body, JSON)
+        await hosts[model].predict(body, JSON, PATIENCE)
 
     assert refusal.value.code == 400
     assert detail in refusal.value.detail
@@ -333,7 +333,7 @@ async def test_a_models_failure_quotes_no_input_in_the_log(
     hosts: Hosts, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO), pytest.raises(Unpredicted, match="the model failed: ValueError"):
-        await hosts["bare"].predict(rows(IRIS, ["s31337", 1, 1, 1]), JSON)
+        await hosts["bare"].predict(rows(IRIS, ["s31337", 1, 1, 1]), JSON, PATIENCE)
     printed = [getattr(record, "line", "") for record in caplog.records]
 
     assert "31337" not in "".join(printed)
@@ -406,12 +406,12 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
 
 
 async def _bytes(host: Host, body: bytes) -> bytes:
-    return (await host.predict(body, JSON)).body
+    return (await host.predict(body, JSON, PATIENCE)).body
 
 
 async def _answer(host: Host, body: bytes) -> bytes | tuple[int, str]:
     try:
-        return (await host.predict(body, JSON)).body
+        return (await host.predict(body, JSON, PATIENCE)).body
     except Unpredicted as refusal:
         return refusal.code, refusal.detail
 
@@ -455,8 +455,10 @@ async def test_the_example_is_predicted_with_its_params(hosts: Hosts) -> None:
 
 async def test_values_are_counted_by_bucket_and_class(hosts: Hosts) -> None:
     hosts.observed.clear()
-    await hosts["iris"].predict(rows(IRIS, FLOWER, OTHER), JSON)
-    await hosts["mixed"].predict(rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "new"]), JSON)
+    await hosts["iris"].predict(rows(IRIS, FLOWER, OTHER), JSON, PATIENCE)
+    await hosts["mixed"].predict(
+        rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "new"]), JSON, PATIENCE
+    )
 
     classes, mixed = hosts.observed
     assert (classes.rows, classes.total, classes.classes) == (2, 2.0, {"0": 1, "2": 1})
@@ -470,8 +472,8 @@ async def test_values_are_counted_by_bucket_and_class(hosts: Hosts) -> None:
 
 async def test_one_who_stops_waiting_disturbs_nobody(hosts: Hosts) -> None:
     host = hosts["iris"]
-    impatient = [asyncio.create_task(host.predict(rows(IRIS, FLOWER), JSON)) for _ in range(20)]
-    patient = [asyncio.create_task(host.predict(rows(IRIS, OTHER), JSON)) for _ in range(20)]
+    impatient = [asyncio.create_task(host.predict(rows(IRIS, FLOWER), JSON, PATIENCE)) for _ in range(20)]
+    patient = [asyncio.create_task(host.predict(rows(IRIS, OTHER), JSON, PATIENCE)) for _ in range(20)]
     await asyncio.sleep(0)
     for task in impatient:
         task.cancel()
@@ -522,7 +524,9 @@ async def test_the_answer_is_that_of_mlflow_models_serve(hosts: Hosts, saved: Pa
                     async with session.post(
                         f"http://127.0.0.1:{port}/invocations", data=body, headers=headers
                     ) as answer:
-                        assert (await hosts["iris"].predict(body, content_type)).body == await answer.read()
+                        assert (
+                            await hosts["iris"].predict(body, content_type, PATIENCE)
+                        ).body == await answer.read()
     finally:
         for child in [*process.children(recursive=True), process]:
             child.kill()
@@ -553,8 +557,8 @@ async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
         assert old["iris"].facts["together"].startswith("up to ")
         for model, content_type, body in SAME.values():
             if model in old:
-                assert await old[model].predict(body, content_type) == await hosts[model].predict(
-                    body, content_type
+                assert await old[model].predict(body, content_type, PATIENCE) == await hosts[model].predict(
+                    body, content_type, PATIENCE
                 )
         for name, (content_type, body, code, detail) in REFUSED.items():
             if (
@@ -564,7 +568,7 @@ async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
                 and detail != "0"
             ):
                 with pytest.raises(Unpredicted) as refusal:
-                    await old["iris"].predict(body, content_type)
+                    await old["iris"].predict(body, content_type, PATIENCE)
                 assert (name, refusal.value.code, detail in refusal.value.detail) == (name, code, True)
     finally:
         await asyncio.gather(*(host.kill() for host in old.values()))

@@ -1,6 +1,7 @@
 """Several callers' rows at once: nothing of one gets into another's answer; canaries that prove nothing."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,21 @@ def test_one_bad_request_among_many_costs_the_others_nothing(serve: Serve) -> No
     assert served.prove([1.0], [2.0])[1].startswith("up to ")
     bodies = [served.rows([float(number)]) for number in range(20)]
     assert served.answers(*bodies) == [500 if number == 13 else [float(number)] for number in range(20)]
+
+
+def test_what_nobody_waits_for_any_more_is_not_predicted(serve: Serve) -> None:
+    def slow(data: pd.DataFrame) -> list[float]:
+        time.sleep(0.2)
+        return list(data["x"].fillna(0.0))
+
+    served = serve(slow, X)
+    served.prove([1.0])
+    served.model.asked = 0
+    bodies = [served.rows([float(number)], [None]) for number in range(5)]  # gaps, so none is joined
+    assert served.answers(*bodies, within=0.3) == [[0.0, 0.0], [1.0, 0.0], 504, 504, 504]
+    assert served.model.asked == 2
+    assert served.answers(*bodies, within=-1) == [504] * 5
+    assert served.model.asked == 2
 
 
 @pytest.mark.parametrize(

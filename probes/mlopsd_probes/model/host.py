@@ -164,15 +164,18 @@ class Host:
             await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
         return how
 
-    async def predict(self, body: bytes, content_type: str) -> Prediction:
+    async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
         """Its answer to *body*; one who stops waiting disturbs nobody.
 
+        What has not come to its turn *within* seconds is not predicted any more.
+
         Raises:
-            Unpredicted: 400, 413 or 415 for the caller's mistake, 500 for the model's.
+            Unpredicted: 400, 413 or 415 for the caller's mistake, 500 for the model's, 504 for want of time.
             HostDied: the process ended first.
         """
         began = time.monotonic()
-        header, answer = await self._ask({"do": "predict", "type": content_type}, body)
+        question = {"do": "predict", "type": content_type, "until": began + within}
+        header, answer = await self._ask(question, body)
         try:
             prediction, seen = self._witness.prediction(header, answer, time.monotonic() - began)
         except BadFrame as error:
@@ -208,11 +211,13 @@ class Host:
             return _failed("its process answered nonsense")
 
     async def end(self, within: float) -> None:
-        """Answer what it was asked, for at most *within* seconds, and be gone."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._idle.wait()
-        await self.kill()
+        """Answer what it was asked, for at most *within* seconds, and be gone; cancelled, be gone at once."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._idle.wait()
+        finally:
+            await asyncio.shield(self.kill())
 
     async def kill(self) -> None:
         """Be gone at once, with all that the model started and wrote into its own folder."""

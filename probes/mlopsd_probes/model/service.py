@@ -146,7 +146,7 @@ class Service:
         self._in_flight += 1
         try:
             async with asyncio.timeout(self._options.timeout):
-                return await serving.host.predict(body, content_type)
+                return await serving.host.predict(body, content_type, self._options.timeout)
         except TimeoutError:
             self.suspect(serving)
             detail = f"no prediction within {self._options.timeout:g} s ([…prediction] timeout)"

@@ -58,7 +58,7 @@ async def through_host(
             name = (
                 "alone" if together == "never" else f"together ({host.facts['together'].partition(':')[0]})"
             )
-            await measure(name, lambda: host.predict(body, "application/json"), connections)
+            await measure(name, lambda: host.predict(body, "application/json", 60), connections)
         finally:
             await host.kill()
 

@@ -7,7 +7,8 @@ class Refused(Exception):
     """There is no prediction for a request, and *detail*, which quotes nothing of it, says why.
 
     Attributes:
-        code: 400, 413 or 415 for the caller's mistakes, 500 for the model's, which is its ``__cause__``.
+        code: 400, 413 or 415 for the caller's mistakes, 500 for the model's, which is its ``__cause__``;
+            504 for what came to its turn too late.
     """
 
     def __init__(self, code: int, detail: str) -> None:

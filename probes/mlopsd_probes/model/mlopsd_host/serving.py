@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +20,23 @@ from .values import Values
 
 PROOF_SECONDS = 1.0  # for seeing whether rows can be predicted together
 GPU_FILES = "/dev/nvidia"
+LATE = "it was not its turn in time"
 
 Answer = tuple[dict[str, Any], bytes]
 
 
 @dataclass
 class Asked:
-    """A request of the daemon's, and its rows where it can be joined with others."""
+    """A request of the daemon's, its rows where it can be joined with others, and how long it is waited for.
+
+    The time is that of the host's steady clock, which all its processes share: a model that is too slow
+    for what it is asked must not spend its time on what nobody waits for, or it never catches up.
+    """
 
     id: int
     request: Request
     form: Form | None
+    until: float
 
 
 class Serving:
@@ -72,6 +79,8 @@ class Serving:
         yield from self._predictions(waiting)
 
     def _read(self, header: dict[str, Any], body: bytes) -> Asked:
+        if header["until"] < time.monotonic():
+            raise Refused(504, LATE)
         request = self._scorer.read(body, header["type"])
         form = self._together.form(request)
         if form is not None:
@@ -79,14 +88,19 @@ class Serving:
                 if feature in form.columns:
                     at = form.columns.index(feature)
                     self._scorer.check_range(feature, [row[at] for row in form.rows])
-        return Asked(header["id"], request, form)
+        return Asked(header["id"], request, form, header["until"])
 
     def _predictions(self, waiting: Sequence[Asked]) -> Iterator[list[Answer]]:
         for group in self._grouped(waiting):
-            yield from self._group(group)
+            now = time.monotonic()
+            if late := [asked for asked in group if asked.until < now]:
+                yield [_refusal(asked.id, Refused(504, LATE)) for asked in late]
+            yield from self._group([asked for asked in group if asked.until >= now])
 
     def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
         """Halved where it fails: one request that the model cannot do costs the others a few predictions."""
+        if not group:
+            return
         if len(group) == 1:
             yield [self._alone(group[0])]
         elif (answers := self._joined(group)) is not None:
