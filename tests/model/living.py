@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from mlopsd.predictor import Prediction
 from mlopsd.probe import Reading
+from mlopsd_probes.model.canary import Canary
 from mlopsd_probes.model.host import Host, HostDied, LoadFailed
 from mlopsd_probes.model.life import Life
 from mlopsd_probes.model.means import Means
@@ -19,7 +20,6 @@ from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.registry import Complaint, FetchError, Registries, RegistryError, Resolution
 from mlopsd_probes.model.report import report
 from mlopsd_probes.model.store import Store
-from mlopsd_probes.model.testimony import Canary
 from mlopsd_probes.model.version import File, Kept, Version
 from tests.fakes import Sink
 
@@ -82,10 +82,13 @@ class FakeHost:
         self.ended: list[float] = []
         self.is_killed = False
         self.hangs = self.hung = False
+        self.proving = asyncio.Event()
+        self.proving.set()
         self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def canary(self, within: float) -> Canary:
         assert within > 0
+        await self.proving.wait()
         return self.next_canary
 
     async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
@@ -126,6 +129,9 @@ class World:
         self.registry = FakeRegistry()
         self.canaries: dict[str, Canary] = {}
         self.load_fails: dict[str, LoadFailed] = {}
+        self.no_process: dict[str, OSError] = {}
+        self.gates: dict[str, asyncio.Event] = {}  # waited for in the middle of a load
+        self.proves: dict[str, asyncio.Event] = {}  # waited for in the middle of each canary
         self.hosts: list[FakeHost] = []
         self.loading = asyncio.Event()
         self.loading.set()
@@ -134,6 +140,7 @@ class World:
         self.obstacle: str | None = None
         self.passed = timedelta()
         self.sink = Sink()
+        self.timeout = 20.0
         self.life = self.begin()
 
     def begin(self) -> Life:
@@ -151,19 +158,29 @@ class World:
             load=cast("Any", self.load),
         )
         self.life = Life(
-            means, again=self.wish, show=self.steps.append, obstacle=lambda _kept, _serving: self.obstacle
+            means,
+            again=self.wish,
+            show=self.steps.append,
+            obstacle=lambda _kept, _serving: self.obstacle,
+            timeout=self.timeout,
         )
         return self.life
 
     async def load(self, kept: Kept, *_: Any, **__: Any) -> Host:
         await self.loading.wait()
+        if (gate := self.gates.get(kept.version.number)) is not None:
+            await gate.wait()
+        if (error := self.no_process.get(kept.version.number)) is not None:
+            raise error
         if failure := self.load_fails.get(kept.version.number):
             if failure.kind == "corrupt":  # what is fetched anew is whole
                 del self.load_fails[kept.version.number]
             raise failure
         canary = self.canaries.get(kept.version.number, WELL)
-        self.hosts.append(FakeHost(kept, canary, 1000 + len(self.hosts)))
-        return cast("Host", self.hosts[-1])
+        host = FakeHost(kept, canary, 1000 + len(self.hosts))
+        host.proving = self.proves.get(kept.version.number, host.proving)
+        self.hosts.append(host)
+        return cast("Host", host)
 
     def wish(self) -> None:
         self.wishes += 1

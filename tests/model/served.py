@@ -56,7 +56,7 @@ class Served:
             "canary": {"min": None, "max": None, **options},
             "buckets": [0.0],
         }
-        self._serving = Serving(channel, self.model, opening, {})
+        self._serving = Serving(channel, self.model, opening)
 
     def prove(self, *values: list[Any]) -> tuple[str, str]:
         """Why the canary with the rows *values* did not pass, if so; what came of trying them together."""

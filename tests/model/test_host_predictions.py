@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from mlopsd.predictor import Unpredicted
 from mlopsd_probes.model.host import Host
-from mlopsd_probes.model.testimony import Observation
+from mlopsd_probes.model.observation import Observation
 from tests.conftest import OLDEST
 from tests.model.models.saved import HERE, kept, options, rows
 

@@ -82,24 +82,6 @@ def test_without_any_registry_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("limits", "value", "held"),
-    [
-        ({}, -1e9, True),
-        ({"min": 0}, 0, True),
-        ({"min": 0}, -0.1, False),
-        ({"max": 1}, 1.1, False),
-        ({"min": 0, "max": 1}, 0.5, True),
-        ({}, math.nan, False),
-        ({"min": 0}, math.nan, False),
-    ],
-)
-def test_a_range_holds_its_bounds_and_never_what_is_no_number(
-    limits: dict[str, float], value: float, *, held: bool
-) -> None:
-    assert Range(**limits).holds(value) is held
-
-
-@pytest.mark.parametrize(
     ("uri", "shown"),
     [
         ("https://me:secret@host:5000/a", "https://host:5000/a"),

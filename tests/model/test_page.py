@@ -16,14 +16,15 @@ from pydantic import BaseModel
 from mlopsd import plugins
 from mlopsd.probe import Reading
 from mlopsd.settings.load import load
-from mlopsd_probes.model import backoff, client_environment, host, refusals, report, taking
-from mlopsd_probes.model.life import State
+from mlopsd_probes.model import backoff, client_environment, host_opening, refusals, report, taking
+from mlopsd_probes.model.judge import Judgement
 from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing, Progress
 from mlopsd_probes.model.refusals import Refusal, Step
 from mlopsd_probes.model.registry import TROUBLES
 from mlopsd_probes.model.service import RESULTS, Serving
+from mlopsd_probes.model.state import State
 from mlopsd_probes.model.version import Kept
 from tests.model.living import DOWN, WELL, FakeHost, failing, version
 
@@ -64,7 +65,7 @@ NOTHING = State(
     drift_since=None,
     refusals=(),
     progress=None,
-    missing=(),
+    judgement=None,
     lost=None,
     obstacle=None,
     trouble=None,
@@ -79,7 +80,7 @@ async def well() -> State:
     kept = Kept(version("1"), "/models/1", (), proven=True)
     fake = cast("Any", FakeHost(kept, WELL, 1))
     serving = Serving(kept, fake, NOW, WELL, NOW)
-    return replace(NOTHING, desired=kept.version, serving=serving, reached_at=NOW)
+    return replace(NOTHING, desired=kept.version, serving=serving, reached_at=NOW, judgement=Judgement())
 
 
 def states(well: State) -> Iterator[State]:
@@ -97,7 +98,9 @@ def states(well: State) -> Iterator[State]:
     yield replace(drifted, obstacle="gpu 0 is unhealthy")
     yield replace(well, complaints=(DOWN,))
     yield replace(well, held_back=version("2", candidate="Staging", rank=2))
-    yield replace(well, missing=("accuracy",))
+    yield replace(well, judgement=Judgement(missing=("accuracy",)))
+    yield replace(well, judgement=Judgement(failed=("metric accuracy is 0.5, below 0.9",)))
+    yield replace(well, judgement=None)
     misspelt = FakeHost(well.serving.kept, WELL, 1)
     misspelt.facts["unknown_features"] = ["petal lenght"]
     yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))
@@ -236,9 +239,9 @@ def test_the_page_has_every_value_of_a_label(label: str, metric: str, made: set[
 
 
 def test_the_page_has_what_the_environments_of_both_processes_keep() -> None:
-    for name in (*host.KEPT, *client_environment.INHERITED):
+    for name in (*host_opening.KEPT, *client_environment.INHERITED):
         assert f"`{name}`" in TEXT or name == "HOME", name
-    for prefix in (*host.KEPT_PREFIXES, *client_environment.KEPT_PREFIXES):
+    for prefix in (*host_opening.KEPT_PREFIXES, *client_environment.KEPT_PREFIXES):
         assert f"`{prefix}*`" in TEXT, prefix
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.model.store import Shelf, Store, StoreError
+from mlopsd_probes.model.disk import StoreError
+from mlopsd_probes.model.options import ModelOptions, RegistryOptions
+from mlopsd_probes.model.shelf import Shelf
+from mlopsd_probes.model.store import Store
 from mlopsd_probes.model.version import File, Kept, Version
 
 CONTENT = b"weights"
@@ -117,22 +120,29 @@ def test_a_version_is_fetched_anew_over_one_that_was_of_no_use(tmp_path: Path, s
     assert numbers(Store(tmp_path, "iris").load()) == ("1", None, ())
 
 
-def test_to_forget_a_version_leaves_nothing_of_it(tmp_path: Path, store: Store) -> None:
+def test_a_shelf_without_a_version_has_nothing_of_it(store: Store) -> None:
     kept = put(store, 1)
-    shelf = store.choose(kept)
-    store.forget(kept)
-    assert left(tmp_path) == {"order.json"}
-    assert numbers(store.load()) == (None, None, ())
-    assert numbers(shelf.without(kept)) == (None, None, ())
+    assert numbers(store.choose(kept).without(kept)) == (None, None, ())
 
 
-def test_usage_is_what_the_files_take(store: Store) -> None:
-    assert store.usage() == 0
-    put(store, 1)
-    part = store.part(version(2))
-    before = store.usage()
-    (part / "MLmodel").write_bytes(b"x" * 1000)
-    assert store.usage() == before + 1000
+def test_to_fetch_a_version_makes_room_of_what_never_served(tmp_path: Path, store: Store) -> None:
+    store.choose(put(store, 1))
+    store.choose(put(store, 2))
+    refused = put(store, 3)
+    store.part(version(4), refused.version)
+    assert numbers(Store(tmp_path, "iris").load()) == ("2", "1", ("3",))
+    store.part(version(4))
+    assert numbers(Store(tmp_path, "iris").load()) == ("2", "1", ())
+
+
+def test_ranks_are_those_of_the_configuration_and_not_of_the_day(store: Store) -> None:
+    registry = RegistryOptions(uri=version(1).registry)
+    shelf = store.choose(put(store, 1))
+    for candidates, rank in (("@champion",), 0), (("@blue", "@champion"), 1), (("@blue",), 1):
+        options = ModelOptions(model="iris", registries=(registry,), candidates=candidates)
+        assert [kept.version.candidate_rank for kept in shelf.ranked(options)] == [rank]
+    elsewhere = ModelOptions(model="iris", registries=(RegistryOptions(uri="http://other"),))
+    assert [kept.version.registry_rank for kept in shelf.ranked(elsewhere)] == [1]
 
 
 def _cut(path: Path) -> None:
@@ -235,7 +245,7 @@ def test_a_disk_that_will_not_is_told_with_the_cure_and_changes_nothing(
             lambda: store.note(kept, proven=True),
             lambda: store.keep(version(3), ()),
         ):
-            store.part(version(3))
+            store.part(version(3), kept.version)
             with pytest.raises(StoreError, match=f"{os.strerror(number)}; .*{cure}"):
                 change()
     assert not list(tmp_path.rglob("*.writing"))
@@ -273,7 +283,7 @@ def test_a_folder_that_is_not_ours_is_told_with_the_cure(tmp_path: Path) -> None
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from mlopsd_probes.model import store as module
+from mlopsd_probes.model import disk, store as module
 from tests.model.test_store import put
 
 
@@ -282,7 +292,7 @@ def attempt(folder, step):
 
     def trace(frame, event, argument):
         nonlocal lines
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in (module.__file__, disk.__file__):
             return None
         lines += event == "line"
         if lines == step:

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import shutil
-import site
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +18,16 @@ from mlopsd.predictor import Prediction, Unpredicted
 from mlopsd.repeats import Repeats
 from mlopsd.threads import in_thread
 from mlopsd_probes.model import testimony
+from mlopsd_probes.model.canary import Canary, failed_canary
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
+from mlopsd_probes.model.host_opening import environment, opening
+from mlopsd_probes.model.observation import Observation
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.testimony import Canary, Observation, Witness
+from mlopsd_probes.model.testimony import Witness
 from mlopsd_probes.model.version import Kept, Version
 
 SCRIPT = Path(__file__).with_name("mlopsd_host")
 LAST_WORDS = 1.0  # seconds between the end of the channel and that of the process
-KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
-KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TF_", "PYTORCH_")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Phase = Callable[[str, float], None]
@@ -114,7 +114,7 @@ class Host:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
             child = await _start(kept.version, options, log, folder)
             host = cls(child, folder, options, observe)
-            await host._load(_opening(kept, options, folder, hidden), options.load_timeout, phase)
+            await host._load(opening(kept, options, folder, hidden), options.load_timeout, phase)
         except BaseException:
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
@@ -190,9 +190,9 @@ class Host:
                 return await self._canary(timeout)
         except TimeoutError:
             self.hung = True
-            return _failed(f"no answer within {timeout:g} s", timeout)
+            return failed_canary(f"no answer within {timeout:g} s", timeout)
         except HostDied as error:
-            return _failed(f"its process {error} before it answered")
+            return failed_canary(f"its process {error} before it answered")
 
     async def _canary(self, patience: float) -> Canary:
         content, content_type = b"", ""
@@ -200,7 +200,7 @@ class Host:
             try:
                 content = await in_thread("read the canary's input", file.read_bytes)
             except OSError as error:
-                return _failed(f"its input {file} cannot be read: {error.strerror}")
+                return failed_canary(f"its input {file} cannot be read: {error.strerror}")
             content_type = "text/csv" if file.suffix == ".csv" else "application/json"
         request = {"do": "canary", "patience": patience, "type": content_type}
         header, _ = await self._ask(request, content)
@@ -208,7 +208,7 @@ class Host:
             self._facts = testimony.facts(header.get("facts"))
             return testimony.canary(header.get("canary"))
         except BadFrame:
-            return _failed("its process answered nonsense")
+            return failed_canary("its process answered nonsense")
 
     async def end(self, within: float) -> None:
         """Answer what it was asked, for at most *within* seconds, and be gone; cancelled, be gone at once."""
@@ -299,51 +299,12 @@ async def _start(version: Version, options: ModelOptions, log: logging.Logger, f
     python = str(options.python or sys.executable)
     told = f"models:/{options.model}/{version.number}"
     command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, told)
-    environment = _environment(folder)
     try:
-        return await spawn(command, "model host", log, Repeats(), environment=environment, cwd=str(folder))
+        return await spawn(
+            command, "model host", log, Repeats(), environment=environment(folder), cwd=str(folder)
+        )
     except OSError as error:
         raise LoadFailed("error", f"cannot start {python}: {error.strerror}") from error
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """All that the model's process gets of ours: no credentials, and no home where some lie."""
-    kept = {
-        name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)
-    }
-    return {
-        **kept,
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-        "PYTHONUSERBASE": site.getuserbase(),  # packages of the daemon's own user are packages all the same
-        "PYTHONDONTWRITEBYTECODE": "1",  # a model's code/ must stay as it was fetched
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "GIT_PYTHON_REFRESH": "quiet",
-    }
-
-
-def _opening(kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Path]) -> dict[str, Any]:
-    credentials = [
-        str(file)
-        for registry in options.registries
-        for file in (registry.password_file, registry.token_file)
-        if file is not None
-    ]
-    return {
-        "folder": kept.folder,
-        "files": [[file.path, file.size, file.sha256] for file in kept.files],
-        "scratch": str(folder),
-        "hidden": [*map(str, hidden), *credentials],
-        "max_rows": options.prediction.max_rows,
-        "together": options.prediction.together,
-        "buckets": options.prediction.buckets,
-        "features": {name: [allowed.min, allowed.max] for name, allowed in options.features.items()},
-        "canary": {"min": options.canary.min, "max": options.canary.max},
-    }
-
-
-def _failed(reason: str, seconds: float = 0.0) -> Canary:
-    return Canary(passed=False, verified=True, source="none", reason=reason, seconds=seconds)
 
 
 async def _remove(folder: Path) -> None:

@@ -75,11 +75,6 @@ class Range(Part):
             raise ValueError(f"min {self.min:g} is above max {self.max:g}; exchange them")
         return self
 
-    def holds(self, value: float) -> bool:
-        """Whether *value* is in it; NaN never is."""
-        low = self.min is None or value >= self.min
-        return low and (self.max is None or value <= self.max) and value == value  # noqa: PLR0124  # NaN
-
 
 class RegistryOptions(Part):
     """A registry and the credentials that it, and no other, is given."""

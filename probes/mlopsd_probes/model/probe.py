@@ -46,7 +46,9 @@ class ModelProbe(Predictor[ModelOptions]):
             now=lambda: datetime.now(UTC),
             private=context.private,
         )
-        self._life = Life(means, again=context.again, show=self._show, obstacle=self._obstacle)
+        self._life = Life(
+            means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout
+        )
 
     @classmethod
     def declares(cls, options: ModelOptions) -> Sequence[Metric]:

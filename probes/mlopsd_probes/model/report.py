@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
-from mlopsd_probes.model.life import State
 from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.refusals import Refusal
+from mlopsd_probes.model.state import State
 
+ANSWERS = ("absent", "not_ready")  # complaints of a registry that answers
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 REFUSED = {
     "thresholds": ("thresholds", Advice.FIX_REGISTRY),
@@ -97,7 +98,7 @@ def _drift(state: State) -> Iterator[Finding]:
 def _registry(state: State, options: ModelOptions) -> Iterator[Finding]:
     for complaint in state.complaints:
         said = f"{complaint.registry}: {complaint.reason}"
-        if state.reached_at is not None:
+        if state.reached_at is not None and complaint.kind not in ANSWERS:
             said += f"; last answered {age_text((state.now - state.reached_at).total_seconds())} ago"
         yield Finding(
             "registry", Status.DEGRADED, said, subject=complaint.registry, advice=Advice.FIX_REGISTRY
@@ -125,10 +126,19 @@ def _fallback(state: State, options: ModelOptions) -> Iterator[Finding]:
 
 
 def _thresholds(state: State, options: ModelOptions) -> Iterator[Finding]:
-    if state.missing:
-        said = f"thresholds for what was never logged: {', '.join(state.missing)}"
+    if not options.thresholds or state.serving is None:
+        return
+    number, judgement = state.serving.kept.version.number, state.judgement
+    if judgement is None:
+        said = f"version {number} serves, and could not be held against the thresholds since the start"
+        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.WATCH)
+    elif judgement.failed:
+        said = f"version {number} serves on, but it would be refused: {'; '.join(judgement.failed)}"
         yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
-    elif options.thresholds and state.serving is not None:
+    elif judgement.missing:
+        said = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
+        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+    else:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
 
 

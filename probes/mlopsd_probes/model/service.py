@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlopsd.predictor import Prediction, Unpredicted
+from mlopsd_probes.model.canary import Canary
 from mlopsd_probes.model.host import Host, HostDied
 from mlopsd_probes.model.measures import Measures
+from mlopsd_probes.model.observation import Observation
 from mlopsd_probes.model.options import PredictionOptions
-from mlopsd_probes.model.testimony import Canary, Observation
 from mlopsd_probes.model.version import Kept, Version
 
 RETRY_BUSY = 1.0  # seconds after which a caller who met a full house asks again
@@ -95,6 +96,10 @@ class Service:
         self._watching = self._suspecting = None
         return before
 
+    def holds(self, host: Host) -> bool:
+        """Whether *host* is in service; what is known of it is replaced, itself never."""
+        return self._serving is not None and self._serving.host is host
+
     def rename(self, version: Version) -> None:
         """The version in service is named by another candidate now."""
         if self._serving is not None:
@@ -156,17 +161,13 @@ class Service:
         finally:
             self._in_flight -= 1
 
-    def _holds(self, host: Host) -> bool:
-        """Whether *host* is in service; what is known of it is replaced, itself never."""
-        return self._serving is not None and self._serving.host is host
-
     async def _watch(self, serving: Serving) -> None:
         how = await serving.host.died()
         self._lose(serving, "crash", f"its process {how}")
 
     def suspect(self, serving: Serving) -> None:
         """Something took too long in the host of *serving*: see whether it comes back by itself."""
-        if self._suspecting is None and self._holds(serving.host):
+        if self._suspecting is None and self.holds(serving.host):
             self._suspecting = asyncio.get_running_loop().create_task(
                 self._replace_if_hung(serving), name=f"suspect host {serving.host.pid}"
             )
@@ -185,7 +186,7 @@ class Service:
         self._lose(serving, "hang", f"it has answered nothing for {2 * grace:g} s")
 
     def _lose(self, serving: Serving, reason: str, how: str) -> None:
-        if not self._holds(serving.host):
+        if not self.holds(serving.host):
             return
         self._measures.restarts.inc(reason=reason)
         self._on_lost(serving, reason, how)

@@ -11,10 +11,6 @@ Every change is one rename, so that whatever ends the daemon leaves the old stat
 functions block; each may be called from any thread.
 """
 
-import errno
-import hashlib
-import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,56 +18,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlopsd_probes.model.disk import WRITING, StoreError, file_name, remove, sync, write
+from mlopsd_probes.model.shelf import Shelf
 from mlopsd_probes.model.version import File, Kept, Version
 
-PART, ASIDE, WRITING = ".part", ".aside", ".writing"  # what a killed daemon leaves behind
+PART, ASIDE = ".part", ".aside"  # what a killed daemon leaves behind, beside disk.WRITING
 MANIFEST = ".json"
 ORDER = f"order{MANIFEST}"
-LONGEST_NAME = 120  # characters; a file system takes 255 bytes
-CURES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room, or raise the quota",
-    errno.EROFS: "mount it writable, or set state_dir",
-    errno.EACCES: "make it writable for the daemon's user",
-    errno.EPERM: "make it writable for the daemon's user",
-}
-
-
-class StoreError(Exception):
-    """The disk will not have it: "cannot X: cause; cure"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What is on disk.
-
-    Attributes:
-        current: the version that was chosen last.
-        previous: the one that was chosen before it.
-        others: whole, but never chosen.
-        broken: what was found and is of no use, and why; it has been removed.
-    """
-
-    current: Kept | None = None
-    previous: Kept | None = None
-    others: tuple[Kept, ...] = ()
-    broken: tuple[str, ...] = ()
-
-    def without(self, kept: Kept) -> "Shelf":
-        """This shelf after the version of *kept* is gone."""
-        gone = kept.version.id
-        return replace(
-            self,
-            current=None if self.current is not None and self.current.version.id == gone else self.current,
-            previous=None
-            if self.previous is not None and self.previous.version.id == gone
-            else self.previous,
-            others=tuple(other for other in self.others if other.version.id != gone),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +56,7 @@ class Store:
     """The versions of *model* below *folder*, an absolute path."""
 
     def __init__(self, folder: Path, model: str) -> None:
-        self._folder = folder / "models" / _file_name(model)
+        self._folder = folder / "models" / file_name(model)
         self._lock = threading.RLock()
 
     def load(self) -> Shelf:
@@ -126,16 +82,20 @@ class Store:
                 (*broken, *trouble),
             )
 
-    def part(self, version: Version) -> Path:
-        """A new, empty folder to fetch *version* into.
+    def part(self, version: Version, *spared: Version) -> Path:
+        """A new, empty folder to fetch *version* into; room is made of what was never chosen nor is *spared*.
 
         Raises:
             StoreError: it cannot be made.
         """
         part = self._path(version, PART)
         with self._changing(f"make room for version {version.number}"):
-            _remove(part)
-            part.mkdir(0o750, parents=True)
+            part.mkdir(0o750, parents=True, exist_ok=True)
+            order, _ = self._order(self._manifests()[0])
+            names = {file_name(one.id) for one in spared}
+            self._remove_all_but({order.current, order.previous, *names})
+            remove(part)
+            part.mkdir(0o750)
         return part
 
     def discard(self, version: Version) -> None:
@@ -145,7 +105,7 @@ class Store:
             StoreError: it cannot be removed.
         """
         with self._changing(f"remove what was fetched of version {version.number}"):
-            _remove(self._path(version, PART))
+            remove(self._path(version, PART))
 
     def keep(self, version: Version, files: Iterable[File]) -> Kept:
         """What `part` now holds of *version* is whole, and stays.
@@ -157,13 +117,13 @@ class Store:
         manifest = _Manifest(version, tuple(files), datetime.now(UTC))
         with self._changing(f"keep version {version.number}"):
             for path in (*part.rglob("*"), part):
-                _sync(path)
+                sync(path)
             if folder.exists():  # and was of no use
-                _remove(aside)
+                remove(aside)
                 folder.rename(aside)
             part.rename(folder)
-            self._write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
-            _remove(aside)
+            write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
+            remove(aside)
         return manifest.kept(folder)
 
     def choose(self, kept: Kept) -> Shelf:
@@ -172,14 +132,14 @@ class Store:
         Raises:
             StoreError: that cannot be written down.
         """
-        chosen = _file_name(kept.version.id)
+        chosen = file_name(kept.version.id)
         with self._changing(f"choose version {kept.version.number}"):
             found, broken = self._manifests()
             before, _ = self._order(found)
             previous = before.previous if before.current == chosen else before.current
             order = _Order(chosen, previous)
             if order != before:
-                self._write(self._folder / ORDER, ORDERS.dump_json(order))
+                write(self._folder / ORDER, ORDERS.dump_json(order))
             self._remove_all_but({order.current, order.previous})
         return Shelf(kept, self._kept(previous, found), broken=tuple(broken))
 
@@ -199,31 +159,11 @@ class Store:
         with self._changing(f"note what was learnt of version {kept.version.number}"):
             manifest = MANIFESTS.validate_json(path.read_bytes())
             manifest = replace(manifest, proven=noted.proven, notes=dict(noted.notes or {}))
-            self._write(path, MANIFESTS.dump_json(manifest))
+            write(path, MANIFESTS.dump_json(manifest))
         return noted
 
-    def forget(self, kept: Kept) -> None:
-        """Remove *kept*.
-
-        Raises:
-            StoreError: it cannot be removed.
-        """
-        with self._changing(f"remove version {kept.version.number}"):
-            self._remove_version(_file_name(kept.version.id))
-
-    def usage(self) -> int:
-        """How many bytes all this takes; what vanishes meanwhile counts for nothing."""
-        sizes = 0
-        for folder, _, names in os.walk(self._folder):
-            for name in names:
-                try:
-                    sizes += (Path(folder) / name).lstat().st_size
-                except FileNotFoundError:
-                    continue
-        return sizes
-
     def _path(self, version: Version, end: str) -> Path:
-        return self._folder / f"{_file_name(version.id)}{end}"
+        return self._folder / f"{file_name(version.id)}{end}"
 
     def _manifests(self) -> tuple[dict[str, _Manifest], list[str]]:
         """Every version that is whole by its name, and what is wrong with the others."""
@@ -263,7 +203,7 @@ class Store:
     def _remove_leftovers(self) -> None:
         for path in self._folder.iterdir():
             if path.name.endswith((PART, ASIDE, WRITING)):
-                _remove(path)
+                remove(path)
 
     def _remove_all_but(self, names: set[str | None]) -> None:
         for path in list(self._folder.iterdir()):
@@ -273,21 +213,8 @@ class Store:
 
     def _remove_version(self, name: str) -> None:
         """The manifest first: what is left if this is cut short is trusted by nobody."""
-        _remove(self._folder / f"{name}{MANIFEST}")
-        _remove(self._folder / name)
-
-    def _write(self, path: Path, content: bytes) -> None:
-        writing = path.with_name(path.name + WRITING)
-        try:
-            with writing.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            writing.replace(path)
-        except OSError:
-            writing.unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
+        remove(self._folder / f"{name}{MANIFEST}")
+        remove(self._folder / name)
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:
@@ -300,20 +227,7 @@ class Store:
             try:
                 yield
             except OSError as error:
-                cure = CURES.get(error.errno or 0, "look at the disk")
-                raise StoreError(
-                    f"cannot {what} in {self._folder}: {error.strerror or error}; {cure}"
-                ) from error
-
-
-def _file_name(text: str) -> str:
-    """*text*, which may be anything, as the name of one file."""
-    name = quote(text, safe=" ")
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
-    return name
+                raise StoreError.of(what, self._folder, error) from error
 
 
 def _fault(folder: Path, files: Iterable[File]) -> str | None:
@@ -331,22 +245,3 @@ def _fault(folder: Path, files: Iterable[File]) -> str | None:
 
 def _newest_first(found: dict[str, _Manifest]) -> list[str]:
     return sorted(found, key=lambda name: found[name].fetched_at, reverse=True)
-
-
-def _remove(path: Path) -> None:
-    """*path* and what is in it, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Have *path* on the disk and not only in memory; a link has nothing of its own."""
-    if path.is_symlink():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,20 +1,23 @@
-"""One version on its way into service, step by step: judge, fetch, load, canary, swap."""
+"""The way of a version into service, step by step: judge, fetch, load, canary, swap."""
 
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from mlopsd.threads import in_thread
+from mlopsd_probes.model.canary import Canary
+from mlopsd_probes.model.disk import StoreError
 from mlopsd_probes.model.host import Host, LoadFailed
-from mlopsd_probes.model.judge import Judgement, judge
+from mlopsd_probes.model.judge import Judgement
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.progress import Doing, Progress
 from mlopsd_probes.model.refusals import Step
 from mlopsd_probes.model.registry import FetchError
 from mlopsd_probes.model.service import Service, Serving
-from mlopsd_probes.model.store import Shelf, StoreError
-from mlopsd_probes.model.testimony import Canary
+from mlopsd_probes.model.shelf import Shelf
 from mlopsd_probes.model.version import Kept, Version
+from mlopsd_probes.model.wish import Wish
 
 WARM_UP = 60.0  # seconds for the very first prediction, which may compile or fill a GPU
 SHOWN_EVERY = 0.5  # seconds between two shows of how far a fetch is
@@ -34,17 +37,32 @@ class Failed(Exception):
 
 
 class Taking:
-    """Takes up versions; *tell* is told of each step."""
+    """Takes up versions; *tell* is told of each step, *fetched* of each version that has come to the disk.
 
-    def __init__(self, means: Means, tell: Callable[[Progress | None], None]) -> None:
+    Attributes:
+        has_set_aside: whether what served went before the next one was there, so that nothing serves
+            on purpose.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        wish: Wish,
+        service: Service,
+        *,
+        tell: Callable[[Progress | None], None],
+        fetched: Callable[[Kept], None],
+    ) -> None:
         self._means = means
         self._options = means.options
+        self._wish = wish
+        self._service = service
         self._tell = tell
+        self._fetched = fetched
+        self.has_set_aside = False
 
-    async def take(
-        self, version: Version, kept: Kept | None, service: Service
-    ) -> tuple[Serving, tuple[str, ...]]:
-        """*version* in service, and the metrics with a threshold that it never logged.
+    async def take(self, version: Version, kept: Kept | None) -> tuple[Serving, Serving | None]:
+        """*version* in service, and what it took the place of.
 
         What served before is out of service but still answers what it was asked, unless ``swap`` is
         ``replace``. When this raises, what served before serves.
@@ -54,19 +72,38 @@ class Taking:
             RegistryError: its metrics cannot be had.
             StoreError: the disk will not have it.
         """
-        missing = () if kept is not None and kept.proven else await self._judge(version)
+        if not self._serves_on(version, kept):
+            await self._judge(version)
         if kept is None:
             kept = await self._fetch(version)
-        aside = await self._set_aside(service)
+        aside = None
         try:
-            serving = await self._prove(kept, service)
-        except Failed:
+            aside = await self._set_aside()
+            serving = await self._prove(kept)
+        except (Failed, StoreError):
             if aside is not None:
-                await self._bring_back(aside, service)
+                await self._bring_back(aside)
             raise
+        finally:
+            self.has_set_aside = False
         self._step("swap", version)
-        service.put(serving)
-        return serving, missing
+        return serving, self._service.put(serving)
+
+    async def restore(self, kept: Kept) -> Serving | None:
+        """*kept*, which proved itself before, in service again; None if another version got there first.
+
+        It is not judged: what serves on must not depend on a registry.
+
+        Raises:
+            Failed: it did not get through a step.
+            StoreError: the disk will not have its process.
+        """
+        serving = await self._prove(kept)
+        if self._service.serving is not None:
+            await serving.host.kill()
+            return None
+        self._service.put(serving)
+        return serving
 
     async def rehearse(self, version: Version, kept: Kept | None, serving: Serving | None) -> str:
         """What taking *version* up would do.
@@ -75,11 +112,13 @@ class Taking:
             Failed: it does not reach the thresholds.
             RegistryError: its metrics cannot be had.
         """
-        missing = await self._judge(version)
+        try:
+            missing = (await self._judge(version)).missing
+        finally:
+            self._tell(None)
         fetch = "is on disk already" if kept is not None else "would be fetched"
         instead = f"; version {serving.kept.version.number} serves until then" if serving is not None else ""
         unjudged = f"; never logged: {', '.join(missing)}" if missing else ""
-        self._tell(None)
         reached = "reaches the thresholds" if self._options.thresholds else "has no thresholds to reach"
         return f"version {version.number} ({version.candidate}) {reached}{unjudged}, and {fetch}{instead}"
 
@@ -94,22 +133,26 @@ class Taking:
         )
         return self._means.store.choose(kept)
 
-    async def _judge(self, version: Version) -> tuple[str, ...]:
-        if not self._options.thresholds:
-            return ()
+    def _serves_on(self, version: Version, kept: Kept | None) -> bool:
+        """Whether *version* is what serves, or has proven itself and nothing serves: loaded, not judged."""
+        serving = self._service.serving
+        is_back = serving is None and kept is not None and kept.proven
+        return is_back or (serving is not None and serving.kept.version.id == version.id)
+
+    async def _judge(self, version: Version) -> Judgement:
         self._step("judge", version)
-        metrics = await self._means.registries.metrics(version)
-        judgement: Judgement = judge(metrics, self._options.thresholds, self._options.on_missing)
+        judgement = await self._wish.judge(version)
         if judgement.failed:
             raise Failed("thresholds", "; ".join(judgement.failed))
-        return judgement.missing
+        return judgement
 
     async def _fetch(self, version: Version) -> Kept:
         began = time.monotonic()
         self._step("fetch", version)
         show = _Throttle(self._step, version)
-        part = await in_thread("make room for a version", lambda: self._means.store.part(version))
+        making = asyncio.create_task(self._part(version), name=f"make room for version {version.number}")
         try:
+            part = await asyncio.shield(making)
             files = await self._means.registries.fetch(version, part, show)
             kept: Kept = await in_thread("keep a version", lambda: self._means.store.keep(version, files))
         except FetchError as error:
@@ -117,52 +160,70 @@ class Taking:
                 raise StoreError(f"cannot fetch version {version.number}: {error}") from error
             raise Failed("fetch", str(error)) from error
         finally:
-            await asyncio.shield(in_thread("clear up", lambda: self._means.store.discard(version)))
+            await asyncio.shield(self._discard(version, making))
         self._means.measures.phase("fetch", time.monotonic() - began)
+        self._fetched(kept)
         return kept
 
-    async def _set_aside(self, service: Service) -> Serving | None:
+    async def _part(self, version: Version) -> Path:
+        serving = self._service.serving
+        spared = [serving.kept.version] if serving is not None else []
+        store = self._means.store
+        return await in_thread("make room for a version", lambda: store.part(version, *spared))
+
+    async def _discard(self, version: Version, making: asyncio.Task[Path]) -> None:
+        """Clear up, when what was being made is there, whoever has stopped waiting for it."""
+        await asyncio.wait({making})
+        await in_thread("clear up", lambda: self._means.store.discard(version))
+
+    async def _set_aside(self) -> Serving | None:
         """Where memory holds only one version: let the one in service finish and go."""
-        if self._options.swap != "replace" or (aside := service.take()) is None:
+        if self._options.swap != "replace" or (aside := self._service.take()) is None:
             return None
+        self.has_set_aside = True
         self._step("drain", aside.kept.version)
         await aside.host.end(self._options.prediction.timeout)
         return aside
 
-    async def _bring_back(self, aside: Serving, service: Service) -> None:
+    async def _bring_back(self, aside: Serving) -> None:
         try:
-            service.put(await self._prove(aside.kept, service))
-        except Failed:
+            self._service.put(await self._prove(aside.kept))
+        except (Failed, StoreError):
             self._means.log.exception(
                 "cannot bring back the version before", extra=aside.kept.version.facts()
             )
 
-    async def _prove(self, kept: Kept, service: Service) -> Serving:
+    async def _prove(self, kept: Kept) -> Serving:
         """*kept* loaded, its canary passed."""
+        host = await self._load(kept)
+        try:
+            self._step("canary", kept.version)
+            canary = await self._canary(host)
+        except BaseException:
+            await asyncio.shield(host.kill())
+            raise
+        if not canary.passed:
+            await asyncio.shield(host.kill())
+            raise Failed("canary", canary.reason)
+        moment = self._means.now()
+        return Serving(kept, host, moment, canary, moment if canary.verified else None)
+
+    async def _load(self, kept: Kept) -> Host:
         self._step("load", kept.version)
         try:
-            host = await self._means.load(
+            return await self._means.load(
                 kept,
                 self._options,
                 self._means.log,
                 scratch=self._means.scratch,
                 hidden=[self._means.state_dir, *self._means.private()],
                 phase=self._means.measures.phase,
-                observe=service.observe,
+                observe=self._service.observe,
             )
         except LoadFailed as error:
             raise Failed("load", error.reason, is_corrupt=error.kind == "corrupt") from error
-        try:
-            self._step("canary", kept.version)
-            canary = await self._canary(host)
-        except BaseException:
-            await host.kill()
-            raise
-        if not canary.passed:
-            await host.kill()
-            raise Failed("canary", canary.reason)
-        moment = self._means.now()
-        return Serving(kept, host, moment, canary, moment if canary.verified else None)
+        except OSError as error:
+            raise StoreError.of("start a process for the model", self._means.scratch, error) from error
 
     async def _canary(self, host: Host) -> Canary:
         """Twice where the first was slow, which the first prediction of a process may be."""

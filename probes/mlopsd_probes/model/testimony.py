@@ -5,69 +5,21 @@ costs the daemon neither a task nor a header nor a series without bound.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlopsd.predictor import Prediction, Unpredicted
+from mlopsd_probes.model.canary import Canary, Count, Seconds
 from mlopsd_probes.model.channel import BadFrame
+from mlopsd_probes.model.observation import Observation
 
 MOST_CLASSES = 20  # that one process may name in all its life; the host's script keeps to it by itself
 OTHER = "other"
 LONGEST_DETAIL = 2000  # characters
 LONGEST_CLASS = 200  # a longer one is no class but a text
 
-CanarySource = Literal["configured", "example", "synthesised", "none"]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """What came of a canary prediction.
-
-    Attributes:
-        verified: False where there was nothing to predict for, so that passing says little.
-        source: whose input it was.
-        reason: why it did not pass, or why it is not verified.
-        rows: how many predictions the input asked for; None where nobody can tell.
-        seconds: how long the model took.
-        minimum: the least number in the answer.
-        maximum: the greatest.
-    """
-
-    passed: bool
-    verified: bool
-    source: CanarySource
-    reason: str = ""
-    rows: Count | None = None
-    seconds: Seconds = 0.0
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What the answer to one request was made of, or to several that were predicted together.
-
-    Of such several the first carries the values of all, so that sums come out right.
-
-    Attributes:
-        rows: of this request.
-        seconds: from asking to answering.
-        counts: finite numbers by bucket of the options, those above the last bound at the end; empty
-            where there were no numbers.
-        total: the sum of these numbers.
-        classes: how often each text, truth value or whole number was predicted; beyond 20 kinds ``other``.
-    """
-
-    rows: int
-    seconds: float
-    counts: tuple[int, ...]
-    total: float
-    classes: Mapping[str, int]
 
 
 class _Said(BaseModel):

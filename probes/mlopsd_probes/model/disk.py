@@ -1,0 +1,72 @@
+"""The disk under the cache: names, removals and writes that leave the old state or the new."""
+
+import errno
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+WRITING = ".writing"  # the end of a file's name until it is whole
+LONGEST_NAME = 120  # characters; a file system takes 255 bytes
+CURES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.EROFS: "mount it writable, or set state_dir",
+    errno.EACCES: "make it writable for the daemon's user",
+    errno.EPERM: "make it writable for the daemon's user",
+}
+
+
+class StoreError(Exception):
+    """The disk will not have it: "cannot X: cause; cure"."""
+
+    @classmethod
+    def of(cls, what: str, folder: Path, error: OSError) -> "StoreError":
+        """What *error* means for somebody who wanted to do *what* in *folder*."""
+        cure = CURES.get(error.errno or 0, "look at the disk")
+        return cls(f"cannot {what} in {folder}: {error.strerror or error}; {cure}")
+
+
+def file_name(text: str) -> str:
+    """*text*, which may be anything, as the name of one file."""
+    name = quote(text, safe=" ")
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    return name
+
+
+def write(path: Path, content: bytes) -> None:
+    """Have *content* in *path*, whole, or leave what was there."""
+    writing = path.with_name(path.name + WRITING)
+    try:
+        with writing.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        writing.replace(path)
+    except OSError:
+        writing.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove *path* and what is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have *path* on the disk and not only in memory; a link has nothing of its own."""
+    if path.is_symlink():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,26 @@
+"""What the answers of a host were made of, for the counters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the answer to one request was made of, or to several that were predicted together.
+
+    Of such several the first carries the values of all, so that sums come out right.
+
+    Attributes:
+        rows: of this request.
+        seconds: from asking to answering.
+        counts: finite numbers by bucket of the options, those above the last bound at the end; empty
+            where there were no numbers.
+        total: the sum of these numbers.
+        classes: how often each text, truth value or whole number was predicted; beyond 20 kinds ``other``.
+    """
+
+    rows: int
+    seconds: float
+    counts: tuple[int, ...]
+    total: float
+    classes: Mapping[str, int]

@@ -1,0 +1,46 @@
+"""How the life of a model stands at one moment: all that a reading is made of."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlopsd_probes.model.judge import Judgement
+from mlopsd_probes.model.progress import Progress
+from mlopsd_probes.model.refusals import Refusal
+from mlopsd_probes.model.registry import Complaint
+from mlopsd_probes.model.service import Serving
+from mlopsd_probes.model.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One moment.
+
+    Attributes:
+        desired: the version that the registry wants here; None while none is known.
+        held_back: a fallback that is not taken because a proven version serves.
+        complaints: what registries said instead of an answer.
+        reached_at: when a registry last answered.
+        drift_since: since when *desired* is not what serves.
+        judgement: what the thresholds say of the version in service; None while nobody could ask.
+        lost: how the last host ended, while no version is in service.
+        obstacle: why a version is not taken up for now.
+        trouble: what the disk of the cache complains of.
+        restarts: hosts that died or hung.
+        rss: resident bytes of the host.
+    """
+
+    now: datetime
+    desired: Version | None
+    serving: Serving | None
+    held_back: Version | None
+    complaints: tuple[Complaint, ...]
+    reached_at: datetime | None
+    drift_since: datetime | None
+    refusals: tuple[Refusal, ...]
+    progress: Progress | None
+    judgement: Judgement | None
+    lost: str | None
+    obstacle: str | None
+    trouble: str | None
+    restarts: int
+    rss: int | None

@@ -1,0 +1,86 @@
+"""What the registries want on this host, as far as they have said so."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from mlopsd_probes.model.judge import Judgement, judge
+from mlopsd_probes.model.means import Means
+from mlopsd_probes.model.registry import Complaint, RegistryError
+from mlopsd_probes.model.service import Serving
+from mlopsd_probes.model.version import Version
+
+
+class Wish:
+    """Remembers the last answer of the registries.
+
+    Attributes:
+        desired: the version that is wanted here; None while none is known.
+        held_back: a fallback that is not taken because a proven version serves.
+        reached_at: when a registry last named a version.
+    """
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self.desired: Version | None = None
+        self.held_back: Version | None = None
+        self.reached_at: datetime | None = None
+        self._complaints: tuple[Complaint, ...] = ()
+        self._unjudged: Complaint | None = None
+        self._judged: dict[str, Judgement] = {}  # by the version's id
+
+    @property
+    def complaints(self) -> tuple[Complaint, ...]:
+        """What registries said instead of an answer, of which version and of its metrics."""
+        return self._complaints if self._unjudged is None else (*self._complaints, self._unjudged)
+
+    def complaint_text(self) -> str:
+        """The complaints in one sentence."""
+        said = (f"{one.registry}: {one.reason}" for one in self.complaints)
+        return "; ".join(said) or "nothing was found yet"
+
+    async def ask(self, serving: Serving | None) -> Version | None:
+        """The version that a registry names now; a fallback is held back while a better named one serves."""
+        resolution = await self._means.registries.resolve()
+        self._complaints = resolution.complaints
+        if (found := resolution.found) is None:
+            return None
+        self.reached_at = self._means.now()
+        holds = (
+            serving is not None and serving.proven_at is not None and _rank(found) > _rank(_named(serving))
+        )
+        self.held_back = found if holds else None
+        self.desired = _named(serving) if holds and serving is not None else found
+        if self._unjudged is not None and serving is not None and serving.kept.version.id == self.desired.id:
+            self._unjudged = None
+        return found
+
+    async def judge(self, version: Version) -> Judgement:
+        """What the thresholds say of *version*, by the metrics of its run as they are now.
+
+        Raises:
+            RegistryError: they cannot be had.
+        """
+        options = self._means.options
+        if not options.thresholds:
+            return Judgement()
+        try:
+            metrics = await self._means.registries.metrics(version)
+        except RegistryError as error:
+            reason = f"the metrics of version {version.number} cannot be had: {error.complaint.reason}"
+            self._unjudged = replace(error.complaint, reason=reason)
+            raise RegistryError(self._unjudged) from error
+        self._unjudged = None
+        self._judged[version.id] = judgement = judge(metrics, options.thresholds, options.on_missing)
+        return judgement
+
+    def judgement(self, version: Version) -> Judgement | None:
+        """What the thresholds said of *version* since the start; None if nobody could ask."""
+        return self._judged.get(version.id)
+
+
+def _rank(version: Version) -> tuple[int, int]:
+    return version.registry_rank, version.candidate_rank
+
+
+def _named(serving: Serving) -> Version:
+    return serving.kept.version

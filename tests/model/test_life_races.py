@@ -1,0 +1,444 @@
+"""What comes in between: registries that change their mind, deaths meanwhile, other disks and tables."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mlopsd.probe import Refused, Status
+from mlopsd_probes.model.disk import StoreError
+from mlopsd_probes.model.host import LoadFailed
+from mlopsd_probes.model.life import Life
+from mlopsd_probes.model.options import CanaryOptions, Range
+from mlopsd_probes.model.registry import Complaint, FetchError, RegistryError
+from tests.model.living import DOWN, URI, WELL, World, failing, told
+
+ABSENT = Complaint(URI, "absent", "no version of 'iris' is @champion; give a version one of these names")
+STRICT = {"accuracy": Range(min=0.9)}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    yield world
+    await world.life.close()
+
+
+async def until_at(world: World, number: str, step: str) -> None:
+    async with asyncio.timeout(10):
+        while step not in world.steps_of(number):
+            await asyncio.sleep(0.005)
+
+
+async def restarted(world: World, **changed: object) -> Life:
+    """The daemon is started again, with its table *changed*."""
+    await world.life.close()
+    world.options = world.options.model_copy(update=changed)
+    return world.begin()
+
+
+@pytest.mark.parametrize("now_wanted", ["1", "3"])
+async def test_a_fetch_for_a_version_that_is_not_wanted_any_more_is_given_up(
+    world: World, now_wanted: str
+) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.registry.fetching.clear()
+    await world.life.look()
+    await until_at(world, "2", "fetch")
+    world.names(now_wanted)
+    await world.life.look()
+    world.registry.fetching.set()
+    reading = await world.look(2)
+    assert world.serves == now_wanted
+    assert "2" not in {host.number for host in world.hosts}
+    assert reading.status is Status.HEALTHY
+    assert not list(world.folder.rglob("*.part"))
+
+
+async def test_a_reload_of_a_version_that_is_given_up_is_told_so(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.registry.fetching.clear()
+    reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
+    await until_at(world, "2", "fetch")
+    world.names("3")
+    await world.life.look()
+    with pytest.raises(Refused, match="version 2 is not taken up: a registry names version 3 now"):
+        await reloading
+
+
+async def test_a_fallback_does_not_stop_the_fetch_of_what_was_better_named(world: World) -> None:
+    world.names("2")
+    world.registry.fetching.clear()
+    await world.life.look()
+    await until_at(world, "2", "fetch")
+    world.names("1", candidate="Production", rank=1)
+    await world.life.look()
+    world.registry.fetching.set()
+    await world.until_serving("2")
+
+
+async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetched(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.registry.fetching.clear()
+    await world.life.look()
+    await until_at(world, "2", "fetch")
+    world.hosts[0].die()
+    async with asyncio.timeout(10):
+        while len(world.hosts) < 2:
+            await asyncio.sleep(0.005)
+    await world.until_serving("1")
+    world.registry.fetching.set()
+    await world.until_serving("2")
+    await world.settle()
+    assert [bool(host.ended) for host in world.hosts] == [False, True, False]
+
+
+async def test_a_version_that_comes_first_is_not_replaced_by_the_one_that_is_restored(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.registry.fetching.clear()
+    await world.life.look()
+    await until_at(world, "2", "fetch")
+    gate = world.gates["1"] = asyncio.Event()
+    world.hosts[0].die()
+    await asyncio.sleep(0.02)
+    world.registry.fetching.set()
+    await world.until_serving("2")
+    gate.set()
+    await world.settle()
+    assert world.serves == "2"
+    assert [host.is_killed for host in world.hosts if host.number == "1"][1:] == [True]
+
+
+async def test_a_disk_that_is_full_for_the_next_version_does_not_delay_the_one_that_served(
+    world: World,
+) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError("disk_full", "no space left on device; make room")
+    world.names("2")
+    await world.look()
+    world.hosts[0].die()
+    await asyncio.sleep(0.02)
+    await world.until_serving("1")
+
+
+async def test_where_what_served_loads_no_more_the_wanted_version_is_taken_up(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.load_fails["1"] = LoadFailed("import_error", "no module named 'torch'")
+    world.names("2")
+    await restarted(world)
+    await world.look(2)
+    assert world.serves == "2"
+
+
+async def test_what_is_corrupt_on_disk_while_no_registry_answers_is_named(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.load_fails["1"] = LoadFailed("corrupt", "the file MLmodel is missing on disk")
+    world.registry.complaints = (DOWN,)
+    await restarted(world)
+    reading = await world.look()
+    assert told(reading, "serving")[0] == "unhealthy"
+    assert "version 1, which served before: the file MLmodel is missing" in told(reading, "serving")[1]
+
+
+async def test_a_table_that_prefers_another_name_goes_by_that_and_not_by_what_is_on_disk(
+    world: World,
+) -> None:
+    world.names("1")
+    await world.look()
+    await restarted(world, candidates=("@blue", "@champion"))
+    world.names("2", candidate="@champion", rank=1)
+    await world.look(2)
+    assert world.serves == "2"
+
+
+async def test_a_version_that_served_before_is_judged_by_the_thresholds_of_today(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.registry.scores = {"1": {"accuracy": 0.5}, "2": {"accuracy": 0.95}}
+    world.names("1")
+    await world.look()
+    world.names("2")
+    await world.look()
+    await restarted(world, thresholds=STRICT)
+    await world.look()
+    world.names("1")
+    reading = await world.look(2)
+    assert world.serves == "2"
+    assert reading.facts["refused"][0]["reason"] == "metric accuracy is 0.5, below 0.9"
+    await world.life.close()
+
+
+async def test_what_serves_under_stricter_thresholds_serves_on_and_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.registry.scores = {"1": {"accuracy": 0.5}}
+    world.names("1")
+    await world.look()
+    await restarted(world, thresholds=STRICT)
+    reading = await world.look()
+    assert world.serves == "1"
+    assert told(reading, "thresholds") == (
+        "degraded",
+        "version 1 serves on, but it would be refused: metric accuracy is 0.5, below 0.9",
+    )
+    await world.life.close()
+
+
+async def test_nothing_is_within_a_threshold_that_nobody_has_held_it_against(tmp_path: Path) -> None:
+    world = World(tmp_path, thresholds=STRICT)
+    world.registry.scores = {"1": {"accuracy": 1.0}}
+    world.names("1")
+    await world.look()
+    world.registry.complaints = (DOWN,)
+    await restarted(world)
+    assert told(await world.look(), "thresholds") == (
+        "degraded",
+        "version 1 serves, and could not be held against the thresholds since the start",
+    )
+    world.registry.complaints = ()
+    assert (await world.look()).status is Status.HEALTHY
+    await world.life.close()
+
+
+async def test_a_metric_that_was_never_logged_is_still_missing_after_a_restart(tmp_path: Path) -> None:
+    world = World(tmp_path, thresholds=STRICT)
+    world.names("1")
+    await world.look()
+    await restarted(world)
+    assert told(await world.look(), "thresholds")[1] == "thresholds for what was never logged: accuracy"
+    await world.life.close()
+
+
+async def test_what_was_refused_is_not_fetched_again_to_be_tried_again(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.canaries["2"] = failing("NaN")
+    world.names("2")
+    await world.look()
+    world.passed = timedelta(seconds=world.options.refused_backoff + 1)
+    await world.look(2)
+    assert world.registry.fetched == ["1", "2"]
+    assert [host.number for host in world.hosts] == ["1", "2", "2"]
+
+
+async def test_what_was_refused_makes_room_for_the_next(world: World) -> None:
+    world.names("1")
+    await world.look()
+    for number in ("2", "3", "4"):
+        world.canaries[number] = failing("NaN")
+        world.names(number)
+        await world.look()
+    folders = {path.name.partition("-")[0] for path in world.folder.glob("models/iris/*/")}
+    assert folders == {"1", "4"}
+
+
+async def test_a_rehearsal_that_is_refused_leaves_no_progress_behind(tmp_path: Path) -> None:
+    world = World(tmp_path, thresholds=STRICT)
+    world.registry.scores = {"1": {"accuracy": 0.5}}
+    world.names("1")
+    await world.look()
+    with pytest.raises(Refused, match="version 1 would be refused: metric accuracy is 0"):
+        await world.life.reload(dry_run=True, force=False)
+    reading = await world.reading()
+    assert "progress" not in reading.facts
+    assert told(reading, "serving") == ("unhealthy", "no version serves")
+    await world.life.close()
+
+
+async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Path) -> None:
+    world = World(tmp_path, thresholds=STRICT)
+    world.registry.judges = RegistryError(Complaint(URI, "auth", "it refused the credentials (403)"))
+    world.names("1")
+    reading = await world.look(3)
+    assert "the metrics of version 1 cannot be had: it refused the credentials (403)" in " ".join(
+        finding.summary for finding in reading.findings
+    )
+    await world.life.close()
+
+
+async def test_a_disk_that_refused_a_version_is_not_complained_of_when_that_is_not_wanted_any_more(
+    world: World,
+) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError("disk_full", "no space left on device; make room")
+    world.names("2")
+    assert (await world.look()).status is Status.DEGRADED
+    world.names("1")
+    assert (await world.look()).status is Status.HEALTHY
+
+
+async def test_a_choice_that_the_disk_refused_is_written_down_as_soon_as_it_can(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("cannot note what was learnt of version 2: No space left on device; make room")
+
+    world.names("2")
+    with monkeypatch.context() as patched:
+        patched.setattr("mlopsd_probes.model.store.Store.note", full)
+        reading = await world.look()
+        assert world.serves == "2"
+        assert "No space left" in told(reading, "cache")[1]
+    assert (await world.look()).status is Status.HEALTHY
+    world.registry.complaints = (DOWN,)
+    await restarted(world)
+    await world.look()
+    assert world.serves == "2"
+
+
+async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.complaints = (DOWN,)
+    with pytest.raises(Refused, match="no registry names a version: http://registry: connection refused"):
+        await world.life.reload(dry_run=False, force=False)
+    said = await world.life.reload(dry_run=False, force=True)
+    assert said == "version 1 (@champion) serves anew"
+    assert len(world.hosts) == 2
+
+
+async def test_a_reload_of_what_a_fallback_may_not_replace_does_not_say_that_it_is_named(
+    world: World,
+) -> None:
+    world.names("6")
+    await world.look()
+    world.names("5", candidate="Production", rank=1)
+    said = await world.life.reload(dry_run=False, force=False)
+    assert said == ("version 6 serves and stays: Production is a fallback, version 5; it proved itself again")
+
+
+async def test_a_registry_that_has_no_version_has_answered_now_and_not_long_ago(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.passed = timedelta(minutes=12)
+    world.registry.complaints = (ABSENT,)
+    assert told(await world.look(), "registry")[1] == f"{URI}: {ABSENT.reason}"
+
+
+async def test_a_process_that_finds_no_room_is_the_disks_fault_and_not_the_versions(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, swap="replace")
+    world.names("1")
+    await world.look()
+    world.no_process["2"] = OSError(errno.ENOSPC, "No space left on device")
+    world.names("2")
+    reading = await world.look()
+    assert world.serves == "1", "it was not brought back"
+    assert "refused" not in reading.facts
+    assert "cannot start a process for the model" in told(reading, "cache")[1]
+    await world.life.close()
+
+
+async def test_a_reload_beside_the_first_check_clears_up_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+    monkeypatch.setattr("mlopsd_probes.model.life.rmtree", lambda path, **_: removed.append(path))
+    world.names("1")
+    await asyncio.gather(
+        world.life.look(), world.life.reload(dry_run=False, force=False), return_exceptions=True
+    )
+    assert len(removed) == 1
+
+
+async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path, canary=CanaryOptions(timeout=60))
+    world.names("1")
+    await world.look()
+    world.timeout = 0.2
+    await restarted(world)
+    await world.look()
+    host = world.hosts[-1]
+    host.proving.clear()
+    async with asyncio.timeout(5):
+        await world.life.look()
+        reading = await world.reading()
+    assert told(reading, "canary")[0] == "healthy"
+    host.next_canary = failing("no answer within 60 s")
+    host.proving.set()
+    assert told(await world.look(), "canary")[0] == "unhealthy"
+    await world.life.close()
+
+
+async def test_a_reload_by_force_that_fails_leaves_no_refusal_of_what_serves(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.canaries["1"] = failing("NaN")
+    with pytest.raises(Refused, match="version 1 was refused: NaN"):
+        await world.life.reload(dry_run=False, force=True)
+    assert world.serves == "1"
+    reading = await world.look()
+    assert "refused" not in reading.facts
+    assert reading.status is Status.HEALTHY
+
+
+async def test_an_alias_that_is_gone_takes_nothing_out_of_service(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.complaints = (ABSENT,)
+    reading = await world.look(2)
+    assert world.serves == "1"
+    assert reading.status is Status.DEGRADED
+
+
+@pytest.mark.parametrize("step", ["fetch", "load", "canary"])
+async def test_what_is_closed_in_the_middle_leaves_no_host_and_nothing_half_fetched(
+    world: World, step: str
+) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.registry.fetching.clear() if step == "fetch" else None
+    world.gates["2"] = asyncio.Event()
+    if step == "canary":
+        world.gates["2"].set()
+        world.proves["2"] = asyncio.Event()
+    await world.life.look()
+    await until_at(world, "2", step)
+    await world.life.close()
+    await asyncio.sleep(0.05)
+    assert all(host.is_killed for host in world.hosts)
+    world.registry.fetching.set()
+    world.gates.clear()
+    world.proves.clear()
+    world.begin()
+    await world.look(2)
+    assert world.serves == "2"
+    assert not list(world.folder.rglob("*.part"))
+
+
+async def test_two_versions_that_are_swapped_to_and_fro_end_with_the_last_one(world: World) -> None:
+    world.names("1")
+    await world.look()
+    for number in ("2", "1", "2", "1", "2"):
+        world.names(number)
+        await world.life.look()
+    await world.look(3)
+    assert world.serves == "2"
+    alive = [host for host in world.hosts if not (host.ended or host.is_killed)]
+    assert [host.number for host in alive] == ["2"]
+
+
+async def test_a_canary_in_service_that_says_nothing_is_not_verified(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.hosts[0].next_canary = replace(WELL, verified=False, source="none", rows=None)
+    assert told(await world.look(), "canary")[0] == "degraded"
