@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -140,7 +140,7 @@ def _explain(
     place = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join([prefix, *place] if prefix else place)
     if detail["type"] == "extra_forbidden":
-        known = (*_siblings(model, place), *also)
+        known = (*_siblings(model, place), *(also if len(place) == 1 else ()))
         return Mistake(key, f"no such key; {nearest(place[-1], known)}", None, origin(key))
     is_written = detail["type"] != "missing" and origin(key) != "default"
     where = origin(key if is_written else key.rpartition(".")[0])
@@ -176,10 +176,23 @@ def _named(place: list[str]) -> str:
 
 
 def _siblings(model: type[BaseModel], place: list[str]) -> Iterable[str]:
+    """The keys that a table knows in which the last part of *place* stands."""
+    known = model
+    inside: Any = model
     for part in place[:-1]:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        model = annotation
-    return model.model_fields
+        inside = _below(inside, part)
+        known = inside if _is_model(inside) else known
+    return known.model_fields
+
+
+def _below(annotation: Any, part: str) -> Any:
+    """What *annotation* says of its *part*: of a key, of an item of a list, of a value of a map."""
+    if _is_model(annotation):
+        field = annotation.model_fields.get(part)
+        return field.annotation if field else None
+    values = [one for one in get_args(annotation) if one is not Ellipsis]
+    return values[-1] if values else None
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -174,6 +174,7 @@ class Taking:
     async def _discard(self, version: Version, making: asyncio.Task[Path]) -> None:
         """Clear up, when what was being made is there, whoever has stopped waiting for it."""
         await asyncio.wait({making})
+        making.exception()  # which was told to whoever waited
         await in_thread("clear up", lambda: self._means.store.discard(version))
 
     async def _set_aside(self) -> Serving | None:
