@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.registry import Registries
 
@@ -64,6 +66,18 @@ def client_is_there(pid: int) -> bool:
         return CLIENT in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def hosts_in(folder: Path) -> list[psutil.Process]:
+    """The processes of models whose own folder is below *folder*."""
+    return [process for process in psutil.process_iter() if str(folder) in _own_folder(process)]
+
+
+def _own_folder(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("TMPDIR", "")
+    except psutil.Error:
+        return ""
 
 
 def environment_of(pid: int) -> bytes:

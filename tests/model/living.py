@@ -202,6 +202,12 @@ class World:
             while self.serves != number:
                 await asyncio.sleep(0.005)
 
+    async def until_killed(self) -> None:
+        """Wait until the first host is ended for what it did."""
+        async with asyncio.timeout(5):
+            while not self.hosts[0].is_killed:
+                await asyncio.sleep(0.01)
+
     async def settle(self) -> None:
         """Wait until nothing is on its way."""
         async with asyncio.timeout(10):

@@ -13,6 +13,7 @@ import pytest
 
 from mlopsd_probes.model.host import Host, LoadFailed
 from mlopsd_probes.model.version import Kept
+from tests.model.asking import hosts_in
 from tests.model.models.saved import kept, options, troubled
 
 pytestmark = pytest.mark.timeout(300)
@@ -95,7 +96,7 @@ async def _load_all(folder: Path) -> Loaded:
         tasks.create_task(load("has_no_mlflow", versions["leaves"], python=bare_python(folder)))
         tasks.create_task(load("has_no_python", versions["leaves"], python=folder / "nowhere/python"))
     result.left = [str(path) for path in (folder / "scratch").iterdir()]
-    result.left += [str(process) for process in psutil.process_iter() if str(folder) in _environment(process)]
+    result.left += [str(process) for process in hosts_in(folder)]
     return result
 
 
@@ -103,13 +104,6 @@ def bare_python(folder: Path) -> Path:
     """An interpreter without packages."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "bare"], check=True)
     return folder / "bare/bin/python"
-
-
-def _environment(process: psutil.Process) -> str:
-    try:
-        return process.environ().get("TMPDIR", "")
-    except psutil.Error:
-        return ""
 
 
 @pytest.mark.parametrize(
@@ -171,4 +165,4 @@ def test_a_load_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     asyncio.run(cancelled())
 
     assert not list((tmp_path / "scratch").iterdir())
-    assert not [process for process in psutil.process_iter() if str(tmp_path) in _environment(process)]
+    assert not hosts_in(tmp_path)

@@ -16,6 +16,7 @@ import pytest_asyncio
 from mlopsd.children import descent
 from mlopsd.predictor import Unpredicted
 from mlopsd_probes.model.host import Host, HostDied
+from tests.model.asking import hosts_in
 from tests.model.models.saved import kept, options, rows, troubled
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -73,18 +74,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     assert psutil.Process().num_fds() <= before + 3  # the event loop of the module is still there
     assert not list((house.folder / "state/scratch").iterdir())
     deadline = time.monotonic() + 20  # a busy kernel takes its time to end what was killed
-    while left := [
-        process for process in psutil.process_iter() if str(house.folder) in _environment(process)
-    ]:
+    while left := hosts_in(house.folder):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
-
-
-def _environment(process: psutil.Process) -> str:
-    try:
-        return process.environ().get("TMPDIR", "")
-    except psutil.Error:
-        return ""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

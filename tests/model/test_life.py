@@ -237,9 +237,7 @@ async def test_a_host_that_hangs_is_replaced_and_the_waiting_are_told(tmp_path: 
     with pytest.raises(Unpredicted) as refusal:
         await world.life.service.predict(b"", JSON)
     assert refusal.value.code == 504
-    async with asyncio.timeout(5):
-        while not world.hosts[0].is_killed:
-            await asyncio.sleep(0.01)
+    await world.until_killed()
     await asyncio.sleep(0.05)
     await world.settle()
     assert world.serves == "1"
@@ -257,9 +255,7 @@ async def test_a_check_meanwhile_loses_neither_a_canary_nor_a_suspicion(tmp_path
     assert told(await world.look(), "canary")[0] == "unhealthy"
     with pytest.raises(Unpredicted):
         await asking
-    async with asyncio.timeout(5):
-        while not world.hosts[0].is_killed:
-            await asyncio.sleep(0.01)
+    await world.until_killed()
     await world.life.close()
 
 
@@ -297,9 +293,7 @@ async def test_a_host_that_hangs_without_a_caller_is_replaced(tmp_path: Path) ->
     world.hosts[0].hangs = world.hosts[0].hung = True
     world.hosts[0].next_canary = failing("no answer within 10 s")
     await world.life.look()
-    async with asyncio.timeout(5):
-        while not world.hosts[0].is_killed:
-            await asyncio.sleep(0.01)
+    await world.until_killed()
     await world.life.close()
 
 
