@@ -84,6 +84,10 @@ class Board:
         entry = Entry(probe, plugin, terms, unseen, Status.UNKNOWN, self.now(), subject=subject)
         self._put(entry, None if known is None else known.status)
 
+    def keep(self, probe: str, terms: Terms, subject: object) -> None:
+        """Go on with what is known of *probe*, which itself goes on with new *terms* and *subject*."""
+        self._put(replace(self._entries[probe], terms=terms, subject=subject))
+
     def forget(self, probe: str) -> None:
         """Take *probe* off the board."""
         self._entries.pop(probe, None)

@@ -66,6 +66,14 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
         """
         raise NotImplementedError
 
+    async def amend(self, options: PredictorOptionsT) -> bool:
+        """Go on with *options* without a gap for callers; whether it does.
+
+        Where it does not, as here, it is closed and made anew.
+        """
+        _ = options
+        return False
+
 
 def is_predictor(probe: type[Probe[Any]]) -> bool:
     """Whether *probe* answers predictions."""

@@ -56,7 +56,11 @@ class Roster(Mapping[str, Watch]):
         gone = [name for name in before if name not in after]
         differing = [name for name in before if name in after and before[name] != after[name]]
         retimed = [name for name in differing if _differ_in_terms_alone(before[name], after[name])]
-        changed = [name for name in differing if name not in retimed]
+        amended = [
+            name for name in differing if name not in retimed and await self._amend(before[name], after[name])
+        ]
+        self._refuse_when_closed()
+        changed = [name for name in differing if name not in (*retimed, *amended)]
         new = [name for name in after if name not in before]
         await self._end([*gone, *changed])
         self._refuse_when_closed()
@@ -72,9 +76,23 @@ class Roster(Mapping[str, Watch]):
             "no longer watched": gone,
             "watched anew with its changed table": changed,
             "watched on with its changed terms": retimed,
+            "watched on with its changed table": amended,
             "now watched": new,
         }
         return [f"probe {name} is {what}" for what, names in told.items() for name in names]
+
+    async def _amend(self, before: Configured, after: Configured) -> bool:
+        """Let a predictor take its changed table on while it serves; whether it does.
+
+        What is known of it stays: whatever serves is what served, until the next check tells more.
+        """
+        same = replace(before, terms=after.terms, options=after.options, table=after.table) == after
+        if not same or before.terms.timeout != after.terms.timeout:
+            return False
+        if not await self[after.name].amend(after):
+            return False
+        self._board.keep(after.name, after.terms, (after.plugin.target, after.options))
+        return True
 
     async def close(self) -> None:
         """End every watch, all at the same time, within two seconds; none begins after that."""

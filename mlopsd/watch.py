@@ -129,6 +129,20 @@ class Watch:
         self.configured = configured
         self._again.set()
 
+    async def amend(self, configured: Configured) -> bool:
+        """Let a predictor go on with the options of *configured* between two checks; whether it does."""
+        if configured.predicts is None or not isinstance(self._worker, LoopWorker):
+            return False
+        async with self._turn:
+            try:
+                amended = await self._worker.amend(configured.predicts)
+            except Exception:
+                log.exception("cannot go on with a changed table", extra={"probe": self.name})
+                return False
+        if amended:
+            self.retime(configured)
+        return amended
+
     async def first_reading(self) -> None:
         """Wait for the first reading; there is one after the timeout at the latest."""
         await self._first.wait()

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mlopsd.predictor import Predictor
+from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Probe, Reading
 from mlopsd.raised import harmless
 from mlopsd.worker.place import CLOSING_SECONDS
@@ -86,6 +86,13 @@ class LoopWorker:
         """Run the probe's own reload; checks go on beside it."""
         reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
         return str(await reloading.result())
+
+    async def amend(self, options: PredictorOptions) -> bool:
+        """Let the probe, if it predicts and has been made, go on with *options*; whether it does."""
+        if (predictor := self.predictor) is None:
+            return False
+        amending = self._start("amend", lambda: predictor.amend(options))
+        return bool(await amending.result())
 
     async def close(self) -> None:
         """Cancel the check in flight and let the probe release what it holds."""

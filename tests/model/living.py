@@ -182,6 +182,13 @@ class World:
         self.hosts.append(host)
         return cast("Host", host)
 
+    def amend(self, **changed: object) -> Life:
+        """The table is *changed* while the daemon runs."""
+        before = self.life
+        self.options = self.options.model_copy(update=changed)
+        self.begin().inherit(before)
+        return before
+
     def wish(self) -> None:
         self.wishes += 1
 

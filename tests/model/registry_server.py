@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import OLDEST
 
 HERE = Path(__file__).parent
-FILL_SECONDS = 120.0
+FILL_SECONDS = 240.0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
 ASK = rows(["do", "x"], ["", 7.0])
 TAKEN_UP = 60.0  # seconds for a version to serve, on a busy machine
 
-pytestmark = pytest.mark.timeout(300)  # each loads several models, in processes that import MLflow anew
+pytestmark = pytest.mark.timeout(480)  # each loads several models, in processes that import MLflow anew
 
 
 @pytest.fixture
@@ -128,6 +128,34 @@ def test_a_moved_alias_is_taken_up_without_a_failed_request(model: Registrar, tm
         assert f'mlopsd_model_predictions_total{{probe="model",result="ok"}} {len(codes)}' in page
         assert daemon.stop() < 2
         assert daemon.process.returncode == 0
+
+
+def test_a_table_that_changes_takes_nothing_out_of_service(model: Registrar, tmp_path: Path) -> None:
+    model.register(troubled(tmp_path / "first"))
+    model.point("1")
+    with serving(tmp_path / "run", table(model)) as daemon:
+        until_healthy(daemon)
+        (before,) = hosts(daemon)
+        codes: list[tuple[int, int]] = []
+        over = threading.Event()
+
+        def ask_all_the_time() -> None:
+            while not over.is_set():
+                codes.append((predict(daemon).status, daemon.get("/health/").status))
+
+        asking = threading.Thread(target=ask_all_the_time)
+        asking.start()
+        changed = table(model) + "\n[probes.model.features]\nx = { max = 100 }\n"
+        daemon.config.write_text(daemon.framed(changed), "utf-8")
+        answer = daemon.ask("POST", "/reload", local=True)
+        assert "probe model is watched on with its changed table" in answer.body.decode()
+        daemon.until("/health/model", lambda _: before not in hosts(daemon), TAKEN_UP)
+        until_healthy(daemon)
+        over.set()
+        asking.join()
+        assert set(codes) == {(200, 200)}, set(codes)
+        assert predict(daemon, rows(["do", "x"], ["", 101.0])).status == 400
+        assert len(hosts(daemon)) == 1
 
 
 def until_healthy(daemon: Running) -> dict[str, Any]:

@@ -442,3 +442,63 @@ async def test_a_canary_in_service_that_says_nothing_is_not_verified(world: Worl
     await world.look()
     world.hosts[0].next_canary = replace(WELL, verified=False, source="none", rows=None)
     assert told(await world.look(), "canary")[0] == "degraded"
+
+
+async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.gates["1"] = asyncio.Event()
+    before = world.amend(canary=CanaryOptions(max=5))
+    assert world.serves == "1"
+    await before.close()
+    await world.life.look()
+    async with asyncio.timeout(10):
+        while world.steps_of("1")[-1] != "load":
+            await asyncio.sleep(0.005)
+    assert (await world.life.service.predict(b"for ", "application/json")).body == b"for 1"
+    assert told(await world.reading(), "serving") == (
+        "degraded",
+        "version 1 (@champion) answers, as the table said before it was changed; loading version 1",
+    )
+    assert not world.hosts[0].is_killed
+    world.gates["1"].set()
+    reading = await world.look()
+    assert reading.status is Status.HEALTHY
+    assert [bool(host.ended) for host in world.hosts] == [True, False]
+    assert world.registry.fetched == ["1"]
+
+
+async def test_what_fails_by_a_changed_table_is_refused_and_serves_on_by_the_old_one(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.canaries["1"] = failing("it predicted 7, above the configured maximum 5")
+    await world.amend(canary=CanaryOptions(max=5)).close()
+    reading = await world.look(2)
+    assert world.serves == "1"
+    assert told(reading, "serving")[0] == "degraded"
+    assert reading.facts["refused"][0]["reason"] == "it predicted 7, above the configured maximum 5"
+    assert len(world.hosts) == 2, "it was tried again at once"
+
+
+async def test_a_changed_table_is_minded_without_a_registry_too(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.complaints = (DOWN,)
+    await world.amend(canary=CanaryOptions(max=5)).close()
+    await world.look()
+    assert world.serves == "1"
+    assert len(world.hosts) == 2
+    assert told(await world.reading(), "serving")[0] == "healthy"
+
+
+async def test_a_host_that_dies_after_its_table_has_changed_comes_back_by_the_new_one(world: World) -> None:
+    world.names("1")
+    await world.look()
+    before = world.amend(canary=CanaryOptions(max=5))
+    world.hosts[0].die()
+    await before.close()
+    await world.look(2)
+    assert world.serves == "1"
+    reading = await world.reading()
+    assert reading.facts["host"]["restarts"] == 1
+    assert told(reading, "serving")[0] == "healthy"

@@ -70,6 +70,7 @@ NOTHING = State(
     obstacle=None,
     trouble=None,
     restarts=0,
+    is_outdated=False,
     rss=10**8,
 )
 
@@ -101,6 +102,7 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, judgement=Judgement(missing=("accuracy",)))
     yield replace(well, judgement=Judgement(failed=("metric accuracy is 0.5, below 0.9",)))
     yield replace(well, judgement=None)
+    yield replace(well, is_outdated=True)
     misspelt = FakeHost(well.serving.kept, WELL, 1)
     misspelt.facts["unknown_features"] = ["petal lenght"]
     yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))

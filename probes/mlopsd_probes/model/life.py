@@ -97,7 +97,15 @@ class Life:
         self._obstacle: str | None = None
         self._troubles = Troubles()
         self._restarts = 0
+        self._inherited: Serving | None = None  # it was loaded as another table said
         self._closed = False
+
+    def inherit(self, before: "Life") -> None:
+        """Go on with what serves in *before*, under a table of our own; it is to be loaded anew by that."""
+        self._restarts = before._restarts
+        if (serving := before.service.take()) is not None:
+            self._inherited = serving
+            self.service.put(serving)
 
     async def look(self) -> None:
         """Ask the registries, have the version in service prove itself, and act on both."""
@@ -131,7 +139,10 @@ class Life:
         await self._arrive()  # what a check has set out for meanwhile
         wanted = self._to_reload(found, force=force)
         serving = self.service.serving
-        if serving is not None and serving.kept.version.id == wanted.id and not force:
+        stays = (
+            serving is not None and serving.kept.version.id == wanted.id and not self._is_outdated(serving)
+        )
+        if serving is not None and stays and not force:
             return await self._prove_again(serving, found, dry_run=dry_run)
         kept = self._shelf.find(wanted)
         obstacle = await in_thread("look for obstacles", lambda: self._find_obstacle(kept, serving))
@@ -178,6 +189,7 @@ class Life:
             obstacle=self._obstacle,
             trouble=self._troubles.text(),
             restarts=self._restarts,
+            is_outdated=self._is_outdated(serving),
             rss=None if serving is None else await serving.host.rss(),
         )
 
@@ -213,8 +225,9 @@ class Life:
         await asyncio.shield(self._opening)
 
     async def _do_open(self) -> None:
-        scratch = self._means.scratch
-        await in_thread("clear up the scratch folder", lambda: rmtree(scratch, ignore_errors=True))
+        if self._inherited is None:  # else there are folders in use
+            scratch = self._means.scratch
+            await in_thread("clear up the scratch folder", lambda: rmtree(scratch, ignore_errors=True))
         try:
             found = await in_thread("read the model cache", self._means.store.load)
         except StoreError as error:
@@ -244,7 +257,7 @@ class Life:
             self._refusals.keep_only(found)
         if serving is not None and serving.kept.version.id == desired.id:
             self._troubles.forget(TAKE)
-            if not self._has_expired(serving):
+            if not self._is_due(serving):
                 self._refusals.pardon(desired)  # of a reload of what serves all the same
         self._give_up_for(desired)
         self._note_drift()
@@ -332,16 +345,27 @@ class Life:
     def _next(self) -> Version | None:
         """The version that the registry wants, if it is to be taken up now."""
         serving, wanted = self.service.serving, self._wish.desired
+        if wanted is None and serving is not None and self._is_outdated(serving):
+            wanted = serving.kept.version  # whatever the registries say, and though they say nothing
         if wanted is None or self._refusals.holds(wanted) or not self._retry.may_try():
             return None
         if serving is None:
             is_restored = any(version.id == wanted.id for version in self._shelf.proven())
             return None if is_restored else wanted
-        return wanted if serving.kept.version.id != wanted.id or self._has_expired(serving) else None
+        return wanted if serving.kept.version.id != wanted.id or self._is_due(serving) else None
 
     def _had(self) -> Version | None:
         """The version to begin with from disk: the current one, or where that fails the one before."""
         return min(self._shelf.proven(), key=lambda version: self._stumbles[version.id], default=None)
+
+    def _is_due(self, serving: Serving) -> bool:
+        """Whether the version in service is to be loaded anew, though it is the one that is wanted."""
+        return self._is_outdated(serving) or self._has_expired(serving)
+
+    def _is_outdated(self, serving: Serving | None) -> bool:
+        """Whether *serving* was loaded as another table said."""
+        inherited = self._inherited
+        return serving is not None and inherited is not None and serving.host is inherited.host
 
     def _has_expired(self, serving: Serving) -> bool:
         """Whether the version in service is to be loaded anew because its time is over."""

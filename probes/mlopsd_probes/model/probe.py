@@ -33,22 +33,7 @@ class ModelProbe(Predictor[ModelOptions]):
 
     def __init__(self, options: ModelOptions, context: Context) -> None:
         super().__init__(options, context)
-        scratch = context.state_dir / SCRATCH
-        counted = measures(context.instruments, with_buckets(options.prediction.buckets))
-        means = Means(
-            options=options,
-            registries=Registries(options, context.log, counted.operation, scratch),
-            store=Store(context.state_dir, options.model),
-            scratch=scratch,
-            state_dir=context.state_dir,
-            measures=counted,
-            log=context.log,
-            now=lambda: datetime.now(UTC),
-            private=context.private,
-        )
-        self._life = Life(
-            means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout
-        )
+        self._life = self._lead(options)
 
     @classmethod
     def declares(cls, options: ModelOptions) -> Sequence[Metric]:
@@ -65,6 +50,20 @@ class ModelProbe(Predictor[ModelOptions]):
         """Go to the version that the registry names now."""
         return await self._life.reload(dry_run=dry_run, force=force)
 
+    async def amend(self, options: ModelOptions) -> bool:
+        """Go on with *options*: what serves answers until it, or what is wanted now, has proven itself anew.
+
+        Another model is another matter, and so are other buckets, which a histogram cannot change.
+        """
+        now = self.options
+        if (options.model, options.prediction.buckets) != (now.model, now.prediction.buckets):
+            return False
+        before, self._life = self._life, self._lead(options)
+        self._life.inherit(before)
+        self.options = options
+        await before.close()
+        return True
+
     async def close(self) -> None:
         """End every process."""
         await self._life.close()
@@ -78,6 +77,25 @@ class ModelProbe(Predictor[ModelOptions]):
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         """Have the version in service predict."""
         return await self._life.service.predict(body, content_type)
+
+    def _lead(self, options: ModelOptions) -> Life:
+        context = self.context
+        scratch = context.state_dir / SCRATCH
+        counted = measures(context.instruments, with_buckets(options.prediction.buckets))
+        means = Means(
+            options=options,
+            registries=Registries(options, context.log, counted.operation, scratch),
+            store=Store(context.state_dir, options.model),
+            scratch=scratch,
+            state_dir=context.state_dir,
+            measures=counted,
+            log=context.log,
+            now=lambda: datetime.now(UTC),
+            private=context.private,
+        )
+        return Life(
+            means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout
+        )
 
     def _show(self, progress: Progress | None) -> None:
         self.context.show({} if progress is None else {"progress": progress.facts()})

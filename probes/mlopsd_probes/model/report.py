@@ -47,7 +47,10 @@ def _serving(state: State) -> Iterator[Finding]:
     if (serving := state.serving) is not None:
         version = serving.kept.version
         said = f"version {version.number} ({version.candidate}) answers"
-        yield Finding("serving", Status.HEALTHY, said)
+        if state.is_outdated:
+            yield Finding("serving", Status.DEGRADED, said + _outdated_text(state), advice=Advice.WATCH)
+        else:
+            yield Finding("serving", Status.HEALTHY, said)
     elif state.lost is not None:
         doing = f"; {state.progress.sentence()}" if state.progress else "; it is tried again by itself"
         yield Finding("serving", Status.UNHEALTHY, state.lost + doing, advice=Advice.RESTART_APP)
@@ -59,6 +62,11 @@ def _serving(state: State) -> Iterator[Finding]:
     else:
         said = "no version serves, and no registry names one"
         yield Finding("serving", Status.UNHEALTHY, said, advice=Advice.FIX_REGISTRY)
+
+
+def _outdated_text(state: State) -> str:
+    why = state.progress.sentence() if state.progress else state.obstacle or "it is loaded anew by itself"
+    return f", as the table said before it was changed; {why}"
 
 
 def _canary(state: State) -> Iterator[Finding]:
