@@ -87,10 +87,12 @@ class Roster(Mapping[str, Watch]):
         What is known of it stays: whatever serves is what served, until the next check tells more.
         """
         same = replace(before, terms=after.terms, options=after.options, table=after.table) == after
-        if not same or before.terms.timeout != after.terms.timeout:
+        running = self._running.get(after.name)  # gone if the roster was closed meanwhile
+        if running is None or not same or before.terms.timeout != after.terms.timeout:
             return False
-        if not await self[after.name].amend(after):
+        if not await running.watch.amend(after):
             return False
+        self._refuse_when_closed()
         self._board.keep(after.name, after.terms, (after.plugin.target, after.options))
         return True
 

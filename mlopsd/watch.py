@@ -134,6 +134,8 @@ class Watch:
         if configured.predicts is None or not isinstance(self._worker, LoopWorker):
             return False
         async with self._turn:
+            if self._closed:
+                return False
             try:
                 amended = await self._worker.amend(configured.predicts)
             except Exception:

@@ -118,7 +118,8 @@ class ClientProcess:
         Raises:
             Unanswered: it says that there is no answer, or ended.
         """
-        assert self._running is not None
+        if self._running is None:  # somebody else lost patience with it meanwhile
+            raise Unanswered("other", "its client was ended before it was asked; it is started again")
         with self._running.listening(next(self._numbers)) as (number, said):
             await self._running.send({**question, "number": number})
             while True:
