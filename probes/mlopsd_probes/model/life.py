@@ -1,9 +1,7 @@
 """The life of versions on this host: what is wanted, what is taken up, what serves, what is let go."""
 
 import asyncio
-import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,10 +12,12 @@ from mlopsd.probe import Refused
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.backoff import Backoff
 from mlopsd_probes.model.disk import StoreError
+from mlopsd_probes.model.errands import Errands, is_over, wait
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.refusals import Refusals
 from mlopsd_probes.model.registry import RegistryError
+from mlopsd_probes.model.restart import Restart
 from mlopsd_probes.model.service import Service, Serving
 from mlopsd_probes.model.shelf import Shelf
 from mlopsd_probes.model.state import State
@@ -80,29 +80,26 @@ class Life:
         self._wish = Wish(means)
         self._taking = Taking(means, self._wish, self.service, tell=self._tell, fetched=self._fetched)
         self._refusals = Refusals(means.options.refused_backoff, means.now)
-        self._restart = Backoff()  # of what served
+        self._restart = Restart()
         self._retry = Backoff()  # of what should serve
-        self._stumbles: Counter[str] = Counter()  # failures to load what had proven itself, by its id
         self._shelf = Shelf()
         self._unwritten: Serving | None = None  # in service, and not noted on disk yet
+        self._errands = Errands(means.options.model, means.log, self._broke)
         self._opening: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[Any] | None = None
         self._proving: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._way: _Way | None = None
-        self._timers: set[asyncio.TimerHandle] = set()
         self._drift_since: datetime | None = None
         self._progress: Progress | None = None
-        self._how_lost: str | None = None
         self._obstacle: str | None = None
         self._troubles = Troubles()
-        self._restarts = 0
         self._inherited: Serving | None = None  # it was loaded as another table said
         self._closed = False
 
     def inherit(self, before: "Life") -> None:
         """Go on with what serves in *before*, under a table of our own; it is to be loaded anew by that."""
-        self._restarts = before._restarts
+        self._restart.times = before._restart.times
         if (serving := before.service.take()) is not None:
             self._inherited = serving
             self.service.put(serving)
@@ -113,13 +110,13 @@ class Life:
         await self._write_down()
         if self.service.serving is None:
             self._decide()  # what is on disk need not wait for a registry
-        if _is_over(self._resolving):
-            self._resolving = self._start(self._resolve(), RESOLVE)
-        if _is_over(self._proving):
-            self._proving = self._start(self._prove(), PROVE)
+        if is_over(self._resolving):
+            self._resolving = self._errands.start(self._resolve(), RESOLVE)
+        if is_over(self._proving):
+            self._proving = self._errands.start(self._prove(), PROVE)
         await asyncio.gather(
-            _wait([self._resolving], min(RESOLVE_PATIENCE, FOR_REGISTRIES * self._timeout)),
-            _wait([self._proving], FOR_A_CANARY * self._timeout),
+            wait([self._resolving], min(RESOLVE_PATIENCE, FOR_REGISTRIES * self._timeout)),
+            wait([self._proving], FOR_A_CANARY * self._timeout),
         )
         self._decide()
 
@@ -166,7 +163,7 @@ class Life:
         if (serving := self.service.serving) is not None:
             known = serving.kept.version if force else None
         else:
-            known = self._wish.desired or self._had()
+            known = self._wish.desired or self._restart.first_of(self._shelf)
         if known is None:
             raise Refused(f"no registry names a version: {self._wish.complaint_text()}")
         return known
@@ -185,10 +182,10 @@ class Life:
             refusals=tuple(self._refusals),
             progress=self._progress,
             judgement=None if serving is None else self._wish.judgement(serving.kept.version),
-            lost=self._how_lost,
+            lost=self._restart.how_lost,
             obstacle=self._obstacle,
             trouble=self._troubles.text(),
-            restarts=self._restarts,
+            restarts=self._restart.times,
             is_outdated=self._is_outdated(serving),
             rss=None if serving is None else await serving.host.rss(),
         )
@@ -196,19 +193,18 @@ class Life:
     async def close(self) -> None:
         """End every process and task at once."""
         self._closed = True
-        for timer in self._timers:
-            timer.cancel()
+        self._errands.close()
         tasks = [self._opening, self._resolving, self._proving, *self._on_the_way()]
         for task in tasks:
             if task is not None:
                 task.cancel()
         await asyncio.gather(self.service.close(), self._means.registries.close())
-        await _wait(tasks, 0.1)
+        await wait(tasks, 0.1)
 
     @property
     def is_busy(self) -> bool:
         """Whether a version is on its way, a new one or the one that served."""
-        return any(not _is_over(task) for task in self._on_the_way())
+        return any(not is_over(task) for task in self._on_the_way())
 
     def _on_the_way(self) -> tuple[asyncio.Task[Any] | None, ...]:
         return self._restoring, self._way.task if self._way is not None else None
@@ -216,12 +212,12 @@ class Life:
     async def _arrive(self) -> None:
         """Wait for the versions that are on their way, whatever becomes of them."""
         while self.is_busy:
-            await _wait(self._on_the_way(), None)
+            await wait(self._on_the_way(), None)
 
     async def _open(self) -> None:
         """See once what is on disk, and remove what processes of a daemon that was killed have left."""
         if self._opening is None:
-            self._opening = self._start(self._do_open(), OPEN)
+            self._opening = self._errands.start(self._do_open(), OPEN)
         await asyncio.shield(self._opening)
 
     async def _do_open(self) -> None:
@@ -328,8 +324,8 @@ class Life:
         """Set out for what should serve next: what served before while nothing does, and what is wanted."""
         if self._closed:
             return
-        if (had := self._had()) is not None and self._is_to_be_restored(had):
-            self._restoring = self._start(self._restore(had), RESTORE)
+        if (had := self._restart.first_of(self._shelf)) is not None and self._is_to_be_restored(had):
+            self._restoring = self._errands.start(self._restore(had), RESTORE)
         if not self.is_busy and (wanted := self._next()) is not None:
             self._tell(Progress("judge", wanted.number, self._means.now()))
             self._set_out(wanted, self._go)
@@ -339,8 +335,8 @@ class Life:
         if self.service.serving is not None or self._taking.has_set_aside:
             return False
         way = self._way
-        is_on_its_way = way is not None and not _is_over(way.task) and way.version.id == had.id
-        return not is_on_its_way and _is_over(self._restoring) and self._restart.may_try()
+        is_on_its_way = way is not None and not is_over(way.task) and way.version.id == had.id
+        return not is_on_its_way and is_over(self._restoring) and self._restart.may_try()
 
     def _next(self) -> Version | None:
         """The version that the registry wants, if it is to be taken up now."""
@@ -353,10 +349,6 @@ class Life:
             is_restored = any(version.id == wanted.id for version in self._shelf.proven())
             return None if is_restored else wanted
         return wanted if serving.kept.version.id != wanted.id or self._is_due(serving) else None
-
-    def _had(self) -> Version | None:
-        """The version to begin with from disk: the current one, or where that fails the one before."""
-        return min(self._shelf.proven(), key=lambda version: self._stumbles[version.id], default=None)
 
     def _is_due(self, serving: Serving) -> bool:
         """Whether the version in service is to be loaded anew, though it is the one that is wanted."""
@@ -376,7 +368,7 @@ class Life:
         self, version: Version, how: Callable[[_Way], Coroutine[Any, Any, str]]
     ) -> asyncio.Task[str]:
         self._way = way = _Way(version)
-        way.task = self._start(how(way), TAKE)
+        way.task = self._errands.start(how(way), TAKE)
         return way.task
 
     async def _go(self, way: _Way) -> str:
@@ -477,9 +469,7 @@ class Life:
     def _in_service(self, serving: Serving) -> None:
         version = serving.kept.version
         self._means.measures.loads.inc(result="ok")
-        self._stumbles.pop(version.id, None)
-        self._restart.succeeded()
-        self._how_lost = None
+        self._restart.is_over(version)
         self._troubles.forget(TAKE, RESTORE)
         self._unwritten = serving
         self._note_drift()
@@ -492,17 +482,13 @@ class Life:
     def _note_stumble(self, kept: Kept, error: Failed | StoreError) -> None:
         number = kept.version.number
         self._means.measures.loads.inc(result=error.step if isinstance(error, Failed) else "no_room")
-        self._how_lost = f"version {number}, which served before: {error}"
         self._means.log.warning("version not restored", extra={"version": number, "reason": str(error)})
-        if isinstance(error, Failed) and error.is_corrupt:
-            self._shelf = self._shelf.without(kept)
-            return
-        if isinstance(error, Failed):
-            self._stumbles[kept.version.id] += 1
-        else:
+        if isinstance(error, StoreError):
             self._troubles.note(RESTORE, str(error))
-        self._restart.failed()
-        self._later(self._restart.left())
+        elif error.is_corrupt:
+            self._shelf = self._shelf.without(kept)
+        self._restart.failed(kept.version, str(error), is_its_fault=isinstance(error, Failed))
+        self._errands.later(self._restart.left(), self._decide)
 
     async def _write_down(self) -> None:
         """Note on disk which version a start begins with; what the disk refuses is tried at each check."""
@@ -527,41 +513,20 @@ class Life:
     def _lost(self, serving: Serving, reason: str, how: str) -> None:
         """The host in service is gone: take the same version up again from disk, and say so twice."""
         self.service.take()
-        self._restarts += 1
-        self._how_lost = f"the host of version {serving.kept.version.number} is lost: {how}"
+        self._restart.lost(serving.kept.version, how)
         self._means.log.error(
             "model host lost", extra={"version": serving.kept.version.number, "reason": reason, "how": how}
         )
-        self._restart.lost()
         self._note_drift()
-        self._later(self._restart.left())
+        self._errands.later(self._restart.left(), self._decide)
         self._again()
-        self._call_later(LOOK_AGAIN, self._again)
+        self._errands.later(LOOK_AGAIN, self._again)
 
-    def _later(self, seconds: float) -> None:
-        self._call_later(seconds, self._decide)
-
-    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        timers = {
-            timer for timer in self._timers if not timer.cancelled() and timer.when() > time.monotonic()
-        }
-        timers.add(asyncio.get_running_loop().call_later(seconds, call))
-        self._timers = timers
-
-    def _start(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work, name=f"{what} of {self._options.model}")
-        task.add_done_callback(partial(self._tell_fault, what))
-        return task
-
-    def _tell_fault(self, what: str, task: asyncio.Task[Any]) -> None:
-        """What ends here by another exception than a refusal is a fault of ours."""
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, Refused):
-            self._troubles.note(what, f"{task.get_name()} broke: {type(error).__name__}: {error}")
-            self._means.log.error(
-                "the life of the model broke", exc_info=error, extra={"task": task.get_name()}
-            )
-            self._retry.failed()
-            self._again()
+    def _broke(self, what: str, said: str) -> None:
+        """A task of ours ended by a fault of ours."""
+        self._troubles.note(what, said)
+        self._retry.failed()
+        self._again()
 
     def _tell(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -573,17 +538,7 @@ class Life:
         refused = next(iter(self._refusals), None)
         if refused is not None:
             return f"version {refused.version.number} was refused ({refused.step})"
-        return self._how_lost or self._wish.complaint_text()
-
-
-def _is_over(task: asyncio.Task[Any] | None) -> bool:
-    return task is None or task.done()
-
-
-async def _wait(tasks: Iterable[asyncio.Task[Any] | None], timeout: float | None) -> None:  # noqa: ASYNC109  # asyncio.wait's
-    """Wait for *tasks*, at most *timeout* seconds, whatever becomes of them."""
-    if waited_for := {task for task in tasks if task is not None and not task.done()}:
-        await asyncio.wait(waited_for, timeout=timeout)
+        return self._restart.how_lost or self._wish.complaint_text()
 
 
 def _instead_of(version: Version, before: Serving | None) -> str:
