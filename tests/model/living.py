@@ -43,12 +43,15 @@ class FakeRegistry:
     fails: FetchError | None = None
     judges: RegistryError | None = None
     fetching: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     fetched: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fetching.set()
+        self.answering.set()
 
     async def resolve(self) -> Resolution:
+        await self.answering.wait()
         return Resolution(None if self.complaints else self.names, self.complaints)
 
     async def metrics(self, wanted: Version) -> Mapping[str, float]:

@@ -23,9 +23,9 @@ from tests.running import Answer, Running
 KEYS = '[api]\napi_keys = ["sesame"]\n'
 HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
 ASK = rows(["do", "x"], ["", 7.0])
-TAKEN_UP = 60.0  # seconds for a version to serve, on a busy machine
+TAKEN_UP = 180.0  # seconds for a version to serve, on a busy machine
 
-pytestmark = pytest.mark.timeout(480)  # each loads several models, in processes that import MLflow anew
+pytestmark = pytest.mark.timeout(900)  # each loads several models, in processes that import MLflow anew
 
 
 @pytest.fixture

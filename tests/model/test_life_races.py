@@ -502,3 +502,20 @@ async def test_a_host_that_dies_after_its_table_has_changed_comes_back_by_the_ne
     reading = await world.reading()
     assert reading.facts["host"]["restarts"] == 1
     assert told(reading, "serving")[0] == "healthy"
+
+
+async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.timeout = 0.1
+    await restarted(world)
+    world.names("1")
+    world.registry.answering.clear()
+    await world.life.look()
+    assert (world.serves, world.wishes) == (None, 0)
+    world.registry.answering.set()
+    async with asyncio.timeout(5):
+        while not world.wishes:
+            await asyncio.sleep(0.005)
+    await world.look()
+    assert world.serves == "1"
+    await world.life.close()

@@ -317,6 +317,7 @@ while status != 0:
 """
 
 
+@pytest.mark.timeout(300)  # hundreds of processes, on a machine that may be busy
 def test_killed_at_any_point_it_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
     """A process is killed before the first line of the store that it comes to, another before the second …"""
     before, folders = tmp_path / "before", tmp_path / "after"

@@ -118,7 +118,14 @@ class Life:
             wait([self._resolving], min(RESOLVE_PATIENCE, FOR_REGISTRIES * self._timeout)),
             wait([self._proving], FOR_A_CANARY * self._timeout),
         )
+        for late in (self._resolving, self._proving):
+            if not is_over(late):  # the next beat may be an hour away
+                late.add_done_callback(self._tell_late)
         self._decide()
+
+    def _tell_late(self, _: asyncio.Task[Any]) -> None:
+        if not self._closed:
+            self._again()
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Go to the version that the registry names now; what was done, or with *dry_run* would be.
