@@ -119,7 +119,7 @@ class Life:
             wait([self._proving], FOR_A_CANARY * self._timeout),
         )
         for late in (self._resolving, self._proving):
-            if not is_over(late):  # the next beat may be an hour away
+            if late is not None and not late.done():  # the next beat may be an hour away
                 late.add_done_callback(self._tell_late)
         self._decide()
 
