@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench chaos soak clean
 
 run: $(VENV)/ready
 	$(BIN)/mlopsd demo
@@ -20,6 +20,12 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m bench
+
+chaos: $(VENV)/ready
+	$(BIN)/python -m chaos
+
+soak: $(VENV)/ready
+	$(BIN)/python -m chaos.soak
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

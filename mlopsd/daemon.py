@@ -1,6 +1,7 @@
 """The one place where all parts meet: the order of starting, reloading, draining and stopping."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -18,6 +19,7 @@ from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
 from mlopsd.plugins import Configured
 from mlopsd.reloads import STOPPING, Reloads
+from mlopsd.repeats import Repeats
 from mlopsd.roster import Roster
 from mlopsd.settings.load import Loaded, doubts, secret_files
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
@@ -30,6 +32,7 @@ from mlopsd.web.listener import ListenError
 from mlopsd.web.parts import Info, Parts
 from mlopsd.worker.make import make_worker
 
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # what accept(2) may want
 LEAVING_SECONDS = 0.3  # for tasks that are asked to end when the loop is about to
 log = logging.getLogger("mlopsd.daemon")
 
@@ -111,6 +114,7 @@ class Daemon:
         self.reloads = Reloads(self._change, self, self._board.now)
         self._metrics = Metrics(self._board, self._version)
         self._notifier = Notifier()
+        self._repeats = Repeats()
         self._doors = Doors(self._parts())
         self._watches: Mapping[str, Watch] = {}  # until the roster is there, which needs the task group
         drain.on_loss = lambda: self._metrics.error("log")
@@ -263,11 +267,23 @@ class Daemon:
         )
 
     def _lost_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What nobody waited for is a fault of ours: count it and say it, once."""
+        """What nobody waited for is a fault of ours: count it and say it, once.
+
+        What a host that has run out of something refuses to a new connection is none: asyncio tries again.
+        """
         self._metrics.error("loop")
         error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in SCARCE and "socket" in context:
+            self._cannot_accept(error)
+            return
         extra = {"reason": context.get("message", "")}
         log.error("exception that nobody waited for", extra=extra, exc_info=error)
+
+    def _cannot_accept(self, error: OSError) -> None:
+        """One line an hour: it is tried every second."""
+        if self._repeats.worth_saying(error.errno) is not None:
+            cure = "raise LimitNOFILE=, or end what holds so many descriptors"
+            log.error("cannot accept connections", extra={"reason": f"{error.strerror}; {cure}"})
 
 
 def _mlflow_version() -> str | None:

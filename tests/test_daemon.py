@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -522,3 +523,33 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_daemon_without_descriptors_answers_who_is_there_and_says_so_once(
+    start: Start, tmp_path: Path
+) -> None:
+    with start(FINE) as daemon:
+        known = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+        assert asked(known) == 200
+        taken = {int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        free = min(set(range(len(taken) + 1)) - taken)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        with socket.create_connection(("127.0.0.1", daemon.port)):
+            line = daemon.wait_for(lambda line: bool(line["event"] == "cannot accept connections"))
+            assert line["reason"].startswith("Too many open files; raise LimitNOFILE=")
+            assert "exc_info" not in line
+            assert asked(known) == 200
+            time.sleep(1.2)  # asyncio tries again each second
+        assert asked(known) == 200
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        assert daemon.get("/livez").status == 200
+        known.close()
+        assert len(daemon.events("cannot accept connections")) == 1
+
+
+def asked(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/livez")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status

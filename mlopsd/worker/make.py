@@ -10,8 +10,8 @@ from mlopsd.plugins import Configured
 from mlopsd.probe import Context, Instruments, Metric, Probe
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.place import Worker
-from mlopsd.worker.process import ProcessWorker, Tally
-from mlopsd.worker.spawned import Opening
+from mlopsd.worker.process import FIRST_PAUSE, ProcessWorker, Tally
+from mlopsd.worker.spawned import LONGEST_PAUSE, Opening
 from mlopsd.worker.thread import ThreadWorker
 
 
@@ -59,6 +59,7 @@ def make_worker(
             state_dir,
             its_log.getEffectiveLevel(),
             configured.terms.timeout,
+            _longest_pause(configured.terms.interval),
         )
         return ProcessWorker(opening, counting, lambda: counting.worker_restarted(name), log)
     context = Context(
@@ -77,3 +78,8 @@ def make_worker(
         return configured.probe(configured.options, context)
 
     return ThreadWorker(name, make) if configured.isolation == "thread" else LoopWorker(name, make)
+
+
+def _longest_pause(interval: float) -> float:
+    """One beat at most is without a process, or what heals by itself would be told minutes later."""
+    return min(max(interval, FIRST_PAUSE), LONGEST_PAUSE)

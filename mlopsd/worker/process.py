@@ -18,7 +18,6 @@ from mlopsd.worker.spawned import Opening, Spawned, spawn
 from mlopsd.worker.verify import verified
 
 FIRST_PAUSE = 1.0  # seconds before a process that died is started again, doubling
-LONGEST_PAUSE = 300.0
 MOST_DOUBLINGS = 10  # a float has room for no more than some thousand
 MOST_CHILDREN = 32  # of a probe; more are a leak, and its process is started afresh
 
@@ -210,7 +209,7 @@ class ProcessWorker:
     def _put_off(self) -> None:
         """No start for a while, which doubles with each death in a row, and has jitter."""
         self._deaths += 1
-        pause = min(FIRST_PAUSE * 2 ** min(self._deaths - 1, MOST_DOUBLINGS), LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * 2 ** min(self._deaths - 1, MOST_DOUBLINGS), self._opening.longest_pause)
         self._not_before = self._clock() + pause * random.uniform(0.8, 1.2)
 
 

@@ -14,6 +14,7 @@ from mlopsd.worker import frames
 from mlopsd.worker.place import WorkerDied
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", child.CHANNEL, child.PARENT)
+LONGEST_PAUSE = 300.0
 LAST_WORDS = 0.1  # seconds for an answer that was on its way when its process ended
 
 
@@ -25,6 +26,7 @@ class Opening:
         target: ``package.module:Class``.
         table: the probe's own keys as they were written; secrets go by this frame, never by arguments.
         timeout: seconds that one check may take.
+        longest_pause: seconds before a process that died again and again is started once more.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Opening:
     state_dir: Path
     log_level: int
     timeout: float
+    longest_pause: float = LONGEST_PAUSE
 
     def frame(self) -> frames.Frame:
         """As JSON."""

@@ -35,7 +35,7 @@ def version(number: str, *, candidate: str = "@champion", rank: int = 0) -> Vers
 
 @dataclass
 class FakeRegistry:
-    """What a registry names and has; *fetching* is waited for in the middle of each fetch."""
+    """What a registry names and has; *fetching* is waited for in a fetch, *answering* before an answer."""
 
     names: Version | None = None
     complaints: tuple[Complaint, ...] = ()

@@ -1,6 +1,7 @@
 """A host whose model misbehaves once it is loaded, and what the model can reach from there."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -141,6 +142,18 @@ async def test_a_canary_without_its_file_or_with_nonsense_in_it_fails(
 
     assert "no JSON" in nonsense.reason
     assert missing.reason == f"its input {house.canary_input} cannot be read: No such file or directory"
+
+
+async def test_a_canary_is_made_where_the_daemon_has_no_descriptor_to_read_its_input_anew(
+    hosts: dict[str, Host], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    house.canary_input.write_bytes(ask("", ""))
+    assert (await hosts["model"].canary(PATIENCE)).passed
+    monkeypatch.setattr(Path, "read_bytes", cannot)
+    assert (await hosts["model"].canary(PATIENCE)).passed
 
 
 async def test_a_canary_that_is_too_slow_fails_and_the_host_answers_afterwards(

@@ -53,6 +53,22 @@ async def test_before_the_first_version_serves_the_reading_says_what_is_in_progr
     assert (refusal.value.code, refusal.value.retry_after) == (503, 5.0)
 
 
+async def test_a_registry_that_has_not_answered_yet_is_no_verdict_and_does_not_hold_up_the_reading(
+    world: World,
+) -> None:
+    world.timeout = 0.5
+    world.begin()
+    world.registry.answering.clear()
+    await world.life.look()
+    assert told(await world.reading(), "serving") == (
+        "unknown",
+        "no version serves yet: no registry has answered since the start",
+    )
+    world.registry.answering.set()
+    world.names("1")
+    assert (await world.look(2)).status is Status.HEALTHY
+
+
 async def test_a_moved_alias_swaps_without_a_failed_request(world: World) -> None:
     world.names("1")
     await world.look()

@@ -78,3 +78,17 @@ def test_a_host_that_lasted_is_replaced_at_once_again() -> None:
     day.seconds += 3600
     backoff.lost()
     assert backoff.may_try()
+
+
+def test_a_host_that_dies_every_few_minutes_is_never_waited_for_as_long() -> None:
+    day = Day()
+    backoff = Backoff(day.clock)
+    backoff.succeeded()
+    waits = []
+    for _ in range(20):
+        day.seconds += 300
+        backoff.lost()
+        waits.append(backoff.left())
+        day.seconds += backoff.left()
+        backoff.succeeded()
+    assert max(waits) == 0

@@ -6,15 +6,19 @@ import logging
 import os
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from mlopsd.board import Board
 from mlopsd.children import child, descent
+from mlopsd.metrics import Metrics
 from mlopsd.probe import Probe, ProbeError, Status
 from mlopsd.worker import process
+from mlopsd.worker.make import make_worker
 from mlopsd.worker.spawned import Opening, Spawned
 from tests import fakes
 from tests.worker.watching import lose_patience, watching
@@ -54,6 +58,32 @@ async def test_a_process_that_cannot_be_started_is_a_reading_and_tried_again(
         async with asyncio.timeout(30):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(("interval", "longest"), [(0.2, 1.0), (15.0, 15.0), (3600.0, 300.0)])
+async def test_the_pause_before_a_start_is_at_most_an_interval(
+    troubled: type[Probe[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interval: float,
+    longest: float,
+) -> None:
+    async def cannot(*_: Any) -> Spawned:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(process, "spawn", cannot)
+    configured = fakes.configured(troubled, "process", {"trouble": "none"})
+    configured = replace(configured, terms=replace(configured.terms, interval=interval))
+    board = Board()
+    worker = make_worker(configured, tmp_path, board, Metrics(board, "1"), logging.getLogger("test"))
+    assert isinstance(worker, process.ProcessWorker)
+    monkeypatch.setattr(worker, "_clock", clock := fakes.Clock())
+    for _ in range(12):
+        with pytest.raises(ProbeError, match="cannot start"):
+            await worker.check()
+        pause = worker.pause
+        clock.now += pause
+    assert 0.8 * longest <= pause <= 1.2 * longest
 
 
 async def test_the_pause_before_a_start_doubles_up_to_five_minutes(

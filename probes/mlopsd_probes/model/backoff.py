@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 FIRST, LONGEST = 1.0, 300.0  # seconds
 JITTER = 0.2  # of the wait, so that hosts that lost the same thing do not come back in step
-CALM = 600.0  # seconds without a loss after which the past is forgotten
+CALM = 10  # times the last wait, without a loss, and the past is forgotten
 
 
 class Backoff:
-    """Waits that double from a second to five minutes while things go wrong; the first retry is at once."""
+    """Waits that double from a second to five minutes while things go wrong; the first retry is at once.
+
+    What went well for `CALM` times as long as it was waited for counts as well: a host that dies every five
+    minutes is back at once, or after half a minute, and never after five.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -38,7 +42,8 @@ class Backoff:
 
     def lost(self) -> None:
         """What went well is gone: at once again if it lasted, else as after a failure."""
-        lasted = self._good_since is not None and self._clock() - self._good_since >= CALM
+        good_since = self._good_since
+        lasted = good_since is not None and self._clock() - good_since >= CALM * self._wait
         if lasted or self._wait == 0:
             self._wait, self._next = FIRST / 2, self._clock()
             self._good_since = None

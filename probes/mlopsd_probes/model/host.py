@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -27,6 +28,7 @@ from mlopsd_probes.model.testimony import Witness
 from mlopsd_probes.model.version import Kept, Version
 
 SCRIPT = Path(__file__).with_name("mlopsd_host")
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 LAST_WORDS = 1.0  # seconds between the end of the channel and that of the process
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -75,6 +77,7 @@ class Host:
         self._child = child
         self._folder = folder
         self._canary_input = options.canary.input
+        self._canary_content: bytes | None = None
         self._witness = Witness(len(options.prediction.buckets) + 1)
         self._observe = observe
         self._isolation: Any = None
@@ -198,7 +201,7 @@ class Host:
         content, content_type = b"", ""
         if (file := self._canary_input) is not None:
             try:
-                content = await in_thread("read the canary's input", file.read_bytes)
+                content = await self._read_canary_input(file)
             except OSError as error:
                 return failed_canary(f"its input {file} cannot be read: {error.strerror}")
             content_type = "text/csv" if file.suffix == ".csv" else "application/json"
@@ -209,6 +212,15 @@ class Host:
             return testimony.canary(header.get("canary"))
         except BadFrame:
             return failed_canary("its process answered nonsense")
+
+    async def _read_canary_input(self, file: Path) -> bytes:
+        """As it is now; as it was last where this process has no descriptor left, no model's fault."""
+        try:
+            self._canary_content = await in_thread("read the canary's input", file.read_bytes)
+        except OSError as error:
+            if error.errno not in SCARCE or self._canary_content is None:
+                raise
+        return self._canary_content
 
     async def end(self, within: float) -> None:
         """Answer what it was asked, for at most *within* seconds, and be gone; cancelled, be gone at once."""

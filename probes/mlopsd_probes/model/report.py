@@ -59,6 +59,9 @@ def _serving(state: State) -> Iterator[Finding]:
         yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
     elif state.desired is not None:
         yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=Advice.FIX_REGISTRY)
+    elif state.reached_at is None and not state.complaints:
+        said = "no version serves yet: no registry has answered since the start"
+        yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
     else:
         said = "no version serves, and no registry names one"
         yield Finding("serving", Status.UNHEALTHY, said, advice=Advice.FIX_REGISTRY)

@@ -1,0 +1,46 @@
+"""Takes the memory away from one process: by a control group where that can be had, else by a limit."""
+
+import contextlib
+import os
+import resource
+from pathlib import Path
+
+MOUNT = Path("/sys/fs/cgroup/memory")  # version 1
+LIMIT = "memory.limit_in_bytes"
+
+
+class Squeeze:
+    """A control group below our own in which a process gets *size* bytes more than it has, and no more."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._group = _below_ours(f"mlopsd-chaos-{os.getpid()}")
+
+    @property
+    def how(self) -> str:
+        """By what."""
+        return "a control group" if self._group is not None else "RLIMIT_AS"
+
+    def put(self, pid: int) -> None:
+        """*pid* gets no more from now on; what it has is not counted."""
+        if self._group is None:
+            resource.prlimit(pid, resource.RLIMIT_AS, (self._size, self._size))
+            return
+        self._group.mkdir(exist_ok=True)
+        (self._group / LIMIT).write_text(str(self._size), "ascii")
+        (self._group / "cgroup.procs").write_text(str(pid), "ascii")
+
+    def end(self) -> None:
+        """Take the group away, once it is empty."""
+        if self._group is not None:
+            with contextlib.suppress(OSError):
+                self._group.rmdir()
+
+
+def _below_ours(name: str) -> Path | None:
+    for line in Path("/proc/self/cgroup").read_text("ascii").splitlines():
+        _, controllers, place = line.split(":", 2)
+        ours = MOUNT / place.lstrip("/")
+        if controllers == "memory" and os.access(ours / LIMIT, os.R_OK) and os.access(ours, os.W_OK):
+            return ours / name
+    return None
