@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentParser
 from pathlib import Path
 
+from chaos.faults import FAULTS
 from chaos.run import Run
 from chaos.timeline import Timeline
 
@@ -20,13 +21,15 @@ def main() -> int:
     parser = ArgumentParser(prog="python -m chaos", description="Faults on the whole daemon, under load.")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long (default 20)")
     parser.add_argument("--seed", type=int, help="of the order; printed, and repeatable; else a random one")
+    parser.add_argument("--only", nargs="+", choices=[fault.name for fault in FAULTS], help="no other faults")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
     arguments = parser.parse_args()
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     print(f"seed {seed}; again: python -m chaos --minutes {arguments.minutes:g} --seed {seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     timeline = Timeline(loud=True)
-    run = Run(seed, arguments.minutes * 60, folder, timeline)
+    chosen = [fault for fault in FAULTS if not arguments.only or fault.name in arguments.only]
+    run = Run(seed, arguments.minutes * 60, folder, timeline, chosen)
     try:
         asyncio.run(run.play())
     except asyncio.CancelledError:

@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from chaos import kin
 from chaos.daemon import Daemon
@@ -23,7 +22,6 @@ HOUR = 3600.0
 SQUEEZED = 4 * 2**20  # bytes
 EATEN = 64 * 2**20
 STARTING = 20.0  # seconds for a registry's client, or the daemon, to be imported on a busy machine
-FILLING = bytes(2**20)
 
 Undo = Callable[[], Awaitable[None]]
 Begin = Callable[["Ground"], Awaitable["Injected"]]
@@ -131,23 +129,15 @@ async def stop_daemon(ground: Ground) -> Injected:
 
 
 async def fill_disk(ground: Ground) -> Injected:
-    """To the last byte."""
+    """Not one byte is free."""
     ground.daemon.may_fail_to_start = True
-    path = ground.stage.state / "filling"
-    await asyncio.to_thread(_fill, path)
+    await asyncio.to_thread(ground.stage.fill)
 
     async def undo() -> None:
-        path.unlink(missing_ok=True)
+        await asyncio.to_thread(ground.stage.make_room)
         ground.daemon.may_fail_to_start = False
 
     return Injected("the state folder's disk is full", undo)
-
-
-def _fill(path: Path) -> None:
-    for piece in (FILLING, FILLING[:4096]):
-        with contextlib.suppress(OSError), path.open("ab", 0) as file:
-            while True:
-                file.write(piece)
 
 
 async def take_descriptors(ground: Ground) -> Injected:

@@ -7,7 +7,7 @@ import signal
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,9 +50,12 @@ class Tale:
 class Run:
     """A run with *seed* for *seconds*, with all that it makes in *folder*."""
 
-    def __init__(self, seed: int, seconds: float, folder: Path, timeline: Timeline) -> None:
+    def __init__(
+        self, seed: int, seconds: float, folder: Path, timeline: Timeline, faults: Sequence[Fault] = FAULTS
+    ) -> None:
         self._seconds = seconds
         self.timeline = timeline
+        self._faults = faults
         self.tale = Tale(seed)
         self._stage = Stage(folder)
         self._daemon = Daemon(self._stage.config, self._stage.port, self._stage.environment(), timeline)
@@ -134,8 +137,8 @@ class Run:
 
     async def _play_turns(self) -> None:
         began = time.monotonic()
-        available = [fault for fault in FAULTS if self._stage.has_disk_of_its_own or not fault.needs_disk]
-        for left_out in {fault.name for fault in FAULTS} - {fault.name for fault in available}:
+        available = [one for one in self._faults if self._stage.has_disk_of_its_own or not one.needs_disk]
+        for left_out in {one.name for one in self._faults} - {one.name for one in available}:
             self.timeline.note(f"left out: {left_out}, which needs the rights of root")
         await self._count()
         for turn in turns(self.tale.seed, available):

@@ -146,6 +146,22 @@ class Stage:
         """Any good version may answer for a while."""
         self.factors = frozenset(self.registry.good.values())
 
+    def fill(self) -> None:
+        """The disk of the state folder is as small as what is on it.
+
+        It is not filled with a file: on Linux 6.18 a tmpfs that others write to meanwhile was seen to stay
+        full after that file was gone.
+        """
+        found = os.statvfs(self.state)
+        self._resize((found.f_blocks - found.f_bfree) * found.f_frsize)
+
+    def make_room(self) -> None:
+        """It is as large as it was."""
+        self._resize(DISK_BYTES)
+
+    def _resize(self, size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.state)], check=True)
+
     def _mount(self) -> None:
         self.state.mkdir()
         options = f"size={DISK_BYTES},mode=0750"

@@ -1,6 +1,8 @@
 """The life of versions: what is taken up, what is refused, and what serves meanwhile."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +12,7 @@ import pytest
 
 from mlopsd.predictor import Unpredicted
 from mlopsd.probe import Refused, Status
+from mlopsd_probes.model import store
 from mlopsd_probes.model.host import LoadFailed
 from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
 from mlopsd_probes.model.registry import FetchError, RegistryError
@@ -357,6 +360,46 @@ async def test_a_full_disk_is_a_finding_and_the_old_version_serves(world: World)
     reading = await world.look(2)
     assert world.serves == "2"
     assert told(reading, "cache")[0] == "healthy"
+
+
+async def test_what_a_full_disk_would_not_note_is_noted_when_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    world.names("2")
+    world.loading.clear()
+    await world.life.look()
+    async with asyncio.timeout(5):
+        while "load" not in world.steps_of("2"):
+            await asyncio.sleep(0.005)
+    monkeypatch.setattr(store, "write", no_room)
+    world.loading.set()
+    reading = await world.look(2)
+    assert world.serves == "2"
+    assert told(reading, "cache")[0] == "degraded"
+    assert "No space left on device; make room" in told(reading, "cache")[1]
+    monkeypatch.undo()
+    assert told(await world.look(), "cache")[0] == "healthy"
+    world.registry.complaints = (DOWN,)
+    await world.life.close()
+    world.begin()
+    await world.look()
+    assert world.serves == "2", "a restart began with the version before"
+
+
+async def test_a_full_disk_is_no_finding_once_nothing_is_wanted_of_it(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError("disk_full", "no space left on device; make room")
+    world.names("2")
+    assert told(await world.look(), "cache")[0] == "degraded"
+    world.names("1")
+    assert told(await world.look(), "cache")[0] == "healthy"
 
 
 async def test_a_version_whose_metrics_cannot_be_read_waits_for_the_registry(tmp_path: Path) -> None:
