@@ -8,7 +8,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-PATHS = ("/health/", "/livez", "/metrics", "/health/detailed", "/readyz", "/health/looped_0")
+OFTEN = ("/health/", "/livez", "/readyz", "/health/looped_0", "/info") * 4
+PATHS = (*OFTEN, "/metrics", *OFTEN, "/metrics", "/health/detailed")  # as often as machines ask for them
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 END = b"\r\n\r\n"
 

@@ -21,9 +21,9 @@ from chaos.kin import Census
 from tests.model.registry_server import free_port
 from tests.running import CALM_SYSTEM
 
-CHECKS, REQUESTS, CONNECTIONS = 100_000, 1_000_000, 16
+CHECKS, REQUESTS, CONNECTIONS = 100_000, 1_000_000, 64
 SLICES = 40  # in which the requests are asked; between them is looked
-EACH = {"process": 8, "thread": 20, "loop": 20}  # probes by where they are checked
+EACH = {"process": 4, "thread": 6, "loop": 6}  # probes by where they are checked
 INTERVAL = 0.1
 WARM_UP = 0.1  # of all requests and checks, which does not count
 MORE = Census(descriptors=0, threads=0, children=0, rss=5 * 2**20)
@@ -102,7 +102,7 @@ def _checks(port: int) -> float:
 
 def _ask(port: int, requests: int) -> dict[str, int]:
     command = [sys.executable, "-m", "chaos.asking", str(port), str(requests), str(CONNECTIONS)]
-    told: dict[str, int] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    told: dict[str, int] = json.loads(subprocess.check_output(command, start_new_session=True))
     return told
 
 
@@ -113,7 +113,9 @@ def _daemon(room: Path) -> Iterator[tuple[int, int]]:
     (room / "config.toml").write_text(_table(room), "utf-8")
     command = [sys.executable, "-m", "mlopsd", "run", "--config", str(room / "config.toml")]
     with (room / "log").open("wb") as log:
-        process = subprocess.Popen([*command, "--port", str(port)], env=_environment(room), stderr=log)
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env=_environment(room), stderr=log, start_new_session=True
+        )
     try:
         _wait_until_well(port, process)
         yield process.pid, port
