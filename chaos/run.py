@@ -35,8 +35,9 @@ class Tale:
 
     Attributes:
         faults: how often each was injected.
-        recoveries: the longest recovery after each fault, in seconds.
-        grown: the most that any daemon held more than at its first calm.
+        recoveries: the longest recovery after a turn with each fault, in seconds.
+        first: what the daemon held at the first calm.
+        last: what the daemon, or its successor, held at the last.
     """
 
     seed: int
@@ -92,6 +93,8 @@ class Run:
 
     def figures(self) -> list[str]:
         """How much was asked and looked at, in lines."""
+        if not hasattr(self, "observer"):
+            return ["it never listened"]
         codes, observer = self._traffic.codes, self.observer
         slowest = ", ".join(
             f"{path} {seconds:.2f} s" for path, seconds in sorted(self._traffic.longest.items())

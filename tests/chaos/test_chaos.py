@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,9 @@ def test_two_minutes_of_faults_break_no_promise() -> None:
             raise
     assert run.returncode == 0, said
     assert f"seed {SEED}: no violation" in said
+    compared = re.search(r"(\d+) of them under a fault that must show", said)
+    assert compared is not None
+    assert int(compared[1]) > 20, said
 
 
 @pytest.mark.timeout(300)
