@@ -15,6 +15,7 @@ class Squeeze:
     def __init__(self, size: int) -> None:
         self._size = size
         self._group = _below_ours(f"mlopsd-chaos-{os.getpid()}")
+        self._limited: tuple[int, tuple[int, int]] | None = None
 
     @property
     def how(self) -> str:
@@ -24,20 +25,25 @@ class Squeeze:
     def put(self, pid: int) -> None:
         """*pid* gets no more from now on; what it has is not counted."""
         if self._group is None:
-            resource.prlimit(pid, resource.RLIMIT_AS, (self._size, self._size))
+            self._limited = pid, resource.prlimit(pid, resource.RLIMIT_AS)
+            resource.prlimit(pid, resource.RLIMIT_AS, (self._size, self._limited[1][1]))
             return
         self._group.mkdir(exist_ok=True)
         (self._group / LIMIT).write_text(str(self._size), "ascii")
         (self._group / "cgroup.procs").write_text(str(pid), "ascii")
 
     def end(self) -> None:
-        """Take the group away, once it is empty."""
+        """Take the group away, once it is empty, or the limit."""
+        if self._limited is not None:
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(self._limited[0], resource.RLIMIT_AS, self._limited[1])
         if self._group is not None:
             with contextlib.suppress(OSError):
                 self._group.rmdir()
 
 
 def _below_ours(name: str) -> Path | None:
+    """None where there is none of version 1 that we may divide, as in most containers."""
     for line in Path("/proc/self/cgroup").read_text("ascii").splitlines():
         _, controllers, place = line.split(":", 2)
         ours = MOUNT / place.lstrip("/")
