@@ -6,6 +6,7 @@ ROOT = Path(__file__).parent.parent
 METADATA = "Metadata-Version: 2.1\nName: mlopsd-bench\nVersion: 1\n"
 POINTS = """[mlopsd.probes]
 bench_lag = bench.troubles:Lag
+bench_series = bench.series:SeriesProbe
 bench_trouble = bench.troubles:Trouble
 """
 
@@ -16,7 +17,7 @@ def lay_out(room: Path) -> dict[str, str]:
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text(METADATA, "utf-8")
     (folder / "entry_points.txt").write_text(POINTS, "utf-8")
-    return {"PYTHONPATH": f"{folder.parent}:{ROOT}"}
+    return {"PYTHONPATH": f"{folder.parent}:{ROOT}:{ROOT / 'probes'}"}
 
 
 def table(name: str, does: str, isolation: str) -> str:

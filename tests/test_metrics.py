@@ -580,10 +580,12 @@ async def test_nothing_is_made_again_while_nothing_changed(board: Board, tmp_pat
 async def test_the_same_reading_again_leaves_the_samples_alone(board: Board, metrics: Metrics) -> None:
     metrics.declare("gpu", [TEMPERATURE])
     board.enrol("gpu", "gpu", TERMS)
-    for _ in range(2):
-        board.record("gpu", reading(TEMPERATURE.sample(40.5, gpu=0)), 0.1)
+    marks = []
+    for degrees in (40.5, 40.5, 41):
+        board.record("gpu", reading(TEMPERATURE.sample(degrees, gpu=0)), 0.1)
         metrics.render()
-    assert metrics._sampled["mlopsd_gpu_temperature_celsius"].version == 1
+        marks.append(metrics._sampled["mlopsd_gpu_temperature_celsius"].mark.number)
+    assert marks[0] == marks[1] < marks[2]
 
 
 async def test_what_was_counted_elsewhere_adds_to_the_buckets_of_one_probe(board: Board) -> None:

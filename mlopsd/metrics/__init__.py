@@ -90,7 +90,7 @@ class Metrics:
             Part("board", *life, *self._board_families),
             Part("daemon", *watched, *self._process.families),
             self._instruments,
-            Part("requests", self._requests, self._request_seconds),
+            Part("requests", self._requests, self._request_seconds, deflate=Deflate(is_small=True)),
         ]
         deflate = Deflate()
         self.pages = {dialect: Pages(dialect, self._parts, deflate) for dialect in Dialect}

@@ -1,5 +1,6 @@
 """One family of the page: what its HELP, TYPE and UNIT lines say, and the names that it takes."""
 
+import itertools
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,6 +17,22 @@ _SUFFIXES: dict[MetricKind, tuple[str, ...]] = {
     "counter": ("", "_total", "_created"),
     "histogram": ("", "_bucket", "_count", "_sum", "_created"),
 }
+
+
+_changes = itertools.count(1)  # next() of it is one step, whichever thread takes it
+
+
+class Mark:
+    """Says by its *number* whether any of those that share it has changed; no number comes twice."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.set()
+
+    def set(self) -> None:
+        """Something has changed; called after that, from any thread."""
+        self.number = next(_changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +93,7 @@ class Written(Collector):
     """A collector that keeps its samples as text and knows when that has changed.
 
     Attributes:
-        version: grows whenever `text` would say something else.
+        mark: set whenever `text` would say something else; shared with the rest of a part of the page.
     """
 
     def __init__(self, family: Family, registry: Registry, **more: Sequence[float]) -> None:
@@ -84,7 +101,7 @@ class Written(Collector):
         super().__init__(family.name, family.help, registry=registry, **extra)
         self.kind = MetricsTypes[family.kind]
         self.family = family
-        self.version = 0
+        self.mark = Mark()
 
     def keep(self, labels: dict[str, str], value: float) -> None:
         """Put *value* into aioprometheus' books; the label names were checked with the declaration."""

@@ -63,7 +63,7 @@ class Live(Written, Generic[AmountT]):
         with self._lock:
             for key in [key for key in self._texts if key[place] == value]:
                 self._drop(key)
-                self.version += 1
+                self.mark.set()
 
     def _write(self, key: Key, amount: AmountT) -> None:
         """Put *amount* into the series *key* if that is there or there is room for it."""
@@ -73,7 +73,7 @@ class Live(Written, Generic[AmountT]):
                 self._texts.setdefault(key, "")
                 self._take(key, amount)
                 self._changed[key] = None
-                self.version += 1
+                self.mark.set()
         if not is_admitted:
             self._refused()
 

@@ -31,11 +31,11 @@ class ProcessNumber(Written, Gauge):
         """The number is now *value*; None takes it off the page."""
         if value == self.values.get({}):
             return
-        self.version += 1
         if value is None:
             self.drop({})
         else:
             self.set({}, value)
+        self.mark.set()
 
     def text(self) -> str:
         """The one line, or none."""

@@ -53,11 +53,11 @@ class SampleFamily(Written):
         """Show *text* as the lines of *probe*."""
         if self._texts.get(probe, "") == text:
             return
-        self.version += 1
         if text:
             self._texts[probe] = text
         else:
             del self._texts[probe]
+        self.mark.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,17 @@ class BoardFamily(Written):
 
     def __init__(self, family: Family, registry: Registry, board: Board) -> None:
         super().__init__(family, registry)
-        self.version = -1
+        self._seen = -1
         self._board = board
         self._rows = BOARD_FAMILIES[family]
         self._text = ""
 
     def refresh(self) -> None:
         """Read the board again if it was written to."""
-        if self.version != self._board.version:
-            self.version = self._board.version
+        if self._seen != self._board.version:
+            self._seen = self._board.version
             self._text = "".join(map(self._line, self._rows(self._board)))
+            self.mark.set()
 
     def text(self) -> str:
         """The lines as of the last `refresh`."""

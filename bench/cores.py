@@ -1,0 +1,19 @@
+"""Which core a process runs on: the servers on the first, who asks them on the second, as far as there are."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SERVERS, CALLERS = 0, 1
+
+
+@contextmanager
+def on_core(number: int) -> Iterator[None]:
+    """What is started in the block runs on that one of the cores alone; with a single core, wherever it may."""
+    allowed = os.sched_getaffinity(0)
+    cores = sorted(allowed)
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
