@@ -1,66 +1,147 @@
-"""``python -m bench [--quick] [NAME…]``: run benchmarks and print their tables."""
+"""``python -m bench [--quick] [--rounds N] [NAME…]``: run benchmarks and print their tables."""
 
+import contextlib
+import os
 import signal
 import sys
 import tempfile
 import time
-from argparse import ArgumentParser
+import traceback
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
-from bench import gpu, lag, load, predictions, rest, scrape, start, swap
+from bench import asking, fleet, footprint, lag, load, predictions, rest, scrape, start, swap
 from bench.bytecode import compile_everything
+from bench.cost import descendants
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
 from bench.server import Missing
 from bench.table import Table
 
-BENCHMARKS: Mapping[str, Callable[[Effort, Path], Iterator[Table]]] = {
-    "start": start.run,
-    "scrape": scrape.run,
-    "lag": lag.run,
-    "rest": rest.run,
-    "gpu": gpu.run,
-    "predictions": predictions.run,
-    "swap": swap.run,
-    "load": load.run,
+TOO_LONG = 4  # times what a section usually takes
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Benchmarks that belong together, and the seconds that they take on a calm machine.
+
+    Attributes:
+        before: whatever the rounds.
+        each: more for a round of a full run.
+        quick: of a quick run with one round.
+    """
+
+    run: Callable[[Effort, Path], Iterator[Table | str]]
+    before: float
+    each: float
+    quick: float
+
+    def seconds(self, effort: Effort) -> float:
+        """With *effort*."""
+        if effort.fleet == QUICK.fleet:
+            return self.quick * effort.rounds
+        return self.before + self.each * effort.rounds
+
+
+SECTIONS: Mapping[str, Section] = {
+    "start": Section(start.run, 0, 20, 20),
+    "http": Section(asking.run, 30, 90, 70),
+    "memory": Section(footprint.run, 0, 14, 14),
+    "scrape": Section(scrape.run, 3, 5, 8),
+    "lag": Section(lag.run, 10, 66, 30),
+    "rest": Section(rest.run, 30, 60, 60),
+    "predictions": Section(predictions.run, 40, 130, 160),
+    "swap": Section(swap.run, 30, 20, 45),
+    "load": Section(load.run, 30, 50, 80),
+    "fleet": Section(fleet.run, 330, 0, 75),
 }
 
 
+class TooLong(Exception):
+    """A section did not come to its end."""
+
+
 def main() -> int:
-    """Run what was asked for, or everything; a goal that is missed is a mark in a table, not a failure."""
-    parser = ArgumentParser(prog="python -m bench", description="What the daemon costs, as figures.")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all if none"
+    """Run what was asked for, or everything; a goal that is missed is a mark in a table, not a failure.
+
+    Returns:
+        1 if a section broke, and 0 otherwise.
+    """
+    arguments = _arguments()
+    effort = QUICK if arguments.quick else FULL
+    effort = replace(effort, rounds=arguments.rounds or effort.rounds)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # so that what was started is ended
+    signal.signal(signal.SIGALRM, _interrupt)
+    names = arguments.names or list(SECTIONS)
+    print(described())
+    print("A goal is held against the median over the rounds.")
+    print(
+        f"This takes about {sum(SECTIONS[name].seconds(effort) for name in names) / 60:.0f} minutes.",
+        flush=True,
     )
+    with tempfile.TemporaryDirectory(prefix="mlopsd-bench-") as room:
+        try:
+            compile_everything(Path(room, "first"))
+            return max([_run(name, effort, Path(room, name)) for name in names])
+        finally:
+            _end_what_is_left()
+
+
+def _arguments() -> Namespace:
+    parser = ArgumentParser(prog="python -m bench", description="What the daemon costs, as figures.")
+    known = ", ".join(SECTIONS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {known}; all if none")
     parser.add_argument(
         "--quick", action="store_true", help="one short round: too few to believe, enough to see"
     )
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each comparison is made")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    if unknown := set(arguments.names) - set(BENCHMARKS):
-        parser.error(
-            f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
-        )
-    print(described())
-    print("A goal is held against the median over the rounds.", flush=True)
-    with tempfile.TemporaryDirectory(prefix="mlopsd-bench-") as room:
-        compile_everything(Path(room, "first"))
-        for name in arguments.names or BENCHMARKS:
-            _run(name, QUICK if arguments.quick else FULL, Path(room, name))
-    return 0
+    if unknown := set(arguments.names) - set(SECTIONS):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {known}")
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error("--rounds takes a number from 1 up")
+    return arguments
 
 
-def _run(name: str, effort: Effort, room: Path) -> None:
-    company, began = Company(), time.monotonic()
+def _run(name: str, effort: Effort, room: Path) -> int:
+    company, began, status = Company(), time.monotonic(), 0
+    signal.setitimer(signal.ITIMER_REAL, TOO_LONG * SECTIONS[name].seconds(effort))
     try:
-        tables = list(BENCHMARKS[name](effort, room))
+        for table in SECTIONS[name].run(effort, room):
+            print(f"\n{table}", flush=True)
     except Missing as error:
         print(f"\ncannot run {name}: {error}")
-        return
-    for table in tables:
-        print(f"\n{table}")
+    except TooLong:
+        print(f"\ncannot finish {name}: it took {TOO_LONG} times as long as usual; run it on a calm machine")
+        status = 1
+    except Exception:  # noqa: BLE001  # a section that breaks must not cost the others their figures
+        print(f"\ncannot finish {name}: {traceback.format_exc()}")
+        status = 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     print(f"({name}: {time.monotonic() - began:.0f} s; {company})", flush=True)
+    return status
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)  # leaving takes a moment, and is not begun twice
+    sys.exit(128 + number)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise TooLong
+
+
+def _end_what_is_left() -> None:
+    """Whatever was being started when it was time to leave."""
+    for pid in list(descendants(os.getpid())):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which core a process runs on: the servers on the first, who asks them on the second, as far as there are."""
+"""Which core a process runs on: the servers on the first, who asks them on the second."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ SERVERS, CALLERS = 0, 1
 
 @contextmanager
 def on_core(number: int) -> Iterator[None]:
-    """What is started in the block runs on that one of the cores alone; with a single core, wherever it may."""
+    """What is started in the block runs on that core alone, counted round where there are fewer."""
     allowed = os.sched_getaffinity(0)
     cores = sorted(allowed)
     os.sched_setaffinity(0, {cores[number % len(cores)]})

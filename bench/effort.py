@@ -16,6 +16,9 @@ class Effort:
         asking_seconds: how long predictions are asked for in each case of a round.
         cycles: checks of the GPU probe in a round.
         many_cycles: its checks until its memory is looked at for the last time.
+        http_seconds: how long each path is asked for in each case of a round.
+        fleet: how many daemons one Prometheus scrapes.
+        fleet_seconds: for how long.
     """
 
     rounds: int
@@ -26,6 +29,9 @@ class Effort:
     asking_seconds: float
     cycles: int
     many_cycles: int
+    http_seconds: float
+    fleet: int
+    fleet_seconds: float
 
 
 FULL = Effort(
@@ -37,6 +43,9 @@ FULL = Effort(
     asking_seconds=3,
     cycles=200,
     many_cycles=10_000,
+    http_seconds=2,
+    fleet=100,
+    fleet_seconds=120,
 )
 QUICK = Effort(
     rounds=1,
@@ -47,4 +56,7 @@ QUICK = Effort(
     asking_seconds=2,
     cycles=200,
     many_cycles=1_500,
+    http_seconds=1,
+    fleet=20,
+    fleet_seconds=20,
 )

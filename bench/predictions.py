@@ -12,6 +12,7 @@ from bench.callers import Caller
 from bench.cost import Memory, descendants, memory
 from bench.effort import Effort
 from bench.figures import Spread, percentile, ratios, spread
+from bench.kinds import kind
 from bench.questions import JSON, body
 from bench.registry import Registry
 from bench.server import Daemon, ModelServer, Server
@@ -30,13 +31,6 @@ MOST_OVER_IDLE = 2.0
 WARMING = 1.0
 AT_WORK = 2  # processes: a host and a client need as much
 LONGER = 2  # times as long, for cases with many rows and for the health's p99
-KINDS = {  # a part of the command line, and what that process is
-    "mlopsd_host": "model host",
-    "mlopsd_probes.model.client": "registry client",
-    "mlopsd.worker": "system probe",
-    "uvicorn": "mlflow models serve: uvicorn",
-    "mlflow": "mlflow models serve: the command",
-}
 
 
 @dataclass(slots=True)
@@ -231,10 +225,4 @@ def _memory(*servers: Server) -> Iterator[Row]:
     for server in servers:
         for pid in (server.pid, *descendants(server.pid)):
             had: Memory = memory(pid)
-            yield Row(f"RSS and PSS of the {_kind(pid)}", f"{had.rss:.1f} and {had.pss:.1f} MiB")
-
-
-def _kind(pid: int) -> str:
-    command = Path(f"/proc/{pid}/cmdline").read_text("utf-8")
-    found = (kind for part, kind in KINDS.items() if part in command)
-    return "daemon's own process" if "\0run\0" in command else next(found, command)
+            yield Row(f"RSS and PSS of the {kind(pid)}", f"{had.rss:.1f} and {had.pss:.1f} MiB")

@@ -49,7 +49,7 @@ class Registry(AbstractContextManager["Registry"]):
         return self._do("small")
 
     def large(self, size: int) -> str:
-        """A new version with *size* bytes of weights; its number."""
+        """A new version that takes *size* bytes of memory, in small objects; its number."""
         return self._do(f"large {size}")
 
     def crown(self, version: str) -> None:

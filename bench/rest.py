@@ -1,82 +1,107 @@
-"""What the daemon uses when nothing is wrong, beside node_exporter, both scraped as Prometheus does."""
+"""What the daemon uses when nothing is wrong, beside node_exporter, both scraped as Prometheus does.
+
+All three probes at their defaults: the system, eight cards of the driver library that stands in for
+NVIDIA's, and a model that serves and is not asked.
+"""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cost import Memory, cpu, cpu_of_all, descendants, memory
+from bench.cost import Memory, cpu, descendants, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
-from bench.server import Daemon, NodeExporter
+from bench.kinds import kind
+from bench.registry import Registry
+from bench.server import SYSTEM, Daemon, Missing, NodeExporter
+from bench.serving import serving
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import Connection, wait_for_answer
+from mlopsd_probes.gpu.fake import build
 
 SCRAPE_INTERVAL = 15.0
 SETTLING_SECONDS = 5.0
-MOST_RSS = 55.0  # MiB
 MOST_RATIO = 2.0
+CARDS = "dgx-a100-8"
+OWN = "daemon's own process"
+PEER = "node_exporter"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Milliseconds of CPU a minute."""
+    """Milliseconds of CPU a minute, by what the process is."""
 
-    own: float
-    children: float
-    peer: float
+    used: Mapping[str, float]
 
-
-def run(effort: Effort, room: Path) -> Iterator[Table]:
-    """One window after the other over the same two processes, which run side by side."""
-    with Daemon(room / "daemon") as daemon, NodeExporter(room / "peer") as peer:
-        daemon.wait_until_started()
-        wait_for_answer(peer.port, "/metrics")
-        connections = [Connection(daemon.port), Connection(peer.port)]
-        for connection in connections:
-            connection.scrape()
-        time.sleep(SETTLING_SECONDS)
-        windows = [
-            _measure(daemon.pid, peer.pid, connections, effort.rest_seconds) for _ in range(effort.rounds)
-        ]
-        children = [memory(pid) for pid in descendants(daemon.pid)]
-        yield of_rows(
-            f"At rest: the system probe at its defaults, scraped every {SCRAPE_INTERVAL:g} s, "
-            f"{effort.rounds} windows of {effort.rest_seconds:g} s",
-            list(_rows(windows, memory(daemon.pid), children, memory(peer.pid))),
-        )
+    @property
+    def whole(self) -> float:
+        """Of the daemon and all that it has started."""
+        return sum(used for name, used in self.used.items() if name != PEER)
 
 
-def _measure(ours: int, theirs: int, connections: Sequence[Connection], seconds: float) -> Window:
-    before, children = _spent(ours, theirs)
+def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+    """One window after the other over the same processes, which run side by side."""
+    room.mkdir(parents=True)
+    try:
+        environment = build.environment(build.scenario(CARDS), room / "driver")
+    except build.NoFake as error:
+        raise Missing(str(error)) from error
+    with Registry(room / "registry") as registry:
+        registry.crown(registry.small())
+        probes = f"{SYSTEM}[probes.gpu]\nexpected_count = 8\n"
+        with serving(room / "daemon", registry, probes, environment) as daemon:
+            yield from _beside_node_exporter(effort, room, daemon)
+
+
+def _beside_node_exporter(effort: Effort, room: Path, daemon: Daemon) -> Iterator[Table | str]:
+    daemon.wait_until_started()
+    try:
+        with NodeExporter(room / "peer") as peer:
+            wait_for_answer(peer.port, "/metrics")
+            yield _rested(effort, daemon, peer)
+    except Missing as error:
+        yield f"nothing beside {PEER}: {error}"
+        yield _rested(effort, daemon, None)
+
+
+def _rested(effort: Effort, daemon: Daemon, peer: NodeExporter | None) -> Table:
+    servers = [daemon, peer] if peer else [daemon]
+    connections = [Connection(server.port) for server in servers]
+    for connection in connections:
+        connection.scrape()
+    time.sleep(SETTLING_SECONDS)
+    pids = {pid: kind(pid) for pid in (daemon.pid, *descendants(daemon.pid))}
+    pids |= {peer.pid: PEER} if peer else {}
+    windows = [_measure(pids, daemon.pid, connections, effort.rest_seconds) for _ in range(effort.rounds)]
+    return of_rows(
+        f"At rest: three probes at their defaults, 8 fake cards, scraped every {SCRAPE_INTERVAL:g} s, "
+        f"{effort.rounds} windows of {effort.rest_seconds:g} s",
+        list(_rows(windows, {name: memory(pid) for pid, name in pids.items()})),
+    )
+
+
+def _measure(
+    pids: Mapping[int, str], daemon: int, connections: Sequence[Connection], seconds: float
+) -> Window:
+    before = {pid: cpu(pid) for pid in pids}
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         for connection in connections:
             connection.scrape()
         time.sleep(min(SCRAPE_INTERVAL, left))
-    after, children_after = _spent(ours, theirs)
-    if children != children_after:
+    if not set(descendants(daemon)) <= pids.keys():
         raise RuntimeError("a process of a probe was started anew meanwhile; measure again")
-    return Window(*((b - a) * 60_000 / seconds for a, b in zip(before, after, strict=True)))
+    return Window({name: (cpu(pid) - before[pid]) * 60_000 / seconds for pid, name in pids.items()})
 
 
-def _spent(ours: int, theirs: int) -> tuple[tuple[float, float, float], list[int]]:
-    children = sorted(descendants(ours))
-    return (cpu(ours), cpu_of_all(children), cpu(theirs)), children
-
-
-def _rows(windows: Sequence[Window], own: Memory, children: Sequence[Memory], peer: Memory) -> Iterator[Row]:
-    alone = spread((window.own for window in windows), "ms/min")
-    whole = spread((window.own + window.children for window in windows), "ms/min")
-    theirs = spread((window.peer for window in windows), "ms/min")
-    yield at_most("CPU of the daemon's own process", alone)
-    yield at_most("CPU of its probe's process", spread((window.children for window in windows), "ms/min"))
-    yield at_most("CPU of both", whole)
-    yield at_most("CPU of node_exporter", theirs)
-    yield at_most("CPU of both ÷ node_exporter's", ratios(whole, theirs), MOST_RATIO)
-    yield at_most("RSS of the daemon's own process", spread([own.rss], "MiB"), MOST_RSS)
-    yield at_most("PSS of the daemon's own process", spread([own.pss], "MiB"))
-    for child in children:
-        yield at_most("RSS of its probe's process", spread([child.rss], "MiB"))
-        yield at_most("PSS of its probe's process", spread([child.pss], "MiB"))
-    yield at_most("RSS of node_exporter", spread([peer.rss], "MiB"))
+def _rows(windows: Sequence[Window], memories: Mapping[str, Memory]) -> Iterator[Row]:
+    for name in windows[0].used:
+        yield at_most(f"CPU, {name}", spread((window.used[name] for window in windows), "ms/min"))
+    whole = spread((window.whole for window in windows), "ms/min")
+    yield at_most("CPU of the daemon with all its processes", whole)
+    if PEER in windows[0].used:
+        theirs = spread((window.used[PEER] for window in windows), "ms/min")
+        yield at_most("CPU of all its processes ÷ node_exporter's", ratios(whole, theirs), MOST_RATIO)
+    for name, had in memories.items():
+        yield Row(f"RSS and PSS, {name}", f"{had.rss:.1f} and {had.pss:.1f} MiB")

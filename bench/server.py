@@ -59,14 +59,23 @@ class Server(AbstractContextManager["Server"]):
         except subprocess.TimeoutExpired:
             return None
 
+    def ask_to_end(self) -> None:
+        """SIGTERM, and nobody waits."""
+        self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> float:
         """SIGTERM, and the seconds until it was gone."""
         began = time.perf_counter()
-        self._process.send_signal(signal.SIGTERM)
+        self.ask_to_end()
         if self.ended(STOPPING_SECONDS) is None:
             self._process.kill()
             self._process.wait()
         return time.perf_counter() - began
+
+    def kill(self) -> None:
+        """SIGKILL, and nobody tidies up."""
+        self._process.kill()
+        self._process.wait()
 
 
 class Daemon(Server):

@@ -6,28 +6,30 @@
 
 import json
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 NAME = "bench"
 ALIAS = "champion"
-HEAVY = '''"""A model that is mostly weight."""
+BYTES_EACH = 120  # a tuple of a float and an integer, and its place in a list
+HEAVY = '''"""A model that is mostly small objects, as those of words, neighbours and rules are."""
 
+import pickle
 from pathlib import Path
 
 import mlflow
-import numpy
 
 
 class Heavy(mlflow.pyfunc.PythonModel):
-    """Predicts the sum of a row, times the first of its weights, which is 1."""
+    """Predicts the sum of a row, and the first of its many numbers, which is 0."""
 
     def load_context(self, context):
-        self._weights = numpy.load(context.artifacts["weights"])
+        self._table = pickle.loads(Path(context.artifacts["table"]).read_bytes())
 
     def predict(self, context, model_input, params=None):
-        return model_input.to_numpy().sum(axis=1) * self._weights[0]
+        return model_input.to_numpy().sum(axis=1) + self._table[0][0]
 
 
 mlflow.models.set_model(Heavy())
@@ -62,22 +64,20 @@ class Trainer:
         )
 
     def large(self, size: str) -> str:
-        """A model with that many bytes of weights."""
-        import numpy  # noqa: PLC0415
-
+        """A model that takes that many bytes of memory, in small objects."""
         from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
 
-        weights, code = self._folder / "weights.npy", self._folder / "heavy.py"
-        numpy.save(weights, numpy.ones(int(size) // 8))
+        table, code = self._folder / "table.pickle", self._folder / "heavy.py"
+        table.write_bytes(pickle.dumps([(at / 2, at) for at in range(int(size) // BYTES_EACH)]))
         code.write_text(HEAVY, "utf-8")
         trained = train(1)
         made = self._register(
             self._mlflow.pyfunc.log_model,
             python_model=str(code),
-            artifacts={"weights": str(weights)},
+            artifacts={"table": str(table)},
             signature=self._signature(trained.inputs),
         )
-        weights.unlink()
+        table.unlink()
         return made
 
     def champion(self, version: str) -> str:

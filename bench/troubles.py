@@ -23,6 +23,7 @@ class Trouble(Probe[TroubleOptions]):
 
     Options = TroubleOptions
     schedule = Schedule(interval=1, timeout=1, fail_after=1, recover_after=1)
+    _is_warned = False
 
     def check(self) -> Reading:
         getattr(self, self.options.does)()
@@ -30,6 +31,12 @@ class Trouble(Probe[TroubleOptions]):
 
     def hangs(self) -> None:
         time.sleep(3600)
+
+    def hangs_when_asked_again(self) -> None:
+        """So that its first reading comes from a process that is up."""
+        if self._is_warned:
+            time.sleep(3600)
+        self._is_warned = True
 
     def exits(self) -> None:
         os._exit(7)

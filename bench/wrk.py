@@ -17,6 +17,7 @@ REPORT = """done = function(summary, latency, requests)
     summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99), failed))
 end
 """
+PATIENCE_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,9 @@ class Wrk:
     def ask(
         self, port: int, path: str, connections: int, seconds: float, headers: Mapping[str, str]
     ) -> Heard:
-        """GET *path* over *connections* for about so many whole *seconds*, again as soon as there is an answer."""
-        how = ["-t", "1", "-c", str(connections), "-d", f"{max(round(seconds), 1)}s", "-s", str(self._script)]
+        """GET *path* over *connections* for so many whole *seconds*, again with each answer."""
+        size = ["-t", "1", "-c", str(connections), "-d", f"{max(round(seconds), 1)}s"]
+        how = [*size, "--timeout", f"{PATIENCE_SECONDS}s", "-s", str(self._script)]
         for name, value in headers.items():
             how += ["-H", f"{name}: {value}"]
         with on_core(CALLERS):
@@ -57,6 +59,6 @@ class Wrk:
                 [self._command, *how, f"http://127.0.0.1:{port}{path}"],
                 capture_output=True,
                 check=True,
-                timeout=seconds + 30,
+                timeout=seconds + 2 * PATIENCE_SECONDS,
             )
         return Heard(**json.loads(done.stderr.splitlines()[-1]))

@@ -1,0 +1,281 @@
+"""What answers cost that health checks and scrapers ask for, beside FastAPI's, nginx's and node_exporter's.
+
+Every server runs on one core and wrk on the other. Readings change at their intervals and requests are
+counted all the while; nginx has the daemon's answers of the beginning as files.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import door
+from bench.cores import SERVERS, on_core
+from bench.cost import cpu_of_all, descendants
+from bench.effort import Effort
+from bench.figures import Spread, ratios, spread
+from bench.peers.nginx import Nginx, place
+from bench.peers.service import Service
+from bench.server import SYSTEM, Daemon, Missing, NodeExporter, Server
+from bench.table import Row, Table, at_least, at_most, of_rows
+from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
+from bench.wrk import Wrk
+
+OURS, FASTAPI, NGINX, NODE = "ours", "FastAPI", "nginx", "node_exporter"
+OWN_LINES = {OURS: 180, FASTAPI: 90}  # of a page without the series that are added
+SMALL, LARGE, HUGE = 200, 2_000, 20_000  # lines
+MOST_OF_ONE_PROBE = 10_000  # samples in a reading
+CONNECTIONS = (1, 16, 64)
+HEALTH, DETAILED, METRICS = "/health/", "/health/detailed", "/metrics"
+WARMING = 1.0
+MOST_P50_OVER_NGINX = 2.2
+MOST_CPU_OVER_NODE, MOST_CPU_OVER_FASTAPI = 0.025, 0.01
+MOST_P99_OVER_NODE = 0.15
+LEAST_SCRAPES_OVER_NGINX = 0.17
+LEAST_HEALTH_OVER_NGINX, LEAST_HEALTH_OVER_FASTAPI = 0.22, 2.0
+MOST_GROWTH = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One path, asked over some connections; a page of about so many *lines*, 0 where that is no matter."""
+
+    path: str
+    lines: int
+    connections: int
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        return f"{self.path}, {self.lines} lines" if self.lines else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One run: answers a second, milliseconds of each, microseconds of CPU that each took the server."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+    failed: int
+    answers: int
+
+
+@dataclass(slots=True)
+class Runs:
+    """All runs by case and side, one a round, and in words what could not be measured."""
+
+    told: dict[tuple[Case, str], list[Told | None]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    pages: dict[tuple[int, str], int] = field(default_factory=dict)
+
+    def of(self, case: Case, side: str) -> list[Told]:
+        """Those of one side in one case; none where it is missing, or gave no answer in one of them."""
+        runs = self.told.get((case, side), [])
+        return [] if None in runs else [one for one in runs if one]
+
+
+def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+    """The small page and then the large one beside each peer, and the huge one beside the small."""
+    environment, runs = door.lay_out(room), Runs()
+    wrk = Wrk(room)
+    for lines in (SMALL, LARGE):
+        with ExitStack() as stack:
+            sides = _sides(room / str(lines), lines, environment, stack, runs)
+            _measure(wrk, effort, list(_cases(lines)), sides, runs)
+    with ExitStack() as stack:
+        flat = {
+            lines: _started_daemon(room / f"flat{lines}", lines, environment, stack)
+            for lines in (SMALL, HUGE)
+        }
+        for lines, daemon in flat.items():
+            runs.pages[lines, OURS] = _lines(daemon)
+        growth = [
+            [_ask(wrk, effort, daemon, Case(METRICS, lines, 16)) for lines, daemon in flat.items()]
+            for _ in range(effort.rounds)
+        ]
+    yield from sorted(set(runs.missing))
+    yield from _tables(runs)
+    yield of_rows(
+        f"GET /metrics with gzip as Prometheus asks for it, {_pages(runs, LARGE)}", list(_rows(runs))
+    )
+    yield of_rows("The page grows; 16 connections", list(_growth_rows(runs, growth)))
+
+
+def _cases(lines: int) -> Iterator[Case]:
+    for connections in CONNECTIONS:
+        if lines == SMALL:
+            yield Case(HEALTH, 0, connections)
+            yield Case(DETAILED, 0, connections)
+        yield Case(METRICS, lines, connections)
+
+
+def tables_of(lines: int) -> str:
+    """The configuration of a daemon with a page of *lines*: the system probe, and others of series."""
+    left, tables = lines - OWN_LINES[OURS], SYSTEM
+    number = 0
+    while left > 0:
+        some = min(left, MOST_OF_ONE_PROBE)
+        tables += f'[probes.series{number}]\nuse = "bench_series"\nnumber = {some}\n'
+        left, number = left - some, number + 1
+    return tables
+
+
+def _started_daemon(room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack) -> Daemon:
+    with on_core(SERVERS):
+        daemon = Daemon(room, tables_of(lines), environment)
+    stack.enter_context(daemon)
+    daemon.wait_until_started()
+    wait_for_answer(daemon.port, HEALTH)
+    return daemon
+
+
+def _sides(
+    room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack, runs: Runs
+) -> dict[str, Server]:
+    """The daemon and each peer that is installed, all started."""
+    daemon = _started_daemon(room / "daemon", lines, environment, stack)
+    sides: dict[str, Server] = {OURS: daemon}
+    makers: dict[str, Callable[[], Server]] = {
+        FASTAPI: lambda: Service(room / "service", lines - OWN_LINES[FASTAPI]),
+        NGINX: lambda: _nginx(room / "nginx", daemon),
+        NODE: lambda: NodeExporter(room / "node"),
+    }
+    for side, make in makers.items():
+        try:
+            with on_core(SERVERS):
+                sides[side] = stack.enter_context(make())
+        except Missing as error:
+            runs.missing.append(f"nothing beside {side}: {error}")
+    for side, server in sides.items():
+        wait_for_answer(server.port, _path(side, METRICS))
+        runs.pages[lines, side] = _lines(server)
+    return sides
+
+
+def _nginx(room: Path, daemon: Daemon) -> Nginx:
+    connection = Connection(daemon.port)
+    pages = {path: connection.get(path)[1] for path in (HEALTH, DETAILED, METRICS)}
+    packed = {METRICS: connection.scrape()}
+    connection.close()
+    return Nginx(room, pages, packed)
+
+
+def _lines(server: Server) -> int:
+    connection = Connection(server.port)
+    page = connection.get(METRICS)[1]
+    connection.close()
+    return sum(not line.startswith(b"#") for line in page.splitlines())
+
+
+def _path(side: str, path: str) -> str:
+    return place(path) if side == NGINX else path
+
+
+def _measure(
+    wrk: Wrk, effort: Effort, cases: Sequence[Case], sides: Mapping[str, Server], runs: Runs
+) -> None:
+    for side, server in sides.items():
+        wrk.ask(server.port, _path(side, METRICS), 1, WARMING, AS_PROMETHEUS)
+    for number in range(effort.rounds):
+        for case in cases:
+            for side in _in_turn([side for side in sides if _takes_part(side, case)], number):
+                told = _ask(wrk, effort, sides[side], case, side)
+                runs.told.setdefault((case, side), []).append(told)
+                _lines(sides[side])  # it is done with what wrk no longer waits for
+
+
+def _in_turn(sides: list[str], number: int) -> list[str]:
+    first = number % len(sides)
+    return sides[first:] + sides[:first]
+
+
+def _takes_part(side: str, case: Case) -> bool:
+    """node_exporter has no health, and at more connections its answers take seconds."""
+    return side != NODE or (case.path == METRICS and case.connections == 1)
+
+
+def _ask(wrk: Wrk, effort: Effort, server: Server, case: Case, side: str = OURS) -> Told | None:
+    """One run; None if no answer came in the time."""
+    pids = [server.pid, *descendants(server.pid)]
+    headers = AS_PROMETHEUS if case.path == METRICS else {}
+    used = cpu_of_all(pids)
+    heard = wrk.ask(server.port, _path(side, case.path), case.connections, effort.http_seconds, headers)
+    used = cpu_of_all(pids) - used
+    if not heard.answers:
+        return None
+    return Told(
+        rate=heard.answers / heard.seconds,
+        p50=heard.p50 / 1000,
+        p99=heard.p99 / 1000,
+        cpu=used / heard.answers * 1e6,
+        failed=heard.failed,
+        answers=heard.answers,
+    )
+
+
+def _figures(runs: Sequence[Told], what: str, unit: str = "") -> Spread:
+    return spread((getattr(one, what) for one in runs), unit)
+
+
+def _tables(runs: Runs) -> Iterator[Table]:
+    cases = [*dict.fromkeys(case for case, _ in runs.told)]
+    cases.sort(key=lambda case: (case.lines, case.path, case.connections))
+    for title, what, unit in (
+        ("answers a second", "rate", "/s"),
+        ("p50", "p50", "ms"),
+        ("p99", "p99", "ms"),
+        ("CPU of all processes of the server an answer", "cpu", "µs"),
+    ):
+        peers = (FASTAPI, NGINX, NODE)
+        head = ("what", "connections", f"ours, {unit}", *(f"÷ {peer}'s" for peer in peers))
+        yield Table(
+            f"Asked over and over, {title}: median, and ratios as min / median / max",
+            head,
+            [_line(runs, case, what, peers) for case in cases],
+        )
+
+
+def _line(runs: Runs, case: Case, what: str, peers: Sequence[str]) -> tuple[str, ...]:
+    ours = _figures(runs.of(case, OURS), what)
+    cells = [str(_ratio(runs, case, peer, what) or "") for peer in peers]
+    return (case.what, str(case.connections), str(spread([ours.middle])), *cells)
+
+
+def _ratio(runs: Runs, case: Case, peer: str, what: str) -> Spread | None:
+    """Round by round, ours over the peer's; None where there is no peer."""
+    if not (theirs := runs.of(case, peer)):
+        return None
+    return ratios(_figures(runs.of(case, OURS), what), _figures(theirs, what))
+
+
+def _rows(runs: Runs) -> Iterator[Row]:
+    one, many = Case(METRICS, LARGE, 1), Case(METRICS, LARGE, 16)
+    health = Case(HEALTH, 0, 16)
+    wanted = (
+        ("p50 ÷ nginx's, 1 connection", one, NGINX, "p50", at_most, MOST_P50_OVER_NGINX),
+        ("CPU a scrape ÷ node_exporter's, 1 connection", one, NODE, "cpu", at_most, MOST_CPU_OVER_NODE),
+        ("CPU a scrape ÷ FastAPI's, 1 connection", one, FASTAPI, "cpu", at_most, MOST_CPU_OVER_FASTAPI),
+        ("p99 ÷ node_exporter's, 1 connection", one, NODE, "p99", at_most, MOST_P99_OVER_NODE),
+        ("scrapes a second ÷ nginx's, 16", many, NGINX, "rate", at_least, LEAST_SCRAPES_OVER_NGINX),
+        ("/health/ a second ÷ FastAPI's, 16", health, FASTAPI, "rate", at_least, LEAST_HEALTH_OVER_FASTAPI),
+        ("/health/ a second ÷ nginx's, 16", health, NGINX, "rate", at_least, LEAST_HEALTH_OVER_NGINX),
+    )
+    for words, case, peer, what, judge, goal in wanted:
+        ratio = _ratio(runs, case, peer, what)
+        yield judge(words, ratio, goal) if ratio else Row(words, f"no {peer} here")
+    every = [told for one in runs.told.values() for told in one if told]
+    failed, asked = sum(told.failed for told in every), sum(told.answers for told in every)
+    yield Row("requests that failed, every side", f"{failed} of {asked}", "0", failed == 0)
+
+
+def _growth_rows(runs: Runs, growth: Sequence[Sequence[Told | None]]) -> Iterator[Row]:
+    small, huge = (spread((told.cpu for one in growth if (told := one[at])), "µs") for at in (0, 1))
+    yield at_most(f"CPU a scrape, {runs.pages[SMALL, OURS]} lines", small)
+    yield at_most(f"CPU a scrape, {runs.pages[HUGE, OURS]} lines", huge)
+    yield at_most("CPU a scrape, the huge page ÷ the small", ratios(huge, small), MOST_GROWTH)
+
+
+def _pages(runs: Runs, lines: int) -> str:
+    return ", ".join(f"{side} {many} lines" for (of, side), many in runs.pages.items() if of == lines)

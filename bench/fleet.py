@@ -1,0 +1,192 @@
+"""A real Prometheus that scrapes a fleet of daemons every second, and node_exporters before and after.
+
+The daemons are as an operator starts them, ``mlopsd run`` with the system probe at its defaults, each with
+the process of its probe; nothing of them is left out.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cost import cpu, cpu_of_all, descendants, memory
+from bench.door import ROOT
+from bench.effort import Effort
+from bench.figures import percentile, ratios, spread
+from bench.prometheus import Prometheus
+from bench.server import Daemon, Missing, NodeExporter, Server
+from bench.table import Row, Table, at_most, of_rows
+from bench.web import Connection, wait_for_answer
+
+INTERVAL = 1.0
+SETTLING_SECONDS = 5.0
+AT_A_TIME = 4  # that are started together
+BESIDE = 6  # a node_exporter's window is that part of the daemons'
+OF_PROMETHEUS = 5  # series that it adds to each target: up and scrape_…
+MOST_P99 = 20.0  # ms
+MOST_OVER_NODE = 0.12
+RULES = ROOT / "deploy" / "prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """What a Prometheus saw in one window.
+
+    Attributes:
+        due: scrapes that fell into it.
+        good: those that were made and succeeded.
+        milliseconds: of each.
+        cpu: milliseconds of the targets, children included, for each.
+        own: the same without children.
+        whole: how many targets have every series in it that their page has.
+        samples: that came from one target in one scrape.
+        cores: that Prometheus itself used.
+        rss: of Prometheus, MiB.
+        rules: loaded, and of those the ones that could not be evaluated.
+    """
+
+    targets: int
+    due: int
+    good: int
+    milliseconds: Sequence[float]
+    cpu: float
+    own: float
+    whole: int
+    samples: int
+    cores: float
+    rss: float
+    rules: tuple[int, int]
+
+
+def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+    """node_exporters for a while, the daemons, and node_exporters again."""
+    window = effort.fleet_seconds / BESIDE
+    try:
+        theirs = [_scrape_nodes(room / "before", effort.fleet // 2, window)]
+    except Missing as error:
+        if "node_exporter" not in str(error):
+            raise
+        theirs = []
+        yield f"nothing beside node_exporter: {error}"
+    ours = _scrape_daemons(room / "daemons", effort.fleet, effort.fleet_seconds)
+    if theirs:
+        theirs.append(_scrape_nodes(room / "after", effort.fleet // 2, window))
+    title = (
+        f"One Prometheus scrapes {effort.fleet} daemons every {INTERVAL:g} s for {effort.fleet_seconds:g} s"
+    )
+    yield of_rows(title, list(_rows(ours, theirs)))
+
+
+def rule_files() -> list[Path]:
+    """Those of `RULES` that hold rules, and not tests of them."""
+    return [path for path in sorted(RULES.glob("*.yml")) if "\ngroups:" in f"\n{path.read_text('utf-8')}"]
+
+
+def _scrape_daemons(room: Path, number: int, seconds: float) -> Scraped:
+    with ExitStack() as stack:
+        daemons: list[Daemon] = []
+        while len(daemons) < number:
+            some = range(len(daemons), min(len(daemons) + AT_A_TIME, number))
+            daemons += [Daemon(room / f"{at}") for at in some]
+            for daemon in daemons[some.start :]:
+                stack.enter_context(daemon)
+            for daemon in daemons[some.start :]:
+                daemon.wait_until_started()
+        stack.callback(_end, daemons)
+        return _scraped(room, daemons, seconds, rule_files())
+
+
+def _scrape_nodes(room: Path, number: int, seconds: float) -> Scraped:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(NodeExporter(room / f"{at}")) for at in range(number)]
+        stack.callback(_end, nodes)
+        for node in nodes:
+            wait_for_answer(node.port, "/metrics")
+        return _scraped(room, nodes, seconds, [])
+
+
+def _end(servers: Sequence[Server]) -> None:
+    """All together, or a hundred would take their time one after the other."""
+    for server in servers:
+        server.ask_to_end()
+
+
+def _scraped(room: Path, servers: Sequence[Server], seconds: float, rules: Sequence[Path]) -> Scraped:
+    ports = [server.port for server in servers]
+    with Prometheus(room / "prometheus", {"fleet": ports}, INTERVAL, rules) as prometheus:
+        wait_for_answer(prometheus.port, "/-/ready")
+        time.sleep(SETTLING_SECONDS)
+        every = [server.pid for server in servers]
+        children = [pid for server in servers for pid in descendants(server.pid)]
+        own, whole, its = cpu_of_all(every), cpu_of_all(children), cpu(prometheus.pid)
+        began = time.time()
+        time.sleep(seconds)
+        ended, its = time.time(), cpu(prometheus.pid) - its
+        own, whole = cpu_of_all(every) - own, cpu_of_all(children) - whole
+        time.sleep(2 * INTERVAL)  # a scrape that had begun is over
+        took = _values(prometheus, "scrape_duration_seconds", began, ended)
+        up = _values(prometheus, "up", began, ended)
+        rules_there = prometheus.rules()
+        return Scraped(
+            targets=len(servers),
+            due=round(len(servers) * (ended - began) / INTERVAL),
+            good=int(sum(up)),
+            milliseconds=[second * 1000 for second in took],
+            cpu=(own + whole) / len(took) * 1000,
+            own=own / len(took) * 1000,
+            whole=_whole(prometheus, servers),
+            samples=round(sum(_values(prometheus, "scrape_samples_scraped", began, ended)) / len(took)),
+            cores=its / (ended - began),
+            rss=memory(prometheus.pid).rss,
+            rules=(len(rules_there), sum(rule["health"] == "err" for rule in rules_there)),
+        )
+
+
+def _values(prometheus: Prometheus, name: str, began: float, ended: float) -> list[float]:
+    """Every sample of *name* of every target in the window, as it was stored."""
+    series = prometheus.ask(f'{name}{{job="fleet"}}[{round((ended - began) * 1000)}ms]', ended)
+    return [float(value) for one in series for _, value in one["values"]]
+
+
+def _whole(prometheus: Prometheus, servers: Sequence[Server]) -> int:
+    """How many targets Prometheus has no series less of than their page has lines."""
+    stored = prometheus.ask('count by (instance) ({job="fleet"})')
+    known = {one["metric"]["instance"]: int(one["value"][1]) - OF_PROMETHEUS for one in stored}
+    return sum(known.get(f"127.0.0.1:{server.port}", 0) >= _lines(server) for server in servers)
+
+
+def _lines(server: Server) -> int:
+    connection = Connection(server.port)
+    page = connection.get("/metrics")[1]
+    connection.close()
+    return sum(not line.startswith(b"#") for line in page.splitlines())
+
+
+def _rows(ours: Scraped, theirs: Sequence[Scraped]) -> Iterator[Row]:
+    failed = max(ours.due - ours.targets - ours.good, len(ours.milliseconds) - ours.good, 0)
+    # at either edge of the window a target may have one scrape less in it, none of them failed
+    yield Row("scrapes that failed or were left out", f"{failed} of {ours.due}", "0", failed == 0)
+    for mark in (50, 99, 100):
+        words = "longest scrape" if mark == 100 else f"scrape p{mark}"
+        figure = spread([percentile(ours.milliseconds, mark)], "ms")
+        yield at_most(words, figure, MOST_P99 if mark == 99 else None)
+    yield at_most("CPU a scrape, all of the daemon's processes", spread([ours.cpu], "ms"))
+    yield at_most("CPU a scrape, the daemon's own", spread([ours.own], "ms"))
+    if theirs:
+        node = spread((one.cpu for one in theirs), "ms")
+        yield at_most(f"CPU a scrape, {theirs[0].targets} node_exporters before and after", node)
+        yield at_most(
+            "CPU a scrape ÷ node_exporter's", ratios(spread([ours.cpu] * len(theirs)), node), MOST_OVER_NODE
+        )
+        p99 = spread((percentile(one.milliseconds, 99) for one in theirs), "ms")
+        yield at_most("scrape p99, node_exporters", p99)
+    complete = f"{ours.whole} of {ours.targets}"
+    yield Row("daemons all of whose series are there", complete, "all", ours.whole == ours.targets)
+    loaded, broken = ours.rules
+    yield Row(
+        "rules loaded, and broken", f"{loaded} and {broken}", "0 broken", not broken if loaded else None
+    )
+    yield at_most("samples of one scrape", spread([ours.samples]))
+    yield at_most("Prometheus: cores", spread([ours.cores]))
+    yield at_most("Prometheus: RSS", spread([ours.rss], "MiB"))
