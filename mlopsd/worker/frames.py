@@ -3,13 +3,13 @@
 import datetime
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 
 LENGTH = struct.Struct("!I")
-MOST_BYTES = 8 * 1024 * 1024  # a frame; a reading of 25 000 samples takes about 3 MB
+MOST_BYTES = 8 * 1024 * 1024  # a frame; a reading of 25 000 samples takes 0.4 to 3 MB
 TIME = "mlopsd.time"  # the only key of the object that stands for a date or a time, which TOML has
 TIMES = {kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time)}
 
@@ -68,7 +68,7 @@ def from_reading(reading: Reading) -> dict[str, Any]:
         "status": int(reading.status),
         "summary": reading.summary,
         "findings": [_from_finding(finding) for finding in reading.findings],
-        "samples": [[sample.name, sample.value, sample.labels] for sample in reading.samples],
+        "samples": _from_samples(reading.samples),
         "facts": dict(reading.facts),
     }
 
@@ -82,12 +82,12 @@ def to_reading(frame: Frame) -> Reading:
     try:
         return Reading(
             findings=tuple(_to_finding(finding) for finding in frame["findings"]),
-            samples=tuple(_to_sample(*sample) for sample in frame["samples"]),
+            samples=_to_samples(**frame["samples"]),
             facts=frame["facts"],
             status=Status(frame["status"]),
             summary=frame["summary"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise BadFrame(f"no reading: {type(error).__name__}: {error}") from error
 
 
@@ -122,5 +122,49 @@ def _to_finding(parts: list[Any]) -> Finding:
     return Finding(name, Status(status), summary, subject, observed, unit, limit, Advice(advice))
 
 
-def _to_sample(name: str, value: float, labels: list[list[str]]) -> Sample:
-    return Sample(name, value, tuple((label, text) for label, text in labels))
+def _from_samples(samples: Sequence[Sample]) -> dict[str, Any]:
+    """*samples* with each name and each set of labels once: written out they are six times as much.
+
+    Labels that cannot be told apart (a stranger's, and no text) go as they are; the metrics refuse them.
+    """
+    names, labels = [sample.name for sample in samples], [sample.labels for sample in samples]
+    try:
+        unique_names, unique_labels = _numbered(names), _numbered(labels)
+    except TypeError:
+        every = list(range(len(samples)))
+        return _packed(names, labels, every, every, samples)
+    return _packed(
+        list(unique_names),
+        list(unique_labels),
+        [unique_names[name] for name in names],
+        [unique_labels[one] for one in labels],
+        samples,
+    )
+
+
+def _numbered(values: Iterable[Hashable]) -> dict[Any, int]:
+    return {value: at for at, value in enumerate(dict.fromkeys(values))}
+
+
+def _packed(
+    names: Sequence[object],
+    labels: Sequence[object],
+    name_of: Sequence[int],
+    labels_of: Sequence[int],
+    samples: Sequence[Sample],
+) -> dict[str, Any]:
+    values = [sample.value for sample in samples]
+    return {"names": names, "labels": labels, "name_of": name_of, "labels_of": labels_of, "values": values}
+
+
+def _to_samples(
+    names: Sequence[str],
+    labels: Sequence[Sequence[tuple[str, str]]],
+    name_of: Sequence[int],
+    labels_of: Sequence[int],
+    values: Sequence[float],
+) -> tuple[Sample, ...]:
+    """The samples, which share what is equal: 2000 of a GPU host's take 0.6 MiB and not 3.8."""
+    shared = [tuple((label, text) for label, text in one) for one in labels]
+    places = zip(name_of, values, labels_of, strict=True)
+    return tuple(Sample(names[name], value, shared[its_labels]) for name, value, its_labels in places)
