@@ -69,7 +69,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
             raise
         theirs = []
         yield f"nothing beside node_exporter: {error}"
-    ours = _scrape_daemons(room / "daemons", effort.fleet, effort.fleet_seconds)
+    ours = scrape_daemons(room / "daemons", effort.fleet, effort.fleet_seconds)
     if theirs:
         theirs.append(_scrape_nodes(room / "after", effort.fleet // 2, window))
     title = (
@@ -83,7 +83,8 @@ def rule_files() -> list[Path]:
     return [path for path in sorted(RULES.glob("*.yml")) if "\ngroups:" in f"\n{path.read_text('utf-8')}"]
 
 
-def _scrape_daemons(room: Path, number: int, seconds: float) -> Scraped:
+def scrape_daemons(room: Path, number: int, seconds: float) -> Scraped:
+    """Start that many daemons below *room* and have them scraped for *seconds*."""
     with ExitStack() as stack:
         daemons: list[Daemon] = []
         while len(daemons) < number:

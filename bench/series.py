@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench import workload
-from mlopsd.probe import Finding, Metric, Options, Probe, Reading, Schedule, Status
+from mlopsd.probe import Context, Finding, Metric, Options, Probe, Reading, Schedule, Status
 
 FINE = Finding("series", Status.HEALTHY, "there are as many as were asked for")
 
@@ -21,6 +21,14 @@ class SeriesProbe(Probe[SeriesOptions]):
     schedule = Schedule(interval=workload.INTERVAL, timeout=5, isolation="process")
     _look = 0
 
+    def __init__(self, options: SeriesOptions, context: Context) -> None:
+        super().__init__(options, context)
+        metrics = _metrics(options.number)
+        self._labels = [
+            (metrics[one.family], dict(zip(workload.LABELS, one.labels, strict=True)))
+            for one in workload.series(options.number)
+        ]
+
     @classmethod
     def declares(cls, options: SeriesOptions) -> Sequence[Metric]:
         """A metric for each family."""
@@ -28,12 +36,9 @@ class SeriesProbe(Probe[SeriesOptions]):
 
     def check(self) -> Reading:
         self._look += 1
-        metrics = _metrics(self.options.number)
         samples = [
-            metrics[one.family].sample(
-                workload.value(at, self._look), **dict(zip(workload.LABELS, one.labels, strict=True))
-            )
-            for at, one in enumerate(workload.series(self.options.number))
+            metric.sample(workload.value(at, self._look), **labels)
+            for at, (metric, labels) in enumerate(self._labels)
         ]
         return Reading(findings=[FINE], samples=samples, facts={"series": len(samples)})
 
