@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import asking, fleet, footprint, workload
+from bench import asking, door, fleet, footprint, workload
 from bench.cost import descendants
 from bench.effort import QUICK
 from bench.peers.nginx import Nginx, place
@@ -68,7 +68,7 @@ def test_fastapis_service_does_the_same_job_and_its_series_change(tmp_path: Path
 
 
 def test_the_daemon_shows_as_many_series_as_it_is_told_to(tmp_path: Path) -> None:
-    environment = asking.door.lay_out(tmp_path)
+    environment = door.lay_out(tmp_path)
     with Daemon(tmp_path / "daemon", asking.tables_of(400), environment) as daemon:
         daemon.wait_until_started()
         connection = Connection(daemon.port)
