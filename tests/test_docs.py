@@ -1,6 +1,7 @@
 """What the documents claim is compared with the code."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 OPERATING = ROOT / "docs" / "operating.md"
 GUIDE = ROOT / "docs" / "writing-a-probe.md"
 PACKAGE = ROOT / "tests" / "packages" / "mlopsd-probe-neighbours"
+FLEET = re.compile(r"^```yaml\n(# prometheus\.yml\n.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(\w+) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -57,6 +59,17 @@ def test_decisions_are_short_and_numbered() -> None:
         text = path.read_text("utf-8")
         assert text.startswith(f"# {int(path.name[:4])}. "), path.name
         assert len(text.splitlines()) <= 40, path.name
+
+
+@pytest.mark.needs("promtool")
+def test_prometheus_understands_the_configurations_for_a_fleet(tmp_path: Path) -> None:
+    blocks = FLEET.findall((ROOT / "docs" / "fleet.md").read_text("utf-8"))
+    assert len(blocks) == 3
+    for text in blocks:
+        (tmp_path / "prometheus.yml").write_text(text, "utf-8")
+        command = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_core_module_says_what_it_is() -> None:

@@ -1,10 +1,11 @@
 """What the page says: of the daemon, of the board, of what probes report and count."""
 
+import gzip
 import os
 import re
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,12 @@ from mlopsd.metrics.live import SERIES_PER_FAMILY
 from mlopsd.metrics.samples import SAMPLES_PER_READING
 from mlopsd.metrics.verdicts import FINDINGS_PER_PROBE
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.metrics import REQUESTS_REST, Metrics
+from mlopsd.metrics.exposition import Dialect
+from mlopsd.metrics.live import SERIES_PER_FAMILY
+from mlopsd.metrics.samples import SAMPLES_PER_READING
+from mlopsd.probe import Finding, Metric, Reading, Sample, Status
+from tests import fakes
 
 GOLDEN = Path(__file__).parent / "golden"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -69,9 +76,9 @@ def refused(metrics: Metrics) -> float:
     return float(line.split()[-1])
 
 
-async def busy(board: Board, proc: Path) -> Metrics:
+async def busy(board: Board, proc: Path, clock: Callable[[], float] = lambda: 0.0) -> Metrics:
     """A daemon that has seen something of everything; its numbers are fixed."""
-    metrics = Metrics(board, "1.2.3", lambda: 0.0, proc)
+    metrics = Metrics(board, "1.2.3", clock, proc)
     metrics.declare("gpu", [TEMPERATURE, ERRORS])
     for name, plugin in (("gpu", "gpu"), ("champion", "model"), ("other", "gpu")):
         board.enrol(name, plugin, TERMS)
@@ -564,17 +571,47 @@ async def test_this_process_is_on_the_page(metrics: Metrics) -> None:
 
 
 async def test_nothing_is_made_again_while_nothing_changed(board: Board, tmp_path: Path) -> None:
-    metrics = await busy(board, a_proc(tmp_path))
+    clock = fakes.Clock()
+    metrics = await busy(board, a_proc(tmp_path), clock)
     pages = metrics.pages[Dialect.TEXT]
     page = metrics.render("", "gzip")
     made = pages.made
     assert metrics.render("", "gzip") is page
     metrics.http_request("GET", "/metrics", 200, 0.1)
+    clock.now += REQUESTS_REST
     assert metrics.render("", "gzip") is not page
     assert pages.made == made + 1  # the requests alone
     board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
     metrics.render("", "gzip")
     assert pages.made == made + 3  # the board and that plugin's samples
+
+
+async def test_requests_are_written_out_ten_times_a_second_at_most_and_readings_at_once(
+    board: Board, tmp_path: Path
+) -> None:
+    clock = fakes.Clock()
+    metrics = await busy(board, a_proc(tmp_path), clock)
+    page = metrics.render("", "gzip")
+    metrics.http_request("GET", "/metrics", 200, 0.1)
+    clock.now += REQUESTS_REST / 2
+    assert metrics.render("", "gzip") is page
+    board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
+    assert b'gpu="7"' in gzip.decompress(metrics.render("", "gzip").body)
+    shown = shown_by(metrics)
+    clock.now += REQUESTS_REST
+    assert shown_by(metrics) - shown == 1
+
+
+def shown_by(metrics: Metrics) -> float:
+    """How many scrapes the page says there were."""
+    found = re.findall(
+        r'^mlopsd_http_requests_total{.*route="/metrics".*} (\d+)$', text_of(metrics), re.MULTILINE
+    )
+    return sum(map(float, found))
+
+
+def text_of(metrics: Metrics) -> str:
+    return metrics.render("", "").body.decode()
 
 
 async def test_the_same_reading_again_leaves_the_samples_alone(board: Board, metrics: Metrics) -> None:

@@ -27,6 +27,9 @@ from mlopsd.metrics.samples import SampleFamily, Samples
 from mlopsd.metrics.verdicts import BOARD_FAMILIES, BoardFamily
 from mlopsd.probe import Metric, Number
 
+REQUESTS_REST = 0.1
+"""Seconds: each scrape changes them by itself, and would otherwise write them out for each of many."""
+
 LiveT = TypeVar("LiveT", bound=Live[Any])
 
 
@@ -59,7 +62,7 @@ class Metrics:
         self._board_families = [BoardFamily(family, self.registry, board) for family in BOARD_FAMILIES]
         self._process = Process(self.registry, clock, proc)
         self._open_own_families()
-        self._lay_out(_build_info(self.registry, version))
+        self._lay_out(_build_info(self.registry, version), clock)
         self._dialect = lru_cache(maxsize=64)(choose_dialect)
         self._gzip = lru_cache(maxsize=64)(accepts_gzip)
 
@@ -80,20 +83,21 @@ class Metrics:
         self._draining.put((), 0)
         self.configured(self._board.started)
 
-    def _lay_out(self, build_info: Gauge) -> None:
+    def _lay_out(self, build_info: Gauge, clock: Callable[[], float]) -> None:
         """Order the page from what seldom changes to what every request changes."""
         watched = (self._checks, self._check_seconds, self._hung, self._restarts, self._lag, self._errors)
         life = (build_info, self._draining, self._reloaded, self._reloaded_at)
+        requests = (self._requests, self._request_seconds)
         self._plugin_parts: dict[str, Part] = {}
         self._instruments = Part("instruments")
         self._parts = [
             Part("board", *life, *self._board_families),
             Part("daemon", *watched, *self._process.families),
             self._instruments,
-            Part("requests", self._requests, self._request_seconds, deflate=Deflate(is_small=True)),
+            Part("requests", *requests, rests=REQUESTS_REST),
         ]
         deflate = Deflate()
-        self.pages = {dialect: Pages(dialect, self._parts, deflate) for dialect in Dialect}
+        self.pages = {dialect: Pages(dialect, self._parts, deflate, clock) for dialect in Dialect}
 
     def render(self, accept: str = "", accept_encoding: str = "") -> Page:
         """The page as of now, as the headers ``Accept`` and ``Accept-Encoding`` ask for it."""

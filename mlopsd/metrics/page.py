@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aioprometheus.collectors import Collector
@@ -28,12 +28,12 @@ class Part:
     """Families that change together. A collector of aioprometheus that is not `Written` is a constant.
 
     Attributes:
-        deflate: a stream of its own, if the part is not packed by the one of the pages.
+        rests: seconds for which the part is shown as it was written, though it has changed.
     """
 
-    def __init__(self, name: str, *collectors: Collector, deflate: "Deflate | None" = None) -> None:
+    def __init__(self, name: str, *collectors: Collector, rests: float = 0.0) -> None:
         self.name = name
-        self.deflate = deflate
+        self.rests = rests
         self.collectors: list[Collector] = []
         self._mark = Mark()
         for collector in collectors:
@@ -63,20 +63,20 @@ class Piece:
     *deflated* ends in a full flush: it looks back at nothing, so it may follow any other piece.
     """
 
-    __slots__ = ("_after", "_before", "_deflate", "_deflated", "plain", "stamp")
+    __slots__ = ("_after", "_before", "_deflated", "plain", "stamp", "written_at")
 
-    def __init__(self, stamp: int, plain: bytes, deflate: "Deflate") -> None:
+    def __init__(self, stamp: int, written_at: float, plain: bytes) -> None:
         self.stamp = stamp
+        self.written_at = written_at
         self.plain = plain
-        self._deflate = deflate
         self._deflated: bytes | None = None
         self._before = -1  # the checksum of all that stood before, when _after was computed
         self._after = 0
 
-    def deflated(self) -> bytes:
+    def deflated(self, deflate: "Deflate") -> bytes:
         """The piece compressed, once."""
         if self._deflated is None:
-            self._deflated = self._deflate(self.plain)
+            self._deflated = deflate(self.plain)
         return self._deflated
 
     def checksum(self, before: int) -> int:
@@ -87,15 +87,10 @@ class Piece:
 
 
 class Deflate:
-    """One raw deflate stream for many pieces: to set one up costs more than to compress a small piece.
+    """One raw deflate stream for every piece: to set one up costs more than to compress a small piece."""
 
-    A *small* one looks back over 4 KiB only; clearing its memory, which a full flush does, takes 1 µs
-    instead of 8.
-    """
-
-    def __init__(self, *, is_small: bool = False) -> None:
-        window, memory = (12, 4) if is_small else (zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL)
-        self._stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, -window, memory)
+    def __init__(self) -> None:
+        self._stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
 
     def __call__(self, plain: bytes) -> bytes:
         """*plain* compressed, up to a full flush."""
@@ -109,12 +104,15 @@ class Pages:
         made: how many pieces were written out so far; it stands still while nothing changes.
     """
 
-    def __init__(self, dialect: Dialect, parts: Sequence[Part], deflate: Deflate) -> None:
+    def __init__(
+        self, dialect: Dialect, parts: Sequence[Part], deflate: Deflate, clock: Callable[[], float]
+    ) -> None:
         self._formatter = Formatter(dialect)
         self._parts = parts
         self._deflate = deflate
+        self._clock = clock
         self._pieces: dict[str, Piece] = {}
-        self._end = Piece(0, self._formatter.end.encode(), deflate)
+        self._end = Piece(0, 0.0, self._formatter.end.encode())
         self._shown: dict[bool, tuple[list[Piece], Page]] = {}
         self._headers = {gzip: self._written_headers(gzip=gzip) for gzip in (False, True)}
         self.made = 0
@@ -131,19 +129,18 @@ class Pages:
     def _piece(self, part: Part) -> Piece:
         piece = self._pieces.get(part.name)
         stamp = part.stamp  # before the text: what is counted meanwhile shows next time
-        if piece is None or piece.stamp != stamp:
+        if piece is None or (piece.stamp != stamp and self._clock() - piece.written_at >= part.rests):
             text = "".join(map(self._formatter.marshall_collector, part.collectors))
-            piece = self._pieces[part.name] = Piece(stamp, text.encode(), part.deflate or self._deflate)
+            piece = self._pieces[part.name] = Piece(stamp, self._clock(), text.encode())
             self.made += 1
         return piece
 
-    @staticmethod
-    def _body(pieces: Iterable[Piece], *, gzip: bool) -> bytes:
+    def _body(self, pieces: Iterable[Piece], *, gzip: bool) -> bytes:
         if not gzip:
             return b"".join(piece.plain for piece in pieces)
         members, checksum, size = [_GZIP_HEAD], 0, 0
         for piece in pieces:
-            members.append(piece.deflated())
+            members.append(piece.deflated(self._deflate))
             checksum = piece.checksum(checksum)
             size += len(piece.plain)
         return b"".join((*members, _DEFLATE_END, struct.pack("<LL", checksum, size & 0xFFFFFFFF)))
