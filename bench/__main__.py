@@ -53,7 +53,7 @@ SECTIONS: Mapping[str, Section] = {
     "scrape": Section(scrape.run, 3, 5, 8),
     "lag": Section(lag.run, 10, 66, 30),
     "rest": Section(rest.run, 30, 60, 60),
-    "predictions": Section(predictions.run, 40, 130, 160),
+    "predictions": Section(predictions.run, 40, 110, 160),
     "swap": Section(swap.run, 30, 20, 45),
     "load": Section(load.run, 30, 50, 80),
     "fleet": Section(fleet.run, 330, 0, 75),

@@ -43,6 +43,7 @@ FULL = Effort(
     asking_seconds=3,
     cycles=200,
     many_cycles=10_000,
+    asking_seconds=2.5,
     http_seconds=2,
     fleet=100,
     fleet_seconds=120,

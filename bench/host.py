@@ -3,11 +3,21 @@
 import os
 import platform
 import resource
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("aiohttp", "aioprometheus", "psutil", "pydantic", "pydantic-settings")
+PEERS = (
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "prometheus-client",
+    "mlflow",
+)  # as far as they are there
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE = (3, 4)  # columns of /proc/stat: idle and waiting for a disk
 GUESTS = 8  # from there on the columns count what others already hold
@@ -15,12 +25,18 @@ GUESTS = 8  # from there on the columns count what others already hold
 
 def described() -> str:
     """Date, processor, kernel, interpreter and packages, for a reader to compare with his own."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    packages = ", ".join(_versions((*PACKAGES, *PEERS)))
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores of {_processor()}, {_memory()}, "
         f"Linux {platform.release()}\n"
         f"{platform.python_implementation()} {platform.python_version()}, {packages}"
     )
+
+
+def _versions(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        with suppress(PackageNotFoundError):
+            yield f"{name} {version(name)}"
 
 
 class Company:
