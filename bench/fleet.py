@@ -26,6 +26,7 @@ BESIDE = 6  # a node_exporter's window is that part of the daemons'
 OF_PROMETHEUS = 5  # series that it adds to each target: up and scrape_…
 MOST_P99 = 20.0  # ms
 MOST_OVER_NODE = 0.12
+MEBIBYTES_EACH = 60  # PSS of a daemon and its probe's process
 RULES = ROOT / "deploy" / "prometheus"
 
 
@@ -60,7 +61,14 @@ class Scraped:
 
 
 def run(effort: Effort, room: Path) -> Iterator[Table | str]:
-    """node_exporters for a while, the daemons, and node_exporters again."""
+    """node_exporters for a while, the daemons, and node_exporters again.
+
+    Raises:
+        Missing: there is no Prometheus, or not the memory for so many.
+    """
+    needed, free = effort.fleet * MEBIBYTES_EACH, _available()
+    if needed > free:
+        raise Missing(f"{effort.fleet} daemons take {needed} MiB and {free:.0f} are free; end something")
     window = effort.fleet_seconds / BESIDE
     try:
         theirs = [_scrape_nodes(room / "before", effort.fleet // 2, window)]
@@ -76,6 +84,13 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
         f"One Prometheus scrapes {effort.fleet} daemons every {INTERVAL:g} s for {effort.fleet_seconds:g} s"
     )
     yield of_rows(title, list(_rows(ours, theirs)))
+
+
+def _available() -> float:
+    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    return float("inf")
 
 
 def rule_files() -> list[Path]:

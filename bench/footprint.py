@@ -36,7 +36,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
         for number in range(effort.rounds):
             place = room / f"{lines}-{number}"
             _look(kept, place, lines, environment, effort.scrapes)
-            missing |= set(_look_at_peers(kept, place, lines, effort.scrapes))
+            missing |= set(look_at_peers(kept, place, lines, effort.scrapes))
         title = f"Memory after {effort.scrapes} scrapes of about {lines} lines"
         yield of_rows(title, list(_rows(kept)))
     yield from sorted(missing)
@@ -51,7 +51,8 @@ def _look(kept: Kept, room: Path, lines: int, environment: Mapping[str, str], sc
         kept.add("its probes' processes", Memory(sum(c.rss for c in children), sum(c.pss for c in children)))
 
 
-def _look_at_peers(kept: Kept, room: Path, lines: int, scrapes: int) -> Iterator[str]:
+def look_at_peers(kept: Kept, room: Path, lines: int, scrapes: int) -> Iterator[str]:
+    """Add what each peer has to *kept*; a line for each that is not installed."""
     makers: dict[str, Callable[[], Server]] = {
         FASTAPI: lambda: Service(room / "service", lines - OWN_LINES[FASTAPI]),
         NODE: lambda: NodeExporter(room / "node"),

@@ -16,7 +16,6 @@ from bench.effort import QUICK
 from bench.peers.nginx import Nginx, place
 from bench.peers.service import Service
 from bench.server import Daemon, Missing
-from bench.table import Table
 from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
 
 ROOT = Path(__file__).parent.parent
@@ -82,18 +81,23 @@ def test_a_counter_never_falls_and_every_look_differs() -> None:
         assert workload.value(at, 1) < workload.value(at, 2) < workload.value(at, 3)
 
 
-@pytest.mark.parametrize(("names", "cure"), [(("wrk",), "apt install wrk"), ((), "prometheus-node-exporter")])
-def test_a_peer_that_is_not_there_is_one_line_with_the_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], cure: str
+def test_without_what_asks_there_is_one_line_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    if names:
-        with pytest.raises(Missing, match=cure):
-            list(asking.run(QUICK, tmp_path))
-        return
-    said = [one for one in footprint.run(QUICK, tmp_path) if not isinstance(one, Table)]
-    assert len(said) == 1
-    assert cure in said[0]
+    with pytest.raises(Missing, match="no wrk; install it with: apt install wrk"):
+        list(asking.run(QUICK, tmp_path))
+
+
+def test_without_one_peer_the_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    kept = footprint.Kept()
+    (said,) = footprint.look_at_peers(kept, tmp_path, 100, 1)
+    assert said == (
+        "nothing beside node_exporter: no node_exporter; "
+        "install it with: apt install prometheus-node-exporter"
+    )
+    assert list(kept.sides) == [asking.FASTAPI]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
