@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from bench import asking, fleet, footprint, lag, load, predictions, rest, scrape, start, swap
+from bench import asking, fleet, footprint, gpu, lag, load, predictions, rest, scrape, start, swap
 from bench.bytecode import compile_everything
 from bench.cost import descendants
 from bench.effort import FULL, QUICK, Effort
@@ -52,6 +52,7 @@ SECTIONS: Mapping[str, Section] = {
     "scrape": Section(scrape.run, 3, 5, 8),
     "lag": Section(lag.run, 10, 66, 30),
     "rest": Section(rest.run, 30, 60, 60),
+    "gpu": Section(gpu.run, 200, 20, 60),
     "predictions": Section(predictions.run, 40, 110, 160),
     "swap": Section(swap.run, 30, 20, 45),
     "load": Section(load.run, 30, 50, 80),

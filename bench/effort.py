@@ -40,7 +40,6 @@ FULL = Effort(
     rest_seconds=60,
     scrapes=200,
     each_trouble=True,
-    asking_seconds=3,
     cycles=200,
     many_cycles=10_000,
     asking_seconds=2.5,

@@ -17,17 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import Metrics, own
+from mlopsd.metrics import REQUESTS_REST, Metrics, own
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.live import SERIES_PER_FAMILY
 from mlopsd.metrics.samples import SAMPLES_PER_READING
 from mlopsd.metrics.verdicts import FINDINGS_PER_PROBE
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
-from mlopsd.metrics import REQUESTS_REST, Metrics
-from mlopsd.metrics.exposition import Dialect
-from mlopsd.metrics.live import SERIES_PER_FAMILY
-from mlopsd.metrics.samples import SAMPLES_PER_READING
-from mlopsd.probe import Finding, Metric, Reading, Sample, Status
 from tests import fakes
 
 GOLDEN = Path(__file__).parent / "golden"
