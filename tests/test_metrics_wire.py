@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import random
 import shutil
 import subprocess
@@ -153,7 +154,7 @@ async def served(
     board: Board,
 ) -> AsyncIterator[tuple[Metrics, list[dict[str, str]], TestServer, asyncio.Event]]:
     """A server with nothing but the page, what it was asked, and an event for three gzip scrapes."""
-    metrics = Metrics(board, "1")
+    metrics = Metrics(board, "1", itertools.count().__next__)  # a second between two looks at the clock
     asked: list[dict[str, str]] = []
     enough = asyncio.Event()
 
