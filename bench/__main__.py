@@ -23,6 +23,7 @@ from bench.table import Table
 
 TOO_LONG = 4  # times what a section usually takes, and
 AT_LEAST = 120.0  # seconds
+DYING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,17 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _end_what_is_left() -> None:
-    """Whatever was being started when it was time to leave."""
-    for pid in list(descendants(os.getpid())):
+    """Whatever was being started when it was time to leave, and wait for it, since it may write files."""
+    left = list(descendants(os.getpid()))
+    for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    for pid in left:
+        with contextlib.suppress(ChildProcessError):  # a child's child: what it came to is not ours to know
+            os.waitpid(pid, 0)
+    until = time.monotonic() + DYING_SECONDS
+    while any(Path(f"/proc/{pid}").exists() for pid in left) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,10 @@ def test_a_benchmark_that_is_told_to_end_leaves_no_process_and_no_file(
         bench.send_signal(number)
         assert bench.wait(30) == 128 + number
     assert not list(tmp_path.iterdir())
-    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    until = time.monotonic() + 30
+    while left := [pid for pid in started if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
 
 
 def test_a_name_that_is_no_benchmark_is_refused_with_those_there_are() -> None:
