@@ -21,7 +21,7 @@ from chaos.timeline import Timeline
 from chaos.traffic import Told, Traffic
 
 ROOT = Path(__file__).parent.parent.parent
-SEED, MINUTES = "5", "2"
+SEED, MINUTES = "15", "2"
 
 
 @pytest.mark.needs("gcc")
