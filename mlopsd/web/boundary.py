@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from mlopsd.metrics.own import METHODS
+from mlopsd.repeats import Repeats
 from mlopsd.web.parts import MetricsLike
 from mlopsd.web.plain import document
 from mlopsd.web.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
@@ -21,6 +22,7 @@ REQUEST_ID = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OTHER = "OTHER"  # a method that is none, as the metrics have it
 UNMATCHED = "unmatched"
+SAME_AGAIN = 60.0  # seconds in which machines that are refused alike have one line in the log
 NO_ROOM = "every connection is in use ([api] max_connections); ask again"
 HEADERS = {
     hdrs.SERVER: "mlopsd",
@@ -41,6 +43,11 @@ class Exchange:
     polled: bool = False
     fault: bool = False
 
+    @property
+    def is_of_machines(self) -> bool:
+        """Whether there may be hundreds like it in a second: polls, predictions, and what a scanner tries."""
+        return self.polled or self.route == UNMATCHED
+
     def level(self, status: int) -> int:
         """How much the line is worth: faults of ours, what people do, what machines ask all the time."""
         if self.fault and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -56,6 +63,7 @@ class Boundary:
         self._metrics = metrics
         self._varies = origins
         self._routes: dict[web.AbstractResource, Route] = {}
+        self._repeats = Repeats(window=SAME_AGAIN)
 
     def know(self, resource: web.AbstractResource, route: Route) -> None:
         """Log and count requests for *resource* as *route*."""
@@ -126,9 +134,18 @@ class Boundary:
         if not response.prepared:
             self._complete(response, exchange.id)
         self._metrics.http_request(exchange.method, exchange.route, response.status, seconds)
-        level = exchange.level(response.status)
+        level, kept_back = self._worth(exchange, response.status)
         if log.isEnabledFor(level):
-            log.log(level, "request", extra=_fields(exchange, response.status, seconds))
+            fields = _fields(exchange, response.status, seconds)
+            log.log(level, "request", extra=fields | ({"kept_back": kept_back} if kept_back else {}))
+
+    def _worth(self, exchange: Exchange, status: int) -> tuple[int, int]:
+        """The level of the line, and how many like it were not worth one since the last."""
+        level = exchange.level(status)
+        if level == logging.DEBUG or not exchange.is_of_machines:
+            return level, 0
+        kept_back = self._repeats.worth_saying((exchange.method, exchange.route, status))
+        return (logging.DEBUG, 0) if kept_back is None else (level, kept_back)
 
     def _complete(self, response: web.StreamResponse, request_id: str) -> None:
         response.headers[REQUEST_ID] = request_id

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,8 @@ import pytest
 
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Finding, Reading, Status
+from mlopsd.repeats import Repeats
+from mlopsd.web import boundary
 from mlopsd.web.app import make_metrics_app
 from mlopsd.web.connection import Patience
 from mlopsd.web.listener import Listener
@@ -228,6 +231,27 @@ async def test_what_machines_ask_all_the_time_does_not_fill_the_log(
     (line,) = [record for record in caplog.records if record.name == "mlopsd.http"]
     assert line.levelno == level
     assert "secret" not in str(line.__dict__)
+
+
+async def test_machines_that_are_refused_alike_have_one_line_a_minute_with_their_number(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(boundary, "Repeats", partial(Repeats, lambda: now))
+    caplog.set_level(logging.INFO, "mlopsd.http")
+    async with built() as (_, client):
+        for _ in range(5):
+            await client.get("/health/nope")
+            await client.post(CHECK)  # a person's, or a script's: each is told
+        now += 61
+        await client.get("/health/nope")
+    lines = [record.__dict__ for record in caplog.records if record.name == "mlopsd.http"]
+    told = [(line["route"], line.get("kept_back")) for line in lines]
+    assert told.count(("/health/{probe}/check", None)) == 5
+    assert [line for line in told if line[0] == "/health/{probe}"] == [
+        ("/health/{probe}", None),
+        ("/health/{probe}", 4),
+    ]
 
 
 async def test_a_host_that_is_unwell_does_not_fill_the_log_either(caplog: pytest.LogCaptureFixture) -> None:
