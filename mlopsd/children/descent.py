@@ -21,6 +21,7 @@ from mlopsd.threads import in_thread
 MARK = "MLOPSD_DESCENT"
 REAPING_SECONDS = 1.0
 READING_SECONDS = 10.0  # a busy host may take long to run a thread; nobody waits for this
+MOST_LOOKS = 10  # each at what was adopted during the one before
 HELD_PAUSE = 0.05  # seconds; most that the kernel holds it lets go at once
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -47,16 +48,27 @@ def end(pid: int, number: signal.Signals) -> list[int]:
 async def end_what_is_left(pid: int, family: Iterable[int], mark: str | None = None) -> None:
     """Kill and reap what *pid*, which has just ended, leaves.
 
-    *family* are descendants that were known; *mark* is its value of `MARK`, our pid if left out.
+    *family* are descendants that were known; *mark* is its value of `MARK`, our pid if left out. What a
+    descendant has started is adopted when that one ends, which may be while we look: so we look again.
     """
-    known = set(family)
-    adopted = [child for child in kin.of_main_thread() if child.pid not in kin.WAITED_FOR]
+    known, value = set(family), mark or str(os.getpid())
+    seen: set[tuple[int, int]] = set()
+    for _ in range(MOST_LOOKS):
+        adopted = [child for child in kin.of_main_thread() if child.pid not in kin.WAITED_FOR]
+        new = [child for child in adopted if (child.pid, child.started) not in seen]
+        if not new:
+            return
+        seen.update((child.pid, child.started) for child in new)
+        await _end_adopted(pid, new, known, value)
+
+
+async def _end_adopted(pid: int, adopted: Iterable[kin.Child], known: set[int], mark: str) -> None:
     left = [child.pid for child in adopted if child.pid in known or child.session == pid]
     killed = _killed(left)
     _send_group(pid, signal.SIGKILL)
     await _reap(killed)
     others = [child.pid for child in adopted if child.pid not in left and child.state != "Z"]
-    async for pid_of_ours in _marked(others, mark or str(os.getpid())):
+    async for pid_of_ours in _marked(others, mark):
         await _reap(_killed([pid_of_ours]))
 
 

@@ -161,7 +161,12 @@ async def test_the_page_has_every_fact(well: State) -> None:
     facts = report.report(full, options()).facts
     told = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
-    host_facts = {name for pair in of_host for name in pair if name} | {"isolation", "pid", "restarts", "rss_bytes"}
+    host_facts = {name for pair in of_host for name in pair if name} | {
+        "isolation",
+        "pid",
+        "restarts",
+        "rss_bytes",
+    }
     assert set(told) == set(facts) | host_facts
     for name, value in (("progress", facts["progress"]), ("refused", facts["refused"][0])):
         assert all(key in told[name] for key in value), name

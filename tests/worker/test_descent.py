@@ -1,6 +1,9 @@
 """Nothing that a probe starts outlives it, nothing stays a zombie, and nobody's exit status is taken away."""
 
 import asyncio
+import os
+import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mlopsd.children import descent
+from mlopsd.children import descent, kin
 from mlopsd.children.reaper import Reaper
 from mlopsd.probe import Probe, Status
 from tests import fakes
@@ -49,6 +52,60 @@ async def test_a_probe_that_leaks_and_fails_is_started_afresh(
                 await asyncio.sleep(0.01)
     why = "ZeroDivisionError: one over nought"
     assert summary == f"it left 40 processes behind and failed ({why}); its process was started afresh"
+
+
+HANDS_ON = """
+import os, sys, time
+if os.fork() == 0:  # the first, in a session of its own
+    os.setsid()
+    print(os.getpid(), flush=True)
+    sys.stdin.readline()
+    if os.fork() == 0:  # the second, which the first leaves when it is told to
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+time.sleep(600)
+"""
+
+
+async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    descent.adopt_orphans()
+    mark = descent.new_mark()
+    dying = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HANDS_ON),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, descent.MARK: mark},
+        start_new_session=True,
+    )
+    to, back = dying.stdin, dying.stdout
+    assert to is not None
+    assert back is not None
+    first = int(await back.readline())
+    os.kill(dying.pid, signal.SIGKILL)
+    second = 0
+    real = descent._ask
+
+    async def ask_too_late(pid: int, mark: str) -> bool:
+        nonlocal second
+        if pid == first:
+            to.write(b"\n")
+            second = int(await back.readline())
+            while os.waitpid(first, os.WNOHANG) == (0, 0):  # noqa: ASYNC222  # it does not wait
+                await asyncio.sleep(0.01)
+        return await real(pid, mark)
+
+    monkeypatch.setattr(descent, "_ask", ask_too_late)
+    while first not in {child.pid for child in kin.of_main_thread()}:
+        await asyncio.sleep(0.01)
+    kin.WAITED_FOR.add(dying.pid)
+    try:
+        await descent.end_what_is_left(dying.pid, (), mark)
+    finally:
+        kin.WAITED_FOR.discard(dying.pid)
+    assert second
+    assert not psutil.pid_exists(second)
+    await dying.wait()
 
 
 async def test_what_has_ended_is_no_process_that_was_left(
