@@ -11,13 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mlopsd import journal, plugins
+from mlopsd import journal
 from mlopsd import log as logs
 from mlopsd.board import Board
 from mlopsd.children import descent
+from mlopsd.configured import Configured, read_configuration
 from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
-from mlopsd.plugins import Configured
 from mlopsd.reloads import STOPPING, Reloads
 from mlopsd.repeats import Repeats
 from mlopsd.roster import Roster
@@ -45,7 +45,7 @@ def main(load: Callable[[], Loaded]) -> int:
         StateError: the state folder cannot be used.
         ListenError: an address cannot be listened on.
     """
-    loaded, configured = plugins.read(load)
+    loaded, configured = read_configuration(load)
     where = places(loaded.settings)
     drain = logs.start(loaded.settings.log.level, loaded.settings.log.format, debug=loaded.settings.debug)
     folder = StateFolder(where.state)
@@ -163,7 +163,7 @@ class Daemon:
         if self._stop.is_set():
             raise ConfigurationError([STOPPING])
         before = self._loaded.settings
-        loaded, configured = await in_thread("load configuration", lambda: plugins.read(self._load))
+        loaded, configured = await in_thread("load configuration", lambda: read_configuration(self._load))
         _refuse_what_is_fixed(self._places, loaded)
         await in_thread("prepare probes", lambda: self.prepare(configured))
         try:

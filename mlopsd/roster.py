@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlopsd.board import Board
-from mlopsd.plugins import Configured
+from mlopsd.configured import Configured
 from mlopsd.watch import Watch
 
 

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 
 from mlopsd import plugins
 from mlopsd.board import Board
+from mlopsd.configured import Configured, configure
 from mlopsd.entry import Entry
 from mlopsd.metrics import Metrics
-from mlopsd.plugins import Configured
 from mlopsd.predictor import Unpredicted, is_predictor
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
@@ -173,7 +173,7 @@ class ProbeConformance:
 
     def _configured(self) -> Configured:
         settings = Settings(probes={"conform": ProbeTable(use=self.name, **self.table)})
-        (configured,) = plugins.configure(Loaded(settings, None, (Layer("the test", {}),)))
+        (configured,) = configure(Loaded(settings, None, (Layer("the test", {}),)))
         return configured
 
     def _entries(self, checks: int = 1) -> list[Entry]:

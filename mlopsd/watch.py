@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from mlopsd.board import Board
 from mlopsd.children.reaper import Reaper
+from mlopsd.configured import Configured
 from mlopsd.entry import Entry
-from mlopsd.plugins import Configured
 from mlopsd.predictor import Predictor
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status, can_reload
 from mlopsd.raised import words

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
+from mlopsd.configured import Configured
 from mlopsd.entry import Terms
-from mlopsd.plugins import Configured, Plugin
+from mlopsd.plugins import Plugin
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker

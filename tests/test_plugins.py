@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import field_validator
 
-from mlopsd import plugins
+from mlopsd import configured, plugins
 from mlopsd.plugins import Plugin, PluginError
 from mlopsd.probe import Metric, Options, Probe, Reading, Schedule
 from mlopsd.settings.load import Loaded, load
@@ -179,7 +179,7 @@ def configure(tmp_path: Path, text: str, target: str) -> Any:
     path = tmp_path / "config.toml"
     path.write_text(text, "utf-8")
     loaded: Loaded = load(path, {}, {})
-    return plugins.configure(loaded, [plugin(f"{__name__}:{target}")])
+    return configured.configure(loaded, [plugin(f"{__name__}:{target}")])
 
 
 @pytest.mark.parametrize(

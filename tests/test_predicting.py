@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from mlopsd import plugins
-from mlopsd.plugins import Plugin, PluginError, default_predictor
+from mlopsd import configured
+from mlopsd.configured import default_predictor
+from mlopsd.plugins import Plugin, PluginError
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Reading
 from mlopsd.settings.load import load
@@ -61,7 +62,7 @@ def caves(*names: str, default: tuple[str, ...] = ()) -> str:
 def configure(folder: Path, text: str, target: str = "Plain") -> Any:
     path = folder / "config.toml"
     path.write_text(text, "utf-8")
-    return plugins.configure(load(path, {}, {}), [Plugin("cave", f"{__name__}:{target}")])
+    return configured.configure(load(path, {}, {}), [Plugin("cave", f"{__name__}:{target}")])
 
 
 @pytest.mark.parametrize(

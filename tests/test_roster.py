@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.plugins import Configured
+from mlopsd.configured import Configured
 from mlopsd.probe import Context, Finding, Options, Probe, Reading, Status
 from mlopsd.roster import Roster
 from mlopsd.watch import Watch

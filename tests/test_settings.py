@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
-from mlopsd import plugins
+from mlopsd.configured import configure, read_configuration
 from mlopsd.probe import Options
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.load import Loaded, doubts, in_force, load, secret_files
@@ -42,7 +42,7 @@ def nothing(tmp_path: Path, environment: Mapping[str, str] | None = None) -> Loa
 def test_each_mistake_is_one_line_with_key_value_reason_and_cure(path: Path) -> None:
     expected = path.read_text("utf-8").splitlines()[0].removeprefix("# says: ")
     with pytest.raises(ConfigurationError) as caught:
-        plugins.read(lambda: load(path, {}, {}))
+        read_configuration(lambda: load(path, {}, {}))
     (mistake,) = caught.value.mistakes
     line = str(mistake)
     assert line.startswith((f"{path}: {expected}", expected)), line
@@ -62,7 +62,7 @@ def test_mistakes_of_the_daemons_tables_and_of_the_probes_are_told_at_once(tmp_p
         '[probes.sytem]\n[probes.other]\ninterval = "x"\nno_such = 1\n'
     )
     with pytest.raises(ConfigurationError) as caught:
-        plugins.read(lambda: load_text(tmp_path, text, {"MLOPSD_DEBGU": "1"}))
+        read_configuration(lambda: load_text(tmp_path, text, {"MLOPSD_DEBGU": "1"}))
     keys = [mistake.key for mistake in caught.value.mistakes]
     assert keys == ["MLOPSD_DEBGU", "api.port", "probes.other.interval", "probes.system.path", "probes.sytem"]
 
@@ -70,7 +70,7 @@ def test_mistakes_of_the_daemons_tables_and_of_the_probes_are_told_at_once(tmp_p
 def test_a_key_file_that_is_missing_hides_no_other_mistake(tmp_path: Path) -> None:
     text = f'[api]\napi_keys_file = "{tmp_path}/none"\n[probes.system]\npath = "/"\n'
     with pytest.raises(ConfigurationError) as caught:
-        plugins.read(lambda: load_text(tmp_path, text))
+        read_configuration(lambda: load_text(tmp_path, text))
     assert [mistake.key for mistake in caught.value.mistakes] == ["api.api_keys_file", "probes.system.path"]
 
 
@@ -183,7 +183,7 @@ def test_a_misspelt_variable_is_a_mistake(tmp_path: Path, variable: str, meant: 
 
 def test_a_variable_for_a_probe_is_judged_by_the_probe(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        plugins.configure(nothing(tmp_path, {"MLOPSD_PROBES__SYSTEM__PATH": "/"}))
+        configure(nothing(tmp_path, {"MLOPSD_PROBES__SYSTEM__PATH": "/"}))
     assert str(caught.value).startswith(
         "MLOPSD_PROBES__SYSTEM__PATH: probes.system.path: no such key; did you mean 'paths'?"
     )
@@ -323,7 +323,7 @@ def assert_same(told: Any, default: Any, key: str) -> None:
 def test_the_documented_file_is_in_force_as_it_stands() -> None:
     loaded = load(ROOT / "config.toml", {}, {})
     assert loaded.settings == nothing(ROOT).settings
-    assert [configured.name for configured in plugins.configure(loaded)] == ["system"]
+    assert [configured.name for configured in configure(loaded)] == ["system"]
 
 
 def test_every_key_of_a_model_is_documented_with_its_default_its_unit_and_its_meaning() -> None:
@@ -374,7 +374,7 @@ def check_explained(made: BaseModel, told: set[str]) -> None:
 
 
 def test_the_documented_model_is_in_force_once_the_marks_are_taken_away(tmp_path: Path) -> None:
-    (configured,) = plugins.configure(load_text(tmp_path, uncommented(MODEL)))
+    (configured,) = configure(load_text(tmp_path, uncommented(MODEL)))
     assert isinstance(configured.options, ModelOptions)
     assert [registry.label for registry in configured.options.registries] == [
         "https://mlflow.example",

@@ -17,7 +17,7 @@ from mlopsd.cli.options import add_config, configuration
 from mlopsd.cli.progress import Progress
 from mlopsd.cli.table import table
 from mlopsd.cli.text import is_coloured, width
-from mlopsd.plugins import Configured
+from mlopsd.configured import Configured
 from mlopsd.settings.load import secret_files
 from mlopsd.settings.mistakes import nearest
 from mlopsd.state import places

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from mlopsd.cli.toml import table_key, toml
-from mlopsd.plugins import Configured
+from mlopsd.configured import Configured
 from mlopsd.settings.load import Loaded, in_force
 from mlopsd.state import places
 

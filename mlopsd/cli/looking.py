@@ -16,8 +16,8 @@ from mlopsd.children import descent
 from mlopsd.cli.failure import CANNOT_TELL, Failure
 from mlopsd.cli.meter import Meter
 from mlopsd.cli.progress import Progress
+from mlopsd.configured import Configured
 from mlopsd.metrics import Metrics
-from mlopsd.plugins import Configured
 from mlopsd.probe import Sample
 from mlopsd.watch import Watch
 from mlopsd.web.plain import time_text

@@ -4,9 +4,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlopsd import plugins
 from mlopsd.cli.failure import Failure
-from mlopsd.plugins import Configured
+from mlopsd.configured import Configured, configure
 from mlopsd.settings.load import Loaded, Tree, load
 from mlopsd.settings.mistakes import ConfigurationError
 
@@ -29,6 +28,6 @@ def configuration(config: Path | None, arguments: Tree | None = None) -> tuple[L
     """
     try:
         loaded = load(config, arguments)
-        return loaded, plugins.configure(loaded)
+        return loaded, configure(loaded)
     except ConfigurationError as error:
         raise Failure(*map(str, error.mistakes)) from error

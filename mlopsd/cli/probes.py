@@ -13,6 +13,7 @@ from mlopsd.cli.kinds import kind
 from mlopsd.cli.options import add_config
 from mlopsd.cli.text import columns, fitted, harmless
 from mlopsd.cli.toml import toml
+from mlopsd.configured import configure, place
 from mlopsd.plugins import Plugin, PluginError
 from mlopsd.probe import Probe
 from mlopsd.settings.load import Loaded, load
@@ -38,7 +39,7 @@ def run(arguments: Namespace) -> int:
         print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
     try:
         loaded = load(arguments.config)
-        plugins.configure(loaded, installed)
+        configure(loaded, installed)
     except ConfigurationError as error:
         raise Failure(*map(str, error.mistakes)) from error
     print(_configured(loaded))
@@ -73,7 +74,7 @@ def _first_sentence(probe: type[Probe[Any]]) -> str:
 
 def _schedule(probe: type[Probe[Any]]) -> str:
     schedule = probe.schedule
-    return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {plugins.place(probe)}"
+    return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {place(probe)}"
 
 
 def _option(option: tuple[str, FieldInfo]) -> tuple[str, str]:

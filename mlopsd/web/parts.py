@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from mlopsd.board import Board
+from mlopsd.configured import Configured
 from mlopsd.entry import Entry
-from mlopsd.plugins import Configured
 from mlopsd.predictor import Predictor
 from mlopsd.settings.load import Loaded
 

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from mlopsd.plugins import Configured, default_predictor
+from mlopsd.configured import Configured, default_predictor
 from mlopsd.predictor import Predictor, Unpredicted
 from mlopsd.settings.mistakes import nearest
 from mlopsd.web.answers import LiveAnswer, ModelReadyAnswer, ReadyAnswer

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlopsd.board import Board, Readings
-from mlopsd.plugins import Configured
+from mlopsd.configured import Configured
 from mlopsd.probe import Context, Instruments, Metric, Probe
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.place import Worker

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlopsd import plugins
+from mlopsd.configured import read_configuration
 from mlopsd.settings import Settings
 from mlopsd.settings.load import Loaded, in_force, load
 from mlopsd.settings.mistakes import MASK, ConfigurationError, shown, without_credentials
@@ -79,7 +79,7 @@ def read(tmp_path: Path, text: str | bytes) -> Loaded | ConfigurationError:
     path = tmp_path / "config.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     try:
-        return plugins.read(lambda: load(path, {}, {}))[0]
+        return read_configuration(lambda: load(path, {}, {}))[0]
     except ConfigurationError as error:
         assert error.mistakes
         for mistake in error.mistakes:

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 import pytest
 from pydantic import BaseModel
 
-from mlopsd import plugins
+from mlopsd.configured import configure
 from mlopsd.probe import Reading
 from mlopsd.settings.load import load
 from mlopsd_probes.model import backoff, client_environment, host_opening, refusals, report, taking
@@ -277,4 +277,4 @@ def test_every_table_on_the_page_is_good(block: str, tmp_path: Path, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry")
     path = tmp_path / "config.toml"
     path.write_text(block, "utf-8")
-    assert plugins.configure(load(path, {}, {}))
+    assert configure(load(path, {}, {}))

@@ -13,8 +13,9 @@ import aiohttp
 from pydantic import SecretStr
 
 from mlopsd.board import Board
+from mlopsd.configured import Configured
 from mlopsd.entry import Entry, Terms
-from mlopsd.plugins import Configured, Plugin
+from mlopsd.plugins import Plugin
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Context, Options, Probe, Reading
 from mlopsd.settings import Settings
