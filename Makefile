@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile  # most of the time is waiting for processes
 
 .PHONY: run test check bench chaos soak clean
 
@@ -9,14 +10,14 @@ run: $(VENV)/ready
 	$(BIN)/mlopsd demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 bench: $(VENV)/ready
 	$(BIN)/python -m bench

@@ -13,8 +13,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This one without what would configure mlopsd or colour its output."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPSD_", "NO_COLOR"))}
+    """This one without what would configure mlopsd, colour its output or give it another width."""
+    foreign = ("MLOPSD_", "NO_COLOR", "COLUMNS", "LINES")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "TERM": "xterm", **(more or {})}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mlopsd.children import kin
 from tests.model import meddler as meddling
 from tests.model.meddler import Meddler
 from tests.model.models.saved import rows, troubled
@@ -255,7 +256,7 @@ def test_a_daemon_that_is_killed_while_it_fetches_leaves_nothing_half_fetched_in
             daemon.process.kill()
             daemon.process.wait()
             deadline = time.monotonic() + 30
-            while any(Path(f"/proc/{pid}").exists() for pid in left):
+            while any(child.state != "Z" for child in map(kin.child, left) if child is not None):
                 assert time.monotonic() < deadline, "a child outlived the daemon"
                 time.sleep(0.05)
         registry.behave()
