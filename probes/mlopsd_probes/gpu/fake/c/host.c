@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { SETS = 16, LOG = 1024, STEP = 20 }; /* ms, between two looks while a call takes its time */
+/* ms between two looks at the file: while a call takes its time, and while an event is waited for, which goes on for ever */
+enum { SETS = 16, LOG = 1024, STEP = 20, EVENT_STEP = 100 };
 
 struct event_set {
     int used;
@@ -360,7 +361,7 @@ nvmlReturn_t wait_for_event(enum function function, nvmlEventSet_t set, unsigned
         if ((left = end - ms(CLOCK_MONOTONIC)) <= 0)
             return finish(TIMEOUT);
         pthread_mutex_unlock(&lock);
-        nap(left < STEP ? left : STEP);
+        nap(left < EVENT_STEP ? left : EVENT_STEP);
         pthread_mutex_lock(&lock);
         refresh();
         if ((answer = strike_again(function)) != SUCCESS)
