@@ -139,19 +139,17 @@ def test_a_driver_that_is_reloaded_needs_a_new_init(on_host: Start) -> None:
 
 
 def test_a_delayed_call_answers_late_and_holds_up_no_other_thread(on_host: Start) -> None:
-    host = on_host("h200", "delay nvmlDeviceGetTemperature 700ms")
+    host = on_host("h200", "delay nvmlDeviceGetTemperature 1500ms")
     host.init()
     host.ask(
         "import threading\nt = threading.Thread(target=n.nvmlDeviceGetTemperature, args=(h[0], 0))\nt.start()"
     )
-    began = time.monotonic()
     assert host.ask("n.nvmlDeviceGetPowerUsage(h[0])") == 85160
-    assert time.monotonic() - began < 0.4
+    assert host.ask("t.is_alive()")
     host.ask("t.join()")
-    assert 0.4 < time.monotonic() - began < 3
     began = time.monotonic()
     assert host.ask(TEMPERATURE.format(0)) == 37
-    assert 0.7 <= time.monotonic() - began < 3
+    assert time.monotonic() - began >= 1.5
 
 
 def test_a_hung_call_returns_when_the_scenario_lets_it(on_host: Start) -> None:

@@ -327,7 +327,7 @@ async def test_stopping_does_not_wait_for_a_body_that_was_refused_before() -> No
         assert await caller.ask(REFUSED) == 401
         began = loop.time()
         await serving.stop(LONG)
-        assert loop.time() - began < 1
+        assert loop.time() - began < LONG / 4
         assert await caller.is_hung_up_on()
 
 
@@ -354,7 +354,7 @@ async def test_stopping_does_not_wait_for_a_body_that_is_refused_meanwhile() -> 
         await until(lambda: not serving._servers[0].is_serving())
         assert await caller.ask(REFUSED) == 401
         await stopping
-        assert loop.time() - began < 1
+        assert loop.time() - began < LONG / 4
 
 
 async def test_stopping_cuts_off_what_does_not_finish_in_time() -> None:
@@ -366,7 +366,7 @@ async def test_stopping_cuts_off_what_does_not_finish_in_time() -> None:
         await until(lambda: house.watches["door"].checks)
         began = loop.time()
         await serving.stop(SHORT)
-        assert loop.time() - began < 1
+        assert loop.time() - began < LONG / 4
         assert await busy.is_hung_up_on()
 
 
@@ -387,7 +387,7 @@ async def test_stopping_does_not_wait_long_for_who_came_and_says_nothing() -> No
         began = loop.time()
         await serving.stop(LONG)
         assert await silent.is_hung_up_on()
-        assert loop.time() - began < 2
+        assert loop.time() - began < LONG / 4
 
 
 async def test_stopping_without_anybody_is_over_at_once() -> None:
@@ -395,7 +395,7 @@ async def test_stopping_without_anybody_is_over_at_once() -> None:
     async with a_server(a_house()) as serving:
         began = loop.time()
         await serving.stop(LONG)
-        assert loop.time() - began < 0.5
+        assert loop.time() - began < LONG / 4
 
 
 async def test_a_new_application_takes_the_listening_socket_over_without_refusing_anyone() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import re
-import timeit
 from collections.abc import Callable
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -17,9 +16,7 @@ import pytest
 from mlopsd.entry import PastReading
 from mlopsd.probe import Advice, Finding, Reading, Refused, Status
 from mlopsd.web import docs
-from mlopsd.web.about import About
 from mlopsd.web.markup import age_text
-from mlopsd.web.page import StatusPage
 from mlopsd.web.parts import Info
 from mlopsd.web.plot import plot
 from tests.web.fakes import STARTED, House, OneReload
@@ -345,21 +342,6 @@ async def test_two_applications_do_not_share_their_etags() -> None:
         async with house.on_tcp() as client, client.get("/", headers=HTML) as answer:
             known.add(answer.headers["ETag"])
     assert len(known) == 2
-
-
-async def test_the_page_of_three_probes_with_sixty_findings_is_made_in_milliseconds() -> None:
-    house = House()
-    findings = [Finding(f"disk{n}", Status.DEGRADED, "63 % free, want 80 %", f"/{n}") for n in range(20)]
-    facts = {f"fact{n}": n for n in range(20)}
-    for name in ("gpu", "model", "system"):
-        house.watch(name, Reading(findings=findings, facts=facts))
-        for _ in range(120):
-            house.board.record(name, Reading(findings=findings, facts=facts), 0.25)
-    made = StatusPage(house.parts, About(house.parts, list))
-    made.html()
-    quickest = min(timeit.repeat(made.html, number=1, repeat=20))
-    house.board.close()
-    assert quickest < 0.005
 
 
 async def test_the_page_is_readable_on_a_phone_and_in_the_dark() -> None:

@@ -109,7 +109,7 @@ async def test_closing_with_a_check_in_flight_is_quiet_and_quick(
         for given_up in (check, watch.check(), watch.start_reload(dry_run=False, force=True).done):
             with pytest.raises(ProbeError, match="no longer watched"):
                 await given_up
-    assert took < 1
+    assert took < 10  # seconds; the check would go on for 20
     assert [record.message for record in caplog.records] == ["reload refused"]
 
 
