@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import REQUESTS_REST, Metrics, own
+from mlopsd.metrics import Metrics, own
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.live import SERIES_PER_FAMILY
+from mlopsd.metrics.requests import REST
 from mlopsd.metrics.samples import SAMPLES_PER_READING
 from mlopsd.metrics.verdicts import FINDINGS_PER_PROBE
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
@@ -573,7 +574,7 @@ async def test_nothing_is_made_again_while_nothing_changed(board: Board, tmp_pat
     made = pages.made
     assert metrics.render("", "gzip") is page
     metrics.http_request("GET", "/metrics", 200, 0.1)
-    clock.now += REQUESTS_REST
+    clock.now += REST
     assert metrics.render("", "gzip") is not page
     assert pages.made == made + 1  # the requests alone
     board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
@@ -588,12 +589,12 @@ async def test_requests_are_written_out_ten_times_a_second_at_most_and_readings_
     metrics = await busy(board, a_proc(tmp_path), clock)
     page = metrics.render("", "gzip")
     metrics.http_request("GET", "/metrics", 200, 0.1)
-    clock.now += REQUESTS_REST / 2
+    clock.now += REST / 2
     assert metrics.render("", "gzip") is page
     board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
     assert b'gpu="7"' in gzip.decompress(metrics.render("", "gzip").body)
     shown = shown_by(metrics)
-    clock.now += REQUESTS_REST
+    clock.now += REST
     assert shown_by(metrics) - shown == 1
 
 

@@ -23,12 +23,10 @@ from mlopsd.metrics.live import Live, LiveCounter, LiveGauge, LiveHistogram
 from mlopsd.metrics.negotiation import accepts_gzip, choose_dialect
 from mlopsd.metrics.page import Deflate, Page, Pages, Part
 from mlopsd.metrics.process import PROCESS_FAMILIES, Process
+from mlopsd.metrics.requests import Requests
 from mlopsd.metrics.samples import SampleFamily, Samples
 from mlopsd.metrics.verdicts import BOARD_FAMILIES, BoardFamily
 from mlopsd.probe import Metric, Number
-
-REQUESTS_REST = 0.1
-"""Seconds: each scrape changes them by itself, and would otherwise write them out for each of many."""
 
 LiveT = TypeVar("LiveT", bound=Live[Any])
 
@@ -37,8 +35,8 @@ class Metrics:
     """The registry of one daemon, and the page that it makes.
 
     What counts (the handles, `count`, `observe` and the instruments) may be called from any thread, all
-    else from the event loop's alone. *clock* is a steady clock in seconds; *proc* the process's own
-    folder in procfs.
+    else, and `http_request`, from the event loop's alone. *clock* is a steady clock in seconds; *proc*
+    the process's own folder in procfs.
 
     Attributes:
         registry: aioprometheus' books; the daemon's own families are in it, and ours for the rest.
@@ -61,20 +59,21 @@ class Metrics:
         self._samples = Samples(board, self._refused)
         self._board_families = [BoardFamily(family, self.registry, board) for family in BOARD_FAMILIES]
         self._process = Process(self.registry, clock, proc)
-        self._open_own_families()
-        self._lay_out(_build_info(self.registry, version), clock)
+        self._open_own_families(clock)
+        self._lay_out(_build_info(self.registry, version))
         self._dialect = lru_cache(maxsize=64)(choose_dialect)
         self._gzip = lru_cache(maxsize=64)(accepts_gzip)
 
-    def _open_own_families(self) -> None:
+    def _open_own_families(self, clock: Callable[[], float]) -> None:
         self._checks = self._open(LiveCounter, own.CHECKS)
         self._check_seconds = self._open(LiveHistogram, own.CHECK_SECONDS)
         self._hung = self._open(LiveGauge, own.HUNG)
         self._restarts = self._open(LiveCounter, own.WORKER_RESTARTS)
         self._lag = self._open(LiveHistogram, own.LOOP_LAG)
         self._errors = self._open(LiveCounter, own.ERRORS)
-        self._requests = self._open(LiveCounter, own.REQUESTS)
-        self._request_seconds = self._open(LiveHistogram, own.REQUEST_SECONDS)
+        number = self._open(LiveCounter, own.REQUESTS)
+        seconds = self._open(LiveHistogram, own.REQUEST_SECONDS)
+        self._requests = Requests(number, seconds, clock)
         self._draining = self._open(LiveGauge, own.DRAINING)
         self._reloaded = self._open(LiveGauge, own.RELOADED)
         self._reloaded_at = self._open(LiveGauge, own.RELOADED_AT)
@@ -83,21 +82,20 @@ class Metrics:
         self._draining.put((), 0)
         self.configured(self._board.started)
 
-    def _lay_out(self, build_info: Gauge, clock: Callable[[], float]) -> None:
+    def _lay_out(self, build_info: Gauge) -> None:
         """Order the page from what seldom changes to what every request changes."""
         watched = (self._checks, self._check_seconds, self._hung, self._restarts, self._lag, self._errors)
         life = (build_info, self._draining, self._reloaded, self._reloaded_at)
-        requests = (self._requests, self._request_seconds)
         self._plugin_parts: dict[str, Part] = {}
         self._instruments = Part("instruments")
         self._parts = [
             Part("board", *life, *self._board_families),
             Part("daemon", *watched, *self._process.families),
             self._instruments,
-            Part("requests", *requests, rests=REQUESTS_REST),
+            Part("requests", *self._requests.families),
         ]
         deflate = Deflate()
-        self.pages = {dialect: Pages(dialect, self._parts, deflate, clock) for dialect in Dialect}
+        self.pages = {dialect: Pages(dialect, self._parts, deflate) for dialect in Dialect}
 
     def render(self, accept: str = "", accept_encoding: str = "") -> Page:
         """The page as of now, as the headers ``Accept`` and ``Accept-Encoding`` ask for it."""
@@ -105,15 +103,14 @@ class Metrics:
         for family in self._board_families:
             family.refresh()
         self._process.refresh()
+        self._requests.refresh()
         return self.pages[self._dialect(accept)].page(gzip=self._gzip(accept_encoding))
 
     # -- what the daemon counts
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request to *route* (the pattern, never the path) was answered; an invented method is OTHER."""
-        known = method if method in own.METHODS else "OTHER"
-        self._requests.count((known, route, str(status)))
-        self._request_seconds.note((route,), seconds)
+        self._requests.answered(method, route, status, seconds)
 
     def checked(self, probe: str, result: str, seconds: float) -> None:
         """A check of *probe* ended as *result* after *seconds*."""

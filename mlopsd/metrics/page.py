@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aioprometheus.collectors import Collector
@@ -25,15 +25,10 @@ class Page:
 
 
 class Part:
-    """Families that change together. A collector of aioprometheus that is not `Written` is a constant.
+    """Families that change together. A collector of aioprometheus that is not `Written` is a constant."""
 
-    Attributes:
-        rests: seconds for which the part is shown as it was written, though it has changed.
-    """
-
-    def __init__(self, name: str, *collectors: Collector, rests: float = 0.0) -> None:
+    def __init__(self, name: str, *collectors: Collector) -> None:
         self.name = name
-        self.rests = rests
         self.collectors: list[Collector] = []
         self._mark = Mark()
         for collector in collectors:
@@ -63,11 +58,10 @@ class Piece:
     *deflated* ends in a full flush: it looks back at nothing, so it may follow any other piece.
     """
 
-    __slots__ = ("_after", "_before", "_deflated", "plain", "stamp", "written_at")
+    __slots__ = ("_after", "_before", "_deflated", "plain", "stamp")
 
-    def __init__(self, stamp: int, written_at: float, plain: bytes) -> None:
+    def __init__(self, stamp: int, plain: bytes) -> None:
         self.stamp = stamp
-        self.written_at = written_at
         self.plain = plain
         self._deflated: bytes | None = None
         self._before = -1  # the checksum of all that stood before, when _after was computed
@@ -104,15 +98,12 @@ class Pages:
         made: how many pieces were written out so far; it stands still while nothing changes.
     """
 
-    def __init__(
-        self, dialect: Dialect, parts: Sequence[Part], deflate: Deflate, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, dialect: Dialect, parts: Sequence[Part], deflate: Deflate) -> None:
         self._formatter = Formatter(dialect)
         self._parts = parts
         self._deflate = deflate
-        self._clock = clock
         self._pieces: dict[str, Piece] = {}
-        self._end = Piece(0, 0.0, self._formatter.end.encode())
+        self._end = Piece(0, self._formatter.end.encode())
         self._shown: dict[bool, tuple[list[Piece], Page]] = {}
         self._headers = {gzip: self._written_headers(gzip=gzip) for gzip in (False, True)}
         self.made = 0
@@ -129,9 +120,9 @@ class Pages:
     def _piece(self, part: Part) -> Piece:
         piece = self._pieces.get(part.name)
         stamp = part.stamp  # before the text: what is counted meanwhile shows next time
-        if piece is None or (piece.stamp != stamp and self._clock() - piece.written_at >= part.rests):
+        if piece is None or piece.stamp != stamp:
             text = "".join(map(self._formatter.marshall_collector, part.collectors))
-            piece = self._pieces[part.name] = Piece(stamp, self._clock(), text.encode())
+            piece = self._pieces[part.name] = Piece(stamp, text.encode())
             self.made += 1
         return piece
 

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from mlopsd.metrics.own import METHODS
+from mlopsd.metrics.requests import OTHER
 from mlopsd.repeats import Repeats
 from mlopsd.web.parts import MetricsLike
 from mlopsd.web.plain import document
@@ -20,7 +21,6 @@ from mlopsd.web.route import Route
 
 REQUEST_ID = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-OTHER = "OTHER"  # a method that is none, as the metrics have it
 UNMATCHED = "unmatched"
 SAME_AGAIN = 60.0  # seconds in which machines that are refused alike have one line in the log
 NO_ROOM = "every connection is in use ([api] max_connections); ask again"
