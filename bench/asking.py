@@ -14,6 +14,7 @@ from bench.cores import SERVERS, on_core
 from bench.cost import cpu_of_all, descendants
 from bench.effort import Effort
 from bench.figures import Spread, ratios, spread
+from bench.peers.bare import Bare
 from bench.peers.nginx import Nginx, place
 from bench.peers.service import Service
 from bench.server import SYSTEM, Daemon, Missing, NodeExporter, Server
@@ -21,7 +22,7 @@ from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
 from bench.wrk import Wrk
 
-OURS, FASTAPI, NGINX, NODE = "ours", "FastAPI", "nginx", "node_exporter"
+OURS, FASTAPI, NGINX, NODE, BARE = "ours", "FastAPI", "nginx", "node_exporter", "bare aiohttp"
 OWN_LINES = {OURS: 180, FASTAPI: 90}  # of a page without the series that are added
 SMALL, LARGE, HUGE = 200, 2_000, 20_000  # lines
 MOST_OF_ONE_PROBE = 10_000  # samples in a reading
@@ -139,7 +140,8 @@ def _sides(
     sides: dict[str, Server] = {OURS: daemon}
     makers: dict[str, Callable[[], Server]] = {
         FASTAPI: lambda: Service(room / "service", lines - OWN_LINES[FASTAPI]),
-        NGINX: lambda: _nginx(room / "nginx", daemon),
+        NGINX: lambda: Nginx(room / "nginx", *_pages_of(daemon)),
+        BARE: lambda: Bare(room / "bare", *_pages_of(daemon)),
         NODE: lambda: NodeExporter(room / "node"),
     }
     for side, make in makers.items():
@@ -154,12 +156,13 @@ def _sides(
     return sides
 
 
-def _nginx(room: Path, daemon: Daemon) -> Nginx:
+def _pages_of(daemon: Daemon) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
+    """Its answers by their path, and those of them that it packs, packed."""
     connection = Connection(daemon.port)
     pages = {path: connection.get(path)[1] for path in (HEALTH, DETAILED, METRICS)}
     packed = {METRICS: connection.scrape()}
     connection.close()
-    return Nginx(room, pages, packed)
+    return pages, packed
 
 
 def _lines(server: Server) -> int:
@@ -228,7 +231,7 @@ def _tables(runs: Runs) -> Iterator[Table]:
         ("p99", "p99", "ms"),
         ("CPU of all processes of the server an answer", "cpu", "µs"),
     ):
-        peers = (FASTAPI, NGINX, NODE)
+        peers = (FASTAPI, NGINX, BARE, NODE)
         head = ("what", "connections", f"ours, {unit}", *(f"÷ {peer}'s" for peer in peers))
         yield Table(
             f"Asked over and over, {title}: median, and ratios as min / median / max",
@@ -243,11 +246,11 @@ def _line(runs: Runs, case: Case, what: str, peers: Sequence[str]) -> tuple[str,
     return (case.what, str(case.connections), str(spread([ours.middle])), *cells)
 
 
-def _ratio(runs: Runs, case: Case, peer: str, what: str) -> Spread | None:
-    """Round by round, ours over the peer's; None where there is no peer."""
+def _ratio(runs: Runs, case: Case, peer: str, what: str, side: str = OURS) -> Spread | None:
+    """Round by round, *side*'s over the peer's; None where there is no peer."""
     if not (theirs := runs.of(case, peer)):
         return None
-    return ratios(_figures(runs.of(case, OURS), what), _figures(theirs, what))
+    return ratios(_figures(runs.of(case, side), what), _figures(theirs, what))
 
 
 def _rows(runs: Runs) -> Iterator[Row]:
@@ -265,6 +268,9 @@ def _rows(runs: Runs) -> Iterator[Row]:
     for words, case, peer, what, judge, goal in wanted:
         ratio = _ratio(runs, case, peer, what)
         yield judge(words, ratio, goal) if ratio else Row(words, f"no {peer} here")
+    for words, case in (("scrapes", many), ("/health/", health)):
+        if limit := _ratio(runs, case, NGINX, "rate", BARE):
+            yield at_most(f"{words} a second, bare aiohttp ÷ nginx's, 16", limit)
     every = [told for one in runs.told.values() for told in one if told]
     failed, asked = sum(told.failed for told in every), sum(told.answers for told in every)
     yield Row("requests that failed, every side", f"{failed} of {asked}", "0", failed == 0)
