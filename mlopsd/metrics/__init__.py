@@ -58,6 +58,7 @@ class Metrics:
         self._sampled: dict[str, SampleFamily] = {}
         self._samples = Samples(board, self._refused)
         self._board_families = [BoardFamily(family, self.registry, board) for family in BOARD_FAMILIES]
+        self._seen = -1  # the board's version that those families show
         self._process = Process(self.registry, clock, proc)
         self._open_own_families(clock)
         self._lay_out(_build_info(self.registry, version))
@@ -100,8 +101,10 @@ class Metrics:
     def render(self, accept: str = "", accept_encoding: str = "") -> Page:
         """The page as of now, as the headers ``Accept`` and ``Accept-Encoding`` ask for it."""
         self._samples.refresh()
-        for family in self._board_families:
-            family.refresh()
+        if self._board.version != self._seen:
+            self._seen = self._board.version
+            for family in self._board_families:
+                family.refresh()
         self._process.refresh()
         self._requests.refresh()
         return self.pages[self._dialect(accept)].page(gzip=self._gzip(accept_encoding))

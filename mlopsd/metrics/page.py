@@ -25,31 +25,30 @@ class Page:
 
 
 class Part:
-    """Families that change together. A collector of aioprometheus that is not `Written` is a constant."""
+    """Families that change together. A collector of aioprometheus that is not `Written` is a constant.
+
+    Attributes:
+        mark: has another number whenever one of them has changed.
+    """
 
     def __init__(self, name: str, *collectors: Collector) -> None:
         self.name = name
         self.collectors: list[Collector] = []
-        self._mark = Mark()
+        self.mark = Mark()
         for collector in collectors:
             self.add(collector)
-
-    @property
-    def stamp(self) -> int:
-        """Another number whenever the part has changed; one look, however many families there are."""
-        return self._mark.number
 
     def add(self, collector: Collector) -> None:
         """Show the family of *collector* as well."""
         self.collectors.append(collector)
         if isinstance(collector, Written):
-            collector.mark = self._mark
-        self._mark.set()
+            collector.mark = self.mark
+        self.mark.set()
 
     def remove(self, collector: Collector) -> None:
         """Show the family of *collector* no more, if it was."""
         self.collectors = [one for one in self.collectors if one is not collector]
-        self._mark.set()
+        self.mark.set()
 
 
 class Piece:
@@ -104,22 +103,23 @@ class Pages:
         self._deflate = deflate
         self._pieces: dict[str, Piece] = {}
         self._end = Piece(0, self._formatter.end.encode())
-        self._shown: dict[bool, tuple[list[Piece], Page]] = {}
+        self._shown: tuple[bool, list[int], Page] | None = None
         self._headers = {gzip: self._written_headers(gzip=gzip) for gzip in (False, True)}
         self.made = 0
 
     def page(self, *, gzip: bool) -> Page:
         """The page as of now; the very same one while nothing has changed."""
+        stamps = [part.mark.number for part in self._parts]
+        if self._shown is not None and self._shown[:2] == (gzip, stamps):
+            return self._shown[2]
         pieces = [*map(self._piece, self._parts), self._end]
-        shown, page = self._shown.get(gzip, (None, None))
-        if page is None or shown != pieces:
-            page = Page(self._body(pieces, gzip=gzip), self._headers[gzip])
-            self._shown = {gzip: (pieces, page)}  # one body at a time: a host has one scraper, or two alike
+        page = Page(self._body(pieces, gzip=gzip), self._headers[gzip])
+        self._shown = gzip, stamps, page  # one body at a time: a host has one scraper, or two alike
         return page
 
     def _piece(self, part: Part) -> Piece:
         piece = self._pieces.get(part.name)
-        stamp = part.stamp  # before the text: what is counted meanwhile shows next time
+        stamp = part.mark.number  # before the text: what is counted meanwhile shows next time
         if piece is None or piece.stamp != stamp:
             text = "".join(map(self._formatter.marshall_collector, part.collectors))
             piece = self._pieces[part.name] = Piece(stamp, text.encode())

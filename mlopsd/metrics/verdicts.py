@@ -16,21 +16,18 @@ Rows = Iterable[tuple[tuple[str, ...], float]]  # label values, value
 
 
 class BoardFamily(Written):
-    """One of `BOARD_FAMILIES`, read from *board* and kept until that is written to."""
+    """One of `BOARD_FAMILIES`, read from *board* and kept as text."""
 
     def __init__(self, family: Family, registry: Registry, board: Board) -> None:
         super().__init__(family, registry)
-        self._seen = -1
         self._board = board
         self._rows = BOARD_FAMILIES[family]
         self._text = ""
 
     def refresh(self) -> None:
-        """Read the board again if it was written to."""
-        if self._seen != self._board.version:
-            self._seen = self._board.version
-            self._text = "".join(map(self._line, self._rows(self._board)))
-            self.mark.set()
+        """Read the board again."""
+        self._text = "".join(map(self._line, self._rows(self._board)))
+        self.mark.set()
 
     def text(self) -> str:
         """The lines as of the last `refresh`."""

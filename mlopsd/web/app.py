@@ -75,7 +75,7 @@ def _application(
     parts: Parts, settings: Settings, routes: Iterable[Route], *, local: bool
 ) -> web.Application:
     boundary = Boundary(parts.metrics, origins=bool(settings.api.cors_origins))
-    app = web.Application(middlewares=[boundary.middleware])
+    app = web.Application()
     app[BOUNDARY] = boundary
     app[ROUTES] = tuple(routes)
     gate = Gate(parts, local=local)

@@ -4,12 +4,12 @@ import logging
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
 from mlopsd.metrics.own import METHODS
 from mlopsd.metrics.requests import OTHER
@@ -29,6 +29,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     hdrs.CACHE_CONTROL: "no-store",
 }
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 log = logging.getLogger("mlopsd.http")
 
 
@@ -69,12 +70,20 @@ class Boundary:
         """Log and count requests for *resource* as *route*."""
         self._routes.setdefault(resource, route)
 
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer *request* whatever *handler* does, with its id in the answer, and account for it."""
-        exchange = self._begin(request)
+    def around(self, application: RequestHandler) -> RequestHandler:
+        """*application*, of which every answer has its request's id and is accounted for, whatever it does.
+
+        A middleware would cost each request 4 µs more, and let what aiohttp answers before it pass by.
+        """
+        return partial(self._answer, application)
+
+    async def _answer(self, application: RequestHandler, request: web.BaseRequest) -> web.StreamResponse:
+        exchange = Exchange(_method(request), _request_id(request.headers), time.perf_counter())
         try:
-            response = await handler(request)
+            try:
+                response = await application(request)
+            finally:
+                self._recognize(exchange, request)
         except Problem as problem:
             exchange.fault = True
             response = problem.response(exchange.id)
@@ -112,14 +121,12 @@ class Boundary:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + body
 
-    def _begin(self, request: web.Request) -> Exchange:
-        method = request.method if request.method in METHODS else OTHER
-        exchange = Exchange(method, _request_id(request.headers), time.perf_counter())
-        resource = request.match_info.route.resource
+    def _recognize(self, exchange: Exchange, request: web.BaseRequest) -> None:
+        """Know the route that *request* took."""
+        resource = request.match_info.route.resource if isinstance(request, web.Request) else None
         if resource is not None and (route := self._routes.get(resource)) is not None:
             exchange.route = route.path
             exchange.polled = route.polled
-        return exchange
 
     def _broken(self, exchange: Exchange, error: BaseException) -> web.Response:
         extra = {"id": exchange.id, "method": exchange.method, "route": exchange.route}
@@ -148,11 +155,17 @@ class Boundary:
         return (logging.DEBUG, 0) if kept_back is None else (level, kept_back)
 
     def _complete(self, response: web.StreamResponse, request_id: str) -> None:
-        response.headers[REQUEST_ID] = request_id
+        headers = response.headers
+        headers[REQUEST_ID] = request_id
         for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
+            if name not in headers:
+                headers[name] = value
         if self._varies:
-            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+            headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+
+def _method(request: web.BaseRequest) -> str:
+    return request.method if request.method in METHODS else OTHER
 
 
 def _request_id(headers: Mapping[str, str]) -> str:

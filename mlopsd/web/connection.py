@@ -7,7 +7,7 @@ from typing import Any, cast
 from aiohttp import StreamReader, hdrs, web
 
 from mlopsd.web.boundary import Boundary
-from mlopsd.web.problem import Problem, from_aiohttp
+from mlopsd.web.problem import Problem
 
 LAST_MOMENT = 0.5  # seconds for a head, or the rest of an unwanted body, that comes while the server stops
 END_OF_HEAD = b"\r\n\r\n"
@@ -214,9 +214,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send *resp*, in our form if aiohttp refused the request by itself, and as the last when parting."""
-        if isinstance(resp, web.HTTPException):
-            resp = self._boundary.refuse(request, from_aiohttp(resp, request.path), None)
+        """Send *resp*, as the last when parting."""
         if self._crowd.parting:
             resp.force_close()
         if self._crowd.leaving:

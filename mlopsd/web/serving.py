@@ -62,6 +62,7 @@ class Serving:
         """Begin to accept connections."""
         loop = asyncio.get_running_loop()
         await self._runner.setup()
+        self._server.request_handler = self._app[BOUNDARY].around(self._server.request_handler)
         self._listening = [listening.dup() for listening in self.listener.sockets]
         for listening in self._listening:
             server = await loop.create_server(self._connect, sock=listening, backlog=1)
@@ -109,11 +110,15 @@ class Serving:
             server.close()
         return waiting
 
-    def _connect(self) -> Connection:
+    @property
+    def _server(self) -> web.Server:
         server = self._runner.server
         assert server is not None  # start() has set the runner up
+        return server
+
+    def _connect(self) -> Connection:
         self._crowd.most = self._most()
-        return Connection(server, self._app[BOUNDARY], self._crowd, self._patience)
+        return Connection(self._server, self._app[BOUNDARY], self._crowd, self._patience)
 
 
 def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
