@@ -39,6 +39,7 @@ def main() -> None:
             return
         ledger = Ledger()
         host = Host(opening, ledger)
+        channel.sendall(frames.READY)
         while (request := _receive(channel)) is not None:
             channel.sendall(_encoded(host.answer(request) | ledger.taken()))
 
