@@ -25,15 +25,16 @@ from mlopsd import plugins
 from mlopsd.board import Board
 from mlopsd.configured import Configured, configure
 from mlopsd.entry import Entry
+from mlopsd.failures import BROKEN, RESULTS
 from mlopsd.metrics import Metrics
 from mlopsd.predictor import Unpredicted, is_predictor
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.load import Layer, Loaded
-from mlopsd.watch import RESULTS, Watch
+from mlopsd.watch import Watch
 from mlopsd.worker.make import make_worker
 
-FAILURES = frozenset({"error", *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
+FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
 REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"
 
