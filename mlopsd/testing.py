@@ -30,7 +30,8 @@ from mlopsd.metrics import Metrics
 from mlopsd.predictor import Unpredicted, is_predictor
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.load import Layer, Loaded
+from mlopsd.settings.layers import Layer
+from mlopsd.settings.load import Loaded
 from mlopsd.watch import Watch
 from mlopsd.worker.make import make_worker
 

@@ -14,7 +14,8 @@ from mlopsd.cli.demo_training import Champion
 from mlopsd.cli.failure import Failure
 from mlopsd.cli.options import configuration
 from mlopsd.cli.progress import Progress
-from mlopsd.settings.load import Loaded, Tree, load
+from mlopsd.settings.layers import Tree
+from mlopsd.settings.load import Loaded, load
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import StateError, StateFolder, places
 from mlopsd.web.listener import Listener, ListenError

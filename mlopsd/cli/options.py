@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mlopsd.cli.failure import Failure
 from mlopsd.configured import Configured, configure
-from mlopsd.settings.load import Loaded, Tree, load
+from mlopsd.settings.layers import Tree
+from mlopsd.settings.load import Loaded, load
 from mlopsd.settings.mistakes import ConfigurationError
 
 
