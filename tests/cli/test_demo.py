@@ -16,8 +16,9 @@ import pytest
 
 from mlopsd.cli import demo_training
 from mlopsd.cli.demo_folder import DemoFolder, default_folder
-from mlopsd.cli.demo_next import PATIENT, Next, address
+from mlopsd.cli.demo_next import PATIENT, Next
 from mlopsd.cli.failure import Failure
+from mlopsd.cli.whereabouts import address
 from mlopsd.settings.load import load
 from mlopsd_probes.model.demo.champion import champion
 from tests.cli.command import environment, mlopsd, on_a_terminal
