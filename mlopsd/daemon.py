@@ -11,7 +11,7 @@ from pathlib import Path
 from mlopsd import journal
 from mlopsd import log as logs
 from mlopsd.board import Board
-from mlopsd.children import descent
+from mlopsd.children.reaper import adopt_orphans
 from mlopsd.configured import Configured, read_configuration
 from mlopsd.event_loop import Unawaited, run
 from mlopsd.heart import beat
@@ -104,7 +104,7 @@ class Daemon:
         self._configured = configured
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).tell)
-        descent.adopt_orphans()
+        adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with self.reloads.put_off():  # who asks at the first door for a reload waits for the last one

@@ -7,7 +7,6 @@ environment, which is that process' own, from processes that others have started
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import secrets
 import signal
@@ -23,12 +22,6 @@ REAPING_SECONDS = 1.0
 READING_SECONDS = 10.0  # a busy host may take long to run a thread; nobody waits for this
 MOST_LOOKS = 10  # each at what was adopted during the one before
 HELD_PAUSE = 0.05  # seconds; most that the kernel holds it lets go at once
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """From now on processes whose parents end are children of this process, and not of init."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def new_mark() -> str:

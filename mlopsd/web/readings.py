@@ -43,7 +43,20 @@ class Readings:
             return written.before_age + written.after_age
         return b'%s, "age_seconds": %.3f%s' % (written.before_age, max(age, 0), written.after_age)
 
-    def all(self) -> bytes:
+    def detailed(self, host: str, version: str) -> bytes:
+        """The verdict and every entry, as a `DetailedAnswer` of the mlopsd *version* on *host*."""
+        verdict = self._board.verdict
+        about = {
+            "status": str(verdict.status),
+            "since": time_text(verdict.since),
+            "summary": verdict.summary,
+            "advice": str(verdict.advice),
+            "host": host,
+            "version": version,
+        }
+        return b'%s, "probes": %s}\n' % (dumps(plain(about))[:-1], self._all())
+
+    def _all(self) -> bytes:
         """Every entry by its probe's name, as one object."""
         entries = list(self._board)
         for gone in self._written.keys() - {entry.probe for entry in entries}:
