@@ -7,6 +7,7 @@ from typing import Any
 from mlopsd.board import Board
 from mlopsd.entry import Entry
 from mlopsd.probe import Finding, Refused
+from mlopsd.raised import words
 from mlopsd.web.answers import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.parts import ReloadLike
 from mlopsd.web.plain import dumps, plain, time_text
@@ -136,7 +137,7 @@ def why(error: BaseException) -> str:
     """The words of *error*, or its name where it has none."""
     if isinstance(error, TimeoutError):
         return "it took longer than the probe's timeout; raise the timeout or look at what it waits for"
-    return str(error) or type(error).__name__
+    return words(error) or type(error).__name__
 
 
 def _running(reload: ReloadLike | None) -> bool:

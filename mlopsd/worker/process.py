@@ -130,7 +130,7 @@ class ProcessWorker:
             return None
         try:
             return await self._starting
-        except Exception:  # noqa: BLE001  # there is no process, and that has been or will not be asked for
+        except (OSError, frames.BadFrame):  # there is no process, and that has been or will not be asked for
             return None
 
     async def _ask(self, request: frames.Frame) -> dict[str, Any]:
