@@ -71,7 +71,7 @@ class ProbeConformance:
         assert sorted(names) == sorted(set(names))
 
     def test_its_schedule_makes_sense(self) -> None:
-        """A check may not take longer than it is until the reading would be too old."""
+        """An interval, a timeout and numbers of readings that can be kept to."""
         schedule = self._class().schedule
         assert schedule.timeout > 0
         assert schedule.interval > 0

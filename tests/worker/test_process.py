@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.children import child, descent
+from mlopsd.children import child
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Probe, ProbeError, Status
 from mlopsd.worker import process, spawned
@@ -187,7 +187,7 @@ async def test_a_process_inherits_no_secret_and_no_descriptor(
         monkeypatch.setenv(name, "secret")
     async with watching(troubled, "process", tmp_path, account, trouble="looks_around") as watch:
         facts = (await watch.check()).reading.facts
-    assert facts["environment"] == [descent.MARK]
+    assert facts["environment"] == []
     assert facts["descriptors"] <= 5  # standard ones, the channel, and the listing itself
 
 
