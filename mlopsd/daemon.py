@@ -1,29 +1,27 @@
 """The one place where all parts meet: the order of starting, reloading, draining and stopping."""
 
 import asyncio
-import errno
 import gc
 import logging
-import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from mlopsd import journal
 from mlopsd import log as logs
 from mlopsd.board import Board
-from mlopsd.children import descent
+from mlopsd.children.reaper import adopt_orphans
 from mlopsd.configured import Configured, read_configuration
+from mlopsd.event_loop import Unawaited, run
 from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
+from mlopsd.obstacles import clashing, moved, without_folder
 from mlopsd.reloads import STOPPING, Reloads
-from mlopsd.repeats import Repeats
 from mlopsd.roster import Roster
 from mlopsd.settings.load import Loaded, doubts, secret_files
 from mlopsd.settings.mistakes import ConfigurationError, Mistake
-from mlopsd.state import Places, StateError, StateFolder, places
+from mlopsd.state import Places, StateFolder, places
 from mlopsd.systemd import Notifier
 from mlopsd.threads import in_thread
 from mlopsd.watch import Watch
@@ -32,8 +30,6 @@ from mlopsd.web.listener import ListenError
 from mlopsd.web.parts import Info, Parts
 from mlopsd.worker.make import make_worker
 
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # what accept(2) may want
-LEAVING_SECONDS = 0.3  # for tasks that are asked to end when the loop is about to
 log = logging.getLogger("mlopsd.daemon")
 
 
@@ -53,35 +49,11 @@ def main(load: Callable[[], Loaded]) -> int:
         folder.open()
         daemon = Daemon(load, loaded, folder, where, drain)
         daemon.prepare(configured)
-        _run(daemon.run(configured), drain)
+        run(daemon.run(configured), drain)
     finally:
         folder.close()
         drain.end()
     return 0
-
-
-def _run(whole: Coroutine[Any, Any, None], drain: logs.Drain) -> None:
-    """Like ``asyncio.run``, which would wait for ever for a coroutine that will not end."""
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(whole)
-    finally:
-        stuck = loop.run_until_complete(_leave())
-        if stuck:
-            log.warning("left behind", extra={"tasks": stuck})
-            drain.end()
-            os._exit(0)
-        loop.close()
-
-
-async def _leave() -> list[str]:
-    """Cancel every task that is left; the names of those that go on all the same."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=LEAVING_SECONDS)
-    return sorted(task.get_name() for task in left if not task.done())
 
 
 class Daemon:
@@ -114,7 +86,6 @@ class Daemon:
         self.reloads = Reloads(self._change, self, self._board.now)
         self._metrics = Metrics(self._board, self._version)
         self._notifier = Notifier()
-        self._repeats = Repeats()
         self._doors = Doors(self._parts())
         self._watches: Mapping[str, Watch] = {}  # until the roster is there, which needs the task group
         drain.on_loss = lambda: self._metrics.error("log")
@@ -125,15 +96,15 @@ class Daemon:
         Raises:
             ConfigurationError: with a line for each that cannot.
         """
-        if mistakes := [*_without_folder(self._folder, configured), *_clashing(self._metrics, configured)]:
+        if mistakes := [*without_folder(self._folder, configured), *clashing(self._metrics, configured)]:
             raise ConfigurationError(mistakes)
 
     async def run(self, configured: Sequence[Configured]) -> None:
         """Start, serve until a signal says stop, and leave; the order of both stands here."""
         self._configured = configured
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._lost_exception)
-        descent.adopt_orphans()
+        loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).tell)
+        adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with self.reloads.put_off():  # who asks at the first door for a reload waits for the last one
@@ -164,7 +135,8 @@ class Daemon:
             raise ConfigurationError([STOPPING])
         before = self._loaded.settings
         loaded, configured = await in_thread("load configuration", lambda: read_configuration(self._load))
-        _refuse_what_is_fixed(self._places, loaded)
+        if mistakes := list(moved(self._places, loaded)):
+            raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
         try:
             changed = await self._doors.change(loaded.settings)
@@ -266,25 +238,6 @@ class Daemon:
             info=self._info,
         )
 
-    def _lost_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What nobody waited for is a fault of ours: count it and say it, once.
-
-        What a host that has run out of something refuses to a new connection is none: asyncio tries again.
-        """
-        self._metrics.error("loop")
-        error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in SCARCE and "socket" in context:
-            self._cannot_accept(error)
-            return
-        extra = {"reason": context.get("message", "")}
-        log.error("exception that nobody waited for", extra=extra, exc_info=error)
-
-    def _cannot_accept(self, error: OSError) -> None:
-        """One line an hour: it is tried every second."""
-        if self._repeats.worth_saying(error.errno) is not None:
-            cure = "raise LimitNOFILE=, or end what holds so many descriptors"
-            log.error("cannot accept connections", extra={"reason": f"{error.strerror}; {cure}"})
-
 
 def _mlflow_version() -> str | None:
     """By what pip has written down: the daemon never imports MLflow."""
@@ -297,41 +250,3 @@ def _mlflow_version() -> str | None:
 def _doubt(loaded: Loaded) -> None:
     for doubt in doubts(loaded):
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})
-
-
-def _without_folder(folder: StateFolder, configured: Sequence[Configured]) -> Iterator[Mistake]:
-    """Make the folder of each probe; a mistake for each that cannot be made."""
-    for one in configured:
-        try:
-            folder.of_probe(one.name)
-        except StateError as error:
-            yield Mistake(f"probes.{one.name}", str(error))
-
-
-def _clashing(metrics: Metrics, configured: Sequence[Configured]) -> Iterator[Mistake]:
-    """A mistake for each probe whose metrics mean something else already."""
-    clashes = metrics.clashes({one.plugin.name: one.probe.declares(one.options) for one in configured})
-    for one in configured:
-        if (clash := clashes.get(one.plugin.name)) is not None:
-            yield Mistake(f"probes.{one.name}", f"{clash}, or leave one out")
-
-
-def _refuse_what_is_fixed(places_now: Places, loaded: Loaded) -> None:
-    """The places are taken once, at the start.
-
-    Raises:
-        ConfigurationError: the new configuration moves them.
-    """
-    after = places(loaded.settings)
-    mistakes = [
-        Mistake(
-            key, f"cannot move from {now} while running; restart the daemon", str(new), loaded.origin(key)
-        )
-        for key, now, new in (
-            ("state_dir", places_now.state, after.state),
-            ("socket", places_now.socket, after.socket),
-        )
-        if now != new
-    ]
-    if mistakes:
-        raise ConfigurationError(mistakes)

@@ -1,7 +1,7 @@
 """Entry points → probe classes; what cannot be had is named with its cure."""
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from inspect import iscoroutinefunction
@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from mlopsd.predictor import PredictorOptions, is_predictor
 from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
+from mlopsd.raised import words
 from mlopsd.settings.mistakes import nearest, without_credentials
 
 GROUP = "mlopsd.probes"
@@ -40,7 +41,19 @@ class Plugin:
         Raises:
             PluginError: a package is missing, the import fails, or it is no probe.
         """
-        return _load(self)
+        module, _, attribute = self.target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute, None)
+        except ModuleNotFoundError as error:
+            raise PluginError(_missing(self, error)) from error
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything when imported
+            complaint = f"{self.target} fails when imported ({said(error)})"
+            cure = f"repair or upgrade {self.distribution}"
+            raise PluginError(f"cannot load probe {self.name!r}: {complaint}; {cure}") from error
+        if found is None:
+            complaint = f"{self.target} is not there; repair or upgrade {self.distribution}"
+            raise PluginError(f"cannot load probe {self.name!r}: {complaint}")
+        return _checked(self, found)
 
 
 def find(points: Iterable[EntryPoint] | None = None) -> tuple[Plugin, ...]:
@@ -72,25 +85,9 @@ def _plugin(point: EntryPoint) -> Plugin:
     return Plugin(point.name, point.value, f"{package} {point.dist.version}", package)
 
 
-def _load(plugin: Plugin) -> type[Probe[Any]]:
-    module, _, attribute = plugin.target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        raise PluginError(_missing(plugin, error)) from error
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything when imported
-        complaint = f"{plugin.target} fails when imported ({said(error)})"
-        cure = f"repair or upgrade {plugin.distribution}"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}") from error
-    if found is None:
-        complaint = f"{plugin.target} is not there; repair or upgrade {plugin.distribution}"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}")
-    return _checked(plugin, found)
-
-
 def said(error: BaseException) -> str:
     """What *error* says, as one line without credentials."""
-    return without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))
+    return without_credentials(" ".join(f"{type(error).__name__}: {words(error)}".split()))
 
 
 def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
@@ -99,28 +96,26 @@ def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
     Raises:
         PluginError: it is something else.
     """
-    cure = "see docs/writing-a-probe.md"
+    for complaint in _complaints(plugin.target, found):  # the first: those after it count on what it misses
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; see docs/writing-a-probe.md")
+    return found  # type: ignore[return-value]  # there was no complaint
+
+
+def _complaints(target: str, found: Any) -> Iterator[str]:
     if not (isinstance(found, type) and issubclass(found, Probe)):
-        complaint = f"{plugin.target} is {type(found).__name__} {found!r}, no subclass of mlopsd.probe.Probe"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+        yield f"{target} is {type(found).__name__} {found!r}, no subclass of mlopsd.probe.Probe"
     if found.check is Probe.check:
-        raise PluginError(f"cannot load probe {plugin.name!r}: {plugin.target} has no check(); {cure}")
+        yield f"{target} has no check()"
     if not (isinstance(found.Options, type) and issubclass(found.Options, Options)):
-        complaint = f"the Options of {plugin.target} are no subclass of mlopsd.probe.Options"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+        yield f"the Options of {target} are no subclass of mlopsd.probe.Options"
     if is_predictor(found) and not issubclass(found.Options, PredictorOptions):
-        complaint = f"the Options of {plugin.target} are no subclass of mlopsd.predictor.PredictorOptions"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+        yield f"the Options of {target} are no subclass of mlopsd.predictor.PredictorOptions"
     if is_predictor(found) and not iscoroutinefunction(found.check):
-        complaint = f"{plugin.target} predicts, and its check() is no coroutine"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+        yield f"{target} predicts, and its check() is no coroutine"
     if not _are_metrics(found.metrics):
-        complaint = f"the metrics of {plugin.target} are not all mlopsd.probe.Metric, in a tuple"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
+        yield f"the metrics of {target} are not all mlopsd.probe.Metric, in a tuple"
     if not _is_schedule(found.schedule):
-        complaint = f"the schedule of {plugin.target} is no mlopsd.probe.Schedule of numbers above 0"
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {cure}")
-    return found
+        yield f"the schedule of {target} is no mlopsd.probe.Schedule of numbers above 0"
 
 
 def _are_metrics(found: object) -> bool:

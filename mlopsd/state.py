@@ -53,8 +53,12 @@ def _default_state(variables: Mapping[str, str]) -> Path:
         return Path(made)
     if os.geteuid() == 0:
         return Path("/var/lib/mlopsd")
-    home = variables.get("XDG_STATE_HOME") or f"{variables.get('HOME', '/')}/.local/state"
-    return Path(home) / "mlopsd"
+    return state_home(variables) / "mlopsd"
+
+
+def state_home(variables: Mapping[str, str]) -> Path:
+    """This user's state home (XDG Base Directory Specification)."""
+    return Path(variables.get("XDG_STATE_HOME") or f"{variables.get('HOME', '/')}/.local/state")
 
 
 class StateFolder:

@@ -25,15 +25,17 @@ from mlopsd import plugins
 from mlopsd.board import Board
 from mlopsd.configured import Configured, configure
 from mlopsd.entry import Entry
+from mlopsd.failures import BROKEN, RESULTS
 from mlopsd.metrics import Metrics
 from mlopsd.predictor import Unpredicted, is_predictor
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.load import Layer, Loaded
-from mlopsd.watch import RESULTS, Watch
+from mlopsd.settings.layers import Layer
+from mlopsd.settings.load import Loaded
+from mlopsd.watch import Watch
 from mlopsd.worker.make import make_worker
 
-FAILURES = frozenset({"error", *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
+FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
 REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"
 
@@ -69,7 +71,7 @@ class ProbeConformance:
         assert sorted(names) == sorted(set(names))
 
     def test_its_schedule_makes_sense(self) -> None:
-        """A check may not take longer than it is until the reading would be too old."""
+        """An interval, a timeout and numbers of readings that can be kept to."""
         schedule = self._class().schedule
         assert schedule.timeout > 0
         assert schedule.interval > 0

@@ -9,23 +9,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from mlopsd.board import Board
 from mlopsd.children.reaper import Reaper
 from mlopsd.configured import Configured
 from mlopsd.entry import Entry
+from mlopsd.failures import Failures, NoAnswer, Stuck
 from mlopsd.predictor import Predictor
-from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status, can_reload
-from mlopsd.raised import words
-from mlopsd.repeats import Repeats, gist
+from mlopsd.probe import ProbeError, Reading, Refused, can_reload
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, Worker, WorkerDied
-from mlopsd.worker.process import ProbeRaised
+from mlopsd.worker.place import CLOSING_SECONDS, Worker
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
-Result = TypeVar("Result")
 AGAIN_WITHIN = 0.05  # seconds in which several wishes to be checked again are one
+Result = TypeVar("Result")
 log = logging.getLogger("mlopsd.watch")
 
 
@@ -41,23 +39,6 @@ class Account(Protocol):
 
 class Busy(Exception):
     """A reload of this probe is running; one at a time."""
-
-
-class Stuck(Exception):
-    """An earlier call has not come back; a second beside it would hang as well."""
-
-
-class NoAnswer(TimeoutError):
-    """A check or a reload outlived its time."""
-
-
-RESULTS = {
-    NoAnswer: "timeout",
-    Stuck: "stuck",
-    WorkerDied: "died",
-    ProbeError: "cannot_tell",
-    Nonsense: "nonsense",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +82,7 @@ class Watch:
         self._reaper = Reaper()
         self._in_flight: asyncio.Task[Entry] | None = None
         self._reload: Reload | None = None
-        self._repeats = Repeats()
+        self._failures = Failures(configured.name)
         self._first = asyncio.Event()
 
     @property
@@ -138,7 +119,7 @@ class Watch:
                 return False
             try:
                 amended = await self._worker.amend(configured.predicts)
-            except Exception:
+            except Exception:  # the boundary to a stranger's code
                 log.exception("cannot go on with a changed table", extra={"probe": self.name})
                 return False
         if amended:
@@ -206,19 +187,9 @@ class Watch:
         return self._reload
 
     def _tell_end(self, task: asyncio.Task[str]) -> None:
-        """One line for a reload that did not end well, whether or not anybody waits for it."""
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        refused = isinstance(error, Refused | ProbeError)
-        broken = not isinstance(error, (Refused, *RESULTS))
-        extra = {"probe": self.name, "reason": words(error) or type(error).__name__}
-        event = "reload refused" if refused else "reload failed"
-        log.log(
-            logging.ERROR if broken else logging.WARNING,
-            event,
-            extra=extra,
-            exc_info=error if broken else None,
-        )
+        """Told whether or not anybody waits for it."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failures.of_reload(error)
 
     async def close(self) -> None:
         """End what is in flight and release the probe; nothing begins after that."""
@@ -232,7 +203,7 @@ class Watch:
             await asyncio.wait(ending, timeout=CLOSING_SECONDS)
         try:
             await self._worker.close()
-        except Exception:
+        except Exception:  # the boundary to a stranger's code
             log.exception("cannot close the probe", extra={"probe": self.name})
 
     def _refuse_if_closed(self) -> None:
@@ -260,10 +231,8 @@ class Watch:
         try:
             reading = await self._in_time(self._worker.check)
         except Exception as error:  # noqa: BLE001  # the boundary to a stranger's code
-            result = next((name for kind, name in RESULTS.items() if isinstance(error, kind)), "error")
-            return result, self._cannot_tell(result, _why(error), error)
-        if kept_back := self._repeats.forget():
-            log.info("the probe answers again", extra={"probe": self.name, "repeats": kept_back})
+            return self._failures.of_check(error)
+        self._failures.are_over()
         return "ok", reading
 
     async def _in_time(self, call: Callable[[], Awaitable[Result]]) -> Result:
@@ -286,25 +255,6 @@ class Watch:
         if is_late:
             raise NoAnswer(f"no answer within {timeout:g} s")
         return calling.result()
-
-    def _cannot_tell(self, result: str, why: str, error: Exception) -> Reading:
-        kept_back = self._repeats.worth_saying((result, gist(why)))
-        if kept_back is not None:
-            self._complain(result, why, kept_back, error)
-        return Reading(findings=[Finding(result, Status.UNKNOWN, why, advice=Advice.WATCH)])
-
-    def _complain(self, result: str, why: str, kept_back: int, error: Exception) -> None:
-        """One line for a failure, with the traceback if it is the probe's fault."""
-        extra: dict[str, Any] = {"probe": self.name, "result": result, "reason": why}
-        if kept_back:
-            extra["repeats"] = kept_back
-        if isinstance(error, ProbeRaised):
-            extra["traceback"] = error.traceback
-        broken = result == "error"
-        own = error if broken and not isinstance(error, ProbeRaised) else None
-        log.log(
-            logging.ERROR if broken else logging.WARNING, "the probe cannot tell", extra=extra, exc_info=own
-        )
 
     async def _do_reload(self, *, dry_run: bool, force: bool) -> str:
         self._refuse_if_closed()
@@ -339,8 +289,3 @@ def spread(host: str, probe: str) -> float:
 def next_beat(beat: float, interval: float, now: float) -> float:
     """The first moment of the beat that is still to come; those that were missed are skipped."""
     return beat if beat > now else beat + interval * (1 + (now - beat) // interval)
-
-
-def _why(error: Exception) -> str:
-    known = isinstance(error, (*RESULTS, ProbeRaised))
-    return words(error) if known else f"{type(error).__name__}: {words(error)}"

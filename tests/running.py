@@ -5,7 +5,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from mlopsd.cli.running import UnixConnection
 
 UP_SECONDS = 30.0
 CALM_SYSTEM = """
@@ -30,19 +31,6 @@ pressure_memory_degraded = 1
 pressure_memory_unhealthy = 1
 stuck_after = "1d"
 """  # the real host's readings, judged so that no busy machine fails a test
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the Unix socket *path*."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class Answer:
@@ -92,12 +80,7 @@ class Running(AbstractContextManager["Running"]):
     def __enter__(self) -> "Running":
         run = [sys.executable, "-m", "mlopsd", "run", "--config", str(self.config), "--port", "0"]
         command = [*self._through, *run, *self._arguments]
-        self.process = subprocess.Popen(
-            [*self._through, *command, *self._arguments],
-            stderr=subprocess.PIPE,
-            env=self._environment,
-            text=True,
-        )
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environment, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
@@ -168,7 +151,7 @@ class Running(AbstractContextManager["Running"]):
     ) -> Answer:
         """A request, over the Unix socket if *local*."""
         connection = (
-            UnixConnection(self.socket, 20)
+            UnixConnection(str(self.socket), 20)
             if local
             else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         )

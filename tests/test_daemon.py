@@ -394,27 +394,22 @@ def test_while_it_drains_nothing_is_reloaded(start: Start, manager: Manager) -> 
     assert not [told for told in manager.heard() if "READY" in told or "RELOADING" in told]
 
 
-def test_a_request_in_flight_is_answered_before_the_end(start: Start) -> None:
-    slow = 'use = "troubled"\ntrouble = "hangs"\nisolation = "process"\ntimeout = 2\ninterval = 60\n'
+def test_a_request_in_flight_is_answered_before_the_end(start: Start, tmp_path: Path) -> None:
+    gate, seen = tmp_path / "gate", tmp_path / "gate.reached"
+    slow = f'use = "troubled"\ntrouble = "looks_slowly"\npath = "{gate}"\nwell_first = true\ninterval = 60\n'
     with start(f"[probes.slow]\n{slow}") as daemon:
-        daemon.until("/health/slow", lambda told: "no answer" in told["summary"])
         answers: list[int] = []
-
-        def ask_until_a_check_begins() -> None:
-            while not answers or "being ended" in daemon.get("/health/slow").json["summary"]:
-                answers.append(daemon.ask("POST", "/health/slow/check", local=True).status)
-
-        caller = threading.Thread(target=ask_until_a_check_begins)
-        caller.start()
-        caller.join()
         caller = threading.Thread(
             target=lambda: answers.append(daemon.ask("POST", "/health/slow/check", local=True).status)
         )
         caller.start()
-        time.sleep(0.3)  # until the request is in flight; what comes later would be refused
-        daemon.stop()
+        wait_until(seen.exists, 30)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for(lambda line: bool(line["event"] == "stopping"))
+        gate.touch()
         caller.join()
-        assert set(answers) == {200}
+        assert answers == [200]
+        assert daemon.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("held", ["state", "port"])

@@ -159,6 +159,11 @@ def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> 
             "'door_shelf.no_such_part'; install doors again",
         ),
         ("1/0", "doors 1.0", "fails when imported (ZeroDivisionError: division by zero); repair or upgrade"),
+        (
+            "class Wordless(Exception):\n    def __str__(self): 1/0\nraise Wordless",
+            "doors 1.0",
+            "fails when imported (Wordless: (no words: ZeroDivisionError)); repair",
+        ),
         ("raise SystemExit(3)", "doors 1.0", "fails when imported (SystemExit: 3); repair or upgrade"),
         ("def __getattr__(name): 1/0", "doors 1.0", "fails when imported (ZeroDivisionError: "),
         ("def (", "doors 1.0", "fails when imported (SyntaxError: "),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
+from mlopsd.children import descent
 from mlopsd.configured import configure, read_configuration
 from mlopsd.probe import Options
 from mlopsd.settings import ProbeTable, Settings
@@ -179,6 +180,11 @@ def test_a_misspelt_variable_is_a_mistake(tmp_path: Path, variable: str, meant: 
         nothing(tmp_path, {variable: "1"})
     assert str(caught.value).startswith(f"environment: {variable}: no such variable; ")
     assert meant in str(caught.value)
+
+
+def test_the_mark_of_a_probes_process_is_no_variable_of_ours(tmp_path: Path) -> None:
+    marked = nothing(tmp_path, {descent.MARK: descent.new_mark()})  # a probe may call mlopsd
+    assert marked.settings == nothing(tmp_path).settings
 
 
 def test_a_variable_for_a_probe_is_judged_by_the_probe(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ environment, which is that process' own, from processes that others have started
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import secrets
 import signal
@@ -18,17 +17,11 @@ from pathlib import Path
 from mlopsd.children import kin
 from mlopsd.threads import in_thread
 
-MARK = "MLOPSD_DESCENT"
+MARK = "_MLOPSD_DESCENT"  # no MLOPSD_*: who asks mlopsd from such a process has set nothing
 REAPING_SECONDS = 1.0
 READING_SECONDS = 10.0  # a busy host may take long to run a thread; nobody waits for this
 MOST_LOOKS = 10  # each at what was adopted during the one before
 HELD_PAUSE = 0.05  # seconds; most that the kernel holds it lets go at once
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """From now on processes whose parents end are children of this process, and not of init."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def new_mark() -> str:
@@ -45,13 +38,13 @@ def end(pid: int, number: signal.Signals) -> list[int]:
     return family
 
 
-async def end_what_is_left(pid: int, family: Iterable[int], mark: str | None = None) -> None:
+async def end_what_is_left(pid: int, family: Iterable[int], mark: str) -> None:
     """Kill and reap what *pid*, which has just ended, leaves.
 
-    *family* are descendants that were known; *mark* is its value of `MARK`, our pid if left out. What a
-    descendant has started is adopted when that one ends, which may be while we look: so we look again.
+    *family* are descendants that were known; *mark* is its value of `MARK`. What a descendant has started
+    is adopted when that one ends, which may be while we look: so we look again.
     """
-    known, value = set(family), mark or str(os.getpid())
+    known = set(family)
     seen: set[tuple[int, int]] = set()
     for _ in range(MOST_LOOKS):
         adopted = [child for child in kin.of_main_thread() if child.pid not in kin.WAITED_FOR]
@@ -59,7 +52,7 @@ async def end_what_is_left(pid: int, family: Iterable[int], mark: str | None = N
         if not new:
             return
         seen.update((child.pid, child.started) for child in new)
-        await _end_adopted(pid, new, known, value)
+        await _end_adopted(pid, new, known, mark)
 
 
 async def _end_adopted(pid: int, adopted: Iterable[kin.Child], known: set[int], mark: str) -> None:

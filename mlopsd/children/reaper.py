@@ -1,13 +1,20 @@
-"""Waits for children that nobody else waits for: orphans that this process adopted and that have ended."""
+"""Adopts orphans, and waits for those that have ended, since nobody else does."""
 
 import contextlib
+import ctypes
 import os
 import time
 from collections.abc import Callable
 
 from mlopsd.children import kin
 
+PR_SET_CHILD_SUBREAPER = 36
 GRACE = 60.0  # seconds for whoever started a process to ask how it ended
+
+
+def adopt_orphans() -> None:
+    """From now on processes whose parents end are children of this process, and not of init."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Reaper:

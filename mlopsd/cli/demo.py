@@ -9,12 +9,14 @@ from mlopsd import daemon
 from mlopsd.cli import demo_training
 from mlopsd.cli.demo_folder import DemoFolder, default_folder
 from mlopsd.cli.demo_gpus import CHOICES, fake_gpus
-from mlopsd.cli.demo_next import Next, address
+from mlopsd.cli.demo_next import Next
 from mlopsd.cli.demo_training import Champion
 from mlopsd.cli.failure import Failure
 from mlopsd.cli.options import configuration
 from mlopsd.cli.progress import Progress
-from mlopsd.settings.load import Loaded, Tree, load
+from mlopsd.cli.whereabouts import address
+from mlopsd.settings.layers import Tree
+from mlopsd.settings.load import Loaded, load
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import StateError, StateFolder, places
 from mlopsd.web.listener import Listener, ListenError

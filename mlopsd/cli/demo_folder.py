@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from mlopsd.cli.failure import Failure
 from mlopsd.cli.toml import quoted
+from mlopsd.state import state_home
 
 MARK = ".mlopsd-demo"  # an empty file; the training locks it
 MISREAD = frozenset("?#%")  # MLflow takes the path as a part of a URI
@@ -46,10 +47,8 @@ max = 500
 
 
 def default_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """The demo's folder in this user's state home (XDG Base Directory Specification)."""
-    variables = os.environ if environment is None else environment
-    home = variables.get("XDG_STATE_HOME") or f"{variables.get('HOME', '/')}/.local/state"
-    return Path(home) / "mlopsd-demo"
+    """The demo's folder in this user's state home."""
+    return state_home(os.environ if environment is None else environment) / "mlopsd-demo"
 
 
 class DemoFolder:

@@ -13,7 +13,8 @@ from typing import Any
 
 from mlopsd.cli.demo_folder import DemoFolder
 from mlopsd.cli.failure import Failure
-from mlopsd.settings.load import Loaded, Tree
+from mlopsd.settings.layers import Tree
+from mlopsd.settings.load import Loaded
 
 FAKE = "mlopsd_probes.gpu.fake"  # run by its name and never imported
 SCENARIOS = ("a100-mig", "dgx-a100-8", "h200", "rtx4090", "t4")

@@ -8,7 +8,6 @@ from pathlib import Path
 from shlex import join, quote
 
 from mlopsd.cli.demo_folder import DemoFolder
-from mlopsd.cli.whereabouts import ANY_HOST
 
 PATIENT = {  # the first row of load_diabetes(scaled=False), whose disease progressed to 151
     "age": 59,
@@ -59,9 +58,3 @@ def _program() -> list[str]:
         return [sys.executable, "-m", "mlopsd"]
     found = shutil.which("mlopsd")
     return ["mlopsd"] if found and Path(found).samefile(beside) else [str(beside)]
-
-
-def address(host: str, port: int) -> str:
-    """The URL of a daemon that listens on *host* and *port*, as one asks it from this host."""
-    host = ANY_HOST.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
-from mlopsd.children import descent
+from mlopsd.children.reaper import adopt_orphans
 from mlopsd.cli.failure import CANNOT_TELL, Failure
 from mlopsd.cli.meter import Meter
 from mlopsd.cli.progress import Progress
@@ -20,7 +20,6 @@ from mlopsd.configured import Configured
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Sample
 from mlopsd.watch import Watch
-from mlopsd.web.plain import time_text
 from mlopsd.web.readings import Readings
 from mlopsd.worker.make import make_worker
 
@@ -57,7 +56,7 @@ async def look(
 async def _look(
     looks: Sequence["Look"], board: Board, progress: Progress, turned: Callable[[], None]
 ) -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     loop = asyncio.get_running_loop()
     checks = {loop.create_task(one.to_the_end(), name=one.name) for one in looks}
     try:
@@ -136,14 +135,7 @@ def _samples(board: Board, probe: str) -> Iterator[Sample]:
 
 
 def _health(board: Board) -> dict[str, Any]:
-    readings = Readings(board, lambda _probe: None)
-    verdict = board.verdict
-    return {
-        "status": str(verdict.status),
-        "since": time_text(verdict.since),
-        "summary": verdict.summary,
-        "advice": str(verdict.advice),
-        "host": socket.gethostname(),
-        "version": version("mlopsd"),
-        "probes": json.loads(readings.all()),
-    }
+    health: dict[str, Any] = json.loads(
+        Readings(board, lambda _probe: None).detailed(socket.gethostname(), version("mlopsd"))
+    )
+    return health

@@ -21,7 +21,7 @@ SPINNER = "|/-\\"
 CELLS = 14  # of the bar, so that all fits 80 columns
 LOOKS = 10  # that the rate is measured over
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-Progress = Mapping[str, Any]
+Fact = Mapping[str, Any]
 
 
 class Meter:
@@ -36,7 +36,7 @@ class Meter:
         self._began = 0.0
         self._looks: deque[tuple[float, float]] = deque(maxlen=LOOKS)
 
-    def live(self, progress: Progress) -> str:
+    def live(self, progress: Fact) -> str:
         """A line to be drawn anew at each look: a bar for a fetch of known size, else a spinner."""
         now = self._look(progress)
         got, total = progress.get("bytes"), progress.get("total_bytes")
@@ -49,7 +49,7 @@ class Meter:
         drawn = f"{bar(share, CELLS)} {share:.0%} of {size(total)}"
         return f"{sentence(progress)} {drawn}{self._rate_text(total - got)}"
 
-    def _look(self, progress: Progress) -> float:
+    def _look(self, progress: Fact) -> float:
         """Take note of it; the time."""
         now = self._clock()
         if (step := sentence(progress)) != self._step:
@@ -68,13 +68,13 @@ class Meter:
         return f", {size(rate)}/s" + (f", {duration(left / rate)} left" if left is not None else "")
 
 
-def sentence(progress: Progress) -> str:
+def sentence(progress: Fact) -> str:
     """The step alone: "fetching version 7"; of a step that a newer daemon has, its name."""
     step = str(progress.get("step", "reloading"))
     return WORDS.get(step, step + " version {}").format(progress.get("version", "?"))
 
 
-def plain(progress: Progress) -> str:
+def plain(progress: Fact) -> str:
     """A line for a log, the same for as long as the step lasts."""
     total = progress.get("total_bytes")
     return f"{sentence(progress)}, {size(total)}" if total else sentence(progress)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlopsd.cli.failure import Failure
-from mlopsd.configured import Configured, configure
-from mlopsd.settings.load import Loaded, Tree, load
+from mlopsd.configured import Configured, read_configuration
+from mlopsd.settings.layers import Tree
+from mlopsd.settings.load import Loaded, load
 from mlopsd.settings.mistakes import ConfigurationError
 
 
@@ -27,7 +28,6 @@ def configuration(config: Path | None, arguments: Tree | None = None) -> tuple[L
         Failure: a line for each mistake.
     """
     try:
-        loaded = load(config, arguments)
-        return loaded, configure(loaded)
+        return read_configuration(lambda: load(config, arguments))
     except ConfigurationError as error:
         raise Failure(*map(str, error.mistakes)) from error

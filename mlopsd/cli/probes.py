@@ -8,16 +8,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mlopsd import plugins
-from mlopsd.cli.failure import Failure
 from mlopsd.cli.kinds import kind
-from mlopsd.cli.options import add_config
+from mlopsd.cli.options import add_config, configuration
 from mlopsd.cli.text import columns, fitted, harmless
 from mlopsd.cli.toml import toml
-from mlopsd.configured import configure, place
+from mlopsd.configured import place
 from mlopsd.plugins import Plugin, PluginError
 from mlopsd.probe import Probe
-from mlopsd.settings.load import Loaded, load
-from mlopsd.settings.mistakes import ConfigurationError
+from mlopsd.settings.load import Loaded
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,11 +35,7 @@ def run(arguments: Namespace) -> int:
         print(*(fitted(line, indent) for line, indent in _account(plugin, installed)), "", sep="\n")
     if not installed:
         print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
-    try:
-        loaded = load(arguments.config)
-        configure(loaded, installed)
-    except ConfigurationError as error:
-        raise Failure(*map(str, error.mistakes)) from error
+    loaded, _ = configuration(arguments.config)
     print(_configured(loaded))
     return 0
 

@@ -10,6 +10,7 @@ from typing import TextIO
 NARROWEST = 60  # columns
 WIDEST = 120
 UNSEEN = 80  # columns where nobody looks
+GAP = 2  # columns between two cells
 COLOURS = {"healthy": "32", "degraded": "33", "unknown": "35", "unhealthy": "31;1", "dim": "2"}  # SGR
 
 
@@ -43,10 +44,10 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def columns(rows: Iterable[tuple[str, str]], gap: int = 2) -> list[tuple[str, int]]:
+def columns(rows: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
     """*rows* of two cells, the second ones below each other; with each line, where the second cell begins."""
     pairs = list(rows)
-    column = max((len(left) for left, _ in pairs), default=0) + gap
+    column = max((len(left) for left, _ in pairs), default=0) + GAP
     return [(f"{left:{column}}{right}".rstrip(), column) for left, right in pairs]
 
 

@@ -65,7 +65,7 @@ def _candidates(arguments: Namespace) -> Iterator[Running]:
     _tell(configured.doubts)
     if configured.socket != asked and os.path.lexists(configured.socket):
         yield Running(f"unix:{configured.socket}")
-    yield Running(_address(configured.host, configured.port), key)
+    yield Running(address(configured.host, configured.port), key)
 
 
 def _is_of_its_own(variables: Mapping[str, str]) -> bool:
@@ -83,7 +83,8 @@ def _tell(doubts: tuple[str, ...]) -> None:
         )
 
 
-def _address(host: str, port: int) -> str:
+def address(host: str, port: int) -> str:
+    """The URL of a daemon that listens on *host* and *port*, as one asks it from this host."""
     host = ANY_HOST.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -128,7 +129,7 @@ def _key(path: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Failure(f"cannot read the key file {path}: {reason}; name another") from error
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not keys:
         raise Failure(f"cannot use the key file {path}: it holds no key; write one a line")
     return keys[0]

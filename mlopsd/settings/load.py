@@ -6,30 +6,17 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_settings import EnvSettingsSource
 
 from mlopsd.settings import Api, ProbeTable, Settings
-from mlopsd.settings.mistakes import SECRET_KEY, ConfigurationError, Mistake, explain, nearest
+from mlopsd.settings.environment import CONFIG_VARIABLE, from_environment, unknown_variables
+from mlopsd.settings.layers import ENVIRONMENT, Layer, Tree, lay_together, origin
+from mlopsd.settings.mistakes import SECRET_KEY, ConfigurationError, Mistake, explain
 
 DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
-PREFIX = "MLOPSD_"
-CONFIG_VARIABLE = "MLOPSD_CONFIG"
 EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: this host alone
-
-Tree = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What one source has to say, as nested tables, and what to call it."""
-
-    name: str
-    tree: Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +69,20 @@ def load(
     path = _choose_file(config, variables, default_path)
     layers = (
         Layer("command line", arguments or {}),
-        Layer("environment", _environment(variables)),
+        Layer(ENVIRONMENT, from_environment(variables)),
         Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
     )
     settings, bad = _judge(layers)
     keys, unreadable = _all_keys(settings.api)
     loaded = Loaded(settings, path, layers, keys)
-    if mistakes := [*_unknown_variables(variables), *bad, *unreadable]:
+    if mistakes := [*unknown_variables(variables), *bad, *unreadable]:
         raise BadTables(mistakes, loaded)
     return loaded
 
 
 def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[Mistake]]:
     """What *layers* say together; where there are mistakes, only the probes' tables that have none."""
-    tree = _lay_together(layers)
+    tree = lay_together(layers)
     try:
         return Settings(**tree), []
     except ValidationError as error:
@@ -162,14 +149,6 @@ def _is_for_everybody(path: Path) -> bool:
         return False
 
 
-def origin(layers: Sequence[Layer], key: str) -> str:
-    """The name of the strongest of *layers* that sets *key* or a part of it."""
-    for layer in layers:
-        if _lookup(layer.tree, key.split(".")):
-            return PREFIX + key.upper().replace(".", "__") if layer.name == "environment" else layer.name
-    return "default"
-
-
 def read_toml(path: Path) -> Tree:
     """The tables of the file at *path*.
 
@@ -226,91 +205,6 @@ def _may_be_there(path: Path) -> bool:
         return path.exists()
     except PermissionError:
         return True
-
-
-class _Environment(EnvSettingsSource):
-    """The variables as nested tables; what is no JSON stays text and is judged like any other value."""
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError:
-            return value
-
-
-def _environment(variables: Mapping[str, str]) -> Tree:
-    source = _Environment(Settings)
-    source.env_vars = {name.lower(): value for name, value in variables.items() if _is_known(name)}
-    return source()
-
-
-def _unknown_variables(variables: Mapping[str, str]) -> Iterator[Mistake]:
-    """A mistake for each ``MLOPSD_*`` variable, in whatever letters, that no key stands behind.
-
-    Pydantic-settings passes over such a variable in silence, and takes one in small letters for ours.
-    """
-    for name in sorted(variables):
-        if name.upper().startswith(PREFIX) and not _is_known(name):
-            yield Mistake(name, f"no such variable; {_hint(name.upper())}", None, "environment")
-
-
-def _hint(variable: str) -> str:
-    if variable.startswith(f"{PREFIX}PROBES") and not _is_known(variable):
-        return f"write {PREFIX}PROBES__NAME__KEY"
-    return nearest(variable, [variable] if _is_known(variable) else _known_variables())
-
-
-def _is_known(variable: str) -> bool:
-    return variable.startswith(PREFIX) and (variable in _known_variables() or _names_a_probe(variable))
-
-
-def _known_variables() -> list[str]:
-    return [*_variables(Settings, PREFIX), CONFIG_VARIABLE]
-
-
-def _names_a_probe(variable: str) -> bool:
-    """Whether *variable* is ``MLOPSD_PROBES__NAME__KEY``; the probe's own model judges the rest."""
-    table, *parts = variable.removeprefix(PREFIX).split("__")
-    return variable.isupper() and table == "PROBES" and len(parts) > 1 and all(parts)
-
-
-def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, info in model.model_fields.items():
-        table = _model(info.annotation)
-        if table is not None:
-            yield from _variables(table, f"{prefix}{name.upper()}__")
-        elif name != "probes":
-            yield prefix + name.upper()
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    models = [option for option in options if option is not NoneType and isinstance(option, type)]
-    return next((model for model in models if issubclass(model, BaseModel)), None)
-
-
-def _lay_together(layers: Sequence[Layer]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for layer in reversed(layers):
-        merged = _lay_over(merged, layer.tree)
-    return merged
-
-
-def _lay_over(below: Tree, above: Tree) -> dict[str, Any]:
-    both = dict(below)
-    for key, value in above.items():
-        under = both.get(key)
-        nested = isinstance(value, Mapping) and isinstance(under, Mapping)
-        both[key] = _lay_over(under, value) if nested and under is not None else value
-    return both
-
-
-def _lookup(tree: Any, parts: Sequence[str]) -> bool:
-    for part in parts:
-        if not isinstance(tree, Mapping) or part not in tree:
-            return isinstance(tree, list)  # an item of a list is where the list is
-        tree = tree[part]
-    return True
 
 
 def in_force(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +47,13 @@ class Doors:
             ListenError: an address or the path cannot be listened on; then none is open.
         """
         self._settings = settings
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.close, 0)
             await self._open(LOCAL, await in_thread("listen", lambda: Listener.unix(socket)))
-            await self._open(API, await _listen_tcp(settings.api.host, settings.api.port))
-            if settings.metrics.enabled and settings.metrics.port is not None:
-                await self._open(METRICS, await _listen_tcp(settings.metrics.host, settings.metrics.port))
-        except BaseException:
-            await self.close(0)
-            raise
+            await self._open(API, await _listen_tcp(*_api_address(settings)))
+            if address := _metrics_address(settings):
+                await self._open(METRICS, await _listen_tcp(*address))
+            undo.pop_all()
 
     async def change(self, settings: Settings) -> list[str]:
         """Do as *settings* say from now on; what they change, in sentences.
@@ -61,13 +61,9 @@ class Doors:
         Raises:
             ListenError: a new address cannot be listened on; then nothing is changed.
         """
-        before, self._settings = self._settings, settings
-        assert before is not None  # the doors are open
-        try:
-            fresh = await self._fresh_listeners(before, settings)
-        except BaseException:
-            self._settings = before
-            raise
+        before = self._now()
+        fresh = await _fresh_listeners(before, settings)
+        self._settings = settings
         rebuilt = _fixed_in_an_app(before) != _fixed_in_an_app(settings)
         for kind in (API, LOCAL, METRICS):
             if kind in fresh:
@@ -90,20 +86,6 @@ class Doors:
             door.listener.close()  # what serves on it has its own descriptor, and no successor
         stopping = (door.serving.stop(drain_timeout, for_good=True) for door in doors)
         await asyncio.gather(*stopping, *self._closing)
-
-    async def _fresh_listeners(self, before: Settings, after: Settings) -> dict[str, Listener | None]:
-        fresh: dict[str, Listener | None] = {}
-        try:
-            if _api_address(before) != _api_address(after):
-                fresh[API] = await _listen_tcp(after.api.host, after.api.port)
-            if _metrics_address(before) != _metrics_address(after):
-                address = _metrics_address(after)
-                fresh[METRICS] = await _listen_tcp(*address) if address else None
-        except BaseException:
-            for listener in filter(None, fresh.values()):
-                listener.close()
-            raise
-        return fresh
 
     async def _open(self, kind: str, listener: Listener) -> None:
         serving = Serving(self._app(kind), listener, most_connections=self._most(kind))
@@ -149,6 +131,22 @@ class Doors:
     def _now(self) -> Settings:
         assert self._settings is not None  # set before the first door opens
         return self._settings
+
+
+async def _fresh_listeners(before: Settings, after: Settings) -> dict[str, Listener | None]:
+    """A listener for each door whose address differs, None for one that is to be closed.
+
+    Raises:
+        ListenError: one cannot be had; then there is none.
+    """
+    fresh: dict[str, Listener | None] = {}
+    with ExitStack() as undo:
+        if (api := _api_address(after)) != _api_address(before):
+            fresh[API] = undo.enter_context(closing(await _listen_tcp(*api)))
+        if (metrics := _metrics_address(after)) != _metrics_address(before):
+            fresh[METRICS] = undo.enter_context(closing(await _listen_tcp(*metrics))) if metrics else None
+        undo.pop_all()
+    return fresh
 
 
 async def _listen_tcp(host: str, port: int) -> Listener:

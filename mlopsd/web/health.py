@@ -10,7 +10,7 @@ from mlopsd.probe import Status
 from mlopsd.settings.mistakes import nearest
 from mlopsd.web.answers import VerdictAnswer
 from mlopsd.web.parts import Parts
-from mlopsd.web.plain import document, dumps, plain, time_text
+from mlopsd.web.plain import document, plain, time_text
 from mlopsd.web.problem import Problem, retry_after
 from mlopsd.web.readings import Readings
 
@@ -40,7 +40,8 @@ class Health:
         """The host's status and every reading in full."""
         moment = int(self._parts.board.clock() / AGES_WITHIN)
         if self._detailed[:2] != (self._parts.board.version, moment):
-            self._detailed = (self._parts.board.version, moment, self._detailed_answer())
+            said = self._readings.detailed(self._host, self._parts.info().version)
+            self._detailed = (self._parts.board.version, moment, said)
         return self._by_verdict(self._detailed[2], JSON_HEADERS)
 
     def reading(self, request: web.Request) -> web.Response:
@@ -72,18 +73,6 @@ class Health:
             known = [entry.probe for entry in self._parts.board]
             raise Problem(404, f"no probe {name[:60]!r} is configured; {nearest(name[:60], known)}")
         return self._parts.board[name]
-
-    def _detailed_answer(self) -> bytes:
-        verdict = self._parts.board.verdict
-        about = {
-            "status": str(verdict.status),
-            "since": time_text(verdict.since),
-            "summary": verdict.summary,
-            "advice": str(verdict.advice),
-            "host": self._host,
-            "version": self._parts.info().version,
-        }
-        return b'%s, "probes": %s}\n' % (dumps(plain(about))[:-1], self._readings.all())
 
     def _by_verdict(self, body: bytes, headers: dict[str, str]) -> web.Response:
         if self._parts.board.verdict.status in SERVING and not self._parts.draining():

@@ -7,6 +7,7 @@ from typing import Any
 from mlopsd.board import Board
 from mlopsd.entry import Entry
 from mlopsd.probe import Finding, Refused
+from mlopsd.raised import words
 from mlopsd.web.answers import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.parts import ReloadLike
 from mlopsd.web.plain import dumps, plain, time_text
@@ -43,7 +44,20 @@ class Readings:
             return written.before_age + written.after_age
         return b'%s, "age_seconds": %.3f%s' % (written.before_age, max(age, 0), written.after_age)
 
-    def all(self) -> bytes:
+    def detailed(self, host: str, version: str) -> bytes:
+        """The verdict and every entry, as a `DetailedAnswer` of the mlopsd *version* on *host*."""
+        verdict = self._board.verdict
+        about = {
+            "status": str(verdict.status),
+            "since": time_text(verdict.since),
+            "summary": verdict.summary,
+            "advice": str(verdict.advice),
+            "host": host,
+            "version": version,
+        }
+        return b'%s, "probes": %s}\n' % (dumps(plain(about))[:-1], self._all())
+
+    def _all(self) -> bytes:
         """Every entry by its probe's name, as one object."""
         entries = list(self._board)
         for gone in self._written.keys() - {entry.probe for entry in entries}:
@@ -123,7 +137,7 @@ def why(error: BaseException) -> str:
     """The words of *error*, or its name where it has none."""
     if isinstance(error, TimeoutError):
         return "it took longer than the probe's timeout; raise the timeout or look at what it waits for"
-    return str(error) or type(error).__name__
+    return words(error) or type(error).__name__
 
 
 def _running(reload: ReloadLike | None) -> bool:

@@ -14,7 +14,7 @@ from mlopsd.web.openapi import Description
 from mlopsd.web.page import StatusPage
 from mlopsd.web.predictions import Predictions
 from mlopsd.web.query import NO, YES
-from mlopsd.web.route import CSV, HTML, JSON, TEXT, Answer, Parameter, Route, problem
+from mlopsd.web.route import CSV, HTML, JSON, TEXT, Answer, Handler, Parameter, Route, problem
 
 PROBE = Parameter(
     "probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME.pattern}$"}, "path"
@@ -42,6 +42,7 @@ ACTS = (
 )
 TOO_SLOW = problem(504, "no answer within [api] request_timeout; what was begun goes on")
 BROKEN = problem(500, "something broke in mlopsd; its log has the reason under the request's id")
+REPLACED = problem(503, "the probe is being replaced", "Retry-After")
 NOT_DEBUG = problem(404, "debug mode is off, or the files are not installed")
 
 
@@ -62,7 +63,9 @@ def table(desk: Desk) -> tuple[Route, ...]:
     """Every route."""
     return (
         *_health_routes(desk),
-        *_action_routes(desk),
+        _check_route(desk.actions),
+        _reload_route(desk.actions),
+        _configuration_route(desk.actions),
         *_prediction_routes(desk.predictions),
         *_readiness_routes(desk.predictions),
         *_about_routes(desk),
@@ -74,109 +77,74 @@ def metrics_route(about: About) -> Route:
     """``/metrics``, which may have a port of its own."""
     pages = Answer(200, "Prometheus text, or OpenMetrics by Accept", None, (TEXT, OPENMETRICS))
     off = problem(404, "metrics are off")
-    return Route(
-        "GET", "/metrics", "The metrics for Prometheus", about.metrics, (pages, off, BROKEN), polled=True
-    )
+    return _polled("/metrics", "The metrics for Prometheus", about.metrics, pages, off)
 
 
 def _health_routes(desk: Desk) -> Sequence[Route]:
     health = desk.health
-    word = Answer(200, "healthy or degraded", None, (TEXT,))
-    no_word = Answer(503, "unknown, unhealthy or stopping", None, (TEXT,), ("Retry-After",))
-    verdict = _by_status(answers.VerdictAnswer, "unknown, unhealthy or stopping")
+    host_unwell = "unknown, unhealthy or stopping"
+    verdict = _by_status(answers.VerdictAnswer, host_unwell)
+    detailed = _by_status(answers.DetailedAnswer, host_unwell)
+    reading = _by_status(answers.ReadingAnswer, "this probe is unknown or unhealthy")
+    word = _by_state(None, "healthy or degraded", host_unwell, TEXT)
+    does = Answer(200, "it does", None, (TEXT,))
     return (
-        Route(
-            "GET", "/health/", "The host's status", health.verdict, verdict, polled=True, aliases=("/health",)
-        ),
-        Route(
-            "GET",
-            "/health/detailed",
-            "The host's status and every reading",
-            health.detailed,
-            _by_status(answers.DetailedAnswer, "unknown, unhealthy or stopping"),
-            polled=True,
-        ),
-        Route(
-            "GET",
+        _polled("/health/", "The host's status", health.verdict, *verdict, aliases=("/health",)),
+        _polled("/health/detailed", "The host's status and every reading", health.detailed, *detailed),
+        _polled(
             "/health/{probe}",
             "The last reading of one probe",
             health.reading,
-            (*_by_status(answers.ReadingAnswer, "this probe is unknown or unhealthy"), NO_PROBE),
+            *reading,
+            NO_PROBE,
             parameters=(PROBE,),
-            polled=True,
         ),
-        Route(
-            "GET",
-            "/readyz",
-            "The host's status as a code",
-            health.ready,
-            (word, no_word, BROKEN),
-            polled=True,
-        ),
-        Route(
-            "GET",
-            "/livez",
-            "Whether the daemon's event loop turns",
-            health.alive,
-            (Answer(200, "it does", None, (TEXT,)), BROKEN),
-            polled=True,
-        ),
+        _polled("/readyz", "The host's status as a code", health.ready, *word),
+        _polled("/livez", "Whether the daemon's event loop turns", health.alive, does),
     )
 
 
-def _action_routes(desk: Desk) -> Sequence[Route]:
-    actions = desk.actions
+def _check_route(actions: Actions) -> Route:
+    reading = Answer(200, "its reading", answers.ReadingAnswer)
+    return Route(
+        "POST",
+        "/health/{probe}/check",
+        "Check a probe now, or join the check in flight",
+        actions.check,
+        (reading, BAD_QUERY, *ACTS, NO_PROBE, BROKEN, REPLACED, TOO_SLOW),
+        parameters=(PROBE,),
+        who="actors",
+    )
+
+
+def _reload_route(actions: Actions) -> Route:
+    goes_on = "it is running; the probe's reading shows its end"
     done = Answer(200, "it ended well", answers.ReloadAnswer)
-    running = Answer(
-        202, "it is running; the probe's reading shows its end", answers.ReloadAnswer, (JSON,), ("Location",)
+    running = Answer(202, goes_on, answers.ReloadAnswer, (JSON,), ("Location",))
+    cannot = problem(405, "this probe has nothing to reload", "Allow")
+    refused = problem(409, "it was refused, it failed, or one is running")
+    return Route(
+        "POST",
+        "/health/{probe}/reload",
+        "Reload what a probe looks at, as the model of the version that the registry names now",
+        actions.reload_probe,
+        (done, running, BAD_QUERY, *ACTS, NO_PROBE, cannot, refused, BROKEN, REPLACED),
+        parameters=(PROBE, *RELOAD_PARAMETERS),
+        who="actors",
     )
-    replaced = problem(503, "the probe is being replaced", "Retry-After")
-    return (
-        Route(
-            "POST",
-            "/health/{probe}/check",
-            "Check a probe now, or join the check in flight",
-            actions.check,
-            (
-                Answer(200, "its reading", answers.ReadingAnswer),
-                BAD_QUERY,
-                *ACTS,
-                NO_PROBE,
-                BROKEN,
-                replaced,
-                TOO_SLOW,
-            ),
-            parameters=(PROBE,),
-            who="actors",
-        ),
-        Route(
-            "POST",
-            "/health/{probe}/reload",
-            "Reload what a probe looks at, as the model of the version that the registry names now",
-            actions.reload_probe,
-            (
-                *(done, running, BAD_QUERY, *ACTS, NO_PROBE),
-                problem(405, "this probe has nothing to reload", "Allow"),
-                problem(409, "it was refused, it failed, or one is running"),
-                *(BROKEN, replaced),
-            ),
-            parameters=(PROBE, *RELOAD_PARAMETERS),
-            who="actors",
-        ),
-        Route(
-            "POST",
-            "/reload",
-            "Read the configuration anew",
-            actions.reload_configuration,
-            (
-                Answer(200, "what changed", answers.ConfigurationAnswer),
-                *(BAD_QUERY, *ACTS),
-                problem(409, "it cannot be used, and nothing changed"),
-                BROKEN,
-            ),
-            who="actors",
-            bounded=False,  # cut off in the middle it would leave half a configuration
-        ),
+
+
+def _configuration_route(actions: Actions) -> Route:
+    changed = Answer(200, "what changed", answers.ConfigurationAnswer)
+    unusable = problem(409, "it cannot be used, and nothing changed")
+    return Route(
+        "POST",
+        "/reload",
+        "Read the configuration anew",
+        actions.reload_configuration,
+        (changed, BAD_QUERY, *ACTS, unusable, BROKEN),
+        who="actors",
+        bounded=False,  # cut off in the middle it would leave half a configuration
     )
 
 
@@ -214,61 +182,30 @@ def _prediction_routes(predictions: Predictions) -> Sequence[Route]:
 
 
 def _readiness_routes(predictions: Predictions) -> Sequence[Route]:
+    every, not_every = "every model serves", "a model does not serve, or the daemon is stopping"
     none = problem(404, "no probe predicts")
-    every = "every model serves"
-    not_every = "a model does not serve, or the daemon is stopping"
+    pong = _by_state(None, every, not_every, TEXT)
+    number = Answer(200, "its number", None, (TEXT,))
+    no_number = problem(404, "no probe predicts, or MLflow is not installed beside mlopsd")
+    live = Answer(200, "it does", answers.LiveAnswer)
+    ready = _by_state(answers.ReadyAnswer, every, f"the host is not well, {not_every}")
+    its_own = _by_state(answers.ModelReadyAnswer, "it does", "it does not, or the daemon is stopping")
+    no_model = problem(404, "no probe predicts with this model")
+    lives = "Whether the daemon lives, as the Open Inference Protocol asks"
+    all_is_well = "Whether every model serves and the host is well"
+    serves = "Whether this registered model serves"
     return (
-        Route(
-            "GET",
-            "/ping",
-            "Whether every model serves, as MLflow asks",
-            predictions.ping,
-            (
-                Answer(200, every, None, (TEXT,)),
-                Answer(503, not_every, None, (TEXT,), ("Retry-After",)),
-                *(none, BROKEN),
-            ),
-            polled=True,
-        ),
-        Route(
-            "GET",
-            "/version",
-            "The version of MLflow",
-            predictions.version,
-            (
-                Answer(200, "its number", None, (TEXT,)),
-                problem(404, "no probe predicts, or MLflow is not installed beside mlopsd"),
-                BROKEN,
-            ),
-            polled=True,
-        ),
-        Route(
-            "GET",
-            "/v2/health/live",
-            "Whether the daemon lives, as the Open Inference Protocol asks",
-            predictions.live,
-            (Answer(200, "it does", answers.LiveAnswer), BROKEN),
-            polled=True,
-        ),
-        Route(
-            "GET",
-            "/v2/health/ready",
-            "Whether every model serves and the host is well",
-            predictions.ready,
-            (*_by_state(answers.ReadyAnswer, every, f"the host is not well, {not_every}"), none),
-            polled=True,
-        ),
-        Route(
-            "GET",
+        _polled("/ping", "Whether every model serves, as MLflow asks", predictions.ping, *pong, none),
+        _polled("/version", "The version of MLflow", predictions.version, number, no_number),
+        _polled("/v2/health/live", lives, predictions.live, live),
+        _polled("/v2/health/ready", all_is_well, predictions.ready, *ready, none),
+        _polled(
             "/v2/models/{model}/ready",
-            "Whether this registered model serves",
+            serves,
             predictions.model_ready,
-            (
-                *_by_state(answers.ModelReadyAnswer, "it does", "it does not, or the daemon is stopping"),
-                problem(404, "no probe predicts with this model"),
-            ),
+            *its_own,
+            no_model,
             parameters=(MODEL,),
-            polled=True,
         ),
     )
 
@@ -278,16 +215,17 @@ def _about_routes(desk: Desk) -> Sequence[Route]:
     facts = Answer(200, "the facts", answers.InfoAnswer)
     root = Answer(200, "the page for a browser, /info for anyone else", answers.InfoAnswer, (JSON, HTML))
     same = Answer(304, "the page is still the one with this ETag, ages aside", None, (HTML,))
+    description = Answer(200, "OpenAPI 3.1", None)
     return (
         metrics_route(about),
-        Route("GET", "/info", "The daemon about itself", about.info, (facts, BROKEN), polled=True),
-        Route("GET", "/", "The status page, or /info", page.answer, (root, same, BROKEN), polled=True),
+        _polled("/info", "The daemon about itself", about.info, facts),
+        _polled("/", "The status page, or /info", page.answer, root, same),
         Route(
             "GET",
             "/openapi.json",
             "This description",
             desk.description.answer,
-            (Answer(200, "OpenAPI 3.1", None), BROKEN, TOO_SLOW),
+            (description, BROKEN, TOO_SLOW),
         ),
     )
 
@@ -303,11 +241,25 @@ def _docs_routes(docs: Docs) -> Sequence[Route]:
     )
 
 
+def _polled(
+    path: str,
+    summary: str,
+    handler: Handler,
+    *possible: Answer,
+    parameters: Sequence[Parameter] = (),
+    aliases: Sequence[str] = (),
+) -> Route:
+    """A question that machines ask all the time; each may also meet a fault of ours."""
+    every = (*possible, BROKEN)
+    return Route("GET", path, summary, handler, every, parameters=parameters, polled=True, aliases=aliases)
+
+
 def _by_status(body: object, unwell: str) -> tuple[Answer, ...]:
     return _by_state(body, "healthy or degraded", unwell)
 
 
-def _by_state(body: object, well: str, unwell: str) -> tuple[Answer, ...]:
+def _by_state(body: object, well: str, unwell: str, content_type: str = JSON) -> tuple[Answer, ...]:
     """200 and 503 with the same *body*."""
-    later = Answer(503, unwell, body, (JSON,), ("Retry-After",))
-    return (Answer(200, well, body), BROKEN, later)
+    return Answer(200, well, body, (content_type,)), Answer(
+        503, unwell, body, (content_type,), ("Retry-After",)
+    )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.children import kin
-from mlopsd.children.reaper import Reaper
+from mlopsd.children.reaper import Reaper, adopt_orphans
 from mlopsd.probe import Context, Probe, Refused
 from mlopsd.raised import words
 from mlopsd.worker import frames
@@ -26,7 +26,6 @@ from mlopsd.worker.ledger import Ledger
 from mlopsd.worker.verify import verified
 
 PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
@@ -39,15 +38,15 @@ def main() -> None:
             return
         ledger = Ledger()
         host = Host(opening, ledger)
+        channel.sendall(frames.READY)
         while (request := _receive(channel)) is not None:
             channel.sendall(_encoded(host.answer(request) | ledger.taken()))
 
 
 def _settle_in(parent: int) -> None:
     """Die with the daemon, before it in want of memory, and without a dump; adopt what the probe leaks."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    adopt_orphans()
     if os.getppid() != parent:  # it died before the line above
         sys.exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on a terminal is the daemon's to handle

@@ -9,6 +9,7 @@ from typing import Any
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 
 LENGTH = struct.Struct("!I")
+READY = LENGTH.pack(0)  # an empty frame, the first one of a process: its probe has been made, or cannot be
 MOST_BYTES = 8 * 1024 * 1024  # a frame; a reading of 25 000 samples takes 0.4 to 3 MB
 TIME = "mlopsd.time"  # the only key of the object that stands for a date or a time, which TOML has
 TIMES = {kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time)}

@@ -9,7 +9,7 @@ class Worker(Protocol):
     """Runs the calls of one probe, one at a time; only a reload on the loop goes on beside a check.
 
     The watch sees to that. A call that is cancelled returns at once: what can be ended is ended, what
-    cannot is what `stuck` tells of.
+    cannot is what `stuck` tells of; only what is still starting may go on, for the next call.
     """
 
     @property

@@ -94,7 +94,7 @@ class ProcessWorker:
             self._starting = self._start()
 
     async def check(self) -> Reading:
-        """Ask for a reading; cancelled, the child is ended in the background.
+        """Ask for a reading; cancelled, the child is ended in the background, unless it is still starting.
 
         Raises:
             WorkerDied: the child ended instead of answering.
@@ -130,7 +130,7 @@ class ProcessWorker:
             return None
         try:
             return await self._starting
-        except Exception:  # noqa: BLE001  # there is no process, and that has been or will not be asked for
+        except (OSError, frames.BadFrame):  # there is no process, and that has been or will not be asked for
             return None
 
     async def _ask(self, request: frames.Frame) -> dict[str, Any]:
@@ -138,6 +138,8 @@ class ProcessWorker:
         try:
             answer = await child.ask(self._in_full(request))
         except BaseException as error:  # also when cancelled: an answer under way is to a question given up
+            if isinstance(error, asyncio.CancelledError) and child.is_starting:
+                raise  # killed for being slow on a busy host it would only begin anew
             self._discard(child)
             self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
             if isinstance(error, frames.BadFrame):

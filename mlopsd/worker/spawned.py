@@ -15,6 +15,7 @@ from mlopsd.worker.place import WorkerDied
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", child.CHANNEL, child.PARENT)
 LONGEST_PAUSE = 300.0
+START_SECONDS = 30.0  # for an interpreter and what a probe imports, on a busy host; a check has its own time
 LAST_WORDS = 0.1  # seconds for an answer that was on its way when its process ended
 
 
@@ -68,6 +69,8 @@ class Spawned:
     def __init__(self, started: child.Child) -> None:
         self._child = started
         self._asked = 0
+        self._is_ready = False
+        self._given_up_at = asyncio.get_running_loop().time() + START_SECONDS
 
     @property
     def pid(self) -> int:
@@ -79,17 +82,22 @@ class Spawned:
         """Whether it is gone and reaped; its pid may be somebody else's then."""
         return self._child.ended
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether its probe has not been made yet, and nothing was asked, within `START_SECONDS`."""
+        return not self._is_ready and asyncio.get_running_loop().time() < self._given_up_at
+
     async def ask(self, request: frames.Frame) -> dict[str, Any]:
-        """Its answer to *request*; after an exception it must not be asked again, for one may be under way.
+        """Its answer to *request*, which is put as soon as it has started.
+
+        After an exception it must not be asked again unless it `is_starting`: an answer may be under way.
 
         Raises:
             WorkerDied: it ended instead of answering.
             frames.BadFrame: its answer is none of ours, or to another request.
         """
-        self._asked += 1
-        self._child.writer.write(frames.encode({**request, "id": self._asked}))
         loop = asyncio.get_running_loop()
-        answer = loop.create_task(self._receive(), name=f"answer of {self.pid}")
+        answer = loop.create_task(self._exchange(request), name=f"answer of {self.pid}")
         end = loop.create_task(self._child.wait(), name=f"end of {self.pid}")
         try:
             await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,6 +116,20 @@ class Spawned:
     async def kill(self) -> None:
         """Kill it and what it started, as `Child.kill`."""
         await self._child.kill()
+
+    async def _exchange(self, request: frames.Frame) -> dict[str, Any]:
+        await self._start()
+        self._asked += 1
+        self._child.writer.write(frames.encode({**request, "id": self._asked}))
+        return await self._receive()
+
+    async def _start(self) -> None:
+        """Wait until it can be asked; cancelled, another may wait."""
+        if self._is_ready:
+            return
+        if (said := await self._child.reader.readexactly(len(frames.READY))) != frames.READY:
+            raise frames.BadFrame(f"{said!r} instead of a sign that it has started")
+        self._is_ready = True
 
     async def _receive(self) -> dict[str, Any]:
         head = await self._child.reader.readexactly(frames.LENGTH.size)

@@ -50,6 +50,18 @@ def test_every_mistake_is_a_line(odd: Mapping[str, str], config: Path) -> None:
     assert "odd_that_is_not_there" in lines[2]
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("probes",)])
+def test_a_mistake_in_one_table_hides_none_in_another(
+    odd: Mapping[str, str], config: Path, command: tuple[str, ...]
+) -> None:
+    config.write_text("[api]\nport = 70000\n[probes.fine]\nlimt = 1\n")
+    done = mlopsd(*command, "--config", config, env=odd)
+    assert done.returncode == 1
+    port, limit = done.stderr.splitlines()
+    assert "api.port" in port
+    assert "did you mean 'limit'?" in limit
+
+
 def test_what_is_in_force_is_shown_with_where_it_came_from(odd: Mapping[str, str], config: Path) -> None:
     config.write_text("[api]\nport = 1234\n[probes.fine]\ninterval = '1m'\nlimit = 3\n")
     env = {**odd, "MLOPSD_API__HOST": "127.0.0.2"}

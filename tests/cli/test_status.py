@@ -105,7 +105,7 @@ def test_a_daemon_elsewhere_wants_its_key(daemon: Running, tmp_path: Path) -> No
     assert done.returncode == 1
     assert "an API key is needed" in done.stderr
     keys = tmp_path / "keys"
-    keys.write_text(f"# ours\n{KEY}\n")
+    keys.write_text(f"  # ours\n{KEY}\n")
     assert mlopsd("reload", "--url", url(daemon), "--key-file", keys).returncode == 0
 
 

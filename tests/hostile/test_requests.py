@@ -9,9 +9,10 @@ import zlib
 
 import pytest
 
+from mlopsd.cli.running import UnixConnection
 from tests.hostile.conftest import KEY, KEYED, Start
 from tests.hostile.wire import LAST, Reply, connect, first, memory, read_all, replies, send
-from tests.running import Running, UnixConnection
+from tests.running import Running
 
 KEYS = f"X-API-Key: {KEY}\r\n".encode()
 HOST = b"Host: x\r\n"
@@ -397,7 +398,7 @@ def test_the_log_has_nothing_that_a_caller_wrote(start: Start) -> None:
 
 def test_the_unix_socket_refuses_the_same_bytes(daemon: Running) -> None:
     for sent in itertools.islice(SMUGGLED.values(), 12):
-        connection = UnixConnection(daemon.socket, 10)
+        connection = UnixConnection(str(daemon.socket), 10)
         connection.connect()
         connection.sock.sendall(sent + LAST)
         assert {reply.status for reply in replies(read_all(connection.sock))} <= {400}

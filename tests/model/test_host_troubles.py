@@ -14,7 +14,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd.children import descent
+from mlopsd.children.reaper import adopt_orphans
 from mlopsd.predictor import Unpredicted
 from mlopsd_probes.model.host import Host, HostDied
 from tests.model.asking import hosts_in
@@ -69,7 +69,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     for file in (house.secret, house.token, house.keys, house.folder / "elsewhere.txt"):
         file.write_text("secret", "utf-8")
     house.canary_input.write_bytes(ask("", ""))
-    descent.adopt_orphans()  # as the daemon does
+    adopt_orphans()  # as the daemon does
     before = psutil.Process().num_fds()
     yield house
     assert psutil.Process().num_fds() <= before + 3  # the event loop of the module is still there

@@ -10,7 +10,18 @@ import sys
 import time
 from typing import Any
 
-from mlopsd.probe import Finding, Metric, Options, Probe, ProbeError, Reading, Refused, Schedule, Status
+from mlopsd.probe import (
+    Context,
+    Finding,
+    Metric,
+    Options,
+    Probe,
+    ProbeError,
+    Reading,
+    Refused,
+    Schedule,
+    Status,
+)
 
 LOOKS = Metric("looks_total", "Times that it looked.", "counter")
 
@@ -204,6 +215,12 @@ class Troubled(Probe[TroubledOptions]):
         names = [name for name in os.environ if name.startswith(("NOTIFY", "LISTEN", "MLOPSD_", "WATCHDOG"))]
         descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
         return Reading(facts={"environment": names, "descriptors": descriptors, "pid": os.getpid()})
+
+
+class SlowlyMade(Troubled):
+    def __init__(self, options: TroubledOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.wait_for_the_gate()
 
 
 class AsyncTroubled(Probe[TroubledOptions]):

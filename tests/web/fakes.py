@@ -29,6 +29,7 @@ from mlopsd.web.serving import Serving
 from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+OPEN_PATHS = ("/health/", "/health/detailed", "/health/door", "/livez", "/readyz", "/metrics", "/info", "/")
 TERMS = Terms(interval=15, timeout=5, fail_after=2, recover_after=2)
 
 

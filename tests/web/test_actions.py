@@ -97,12 +97,18 @@ async def test_a_reload_that_ends_well_within_the_wait_is_200_with_its_sentence(
     assert (code, answer["state"], answer["detail"]) == (200, "done", "version 7 serves")
 
 
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (Refused("version 7 has accuracy 0.5, 0.9 is needed"), "refused: version 7 has accuracy 0.5"),
         (ProbeError("the registry does not answer"), "failed: the registry does not answer"),
         (KeyError(), "failed: KeyError"),
+        (Wordless(), "failed: (no words: ValueError)"),
         (TimeoutError(), "failed: it took longer than the probe's timeout"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web import callers
 from mlopsd.web.callers import Credentials, credentials, is_loopback, is_loopback_name, is_trusted
-from tests.web.fakes import House
+from tests.web.fakes import OPEN_PATHS, House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
 CHECK = "/health/door/check"
@@ -109,16 +109,7 @@ async def test_reading_is_open_to_everybody() -> None:
     built.keys = ("sesame",)
     built.watch("door", SHUT)
     async with built.on_tcp() as client:
-        for path in (
-            "/health/",
-            "/health/detailed",
-            "/health/door",
-            "/livez",
-            "/readyz",
-            "/metrics",
-            "/info",
-            "/",
-        ):
+        for path in OPEN_PATHS:
             async with client.get(
                 path, headers={"Host": "evil.example", "Origin": "http://evil.example"}
             ) as answer:

@@ -10,7 +10,7 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd.web.plain import DEEPEST, dumps, plain, time_text
-from tests.web.fakes import House, OneReload
+from tests.web.fakes import OPEN_PATHS, House, OneReload
 
 HEALTHY = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
 SICK = Reading(findings=[Finding("door", Status.UNHEALTHY, "the door is gone", advice=Advice.REBOOT)])
@@ -188,16 +188,7 @@ async def test_no_get_runs_a_check() -> None:
     house = House()
     watch = house.watch("door", HEALTHY)
     async with house.on_tcp() as client:
-        for path in (
-            "/health/",
-            "/health/detailed",
-            "/health/door",
-            "/livez",
-            "/readyz",
-            "/metrics",
-            "/info",
-            "/",
-        ):
+        for path in OPEN_PATHS:
             await client.get(path)
         await client.get("/health/door/check")
         await client.get("/health/door/reload")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from mlopsd.children import descent, kin
-from mlopsd.children.reaper import Reaper
+from mlopsd.children.reaper import Reaper, adopt_orphans
 from mlopsd.probe import Probe, Status
 from tests import fakes
 from tests.worker.watching import lose_patience, watching
@@ -21,7 +21,7 @@ from tests.worker.watching import lose_patience, watching
 async def test_what_a_probe_leaks_ends_with_its_process(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
-    descent.adopt_orphans()  # as the daemon does; so what is left is counted by the fixture
+    adopt_orphans()  # as the daemon does; so what is left is counted by the fixture
     for trouble in ("leaks_a_child", "leaks_an_escapee", "leaks_and_hangs", "leaks_and_exits"):
         async with watching(
             troubled, "process", tmp_path, account, trouble=trouble, well_first=True
@@ -69,7 +69,7 @@ time.sleep(600)
 
 
 async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     mark = descent.new_mark()
     dying = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", HANDS_ON),
@@ -118,7 +118,7 @@ async def test_what_has_ended_is_no_process_that_was_left(
 async def test_the_death_of_one_process_asks_nothing_that_may_hang_of_another(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     read: list[tuple[str, threading.Thread]] = []
     real = Path.read_bytes
 
@@ -141,7 +141,7 @@ async def test_the_death_of_one_process_asks_nothing_that_may_hang_of_another(
 async def test_a_process_that_cannot_be_asked_holds_up_neither_the_loop_nor_the_others(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     hangs, gate = await asyncio.create_subprocess_exec("sleep", "3600"), threading.Event()
     before = {child.pid for child in psutil.Process().children()}  # the servers of other tests among them
     real = descent._carries
@@ -173,7 +173,7 @@ async def until_there_is_a_zombie() -> None:
 async def test_what_a_probe_in_a_thread_leaves_is_reaped_when_it_has_ended(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     async with watching(troubled, "thread", tmp_path, account, trouble="leaves_an_orphan") as watch:
         running = asyncio.create_task(watch.run(), name="watch")
         await until_there_is_a_zombie()
@@ -188,7 +188,7 @@ async def test_what_a_probe_in_a_thread_leaves_is_reaped_when_it_has_ended(
 
 
 async def test_an_orphan_is_reaped_when_it_has_been_a_zombie_for_a_while() -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     clock = fakes.Clock()
     reaper = Reaper(60, clock)
     await (await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.05 &")).wait()
@@ -205,7 +205,7 @@ async def test_an_orphan_is_reaped_when_it_has_been_a_zombie_for_a_while() -> No
 async def test_no_exit_status_that_somebody_waits_for_is_taken_away(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
-    descent.adopt_orphans()
+    adopt_orphans()
     reaper = Reaper(grace=0)
     ours = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
     spawned = []

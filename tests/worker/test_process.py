@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.children import child, descent
+from mlopsd.children import child
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Probe, ProbeError, Status
-from mlopsd.worker import process
+from mlopsd.worker import process, spawned
 from mlopsd.worker.make import make_worker
 from mlopsd.worker.spawned import Opening, Spawned
 from tests import fakes
-from tests.worker.watching import lose_patience, watching
+from tests.worker.watching import lose_patience, reached, watching
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,46 @@ async def test_a_probe_that_hung_once_is_well_again_when_it_answers(
     assert account.restarts == 1
 
 
+@pytest.fixture
+def slowly_made(strange_path: Path) -> type[Probe[Any]]:
+    import troubled
+
+    found: type[Probe[Any]] = troubled.SlowlyMade
+    return found
+
+
+async def test_a_process_that_starts_slowly_is_not_started_anew(
+    slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    gate = tmp_path / "gate"
+    async with watching(slowly_made, "process", tmp_path, account, patience=0.3, path=str(gate)) as watch:
+        for _ in range(2):
+            assert (await watch.check()).reading.summary == "no answer within 0.3 s"
+        gate.touch()
+        lose_patience(watch, 20)
+        assert (await watch.check()).reading.facts["checks"] == 1
+    assert account.restarts == 0
+
+
+async def test_a_process_that_does_not_start_is_started_anew(
+    slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawned, "START_SECONDS", 0.0)
+    gate = tmp_path / "gate"
+    async with watching(slowly_made, "process", tmp_path, account, path=str(gate)) as watch:
+        watch._worker.prepare()
+        await reached(tmp_path / "gate.reached")
+        lose_patience(watch)
+        assert (await watch.check()).reading.summary == "no answer within 0.3 s"
+        (tmp_path / "gate.reached").unlink()
+        gate.touch()
+        lose_patience(watch, 20)
+        async with asyncio.timeout(30):
+            while (await watch.check()).status is not Status.HEALTHY:
+                await asyncio.sleep(0.1)
+    assert account.restarts == 1
+
+
 async def test_what_a_process_prints_logs_and_counts_reaches_the_daemon(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,7 +187,7 @@ async def test_a_process_inherits_no_secret_and_no_descriptor(
         monkeypatch.setenv(name, "secret")
     async with watching(troubled, "process", tmp_path, account, trouble="looks_around") as watch:
         facts = (await watch.check()).reading.facts
-    assert facts["environment"] == [descent.MARK]
+    assert facts["environment"] == []
     assert facts["descriptors"] <= 5  # standard ones, the channel, and the listing itself
 
 

@@ -45,24 +45,6 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize("isolation", ["thread", "process"])
-@pytest.mark.parametrize(("trouble", "result", "sentence"), TROUBLES)
-async def test_a_probe_that_fails_is_unknown_and_says_why(
-    troubled: type[Probe[Any]],
-    isolation: str,
-    trouble: str,
-    result: str,
-    sentence: str,
-    tmp_path: Path,
-    account: fakes.Account,
-) -> None:
-    async with watching(troubled, isolation, tmp_path, account, trouble=trouble) as watch:
-        entry = await watch.check()
-    assert entry.status is Status.UNKNOWN
-    assert sentence in entry.reading.summary
-    assert account.checks == [("door", result)]
-
-
 ASYNC_TROUBLES = [
     ("raises", "error", "ZeroDivisionError: one over nought"),
     ("nonsense", "nonsense", "check returned str, not a Reading"),
@@ -75,10 +57,16 @@ ASYNC_TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize("isolation", ["loop", "process"])
-@pytest.mark.parametrize(("trouble", "result", "sentence"), ASYNC_TROUBLES)
-async def test_a_coroutine_that_fails_is_unknown_and_says_why(
-    async_troubled: type[Probe[Any]],
+CASES = [
+    *(("troubled", place, *trouble) for place in ("thread", "process") for trouble in TROUBLES),
+    *(("async_troubled", place, *trouble) for place in ("loop", "process") for trouble in ASYNC_TROUBLES),
+]
+
+
+@pytest.mark.parametrize(("probe", "isolation", "trouble", "result", "sentence"), CASES)
+async def test_a_probe_that_fails_is_unknown_and_says_why(
+    request: pytest.FixtureRequest,
+    probe: str,
     isolation: str,
     trouble: str,
     result: str,
@@ -86,7 +74,9 @@ async def test_a_coroutine_that_fails_is_unknown_and_says_why(
     tmp_path: Path,
     account: fakes.Account,
 ) -> None:
-    async with watching(async_troubled, isolation, tmp_path, account, trouble=trouble) as watch:
+    async with watching(
+        request.getfixturevalue(probe), isolation, tmp_path, account, trouble=trouble
+    ) as watch:
         entry = await watch.check()
     assert entry.status is Status.UNKNOWN
     assert sentence in entry.reading.summary

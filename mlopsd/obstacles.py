@@ -1,0 +1,38 @@
+"""What keeps a configuration from being put in force here, as mistakes, before anything is changed."""
+
+from collections.abc import Iterator, Sequence
+
+from mlopsd.configured import Configured
+from mlopsd.metrics import Metrics
+from mlopsd.settings.load import Loaded
+from mlopsd.settings.mistakes import Mistake
+from mlopsd.state import Places, StateError, StateFolder, places
+
+
+def without_folder(folder: StateFolder, configured: Sequence[Configured]) -> Iterator[Mistake]:
+    """Make the folder of each probe; a mistake for each that cannot be made."""
+    for one in configured:
+        try:
+            folder.of_probe(one.name)
+        except StateError as error:
+            yield Mistake(f"probes.{one.name}", str(error))
+
+
+def clashing(metrics: Metrics, configured: Sequence[Configured]) -> Iterator[Mistake]:
+    """A mistake for each probe whose metrics mean something else already."""
+    clashes = metrics.clashes({one.plugin.name: one.probe.declares(one.options) for one in configured})
+    for one in configured:
+        if (clash := clashes.get(one.plugin.name)) is not None:
+            yield Mistake(f"probes.{one.name}", f"{clash}, or leave one out")
+
+
+def moved(places_now: Places, loaded: Loaded) -> Iterator[Mistake]:
+    """A mistake for each place that *loaded* moves: they are taken once, at the start."""
+    after = places(loaded.settings)
+    for key, now, new in (
+        ("state_dir", places_now.state, after.state),
+        ("socket", places_now.socket, after.socket),
+    ):
+        if now != new:
+            complaint = f"cannot move from {now} while running; restart the daemon"
+            yield Mistake(key, complaint, str(new), loaded.origin(key))

@@ -1,0 +1,51 @@
+"""Sources of settings as layers of nested tables: what they say together, and which of them said it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ENVIRONMENT = "environment"  # the name of the layer whose keys are variables
+PREFIX = "MLOPSD_"
+
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one source has to say, as nested tables, and what to call it."""
+
+    name: str
+    tree: Tree
+
+
+def origin(layers: Sequence[Layer], key: str) -> str:
+    """The name of the strongest of *layers* that sets *key* or a part of it."""
+    for layer in layers:
+        if _lookup(layer.tree, key.split(".")):
+            return PREFIX + key.upper().replace(".", "__") if layer.name == ENVIRONMENT else layer.name
+    return "default"
+
+
+def lay_together(layers: Sequence[Layer]) -> dict[str, Any]:
+    """What *layers*, the strongest first, say together."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _lay_over(merged, layer.tree)
+    return merged
+
+
+def _lay_over(below: Tree, above: Tree) -> dict[str, Any]:
+    both = {
+        key: _lay_over(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+    }
+    return {**below, **above, **both}
+
+
+def _lookup(tree: Any, parts: Sequence[str]) -> bool:
+    for part in parts:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return isinstance(tree, list)  # an item of a list is where the list is
+        tree = tree[part]
+    return True
