@@ -81,10 +81,7 @@ class Temperature(Look):
         """Judge each sensor that there is."""
         degrees = temperatures(card.handle)
         limits = own_limits(card)
-        samples = [
-            s for what, value in degrees.items() for s in card.samples(TEMPERATURE, value, sensor=what)
-        ]
-        samples += [s for name, value in limits.items() for s in card.samples(LIMIT, value, limit=name)]
+        samples = card.samples_of(TEMPERATURE, degrees) + card.samples_of(LIMIT, limits)
         return Looked(list(self.judge(card, degrees, limits)), samples)
 
     def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
