@@ -124,48 +124,61 @@ def _to_finding(parts: list[Any]) -> Finding:
 
 
 def _from_samples(samples: Sequence[Sample]) -> dict[str, Any]:
-    """*samples* with each name and each set of labels once: written out they are six times as much.
+    """*samples* with each name, each label with its value, and each set of those once.
 
-    Labels that cannot be told apart (a stranger's, and no text) go as they are; the metrics refuse them.
+    Written out they are ten times as much. Labels that cannot be told apart (a stranger's, and no text) go as
+    they are; the metrics refuse them.
     """
-    names, labels = [sample.name for sample in samples], [sample.labels for sample in samples]
     try:
-        unique_names, unique_labels = _numbered(names), _numbered(labels)
+        names, name_of = _numbered(sample.name for sample in samples)
+        sets, labels_of = _numbered(sample.labels for sample in samples)
+        pairs: dict[Hashable, int] = {}
+        labels = [[pairs.setdefault(pair, len(pairs)) for pair in one] for one in sets]
     except TypeError:
-        every = list(range(len(samples)))
-        return _packed(names, labels, every, every, samples)
-    return _packed(
-        list(unique_names),
-        list(unique_labels),
-        [unique_names[name] for name in names],
-        [unique_labels[one] for one in labels],
-        samples,
-    )
+        return _written_out(samples)
+    return {
+        "names": names,
+        "pairs": list(pairs),
+        "labels": labels,
+        "name_of": name_of,
+        "labels_of": labels_of,
+        "values": [sample.value for sample in samples],
+    }
 
 
-def _numbered(values: Iterable[Hashable]) -> dict[Any, int]:
-    return {value: at for at, value in enumerate(dict.fromkeys(values))}
+def _numbered(values: Iterable[Any]) -> tuple[list[Any], list[int]]:
+    """Each of *values* once, and for each of them its place there."""
+    numbers: dict[Hashable, int] = {}
+    places = [numbers.setdefault(value, len(numbers)) for value in values]
+    return list(numbers), places
 
 
-def _packed(
-    names: Sequence[object],
-    labels: Sequence[object],
-    name_of: Sequence[int],
-    labels_of: Sequence[int],
-    samples: Sequence[Sample],
-) -> dict[str, Any]:
-    values = [sample.value for sample in samples]
-    return {"names": names, "labels": labels, "name_of": name_of, "labels_of": labels_of, "values": values}
+def _written_out(samples: Sequence[Sample]) -> dict[str, Any]:
+    every = list(range(len(samples)))
+    return {
+        "names": [sample.name for sample in samples],
+        "pairs": None,
+        "labels": [sample.labels for sample in samples],
+        "name_of": every,
+        "labels_of": every,
+        "values": [sample.value for sample in samples],
+    }
 
 
 def _to_samples(
+    *,
     names: Sequence[str],
-    labels: Sequence[Sequence[tuple[str, str]]],
+    pairs: Sequence[tuple[str, str]] | None,
+    labels: Sequence[Sequence[Any]],
     name_of: Sequence[int],
     labels_of: Sequence[int],
     values: Sequence[float],
 ) -> tuple[Sample, ...]:
-    """The samples, which share what is equal: 2000 of a GPU host's take 0.6 MiB and not 3.8."""
-    shared = [tuple((label, text) for label, text in one) for one in labels]
+    """The samples, which share what is equal: 2000 of a GPU host's take 0.3 MiB and not 3.8."""
+    if pairs is None:
+        shared = [tuple((label, text) for label, text in one) for one in labels]
+    else:
+        told = [(label, text) for label, text in pairs]
+        shared = [tuple([told[at] for at in one]) for one in labels]
     places = zip(name_of, values, labels_of, strict=True)
     return tuple(Sample(names[name], value, shared[its_labels]) for name, value, its_labels in places)

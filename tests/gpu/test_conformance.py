@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mlopsd import plugins
 from mlopsd.testing import ProbeConformance
-from tests.gpu.driving import TARGET, library, scenario
+from tests.gpu.driving import library, scenario
 
 WHOLE = (
     *(
@@ -41,9 +40,3 @@ class TestGpu(ProbeConformance):
         file.write_text(scenario(*WHOLE))
         monkeypatch.setenv("LD_LIBRARY_PATH", str(library(tmp_path_factory)))
         monkeypatch.setenv("FAKE_NVML_SCENARIO", str(file))
-
-    @pytest.fixture(autouse=True)
-    def installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        there = plugins.find()
-        if not any(plugin.name == "gpu" for plugin in there):
-            monkeypatch.setattr(plugins, "find", lambda: (*there, plugins.Plugin("gpu", TARGET)))

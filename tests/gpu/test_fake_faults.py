@@ -196,13 +196,13 @@ def test_values_grow_and_swing_with_time(on_host: Start) -> None:
     host = on_host("h200", "pcie.replays 5+100/s", "utilization.gpu 50~20/4s")
     host.init()
     first = host.ask("n.nvmlDeviceGetPcieReplayCounter(h[0])")
-    seen = set()
+    seen: set[int] = set()
     began = time.monotonic()
-    while time.monotonic() - began < 1.2:
+    while time.monotonic() - began < 1.2 or len(seen) <= 5:
         seen.add(host.ask("n.nvmlDeviceGetUtilizationRates(h[0]).gpu"))
+        assert time.monotonic() - began < 20
     assert host.ask("n.nvmlDeviceGetPcieReplayCounter(h[0])") - first > 100
     assert all(30 <= value <= 70 for value in seen)
-    assert len(seen) > 5
 
 
 def test_events_come_at_their_time_for_every_process(on_host: Start, fakes: Path, tmp_path: Path) -> None:

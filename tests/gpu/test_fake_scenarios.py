@@ -102,7 +102,7 @@ def test_the_scenarios_are_listed_and_an_unknown_one_names_them() -> None:
 
 def test_what_the_format_describes_is_what_it_has() -> None:
     page = (build.HERE / "SCENARIOS.md").read_text()
-    source = (build.SOURCES / "scenario.c").read_text()
+    source = "".join(file.read_text() for file in build.SOURCES.glob("*.c"))
     directives = set(re.findall(r'strcmp\((?:words\[0\]|line->words\[0\]|first), "(\w+)"\)', source))
     assert directives >= {"error", "delay", "process", "mig", "page", "lost", "xid"}
     assert [word for word in directives if not re.search(rf"\b{word}\b", page)] == []

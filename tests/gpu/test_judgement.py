@@ -17,7 +17,7 @@ from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.sustained import Sustained
-from mlopsd_probes.gpu.temperature import gpu_heat
+from mlopsd_probes.gpu.temperature import gpu_limits
 from mlopsd_probes.gpu.xid_table import XIDS
 from mlopsd_probes.gpu.xids import Xids
 
@@ -175,13 +175,11 @@ def test_a_card_on_the_bus_is_not_missed_while_another_cannot_say_who_it_is() ->
 def test_the_operators_limits_go_before_the_cards(
     degrees: int, table: dict[str, Any], status: Status, limit: float
 ) -> None:
-    finding = gpu_heat(degrees, 90, GpuOptions(**table)).finding("temperature", CARD)
-    assert (finding.status, finding.limit) == (status, limit)
+    assert gpu_limits(90, GpuOptions(**table)).judge(degrees) == (status, limit)
 
 
 def test_a_card_without_a_limit_is_not_judged() -> None:
-    finding = gpu_heat(99, None, GpuOptions()).finding("temperature", CARD)
-    assert (finding.status, finding.limit) == (Status.HEALTHY, None)
+    assert gpu_limits(None, GpuOptions()).judge(99) == (Status.HEALTHY, None)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from mlopsd.probe import Finding, Reading, Status
+from mlopsd_probes.limits import Limits
 from mlopsd_probes.system import superblock
 from mlopsd_probes.system.cpu import CpuUse
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.limits import Limits
 from mlopsd_probes.system.load import Load
 from mlopsd_probes.system.memory import Memory
 from mlopsd_probes.system.options import CEILINGS, FLOORS, SystemOptions

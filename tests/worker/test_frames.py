@@ -27,8 +27,10 @@ def test_what_is_equal_goes_over_the_wire_once_and_is_kept_once() -> None:
     packed = frames.from_reading(Reading(findings=[FINE], samples=CARDS))["samples"]
     assert len(packed["names"]) == 2
     assert len(packed["labels"]) == 8
+    assert len(packed["pairs"]) == 9
     arrived = over_the_wire(*CARDS).samples
     assert arrived[0].labels is arrived[8].labels
+    assert arrived[0].labels[1] is arrived[1].labels[1]
     assert arrived[0].name is arrived[7].name
 
 
@@ -44,7 +46,12 @@ def test_labels_that_cannot_be_told_apart_arrive_for_the_metrics_to_refuse() -> 
         {"labels_of": [1]},
         {"labels_of": []},
         {"values": [1.0, 2.0]},
-        {"labels": [[["gpu"]]]},
+        {"labels": [[2]]},
+        {"labels": [0]},
+        {"labels": [[["gpu", "0"]]]},
+        {"pairs": [["gpu"], ["sensor"]]},
+        {"pairs": None},
+        {"pairs": None, "labels": [[["gpu"]]]},
         {"name_of": ["0"]},
         {"more": 1},
     ],

@@ -1,6 +1,6 @@
 """One GPU, and who it is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -51,8 +51,8 @@ class Card:
         return {}
 
     @cached_property
-    def rows(self) -> dict[str, tuple[Mapping[tuple[object, ...], Number | None], Sequence[Sample]]]:
-        """The last values and samples of each metric that `samples_of` was asked for."""
+    def rows(self) -> dict[tuple[str, ...], tuple[Mapping[Any, Number | None], tuple[Sample, ...]]]:
+        """The last values and samples of each metric, and its further labels, in `samples_of`."""
         return {}
 
     @cached_property
@@ -65,33 +65,38 @@ class Card:
         """The labels of each of its numbers, with their values."""
         return ("gpu", str(self.index)), ("uuid", self.uuid)
 
-    def samples(self, metric: Metric, value: Number | None, **labels: object) -> list[Sample]:
+    def samples(self, metric: Metric, value: Number | None, *others: object) -> list[Sample]:
         """*value* of this card under *metric*; nothing where there is none.
 
-        Other *labels* in the order in which *metric* declares them. Eight cards with NVLinks have more than
-        a thousand numbers, of which few move between two checks: the others are the samples of before.
+        *others* are the values of its labels after the card's. Eight cards with NVLinks have more than a
+        thousand numbers, of which few move between two checks: the others are the samples of before.
         """
         if value is None:
             return []
-        key = (metric.name, *labels.values())
+        key = (metric.name, *others)
         sample = self.sampled.get(key)
         if sample is None or sample.value != value:
-            others = [(name, str(told)) for name, told in labels.items()]
-            sample = self.sampled[key] = Sample(metric.name, float(value), (*self.labels, *others))
+            labels = self.labels_of(metric, others) if sample is None else sample.labels
+            sample = self.sampled[key] = Sample(metric.name, float(value), labels)
         return [sample]
 
+    def labels_of(self, metric: Metric, others: Iterable[object]) -> tuple[tuple[str, str], ...]:
+        """The labels of *metric*, with their values."""
+        names = metric.labels[len(LABELS) :]
+        return *self.labels, *zip(names, map(str, others), strict=True)
+
     def samples_of(
-        self, metric: Metric, values: Mapping[tuple[object, ...], Number | None]
-    ) -> Sequence[Sample]:
-        """Each of *values* under *metric*, by its other labels' values in the order of their declaration."""
-        before = self.rows.get(metric.name)
+        self, metric: Metric, values: Mapping[Any, Number | None], *others: str
+    ) -> tuple[Sample, ...]:
+        """Each of *values* under *metric*, by the first label after the card's; *others* are the rest.
+
+        Where nothing moved these are the very samples of before.
+        """
+        key = (metric.name, *others)
+        before = self.rows.get(key)
         if before is None or before[0] != values:
-            names = metric.labels[len(LABELS) :]
-            each = (
-                self.samples(metric, value, **dict(zip(names, of, strict=True)))
-                for of, value in values.items()
-            )
-            before = self.rows[metric.name] = values, list(chain.from_iterable(each))
+            each = (self.samples(metric, value, of, *others) for of, value in values.items())
+            before = self.rows[key] = values, tuple(chain.from_iterable(each))
         return before[1]
 
     def once(self, call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:

@@ -1,5 +1,8 @@
 """A card's clocks; what holds them down is the look at throttling."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pynvml
 
 from mlopsd.probe import Metric
@@ -29,12 +32,15 @@ class Clocks(Look):
 
     def look(self, card: Card) -> Looked:
         """Each clock that there is."""
-        samples = []
-        for name, clock in CLOCKS.items():
-            for metric, call in (
-                (CLOCK, pynvml.nvmlDeviceGetClockInfo),
-                (CLOCK_LIMIT, pynvml.nvmlDeviceGetMaxClockInfo),
-            ):
-                mega = number(ask(call, card.handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
-                samples += card.samples(metric, None if mega is None else mega * MEGA, clock=name)
-        return Looked(samples=samples)
+        now = hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
+        highest = hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
+        return Looked(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
+
+
+def hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
+    """What *call*, which answers in MHz, tells of each clock."""
+    told = {
+        name: number(ask(call, handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
+        for name, clock in CLOCKS.items()
+    }
+    return {name: None if mega is None else mega * MEGA for name, mega in told.items()}

@@ -1,5 +1,8 @@
 """Memory errors that ECC saw."""
 
+from itertools import chain
+from typing import Any
+
 import pynvml
 
 from mlopsd.probe import Advice, Finding, Metric, Status
@@ -30,18 +33,12 @@ class Ecc(Look):
 
     def look(self, card: Card) -> Looked:
         """Four counters, and whether the uncorrected ones became more since the first look."""
-        counts = {
-            (kind, scope): number(ask(pynvml.nvmlDeviceGetTotalEccErrors, card.handle, kind_id, scope_id))
-            for kind, kind_id in KINDS.items()
-            for scope, scope_id in SCOPES.items()
-        }
-        samples = [
-            sample
-            for (kind, scope), count in counts.items()
-            for sample in card.samples(ERRORS, count, kind=kind, scope=scope)
-        ]
-        uncorrected = counts["uncorrected", "volatile"]
-        return Looked([] if uncorrected is None else [self.judge(card, uncorrected)], samples)
+        counts = {scope: errors(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
+        samples = chain.from_iterable(
+            card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
+        )
+        uncorrected = counts["volatile"]["uncorrected"]
+        return Looked([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
 
     def judge(self, card: Card, uncorrected: int) -> Finding:
         """Against the first look since the driver loaded; a counter that went back was reset."""
@@ -63,3 +60,11 @@ class Ecc(Look):
             limit,
             Advice.RESET_GPU if bad else Advice.NONE,
         )
+
+
+def errors(handle: Any, scope: int) -> dict[str, int | None]:
+    """The counter of each kind in one scope."""
+    return {
+        kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))
+        for kind, kind_id in KINDS.items()
+    }

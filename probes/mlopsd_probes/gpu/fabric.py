@@ -6,9 +6,11 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.links import Links
 from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvlink import link_states
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Past
 
 STATES = {
     pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED: "is not in its fabric; look at nvidia-fabricmanager",
@@ -31,6 +33,10 @@ class Fabric(Look):
     name = "nvlink_fabric"
     findings = ("nvlink_fabric",)
 
+    def __init__(self, options: GpuOptions, past: Past) -> None:
+        super().__init__(options, past)
+        self.links = Links()
+
     def look(self, card: Card) -> Looked:
         """Judge, where there is a fabric."""
         told = pynvml.c_nvmlGpuFabricInfoV_t()
@@ -38,7 +44,7 @@ class Fabric(Look):
         if answered is None or told.state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
             return Looked()
         if told.state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
-            linked = any(link_states(card.handle).values())
+            linked = any(self.links.states(card.handle).values())
             return Looked([trouble(card, STATES.get(told.state, "is in an unknown state"))] if linked else [])
         if told.status:
             return Looked(

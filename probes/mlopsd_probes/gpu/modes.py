@@ -33,8 +33,8 @@ class Modes(Look):
             "ecc_mode": flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
             "vbios": vbios or None,
         }
-        who = {"name": card.name, "bus_id": card.bus_id, "driver": card.driver, "vbios": vbios}
-        samples = card.samples(INFO, 1, **who) + card.samples(PERSISTENCE, persistence)
+        info = card.samples(INFO, 1, card.name, card.bus_id, card.driver, vbios)
+        samples = info + card.samples(PERSISTENCE, persistence)
         return Looked(
             samples=samples, facts={key: value for key, value in facts.items() if value is not None}
         )

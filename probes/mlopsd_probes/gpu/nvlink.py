@@ -1,14 +1,15 @@
 """A card's NVLinks to its neighbours and switches, where it has any."""
 
-from ctypes import c_uint, c_ulonglong
-from typing import Any
+from collections.abc import Iterator
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.links import Links
 from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, each, function, number
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.past import Past
 
 UP = Metric("nvlink_up", "1 if the link is active.", labels=(*LABELS, "link"))
 ERRORS = Metric(
@@ -26,7 +27,7 @@ KINDS = {
 
 
 class NvLink(Look):
-    """``nvmlDeviceGetNvLinkState`` and ``nvmlDeviceGetNvLinkErrorCounter`` of every link.
+    """The state of every link, and the errors of those that are up.
 
     A card has links that nothing is plugged into, so a link is missed only if it was up since boot.
     """
@@ -35,15 +36,23 @@ class NvLink(Look):
     findings = ("nvlink",)
     metrics = (UP, ERRORS)
 
+    def __init__(self, options: GpuOptions, past: Past) -> None:
+        super().__init__(options, past)
+        self.links = Links()
+
     def look(self, card: Card) -> Looked:
         """Each link, and whether one that was up is down."""
-        states = link_states(card.handle)
+        states = self.links.states(card.handle)
         if not states:
             return Looked()
         up = [link for link, state in states.items() if state]
-        ups = card.samples_of(UP, {(link,): state for link, state in states.items()})
         findings = [self.judge(card, up)] if self.is_judged(card, up) else []
-        return Looked(findings, [*ups, *card.samples_of(ERRORS, link_errors(card.handle, up))])
+        return Looked(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
+
+    def errors(self, card: Card, up: list[int]) -> Iterator[Sample]:
+        """Of each kind, if the links that are *up* count it."""
+        for kind, counter in KINDS.items():
+            yield from card.samples_of(ERRORS, self.links.errors(card.handle, up, counter), kind)
 
     def is_judged(self, card: Card, up: list[int]) -> bool:
         """Whether links are expected; remembers those that are up."""
@@ -70,41 +79,3 @@ class NvLink(Look):
             most,
             Advice.RESET_GPU if bad else Advice.NONE,
         )
-
-
-def link_states(handle: Any) -> dict[int, int]:
-    """1 or 0 by link, of the links that the card has."""
-    call = ask(function, "nvmlDeviceGetNvLinkState")
-    rows = ((handle, link) for link in range(pynvml.NVML_NVLINK_MAX_LINKS))
-    states: dict[int, int] = {}
-    for link, state in enumerate(each(call, c_uint, rows, UNKNOWN_ARGUMENT) if call else ()):
-        if state is not None:
-            states[link] = int(bool(state))
-        elif not states:
-            break  # a card without links says so at the first
-    return states
-
-
-def link_errors(handle: Any, links: list[int]) -> dict[tuple[object, ...], int | None]:
-    """The counters of *links*, of the kinds that they count, by link and kind."""
-    return {
-        (link, kind): number(count)
-        for kind, counter in KINDS.items()
-        for link, count in zip(links, error_counts(handle, links, counter), strict=False)
-    }
-
-
-def error_counts(handle: Any, links: list[int], counter: int) -> list[int]:
-    """One kind's count of each of *links*; nothing if one of them does not count that kind.
-
-    Raises:
-        NVMLError: it counts, and cannot be read.
-    """
-    call = ask(function, "nvmlDeviceGetNvLinkErrorCounter")
-    rows = ((handle, link, counter) for link in links)
-    counts: list[int] = []
-    for count in each(call, c_ulonglong, rows, UNKNOWN_ARGUMENT) if call else ():
-        if count is None:
-            return []
-        counts.append(count)
-    return counts

@@ -1,7 +1,6 @@
 """NVML's calls, and what its error codes mean to somebody who looks."""
 
-from collections.abc import Callable, Iterable, Iterator
-from ctypes import byref, c_uint, c_ulonglong
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pynvml
@@ -87,26 +86,6 @@ def checked(answer: int) -> bool:
     if answer != pynvml.NVML_SUCCESS:
         raise pynvml.NVMLError(answer)
     return True
-
-
-def each(
-    call: Callable[..., int],
-    kind: type[c_uint | c_ulonglong],
-    rows: Iterable[tuple[Any, ...]],
-    lacking: frozenset[int] = LACKING,
-) -> Iterator[int | None]:
-    """The integer that the C function *call* tells for each of *rows* of arguments; None where it is lacking.
-
-    For what there are hundreds of: pynvml's own functions take three times as long for a number.
-
-    Raises:
-        NVMLError: any other error.
-    """
-    told = kind()
-    place = byref(told)
-    for row in rows:
-        answer = call(*row, place)
-        yield None if answer in lacking else checked(answer) and told.value
 
 
 def text(value: str | bytes | None) -> str:

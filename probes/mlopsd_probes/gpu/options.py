@@ -1,16 +1,17 @@
 """The GPU probe's keys in the configuration: each limit, its unit and why it is what it is."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mlopsd.probe import Options
-from mlopsd_probes.gpu.quantities import Celsius, Count, Margin, Moment, Ratio, Some, Xid
+from mlopsd_probes.keys import Moment, Ratio, key
 
-
-def key(default: Any, unit: str, why: str) -> Any:
-    """A configuration key: its default, its unit, and its meaning in one line."""
-    return Field(default=default, description=why, json_schema_extra={"unit": unit})
+Celsius = Annotated[float, Field(gt=0, le=150, allow_inf_nan=False)]
+Margin = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=1024)]
+Some = Annotated[int, Field(ge=1, le=2**53)]
+Xid = Annotated[int, Field(ge=1, le=9999)]
 
 
 class GpuOptions(Options):

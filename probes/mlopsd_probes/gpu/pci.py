@@ -1,12 +1,15 @@
 """The NVIDIA cards on the PCI bus, whatever the driver says."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 NVIDIA = "0x10de"
 DISPLAY = "0x03"  # the base class: VGA, XGA, 3D and other display controllers
 OURS = frozenset({"nvidia", ""})  # a card that vfio-pci or nouveau has is not NVML's to see
+
+Device = tuple[str, int]  # its address and the inode of its folder
 
 
 class Bus:
@@ -19,34 +22,36 @@ class Bus:
 
     def __init__(self, sysfs: Path) -> None:
         self.devices = sysfs / "bus/pci/devices"
-        self.known: dict[tuple[str, int], bool] = {}
+        self.known: dict[Device, bool] = {}
+        self.gpus: dict[str, Path] = {}
 
     def cards(self) -> Mapping[str, str]:
         """The driver by PCI address ("" for none) of each NVIDIA GPU that NVML ought to see.
 
-        Empty where sysfs does not show PCI devices; one that goes away while it is looked at is gone.
+        Empty where sysfs does not show PCI devices.
         """
-        found, known = {}, {}
-        for address, inode in sorted(self._listed()):
-            try:
-                known[address, inode] = self._is_gpu(address, inode)
-                if known[address, inode] and (driver := _driver(self.devices / address)) in OURS:
-                    found[address] = driver
-            except OSError:
-                continue
-        self.known = known
-        return found
+        listed = self._listed()
+        if listed != self.known.keys():
+            self._get_to_know(listed)
+        drivers = {address: _driver(link) for address, link in self.gpus.items()}
+        return {address: driver for address, driver in drivers.items() if driver in OURS}
 
-    def _listed(self) -> list[tuple[str, int]]:
+    def _listed(self) -> set[Device]:
         try:
             with os.scandir(self.devices) as entries:
-                return [(entry.name, entry.inode()) for entry in entries]
+                return {(entry.name, entry.inode()) for entry in entries}
         except OSError:
-            return []
+            return set()
 
-    def _is_gpu(self, address: str, inode: int) -> bool:
-        known = self.known.get((address, inode))
-        return _is_gpu(self.devices / address) if known is None else known
+    def _get_to_know(self, listed: Iterable[Device]) -> None:
+        """What each device is; one that goes away while it is looked at is gone, or looked at again."""
+        before, self.known = self.known, {}
+        for device in sorted(listed):
+            with contextlib.suppress(OSError):
+                known = before.get(device)
+                self.known[device] = _is_gpu(self.devices / device[0]) if known is None else known
+        gpus = (address for (address, _), is_gpu in self.known.items() if is_gpu)
+        self.gpus = {address: self.devices / address / "driver" for address in gpus}
 
 
 def driver_load(sysfs: Path) -> str:
@@ -62,6 +67,8 @@ def _is_gpu(device: Path) -> bool:
     return vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
 
 
-def _driver(device: Path) -> str:
-    link = device / "driver"
-    return link.readlink().name if link.is_symlink() else ""
+def _driver(link: Path) -> str:
+    try:
+        return link.readlink().name
+    except OSError:
+        return ""

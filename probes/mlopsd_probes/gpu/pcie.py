@@ -54,7 +54,8 @@ class Pcie(Look):
         replays = number(ask(pynvml.nvmlDeviceGetPcieReplayCounter, card.handle))
         samples = card.samples(WIDTH, width) + card.samples(WIDTH_LIMIT, widest)
         samples += card.samples(GENERATION, generation) + card.samples(GENERATION_LIMIT, newest)
-        samples += card.samples(REPLAYS, replays) + (throughput(card) if self.options.pcie_throughput else [])
+        samples += card.samples(REPLAYS, replays)
+        samples += throughput(card) if self.options.pcie_throughput else ()
         findings = [] if width is None or widest is None else [judge_width(card, width, widest)]
         if generation is not None and newest is not None:
             findings.append(self.judge_generation(card, generation, newest))
@@ -102,13 +103,14 @@ def judge_width(card: Card, width: int, widest: int) -> Finding:
     )
 
 
-def throughput(card: Card) -> list[Sample]:
+def throughput(card: Card) -> tuple[Sample, ...]:
     """Both directions, 20 ms each."""
-    samples: list[Sample] = []
-    for direction, counter in DIRECTIONS.items():
-        kilobytes = number(
+    told = {
+        direction: number(
             ask(pynvml.nvmlDeviceGetPcieThroughput, card.handle, counter, lacking=UNKNOWN_ARGUMENT)
         )
-        value = None if kilobytes is None else kilobytes * KILO
-        samples += card.samples(THROUGHPUT, value, direction=direction)
-    return samples
+        for direction, counter in DIRECTIONS.items()
+    }
+    return card.samples_of(
+        THROUGHPUT, {direction: None if kilo is None else kilo * KILO for direction, kilo in told.items()}
+    )

@@ -1,21 +1,7 @@
-"""What the probe's keys may hold, and numbers as an operator reads them."""
-
-from typing import Annotated
-
-from pydantic import Field
-
-from mlopsd.units import Seconds
+"""Numbers as an operator reads them."""
 
 HALF_A_DAY = 43_200  # seconds; beyond it an age is told in hours
 HALF_AN_HOUR = 1_800
-
-Moment = Annotated[Seconds, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Celsius = Annotated[float, Field(gt=0, le=150, allow_inf_nan=False)]
-Margin = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=1024)]
-Some = Annotated[int, Field(ge=1, le=2**53)]
-Xid = Annotated[int, Field(ge=1, le=9999)]
 
 
 def celsius(degrees: float) -> str:

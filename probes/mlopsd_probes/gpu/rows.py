@@ -4,7 +4,7 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import ask
@@ -35,8 +35,7 @@ class RemappedRows(Look):
         if told is None:
             return Looked()
         numbers = dict(zip(("corrected", "uncorrected", "pending", "failed"), told, strict=True))
-        samples = [s for kind, value in numbers.items() for s in card.samples(ROWS, value, kind=kind)]
-        return Looked([judge_rows(card, numbers)], samples)
+        return Looked([judge_rows(card, numbers)], card.samples_of(ROWS, numbers))
 
 
 class RetiredPages(Look):
@@ -54,7 +53,7 @@ class RetiredPages(Look):
             return Looked()
         pending = ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle)
         finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
-        return Looked([finding], page_samples(card, numbers, pending))
+        return Looked([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
 
     def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
         """The finding."""
@@ -85,9 +84,3 @@ def retired(handle: Any, cause: int) -> int | None:
     """How many pages were retired for *cause*."""
     pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
     return None if pages is None else len(pages)
-
-
-def page_samples(card: Card, numbers: dict[str, int], pending: int | None) -> list[Sample]:
-    """The pages by cause."""
-    samples = [s for cause, count in numbers.items() for s in card.samples(PAGES, count, cause=cause)]
-    return samples + card.samples(PAGES, pending, cause="pending")

@@ -1,18 +1,18 @@
 """A card's temperatures, held against the card's own limits."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.probe import Advice, Finding, Metric
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.fields import Fields
 from mlopsd_probes.gpu.look import Look, Looked
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.quantities import celsius
+from mlopsd_probes.limits import Limits
 
 TEMPERATURE = Metric(
     "temperature_celsius",
@@ -39,33 +39,6 @@ HOTTEST = 150  # °C; beyond it nothing measures, and a 0 for a limit or the mem
 COLDEST = -40
 
 
-@dataclass(frozen=True, slots=True)
-class Heat:
-    """A temperature, and where it becomes ``degraded`` and ``unhealthy``; °C, None where there is none."""
-
-    what: str
-    degrees: int
-    degraded: float | None = None
-    unhealthy: float | None = None
-
-    def finding(self, name: str, card: Card) -> Finding:
-        """The finding."""
-        status, limit = self.judge()
-        where = f"{' '.join(filter(None, (card.title, self.what)))} is at {celsius(self.degrees)}"
-        crossed = status is not Status.HEALTHY and limit is not None
-        summary = f"{where}, at or above {celsius(limit)}" if crossed and limit is not None else where
-        advice = Advice.WATCH if crossed else Advice.NONE
-        return Finding(name, status, summary, card.subject, self.degrees, "celsius", limit, advice)
-
-    def judge(self) -> tuple[Status, float | None]:
-        """The status, and the limit that was crossed or, healthy, would be first."""
-        if self.unhealthy is not None and self.degrees >= self.unhealthy:
-            return Status.UNHEALTHY, self.unhealthy
-        if self.degraded is not None and self.degrees >= self.degraded:
-            return Status.DEGRADED, self.degraded
-        return Status.HEALTHY, self.unhealthy if self.degraded is None else self.degraded
-
-
 class Temperature(Look):
     """``nvmlDeviceGetTemperature``, the field ``MEMORY_TEMP``, and ``nvmlDeviceGetTemperatureThreshold``.
 
@@ -81,10 +54,7 @@ class Temperature(Look):
         """Judge each sensor that there is."""
         degrees = temperatures(card.handle)
         limits = own_limits(card)
-        samples = [
-            s for what, value in degrees.items() for s in card.samples(TEMPERATURE, value, sensor=what)
-        ]
-        samples += [s for name, value in limits.items() for s in card.samples(LIMIT, value, limit=name)]
+        samples = card.samples_of(TEMPERATURE, degrees) + card.samples_of(LIMIT, limits)
         return Looked(list(self.judge(card, degrees, limits)), samples)
 
     def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
@@ -93,20 +63,33 @@ class Temperature(Look):
             slowdown = limits.get("slowdown")
             if slowdown is None and (margin := slowdown_margin(card.handle)) is not None:
                 slowdown = gpu + margin
-            yield gpu_heat(gpu, slowdown, self.options).finding("temperature", card)
+            yield heat("temperature", card.title, gpu, gpu_limits(slowdown, self.options), card)
         if (memory := degrees.get("memory")) is not None:
             most = limits.get("memory_max")
             mild = None if most is None else most - self.options.temperature_margin
-            yield Heat("memory", memory, mild, most).finding("memory_temperature", card)
+            yield heat("memory_temperature", f"{card.title} memory", memory, Limits(mild, most), card)
 
 
-def gpu_heat(degrees: int, slowdown: float | None, options: GpuOptions) -> Heat:
-    """The GPU's own temperature with its limits."""
+def heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Finding:
+    """How hot it is, °C."""
+    return limits.finding(
+        name,
+        f"{what} is at {celsius(degrees)}",
+        degrees,
+        unit="celsius",
+        text=celsius,
+        advice=Advice.WATCH,
+        subject=card.subject,
+    )
+
+
+def gpu_limits(slowdown: float | None, options: GpuOptions) -> Limits:
+    """Those of the GPU's own temperature, °C; of the card's own it is the *slowdown* that counts."""
     hard = slowdown if options.temperature_unhealthy is None else options.temperature_unhealthy
     mild = options.temperature_degraded
     if mild is None and hard is not None:
         mild = hard - options.temperature_margin
-    return Heat("", degrees, mild, hard)
+    return Limits(mild, hard)
 
 
 def temperatures(handle: Any) -> dict[str, int]:

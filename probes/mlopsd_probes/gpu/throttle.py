@@ -73,9 +73,8 @@ class Throttle(Look):
         reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
         if reasons is None:
             return Looked(samples=samples)
-        for reason, bit in REASONS.items():
-            samples += card.samples(THROTTLED, int(bool(reasons & bit)), reason=reason)
-        return Looked([self.judge(card, reasons)], samples)
+        holding = {reason: int(bool(reasons & bit)) for reason, bit in REASONS.items()}
+        return Looked([self.judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
 
     def judge(self, card: Card, reasons: int) -> Finding:
         """The reason that held longest; among equals the one that says most."""
@@ -102,16 +101,13 @@ class Throttle(Look):
         return sustained.seen(now, holds=holds)
 
 
-def lost_time(card: Card) -> list[Sample]:
+def lost_time(card: Card) -> tuple[Sample, ...]:
     """The time that each policy cost, of those that the card counts."""
     told = {policy: violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
     newer = FIELDS.of(card.handle)
     told |= {policy: newer.get(field) for policy, field in POLICY_FIELDS.items()}
-    samples: list[Sample] = []
-    for policy, nanoseconds in told.items():
-        value = None if nanoseconds is None else nanoseconds / NANO
-        samples += card.samples(THROTTLED_SECONDS, value, policy=policy)
-    return samples
+    lost = {policy: None if nano is None else nano / NANO for policy, nano in told.items()}
+    return card.samples_of(THROTTLED_SECONDS, lost)
 
 
 def violation(handle: Any, policy: int) -> float | None:

@@ -27,12 +27,12 @@ class Utilization(Look):
 
     def look(self, card: Card) -> Looked:
         """Each engine that there is; a card that is split by MIG has none of its own."""
-        samples = []
-        for engine, busy in busy_percent(card.handle).items():
-            ratio = None if busy is None else busy / PERCENT
-            samples += card.samples(UTILIZATION, ratio, engine=engine)
+        busy = busy_percent(card.handle)
+        ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=15)
-        return Looked(samples=samples + card.samples(PERFORMANCE_STATE, state))
+        return Looked(
+            samples=[*card.samples_of(UTILIZATION, ratios), *card.samples(PERFORMANCE_STATE, state)]
+        )
 
 
 def busy_percent(handle: Any) -> dict[str, int | None]:

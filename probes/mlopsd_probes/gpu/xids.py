@@ -68,7 +68,7 @@ class Xids:
         return Advice.WATCH if status is Status.DEGRADED and known is meaning(0) else known.advice
 
 
-def samples(card: Card, happened: Mapping[int, Happened]) -> list[Sample]:
+def samples(card: Card, happened: Mapping[int, Happened]) -> tuple[Sample, ...]:
     """How often and when last, by number."""
-    counts = [s for xid, told in happened.items() for s in card.samples(ERRORS, told.count, xid=xid)]
-    return counts + [s for xid, told in happened.items() for s in card.samples(LAST, told.last, xid=xid)]
+    counts = card.samples_of(ERRORS, {xid: told.count for xid, told in happened.items()})
+    return counts + card.samples_of(LAST, {xid: told.last for xid, told in happened.items()})

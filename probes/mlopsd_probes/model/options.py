@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
 
 from mlopsd.predictor import PredictorOptions
 from mlopsd.units import Seconds
+from mlopsd_probes.keys import key
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
@@ -44,11 +45,6 @@ def _tables(value: object) -> object:
     if not listed or not all(isinstance(one, dict | RegistryOptions) for one in value):  # type: ignore[attr-defined]
         raise ValueError('not a list of tables; write registries = [{ uri = "…" }]')
     return value
-
-
-def key(default: Any, unit: str, why: str) -> Any:
-    """A configuration key: its default, its unit, and its meaning in one line."""
-    return Field(default=default, description=why, json_schema_extra={"unit": unit})
 
 
 Name = Annotated[str, AfterValidator(_not_empty)]

@@ -3,7 +3,7 @@
 import os
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
-from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent, size
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import psutil
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
-from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import Look
 from mlopsd_probes.system.options import SystemOptions
 

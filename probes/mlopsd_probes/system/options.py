@@ -1,13 +1,13 @@
 """The system probe's keys in the configuration: each limit, its unit and why it is what it is."""
 
 import os.path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mlopsd.probe import Options
 from mlopsd.units import Bytes
-from mlopsd_probes.system.quantities import Celsius, Load, Moment, Ratio
+from mlopsd_probes.keys import Moment, Ratio, key
 
 CEILINGS = (
     "cpu_use",
@@ -23,6 +23,9 @@ CEILINGS = (
 TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
 LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other looks and a child that has to start
 FLOORS = ("disk_free", "inodes_free", "memory_available")
+
+Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def absolute(path: str) -> str:
@@ -48,11 +51,6 @@ def within_a_check(seconds: float) -> float:
         loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and take every other finding"
         raise ValueError(f"{loss} along; write at most {LONGEST_PATH_TIMEOUT:g} s")
     return seconds
-
-
-def key(default: Any, unit: str, why: str) -> Any:
-    """A configuration key: its default, its unit, and its meaning in one line."""
-    return Field(default=default, description=why, json_schema_extra={"unit": unit})
 
 
 class SystemOptions(Options):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlopsd.probe import Advice, Finding, Metric, Reading
-from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import Look
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent

@@ -1,19 +1,7 @@
-"""What the probe's keys may hold, and numbers as an operator reads them."""
-
-from typing import Annotated
-
-from pydantic import Field
-
-from mlopsd.units import Seconds
+"""Numbers as an operator reads them."""
 
 DECIMAL_STEP = 1000
 ROUNDS_UP = 999.5  # three digits of anything above would read as the next unit's 1
-
-
-Moment = Annotated[Seconds, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def percent(ratio: float) -> str:

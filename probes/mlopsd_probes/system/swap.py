@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Advice, Metric, Reading
-from mlopsd_probes.system.limits import Limits
+from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import Look
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent, size

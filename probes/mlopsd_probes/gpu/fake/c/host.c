@@ -161,8 +161,11 @@ static void hang(enum function function, int card) {
     }
 }
 
+/* When *span* will have passed in full: the ms of now is over in part. */
+static long long after(long long span) { return ms(CLOCK_MONOTONIC) + span + 1; }
+
 static void wait_ms(long long span) {
-    long long end = ms(CLOCK_MONOTONIC) + span, left;
+    long long end = after(span), left;
     pthread_mutex_unlock(&lock);
     while ((left = end - ms(CLOCK_MONOTONIC)) > 0)
         nap(left);
@@ -354,7 +357,7 @@ static int next_event(nvmlEventSet_t set, struct nvmlEventData *data) {
 
 nvmlReturn_t wait_for_event(enum function function, nvmlEventSet_t set, unsigned timeout, struct nvmlEventData *data) {
     nvmlReturn_t answer = enter(function, EVERY_CARD);
-    long long end = ms(CLOCK_MONOTONIC) + timeout, left;
+    long long end = after(timeout), left;
     if (answer != SUCCESS)
         return finish(answer);
     while (is_set(set) && inits > 0 && initialised_under == loads && !next_event(set, data)) {
