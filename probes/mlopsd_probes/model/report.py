@@ -47,7 +47,7 @@ def _serving(state: State) -> Iterator[Finding]:
     if (serving := state.serving) is not None:
         version = serving.kept.version
         said = f"version {version.number} ({version.candidate}) answers"
-        if state.is_outdated:
+        if serving.is_outdated:
             yield Finding("serving", Status.DEGRADED, said + _outdated_text(state), advice=Advice.WATCH)
         else:
             yield Finding("serving", Status.HEALTHY, said)

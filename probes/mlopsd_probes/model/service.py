@@ -36,6 +36,7 @@ class Serving:
         since: when it was put into service.
         canary: its last canary prediction.
         proven_at: when a canary last passed.
+        is_outdated: it was loaded as the table said before it was changed.
     """
 
     kept: Kept
@@ -43,6 +44,7 @@ class Serving:
     since: datetime
     canary: Canary
     proven_at: datetime | None
+    is_outdated: bool = False
 
 
 Lost = Callable[[Serving, str, str], None]
