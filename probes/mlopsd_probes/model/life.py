@@ -142,24 +142,24 @@ class Life:
     async def _resolve(self) -> Version | None:
         """What the registries name now; None if none of them names a version."""
         found = await self._wish.ask(self.service.serving)
+        self._mind(found)
         if found is not None:
-            self._mind(found)
             await self._judge_what_serves()
         self._troubles.forget(RESOLVE)
         return found
 
-    def _mind(self, found: Version) -> None:
-        """A registry has named *found*: what was begun for another version is given up."""
+    def _mind(self, found: Version | None) -> None:
+        """The registries have named *found*: what was begun for another version is given up and forgotten."""
         serving, desired = self.service.serving, self._wish.desired
         if desired is None:
-            return
-        if self._wish.held_back is None:
-            if serving is not None and serving.kept.version.id == found.id:
+            self._attempts.refusals.keep_only(None if serving is None else serving.kept.version)
+        elif found is not None and self._wish.held_back is None:
+            if self.service.serves(found):
                 self.service.rename(found)
             self._attempts.refusals.keep_only(found)
-        if serving is not None and serving.kept.version.id == desired.id:
+        if desired is None or self.service.serves(desired):
             self._troubles.forget(TAKE)
-            if not self._is_due(serving):
+            if desired is not None and serving is not None and not self._is_due(serving):
                 self._attempts.refusals.pardon(desired)  # of a reload of what serves all the same
         self._attempts.give_up_for(desired)
         self._note_drift()
@@ -203,7 +203,7 @@ class Life:
         if serving is None:
             is_restored = any(version.id == wanted.id for version in self._stock.shelf.proven())
             return None if is_restored else wanted
-        return wanted if serving.kept.version.id != wanted.id or self._is_due(serving) else None
+        return wanted if not self.service.serves(wanted) or self._is_due(serving) else None
 
     def _is_due(self, serving: Serving) -> bool:
         """Whether the version in service is to be loaded anew, though it is the one that is wanted."""
@@ -212,9 +212,8 @@ class Life:
         return serving.is_outdated or has_expired
 
     def _note_drift(self) -> None:
-        serving, desired = self.service.serving, self._wish.desired
-        same = serving is not None and desired is not None and serving.kept.version.id == desired.id
-        if desired is None or same:
+        desired = self._wish.desired
+        if desired is None or self.service.serves(desired):
             self._drift_since = None
         elif self._drift_since is None:
             self._drift_since = self._means.now()

@@ -45,7 +45,8 @@ class Reload:
         await self._attempts.arrive()  # what a check has set out for meanwhile
         wanted = self._wanted(found, force=force)
         serving = self._service.serving
-        if serving is not None and not force and _stays(serving, wanted):
+        stays = self._service.serves(wanted) and not force
+        if serving is not None and stays and not serving.is_outdated:
             return await self._prove_again(serving, found, dry_run=dry_run)
         obstacle = await self._attempts.find_obstacle(wanted)
         if obstacle is not None and not force:
@@ -88,7 +89,3 @@ class Reload:
             why = after.canary.reason if after is not None else "its host is gone"
             raise Refused(f"{said}, but it failed its canary: {why}")
         return f"{said}; it proved itself again"
-
-
-def _stays(serving: Serving, wanted: Version) -> bool:
-    return serving.kept.version.id == wanted.id and not serving.is_outdated

@@ -98,6 +98,10 @@ class Service:
         self._watching = self._suspecting = None
         return before
 
+    def serves(self, version: Version) -> bool:
+        """Whether *version* is in service, by whichever name."""
+        return self._serving is not None and self._serving.kept.version.id == version.id
+
     def holds(self, host: Host) -> bool:
         """Whether *host* is in service; what is known of it is replaced, itself never."""
         return self._serving is not None and self._serving.host is host

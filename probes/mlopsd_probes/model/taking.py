@@ -123,9 +123,8 @@ class Taking:
 
     def _serves_on(self, version: Version, kept: Kept | None) -> bool:
         """Whether *version* is what serves, or has proven itself and nothing serves: loaded, not judged."""
-        serving = self._service.serving
-        is_back = serving is None and kept is not None and kept.proven
-        return is_back or (serving is not None and serving.kept.version.id == version.id)
+        is_back = self._service.serving is None and kept is not None and kept.proven
+        return is_back or self._service.serves(version)
 
     async def _judge(self, version: Version) -> Judgement:
         self._step("judge", version)

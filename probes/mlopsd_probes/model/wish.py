@@ -39,10 +39,15 @@ class Wish:
         return "; ".join(said) or "nothing was found yet"
 
     async def ask(self, serving: Serving | None) -> Version | None:
-        """The version that a registry names now; a fallback is held back while a better named one serves."""
+        """The version that a registry names now; a fallback is held back while a better named one serves.
+
+        Where every registry answers and none names a version, none is wanted any more.
+        """
         resolution = await self._means.registries.resolve()
         self._complaints = resolution.complaints
         if (found := resolution.found) is None:
+            if resolution.is_denial:
+                self.desired = self.held_back = None
             return None
         self.reached_at = self._means.now()
         proven = serving.kept.version if serving is not None and serving.proven_at is not None else None
