@@ -163,6 +163,7 @@ async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
 @example((TYPES["json"], deep(100)))
 @example((TYPES["json"], deep(900)))
 @example((TYPES["json"], deep(100_000)))
+@example((TYPES["json"], rows(list(COLUMNS), *[[1.7e308, 1, True, "a"]] * 2)))  # whose sum is no float
 async def test_whatever_a_caller_sends_is_answered_or_refused_and_never_the_models_failure(
     host: Host, sent: tuple[str, bytes]
 ) -> None:
