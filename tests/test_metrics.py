@@ -644,6 +644,15 @@ async def test_what_was_counted_elsewhere_adds_to_the_buckets_of_one_probe(board
     ]
 
 
+def test_a_sum_beyond_every_float_stays_finite() -> None:
+    metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))
+    metrics = Metrics(Board(), "1")
+    histogram = metrics.instruments("first", "model", [metric]).histogram(metric)
+    histogram.observe_counts([0, 0, 2], sys.float_info.max)
+    histogram.observe(sys.float_info.max)
+    assert 'value_sum{probe="first"} 1.7976931348623157e+308\n' in text_of(metrics)
+
+
 @pytest.mark.parametrize("counts", [[1, 2], [1, 2, 3, 4], [1, 2, -1]])
 def test_counts_that_fit_no_buckets_are_refused(counts: list[int]) -> None:
     metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))

@@ -6,6 +6,7 @@ in a thread of this process write from there, hence the locks.
 """
 
 import math
+import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -198,6 +199,7 @@ class LiveHistogram(Live[float | Counted], Histogram):
             _add(buckets, amount)
         else:
             buckets.observe(amount)
+        buckets.sum = max(-sys.float_info.max, min(buckets.sum, sys.float_info.max))  # infinity would stay
 
     def _open(self, key: Key) -> Buckets:
         labels, bounds = self._labels(key), self._bounds_of(key)

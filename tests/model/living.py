@@ -35,26 +35,31 @@ def version(number: str, *, candidate: str = "@champion", rank: int = 0) -> Vers
 
 @dataclass
 class FakeRegistry:
-    """What a registry names and has; *fetching* is waited for in a fetch, *answering* before an answer."""
+    """What a registry names and has.
+
+    *answering* is waited for before an answer, *judging* before metrics, *fetching* in a fetch.
+    """
 
     names: Version | None = None
     complaints: tuple[Complaint, ...] = ()
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     fails: FetchError | None = None
     judges: RegistryError | None = None
-    fetching: asyncio.Event = field(default_factory=asyncio.Event)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
+    judging: asyncio.Event = field(default_factory=asyncio.Event)
+    fetching: asyncio.Event = field(default_factory=asyncio.Event)
     fetched: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.fetching.set()
-        self.answering.set()
+        for event in (self.answering, self.judging, self.fetching):
+            event.set()
 
     async def resolve(self) -> Resolution:
         await self.answering.wait()
         return Resolution(None if self.complaints else self.names, self.complaints)
 
     async def metrics(self, wanted: Version) -> Mapping[str, float]:
+        await self.judging.wait()
         if self.judges is not None:
             raise self.judges
         return self.scores.get(wanted.number, {})
@@ -194,6 +199,24 @@ class World:
 
     def wish(self) -> None:
         self.wishes += 1
+
+    def stop_at(self, number: str, step: str) -> None:
+        """Have version *number* get no further than into the middle of *step*."""
+        if step == "judge":
+            self.registry.judging.clear()
+        elif step == "fetch":
+            self.registry.fetching.clear()
+        else:
+            gates = self.gates if step == "load" else self.proves
+            gates[number] = asyncio.Event()
+
+    def go_on(self, number: str) -> None:
+        """Undo `stop_at`."""
+        self.registry.judging.set()
+        self.registry.fetching.set()
+        for gates in (self.gates, self.proves):
+            if (gate := gates.pop(number, None)) is not None:
+                gate.set()
 
     async def look(self, times: int = 1) -> Reading:
         """Check as often, each time after what the one before set out for has ended; the last reading."""

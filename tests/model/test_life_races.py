@@ -28,6 +28,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.life.close()
 
 
+@pytest.fixture
+async def strict(tmp_path: Path) -> AsyncIterator[World]:
+    """A world with a threshold, so that versions are judged by metrics that have to be read."""
+    world = World(tmp_path, thresholds=STRICT)
+    yield world
+    await world.life.close()
+
+
 async def until_at(world: World, number: str, step: str) -> None:
     async with asyncio.timeout(10):
         while step not in world.steps_of(number):
@@ -61,7 +69,84 @@ async def test_a_fetch_for_a_version_that_is_not_wanted_any_more_is_given_up(
     assert not list(world.folder.rglob("*.part"))
 
 
-async def test_a_reload_of_a_version_that_is_given_up_is_told_so(world: World) -> None:
+@pytest.mark.parametrize("step", ["judge", "fetch", "load", "canary"])
+async def test_a_version_whose_alias_is_deleted_is_given_up_in_the_middle_of_any_step(
+    strict: World, step: str
+) -> None:
+    world = strict
+    world.registry.scores = {"1": {"accuracy": 1.0}, "2": {"accuracy": 1.0}}
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.stop_at("2", step)
+    await world.life.look()
+    await until_at(world, "2", step)
+    world.registry.complaints = (ABSENT,)
+    await world.life.look()
+    await world.settle()  # with what it waits for still not there
+    world.go_on("2")
+    reading = await world.look(2)
+    assert world.serves == "1"
+    assert all(host.is_killed for host in world.hosts if host.number == "2")
+    assert not {"desired", "drift_since", "refused"} & reading.facts.keys()
+    assert told(reading, "registry") == ("degraded", f"{URI}: {ABSENT.reason}")
+    assert not list(world.folder.rglob("*.part"))
+    world.registry.complaints = ()
+    await world.look()
+    assert world.serves == "2"
+
+
+@pytest.mark.parametrize("step", ["load", "canary"])
+async def test_what_was_set_aside_for_a_version_that_is_given_up_serves_again(
+    tmp_path: Path, step: str
+) -> None:
+    world = World(tmp_path, swap="replace")
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.stop_at("2", step)
+    await world.life.look()
+    await until_at(world, "2", step)
+    world.names("1")
+    await world.look()
+    assert world.serves == "1"
+    assert (await world.reading()).status is Status.HEALTHY
+    await world.life.close()
+
+
+async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    world.stop_at("2", "fetch")
+    await world.life.look()
+    await until_at(world, "2", "fetch")
+    world.registry.complaints = (DOWN, ABSENT)
+    await world.life.look()
+    world.go_on("2")
+    await world.until_serving("2")
+
+
+async def test_a_refusal_is_forgotten_with_the_alias_that_named_the_version(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.canaries["2"] = failing("NaN")
+    world.names("2")
+    assert (await world.look()).facts["refused"]
+    world.registry.complaints = (ABSENT,)
+    assert "refused" not in (await world.look()).facts
+
+
+@pytest.mark.parametrize(
+    ("complaints", "said"),
+    [
+        ((), "a registry names version 3 now"),
+        ((ABSENT,), "no registry names it any more"),
+    ],
+)
+async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
+    world: World, complaints: tuple[Complaint, ...], said: str
+) -> None:
     world.names("1")
     await world.look()
     world.names("2")
@@ -69,8 +154,9 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(world: World) -
     reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
     await until_at(world, "2", "fetch")
     world.names("3")
+    world.registry.complaints = complaints
     await world.life.look()
-    with pytest.raises(Refused, match="version 2 is not taken up: a registry names version 3 now"):
+    with pytest.raises(Refused, match=f"version 2 is not taken up: {said}"):
         await reloading
 
 
@@ -351,7 +437,7 @@ async def test_a_reload_beside_the_first_check_clears_up_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = []
-    monkeypatch.setattr("mlopsd_probes.model.life.rmtree", lambda path, **_: removed.append(path))
+    monkeypatch.setattr("mlopsd_probes.model.stock.rmtree", lambda path, **_: removed.append(path))
     world.names("1")
     await asyncio.gather(
         world.life.look(), world.life.reload(dry_run=False, force=False), return_exceptions=True
@@ -399,26 +485,21 @@ async def test_an_alias_that_is_gone_takes_nothing_out_of_service(world: World) 
     assert reading.status is Status.DEGRADED
 
 
-@pytest.mark.parametrize("step", ["fetch", "load", "canary"])
+@pytest.mark.parametrize("step", ["judge", "fetch", "load", "canary"])
 async def test_what_is_closed_in_the_middle_leaves_no_host_and_nothing_half_fetched(
-    world: World, step: str
+    strict: World, step: str
 ) -> None:
+    world = strict
     world.names("1")
     await world.look()
     world.names("2")
-    world.registry.fetching.clear() if step == "fetch" else None
-    world.gates["2"] = asyncio.Event()
-    if step == "canary":
-        world.gates["2"].set()
-        world.proves["2"] = asyncio.Event()
+    world.stop_at("2", step)
     await world.life.look()
     await until_at(world, "2", step)
     await world.life.close()
     await asyncio.sleep(0.05)
     assert all(host.is_killed for host in world.hosts)
-    world.registry.fetching.set()
-    world.gates.clear()
-    world.proves.clear()
+    world.go_on("2")
     world.begin()
     await world.look(2)
     assert world.serves == "2"

@@ -70,7 +70,6 @@ NOTHING = State(
     obstacle=None,
     trouble=None,
     restarts=0,
-    is_outdated=False,
     rss=10**8,
 )
 
@@ -102,7 +101,7 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, judgement=Judgement(missing=("accuracy",)))
     yield replace(well, judgement=Judgement(failed=("metric accuracy is 0.5, below 0.9",)))
     yield replace(well, judgement=None)
-    yield replace(well, is_outdated=True)
+    yield replace(well, serving=replace(well.serving, is_outdated=True))
     misspelt = FakeHost(well.serving.kept, WELL, 1)
     misspelt.facts["unknown_features"] = ["petal lenght"]
     yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))
@@ -225,7 +224,11 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
 @pytest.mark.parametrize(
     ("label", "metric", "made"),
     [
-        ("result", "loads_total", {"ok", *get_args(Step), *found("life.py", r'loads\.inc\(result="(\w+)"')}),
+        (
+            "result",
+            "loads_total",
+            {"ok", *get_args(Step), *found("attempts.py", r'loads\.inc\(result="(\w+)"')},
+        ),
         (
             "result",
             "registry_operations_total",

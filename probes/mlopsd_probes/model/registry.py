@@ -21,6 +21,7 @@ Trouble = Literal[
 TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
 HEADROOM = 0.5  # seconds
 TROUBLES = frozenset(get_args(Trouble))
+ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answers
 Count = Callable[[str, str, float], None]
 Told = Callable[[int, int | None], None]
 Result = TypeVar("Result")
@@ -48,6 +49,11 @@ class Resolution:
 
     found: Version | None
     complaints: tuple[Complaint, ...] = ()
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether every registry has answered, and none has the version."""
+        return self.found is None and all(complaint.kind in ANSWERS for complaint in self.complaints)
 
 
 class RegistryError(Exception):

@@ -9,9 +9,9 @@ from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SER
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.refusals import Refusal
+from mlopsd_probes.model.registry import ANSWERS
 from mlopsd_probes.model.state import State
 
-ANSWERS = ("absent", "not_ready")  # complaints of a registry that answers
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 REFUSED = {
     "thresholds": ("thresholds", Advice.FIX_REGISTRY),
@@ -47,7 +47,7 @@ def _serving(state: State) -> Iterator[Finding]:
     if (serving := state.serving) is not None:
         version = serving.kept.version
         said = f"version {version.number} ({version.candidate}) answers"
-        if state.is_outdated:
+        if serving.is_outdated:
             yield Finding("serving", Status.DEGRADED, said + _outdated_text(state), advice=Advice.WATCH)
         else:
             yield Finding("serving", Status.HEALTHY, said)

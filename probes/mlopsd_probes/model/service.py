@@ -36,6 +36,7 @@ class Serving:
         since: when it was put into service.
         canary: its last canary prediction.
         proven_at: when a canary last passed.
+        is_outdated: it was loaded as the table said before it was changed.
     """
 
     kept: Kept
@@ -43,6 +44,7 @@ class Serving:
     since: datetime
     canary: Canary
     proven_at: datetime | None
+    is_outdated: bool = False
 
 
 Lost = Callable[[Serving, str, str], None]
@@ -95,6 +97,10 @@ class Service:
                 task.cancel()
         self._watching = self._suspecting = None
         return before
+
+    def serves(self, version: Version) -> bool:
+        """Whether *version* is in service, by whichever name."""
+        return self._serving is not None and self._serving.kept.version.id == version.id
 
     def holds(self, host: Host) -> bool:
         """Whether *host* is in service; what is known of it is replaced, itself never."""

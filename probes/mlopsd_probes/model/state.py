@@ -26,7 +26,6 @@ class State:
         obstacle: why a version is not taken up for now.
         trouble: what the disk of the cache complains of.
         restarts: hosts that died or hung.
-        is_outdated: the version in service was loaded as the table said before it was changed.
         rss: resident bytes of the host.
     """
 
@@ -44,5 +43,4 @@ class State:
     obstacle: str | None
     trouble: str | None
     restarts: int
-    is_outdated: bool
     rss: int | None

@@ -15,7 +15,6 @@ from mlopsd_probes.model.progress import Doing, Progress
 from mlopsd_probes.model.refusals import Step
 from mlopsd_probes.model.registry import FetchError
 from mlopsd_probes.model.service import Service, Serving
-from mlopsd_probes.model.shelf import Shelf
 from mlopsd_probes.model.version import Kept, Version
 from mlopsd_probes.model.wish import Wish
 
@@ -122,22 +121,10 @@ class Taking:
         reached = "reaches the thresholds" if self._options.thresholds else "has no thresholds to reach"
         return f"version {version.number} ({version.candidate}) {reached}{unjudged}, and {fetch}{instead}"
 
-    def choose(self, serving: Serving, load_bytes: int | None) -> Shelf:
-        """*serving* is the version to begin with after a restart; blocks.
-
-        Raises:
-            StoreError: that cannot be written down.
-        """
-        kept = self._means.store.note(
-            serving.kept, proven=True, load_bytes=load_bytes, cuda=serving.host.facts.get("cuda")
-        )
-        return self._means.store.choose(kept)
-
     def _serves_on(self, version: Version, kept: Kept | None) -> bool:
         """Whether *version* is what serves, or has proven itself and nothing serves: loaded, not judged."""
-        serving = self._service.serving
-        is_back = serving is None and kept is not None and kept.proven
-        return is_back or (serving is not None and serving.kept.version.id == version.id)
+        is_back = self._service.serving is None and kept is not None and kept.proven
+        return is_back or self._service.serves(version)
 
     async def _judge(self, version: Version) -> Judgement:
         self._step("judge", version)

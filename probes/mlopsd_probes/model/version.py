@@ -38,9 +38,14 @@ class Version:
         return f"{self.number}-{hashlib.blake2b(parts.encode(), digest_size=6).hexdigest()}"
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Its place among all that the configuration names; what is less is named before it."""
+        return self.registry_rank, self.candidate_rank
+
+    @property
     def is_fallback(self) -> bool:
         """Whether it is anything but the first candidate of the first registry."""
-        return self.candidate_rank > 0 or self.registry_rank > 0
+        return self.rank > (0, 0)
 
     def facts(self) -> dict[str, str]:
         """As a reading shows it."""

@@ -39,18 +39,22 @@ class Wish:
         return "; ".join(said) or "nothing was found yet"
 
     async def ask(self, serving: Serving | None) -> Version | None:
-        """The version that a registry names now; a fallback is held back while a better named one serves."""
+        """The version that a registry names now; a fallback is held back while a better named one serves.
+
+        Where every registry answers and none names a version, none is wanted any more.
+        """
         resolution = await self._means.registries.resolve()
         self._complaints = resolution.complaints
         if (found := resolution.found) is None:
+            if resolution.is_denial:
+                self.desired = self.held_back = None
             return None
         self.reached_at = self._means.now()
-        holds = (
-            serving is not None and serving.proven_at is not None and _rank(found) > _rank(_named(serving))
-        )
-        self.held_back = found if holds else None
-        self.desired = _named(serving) if holds and serving is not None else found
-        if self._unjudged is not None and serving is not None and serving.kept.version.id == self.desired.id:
+        proven = serving.kept.version if serving is not None and serving.proven_at is not None else None
+        desired = proven if proven is not None and found.rank > proven.rank else found
+        self.held_back = None if desired is found else found
+        self.desired = desired
+        if self._unjudged is not None and serving is not None and serving.kept.version.id == desired.id:
             self._unjudged = None
         return found
 
@@ -76,11 +80,3 @@ class Wish:
     def judgement(self, version: Version) -> Judgement | None:
         """What the thresholds said of *version* since the start; None if nobody could ask."""
         return self._judged.get(version.id)
-
-
-def _rank(version: Version) -> tuple[int, int]:
-    return version.registry_rank, version.candidate_rank
-
-
-def _named(serving: Serving) -> Version:
-    return serving.kept.version

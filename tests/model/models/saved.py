@@ -20,8 +20,9 @@ flavors:
     python_version: 3.11.7
 mlflow_version: 3.1.0
 signature:
-  inputs: '[{{"type": "string", "name": "do"}}, {{"type": "double", "name": "x"}}]'
+  inputs: '{inputs}'
 """
+DO_AND_X = {"do": "string", "x": "double"}
 
 
 def kept(folder: Path) -> Kept:
@@ -37,12 +38,23 @@ def _file(path: Path, folder: Path) -> File:
 
 def troubled(folder: Path, what: str = "") -> Path:
     """A model with the loader module `trouble`, which does *what* while it loads."""
+    return written(folder, HERE / "trouble.py", "what.txt", what)
+
+
+def written(
+    folder: Path, module: Path, data: str = "none.txt", content: str = "", inputs: dict[str, str] = DO_AND_X
+) -> Path:
+    """A model in *folder*: *module* loads it, for which *content* lies in the file *data*.
+
+    It takes columns of MLflow's types, *inputs*.
+    """
+    name = f"{module.stem}_{folder.name}"
     (folder / "code").mkdir(parents=True)
     (folder / "data").mkdir()
-    module = f"trouble_{folder.name}"
-    shutil.copy(HERE / "trouble.py", folder / "code" / f"{module}.py")
-    (folder / "data/what.txt").write_text(what, "utf-8")
-    (folder / "MLmodel").write_text(MLMODEL.format(module=module), "utf-8")
+    shutil.copy(module, folder / "code" / f"{name}.py")
+    (folder / "data" / data).write_text(content, "utf-8")
+    columns = json.dumps([{"type": kind, "name": column} for column, kind in inputs.items()])
+    (folder / "MLmodel").write_text(MLMODEL.format(module=name, inputs=columns), "utf-8")
     return folder
 
 

@@ -59,13 +59,20 @@ def _look_through(answer: Any, found: Leaves) -> None:
 def _look_through_list(answer: Sequence[Any], found: Leaves) -> None:
     kinds = set(map(type, answer))
     if kinds and kinds <= {int, float}:
-        try:
-            _look_through_array(numpy.asarray(answer), found)
-        except OverflowError:
-            found.numbers.append(numpy.asarray([math.inf]))
+        array = numpy.asarray(answer)
+        if array.dtype.kind == "O":  # whole numbers beyond 64 bits
+            array = numpy.asarray(list(map(_float, answer)))
+        _look_through_array(array, found)
         return
     for value in answer:
         _look_through(value, found)
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number beyond every float
+        return math.inf
 
 
 def _look_through_array(array: Any, found: Leaves) -> None:

@@ -18,6 +18,7 @@ from .libraries import proto_json_utils, scoring_server
 from .refused import Refused
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+MOST_FRAMES = 30  # of a traceback, the innermost: where a recursion has no end they are a thousand alike
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 Ranges = Mapping[str, Sequence["float | None"]]
@@ -197,7 +198,7 @@ class Scorer:
 
 def print_without_data(error: BaseException) -> None:
     """Where *error* was raised, for the log; its words may quote the request."""
-    where = "".join(traceback.format_tb(error.__traceback__))
+    where = "".join(traceback.format_tb(error.__traceback__, -MOST_FRAMES))
     print(f"{where}{type(error).__name__} (its words may quote the request)", file=sys.stderr, flush=True)  # noqa: T201
 
 

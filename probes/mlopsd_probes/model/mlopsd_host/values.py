@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,10 @@ class Values:
         self._classes: set[str] = set()
 
     def count(self, answer: Any) -> dict[str, Any]:
-        """``counts`` by bucket, the last for those above all, their ``total``, and ``classes``."""
+        """``counts`` by bucket, the last for those above all, their ``total``, and ``classes``.
+
+        A total beyond every float is the last float, since it must be finite.
+        """
         found = outputs.leaves(answer)
         counted: dict[str, Any] = {}
         if found.numbers:
@@ -28,7 +32,9 @@ class Values:
             finite = numbers[numpy.isfinite(numbers)]
             bucket = numpy.searchsorted(self._buckets, finite, side="left")
             counted["counts"] = numpy.bincount(bucket, minlength=len(self._buckets) + 1).tolist()
-            counted["total"] = float(finite.sum())
+            with numpy.errstate(over="ignore"):
+                total = float(finite.sum())
+            counted["total"] = max(-sys.float_info.max, min(total, sys.float_info.max))
         if found.classes:
             counted["classes"] = self._capped(found.classes)
         return counted
