@@ -17,6 +17,7 @@ from pathlib import Path
 
 from chaos.census import Census, census, leaks, least, median
 from chaos.traffic import checks
+from tests.installed import installed
 from tests.model.registry_server import free_port
 from tests.running import CALM_SYSTEM
 
@@ -27,6 +28,7 @@ INTERVAL = 0.1
 WARM_UP = 0.1  # of all requests and checks, which does not count
 MORE = Census(descriptors=0, threads=0, children=0, rss=5 * 2**20)
 STRANGE = Path(__file__).parent.parent / "tests" / "strange"
+POINTS = {"troubled": "troubled:Troubled", "async_troubled": "troubled:AsyncTroubled"}
 UNITS = {"descriptors": 1, "threads": 1, "children": 1, "rss": 2**20}
 
 
@@ -105,9 +107,10 @@ def _daemon(room: Path) -> Iterator[tuple[int, int]]:
     port = free_port()
     (room / "config.toml").write_text(_table(room), "utf-8")
     command = [sys.executable, "-m", "mlopsd", "run", "--config", str(room / "config.toml")]
+    environment = {**os.environ, **installed(room, POINTS, STRANGE)}
     with (room / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], env=_environment(room), stderr=log, start_new_session=True
+            [*command, "--port", str(port)], env=environment, stderr=log, start_new_session=True
         )
     try:
         _wait_until_well(port, process)
@@ -136,16 +139,6 @@ def _table(room: Path) -> str:
             head = f'[probes.{names[place]}_{number}]\nuse = "{use}"\nisolation = "{place}"'
             tables.append(f"{head}\ninterval = {INTERVAL}\ntimeout = 20\n")
     return "\n".join(tables)
-
-
-def _environment(room: Path) -> dict[str, str]:
-    site = room / "site" / "strange-1.dist-info"
-    site.mkdir(parents=True)
-    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    points = "troubled = troubled:Troubled\nasync_troubled = troubled:AsyncTroubled\n"
-    (site / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
-    known = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site.parent), str(STRANGE), known])}
 
 
 if __name__ == "__main__":

@@ -91,9 +91,8 @@ class Running(AbstractContextManager["Running"]):
 
     def __enter__(self) -> "Running":
         run = [sys.executable, "-m", "mlopsd", "run", "--config", str(self.config), "--port", "0"]
-        command = [*self._through, *run, *self._arguments]
         self.process = subprocess.Popen(
-            [*self._through, *command, *self._arguments],
+            [*self._through, *run, *self._arguments],
             stderr=subprocess.PIPE,
             env=self._environment,
             text=True,

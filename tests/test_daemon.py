@@ -25,6 +25,7 @@ from mlopsd.settings import Settings
 from mlopsd.settings.load import Loaded
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import Places, StateFolder
+from tests.installed import installed
 from tests.running import CALM_SYSTEM, Answer, Running
 
 HUNG = """
@@ -65,20 +66,15 @@ CANNOT_BE_HAD = {
 @pytest.fixture
 def strange(strange_path: Path, tmp_path: Path) -> dict[str, str]:
     """An environment in which the misbehaving probes are installed."""
-    site = tmp_path / "site"
-    about = site / "strange-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    points = """
-        troubled = troubled:Troubled
-        async_troubled = troubled:AsyncTroubled
-        blocked = troubled:Troubled
-        probe = awkward:Clash
-        picky = awkward:Picky
-        leaving = leaving:Leaving
-    """
-    (about / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
-    return {"PYTHONPATH": f"{site}{os.pathsep}{strange_path}"}
+    points = {
+        "troubled": "troubled:Troubled",
+        "async_troubled": "troubled:AsyncTroubled",
+        "blocked": "troubled:Troubled",
+        "probe": "awkward:Clash",
+        "picky": "awkward:Picky",
+        "leaving": "leaving:Leaving",
+    }
+    return installed(tmp_path, points, strange_path)
 
 
 Start = Callable[..., Running]

@@ -1,7 +1,6 @@
 """Slurm's HealthCheckProgram against a ``scontrol`` that keeps one node as slurmctld would."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.installed import installed
 from tests.running import Running
 
 PROGRAM = Path(__file__).parents[2] / "deploy/slurm/mlopsd-health-check"
@@ -279,13 +279,9 @@ def test_a_reason_of_any_length_is_known_again(node: Node) -> None:
 
 
 def test_the_real_daemon_drains_and_undrains_the_node(node: Node, strange_path: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site/strange-1.dist-info"
-    site.mkdir(parents=True)
-    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    (site / "entry_points.txt").write_text("[mlopsd.probes]\nsteered = steered:Steered\n", "ascii")
     door = tmp_path / "door.json"
     tell(door, "unhealthy")
-    environment = {"PYTHONPATH": f"{site.parent}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    environment = installed(tmp_path, {"steered": "steered:Steered"}, strange_path)
     text = f'[probes.steered]\npath = "{door}"\n'
     with Running(tmp_path, text, environment=environment) as daemon:
         daemon.until("/health/", lambda health: health["status"] == "unhealthy")
