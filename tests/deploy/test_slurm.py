@@ -270,6 +270,17 @@ def test_a_dry_run_says_what_it_would_do(node: Node) -> None:
     assert node.state == "IDLE"
 
 
+@pytest.mark.parametrize("answer", [WELL, {"status": "unknown"}])
+def test_a_dry_run_leaves_what_is_remembered_as_it_is(node: Node, tmp_path: Path, answer: object) -> None:
+    node.says({"status": "unknown"})
+    node.check("--dry-run")
+    assert not (tmp_path / "dark").exists()
+    (tmp_path / "dark").write_text("1.0", "ascii")
+    node.says(answer)
+    node.check("--dry-run")
+    assert (tmp_path / "dark").read_text("ascii") == "1.0"
+
+
 def test_a_reason_of_any_length_is_known_again(node: Node) -> None:
     node.drained_by({**LOST, "summary": "x" * 5000})
     assert len(node.reason) < 250
