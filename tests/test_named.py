@@ -10,35 +10,24 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mlopsd import plugins
 from mlopsd.cli import COMMANDS
-from mlopsd.metrics.own import FAMILIES
-from mlopsd.metrics.verdicts import BOARD_FAMILIES
 from mlopsd.settings import ProbeTable, Settings
+from tests.alerts.metrics import PLUGINS, exposed
 from tests.test_docs import ROOT, documents
 from tests.web.test_description import routes
 
 README = (ROOT / "README.md").read_text("utf-8")
-PROBES = {"gpu", "model", "system"}
 DEPLOYED = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
-OF_A_SERIES = re.compile(r"_(bucket|sum|count)$")
+PACKAGES = {"mlopsd_probe_neighbours", "mlopsd_probe_SOMETHING"}  # of strangers, and no metrics
 PAGES = pytest.mark.parametrize("page", documents(), ids=lambda path: path.name)
-
-
-def metrics() -> set[str]:
-    """Every name that /metrics may show while no stranger's probe is configured, `process_*` left out."""
-    own = {family.name for family in (*BOARD_FAMILIES, *FAMILIES)}
-    found = [(plugin.name, plugin.load()) for plugin in plugins.find() if plugin.name in PROBES]
-    return own | {f"mlopsd_{name}_{metric.name}" for name, probe in found for metric in probe.metrics}
 
 
 @pytest.mark.parametrize("page", [*documents(), *DEPLOYED], ids=lambda path: path.name)
 def test_every_metric_is_one_that_there_is(page: Path) -> None:
-    known = metrics()
-    beginnings = {name.split("_")[1] for name in known}
+    known = set(exposed())
+    beginnings = {name.split("_")[1] for name in known if name.startswith("mlopsd_")}
     named = set(re.findall(rf"\bmlopsd_(?:{'|'.join(beginnings)})_\w*[a-z]\b(?!…)", page.read_text("utf-8")))
-    packages = {"mlopsd_probe_neighbours", "mlopsd_probe_SOMETHING"}
-    assert {OF_A_SERIES.sub("", name) for name in named} - packages - known == set()
+    assert named - PACKAGES - known == set()
 
 
 def models() -> dict[str, type[BaseModel]]:
@@ -47,9 +36,7 @@ def models() -> dict[str, type[BaseModel]]:
     for name, info in Settings.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             found[name] = info.annotation
-    for plugin in plugins.find():
-        if plugin.name in PROBES:
-            found[f"probes.{plugin.name}"] = plugin.load().Options
+    found |= {f"probes.{name}": probe.Options for name, probe in PLUGINS.items()}
     for name, info in found["probes.model"].model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             found[f"probes.model.{name}"] = info.annotation
