@@ -19,7 +19,8 @@ from bench.server import Daemon, ModelServer, Server
 from bench.serving import Asked, ask, peer_serving, serving
 from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.traffic import Traffic
-from bench.web import Connection, free_port, wait_until_open
+from bench.web import Connection, wait_until_open
+from tests.running import free_port
 
 CONNECTIONS = (1, 16, 64)
 ROWS = (1, 100, 10_000)

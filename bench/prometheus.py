@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.server import Server, program
-from bench.web import free_port
+from tests.running import free_port
 
 Series = list[dict[str, Any]]
 

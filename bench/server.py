@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.cost import descendants
-from bench.web import free_port
+from tests.running import free_port
 
 STOPPING_SECONDS = 30.0
 STARTING_SECONDS = 60.0

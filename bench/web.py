@@ -113,12 +113,6 @@ def _asked(path: Path, method: str, target: str) -> tuple[int, Any]:
         connection.close()
 
 
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def wait_until_open(port: int, seconds: float = 30.0) -> None:
     """Wait until somebody listens on *port*.
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from chaos.census import Census, census, leaks, least, median
 from chaos.traffic import checks
 from tests.installed import installed
-from tests.model.registry_server import free_port
-from tests.running import CALM_SYSTEM
+from tests.running import CALM_SYSTEM, free_port
 
 CHECKS, REQUESTS, CONNECTIONS = 100_000, 1_000_000, 64
 SLICES = 40  # in which the requests are asked; between them is looked

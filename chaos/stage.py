@@ -10,7 +10,7 @@ from chaos.registry import NAME, Registry
 from mlopsd_probes.gpu.fake import build
 from tests.gpu.driving import scenario
 from tests.installed import installed
-from tests.model.registry_server import free_port
+from tests.running import free_port
 
 ROOT = Path(__file__).parent.parent
 STRANGER = ROOT / "tests/packages/mlopsd-probe-neighbours"

@@ -32,6 +32,12 @@ stuck_after = "1d"
 """  # the real host's readings, judged so that no busy machine fails a test
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over the Unix socket *path*."""
 

@@ -26,7 +26,7 @@ from mlopsd.settings.load import Loaded
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import Places, StateFolder
 from tests.installed import installed
-from tests.running import CALM_SYSTEM, Answer, Running
+from tests.running import CALM_SYSTEM, Answer, Running, free_port
 
 HUNG = """
 [probes.in_a_process]
@@ -497,12 +497,6 @@ def test_a_reload_before_the_first_reading_that_takes_the_probe_away_does_not_ke
         daemon.wait_for(lambda line: line["event"] == "started", 5)
         manager.hears("READY=1")
         assert list(daemon.get("/health/").json["probes"]) == ["door"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def ask(port: int, path: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.server import Server, program
-from bench.web import free_port
+from tests.running import free_port
 
 CONFIGURATION = """{user}daemon off;
 worker_processes 1;

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import STRANGE
-from tests.deploy.balancing import SHIPPED, Balancer, Load, balancer, free_port
+from tests.deploy.balancing import SHIPPED, Balancer, Load, balancer
 from tests.installed import installed
-from tests.running import Running
+from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
