@@ -4,30 +4,37 @@ Every server runs on one core and wrk on the other. Readings change at their int
 counted all the while; nginx has the daemon's answers of the beginning as files.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import door
-from bench.cores import SERVERS, on_core
 from bench.cost import cpu_of_all, descendants
 from bench.effort import Effort
 from bench.figures import Spread, ratios, spread
-from bench.peers.bare import Bare
-from bench.peers.nginx import Nginx, place
-from bench.peers.service import Service
-from bench.server import SYSTEM, Daemon, Missing, NodeExporter, Server
+from bench.server import Server
+from bench.sides import (
+    BARE,
+    DETAILED,
+    FASTAPI,
+    HEALTH,
+    HUGE,
+    LARGE,
+    METRICS,
+    NGINX,
+    NODE,
+    OURS,
+    SMALL,
+    all_started,
+    path_of,
+    started_daemon,
+)
 from bench.table import Row, Table, at_least, at_most, of_rows
-from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
+from bench.web import AS_PROMETHEUS, lines_of
 from bench.wrk import Wrk
 
-OURS, FASTAPI, NGINX, NODE, BARE = "ours", "FastAPI", "nginx", "node_exporter", "bare aiohttp"
-OWN_LINES = {OURS: 180, FASTAPI: 90}  # of a page without the series that are added
-SMALL, LARGE, HUGE = 200, 2_000, 20_000  # lines
-MOST_OF_ONE_PROBE = 10_000  # samples in a reading
 CONNECTIONS = (1, 16, 64)
-HEALTH, DETAILED, METRICS = "/health/", "/health/detailed", "/metrics"
 WARMING = 1.0
 MOST_P50_OVER_NGINX = 2.2
 MOST_CPU_OVER_NODE, MOST_CPU_OVER_FASTAPI = 0.025, 0.01
@@ -68,7 +75,7 @@ class Runs:
     """All runs by case and side, one a round, and in words what could not be measured."""
 
     told: dict[tuple[Case, str], list[Told | None]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
     pages: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def of(self, case: Case, side: str) -> list[Told]:
@@ -83,20 +90,19 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
     wrk = Wrk(room)
     for lines in (SMALL, LARGE):
         with ExitStack() as stack:
-            sides = _sides(room / str(lines), lines, environment, stack, runs)
+            sides = all_started(room / str(lines), lines, environment, stack, runs.missing)
+            runs.pages |= {(lines, side): lines_of(server.port) for side, server in sides.items()}
             _measure(wrk, effort, list(_cases(lines)), sides, runs)
     with ExitStack() as stack:
         flat = {
-            lines: _started_daemon(room / f"flat{lines}", lines, environment, stack)
-            for lines in (SMALL, HUGE)
+            lines: started_daemon(room / f"flat{lines}", lines, environment, stack) for lines in (SMALL, HUGE)
         }
-        for lines, daemon in flat.items():
-            runs.pages[lines, OURS] = _lines(daemon)
+        runs.pages |= {(lines, OURS): lines_of(daemon.port) for lines, daemon in flat.items()}
         growth = [
             [_ask(wrk, effort, daemon, Case(METRICS, lines, 16)) for lines, daemon in flat.items()]
             for _ in range(effort.rounds)
         ]
-    yield from sorted(set(runs.missing))
+    yield from sorted(runs.missing)
     yield from _tables(runs)
     yield of_rows(
         f"GET /metrics with gzip as Prometheus asks for it, {_pages(runs, LARGE)}", list(_rows(runs))
@@ -112,81 +118,17 @@ def _cases(lines: int) -> Iterator[Case]:
         yield Case(METRICS, lines, connections)
 
 
-def tables_of(lines: int) -> str:
-    """The configuration of a daemon with a page of *lines*: the system probe, and others of series."""
-    left, tables = lines - OWN_LINES[OURS], SYSTEM
-    number = 0
-    while left > 0:
-        some = min(left, MOST_OF_ONE_PROBE)
-        tables += f'[probes.series{number}]\nuse = "bench_series"\nnumber = {some}\n'
-        left, number = left - some, number + 1
-    return tables
-
-
-def _started_daemon(room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack) -> Daemon:
-    with on_core(SERVERS):
-        daemon = Daemon(room, tables_of(lines), environment)
-    stack.enter_context(daemon)
-    daemon.wait_until_started()
-    wait_for_answer(daemon.port, HEALTH)
-    return daemon
-
-
-def _sides(
-    room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack, runs: Runs
-) -> dict[str, Server]:
-    """The daemon and each peer that is installed, all started."""
-    daemon = _started_daemon(room / "daemon", lines, environment, stack)
-    sides: dict[str, Server] = {OURS: daemon}
-    makers: dict[str, Callable[[], Server]] = {
-        FASTAPI: lambda: Service(room / "service", lines - OWN_LINES[FASTAPI]),
-        NGINX: lambda: Nginx(room / "nginx", *_pages_of(daemon)),
-        BARE: lambda: Bare(room / "bare", *_pages_of(daemon)),
-        NODE: lambda: NodeExporter(room / "node"),
-    }
-    for side, make in makers.items():
-        try:
-            with on_core(SERVERS):
-                sides[side] = stack.enter_context(make())
-        except Missing as error:
-            runs.missing.append(f"nothing beside {side}: {error}")
-    for side, server in sides.items():
-        wait_for_answer(server.port, _path(side, METRICS))
-        runs.pages[lines, side] = _lines(server)
-    return sides
-
-
-def _pages_of(daemon: Daemon) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
-    """Its answers by their path, and those of them that it packs, packed."""
-    connection = Connection(daemon.port)
-    pages = {path: connection.get(path)[1] for path in (HEALTH, DETAILED, METRICS)}
-    packed = {METRICS: connection.scrape()}
-    connection.close()
-    return pages, packed
-
-
-def _lines(server: Server) -> int:
-    connection = Connection(server.port)
-    page = connection.get(METRICS)[1]
-    connection.close()
-    return sum(not line.startswith(b"#") for line in page.splitlines())
-
-
-def _path(side: str, path: str) -> str:
-    return place(path) if side == NGINX else path
-
-
 def _measure(
     wrk: Wrk, effort: Effort, cases: Sequence[Case], sides: Mapping[str, Server], runs: Runs
 ) -> None:
     for side, server in sides.items():
-        wrk.ask(server.port, _path(side, METRICS), 1, WARMING, AS_PROMETHEUS)
+        wrk.ask(server.port, path_of(side, METRICS), 1, WARMING, AS_PROMETHEUS)
     for number in range(effort.rounds):
         for case in cases:
             for side in _in_turn([side for side in sides if _takes_part(side, case)], number):
                 told = _ask(wrk, effort, sides[side], case, side)
                 runs.told.setdefault((case, side), []).append(told)
-                _lines(sides[side])  # it is done with what wrk no longer waits for
+                lines_of(sides[side].port)  # it is done with what wrk no longer waits for
 
 
 def _in_turn(sides: list[str], number: int) -> list[str]:
@@ -204,7 +146,7 @@ def _ask(wrk: Wrk, effort: Effort, server: Server, case: Case, side: str = OURS)
     pids = [server.pid, *descendants(server.pid)]
     headers = AS_PROMETHEUS if case.path == METRICS else {}
     used = cpu_of_all(pids)
-    heard = wrk.ask(server.port, _path(side, case.path), case.connections, effort.http_seconds, headers)
+    heard = wrk.ask(server.port, path_of(side, case.path), case.connections, effort.http_seconds, headers)
     used = cpu_of_all(pids) - used
     if not heard.answers:
         return None

@@ -2,22 +2,19 @@
 
 from pathlib import Path
 
+from tests.installed import installed
+
 ROOT = Path(__file__).parent.parent
-METADATA = "Metadata-Version: 2.1\nName: mlopsd-bench\nVersion: 1\n"
-POINTS = """[mlopsd.probes]
-bench_lag = bench.troubles:Lag
-bench_series = bench.series:SeriesProbe
-bench_trouble = bench.troubles:Trouble
-"""
+POINTS = {
+    "bench_lag": "bench.troubles:Lag",
+    "bench_series": "bench.series:SeriesProbe",
+    "bench_trouble": "bench.troubles:Trouble",
+}
 
 
 def lay_out(room: Path) -> dict[str, str]:
     """Write the package's metadata to *room*; the environment in which it is installed."""
-    folder = room / "site" / "mlopsd_bench-1.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text(METADATA, "utf-8")
-    (folder / "entry_points.txt").write_text(POINTS, "utf-8")
-    return {"PYTHONPATH": f"{folder.parent}:{ROOT}:{ROOT / 'probes'}"}
+    return installed(room, POINTS, ROOT, ROOT / "probes", name="mlopsd_bench")
 
 
 def table(name: str, does: str, isolation: str) -> str:

@@ -1,6 +1,6 @@
 """How long a benchmark may take: everything, or a look in passing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,25 +9,21 @@ class Effort:
 
     Attributes:
         rounds: how often each comparison is made, its sides in turn.
-        lag_seconds: how long the lag is sampled in each case of a round.
         rest_seconds: the length of a window at rest.
         scrapes: requests of each side in a round.
         each_trouble: whether every trouble has a case of its own.
         asking_seconds: how long predictions are asked for in each case of a round.
-        cycles: checks of the GPU probe in a round.
-        many_cycles: its checks until its memory is looked at for the last time.
+        many_cycles: checks of the GPU probe until its memory is looked at for the last time.
         http_seconds: how long each path is asked for in each case of a round.
         fleet: how many daemons one Prometheus scrapes.
         fleet_seconds: for how long.
     """
 
     rounds: int
-    lag_seconds: float
     rest_seconds: float
     scrapes: int
     each_trouble: bool
     asking_seconds: float
-    cycles: int
     many_cycles: int
     http_seconds: float
     fleet: int
@@ -36,26 +32,23 @@ class Effort:
 
 FULL = Effort(
     rounds=5,
-    lag_seconds=3,
     rest_seconds=60,
     scrapes=200,
     each_trouble=True,
-    cycles=200,
     many_cycles=10_000,
     asking_seconds=2.5,
     http_seconds=2,
     fleet=100,
     fleet_seconds=120,
 )
-QUICK = Effort(
+QUICK = replace(
+    FULL,
     rounds=1,
-    lag_seconds=3,
     rest_seconds=30,
     scrapes=100,
     each_trouble=False,
-    asking_seconds=2,
-    cycles=200,
     many_cycles=1_500,
+    asking_seconds=2,
     http_seconds=1,
     fleet=20,
     fleet_seconds=20,

@@ -34,6 +34,21 @@ def spread(values: Iterable[float], unit: str = "") -> Spread:
     return Spread(tuple(values), unit)
 
 
+def percentiles(rounds: Iterable[Sequence[float]], percent: float) -> Spread:
+    """Of the milliseconds of each round, by `percentile`."""
+    return spread((percentile(values, percent) for values in rounds), "ms")
+
+
+def p99(rounds: Iterable[Sequence[float]]) -> Spread:
+    """Of the milliseconds of each round."""
+    return percentiles(rounds, 99)
+
+
+def longest(rounds: Iterable[Sequence[float]]) -> Spread:
+    """The longest of the milliseconds of each round."""
+    return percentiles(rounds, 100)
+
+
 def ratios(ours: Spread, theirs: Spread, unit: str = "") -> Spread:
     """Round by round, ours over theirs."""
     return spread((our / their for our, their in zip(ours.values, theirs.values, strict=True)), unit)

@@ -13,11 +13,11 @@ from pathlib import Path
 from bench.cost import cpu, cpu_of_all, descendants, memory
 from bench.door import ROOT
 from bench.effort import Effort
-from bench.figures import percentile, ratios, spread
+from bench.figures import p99, percentiles, ratios, spread
 from bench.prometheus import Prometheus
 from bench.server import Daemon, Missing, NodeExporter, Server
 from bench.table import Row, Table, at_most, of_rows
-from bench.web import Connection, wait_for_answer
+from bench.web import lines_of, wait_for_answer
 
 INTERVAL = 1.0
 SETTLING_SECONDS = 5.0
@@ -178,17 +178,10 @@ def _whole(prometheus: Prometheus, servers: Sequence[Server]) -> int:
 
 
 def _whole_now(prometheus: Prometheus, servers: Sequence[Server]) -> int:
-    lines = {f"127.0.0.1:{server.port}": _lines(server) for server in servers}
+    lines = {f"127.0.0.1:{server.port}": lines_of(server.port) for server in servers}
     stored = prometheus.ask(f'count by (instance) ({{job="fleet", __name__!~"{OF_PROMETHEUS}"}})')
     known = {one["metric"]["instance"]: int(one["value"][1]) for one in stored}
     return sum(known.get(instance, 0) >= number for instance, number in lines.items())
-
-
-def _lines(server: Server) -> int:
-    connection = Connection(server.port)
-    page = connection.get("/metrics")[1]
-    connection.close()
-    return sum(not line.startswith(b"#") for line in page.splitlines())
 
 
 def _rows(ours: Scraped, theirs: Sequence[Scraped]) -> Iterator[Row]:
@@ -197,7 +190,7 @@ def _rows(ours: Scraped, theirs: Sequence[Scraped]) -> Iterator[Row]:
     yield Row("scrapes that failed or were left out", f"{failed} of {ours.due}", "0", failed == 0)
     for mark in (50, 99, 100):
         words = "longest scrape" if mark == 100 else f"scrape p{mark}"
-        figure = spread([percentile(ours.milliseconds, mark)], "ms")
+        figure = percentiles([ours.milliseconds], mark)
         yield at_most(words, figure, MOST_P99 if mark == 99 else None)
     yield at_most("CPU a scrape, all of the daemon's processes", spread([ours.cpu], "ms"))
     yield at_most("CPU a scrape, the daemon's own", spread([ours.own], "ms"))
@@ -207,8 +200,7 @@ def _rows(ours: Scraped, theirs: Sequence[Scraped]) -> Iterator[Row]:
         yield at_most(
             "CPU a scrape ÷ node_exporter's", ratios(spread([ours.cpu] * len(theirs)), node), MOST_OVER_NODE
         )
-        p99 = spread((percentile(one.milliseconds, 99) for one in theirs), "ms")
-        yield at_most("scrape p99, node_exporters", p99)
+        yield at_most("scrape p99, node_exporters", p99([one.milliseconds for one in theirs]))
     complete = f"{ours.whole} of {ours.targets}"
     yield Row("daemons all of whose series are there", complete, "all", ours.whole == ours.targets)
     loaded, broken = ours.rules

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import door
-from bench.asking import FASTAPI, LARGE, NODE, OURS, OWN_LINES, SMALL, tables_of
 from bench.cost import Memory, descendants, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
-from bench.peers.service import Service
 from bench.server import Daemon, Missing, NodeExporter, Server
+from bench.sides import FASTAPI, LARGE, METRICS, NODE, OURS, SMALL, fastapi_of, nothing_beside, tables_of
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import Connection, wait_for_answer
 
@@ -54,17 +53,17 @@ def _look(kept: Kept, room: Path, lines: int, environment: Mapping[str, str], sc
 def look_at_peers(kept: Kept, room: Path, lines: int, scrapes: int) -> Iterator[str]:
     """Add what each peer has to *kept*; a line for each that is not installed."""
     makers: dict[str, Callable[[], Server]] = {
-        FASTAPI: lambda: Service(room / "service", lines - OWN_LINES[FASTAPI]),
+        FASTAPI: lambda: fastapi_of(lines, room / "service"),
         NODE: lambda: NodeExporter(room / "node"),
     }
     for side, make in makers.items():
         try:
             with make() as server:
-                wait_for_answer(server.port, "/metrics")
+                wait_for_answer(server.port, METRICS)
                 _scrape(server, scrapes)
                 kept.add(side, memory(server.pid))
         except Missing as error:
-            yield f"nothing beside {side}: {error}"
+            yield nothing_beside(side, error)
 
 
 def _scrape(server: Server, scrapes: int) -> None:

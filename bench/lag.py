@@ -7,13 +7,14 @@ from pathlib import Path
 from bench import door
 from bench.callers import Caller
 from bench.effort import Effort
-from bench.figures import Spread, percentile, ratios, spread
+from bench.figures import longest, p99, percentile, ratios
 from bench.server import Daemon
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import check_now
 
 SURVIVED = ("hangs", "hogs", "holds", "prints")  # by a daemon that runs them in a thread
 DEADLY = ("exits", "segfaults")
+SECONDS = 3.0  # of sampling in each case of a round
 BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500)  # ms
 MOST_P99, MOST = 5.0, 25.0  # ms
 MOST_OVER_IDLE = 4.0
@@ -28,10 +29,10 @@ class Case:
     troubles: tuple[str, ...]
     label: str
 
-    def tables(self, seconds: float) -> str:
-        """The configuration: the troubles, and the probe that measures for *seconds*."""
+    def tables(self) -> str:
+        """The configuration: the troubles, and the probe that measures."""
         tables = [door.table(name, name, self.place) for name in self.troubles]
-        return "".join([f'[probes.lag]\nuse = "bench_lag"\nseconds = {seconds}\n', *tables])
+        return "".join([f'[probes.lag]\nuse = "bench_lag"\nseconds = {SECONDS}\n', *tables])
 
 
 NOTHING = Case("-", (), "nothing")
@@ -53,7 +54,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
     seen: dict[Case, Seen] = {case: Seen() for case in _cases(effort)}
     for number in range(effort.rounds):
         for case, its in seen.items():
-            _measure(case, room / f"{number}-{case.label}", environment, effort.lag_seconds, its)
+            _measure(case, room / f"{number}-{case.label}", environment, its)
     yield _histogram("Event loop lag: how many 5 ms sleeps were late by up to … ms, all rounds", seen, "lags")
     yield _histogram(
         "GET /health/ at 100/s: how many answers took up to … ms from when they were due", seen, "answers"
@@ -73,8 +74,8 @@ def _cases(effort: Effort) -> Iterator[Case]:
         yield Case("process", DEADLY, "exits and segfaults, in processes")
 
 
-def _measure(case: Case, room: Path, environment: Mapping[str, str], seconds: float, seen: Seen) -> None:
-    with Daemon(room, case.tables(seconds), environment) as daemon:
+def _measure(case: Case, room: Path, environment: Mapping[str, str], seen: Seen) -> None:
+    with Daemon(room, case.tables(), environment) as daemon:
         daemon.wait_until_started()
         caller = Caller(daemon.port)
         caller.start()
@@ -106,22 +107,14 @@ def _rows(seen: Mapping[Case, Seen]) -> Iterator[Row]:
     for case in (NOTHING, ALL_IN_PROCESSES, ALL_IN_THREADS):
         judged = case is ALL_IN_PROCESSES
         lags = seen[case].lags
-        yield at_most(f"loop lag p99, {case.label}", _p99(lags), MOST_P99 if judged else None)
-        yield at_most(f"loop lag max, {case.label}", _max(lags), MOST if judged else None)
-    gained = ratios(_max(seen[ALL_IN_PROCESSES].lags), _max(seen[ALL_IN_THREADS].lags))
+        yield at_most(f"loop lag p99, {case.label}", p99(lags), MOST_P99 if judged else None)
+        yield at_most(f"loop lag max, {case.label}", longest(lags), MOST if judged else None)
+    gained = ratios(longest(seen[ALL_IN_PROCESSES].lags), longest(seen[ALL_IN_THREADS].lags))
     yield at_most("loop lag max, processes ÷ threads", gained, MOST_OVER_THREADS)
-    idle = _p99(seen[NOTHING].answers)
+    idle = p99(seen[NOTHING].answers)
     for case in (NOTHING, ALL_IN_PROCESSES, ALL_IN_THREADS):
         goal = MOST_OVER_IDLE * idle.middle if case is ALL_IN_PROCESSES else None
-        yield at_most(f"/health/ p99, {case.label}", _p99(seen[case].answers), goal)
-
-
-def _p99(rounds: list[list[float]]) -> Spread:
-    return spread((percentile(values, 99) for values in rounds), "ms")
-
-
-def _max(rounds: list[list[float]]) -> Spread:
-    return spread(map(max, rounds), "ms")
+        yield at_most(f"/health/ p99, {case.label}", p99(seen[case].answers), goal)
 
 
 def _deaths(room: Path, environment: Mapping[str, str]) -> Iterator[Row]:

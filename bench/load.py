@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import door
 from bench.callers import Caller
 from bench.effort import Effort
-from bench.figures import Spread, percentile, ratios, spread
+from bench.figures import Spread, percentiles, ratios, spread
 from bench.registry import Registry
 from bench.server import Daemon
 from bench.serving import serving
@@ -128,35 +128,35 @@ def _greatest(before: dict[float, int], after: dict[float, int]) -> float:
 
 def _rows(rounds: Sequence[Loaded]) -> Iterator[Row]:
     yield at_most("from the reload until it served", spread((one.seconds for one in rounds), "s"))
-    yield at_most("loop lag p99, idle", _marks([one.idle.lags for one in rounds], 99))
-    yield at_most("loop lag max, idle", _marks([one.idle.lags for one in rounds], 100))
-    yield at_most("loop lag p99, loading", _marks([one.loading.lags for one in rounds], 99), MOST_P99)
+    yield at_most("loop lag p99, idle", percentiles([one.idle.lags for one in rounds], 99))
+    yield at_most("loop lag max, idle", percentiles([one.idle.lags for one in rounds], 100))
+    yield at_most("loop lag p99, loading", percentiles([one.loading.lags for one in rounds], 99), MOST_P99)
     yield at_most("loop lag max, loading", _greatest_lag(rounds), MOST)
     yield at_most("loop lag max, loading less idle", _moved(rounds), MOST_MOVED)
     yield at_most("the daemon's own histogram: max at most", spread((one.beat for one in rounds), "ms"))
     for mark, percent in (("p99", 99), ("max", 100)):
-        yield at_most(f"/livez {mark}, idle", _marks([one.idle.answers for one in rounds], percent))
-        yield at_most(f"/livez {mark}, loading", _marks([one.loading.answers for one in rounds], percent))
+        yield at_most(f"/livez {mark}, idle", percentiles([one.idle.answers for one in rounds], percent))
+        yield at_most(
+            f"/livez {mark}, loading", percentiles([one.loading.answers for one in rounds], percent)
+        )
 
 
 def _rows_of_threads(rounds: Sequence[Loaded]) -> Iterator[Row]:
     yield at_most("loading in the thread of a loop with MLflow", spread((one.seconds for one in rounds), "s"))
-    yield at_most("loop lag max, idle, of a loop with MLflow", _marks([one.idle.lags for one in rounds], 100))
+    yield at_most(
+        "loop lag max, idle, of a loop with MLflow", percentiles([one.idle.lags for one in rounds], 100)
+    )
     for mark, percent in (("p99", 99), ("max", 100)):
-        lags = _marks([one.loading.lags for one in rounds], percent)
+        lags = percentiles([one.loading.lags for one in rounds], percent)
         yield at_most(f"loop lag {mark}, loading in its thread", lags)
 
 
 def _greatest_lag(rounds: Sequence[Loaded]) -> Spread:
-    return _marks([one.loading.lags for one in rounds], 100)
+    return percentiles([one.loading.lags for one in rounds], 100)
 
 
 def _moved(rounds: Sequence[Loaded]) -> Spread:
     return spread((max(one.loading.lags) - max(one.idle.lags) for one in rounds), "ms")
-
-
-def _marks(rounds: Sequence[Sequence[float]], percent: float) -> Spread:
-    return spread((percentile(values, percent) for values in rounds), "ms")
 
 
 def _milliseconds(seconds: Sequence[float]) -> list[float]:

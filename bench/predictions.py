@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.callers import Caller
 from bench.cost import Memory, descendants, memory
 from bench.effort import Effort
-from bench.figures import Spread, percentile, ratios, spread
+from bench.figures import Spread, p99, percentiles, ratios, spread
 from bench.kinds import kind
 from bench.questions import JSON, body
 from bench.registry import Registry
@@ -19,7 +19,8 @@ from bench.server import Daemon, ModelServer, Server
 from bench.serving import Asked, ask, peer_serving, serving
 from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.traffic import Traffic
-from bench.web import Connection, free_port, wait_until_open
+from bench.web import Connection, wait_until_open
+from tests.running import free_port
 
 CONNECTIONS = (1, 16, 64)
 ROWS = (1, 100, 10_000)
@@ -191,7 +192,7 @@ def _rates(side: Sequence[Asked]) -> Spread:
 
 
 def _times(side: Sequence[Asked], percent: float) -> Spread:
-    return spread((percentile(one.milliseconds, percent) for one in side), "ms")
+    return percentiles((one.milliseconds for one in side), percent)
 
 
 def _rows(its: Sides, limit: Asked) -> Iterator[Row]:
@@ -209,16 +210,12 @@ def _rows(its: Sides, limit: Asked) -> Iterator[Row]:
 
 def _health_rows(health: Mapping[str, Health]) -> Iterator[Row]:
     for what, its in health.items():
-        idle, busy = _p99(its.idle), _p99(its.busy)
+        idle, busy = p99(its.idle), p99(its.busy)
         yield at_most(f"{what} p99, idle", idle)
-        yield at_most(f"{what} p99, {AT_WORK} others at work", _p99(its.crowded))
+        yield at_most(f"{what} p99, {AT_WORK} others at work", p99(its.crowded))
         yield at_most(f"{what} p99, asked by 16", busy)
         goal = MOST_OVER_IDLE if what == "/health/" else None
         yield at_most(f"{what} p99, asked by 16 ÷ idle", ratios(busy, idle), goal)
-
-
-def _p99(rounds: Sequence[Sequence[float]]) -> Spread:
-    return spread((percentile(values, 99) for values in rounds), "ms")
 
 
 def _memory(*servers: Server) -> Iterator[Row]:

@@ -1,15 +1,14 @@
 """A real Prometheus, and what it says of its own scrapes."""
 
 import json
-import shutil
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.server import Missing, Server
-from bench.web import free_port
+from bench.server import Server, program
+from tests.running import free_port
 
 Series = list[dict[str, Any]]
 
@@ -24,9 +23,7 @@ class Prometheus(Server):
     def __init__(
         self, room: Path, jobs: Mapping[str, Sequence[int]], interval: float, rules: Iterable[Path] = ()
     ) -> None:
-        command = shutil.which("prometheus")
-        if command is None:
-            raise Missing("no prometheus; install it with: apt install prometheus")
+        command = program("prometheus", "prometheus")
         room.mkdir(parents=True)
         config = room / "prometheus.yml"
         config.write_text(

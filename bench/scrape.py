@@ -1,6 +1,5 @@
 """What one GET /metrics costs, back to back over one connection, beside node_exporter's."""
 
-import gzip
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from bench.effort import Effort
 from bench.figures import Spread, percentile, ratios, spread
 from bench.server import Daemon, NodeExporter
 from bench.table import Row, Table, at_most, of_rows
-from bench.web import Connection, wait_for_answer
+from bench.web import Connection, lines_of, wait_for_answer
 
 MOST_CPU_RATIO = 0.12
 WARMING = 10
@@ -33,7 +32,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
         daemon.wait_until_started()
         wait_for_answer(peer.port, "/metrics")
         sides = [(server.pid, Connection(server.port)) for server in (daemon, peer)]
-        pages = [_lines(connection) for _, connection in sides]
+        pages = [lines_of(server.port) for server in (daemon, peer)]
         rounds = [
             [_measure(pid, connection, effort.scrapes) for pid, connection in sides]
             for _ in range(effort.rounds)
@@ -68,8 +67,3 @@ def _rows(ours: Sequence[Scraped], theirs: Sequence[Scraped]) -> Iterator[Row]:
 
 def _figures(scraped: Sequence[Scraped], what: str) -> Spread:
     return spread((getattr(one, what) for one in scraped), "ms")
-
-
-def _lines(connection: Connection) -> int:
-    page = gzip.decompress(connection.scrape())
-    return sum(not line.startswith(b"#") for line in page.splitlines())

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench.cost import descendants
-from bench.web import free_port
+from tests.running import free_port
 
 STOPPING_SECONDS = 30.0
 STARTING_SECONDS = 60.0
@@ -24,6 +24,19 @@ SYSTEM = "[probes.system]\n"  # every key of it left as it is
 
 class Missing(Exception):
     """Something to compare with is not installed."""
+
+
+def program(package: str, *names: str) -> str:
+    """The path of the first of *names* that is installed; root's own folder counts.
+
+    Raises:
+        Missing: none is; Debian's *package* has it.
+    """
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), "/usr/sbin")))
+    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    if found is None:
+        raise Missing(f"no {names[-1]}; install it with: apt install {package}")
+    return found
 
 
 class Server(AbstractContextManager["Server"]):
@@ -153,9 +166,7 @@ class NodeExporter(Server):
 
     def __init__(self, room: Path) -> None:
         room.mkdir(parents=True)
-        command = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
-        if command is None:
-            raise Missing("no node_exporter; install it with: apt install prometheus-node-exporter")
+        command = program("prometheus-node-exporter", "prometheus-node-exporter", "node_exporter")
         port = free_port()
         address = f"--web.listen-address=127.0.0.1:{port}"
         super().__init__([command, address, "--log.level=error"], port, room / "log", {})

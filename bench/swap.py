@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.effort import Effort
-from bench.figures import Spread, percentile, ratios, spread
+from bench.figures import percentiles, ratios, spread
 from bench.registry import Registry
 from bench.server import Daemon
 from bench.serving import milliseconds, serving
@@ -65,13 +65,9 @@ def _rows(swaps: Sequence[Swapped]) -> Iterator[Row]:
     usual = [milliseconds(swap.usual) for swap in swaps]
     meanwhile = [milliseconds(swap.meanwhile) for swap in swaps]
     for words, percent in (("p50", 50), ("p99", 99), ("longest", 100)):
-        before, then = _marks(usual, percent), _marks(meanwhile, percent)
+        before, then = percentiles(usual, percent), percentiles(meanwhile, percent)
         yield at_most(f"{words}, usual", before)
         yield at_most(f"{words}, while it swaps", then)
         yield at_most(f"{words}, while it swaps ÷ usual", ratios(then, before))
-    longest, p99 = _marks(meanwhile, 100), _marks(usual, 99)
+    longest, p99 = percentiles(meanwhile, 100), percentiles(usual, 99)
     yield at_most("longest while it swaps ÷ usual p99", ratios(longest, p99))
-
-
-def _marks(rounds: Sequence[Sequence[float]], percent: float) -> Spread:
-    return spread((percentile(values, percent) for values in rounds), "ms")

@@ -1,5 +1,6 @@
 """Requests as the callers of a health daemon make them: a scraper, a balancer, an operator."""
 
+import gzip
 import http.client
 import json
 import socket
@@ -18,6 +19,7 @@ AS_PROMETHEUS = {
     "User-Agent": "Prometheus/2.42.0",
     "X-Prometheus-Scrape-Timeout-Seconds": "10",
 }
+GZIP = b"\x1f\x8b"  # what is packed begins with
 PATIENCE = 60.0
 RELOADING_SECONDS = 300.0
 
@@ -49,6 +51,17 @@ class Connection:
     def close(self) -> None:
         """Hang up."""
         self._http.close()
+
+
+def lines_of(port: int) -> int:
+    """How many samples the page of the server at *port* has."""
+    connection = Connection(port)
+    try:
+        page = connection.scrape()
+    finally:
+        connection.close()
+    page = gzip.decompress(page) if page.startswith(GZIP) else page  # not every server packs
+    return sum(not line.startswith(b"#") for line in page.splitlines())
 
 
 class OnTheHost(http.client.HTTPConnection):
@@ -98,12 +111,6 @@ def _asked(path: Path, method: str, target: str) -> tuple[int, Any]:
         return response.status, json.loads(response.read())
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def wait_until_open(port: int, seconds: float = 30.0) -> None:

@@ -1,14 +1,13 @@
 """wrk, which asks over and over from one thread, on a core of its own."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cores import CALLERS, on_core
-from bench.server import Missing
+from bench.server import program
 
 REPORT = """done = function(summary, latency, requests)
   local errors = summary.errors
@@ -39,10 +38,7 @@ class Wrk:
     """
 
     def __init__(self, room: Path) -> None:
-        command = shutil.which("wrk")
-        if command is None:
-            raise Missing("no wrk; install it with: apt install wrk")
-        self._command = command
+        self._command = program("wrk", "wrk")
         self._script = room / "report.lua"
         self._script.write_text(REPORT, "utf-8")
 

@@ -102,6 +102,11 @@ class Daemon:
             self.signal(signal.SIGKILL)
         return loop.time() - began
 
+    def end(self) -> None:
+        """SIGKILL, if it runs at all."""
+        if self._process is not None and self._process.returncode is None:
+            self.signal(signal.SIGKILL)
+
     async def _live(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,

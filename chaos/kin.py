@@ -1,6 +1,5 @@
-"""The processes below the daemon: who is who, what each holds, and what is left when it is gone."""
+"""The processes below the daemon: who is who, and what is left when it is gone."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,28 +59,3 @@ def _read(pid: int, name: str) -> bytes:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:  # it has ended meanwhile
         return b""
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What a daemon holds: open descriptors, threads, descendants, and resident bytes of its own."""
-
-    descriptors: int
-    threads: int
-    children: int
-    rss: int
-
-    def __str__(self) -> str:
-        size = self.rss / 2**20
-        return f"{self.descriptors} fds, {self.threads} threads, {self.children} children, {size:.1f} MiB"
-
-
-def census(pid: int) -> Census:
-    """What *pid* holds now."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    return Census(
-        descriptors=len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208
-        threads=len(os.listdir(f"/proc/{pid}/task")),  # noqa: PTH208
-        children=len(family(pid)),
-        rss=pages * os.sysconf("SC_PAGE_SIZE"),
-    )

@@ -10,33 +10,30 @@ LIMIT = "memory.limit_in_bytes"
 
 
 class Squeeze:
-    """A control group below our own in which a process gets *size* bytes more than it has, and no more."""
+    """The process *pid* gets *size* bytes more than it has, and no more, until the end."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._group = _below_ours(f"mlopsd-chaos-{os.getpid()}")
+    def __init__(self, pid: int, size: int) -> None:
+        self._group = _below_ours(f"mlopsd-chaos-{os.getpid()}-{pid}")
         self._limited: tuple[int, tuple[int, int]] | None = None
+        if self._group is None:
+            self._limited = pid, resource.prlimit(pid, resource.RLIMIT_AS)
+            resource.prlimit(pid, resource.RLIMIT_AS, (size, self._limited[1][1]))
+            return
+        self._group.mkdir(exist_ok=True)
+        (self._group / LIMIT).write_text(str(size), "ascii")
+        (self._group / "cgroup.procs").write_text(str(pid), "ascii")
 
     @property
     def how(self) -> str:
         """By what."""
         return "a control group" if self._group is not None else "RLIMIT_AS"
 
-    def put(self, pid: int) -> None:
-        """*pid* gets no more from now on; what it has is not counted."""
-        if self._group is None:
-            self._limited = pid, resource.prlimit(pid, resource.RLIMIT_AS)
-            resource.prlimit(pid, resource.RLIMIT_AS, (self._size, self._limited[1][1]))
-            return
-        self._group.mkdir(exist_ok=True)
-        (self._group / LIMIT).write_text(str(self._size), "ascii")
-        (self._group / "cgroup.procs").write_text(str(pid), "ascii")
-
-    def end(self) -> None:
+    async def end(self) -> None:
         """Take the group away, once it is empty, or the limit."""
         if self._limited is not None:
+            pid, limits = self._limited
             with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(self._limited[0], resource.RLIMIT_AS, self._limited[1])
+                resource.prlimit(pid, resource.RLIMIT_AS, limits)
         if self._group is not None:
             with contextlib.suppress(OSError):
                 self._group.rmdir()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +24,6 @@ class Truth:
     fault: str
     since: float
     holds: Callable[[], bool]
-    was_seen: bool = False
 
 
 @dataclass(slots=True)
@@ -51,7 +49,6 @@ class Observer:
         self.seen = Seen()
         self.looks = 0
         self.compared = 0
-        self.statuses: Counter[str] = Counter()
 
     async def run(self, port: int) -> None:
         """Look for ever."""
@@ -110,11 +107,10 @@ class Observer:
         document = json.loads(body)
         if "probes" not in document:
             return
-        readings = {one["probe"]: one for one in _listed(document["probes"])}
+        readings = document["probes"]
         self._tell_changes(readings)
         self.seen = Seen(asked, at, document["status"], readings)
         self.looks += 1
-        self.statuses[document["status"]] += 1
         for name, reading in readings.items():
             self._judge_age(name, reading)
         for truth in self._truths:
@@ -142,12 +138,7 @@ class Observer:
         if late or self.seen.readings.get(truth.probe) is None:
             return
         self.compared += 1
-        truth.was_seen = True
         status = self.seen.readings[truth.probe]["status"]
         if status == "healthy" or self.seen.verdict == "healthy":
             said = f"{truth.probe} is {status}, the verdict {self.seen.verdict}, under {truth.fault}"
             self._timeline.violate("no false healthy", said)
-
-
-def _listed(probes: Any) -> list[Any]:
-    return list(probes.values()) if isinstance(probes, dict) else list(probes)

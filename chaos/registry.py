@@ -10,7 +10,8 @@ from pathlib import Path
 
 from chaos import models
 from tests.model.registrar import Registrar
-from tests.model.registry_server import environment, free_port
+from tests.model.registry_server import environment
+from tests.running import free_port
 
 NAME = "chaos"
 UP_SECONDS = 90.0

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chaos.faults import Fault
+from chaos.fault import Fault
 
 HOLD = (6.0, 10.0)  # seconds; a fault must be able to show, which takes an interval and a timeout
 OVERLAP = 0.6  # of the turns have a second fault beside the first

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos import kin
-from chaos.kin import Census
-from tests.model.registry_server import free_port
-from tests.running import CALM_SYSTEM
+from chaos.census import Census, census, leaks, least, median
+from chaos.traffic import checks
+from tests.installed import installed
+from tests.running import CALM_SYSTEM, free_port
 
 CHECKS, REQUESTS, CONNECTIONS = 100_000, 1_000_000, 64
 SLICES = 40  # in which the requests are asked; between them is looked
@@ -27,8 +26,8 @@ EACH = {"process": 4, "thread": 6, "loop": 6}  # probes by where they are checke
 INTERVAL = 0.1
 WARM_UP = 0.1  # of all requests and checks, which does not count
 MORE = Census(descriptors=0, threads=0, children=0, rss=5 * 2**20)
-COUNTED = re.compile(r"^mlopsd_probe_checks_total\{[^\n]*\} (\S+)$", re.MULTILINE)
 STRANGE = Path(__file__).parent.parent / "tests" / "strange"
+POINTS = {"troubled": "troubled:Troubled", "async_troubled": "troubled:AsyncTroubled"}
 UNITS = {"descriptors": 1, "threads": 1, "children": 1, "rss": 2**20}
 
 
@@ -42,13 +41,9 @@ class Soaked:
     looks: Sequence[Census]
 
     def grown(self) -> Iterator[str]:
-        """Everything that is not flat: the least of the last quarter against that of the first."""
+        """Everything that is not flat: the median of the last quarter against that of the first."""
         quarter = max(len(self.looks) // 4, 1)
-        for name in Census.__slots__:
-            first = statistics.median(getattr(look, name) for look in self.looks[:quarter])
-            last = statistics.median(getattr(look, name) for look in self.looks[-quarter:])
-            if last > first + getattr(MORE, name):
-                yield f"{name} grew from {first:g} to {last:g}"
+        return leaks(median(self.looks[:quarter]), median(self.looks[-quarter:]), MORE)
 
 
 def main() -> int:
@@ -65,13 +60,13 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def soak(room: Path, checks: int, requests: int) -> Soaked:
-    """*checks* and *requests*, both at least, with looks in between."""
+def soak(room: Path, least_checks: int, requests: int) -> Soaked:
+    """*least_checks* and *requests*, both at least, with looks in between."""
     with _daemon(room) as (pid, port):
         began, told, looks = time.monotonic(), Counter[str](), []
-        while (done := _checks(port)) < checks or sum(told.values()) < requests:
+        while (done := _checked(port)) < least_checks or sum(told.values()) < requests:
             told.update(_ask(port, requests // SLICES))
-            if min(done / checks, sum(told.values()) / requests) >= WARM_UP:
+            if min(done / least_checks, sum(told.values()) / requests) >= WARM_UP:
                 looks.append(_look(pid))
         return Soaked(time.monotonic() - began, done, told, looks)
 
@@ -87,17 +82,16 @@ def _lines(soaked: Soaked) -> Iterator[str]:
 
 
 def _look(pid: int) -> Census:
-    """The least of several moments: what a check or a request holds for a moment is not held."""
     found = []
     for _ in range(10):
-        found.append(kin.census(pid))
+        found.append(census(pid))
         time.sleep(0.05)
-    return Census(*(min(getattr(one, name) for one in found) for name in Census.__slots__))
+    return least(found)
 
 
-def _checks(port: int) -> float:
+def _checked(port: int) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        return sum(map(float, COUNTED.findall(answer.read().decode())))
+        return checks(answer.read())
 
 
 def _ask(port: int, requests: int) -> dict[str, int]:
@@ -112,9 +106,10 @@ def _daemon(room: Path) -> Iterator[tuple[int, int]]:
     port = free_port()
     (room / "config.toml").write_text(_table(room), "utf-8")
     command = [sys.executable, "-m", "mlopsd", "run", "--config", str(room / "config.toml")]
+    environment = {**os.environ, **installed(room, POINTS, STRANGE)}
     with (room / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], env=_environment(room), stderr=log, start_new_session=True
+            [*command, "--port", str(port)], env=environment, stderr=log, start_new_session=True
         )
     try:
         _wait_until_well(port, process)
@@ -143,16 +138,6 @@ def _table(room: Path) -> str:
             head = f'[probes.{names[place]}_{number}]\nuse = "{use}"\nisolation = "{place}"'
             tables.append(f"{head}\ninterval = {INTERVAL}\ntimeout = 20\n")
     return "\n".join(tables)
-
-
-def _environment(room: Path) -> dict[str, str]:
-    site = room / "site" / "strange-1.dist-info"
-    site.mkdir(parents=True)
-    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    points = "troubled = troubled:Troubled\nasync_troubled = troubled:AsyncTroubled\n"
-    (site / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
-    known = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site.parent), str(STRANGE), known])}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from chaos.clock import Clock
 from chaos.registry import NAME, Registry
 from mlopsd_probes.gpu.fake import build
 from tests.gpu.driving import scenario
-from tests.model.registry_server import free_port
+from tests.installed import installed
+from tests.running import free_port
 
 ROOT = Path(__file__).parent.parent
 STRANGER = ROOT / "tests/packages/mlopsd-probe-neighbours"
@@ -119,19 +120,11 @@ class Stage:
 
     def environment(self) -> dict[str, str]:
         """What the daemon needs of ours to see the cards, the clock and the stranger's probe."""
-        info = self.folder / "lib/neighbours_for_chaos-0.dist-info"
-        if not info.exists():
-            info.mkdir(parents=True)
-            (info / "METADATA").write_text("Metadata-Version: 2.1\nName: neighbours-for-chaos\nVersion: 0\n")
-            (info / "entry_points.txt").write_text(
-                "[mlopsd.probes]\nheartbeat_file = mlopsd_probe_neighbours.heartbeat_file:HeartbeatFile\n"
-            )
-        known = os.environ.get("PYTHONPATH")
-        path = [str(info.parent), str(STRANGER), str(ROOT), str(ROOT / "probes"), *([known] if known else [])]
+        points = {"heartbeat_file": "mlopsd_probe_neighbours.heartbeat_file:HeartbeatFile"}
         return {
             **build.environment(self.cards, self.folder),
             **self.clock.environment(),
-            "PYTHONPATH": os.pathsep.join(path),
+            **installed(self.folder, points, STRANGER, ROOT, ROOT / "probes"),
         }
 
     def steer(self, *lines: str) -> None:

@@ -25,21 +25,19 @@ class Window:
 
 
 class Timeline:
-    """Keeps lines and windows; *loud*, each line is printed as it comes."""
+    """Keeps violations and windows; *loud*, each line is printed as it comes."""
 
     def __init__(self, *, loud: bool) -> None:
         self._loud = loud
         self._start = time.monotonic()
-        self.lines: list[str] = []
         self.violations: list[str] = []
         self._by_rule: dict[str, int] = defaultdict(int)
         self._windows: dict[str, list[Window]] = defaultdict(list)
 
     def note(self, text: str) -> None:
-        """Keep *text* with its moment."""
-        self.lines.append(f"{time.monotonic() - self._start:8.2f}  {text}")
+        """Print *text* with its moment."""
         if self._loud:
-            print(self.lines[-1], flush=True)
+            print(f"{time.monotonic() - self._start:8.2f}  {text}", flush=True)
 
     def violate(self, rule: str, text: str) -> None:
         """A promise is broken: *rule* in words that are always the same, and what was seen."""

@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +32,12 @@ pressure_memory_degraded = 1
 pressure_memory_unhealthy = 1
 stuck_after = "1d"
 """  # the real host's readings, judged so that no busy machine fails a test
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 class Answer:

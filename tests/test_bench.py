@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import asking, door, fleet, footprint, workload
+from bench import asking, door, fleet, footprint, sides, workload
 from bench.cost import descendants
 from bench.effort import QUICK
 from bench.peers.nginx import Nginx, place
@@ -68,7 +68,7 @@ def test_fastapis_service_does_the_same_job_and_its_series_change(tmp_path: Path
 
 def test_the_daemon_shows_as_many_series_as_it_is_told_to(tmp_path: Path) -> None:
     environment = door.lay_out(tmp_path)
-    with Daemon(tmp_path / "daemon", asking.tables_of(400), environment) as daemon:
+    with Daemon(tmp_path / "daemon", sides.tables_of(400), environment) as daemon:
         daemon.wait_until_started()
         connection = Connection(daemon.port)
         lines = connection.get("/metrics")[1].splitlines()
@@ -97,7 +97,7 @@ def test_without_one_peer_the_others_are_measured(tmp_path: Path, monkeypatch: p
         "nothing beside node_exporter: no node_exporter; "
         "install it with: apt install prometheus-node-exporter"
     )
-    assert list(kept.sides) == [asking.FASTAPI]
+    assert list(kept.sides) == [sides.FASTAPI]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

@@ -25,7 +25,8 @@ from mlopsd.settings import Settings
 from mlopsd.settings.load import Loaded
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import Places, StateFolder
-from tests.running import CALM_SYSTEM, Answer, Running
+from tests.installed import installed
+from tests.running import CALM_SYSTEM, Answer, Running, free_port
 
 HUNG = """
 [probes.in_a_process]
@@ -65,20 +66,15 @@ CANNOT_BE_HAD = {
 @pytest.fixture
 def strange(strange_path: Path, tmp_path: Path) -> dict[str, str]:
     """An environment in which the misbehaving probes are installed."""
-    site = tmp_path / "site"
-    about = site / "strange-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    points = """
-        troubled = troubled:Troubled
-        async_troubled = troubled:AsyncTroubled
-        blocked = troubled:Troubled
-        probe = awkward:Clash
-        picky = awkward:Picky
-        leaving = leaving:Leaving
-    """
-    (about / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
-    return {"PYTHONPATH": f"{site}{os.pathsep}{strange_path}"}
+    points = {
+        "troubled": "troubled:Troubled",
+        "async_troubled": "troubled:AsyncTroubled",
+        "blocked": "troubled:Troubled",
+        "probe": "awkward:Clash",
+        "picky": "awkward:Picky",
+        "leaving": "leaving:Leaving",
+    }
+    return installed(tmp_path, points, strange_path)
 
 
 Start = Callable[..., Running]
@@ -496,12 +492,6 @@ def test_a_reload_before_the_first_reading_that_takes_the_probe_away_does_not_ke
         daemon.wait_for(lambda line: line["event"] == "started", 5)
         manager.hears("READY=1")
         assert list(daemon.get("/health/").json["probes"]) == ["door"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def ask(port: int, path: str) -> int:

@@ -1,6 +1,5 @@
 """Predictors from their tables to a real daemon: a stranger's, which comes in by an entry point."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Reading
 from mlopsd.settings.load import load
 from mlopsd.settings.mistakes import ConfigurationError
+from tests.installed import installed
 from tests.running import Answer, Running
 
 NO_CHOICE = (
@@ -125,11 +125,7 @@ def test_a_predictor_that_lacks_what_it_needs_is_not_loaded(target: str, complai
 @pytest.fixture
 def start(strange_path: Path, tmp_path: Path) -> Callable[[str], Running]:
     """Starts a daemon in which the stranger's predictor is installed."""
-    about = tmp_path / "site" / "strange-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    (about / "entry_points.txt").write_text("[mlopsd.probes]\ncave = echoing:Echo\n", "ascii")
-    environment = {"PYTHONPATH": f"{about.parent}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    environment = installed(tmp_path, {"cave": "echoing:Echo"}, strange_path)
     return lambda text: Running(tmp_path, text, environment=environment)
 
 

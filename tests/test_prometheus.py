@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from mlopsd import plugins
-from tests.running import Running
+from tests.running import Running, free_port
 
 CONFIGURATION = """
 global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
@@ -23,12 +22,6 @@ scrape_configs:
   - {{job_name: daemon, static_configs: [{{targets: ['127.0.0.1:{api}']}}]}}
   - {{job_name: metrics, static_configs: [{{targets: ['127.0.0.1:{metrics}']}}]}}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager

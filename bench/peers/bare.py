@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 
 from bench.door import ROOT
 from bench.server import Server
-from bench.web import free_port
+from tests.running import free_port
 
 PACKED = ".gz"
 

@@ -2,12 +2,11 @@
 
 import gzip
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.server import Missing, Server
-from bench.web import free_port
+from bench.server import Server, program
+from tests.running import free_port
 
 CONFIGURATION = """{user}daemon off;
 worker_processes 1;
@@ -54,9 +53,7 @@ class Nginx(Server):
     """
 
     def __init__(self, room: Path, pages: Mapping[str, bytes], packed: Mapping[str, bytes]) -> None:
-        command = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-        if command is None:
-            raise Missing("no nginx; install it with: apt install nginx-light")
+        command = program("nginx-light", "nginx")
         room.mkdir(parents=True)
         room.chmod(0o755)
         files = {path: room / f"page{number}" for number, path in enumerate(pages)}

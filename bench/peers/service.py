@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.door import ROOT
 from bench.server import Missing, Server
-from bench.web import free_port
+from tests.running import free_port
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client", "psutil")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 WORDS = {
     bool: "true or false",
@@ -33,7 +33,7 @@ def kind(annotation: Any) -> str:
 
 
 def _collection(plain: type, arguments: tuple[Any, ...]) -> str:
-    if issubclass(plain, Mapping):
+    if issubclass(plain, Mapping | BaseModel):
         return "table"
     if issubclass(plain, Sequence | Set) and arguments:
         return f"list of {kind(arguments[0])}"

@@ -57,7 +57,8 @@ def _account(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str,
         yield f"  {harmless(error)}", 2
         return
     yield f"  {_first_sentence(probe)}", 2
-    yield f"  {len(probe.metrics)} metrics; {_schedule(probe)}", 2
+    number = len(probe.metrics)
+    yield f"  {number} {'metric' if number == 1 else 'metrics'}; {_schedule(probe)}", 2
     options = columns(map(_option, probe.Options.model_fields.items()))
     yield from ((f"  {line}", 2 + column) for line, column in options)
 

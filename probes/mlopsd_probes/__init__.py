@@ -1,1 +1,1 @@
-"""The probes that come with mlopsd; they import mlopsd.probe and nothing else of ours."""
+"""The probes that come with mlopsd; of mlopsd they import what any author may."""

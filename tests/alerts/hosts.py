@@ -1,6 +1,5 @@
 """Hosts of every kind for a real Prometheus: with models, cards and all, with what they lose, and how."""
 
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 from mlopsd_probes.gpu.fake import build
 from tests.conftest import STRANGE
 from tests.gpu.driving import scenario
+from tests.installed import installed
 from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar
 from tests.model.registry_server import empty
@@ -117,12 +117,7 @@ paths = ["/", "{folder}"]
 
 def a_sick_host(folder: Path) -> Running:
     """As installed with a probe that hangs for good in its thread."""
-    about = folder / "site" / "strange-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    (about / "entry_points.txt").write_text("[mlopsd.probes]\ntroubled = troubled:Troubled\n", "ascii")
-    path = os.pathsep.join(filter(None, [str(about.parent), str(STRANGE), os.environ.get("PYTHONPATH")]))
-    return a_host(folder, SICK, {"PYTHONPATH": path})
+    return a_host(folder, SICK, installed(folder, {"troubled": "troubled:Troubled"}, STRANGE))
 
 
 def break_the_whole_host(daemon: Running, model: Registrar, folder: Path) -> None:

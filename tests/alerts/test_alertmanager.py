@@ -16,7 +16,7 @@ import pytest
 
 from mlopsd.probe import Advice
 from tests.alerts.rules import FOLDER, Rule, alerts
-from tests.test_prometheus import free_port
+from tests.running import free_port
 
 FILE = FOLDER / "alertmanager.yml"
 HARDWARE = {"reset_gpu", "reboot", "replace_hardware"}

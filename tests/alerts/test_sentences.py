@@ -9,7 +9,7 @@ from tests.alerts.made_up import MadeUp, page
 from tests.alerts.metrics import mistakes
 from tests.alerts.monitoring import Alert, Monitoring, monitoring
 from tests.alerts.rules import alerts
-from tests.test_prometheus import free_port
+from tests.running import free_port
 
 pytestmark = [pytest.mark.needs("prometheus"), pytest.mark.timeout(120)]
 UNKNOWN_HOST = {"MlopsdHostUnknown"}  # excused where a first version is on its way, as it is on this page

@@ -1,19 +1,24 @@
 """The daemon under faults keeps its promises; and the observer is one that can see a broken one."""
 
+import asyncio
 import itertools
 import json
+import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.census import Census, leaks
 from chaos.faults import FAULTS
+from chaos.memory import LIMIT, MOUNT, Squeeze
 from chaos.observer import Observer
-from chaos.run import MORE, leaks
 from chaos.schedule import turns
 from chaos.shapes import Shapes
 from chaos.stage import PROBES
@@ -69,11 +74,9 @@ class Watched:
 
     def sees(self, at: float = 1e9, **changes: Any) -> list[str]:
         """The violations once the gpu's reading has *changes*."""
-        readings = [
-            {"probe": name, "status": "healthy", "summary": "", "age_seconds": 0.1, "facts": {}}
-            for name in PROBES
-        ]
-        readings[1] |= changes
+        well = {"status": "healthy", "summary": "", "age_seconds": 0.1, "facts": {}}
+        readings = {name: {"probe": name, **well} for name in PROBES}
+        readings["gpu"] |= changes
         document = {"status": "healthy", "probes": readings}
         self.observer.look(json.dumps(document).encode(), at, at)
         return [violation.partition(":")[0] for violation in self.timeline.violations]
@@ -140,10 +143,40 @@ def test_an_answer_of_another_shape_or_with_a_traceback_is_seen() -> None:
     assert "traceback" in str(shapes.fault(*ask, 200, b'{"status": "Traceback (most recent call last):"}'))
 
 
+@pytest.fixture
+def sleepers() -> Iterator[list[int]]:
+    """The pids of two processes that do nothing."""
+    processes = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    yield [process.pid for process in processes]
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_two_processes_that_are_starved_at_a_time_have_a_limit_each(sleepers: list[int]) -> None:
+    sizes = [2**30, 2**29]
+    squeezes = [Squeeze(pid, size) for pid, size in zip(sleepers, sizes, strict=True)]
+    assert [limit_of(pid) for pid in sleepers] == sizes
+    for pid, squeeze in zip(sleepers, squeezes, strict=True):
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        asyncio.run(squeeze.end())
+
+
+def limit_of(pid: int) -> int:
+    """Bytes that *pid* may have, by its control group if it has one of ours, else by RLIMIT_AS."""
+    groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    ours = [line.partition(":memory:")[2] for line in groups if "mlopsd-chaos-" in line]
+    if not ours:
+        return resource.prlimit(pid, resource.RLIMIT_AS)[0]
+    return int((MOUNT / ours[0].lstrip("/") / LIMIT).read_text())
+
+
 def test_a_leak_is_seen() -> None:
-    assert list(leaks(MORE, MORE)) == []
-    first = type(MORE)(20, 7, 4, 60 * 2**20)
-    assert list(leaks(first, type(MORE)(29, 7, 5, 60 * 2**20))) == [
+    more = Census(descriptors=8, threads=4, children=0, rss=30 * 2**20)
+    first = Census(20, 7, 4, 60 * 2**20)
+    assert list(leaks(first, Census(28, 11, 4, 90 * 2**20), more)) == []
+    assert list(leaks(first, Census(29, 7, 5, 60 * 2**20), more)) == [
         "descriptors grew from 20 to 29",
         "children grew from 4 to 5",
     ]

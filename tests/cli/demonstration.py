@@ -4,7 +4,6 @@ import http.client
 import json
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -128,11 +127,6 @@ def serves(number: str) -> Callable[[dict[str, Any]], bool]:
         return told["status"] == "healthy" and served.get("version") == number
 
     return wanted
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def calm(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mlopsd.cli.kinds import kind
 from mlopsd.cli.toml import toml
+from mlopsd.settings import Api
 from tests.cli.command import mlopsd, on_a_terminal
 
 
@@ -150,4 +151,5 @@ def test_a_configured_probe_that_cannot_load_is_a_failure(odd: Mapping[str, str]
 def test_kinds_are_words() -> None:
     assert kind(float | None) == "number"
     assert kind(tuple[Path, ...]) == "list of path"
-    assert kind(dict[str, float]) == "table"
+    assert kind(dict[str, float]) == kind(Api) == "table"
+    assert kind(tuple[Api, ...]) == "list of table"

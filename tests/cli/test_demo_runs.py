@@ -11,7 +11,8 @@ from mlopsd.cli.demo_gpus import SCENARIOS
 from mlopsd_probes.gpu.fake import build
 from mlopsd_probes.gpu.fake.__main__ import prepared
 from tests.cli.command import mlopsd
-from tests.cli.demonstration import calm, demo, free_port, is_healthy, reading, serves, tried
+from tests.cli.demonstration import calm, demo, is_healthy, reading, serves, tried
+from tests.running import free_port
 
 pytestmark = pytest.mark.timeout(600)
 

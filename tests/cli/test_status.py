@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, mlopsd, on_a_terminal
-from tests.running import Running
+from tests.running import Running, free_port
 
 KEY = "a-key-that-is-long-enough"
 PROBES = "[probes.open]\n[probes.fine]\n"
@@ -146,11 +146,6 @@ def test_no_daemon_is_unknown_with_the_cure(tmp_path: Path) -> None:
     assert (plugin.returncode, plugin.stderr) == (3, "")
     assert plugin.stdout.startswith("MLOPSD UNKNOWN - cannot ask the daemon: ")
     assert mlopsd("reload", env=env).returncode == 1
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -13,14 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.running import free_port
+
 SHIPPED = Path(__file__).parents[2] / "deploy/haproxy/haproxy.cfg"
 SECONDS = 60.0  # for anything to happen, on a busy machine
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class Balancer:

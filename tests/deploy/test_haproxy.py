@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import STRANGE
-from tests.deploy.balancing import SHIPPED, Balancer, Load, balancer, free_port
-from tests.running import Running
+from tests.deploy.balancing import SHIPPED, Balancer, Load, balancer
+from tests.installed import installed
+from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
@@ -23,13 +23,13 @@ ILL = {"findings": [{"name": "door", "status": "unhealthy", "summary": "the door
 class Host:
     """One daemon with a predictor, and a probe whose door is as told, at a port that stays."""
 
-    def __init__(self, folder: Path, path: str, more: str) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], more: str) -> None:
         folder.mkdir()
         self.port = free_port()
         self.door = folder / "door.json"
         self.tell(WELL)
         self._folder = folder
-        self._environment = {"PYTHONPATH": path}
+        self._environment = environment
         self._text = f"""
 [api]
 api_keys = ["sesame"]
@@ -68,14 +68,9 @@ path = "{self.door}"
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     """Two that run: the first one drains before it stops, the second one stops at once."""
     folder = tmp_path_factory.mktemp("hosts")
-    about = folder / "site/strange-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    points = "[mlopsd.probes]\ncave = echoing:Echo\nsteered = steered:Steered\n"
-    (about / "entry_points.txt").write_text(points, "ascii")
-    known = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([str(about.parent), str(STRANGE), *([known] if known else [])])
-    hosts = [Host(folder / "gpu1", path, "drain_delay = 5"), Host(folder / "gpu2", path, "")]
+    points = {"cave": "echoing:Echo", "steered": "steered:Steered"}
+    environment = installed(folder, points, STRANGE)
+    hosts = [Host(folder / "gpu1", environment, "drain_delay = 5"), Host(folder / "gpu2", environment, "")]
     try:
         for host in hosts:
             host.start()

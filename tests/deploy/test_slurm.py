@@ -1,7 +1,6 @@
 """Slurm's HealthCheckProgram against a ``scontrol`` that keeps one node as slurmctld would."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.installed import installed
 from tests.running import Running
 
 PROGRAM = Path(__file__).parents[2] / "deploy/slurm/mlopsd-health-check"
@@ -270,6 +270,17 @@ def test_a_dry_run_says_what_it_would_do(node: Node) -> None:
     assert node.state == "IDLE"
 
 
+@pytest.mark.parametrize("answer", [WELL, {"status": "unknown"}])
+def test_a_dry_run_leaves_what_is_remembered_as_it_is(node: Node, tmp_path: Path, answer: object) -> None:
+    node.says({"status": "unknown"})
+    node.check("--dry-run")
+    assert not (tmp_path / "dark").exists()
+    (tmp_path / "dark").write_text("1.0", "ascii")
+    node.says(answer)
+    node.check("--dry-run")
+    assert (tmp_path / "dark").read_text("ascii") == "1.0"
+
+
 def test_a_reason_of_any_length_is_known_again(node: Node) -> None:
     node.drained_by({**LOST, "summary": "x" * 5000})
     assert len(node.reason) < 250
@@ -279,13 +290,9 @@ def test_a_reason_of_any_length_is_known_again(node: Node) -> None:
 
 
 def test_the_real_daemon_drains_and_undrains_the_node(node: Node, strange_path: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site/strange-1.dist-info"
-    site.mkdir(parents=True)
-    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    (site / "entry_points.txt").write_text("[mlopsd.probes]\nsteered = steered:Steered\n", "ascii")
     door = tmp_path / "door.json"
     tell(door, "unhealthy")
-    environment = {"PYTHONPATH": f"{site.parent}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    environment = installed(tmp_path, {"steered": "steered:Steered"}, strange_path)
     text = f'[probes.steered]\npath = "{door}"\n'
     with Running(tmp_path, text, environment=environment) as daemon:
         daemon.until("/health/", lambda health: health["status"] == "unhealthy")

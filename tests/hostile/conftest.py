@@ -1,11 +1,11 @@
 """A real daemon with a stranger's predictor in it, for callers who mean no good."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.conftest import STRANGE
+from tests.installed import installed
 from tests.running import CALM_SYSTEM, Running
 
 KEY = "sesame-0123456789"
@@ -17,13 +17,7 @@ Start = Callable[..., Running]
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Starts a daemon in which the predictor that minds what it is sent is installed."""
-    folder = tmp_path_factory.mktemp("hostile")
-    about = folder / "site" / "strange-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n", "ascii")
-    (about / "entry_points.txt").write_text("[mlopsd.probes]\nmind = minding:Minder\n", "ascii")
-    known = [path for path in (os.environ.get("PYTHONPATH"),) if path]
-    environment = {"PYTHONPATH": os.pathsep.join([str(about.parent), str(STRANGE), *known])}
+    environment = installed(tmp_path_factory.mktemp("hostile"), {"mind": "minding:Minder"}, STRANGE)
 
     def start(text: str) -> Running:
         own = tmp_path_factory.mktemp("daemon")

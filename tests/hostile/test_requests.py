@@ -142,45 +142,40 @@ def test_no_header_of_the_callers_comes_back_in_a_header(field: bytes, daemon: R
         (reply,) = send(daemon, sent + field + b": " + given + b"\r\n\r\n")
         sane = field == b"X-Request-ID" and given in (b"evil.example", b"en-evil")
         assert reply.status in (400, 404)
-        assert (b": " + given in reply.head) is (sane or given == b"") or given in (b"a b",)
+        assert (b": " + given in reply.head) is sane or not given
 
 
 PATHS = [
-    *(
-        "/health/%2e%2e",
-        "/health/../livez/x",
-        "/health/..%2f..%2fetc%2fpasswd",
-        "/health/%00",
-        "/health/a%00b",
-    ),
-    *(
-        "/health/%0d%0aX-Evil:%20y",
-        "/health/%ff%fe",
-        "/health/%e2%80%ae",
-        "/health/" + "a" * 7000,
-        "/health/%",
-    ),
-    *("/health/%zz", "/health/%25252e", "/health//", "//health/none", "/health/model%2f..", "/health/Model"),
-    *(
-        "/health/\uff4dodel",
-        "/health/model;x=1",
-        "/health/model%20",
-        "/health/model/",
-        "/health/%6dodel%2Fcheck",
-    ),
-    *(
-        "/docs/..%2f..%2fpyproject.toml",
-        "/docs/%2e%2e/%2e%2e/etc/passwd",
-        "/v2/models/%2e%2e/ready",
-        "/./none",
-    ),
-    *(
-        "/invocations/..%2freload",
-        "/invocations/%00",
-        "/health/__class__",
-        "/health/{probe}",
-        "/health/<img>",
-    ),
+    "/health/%2e%2e",
+    "/health/../livez/x",
+    "/health/..%2f..%2fetc%2fpasswd",
+    "/health/%00",
+    "/health/a%00b",
+    "/health/%0d%0aX-Evil:%20y",
+    "/health/%ff%fe",
+    "/health/%e2%80%ae",
+    "/health/" + "a" * 7000,
+    "/health/%",
+    "/health/%zz",
+    "/health/%25252e",
+    "/health//",
+    "//health/none",
+    "/health/model%2f..",
+    "/health/Model",
+    "/health/\uff4dodel",
+    "/health/model;x=1",
+    "/health/model%20",
+    "/health/model/",
+    "/health/%6dodel%2Fcheck",
+    "/docs/..%2f..%2fpyproject.toml",
+    "/docs/%2e%2e/%2e%2e/etc/passwd",
+    "/v2/models/%2e%2e/ready",
+    "/./none",
+    "/invocations/..%2freload",
+    "/invocations/%00",
+    "/health/__class__",
+    "/health/{probe}",
+    "/health/<img>",
 ]
 
 
@@ -307,26 +302,24 @@ def test_a_length_that_lies_is_answered_before_the_body(daemon: Running) -> None
 
 
 KEYS_THAT_ARE_NONE = [
-    *(b"", b"X-API-Key: \r\n", b"X-API-Key: sesame\r\n", b"X-API-Key: " + b"s" * 8000 + b"\r\n"),
-    *(
-        b"X-API-Key: \xff\xfe\r\n",
-        b"X-API-Key: " + KEY[:-1].encode() + b"\r\n",
-        b"X-API-Key: " + KEY.upper().encode() + b"\r\n",
-    ),
-    *(
-        b"X-API-Key: %b, %b\r\n" % (KEY.encode(), KEY.encode()),
-        b"X-API-Key:\xc2\xa0" + KEY.encode() + b"\r\n",
-    ),
-    *(b"Authorization: Basic c2VzYW1l\r\n", b"Authorization: Bearer\r\n", b"Authorization: Bearer \r\n"),
-    *(b"Authorization: Bearer bearer " + KEY.encode() + b"\r\n", b"Authorization: " + KEY.encode() + b"\r\n"),
-    *(
-        b"X-API-Key: wrong\r\nX-API-Key: " + KEY.encode() + b"\r\n",
-        b"Cookie: X-API-Key=" + KEY.encode() + b"\r\n",
-    ),
-    *(
-        b"X-API-Key: wrong\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n",
-        b"X_API_Key: " + KEY.encode() + b"\r\n",
-    ),
+    b"",
+    b"X-API-Key: \r\n",
+    b"X-API-Key: sesame\r\n",
+    b"X-API-Key: " + b"s" * 8000 + b"\r\n",
+    b"X-API-Key: \xff\xfe\r\n",
+    b"X-API-Key: " + KEY[:-1].encode() + b"\r\n",
+    b"X-API-Key: " + KEY.upper().encode() + b"\r\n",
+    b"X-API-Key: %b, %b\r\n" % (KEY.encode(), KEY.encode()),
+    b"X-API-Key:\xc2\xa0" + KEY.encode() + b"\r\n",
+    b"Authorization: Basic c2VzYW1l\r\n",
+    b"Authorization: Bearer\r\n",
+    b"Authorization: Bearer \r\n",
+    b"Authorization: Bearer bearer " + KEY.encode() + b"\r\n",
+    b"Authorization: " + KEY.encode() + b"\r\n",
+    b"X-API-Key: wrong\r\nX-API-Key: " + KEY.encode() + b"\r\n",
+    b"Cookie: X-API-Key=" + KEY.encode() + b"\r\n",
+    b"X-API-Key: wrong\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n",
+    b"X_API_Key: " + KEY.encode() + b"\r\n",
 ]
 
 

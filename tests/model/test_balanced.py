@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.balancing import Balancer, Load, balancer, free_port
+from tests.deploy.balancing import Balancer, Load, balancer
 from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop
 from tests.model.test_daemon_serves import hosts, restarts
-from tests.running import Running
+from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}

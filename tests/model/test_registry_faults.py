@@ -15,7 +15,8 @@ from mlopsd_probes.model.registry import Registries, RegistryError
 from tests.model import meddler as meddling
 from tests.model.asking import asking, client_is_there, clients
 from tests.model.meddler import Act, Meddler
-from tests.model.registry_server import Shop, free_port
+from tests.model.registry_server import Shop
+from tests.running import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,12 +1,12 @@
 """A daemon whose probes say what a file says, and a browser to look at it."""
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.installed import installed
 from tests.page.browser import Browser
 from tests.page.scenes import SCENES, play, tables
 from tests.running import Running
@@ -18,13 +18,9 @@ STRANGE = Path(__file__).parents[1] / "strange"
 
 def steered(folder: Path, *arguments: str, interval: float = 0.2) -> Running:
     """A daemon with the probes gpu, model and system, which say what the files in *folder* say."""
-    about = folder / "site" / "steered-1.dist-info"
-    about.mkdir(parents=True, exist_ok=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: steered\nVersion: 1\n", "ascii")
-    (about / "entry_points.txt").write_text("[mlopsd.probes]\nsteered = steered:Steered\n", "ascii")
     play(folder, "healthy")
     text = tables(folder, *SCENES["healthy"], interval=interval)
-    environment = {"PYTHONPATH": f"{about.parent}{os.pathsep}{STRANGE}"}
+    environment = installed(folder, {"steered": "steered:Steered"}, STRANGE, name="steered")
     return Running(folder, text, *arguments, environment=environment)
 
 

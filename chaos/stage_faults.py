@@ -1,0 +1,97 @@
+"""Faults of what the daemon leans on: disk, registry, driver, clock, a stranger's file, the alias."""
+
+import asyncio
+import signal
+
+from chaos.fault import Begin, Ground, Injected
+
+
+async def fill_disk(ground: Ground) -> Injected:
+    """Not one byte is free."""
+    ground.daemon.may_fail_to_start = True
+    await asyncio.to_thread(ground.stage.fill)
+
+    async def undo() -> None:
+        await asyncio.to_thread(ground.stage.make_room)
+        ground.daemon.may_fail_to_start = False
+
+    return Injected("the state folder's disk is full", undo)
+
+
+async def kill_registry(ground: Ground) -> Injected:
+    """It is gone, and started again at the end."""
+    ground.stage.registry.end()
+    return Injected("SIGKILL to the registry", ground.stage.registry.start)
+
+
+async def freeze_registry(ground: Ground) -> Injected:
+    """It accepts and never answers."""
+    ground.stage.registry.signal(signal.SIGSTOP)
+
+    async def undo() -> None:
+        ground.stage.registry.signal(signal.SIGCONT)
+
+    return Injected("SIGSTOP to the registry", undo)
+
+
+def driver_that(*lines: str) -> Begin:
+    """The scenario of the cards has *lines* besides."""
+
+    async def begin(ground: Ground) -> Injected:
+        ground.stage.steer(*lines)
+
+        async def undo() -> None:
+            ground.stage.steer()
+
+        return Injected(f"the driver: {'; '.join(lines)}", undo)
+
+    return begin
+
+
+def step_clock(seconds: float) -> Begin:
+    """The time of day is off by *seconds*, and comes back."""
+
+    async def begin(ground: Ground) -> Injected:
+        ground.stage.clock.move(seconds)
+
+        async def undo() -> None:
+            ground.stage.clock.move(0)
+
+        return Injected(f"the time of day steps by {seconds:+g} s", undo, lambda: False)
+
+    return begin
+
+
+async def stop_heart(ground: Ground) -> Injected:
+    """What the stranger's probe watches stops."""
+    ground.stage.heart_beats = False
+
+    async def undo() -> None:
+        ground.stage.heart_beats = True
+
+    return Injected("the stranger's file is not touched any more", undo)
+
+
+async def move_alias(ground: Ground) -> Injected:
+    """The champion is the other good version."""
+    registry = ground.stage.registry
+    number = next(number for number in registry.good if number != registry.champion)
+    ground.stage.expect_any()
+    await asyncio.to_thread(registry.point, number)
+    return Injected(f"the champion is version {number}")
+
+
+def champion_that_fails(step: str) -> Begin:
+    """The alias names a version that *step* must refuse, "canary" or "load"."""
+
+    async def begin(ground: Ground) -> Injected:
+        registry = ground.stage.registry
+        before = registry.champion
+        await asyncio.to_thread(registry.point, registry.bad[step])
+
+        async def undo() -> None:
+            await asyncio.to_thread(registry.point, before)
+
+        return Injected(f"the champion is version {registry.champion}, which fails its {step}", undo)
+
+    return begin
