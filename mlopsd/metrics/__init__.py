@@ -19,12 +19,13 @@ from mlopsd.metrics.declarations import Declarations
 from mlopsd.metrics.exposition import Dialect
 from mlopsd.metrics.family import Family, family_of
 from mlopsd.metrics.instruments import ProbeInstruments, key_of
+from mlopsd.metrics.layout import SampleFamily
 from mlopsd.metrics.live import Live, LiveCounter, LiveGauge, LiveHistogram
 from mlopsd.metrics.negotiation import accepts_gzip, choose_dialect
 from mlopsd.metrics.page import Deflate, Page, Pages, Part
 from mlopsd.metrics.process import PROCESS_FAMILIES, Process
 from mlopsd.metrics.requests import Requests
-from mlopsd.metrics.samples import SampleFamily, Samples
+from mlopsd.metrics.samples import Samples
 from mlopsd.metrics.verdicts import BOARD_FAMILIES, BoardFamily
 from mlopsd.probe import Metric, Number
 

@@ -1,24 +1,17 @@
-"""What the readings on the board hold for Prometheus, as text; a vanished subject is gone with its reading.
+"""What the readings on the board hold for Prometheus; a vanished subject is gone with its reading.
 
-Readings of one probe mostly hold the same series each time. So a probe has a layout, the text of its
-lines with a gap for each value, which serves until a reading holds other series; to fill the gaps
-costs a fraction of writing the lines anew, and no dictionary per line.
+Readings of one probe mostly hold the same series each time. So a probe's layout serves until a reading
+holds other series: to fill its gaps costs a fraction of writing the lines anew, and no dictionary per line.
 """
 
 import logging
-import math
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import NoReturn, TypeGuard, cast
-
-from aioprometheus.collectors import Registry
 
 from mlopsd.board import Board
 from mlopsd.entry import Entry
-from mlopsd.metrics.exposition import as_number, number_text, series_text
-from mlopsd.metrics.family import Family, Written
+from mlopsd.metrics.exposition import as_number
+from mlopsd.metrics.layout import Labels, Layout, LayoutDraft, SampleFamily
 from mlopsd.probe import Reading, Sample
 
 SAMPLES_PER_READING = 10_000
@@ -26,134 +19,7 @@ SAMPLES_PER_READING = 10_000
 at each reading; more than that is a label that is not bounded."""
 
 _NAME, _LABELS, _VALUE = attrgetter("name"), attrgetter("labels"), attrgetter("value")
-Labels = tuple[tuple[str, str], ...]
 _log = logging.getLogger(__name__)
-
-
-class SampleFamily(Written):
-    """A family whose samples come with the readings, as the collector that aioprometheus' registry holds."""
-
-    def __init__(self, family: Family, registry: Registry) -> None:
-        super().__init__(family, registry)
-        self._texts: dict[str, str] = {}
-
-    def text(self) -> str:
-        """The lines of every probe."""
-        return "".join(self._texts.values())
-
-    def get_all(self) -> NoReturn:
-        """Not to be had, since only the text is kept.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(f"{self.name} is kept as text alone: it takes our formatter to show it")
-
-    def put(self, probe: str, text: str) -> None:
-        """Show *text* as the lines of *probe*."""
-        if self._texts.get(probe, "") == text:
-            return
-        if text:
-            self._texts[probe] = text
-        else:
-            del self._texts[probe]
-        self.mark.set()
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The lines of one probe in one family.
-
-    Attributes:
-        template: the lines, ``%s`` for each value.
-        picks: for each line, which sample of the reading it shows.
-    """
-
-    family: SampleFamily
-    template: str
-    picks: "array[int]"
-
-    def fill(self, values: Sequence[float | None]) -> tuple[str, list[str]]:
-        """The lines with *values* in them, and a complaint for each line that had to be left out."""
-        shown = tuple(map(values.__getitem__, self.picks))
-        if not self._is_plain(shown):
-            return self._fill_line_by_line(shown)
-        return (self.template % shown).replace(".0\n", "\n"), []
-
-    def _is_plain(self, values: tuple[float | None, ...]) -> bool:
-        """Whether every one of *values* may be shown just as Python writes it; what is asked is cheap."""
-        if None in values:
-            return False
-        numbers = cast("tuple[float, ...]", values)
-        return all(map(math.isfinite, numbers)) and self._may_be(min(numbers))
-
-    def _fill_line_by_line(self, values: Iterable[float | None]) -> tuple[str, list[str]]:
-        lines, refused = [], []
-        for line, value in zip(self.template.split("\n"), values, strict=False):  # text ends in a newline
-            if self._may_be(value):
-                lines.append(f"{line % number_text(value)}\n")
-            else:
-                refused.append(f"{self.family.name}: a value that no {self.family.family.kind} can have")
-        return "".join(lines), refused
-
-    def _may_be(self, value: float | None) -> TypeGuard[float]:
-        """A counter is never negative and never NaN; OpenMetrics loses the whole page over it."""
-        return value is not None and (value >= 0 or self.family.family.kind != "counter")
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the samples of one probe's readings stand, as long as they are the same series.
-
-    Attributes:
-        refused: what is wrong with the samples that have no place.
-    """
-
-    blocks: tuple[Block, ...]
-    refused: tuple[str, ...]
-
-
-class LayoutDraft:
-    """Finds a place for each sample of one reading."""
-
-    def __init__(self, probe: str, families: Mapping[str, SampleFamily]) -> None:
-        self._families = families
-        self._probe = probe
-        # families share labels, and escaping is dear
-        self._written: dict[tuple[Labels, tuple[str, ...]], str] = {}
-        self._places: dict[str, dict[str, int]] = {}
-        self._refused: list[str] = []
-
-    def layout(self, samples: Sequence[Sample]) -> Layout:
-        """The layout of *samples*; of two with one identity the last has the place."""
-        for place, sample in enumerate(samples):
-            try:
-                self._place(place, sample)
-            except (TypeError, ValueError) as error:
-                self._refused.append(f"{sample.name}: {error}")
-        blocks = (self._block(name, places) for name, places in self._places.items())
-        return Layout(tuple(blocks), tuple(self._refused))
-
-    def _place(self, place: int, sample: Sample) -> None:
-        if (family := self._families.get(sample.name)) is None:
-            raise ValueError("the probe declares no such sample")
-        names = family.family.labels
-        if (labels := self._written.get((sample.labels, names))) is None:
-            labels = self._written[sample.labels, names] = self._write(names[1:], sample.labels)
-        places = self._places.setdefault(sample.name, {})
-        places[labels] = place
-
-    def _write(self, declared: tuple[str, ...], labels: Labels) -> str:
-        given = dict(labels)
-        if len(labels) != len(declared) or given.keys() != set(declared):
-            raise ValueError(f"it has the labels {declared}, not {tuple(given)}")
-        values = (self._probe, *(str(given[label]) for label in declared))
-        return series_text("", zip(("probe", *declared), values, strict=True))
-
-    def _block(self, name: str, places: Mapping[str, int]) -> Block:
-        family = self._families[name]
-        template = "".join(f"{family.name}{labels.replace('%', '%%')} %s\n" for labels in places)
-        return Block(family, template, array("I", places.values()))
 
 
 class Sheet:
