@@ -1,6 +1,7 @@
 """What a card tells: each number, each limit, and what it does not have."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -302,6 +303,22 @@ async def test_a_driver_that_does_not_know_of_links_has_none(drive: Drive, call:
     reading = await drive(f"missing {call}").check()
     assert troubles(reading) == []
     assert not values(reading, "nvlink_errors_total")
+
+
+@pytest.mark.parametrize(
+    ("line", "call", "times"),
+    [
+        ("nvlink.count absent", "nvmlDeviceGetNvLinkState", 1),
+        ("nvlink.replay NOT_SUPPORTED", "nvmlDeviceGetNvLinkErrorCounter", 1 + 3 * 4),
+    ],
+)
+async def test_what_the_first_link_lacks_the_others_are_not_asked_for(
+    drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, call: str, times: int
+) -> None:
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("FAKE_NVML_CALLS", str(calls))
+    await drive(line, cards=1).check()
+    assert int(dict(row.split() for row in calls.read_text().splitlines())[call]) == times
 
 
 async def test_each_link_is_told_its_own_errors_as_they_move(drive: Drive) -> None:
