@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlopsd.cli.running import UnixConnection
+
 ACCEPT = (  # Prometheus 2.42's
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -64,20 +66,6 @@ def lines_of(port: int) -> int:
     return sum(not line.startswith(b"#") for line in page.splitlines())
 
 
-class OnTheHost(http.client.HTTPConnection):
-    """HTTP over the Unix socket, where an operator may act."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        """Go by the path."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def check_now(path: Path, probe: str) -> Any:
     """Have the daemon at the Unix socket *path* check *probe*; the reading."""
     status, body = _asked(path, "POST", f"/health/{probe}/check")
@@ -104,7 +92,7 @@ def reload_now(path: Path, probe: str, version: str) -> float:
 
 
 def _asked(path: Path, method: str, target: str) -> tuple[int, Any]:
-    connection = OnTheHost(path)
+    connection = UnixConnection(str(path), PATIENCE)
     try:
         connection.request(method, target)
         response = connection.getresponse()
