@@ -355,6 +355,39 @@ async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Pa
     await world.life.close()
 
 
+@pytest.mark.parametrize("kind", ["unreachable", "server_error", "auth"])
+async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusal_of_the_version(
+    world: World, kind: str
+) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError(kind, "cannot use /srv/runs: Permission denied; make it accessible")
+    world.names("2")
+    reading = await world.look()
+    assert world.serves == "1"
+    assert "refused" not in reading.facts
+    said = "http://registry: the files of version 2 cannot be had: cannot use /srv/runs: Permission denied"
+    assert said in told(reading, "registry")[1]
+    with pytest.raises(Refused, match="version 2 is not taken up: the files of version 2 cannot be had"):
+        await world.life.reload(dry_run=False, force=False)
+    world.names("1")
+    assert told(await world.look(), "registry")[0] == "healthy"
+    world.names("2")
+    world.registry.fails = None
+    assert await world.life.reload(dry_run=False, force=False) == "version 2 (@champion) serves instead of 1"
+    assert told(await world.look(), "registry")[0] == "healthy"
+
+
+async def test_a_folder_of_ours_that_cannot_be_used_is_the_disks_trouble(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError("disk", "cannot use /var/lib/x: Read-only file system")
+    world.names("2")
+    reading = await world.look()
+    assert "refused" not in reading.facts
+    assert "Read-only file system" in told(reading, "cache")[1]
+
+
 async def test_a_disk_that_refused_a_version_is_not_complained_of_when_that_is_not_wanted_any_more(
     world: World,
 ) -> None:
