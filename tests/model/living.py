@@ -210,6 +210,19 @@ class World:
             gates = self.gates if step == "load" else self.proves
             gates[number] = asyncio.Event()
 
+    async def until_at(self, number: str, step: str) -> None:
+        """Wait until version *number* has come to *step*."""
+        async with asyncio.timeout(10):
+            while step not in self.steps_of(number):
+                await asyncio.sleep(0.005)
+
+    async def set_out(self, number: str, step: str) -> None:
+        """The registry names version *number*, which is on its way and gets no further than into *step*."""
+        self.names(number)
+        self.stop_at(number, step)
+        await self.life.look()
+        await self.until_at(number, step)
+
     def go_on(self, number: str) -> None:
         """Undo `stop_at`."""
         self.registry.judging.set()

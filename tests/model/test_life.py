@@ -374,9 +374,7 @@ async def test_what_a_full_disk_would_not_note_is_noted_when_there_is_room(
     world.names("2")
     world.loading.clear()
     await world.life.look()
-    async with asyncio.timeout(5):
-        while "load" not in world.steps_of("2"):
-            await asyncio.sleep(0.005)
+    await world.until_at("2", "load")
     monkeypatch.setattr(store, "write", no_room)
     world.loading.set()
     reading = await world.look(2)
@@ -545,12 +543,7 @@ async def test_too_many_requests_at_a_time_are_turned_away(tmp_path: Path) -> No
 
 
 async def test_closing_in_the_middle_of_a_fetch_leaves_nothing_half_fetched(world: World) -> None:
-    world.names("1")
-    world.registry.fetching.clear()
-    await world.life.look()
-    async with asyncio.timeout(5):
-        while "fetch" not in world.steps_of("1"):
-            await asyncio.sleep(0.005)
+    await world.set_out("1", "fetch")
     await world.life.close()
     world.registry.fetching.set()
     world.begin()

@@ -36,12 +36,6 @@ async def strict(tmp_path: Path) -> AsyncIterator[World]:
     await world.life.close()
 
 
-async def until_at(world: World, number: str, step: str) -> None:
-    async with asyncio.timeout(10):
-        while step not in world.steps_of(number):
-            await asyncio.sleep(0.005)
-
-
 async def restarted(world: World, **changed: object) -> Life:
     """The daemon is started again, with its table *changed*."""
     await world.life.close()
@@ -55,10 +49,7 @@ async def test_a_fetch_for_a_version_that_is_not_wanted_any_more_is_given_up(
 ) -> None:
     world.names("1")
     await world.look()
-    world.names("2")
-    world.registry.fetching.clear()
-    await world.life.look()
-    await until_at(world, "2", "fetch")
+    await world.set_out("2", "fetch")
     world.names(now_wanted)
     await world.life.look()
     world.registry.fetching.set()
@@ -77,10 +68,7 @@ async def test_a_version_whose_alias_is_deleted_is_given_up_in_the_middle_of_any
     world.registry.scores = {"1": {"accuracy": 1.0}, "2": {"accuracy": 1.0}}
     world.names("1")
     await world.look()
-    world.names("2")
-    world.stop_at("2", step)
-    await world.life.look()
-    await until_at(world, "2", step)
+    await world.set_out("2", step)
     world.registry.complaints = (ABSENT,)
     await world.life.look()
     await world.settle()  # with what it waits for still not there
@@ -103,10 +91,7 @@ async def test_what_was_set_aside_for_a_version_that_is_given_up_serves_again(
     world = World(tmp_path, swap="replace")
     world.names("1")
     await world.look()
-    world.names("2")
-    world.stop_at("2", step)
-    await world.life.look()
-    await until_at(world, "2", step)
+    await world.set_out("2", step)
     world.names("1")
     await world.look()
     assert world.serves == "1"
@@ -117,10 +102,7 @@ async def test_what_was_set_aside_for_a_version_that_is_given_up_serves_again(
 async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: World) -> None:
     world.names("1")
     await world.look()
-    world.names("2")
-    world.stop_at("2", "fetch")
-    await world.life.look()
-    await until_at(world, "2", "fetch")
+    await world.set_out("2", "fetch")
     world.registry.complaints = (DOWN, ABSENT)
     await world.life.look()
     world.go_on("2")
@@ -152,7 +134,7 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
     world.names("2")
     world.registry.fetching.clear()
     reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
-    await until_at(world, "2", "fetch")
+    await world.until_at("2", "fetch")
     world.names("3")
     world.registry.complaints = complaints
     await world.life.look()
@@ -161,10 +143,7 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
 
 
 async def test_a_fallback_does_not_stop_the_fetch_of_what_was_better_named(world: World) -> None:
-    world.names("2")
-    world.registry.fetching.clear()
-    await world.life.look()
-    await until_at(world, "2", "fetch")
+    await world.set_out("2", "fetch")
     world.names("1", candidate="Production", rank=1)
     await world.life.look()
     world.registry.fetching.set()
@@ -174,10 +153,7 @@ async def test_a_fallback_does_not_stop_the_fetch_of_what_was_better_named(world
 async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetched(world: World) -> None:
     world.names("1")
     await world.look()
-    world.names("2")
-    world.registry.fetching.clear()
-    await world.life.look()
-    await until_at(world, "2", "fetch")
+    await world.set_out("2", "fetch")
     world.hosts[0].die()
     async with asyncio.timeout(10):
         while len(world.hosts) < 2:
@@ -192,10 +168,7 @@ async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetch
 async def test_a_version_that_comes_first_is_not_replaced_by_the_one_that_is_restored(world: World) -> None:
     world.names("1")
     await world.look()
-    world.names("2")
-    world.registry.fetching.clear()
-    await world.life.look()
-    await until_at(world, "2", "fetch")
+    await world.set_out("2", "fetch")
     gate = world.gates["1"] = asyncio.Event()
     world.hosts[0].die()
     await asyncio.sleep(0.02)
@@ -355,6 +328,39 @@ async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Pa
     await world.life.close()
 
 
+@pytest.mark.parametrize("kind", ["unreachable", "server_error", "auth"])
+async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusal_of_the_version(
+    world: World, kind: str
+) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError(kind, "cannot use /srv/runs: Permission denied; make it accessible")
+    world.names("2")
+    reading = await world.look()
+    assert world.serves == "1"
+    assert "refused" not in reading.facts
+    said = "http://registry: the files of version 2 cannot be had: cannot use /srv/runs: Permission denied"
+    assert said in told(reading, "registry")[1]
+    with pytest.raises(Refused, match="version 2 is not taken up: the files of version 2 cannot be had"):
+        await world.life.reload(dry_run=False, force=False)
+    world.names("1")
+    assert told(await world.look(), "registry")[0] == "healthy"
+    world.names("2")
+    world.registry.fails = None
+    assert await world.life.reload(dry_run=False, force=False) == "version 2 (@champion) serves instead of 1"
+    assert told(await world.look(), "registry")[0] == "healthy"
+
+
+async def test_a_folder_of_ours_that_cannot_be_used_is_the_disks_trouble(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.registry.fails = FetchError("disk", "cannot use /var/lib/x: Read-only file system")
+    world.names("2")
+    reading = await world.look()
+    assert "refused" not in reading.facts
+    assert "Read-only file system" in told(reading, "cache")[1]
+
+
 async def test_a_disk_that_refused_a_version_is_not_complained_of_when_that_is_not_wanted_any_more(
     world: World,
 ) -> None:
@@ -492,10 +498,7 @@ async def test_what_is_closed_in_the_middle_leaves_no_host_and_nothing_half_fetc
     world = strict
     world.names("1")
     await world.look()
-    world.names("2")
-    world.stop_at("2", step)
-    await world.life.look()
-    await until_at(world, "2", step)
+    await world.set_out("2", step)
     await world.life.close()
     await asyncio.sleep(0.05)
     assert all(host.is_killed for host in world.hosts)

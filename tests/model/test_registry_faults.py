@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -143,8 +144,8 @@ async def test_a_process_that_was_killed_is_started_again(registries: Registries
     await registries.resolve()
     (before,) = clients()
     os.kill(before, signal.SIGKILL)
-    while await asyncio.sleep(0.05, clients()):
-        pass
+    while psutil.pid_exists(before):  # until it is reaped: its command line is gone before its end shows
+        await asyncio.sleep(0.05)
     resolution = await registries.resolve()
     assert resolution.found is not None
     assert resolution.complaints == ()

@@ -1,10 +1,12 @@
 """Fetching a version: whole and as the registry lists it, or not at all and with the reason."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
 import subprocess
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -214,3 +216,15 @@ async def test_a_disk_that_fills_up_is_told_as_that(
     with pytest.raises(Unanswered, match="No space left on device; make room") as caught:
         await client.ask(question, 20)
     assert caught.value.kind == "disk_full"
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/state/part/MLmodel", "disk"), ("/srv/runs/1", "unreachable")])
+async def test_a_forbidden_file_is_the_disks_trouble_where_it_is_ours_and_else_the_registrys(
+    path: str, kind: str
+) -> None:
+    with warnings.catch_warnings():  # MLflow warns of itself as it is imported
+        warnings.simplefilter("ignore")
+        from mlopsd_probes.model.faults import fault_of
+    error = PermissionError(errno.EACCES, "Permission denied", path)
+    fault = fault_of(error, ours=[Path("/state/part")])
+    assert (fault.kind, str(fault)) == (kind, f"cannot use {path}: Permission denied; make it accessible")

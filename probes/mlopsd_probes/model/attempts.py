@@ -234,7 +234,7 @@ class Attempts:
             self._means.measures.loads.inc(result="no_room")
             return f"version {version.number} cannot be kept: {error}"
         self._means.measures.loads.inc(result="registry")
-        return f"version {version.number} cannot be judged: {error.complaint.reason}"
+        return f"version {version.number} is not taken up: {error.complaint.reason}"
 
     async def _settle(self, serving: Serving, before: Serving | None) -> str:
         """*serving* answers; let the one before finish, and the disk forget what is older."""

@@ -6,7 +6,9 @@ import socket
 import ssl
 import traceback
 from collections.abc import Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 import requests
 import urllib3
@@ -38,15 +40,22 @@ class Fault(Exception):
         return {"kind": self.kind, "reason": str(self)}
 
 
-def fault_of(error: BaseException, secrets: Sequence[str] = ()) -> Fault:
-    """What *error* tells, in a sentence without any of *secrets*."""
-    fault = _judged(error)
+def fault_of(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[Path] = ()) -> Fault:
+    """What *error* tells, in a sentence without any of *secrets*; the folders *ours* are no registry's."""
+    fault = _judged(error, ours)
     return Fault(fault.kind, _plain(str(fault), secrets))
 
 
-def _judged(error: BaseException) -> Fault:
+def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
     causes = list(_causes(error))
-    for judge in (_of_ours, _of_disk, _of_transport, _of_answer, _of_database, _of_mlflow):
+    for judge in (
+        _of_ours,
+        partial(_of_files, ours=ours),
+        _of_transport,
+        _of_answer,
+        _of_database,
+        _of_mlflow,
+    ):
         if (fault := judge(causes)) is not None:
             return fault
     return Fault("other", f"{type(error).__name__}: {error}")
@@ -69,7 +78,7 @@ def _of_ours(causes: Sequence[BaseException]) -> Fault | None:
     return next((cause for cause in causes if isinstance(cause, Fault)), None)
 
 
-def _of_disk(causes: Sequence[BaseException]) -> Fault | None:
+def _of_files(causes: Sequence[BaseException], ours: Sequence[Path]) -> Fault | None:
     """Only what happens to files: a refused connection is an OSError too, but names none."""
     for cause in causes:
         if not isinstance(cause, OSError) or isinstance(cause, requests.RequestException):
@@ -77,7 +86,9 @@ def _of_disk(causes: Sequence[BaseException]) -> Fault | None:
         if cause.errno in FULL:
             return Fault("disk_full", f"{cause.strerror}; make room in the state folder")
         if cause.filename is not None and cause.errno in FORBIDDEN:
-            return Fault("disk", f"cannot use {cause.filename}: {cause.strerror}; make it accessible")
+            is_ours = any(Path(cause.filename).is_relative_to(folder) for folder in ours)
+            said = f"cannot use {cause.filename}: {cause.strerror}; make it accessible"
+            return Fault("disk", said) if is_ours else Fault("unreachable", said)
         if isinstance(cause, FileNotFoundError) and cause.filename is not None:
             return Fault("missing", f"there is no file {cause.filename}; log and register the version again")
     return None

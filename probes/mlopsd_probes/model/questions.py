@@ -47,7 +47,8 @@ class Desk:
             self._present_credentials()
             return self._answers[question["do"]](question)
         except Exception as error:  # noqa: BLE001  # the boundary to MLflow and whatever store it reaches
-            return {"fault": fault_of(error, self._secrets).as_answer()}
+            ours = [Path.cwd(), *([Path(question["folder"])] if "folder" in question else [])]
+            return {"fault": fault_of(error, self._secrets, ours).as_answer()}
 
     @property
     def _answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:

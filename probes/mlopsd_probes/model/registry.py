@@ -21,6 +21,7 @@ Trouble = Literal[
 TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
 HEADROOM = 0.5  # seconds
 TROUBLES = frozenset(get_args(Trouble))
+DOWN = frozenset({"unreachable", "server_error", "auth"})  # whichever version it is asked for
 ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answers
 Count = Callable[[str, str, float], None]
 Told = Callable[[int, int | None], None]
@@ -75,6 +76,16 @@ class FetchError(Exception):
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
+
+    @property
+    def is_of_disk(self) -> bool:
+        """Whether the disk of this host is to blame."""
+        return self.kind in {"disk_full", "disk"}
+
+    @property
+    def is_of_registry(self) -> bool:
+        """Whether the registry, or its store of files, is to blame and not the version."""
+        return self.kind in DOWN
 
 
 class Registries:

@@ -68,7 +68,7 @@ class Taking:
 
         Raises:
             Failed: it did not get through a step.
-            RegistryError: its metrics cannot be had.
+            RegistryError: its metrics or its files cannot be had.
             StoreError: the disk will not have it.
         """
         if not self._serves_on(version, kept):
@@ -143,11 +143,14 @@ class Taking:
             files = await self._means.registries.fetch(version, part, show)
             kept: Kept = await in_thread("keep a version", lambda: self._means.store.keep(version, files))
         except FetchError as error:
-            if error.kind == "disk_full":
+            if error.is_of_disk:
                 raise StoreError(f"cannot fetch version {version.number}: {error}") from error
+            if error.is_of_registry:
+                raise self._wish.unmet(version, "files", error.kind, str(error)) from error
             raise Failed("fetch", str(error)) from error
         finally:
             await asyncio.shield(self._discard(version, making))
+        self._wish.met()
         self._means.measures.phase("fetch", time.monotonic() - began)
         self._fetched(kept)
         return kept

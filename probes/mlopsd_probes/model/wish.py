@@ -1,11 +1,11 @@
 """What the registries want on this host, as far as they have said so."""
 
-from dataclasses import replace
 from datetime import datetime
+from typing import cast
 
 from mlopsd_probes.model.judge import Judgement, judge
 from mlopsd_probes.model.means import Means
-from mlopsd_probes.model.registry import Complaint, RegistryError
+from mlopsd_probes.model.registry import Complaint, RegistryError, Trouble
 from mlopsd_probes.model.service import Serving
 from mlopsd_probes.model.version import Version
 
@@ -25,13 +25,13 @@ class Wish:
         self.held_back: Version | None = None
         self.reached_at: datetime | None = None
         self._complaints: tuple[Complaint, ...] = ()
-        self._unjudged: Complaint | None = None
+        self._unmet: tuple[Version, Complaint] | None = None
         self._judged: dict[str, Judgement] = {}  # by the version's id
 
     @property
     def complaints(self) -> tuple[Complaint, ...]:
-        """What registries said instead of an answer, of which version and of its metrics."""
-        return self._complaints if self._unjudged is None else (*self._complaints, self._unjudged)
+        """What registries said instead of an answer, of which version, and of its metrics or files."""
+        return self._complaints if self._unmet is None else (*self._complaints, self._unmet[1])
 
     def complaint_text(self) -> str:
         """The complaints in one sentence."""
@@ -47,15 +47,16 @@ class Wish:
         self._complaints = resolution.complaints
         if (found := resolution.found) is None:
             if resolution.is_denial:
-                self.desired = self.held_back = None
+                self.desired = self.held_back = self._unmet = None
             return None
         self.reached_at = self._means.now()
         proven = serving.kept.version if serving is not None and serving.proven_at is not None else None
         desired = proven if proven is not None and found.rank > proven.rank else found
         self.held_back = None if desired is found else found
         self.desired = desired
-        if self._unjudged is not None and serving is not None and serving.kept.version.id == desired.id:
-            self._unjudged = None
+        is_served = serving is not None and serving.kept.version.id == desired.id
+        if self._unmet is not None and (is_served or self._unmet[0].id != desired.id):
+            self._unmet = None
         return found
 
     async def judge(self, version: Version) -> Judgement:
@@ -70,12 +71,21 @@ class Wish:
         try:
             metrics = await self._means.registries.metrics(version)
         except RegistryError as error:
-            reason = f"the metrics of version {version.number} cannot be had: {error.complaint.reason}"
-            self._unjudged = replace(error.complaint, reason=reason)
-            raise RegistryError(self._unjudged) from error
-        self._unjudged = None
+            raise self.unmet(version, "metrics", error.complaint.kind, error.complaint.reason) from error
+        self.met()
         self._judged[version.id] = judgement = judge(metrics, options.thresholds, options.on_missing)
         return judgement
+
+    def unmet(self, version: Version, what: str, kind: str, reason: str) -> RegistryError:
+        """To be raised: its registry did not give *what* of *version*; it is complained of until it does."""
+        said = f"the {what} of version {version.number} cannot be had: {reason}"
+        complaint = Complaint(version.registry, cast("Trouble", kind), said)
+        self._unmet = version, complaint
+        return RegistryError(complaint)
+
+    def met(self) -> None:
+        """A registry gave what it was asked for."""
+        self._unmet = None
 
     def judgement(self, version: Version) -> Judgement | None:
         """What the thresholds said of *version* since the start; None if nobody could ask."""
