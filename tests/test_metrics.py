@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import resource
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -47,6 +48,12 @@ async def board() -> AsyncIterator[Board]:
     board = Board(clock=lambda: 100.0, now=lambda: NOON)
     yield board
     board.close()
+
+
+@pytest.fixture(autouse=True)
+def few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as this process asks, it may have 1024, and could have 4096."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (1024, 4096))
 
 
 @pytest.fixture
@@ -100,13 +107,10 @@ async def busy(board: Board, proc: Path, clock: Callable[[], float] = lambda: 0.
 
 
 def a_proc(folder: Path) -> Path:
-    """The procfs of a process that used 1.5 s of CPU time."""
+    """The folder in procfs of a process that used 1.5 s of CPU time."""
     fields = ["0"] * 50
     fields[11:13], fields[19:22] = ["100", "50"], ["6000", "1048576", "256"]
     (folder / "stat").write_text(f"7 (a ) b) {' '.join(fields)}")
-    (folder / "limits").write_text(
-        "Limit  Soft  Hard\nMax open files            1024                 4096  files\n"
-    )
     (folder / "fd").mkdir()
     for number in range(4):
         (folder / "fd" / str(number)).touch()
@@ -536,13 +540,13 @@ async def test_what_clashes_is_told_before_anything_is_declared(metrics: Metrics
     metrics.declare("a", (other,))  # nobody was given the name
 
 
-async def test_what_cannot_be_read_of_the_process_is_left_out(board: Board, tmp_path: Path) -> None:
+async def test_what_cannot_be_read_of_the_process_is_left_out(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proc = a_proc(tmp_path)
     metrics = Metrics(board, "1.2.3", iter(range(100)).__next__, proc)
     assert len(series(metrics, "process_")) == 6
-    (proc / "limits").write_text(
-        "Max open files            unlimited            unlimited            files\n"
-    )
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY,) * 2)
     for garbage in ("garbage", "7 (a) " + "x " * 50):
         (proc / "stat").write_text(garbage)
         assert series(metrics, "process_") == ["process_open_fds 3"]

@@ -85,16 +85,16 @@ class Metrics:
         self.configured(self._board.started)
 
     def _lay_out(self, build_info: Gauge) -> None:
-        """Order the page from what seldom changes to what every request changes."""
-        watched = (self._checks, self._check_seconds, self._hung, self._restarts, self._lag, self._errors)
+        """Order the page from what seldom changes to what each second and each scrape change."""
+        watched = (self._checks, self._check_seconds, self._hung, self._restarts, self._errors)
         life = (build_info, self._draining, self._reloaded, self._reloaded_at)
         self._plugin_parts: dict[str, Part] = {}
         self._instruments = Part("instruments")
         self._parts = [
             Part("board", *life, *self._board_families),
-            Part("daemon", *watched, *self._process.families),
+            Part("daemon", *watched),
             self._instruments,
-            Part("requests", *self._requests.families),
+            Part("always", self._lag, *self._process.families, *self._requests.families),
         ]
         deflate = Deflate()
         self.pages = {dialect: Pages(dialect, self._parts, deflate) for dialect in Dialect}

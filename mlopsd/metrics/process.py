@@ -1,7 +1,7 @@
-"""The daemon's own process under the conventional names, from ``/proc/self`` (proc(5))."""
+"""The daemon's own process under the conventional names, from ``/proc/self`` (proc(5)) and getrlimit(2)."""
 
 import os
-import re
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +12,8 @@ from aioprometheus.collectors import Gauge, Registry
 from mlopsd.metrics.exposition import number_text
 from mlopsd.metrics.family import Family, Written
 
-AT_MOST_EVERY = 1.0  # seconds; a read of all costs about 0.1 ms
+AT_MOST_EVERY = 1.0  # seconds; a read of all costs 0.2 ms where the processor has done other things meanwhile
+MOST_OF_STAT = 4096  # bytes; it has some 300
 
 PROCESS_FAMILIES = (
     Family("process_cpu_seconds_total", "CPU time that the process has used.", "counter", "seconds"),
@@ -48,7 +49,7 @@ class Process:
     def __init__(self, registry: Registry, clock: Callable[[], float], proc: Path) -> None:
         self.families = [ProcessNumber(family, registry) for family in PROCESS_FAMILIES]
         self._clock = clock
-        self._proc = proc
+        self._stat_file, self._fds_folder = str(proc / "stat"), str(proc / "fd")
         self._read_at: float | None = None
         self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)  # once: it must not wander
 
@@ -70,7 +71,7 @@ class Process:
         return read
 
     def _stat(self) -> Iterator[tuple[str, float]]:
-        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()  # from the third on
+        fields = _start_of(self._stat_file).rpartition(b")")[2].split()  # from the third on
         ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         user, system, started, virtual, resident = (int(fields[place]) for place in (11, 12, 19, 20, 21))
         yield "process_cpu_seconds_total", (user + system) / ticks
@@ -79,9 +80,18 @@ class Process:
         yield "process_resident_memory_bytes", resident * page
 
     def _open_fds(self) -> Iterator[tuple[str, float]]:
-        yield "process_open_fds", len(os.listdir(self._proc / "fd")) - 1  # noqa: PTH208  # one is this look's
+        yield "process_open_fds", len(os.listdir(self._fds_folder)) - 1  # noqa: PTH208  # one is this look's
 
     def _max_fds(self) -> Iterator[tuple[str, float]]:
-        limits = (self._proc / "limits").read_text()
-        if found := re.search(r"^Max open files +(\d+)", limits, re.MULTILINE):
-            yield "process_max_fds", int(found[1])
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most != resource.RLIM_INFINITY:
+            yield "process_max_fds", most
+
+
+def _start_of(path: str) -> bytes:
+    """What the file *path* begins with; for one so small pathlib takes three times as long."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, MOST_OF_STAT)
+    finally:
+        os.close(file)
