@@ -11,7 +11,8 @@ from typing import Any, cast
 from mlopsd.predictor import Prediction
 from mlopsd.probe import Reading
 from mlopsd_probes.model.canary import Canary
-from mlopsd_probes.model.host import Host, HostDied, LoadFailed
+from mlopsd_probes.model.exchange import HostDied
+from mlopsd_probes.model.host import Host, LoadFailed
 from mlopsd_probes.model.life import Life
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.measures import Measures

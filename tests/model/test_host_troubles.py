@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from mlopsd.children.reaper import adopt_orphans
 from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.host import Host, HostDied
+from mlopsd_probes.model.exchange import HostDied
+from mlopsd_probes.model.host import Host
 from tests.model.asking import hosts_in
 from tests.model.models.saved import kept, options, rows, troubled
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Refused, Status
-from mlopsd_probes.model.disk import StoreError
 from mlopsd_probes.model.host import LoadFailed
 from mlopsd_probes.model.life import Life
 from mlopsd_probes.model.options import CanaryOptions, Range
@@ -359,40 +358,6 @@ async def test_a_folder_of_ours_that_cannot_be_used_is_the_disks_trouble(world: 
     reading = await world.look()
     assert "refused" not in reading.facts
     assert "Read-only file system" in told(reading, "cache")[1]
-
-
-async def test_a_disk_that_refused_a_version_is_not_complained_of_when_that_is_not_wanted_any_more(
-    world: World,
-) -> None:
-    world.names("1")
-    await world.look()
-    world.registry.fails = FetchError("disk_full", "no space left on device; make room")
-    world.names("2")
-    assert (await world.look()).status is Status.DEGRADED
-    world.names("1")
-    assert (await world.look()).status is Status.HEALTHY
-
-
-async def test_a_choice_that_the_disk_refused_is_written_down_as_soon_as_it_can(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.names("1")
-    await world.look()
-
-    def full(*_: object, **__: object) -> None:
-        raise StoreError("cannot note what was learnt of version 2: No space left on device; make room")
-
-    world.names("2")
-    with monkeypatch.context() as patched:
-        patched.setattr("mlopsd_probes.model.store.Store.note", full)
-        reading = await world.look()
-        assert world.serves == "2"
-        assert "No space left" in told(reading, "cache")[1]
-    assert (await world.look()).status is Status.HEALTHY
-    world.registry.complaints = (DOWN,)
-    await restarted(world)
-    await world.look()
-    assert world.serves == "2"
 
 
 async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:

@@ -1,6 +1,7 @@
 """A registry in trouble: it is named with the cause, the next one is asked, and nothing stays behind."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from mlopsd_probes.model.options import ModelOptions, RegistryOptions
 from mlopsd_probes.model.registry import Registries, RegistryError
 from tests.model import meddler as meddling
 from tests.model.asking import asking, client_is_there, clients
@@ -193,6 +195,20 @@ async def test_metrics_that_cannot_be_had_are_told_as_such(registries: Registrie
     assert caught.value.complaint.registry == meddler.uri
     with pytest.raises(RegistryError, match="not among the configured"):
         await registries.metrics(replace(version, registry="http://gone"))
+
+
+async def test_who_takes_over_keeps_its_files_when_the_one_before_goes(tmp_path: Path) -> None:
+    scratch, uri = tmp_path / "scratch", f"http://127.0.0.1:{free_port()}"
+    async with asking(scratch, uri, registry_timeout=20) as (after, _):
+        before = Registries(
+            ModelOptions(model="iris", registries=(RegistryOptions(uri=uri),), registry_timeout=20),
+            logging.getLogger("mlopsd.test"),
+            lambda *_: None,
+            scratch,
+        )
+        await asyncio.gather(before.resolve(), after.resolve())
+        await before.close()
+        assert len(list(scratch.iterdir())) == 1
 
 
 async def test_who_is_not_there_is_unreachable(newest: Shop, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model import testimony
 from mlopsd_probes.model.canary import Canary, failed_canary
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
+from mlopsd_probes.model.exchange import LAST_WORDS, Answer, Exchange, HostDied
 from mlopsd_probes.model.host_opening import environment, opening
 from mlopsd_probes.model.observation import Observation
 from mlopsd_probes.model.options import ModelOptions
@@ -29,7 +29,6 @@ from mlopsd_probes.model.version import Kept, Version
 
 SCRIPT = Path(__file__).with_name("mlopsd_host")
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-LAST_WORDS = 1.0  # seconds between the end of the channel and that of the process
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Phase = Callable[[str, float], None]
@@ -50,18 +49,8 @@ class LoadFailed(Exception):
         self.reason = reason
 
 
-class HostDied(Exception):
-    """The process ended, in the words of `Child.how_it_ended`, before it answered."""
-
-
 def _nobody(_: Observation) -> None:
     return
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    sent_at: float
-    answer: asyncio.Future[tuple[dict[str, Any], bytes]]
 
 
 class Host:
@@ -82,13 +71,7 @@ class Host:
         self._observe = observe
         self._isolation: Any = None
         self._facts: dict[str, Any] = {}
-        self._last_id = 0
-        self._waiting: dict[int, _Waiting] = {}
-        self._answered_at = time.monotonic()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._listening: asyncio.Task[None] | None = None
+        self._exchange = Exchange(child)
         self._is_ending = False
         self.hung = False
 
@@ -139,17 +122,16 @@ class Host:
     @property
     def alive(self) -> bool:
         """Whether it can still answer."""
-        return not (self._is_ending or self._ended.done() or self._child.ended)
+        return not (self._is_ending or self._exchange.ended.done() or self._child.ended)
 
     @property
     def in_flight(self) -> int:
         """Requests that it has not answered, those included that nobody waits for any more."""
-        return len(self._waiting)
+        return self._exchange.in_flight
 
     def oldest_waiting(self) -> float | None:
         """For how many seconds it has had a request and has answered nothing at all; None without one."""
-        oldest = next(iter(self._waiting.values()), None)
-        return None if oldest is None else time.monotonic() - max(oldest.sent_at, self._answered_at)
+        return self._exchange.oldest_waiting()
 
     async def rss(self) -> int | None:
         """Resident bytes (``/proc/PID/statm``); None when the process is gone."""
@@ -162,7 +144,7 @@ class Host:
 
     async def died(self) -> str:
         """How it ended, when it has, unless it was to end."""
-        how = await asyncio.shield(self._ended)
+        how = await asyncio.shield(self._exchange.ended)
         if self._is_ending:
             await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
         return how
@@ -227,7 +209,7 @@ class Host:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
-                    await self._idle.wait()
+                    await self._exchange.idle()
         finally:
             await asyncio.shield(self.kill())
 
@@ -235,9 +217,7 @@ class Host:
         """Be gone at once, with all that the model started and wrote into its own folder."""
         self._is_ending = True
         await self._child.kill()
-        if self._listening is not None:
-            await asyncio.wait({self._listening}, timeout=LAST_WORDS)
-        self._end("was ended")
+        await self._exchange.close()
         await _remove(self._folder)
 
     async def _load(self, opening: Mapping[str, Any], seconds: float, phase: Phase) -> None:
@@ -258,9 +238,7 @@ class Host:
             raise LoadFailed("died", await self._how_it_died(doing)) from error
         except BadFrame as error:
             raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
-        self._listening = asyncio.get_running_loop().create_task(
-            self._listen(), name=f"listen to model host {self.pid}"
-        )
+        self._exchange.begin()
 
     async def _how_it_died(self, doing: str) -> str:
         await self._child.wait(LAST_WORDS)
@@ -268,42 +246,10 @@ class Host:
         hint = "; the kernel does that when memory runs out" if how.endswith("SIGKILL") else ""
         return f"its process {how} while it {doing}{hint}"
 
-    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> tuple[dict[str, Any], bytes]:
+    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> Answer:
         if not self.alive:
             raise HostDied("was gone")
-        self._last_id += 1
-        answer: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last_id] = _Waiting(time.monotonic(), answer)
-        self._idle.clear()
-        with contextlib.suppress(ConnectionError):  # its end answers
-            await write_frame(self._child.writer, {**request, "id": self._last_id}, body)
-        return await answer
-
-    async def _listen(self) -> None:
-        try:
-            while True:
-                self._take(*await read_frame(self._child.reader))
-        except (asyncio.IncompleteReadError, ConnectionError, BadFrame, KeyError, TypeError):
-            if not await self._child.wait(LAST_WORDS):
-                await self._child.kill()
-        self._end(self._child.how_it_ended())
-
-    def _take(self, header: dict[str, Any], body: bytes) -> None:
-        waiting = self._waiting.pop(header["id"])
-        self._answered_at = time.monotonic()
-        if not waiting.answer.done():  # else nobody waits for it any more
-            waiting.answer.set_result((header, body))
-        if not self._waiting:
-            self._idle.set()
-
-    def _end(self, how: str) -> None:
-        if not self._ended.done():
-            self._ended.set_result(how)
-        for waiting in self._waiting.values():
-            if not waiting.answer.done():
-                waiting.answer.set_exception(HostDied(how))
-        self._waiting.clear()
-        self._idle.set()
+        return await self._exchange.ask(request, body)
 
 
 async def _start(version: Version, options: ModelOptions, log: logging.Logger, folder: Path) -> Child:

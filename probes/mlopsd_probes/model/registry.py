@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -104,7 +104,6 @@ class Registries:
         self._scratch = scratch
         self._name = name
         self._printed = Repeats()
-        self._folders = itertools.count(1)
         http_timeout = (options.registry_timeout - HEADROOM) / TRIES
         self._clients = [self._client(registry, http_timeout) for registry in options.registries]
         self._fetching: set[ClientProcess] = set()
@@ -160,7 +159,9 @@ class Registries:
         await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
 
     def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:
-        folder = self._scratch / f"client-{next(self._folders)}"
+        folder = (
+            self._scratch / f"client-{secrets.token_hex(8)}"
+        )  # who takes over has the same scratch folder
         return ClientProcess(
             registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
         )

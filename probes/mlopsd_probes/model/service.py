@@ -9,7 +9,8 @@ from datetime import datetime
 
 from mlopsd.predictor import Prediction, Unpredicted
 from mlopsd_probes.model.canary import Canary
-from mlopsd_probes.model.host import Host, HostDied
+from mlopsd_probes.model.exchange import HostDied
+from mlopsd_probes.model.host import Host
 from mlopsd_probes.model.measures import Measures
 from mlopsd_probes.model.observation import Observation
 from mlopsd_probes.model.options import PredictionOptions

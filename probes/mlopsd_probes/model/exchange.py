@@ -1,0 +1,109 @@
+"""Questions to a model's process and its answers: who waits for which, and for how long already."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlopsd.children.child import Child
+from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
+
+LAST_WORDS = 1.0  # seconds between the end of the channel and that of the process
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+class HostDied(Exception):
+    """The process ended, in the words of `Child.how_it_ended`, before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    sent_at: float
+    answer: asyncio.Future[Answer]
+
+
+class Exchange:
+    """Any number of questions at a time to *child*, once `begin` has been called.
+
+    Attributes:
+        ended: done when nothing more comes, with how the process ended.
+    """
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._last_id = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._answered_at = time.monotonic()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._listening: asyncio.Task[None] | None = None
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        """The process is ready: from now on all that it sends is an answer."""
+        self._listening = asyncio.get_running_loop().create_task(
+            self._listen(), name=f"listen to model host {self._child.pid}"
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Questions without an answer, those included that nobody waits for any more."""
+        return len(self._waiting)
+
+    def oldest_waiting(self) -> float | None:
+        """For how many seconds there has been a question and no answer at all; None without a question."""
+        oldest = next(iter(self._waiting.values()), None)
+        return None if oldest is None else time.monotonic() - max(oldest.sent_at, self._answered_at)
+
+    async def ask(self, request: Mapping[str, Any], body: bytes = b"") -> Answer:
+        """The answer to *request*; one who stops waiting disturbs nobody.
+
+        Raises:
+            HostDied: the process ended first.
+        """
+        self._last_id += 1
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[self._last_id] = _Waiting(time.monotonic(), answer)
+        self._idle.clear()
+        with contextlib.suppress(ConnectionError):  # its end answers
+            await write_frame(self._child.writer, {**request, "id": self._last_id}, body)
+        return await answer
+
+    async def idle(self) -> None:
+        """Wait until every question has its answer."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """The process has been killed: read to the end what it sent, and tell those who wait."""
+        if self._listening is not None:
+            await asyncio.wait({self._listening}, timeout=LAST_WORDS)
+        self._end("was ended")
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                self._take(*await read_frame(self._child.reader))
+        except (asyncio.IncompleteReadError, ConnectionError, BadFrame, KeyError, TypeError):
+            if not await self._child.wait(LAST_WORDS):
+                await self._child.kill()
+        self._end(self._child.how_it_ended())
+
+    def _take(self, header: dict[str, Any], body: bytes) -> None:
+        waiting = self._waiting.pop(header["id"])
+        self._answered_at = time.monotonic()
+        if not waiting.answer.done():  # else nobody waits for it any more
+            waiting.answer.set_result((header, body))
+        if not self._waiting:
+            self._idle.set()
+
+    def _end(self, how: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(how)
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(HostDied(how))
+        self._waiting.clear()
+        self._idle.set()
