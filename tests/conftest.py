@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 HERE = Path(__file__).parent
 STRANGE = HERE / "strange"
 OLDEST = Path(os.environ.get("MLOPSD_OLDEST") or HERE.parent / ".venv-oldest")  # has mlflow 2.22.0
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends what the tests start, though a shell that started these in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

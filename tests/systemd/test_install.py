@@ -172,9 +172,7 @@ def test_a_folder_that_the_service_cannot_enter_is_named(installed: Box) -> None
 
 def test_slurms_health_check_lies_beside_it_and_runs_without_an_environment(installed: Box) -> None:
     program = f"{VENV}/share/mlopsd/slurm/mlopsd-health-check"
-    told = installed.run(
-        "env", "-i", "SLURMD_NODENAME=gpu7", program, "--scontrol", "/bin/false", "--dry-run"
-    )
+    told = installed.run("env", "-i", "SLURMD_NODENAME=gpu7", program, "--scontrol", "/bin/false")
     assert told.stdout == "", "nobody answers, and that is no reason to drain at once"
     said = installed.run(
         "env", "-i", program, "--unknown-after", "1e-9", "--scontrol", "/bin/false", check=False
