@@ -5,7 +5,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from aioprometheus.collectors import Collector, MetricsTypes, Registry
 
@@ -114,3 +114,15 @@ class Written(Collector):
     @abstractmethod
     def text(self) -> str:
         """The sample lines, each with its newline; no header."""
+
+
+class TextAlone(Written):
+    """A collector that has its text and no books: only our formatter can show it."""
+
+    def get_all(self) -> NoReturn:
+        """Not to be had.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self.name} is kept as text alone: it takes our formatter to show it")

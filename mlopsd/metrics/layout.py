@@ -4,18 +4,18 @@ import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeGuard, cast
+from typing import TypeGuard, cast
 
 from aioprometheus.collectors import Registry
 
 from mlopsd.metrics.exposition import number_text, series_text
-from mlopsd.metrics.family import Family, Written
+from mlopsd.metrics.family import Family, TextAlone
 from mlopsd.probe import Sample
 
 Labels = tuple[tuple[str, str], ...]
 
 
-class SampleFamily(Written):
+class SampleFamily(TextAlone):
     """A family whose samples come with the readings, as the collector that aioprometheus' registry holds."""
 
     def __init__(self, family: Family, registry: Registry) -> None:
@@ -25,14 +25,6 @@ class SampleFamily(Written):
     def text(self) -> str:
         """The lines of every probe."""
         return "".join(self._texts.values())
-
-    def get_all(self) -> NoReturn:
-        """Not to be had, since only the text is kept.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(f"{self.name} is kept as text alone: it takes our formatter to show it")
 
     def put(self, probe: str, text: str) -> None:
         """Show *text* as the lines of *probe*."""

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlopsd.metrics.live import LiveCounter, LiveHistogram
-from mlopsd.metrics.own import METHODS, REQUEST_SECONDS
+from mlopsd.metrics.own import REQUEST_SECONDS, method_label
 
 REST = 0.1
 """Seconds: each scrape changes these families by itself, and would else have them written out again for
 each of many scrapers."""
-OTHER = "OTHER"  # stands for a method that is none of HTTP's
 BOUNDS = REQUEST_SECONDS.buckets
 
 
@@ -50,6 +49,5 @@ class Requests:
         self._told_at = now
         tallies, self._tallies = self._tallies, {}
         for (method, route, status), tally in tallies.items():
-            known = method if method in METHODS else OTHER
-            self._number.count((known, route, str(status)), sum(tally.counts))
+            self._number.count((method_label(method), route, str(status)), sum(tally.counts))
             self._seconds.note_counts((route,), tally.counts, tally.total)

@@ -1,13 +1,12 @@
 """What the board says of itself, read from it when the page is asked for."""
 
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
 
 from aioprometheus.collectors import Registry
 
 from mlopsd.board import Board
 from mlopsd.metrics.exposition import number_text, series_text
-from mlopsd.metrics.family import Family, Written
+from mlopsd.metrics.family import Family, TextAlone
 from mlopsd.probe import Advice, Finding, Status
 
 FINDINGS_PER_PROBE = 100  # the worst; eight GPUs in all the trouble that there is have about as many
@@ -15,7 +14,7 @@ FINDINGS_PER_PROBE = 100  # the worst; eight GPUs in all the trouble that there 
 Rows = Iterable[tuple[tuple[str, ...], float]]  # label values, value
 
 
-class BoardFamily(Written):
+class BoardFamily(TextAlone):
     """One of `BOARD_FAMILIES`, read from *board* and kept as text."""
 
     def __init__(self, family: Family, registry: Registry, board: Board) -> None:
@@ -32,14 +31,6 @@ class BoardFamily(Written):
     def text(self) -> str:
         """The lines as of the last `refresh`."""
         return self._text
-
-    def get_all(self) -> NoReturn:
-        """Not to be had, since only the text is kept.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(f"{self.name} is kept as text alone: it takes our formatter to show it")
 
     def _line(self, row: tuple[tuple[str, ...], float]) -> str:
         key, value = row

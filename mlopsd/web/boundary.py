@@ -11,8 +11,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from mlopsd.metrics.own import METHODS
-from mlopsd.metrics.requests import OTHER
+from mlopsd.metrics.own import OTHER, method_label
 from mlopsd.repeats import Repeats
 from mlopsd.web.parts import MetricsLike
 from mlopsd.web.plain import document
@@ -78,7 +77,7 @@ class Boundary:
         return partial(self._answer, application)
 
     async def _answer(self, application: RequestHandler, request: web.BaseRequest) -> web.StreamResponse:
-        exchange = Exchange(_method(request), _request_id(request.headers), time.perf_counter())
+        exchange = Exchange(method_label(request.method), _request_id(request.headers), time.perf_counter())
         try:
             try:
                 response = await application(request)
@@ -162,10 +161,6 @@ class Boundary:
                 headers[name] = value
         if self._varies:
             headers.add(hdrs.VARY, hdrs.ORIGIN)
-
-
-def _method(request: web.BaseRequest) -> str:
-    return request.method if request.method in METHODS else OTHER
 
 
 def _request_id(headers: Mapping[str, str]) -> str:
