@@ -15,11 +15,11 @@ from types import FrameType
 
 from bench import asking, fleet, footprint, gpu, lag, load, predictions, rest, scrape, start, swap
 from bench.bytecode import compile_everything
-from bench.cost import descendants
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
 from bench.server import Missing
 from bench.table import Table
+from mlopsd.children.kin import descendants
 
 TOO_LONG = 4  # times what a section usually takes, and
 AT_LEAST = 120.0  # seconds

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import door
-from bench.cost import cpu_of_all, descendants
+from bench.cost import cpu_of_all
 from bench.effort import Effort
 from bench.figures import Spread, ratios, spread
 from bench.server import Server
@@ -33,6 +33,7 @@ from bench.sides import (
 from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.web import AS_PROMETHEUS, lines_of
 from bench.wrk import Wrk
+from mlopsd.children.kin import descendants
 
 CONNECTIONS = (1, 16, 64)
 WARMING = 1.0

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +17,6 @@ def cpu(pid: int) -> float:
 def cpu_of_all(pids: Iterable[int]) -> float:
     """The same for several."""
     return sum(map(cpu, pids))
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Its children and theirs, as far as they and the threads that started them have not ended meanwhile."""
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            listed = children.read_text("ascii")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for child in map(int, listed.split()):
-            yield child
-            yield from descendants(child)
 
 
 @dataclass(frozen=True, slots=True)

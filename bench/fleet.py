@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cost import cpu, cpu_of_all, descendants, memory
+from bench.cost import cpu, cpu_of_all, memory
 from bench.door import ROOT
 from bench.effort import Effort
 from bench.figures import p99, percentiles, ratios, spread
@@ -18,6 +18,7 @@ from bench.prometheus import Prometheus
 from bench.server import Daemon, Missing, NodeExporter, Server
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import lines_of, wait_for_answer
+from mlopsd.children.kin import descendants
 
 INTERVAL = 1.0
 SETTLING_SECONDS = 5.0

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import door
-from bench.cost import Memory, descendants, memory
+from bench.cost import Memory, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
 from bench.server import Daemon, Missing, NodeExporter, Server
 from bench.sides import FASTAPI, LARGE, METRICS, NODE, OURS, SMALL, fastapi_of, nothing_beside, tables_of
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import Connection, wait_for_answer
+from mlopsd.children.kin import descendants
 
 MOST_OVER_FASTAPI = 0.95
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.callers import Caller
-from bench.cost import Memory, descendants, memory
+from bench.cost import Memory, memory
 from bench.effort import Effort
 from bench.figures import Spread, p99, percentiles, ratios, spread
 from bench.kinds import kind
@@ -20,6 +20,7 @@ from bench.serving import Asked, ask, peer_serving, serving
 from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.traffic import Traffic
 from bench.web import Connection, wait_until_open
+from mlopsd.children.kin import descendants
 from tests.running import free_port
 
 CONNECTIONS = (1, 16, 64)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cost import Memory, cpu, descendants, memory
+from bench.cost import Memory, cpu, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
 from bench.kinds import kind
@@ -18,6 +18,7 @@ from bench.server import SYSTEM, Daemon, Missing, NodeExporter
 from bench.serving import serving
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import Connection, wait_for_answer
+from mlopsd.children.kin import descendants
 from mlopsd_probes.gpu.fake import build
 
 SCRAPE_INTERVAL = 15.0

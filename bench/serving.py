@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cost import cpu_of_all, descendants
+from bench.cost import cpu_of_all
 from bench.registry import Registry
 from bench.server import SYSTEM, Daemon, ModelServer, Server
 from bench.traffic import Answered, Traffic
 from bench.trainer import NAME
 from bench.web import wait_for_answer
+from mlopsd.children.kin import descendants
 
 LOADING_SECONDS = 180.0
 

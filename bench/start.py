@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import door
-from bench.cost import cpu, descendants
+from bench.cost import cpu
 from bench.effort import Effort
 from bench.figures import ratios, spread
 from bench.peers.service import Service
 from bench.server import SYSTEM, Daemon, Missing
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import check_now, wait_for_answer
+from mlopsd.children import kin
 
 MOST_OVER_FASTAPI = 0.8
 MOST_TO_VERDICT = 1.5
@@ -125,7 +126,7 @@ def _stop_hung(room: Path, place: str, environment: Mapping[str, str], ends: End
     with _hung(room, place, environment) as daemon:
         wait_for_answer(daemon.port, "/livez")
         time.sleep(2.5)
-        children = _alive(descendants(daemon.pid))
+        children = _alive(kin.descendants(daemon.pid))
         seconds = daemon.stop()
         _count_left(children, ends)
         return seconds
@@ -135,12 +136,12 @@ def _kill_hung(room: Path, environment: Mapping[str, str], ends: Ends) -> None:
     with _hung(room, "process", environment) as daemon:
         wait_for_answer(daemon.port, "/livez")
         time.sleep(2.5)
-        children = _alive(descendants(daemon.pid))
+        children = _alive(kin.descendants(daemon.pid))
         daemon.kill()
         _count_left(children, ends)
 
 
-def _count_left(children: set[tuple[int, str]], ends: Ends) -> None:
+def _count_left(children: set[tuple[int, int]], ends: Ends) -> None:
     until = time.monotonic() + DYING_SECONDS
     while (left := children & _alive(pid for pid, _ in children)) and time.monotonic() < until:
         time.sleep(0.02)
@@ -148,14 +149,7 @@ def _count_left(children: set[tuple[int, str]], ends: Ends) -> None:
     ends.left += len(left)
 
 
-def _alive(pids: Iterable[int]) -> set[tuple[int, str]]:
+def _alive(pids: Iterable[int]) -> set[tuple[int, int]]:
     """Those of *pids* that run, each with its start, for numbers come again; a zombie does not run."""
-    found = set()
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] != "Z":
-            found.add((pid, fields[19]))
-    return found
+    found = map(kin.child, pids)
+    return {(child.pid, child.started) for child in found if child is not None and child.state != "Z"}

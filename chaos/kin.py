@@ -31,11 +31,7 @@ def process(pid: int) -> Process | None:
 
 def family(pid: int) -> list[Process]:
     """All that descends from *pid*."""
-    found = []
-    for child in kin.children(pid):
-        if (one := process(child)) is not None:
-            found += [one, *family(child)]
-    return found
+    return [one for one in map(process, kin.descendants(pid)) if one is not None]
 
 
 def named(daemon: int, name: str) -> Process | None:

@@ -1,5 +1,6 @@
 """What several tests stand on."""
 
+import logging
 import os
 import shutil
 import signal
@@ -16,6 +17,12 @@ def pytest_configure() -> None:
     """Ctrl-C ends what the tests start, though a shell that started these in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    logging.getLogger("asyncio").addFilter(_is_no_stopwatch)
+
+
+def _is_no_stopwatch(record: logging.LogRecord) -> bool:
+    """What asyncio's debug mode says of a callback that took long is true of any on a busy machine."""
+    return not str(record.msg).startswith("Executing %s took")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

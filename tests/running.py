@@ -19,6 +19,7 @@ from typing import Any
 from mlopsd.cli.running import UnixConnection
 
 UP_SECONDS = 30.0
+AT_ONCE = 10.0  # seconds in which whatever waits for nothing is over, here too; `make bench` has the pace
 CALM_SYSTEM = """
 [probes.system]
 load_degraded = 1e6

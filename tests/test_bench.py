@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from bench import asking, door, fleet, footprint, sides, workload
-from bench.cost import descendants
 from bench.effort import QUICK
 from bench.peers.nginx import Nginx, place
 from bench.peers.service import Service
 from bench.server import Daemon, Missing
 from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
+from mlopsd.children.kin import descendants
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def new_mark() -> str:
 
 def end(pid: int, number: signal.Signals) -> list[int]:
     """Send *number* to *pid*, to its process group, and to all that descend from it; the descendants."""
-    family = list(_descendants(pid))
+    family = list(kin.descendants(pid))
     for member in [*family, pid]:
         _send(member, number)
     _send_group(pid, number)
@@ -118,13 +118,6 @@ def _carries(pid: int, mark: str) -> bool:
         return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # it has ended meanwhile
         return False
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    """The children of *pid* and theirs, as far as the kernel still knows whose they are."""
-    for child in kin.children(pid):
-        yield child
-        yield from _descendants(child)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

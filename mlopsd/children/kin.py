@@ -33,11 +33,19 @@ class Child:
 
 def children(pid: int) -> Iterator[int]:
     """The children of *pid*, whichever of its threads started them."""
-    try:
-        for thread in sorted(Path(f"/proc/{pid}/task").iterdir()):
-            yield from map(int, (thread / "children").read_text("ascii").split())
-    except OSError:  # it has ended meanwhile
-        return
+    for thread in _threads(pid):
+        try:
+            listed = (thread / "children").read_text("ascii")
+        except OSError:  # the thread has ended meanwhile; another has what it started
+            continue
+        yield from map(int, listed.split())
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The children of *pid* and theirs, as far as the kernel still knows whose they are."""
+    for one in children(pid):
+        yield one
+        yield from descendants(one)
 
 
 def of_main_thread() -> Iterator[Child]:
@@ -61,3 +69,10 @@ def child(pid: int) -> Child | None:
     except OSError:  # it is gone meanwhile
         return None
     return Child(pid, int(fields[_STARTED]), fields[_STATE], int(fields[_SESSION]))
+
+
+def _threads(pid: int) -> list[Path]:
+    try:
+        return sorted(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended meanwhile
+        return []

@@ -10,8 +10,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests import processes
 from tests.cli.command import environment, mlopsd, on_a_terminal
 
 
@@ -87,21 +89,13 @@ def test_its_state_folder_and_its_processes_are_gone_afterwards(
     config.write_text(tables("hangs_in_process", "fine"))
     mlopsd("check", "--config", config, env={**odd, "TMPDIR": str(tmp_path)})
     assert list(tmp_path.glob("mlopsd-check-*")) == []
-    processes = Path("/proc").glob("[0-9]*/environ")
-    assert not [process for process in processes if f"TMPDIR={tmp_path}".encode() in read(process)]
+    assert not [pid for pid in psutil.pids() if f"TMPDIR={tmp_path}".encode() in processes.environment(pid)]
 
 
 def test_each_probe_is_closed_afterwards(odd: Mapping[str, str], config: Path, tmp_path: Path) -> None:
     config.write_text(f"[probes.closes]\npath = '{tmp_path}/closed'\n")
     assert mlopsd("check", "--config", config, env=odd).returncode == 0
     assert (tmp_path / "closed").exists()
-
-
-def read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # it has ended meanwhile
-        return b""
 
 
 def test_a_terminal_sees_the_progress_and_then_the_table_in_colour(

@@ -179,7 +179,7 @@ def server(answer: bytes) -> Iterator[str]:
 
 def test_a_daemon_that_accepts_and_never_answers_costs_five_seconds() -> None:
     with server(b"") as address:
-        done = mlopsd("status", "--url", address, seconds=12)
+        done = mlopsd("status", "--url", address, seconds=30)
     assert done.returncode == 3
     assert "no answer within 5 s" in done.stderr
 
@@ -199,7 +199,7 @@ def test_a_daemon_that_drips_costs_no_more() -> None:
         thread = threading.Thread(target=lambda: drip(listening.accept()[0]))
         thread.start()
         try:
-            done = mlopsd("status", "--url", address, seconds=12)
+            done = mlopsd("status", "--url", address, seconds=30)
         finally:
             over.set()
             thread.join()
@@ -229,7 +229,7 @@ def test_a_socket_that_accepts_and_never_answers_costs_no_more(tmp_path: Path) -
         listening.bind(str(path))
         listening.listen()
         env = {"MLOPSD_SOCKET": str(path), "MLOPSD_API__PORT": str(free_port())}
-        done = mlopsd("status", env=env, seconds=12)
+        done = mlopsd("status", env=env, seconds=30)
     assert done.returncode == 3
     assert f"unix:{path}: no answer within 5 s" in done.stderr
 

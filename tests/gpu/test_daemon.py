@@ -6,7 +6,7 @@ import pytest
 
 from mlopsd_probes.gpu.fake import build
 from tests.gpu.driving import library, scenario
-from tests.running import Running
+from tests.running import AT_ONCE, Running
 
 TABLE = '[probes.gpu]\ninterval = 0.5\ntimeout = 2\nsysfs_path = "/nonexistent"\n'
 
@@ -45,7 +45,7 @@ def test_a_driver_that_hangs_costs_one_reading_and_not_the_daemon(host: Path, tm
         told = daemon.until("/health/gpu", lambda told: told["status"] == "unknown")
         assert "no answer within 2 s" in told["summary"]
         assert daemon.get("/livez").status == 200
-        assert daemon.stop() < 2
+        assert daemon.stop() < AT_ONCE
         assert daemon.process.returncode == 0
 
 

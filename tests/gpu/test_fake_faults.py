@@ -211,7 +211,7 @@ def test_events_come_at_their_time_for_every_process(on_host: Start, fakes: Path
     host.init()
     began = time.monotonic()
     while host.ask(TEMPERATURE.format(2)) == 31:
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert host.ask(TEMPERATURE.format(1)) == 90
     assert host.ask(TEMPERATURE.format(3)) == 31
     later = Host(host.scenario, host.environment)

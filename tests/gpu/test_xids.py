@@ -17,6 +17,7 @@ from tests.gpu.driving import (
     value,
     values,
 )
+from tests.running import AT_ONCE
 
 
 async def test_an_xid_is_told_counted_and_dated_and_a_repeat_shows(drive: Drive) -> None:
@@ -68,7 +69,7 @@ async def test_an_xid_is_on_disk_before_the_call_that_it_makes_hang(drive: Drive
     await driven.check()
     driven.steer("xid 119 gpu 1", "hang nvmlDeviceGetPowerUsage gpu 0")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(driven.check(), 3)
+        await asyncio.wait_for(driven.check(), AT_ONCE)
     told = json.loads((driven.state / "past.json").read_text())
     assert any("119" in card["xids"] for card in told["cards"].values())
 

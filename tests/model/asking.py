@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from mlopsd.children import kin
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.registry import Registries
+from tests.processes import command
+from tests.running import AT_ONCE
 
 CLIENT = b"mlopsd_probes.model.client"
 
@@ -36,7 +39,7 @@ async def asking(
     try:
         yield made, counted
     finally:
-        async with asyncio.timeout(3):  # whatever a registry does, nobody waits for it to finish
+        async with asyncio.timeout(AT_ONCE):  # whatever a registry does, nobody waits for it to finish
             await made.close()
     await nothing_left(scratch, before, others)
 
@@ -54,15 +57,12 @@ async def nothing_left(scratch: Path, before: int, others: list[int]) -> None:
 
 def clients(parent: int | None = None) -> list[int]:
     """The processes of registries that are children of *parent*, this process if left out; no zombies."""
-    return [child for child in _children(parent or os.getpid()) if client_is_there(child)]
+    return [child for child in kin.children(parent or os.getpid()) if client_is_there(child)]
 
 
 def client_is_there(pid: int) -> bool:
     """Whether *pid* is a registry's process."""
-    try:
-        return CLIENT in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return CLIENT in command(pid).split(b"\0")
 
 
 def hosts_in(folder: Path) -> list[psutil.Process]:
@@ -77,11 +77,6 @@ def _own_folder(process: psutil.Process) -> str:
         return ""
 
 
-def environment_of(pid: int) -> bytes:
-    """What anybody of its user could read."""
-    return Path(f"/proc/{pid}/environ").read_bytes()
-
-
 def descriptors() -> int:
     """How many this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
@@ -90,11 +85,3 @@ def descriptors() -> int:
 def rest(folder: Path) -> list[Path]:
     """All that is below *folder*."""
     return list(folder.rglob("*"))
-
-
-def _children(parent: int) -> Iterator[int]:
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        try:
-            yield from map(int, (task / "children").read_text("ascii").split())
-        except FileNotFoundError:  # the thread has ended
-            continue

@@ -19,7 +19,8 @@ from tests.model.meddler import Meddler
 from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop
-from tests.running import Answer, Running
+from tests.processes import command
+from tests.running import AT_ONCE, Answer, Running
 
 KEYS = '[api]\napi_keys = ["sesame"]\n'
 HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
@@ -87,15 +88,6 @@ def told(reading: dict[str, Any], name: str) -> dict[str, Any]:
     return next(finding for finding in reading["findings"] if finding["name"] == name)
 
 
-def family(pid: int) -> list[int]:
-    """Every living process below *pid*."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found += [child, *family(child)]
-    return found
-
-
 def test_a_moved_alias_is_taken_up_without_a_failed_request(model: Registrar, tmp_path: Path) -> None:
     model.register(troubled(tmp_path / "first"))
     second = model.register(troubled(tmp_path / "second"))
@@ -127,7 +119,7 @@ def test_a_moved_alias_is_taken_up_without_a_failed_request(model: Registrar, tm
         assert f'mlopsd_model_served_version{{probe="model",model="{model.name}"}} 2' in page
         assert 'mlopsd_model_loads_total{probe="model",result="ok"} 2' in page
         assert f'mlopsd_model_predictions_total{{probe="model",result="ok"}} {len(codes)}' in page
-        assert daemon.stop() < 2
+        assert daemon.stop() < AT_ONCE
         assert daemon.process.returncode == 0
 
 
@@ -167,7 +159,7 @@ def until_healthy(daemon: Running) -> dict[str, Any]:
 
 
 def hosts(daemon: Running) -> list[int]:
-    return [pid for pid in family(daemon.pid) if b"mlopsd_host" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in kin.descendants(daemon.pid) if b"mlopsd_host" in command(pid)]
 
 
 TROUBLES = {
@@ -187,7 +179,7 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
     model.point("1")
     with serving(tmp_path / "run", table(model, more='load_timeout = "20s"')) as daemon:
         until_healthy(daemon)
-        before = count(f"/proc/{daemon.pid}/fd"), len(family(daemon.pid))
+        before = count(f"/proc/{daemon.pid}/fd"), len(list(kin.descendants(daemon.pid)))
         for place, (trouble, cause) in enumerate(TROUBLES.items()):
             number = model.register(troubled(tmp_path / f"bad{place}", trouble))
             model.point(number)
@@ -200,7 +192,7 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
         model.point("1")
         until_healthy(daemon)
         time.sleep(1.5)
-        after = count(f"/proc/{daemon.pid}/fd"), len(family(daemon.pid))
+        after = count(f"/proc/{daemon.pid}/fd"), len(list(kin.descendants(daemon.pid)))
         assert after[0] <= before[0] + 1
         assert after[1] == before[1], "a process is left behind"
         state = tmp_path / "run/state/probes/model"
@@ -252,7 +244,7 @@ def test_a_daemon_that_is_killed_while_it_fetches_leaves_nothing_half_fetched_in
             assert reading["status"] == "unknown"
             assert "fetching version 1" in json.dumps(reading)
             assert predict(daemon).status == 503
-            left = family(daemon.pid)
+            left = list(kin.descendants(daemon.pid))
             daemon.process.kill()
             daemon.process.wait()
             deadline = time.monotonic() + 30

@@ -11,9 +11,10 @@ from mlopsd_probes.model.client_environment import client_environment
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
 from mlopsd_probes.model.registry import FetchError
 from tests.model import meddler as meddling
-from tests.model.asking import asking, clients, environment_of
+from tests.model.asking import asking, clients
 from tests.model.meddler import Meddler
 from tests.model.registry_server import Shop
+from tests.processes import environment
 
 SECRETS = ("first-token", "second-password", "third-token", "home-password", "netrc-password")
 
@@ -77,7 +78,7 @@ async def test_each_registry_is_sent_its_own_and_no_other(
         assert sent(servers[3]) == {basic("other:in-the-uri")}
         assert [complaint.kind for complaint in resolution.complaints] == ["auth"] * 3
         assert str(tmp_path / "nonesuch") in resolution.complaints[2].reason
-        for said in (repr(resolution), *(repr(environment_of(pid)) for pid in clients())):
+        for said in (repr(resolution), *(repr(environment(pid)) for pid in clients())):
             assert not [secret for secret in SECRETS if secret in said]
         assert "in-the-uri" not in repr(resolution)
 
@@ -101,7 +102,7 @@ async def test_the_registry_of_the_environment_is_sent_mlflows_own(
         resolution = await registries.resolve()
         assert resolution.found is not None
         assert resolution.found.registry == servers[3].uri
-        assert not [pid for pid in clients() if b"third-token" in environment_of(pid)]
+        assert not [pid for pid in clients() if b"third-token" in environment(pid)]
     assert sent(servers[3]) == {"Bearer third-token"}
 
 

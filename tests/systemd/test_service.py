@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import CALM_SYSTEM
+from tests.running import AT_ONCE, CALM_SYSTEM
 from tests.systemd.machine import CONFIG, DROP_IN, MLOPSD, PORT, VENV, Box
 
 pytestmark = pytest.mark.timeout(180)
@@ -182,10 +182,10 @@ def test_reload_of_a_bad_file_fails_says_the_line_and_changes_nothing(service: B
     assert re.search(r'Status: ".*reload failed', status)
 
 
-def test_stop_takes_less_than_two_seconds_and_is_clean(service: Box) -> None:
+def test_stop_waits_for_nothing_and_is_clean(service: Box) -> None:
     began = time.monotonic()
     service.run("systemctl", "stop", "mlopsd")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < AT_ONCE
     assert service.show("Result") == "success"
     assert service.show("ExecMainStatus") == "0"
     assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""

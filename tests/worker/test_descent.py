@@ -232,3 +232,19 @@ async def test_a_process_of_a_probe_is_left_to_asyncio_to_wait_for(
             reaper.reap()
             await asyncio.sleep(0)
         assert "ended with exit status 7" in check.result().reading.summary
+
+
+async def test_the_end_of_one_thread_hides_no_child_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ends between the listing and the reading is told apart from a process that has ended."""
+    started = await asyncio.create_subprocess_exec("sleep", "3600")
+    listed = kin._threads
+
+    def one_more(pid: int) -> list[Path]:
+        return [Path(f"/proc/{pid}/task/ended"), *listed(pid)]
+
+    monkeypatch.setattr(kin, "_threads", one_more)
+    try:
+        assert started.pid in kin.children(os.getpid())
+    finally:
+        started.kill()
+        await started.wait()
