@@ -16,6 +16,7 @@ from bench.cost import memory
 from mlopsd.probe import Context, Reading
 from mlopsd.worker import frames
 from mlopsd.worker.ledger import Ledger
+from mlopsd.worker.readings import Outgoing
 from mlopsd.worker.verify import verified
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
@@ -33,11 +34,14 @@ def main() -> None:
 
 def _measured(probe: GpuProbe, count: int) -> dict[str, float]:
     checking = answering = 0.0
+    outgoing, known = Outgoing(), None
     for _ in range(count):
         began = time.thread_time()
         reading = probe.check()
         checked = time.thread_time()
-        frames.encode({"reading": frames.from_reading(verified(reading))})
+        answer = outgoing.frame(verified(reading), known)
+        known = answer["samples"]["layout"]
+        frames.encode({"reading": answer})
         checking += checked - began
         answering += time.thread_time() - checked
     return {"check": checking * 1000 / count, "answer": answering * 1000 / count}

@@ -23,6 +23,7 @@ from mlopsd.probe import Context, Probe, Refused
 from mlopsd.raised import words
 from mlopsd.worker import frames
 from mlopsd.worker.ledger import Ledger
+from mlopsd.worker.readings import Outgoing
 from mlopsd.worker.verify import verified
 
 PR_SET_PDEATHSIG = 1
@@ -90,6 +91,7 @@ class Host:
         self._opening = opening
         self._log = _logger(opening, ledger)
         self._ledger = ledger
+        self._outgoing = Outgoing()
         self._reaper = Reaper()
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
@@ -120,7 +122,8 @@ class Host:
             raise fault
         probe = self._probe = self._probe or self._make()
         if request["do"] == "check":
-            return {"reading": frames.from_reading(verified(self._call(probe.check())))}
+            reading = verified(self._call(probe.check()))
+            return {"reading": self._outgoing.frame(reading, request["layout"])}
         if request["do"] == "reload":
             return {"said": str(self._call(probe.reload(dry_run=request["dry_run"], force=request["force"])))}
         self._call(probe.close())

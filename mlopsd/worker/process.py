@@ -14,6 +14,7 @@ from mlopsd.probe import Number, ProbeError, Reading, Refused
 from mlopsd.repeats import Repeats
 from mlopsd.worker import frames
 from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, WorkerDied
+from mlopsd.worker.readings import Incoming
 from mlopsd.worker.spawned import Opening, Spawned, spawn
 from mlopsd.worker.verify import verified
 
@@ -63,6 +64,7 @@ class ProcessWorker:
         self._probe_log = logging.getLogger(f"mlopsd.probe.{opening.name}")
         self._clock = clock
         self._printed = Repeats(most=LINES_PER_HOUR)
+        self._incoming = Incoming()
         self._starting: asyncio.Task[Spawned] | None = None
         self._dying: Spawned | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -102,9 +104,9 @@ class ProcessWorker:
             ProbeError: the child died before and is not started again yet.
             Nonsense: the answer is no reading.
         """
-        answer = await self._ask({"do": "check"})
+        answer = await self._ask({"do": "check", "layout": self._incoming.known})
         try:
-            return verified(frames.to_reading(answer["reading"]))  # a probe's code may write there too
+            return verified(self._incoming.reading(answer["reading"]))  # a probe's code may write there too
         except (KeyError, frames.BadFrame) as error:
             raise Nonsense(f"its process answered nonsense: {error}") from error
 
@@ -199,6 +201,7 @@ class ProcessWorker:
         if self._starts:
             self._on_restart()
         self._starts += 1
+        self._incoming = Incoming()
         starting = spawn(self._opening, self._log, self._printed)
         return asyncio.get_running_loop().create_task(starting, name=f"start {self._opening.name}")
 

@@ -24,10 +24,18 @@ def open_descriptors(host: Host) -> int:
     return len(list(Path(f"/proc/{host.pid}/fd").iterdir()))
 
 
-def resident_kib(host: Host) -> int:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{host.pid}/status").read_text())
+def status(host: Host, field: str) -> str:
+    found = re.search(rf"^{field}:\s+(\w+)", Path(f"/proc/{host.pid}/status").read_text(), re.MULTILINE)
     assert found
-    return int(found[1])
+    return found[1]
+
+
+def resident_kib(host: Host) -> int:
+    return int(status(host, "VmRSS"))
+
+
+def ignores(host: Host, number: signal.Signals) -> bool:
+    return bool(int(status(host, "SigIgn"), 16) >> number - 1 & 1)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +183,8 @@ def test_a_process_in_a_deaf_call_is_ended_by_sigkill_only(on_host: Start) -> No
     host = on_host("h200", "hang nvmlInit* deaf")
     with pytest.raises(NoAnswer):
         host.ask("n.nvmlInit()", within=0.2)
+    while not ignores(host, signal.SIGTERM):  # until the call has begun
+        time.sleep(0.02)
     host.send(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         host.wait(0.5)

@@ -16,6 +16,7 @@ from mlopsd.probe import Finding, ProbeError, Reading, Refused, Sample, Status
 from mlopsd.worker import frames
 from mlopsd.worker.place import Nonsense
 from mlopsd.worker.process import ProbeRaised, ProcessWorker
+from mlopsd.worker.readings import Incoming, Outgoing
 from mlopsd.worker.spawned import Opening
 from mlopsd_probes.model import channel, testimony
 from tests.fakes import Account
@@ -70,8 +71,8 @@ def test_a_reading_comes_out_of_its_frame_as_it_went_in(
         facts={text: [text, number]},
         summary=text or "a summary",
     )
-    body = frames.encode(frames.from_reading(reading))[frames.LENGTH.size :]
-    assert frames.to_reading(frames.decode(body)) == reading
+    body = frames.encode(Outgoing().frame(reading))[frames.LENGTH.size :]
+    assert Incoming().reading(frames.decode(body)) == reading
 
 
 class Liar:

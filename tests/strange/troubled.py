@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from mlopsd.probe import (
@@ -24,6 +25,7 @@ from mlopsd.probe import (
 )
 
 LOOKS = Metric("looks_total", "Times that it looked.", "counter")
+WIDTH = Metric("width_meters", "How wide it is.", unit="meters", labels=("side",))
 
 
 class TroubledOptions(Options):
@@ -46,7 +48,7 @@ class Wordless(Exception):
 
 class Troubled(Probe[TroubledOptions]):
     Options = TroubledOptions
-    metrics = (LOOKS,)
+    metrics = (LOOKS, WIDTH)
     schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
 
     checks = 0
@@ -63,6 +65,9 @@ class Troubled(Probe[TroubledOptions]):
         if not force:
             raise Refused("it does not want to")
         return "would" if dry_run else "did"
+
+    def measures(self) -> Reading:
+        return replace(self.none(), samples=[WIDTH.sample(self.checks, side="left")])
 
     def none(self) -> Reading:
         return Reading(
@@ -205,9 +210,9 @@ class Troubled(Probe[TroubledOptions]):
         time.sleep(3600)
 
     def answers_for_us(self) -> Reading:
-        from mlopsd.worker import frames
+        from mlopsd.worker import frames, readings
 
-        forged = {"reading": frames.from_reading(self.none()), "id": self.checks - 1, "children": 0}
+        forged = {"reading": readings.Outgoing().frame(self.none()), "id": self.checks - 1, "children": 0}
         os.write(int(sys.argv[1]), frames.encode(forged))
         return self.none()
 

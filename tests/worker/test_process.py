@@ -16,9 +16,11 @@ import pytest
 from mlopsd.board import Board
 from mlopsd.children import child
 from mlopsd.metrics import Metrics
-from mlopsd.probe import Probe, ProbeError, Status
+from mlopsd.probe import Probe, ProbeError, Reading, Status
 from mlopsd.worker import process, spawned
+from mlopsd.worker.frames import BadFrame
 from mlopsd.worker.make import make_worker
+from mlopsd.worker.readings import Incoming
 from mlopsd.worker.spawned import Opening, Spawned
 from tests import fakes
 from tests.worker.watching import lose_patience, reached, watching
@@ -303,3 +305,34 @@ async def test_a_level_of_the_log_that_was_changed_holds_in_a_running_process(
         await worker.check()
         assert [record.message for record in caplog.records].count("looked") == told
     await worker.close()
+
+
+NAMED = "names"  # the part of a frame that says what its samples are called
+
+
+async def test_each_process_says_once_what_its_samples_are_called(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[set[str]] = []
+    real = Incoming.reading
+
+    def noted(self: Incoming, frame: Any) -> Reading:
+        sent.append(set(frame["samples"]))
+        if [NAMED in parts for parts in sent].count(True) == 2 and NAMED in frame["samples"]:
+            raise BadFrame("the first reading of the second process is lost")
+        return real(self, frame)
+
+    monkeypatch.setattr(Incoming, "reading", noted)
+    async with watching(troubled, "process", tmp_path, account, trouble="measures") as watch:
+        pids = set()
+        for _ in range(2):
+            for _ in range(3):
+                reading = (await watch.check()).reading
+                assert [sample.labels for sample in reading.samples] == [(("side", "left"),)]
+            pids.add(reading.facts["pid"])
+            psutil.Process(reading.facts["pid"]).kill()
+            async with asyncio.timeout(30):
+                while (await watch.check()).status is not Status.HEALTHY:
+                    await asyncio.sleep(0.1)
+    assert len(pids) == 2
+    assert [NAMED in parts for parts in sent] == [True, False, False, True, True, False, False, False, True]
