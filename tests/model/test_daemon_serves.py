@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,13 @@ def test_a_moved_alias_is_taken_up_without_a_failed_request(model: Registrar, tm
         model.point(second)
         until_serving(daemon, second)
         reading = until_healthy(daemon)
-        time.sleep(0.5)
+        eventually(lambda: len(hosts(daemon)) == 1, "the old host is gone")
         over.set()
         for thread in asking:
             thread.join()
         assert set(codes) == {200}, {code: codes.count(code) for code in set(codes)}
         assert "drift_since" not in reading["facts"]
-        assert len(hosts(daemon)) == 1, "the old host is still there"
-        assert [path.name for path in (tmp_path / "run/state").rglob("*.part")] == []
+        assert half_fetched(tmp_path / "run/state") == []
         page = daemon.get("/metrics").body.decode()
         assert f'mlopsd_model_served_version{{probe="model",model="{model.name}"}} 2' in page
         assert 'mlopsd_model_loads_total{probe="model",result="ok"} 2' in page
@@ -149,6 +149,13 @@ def test_a_table_that_changes_takes_nothing_out_of_service(model: Registrar, tmp
         assert set(codes) == {(200, 200)}, set(codes)
         assert predict(daemon, rows(["do", "x"], ["", 101.0])).status == 400
         assert len(hosts(daemon)) == 1
+
+
+def eventually(comes_true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not comes_true():
+        assert time.monotonic() < deadline, f"not so: {what}"
+        time.sleep(0.05)
 
 
 def until_healthy(daemon: Running) -> dict[str, Any]:
@@ -191,13 +198,11 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
             assert daemon.get("/health/").status == 200
         model.point("1")
         until_healthy(daemon)
-        time.sleep(1.5)
-        after = count(f"/proc/{daemon.pid}/fd"), len(list(kin.descendants(daemon.pid)))
-        assert after[0] <= before[0] + 1
-        assert after[1] == before[1], "a process is left behind"
+        eventually(lambda: len(list(kin.descendants(daemon.pid))) == before[1], "no process is left behind")
+        eventually(lambda: count(f"/proc/{daemon.pid}/fd") <= before[0] + 1, "no descriptor is left open")
         state = tmp_path / "run/state/probes/model"
-        assert [path.name for path in state.rglob("*.part")] == []
-        assert len(list((state / "scratch").iterdir())) <= 2
+        eventually(lambda: not half_fetched(state), "nothing half fetched is left")
+        eventually(lambda: count(state / "scratch") <= 2, "no folder of a host is left")
 
 
 def refused(number: str) -> Callable[[dict[str, Any]], bool]:
@@ -247,14 +252,11 @@ def test_a_daemon_that_is_killed_while_it_fetches_leaves_nothing_half_fetched_in
             left = list(kin.descendants(daemon.pid))
             daemon.process.kill()
             daemon.process.wait()
-            deadline = time.monotonic() + 30
-            while any(child.state != "Z" for child in map(kin.child, left) if child is not None):
-                assert time.monotonic() < deadline, "a child outlived the daemon"
-                time.sleep(0.05)
+            eventually(lambda: not any(map(runs, left)), "no child outlives the daemon")
         registry.behave()
         with serving(tmp_path / "run", text) as daemon:
             assert predict(daemon).status == 200
-            assert [path.name for path in (tmp_path / "run/state").rglob("*.part")] == []
+            assert half_fetched(tmp_path / "run/state") == []
 
 
 def is_fetching(reading: dict[str, Any]) -> bool:
@@ -291,10 +293,10 @@ def test_stopping_answers_what_is_in_flight(model: Registrar, tmp_path: Path) ->
     with serving(tmp_path / "run", table(model)) as daemon:
         until_healthy(daemon)
         answers: list[Answer] = []
-        slow = rows(["do", "x"], ["sleep 2", 5.0])
+        slow = rows(["do", "x"], ["sleep 5", 5.0])
         asking = threading.Thread(target=lambda: answers.append(predict(daemon, slow)))
         asking.start()
-        time.sleep(0.7)
+        time.sleep(2.5)  # it has arrived
         daemon.stop(signal.SIGTERM)
         asking.join()
         assert [answer.status for answer in answers] == [200]
@@ -326,7 +328,17 @@ def test_a_reload_goes_to_the_version_of_the_registry_and_says_how_it_went(
         assert served(reading) == second
 
 
-def count(folder: str) -> int:
+def runs(pid: int) -> bool:
+    found = kin.child(pid)
+    return found is not None and found.state != "Z"
+
+
+def half_fetched(folder: Path) -> list[str]:
+    """What a fetch has begun below *folder*, which may change meanwhile."""
+    return [name for _, *names in os.walk(folder) for name in chain(*names) if name.endswith(".part")]
+
+
+def count(folder: str | Path) -> int:
     return len(list(Path(folder).iterdir()))
 
 
