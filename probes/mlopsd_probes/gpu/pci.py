@@ -23,7 +23,7 @@ class Bus:
     def __init__(self, sysfs: Path) -> None:
         self.devices = sysfs / "bus/pci/devices"
         self.known: dict[Device, bool] = {}
-        self.gpus: dict[str, Path] = {}
+        self.gpus: dict[str, str] = {}  # the link to the driver of each, by address
 
     def cards(self) -> Mapping[str, str]:
         """The driver by PCI address ("" for none) of each NVIDIA GPU that NVML ought to see.
@@ -51,7 +51,7 @@ class Bus:
                 known = before.get(device)
                 self.known[device] = _is_gpu(self.devices / device[0]) if known is None else known
         gpus = (address for (address, _), is_gpu in self.known.items() if is_gpu)
-        self.gpus = {address: self.devices / address / "driver" for address in gpus}
+        self.gpus = {address: f"{self.devices}/{address}/driver" for address in gpus}
 
 
 def driver_load(sysfs: Path) -> str:
@@ -67,8 +67,9 @@ def _is_gpu(device: Path) -> bool:
     return vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
 
 
-def _driver(link: Path) -> str:
+def _driver(link: str) -> str:
+    """The name of the driver; a Path would intern the words of its target anew for each card and check."""
     try:
-        return link.readlink().name
+        return os.readlink(link).rpartition("/")[2]  # noqa: PTH115
     except OSError:
         return ""
