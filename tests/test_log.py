@@ -159,6 +159,7 @@ def test_a_journal_that_takes_nothing_costs_records_and_not_the_daemon(
         assert done.wait(20), "logging waited for the journal"
         assert len(lost) >= 80
         drain.end()
+        threading.Thread(target=drain.records.put, args=(None,), daemon=True).start()  # it found no room
         os.read(reading, 1)
         while drain.is_alive():
             if select.select([reading], [], [], 0.01)[0]:  # it may end with nothing more to read

@@ -33,7 +33,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Crowd:
-    """The connections of one server: at most *most*, of which the longest idle makes room for a new one.
+    """The connections of one server: at most *most*; one that is owed no answer makes room for a new one.
 
     Attributes:
         parting: the server is going to stop; every answer is a connection's last.
@@ -74,10 +74,13 @@ class Crowd:
             member.dismiss()
 
     def _make_room(self) -> bool:
-        idle = [member for member in self.members if member.idle]
-        if not idle:
+        """End the connection that is idle longest; if none is, the one whose answer was sent first."""
+        if idle := [member for member in self.members if member.idle]:
+            longest = min(idle, key=lambda member: member.idle_until)
+        elif lingering := [member for member in self.members if member.lingers]:
+            longest = min(lingering, key=lambda member: member.answered_at)
+        else:
             return False
-        longest = min(idle, key=lambda member: member.idle_until)
         self.members.discard(longest)
         longest.hang_up()
         return True
@@ -90,12 +93,12 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_answered_at",
         "_body",
         "_body_length",
         "_boundary",
         "_crowd",
         "_head_deadline",
-        "_lingers",
         "_patience",
         "_write_deadline",
     )
@@ -115,12 +118,17 @@ class Connection(web.RequestHandler):
         self._write_deadline: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None  # of the newest request, while it comes
         self._body_length = 0  # as the newest request's head has it
-        self._lingers = False
+        self._answered_at = 0.0  # the newest request, if its body was not whole then; 0 for none
 
     @property
     def lingers(self) -> bool:
         """Whether its last request is answered, and the rest of that one's body still comes."""
-        return self._lingers and not self.idle
+        return self._answered_at > 0 and not self.idle
+
+    @property
+    def answered_at(self) -> float:
+        """When the connection that `lingers` was answered, on the loop's clock."""
+        return self._answered_at
 
     @property
     def idle(self) -> bool:
@@ -220,12 +228,12 @@ class Connection(web.RequestHandler):
         if self._crowd.leaving:
             self._lingering_time = min(self._patience.linger, LAST_MOMENT)
         finished = await super().finish_response(request, resp, start_time)
-        self._lingers = not request.content.is_eof()
+        self._answered_at = 0.0 if request.content.is_eof() else self._loop.time()
         return finished
 
     def _take_newest(self, message: object, body: StreamReader) -> None:
         """Know how long the newest request is; where its bytes are no request, *message* has no headers."""
-        self._lingers = False
+        self._answered_at = 0.0
         self._body = body
         headers = getattr(message, "headers", {})
         self._body_length = int(headers.get(hdrs.CONTENT_LENGTH, 0))
