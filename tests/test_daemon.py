@@ -122,7 +122,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=30)
     return not alive
 
 
@@ -324,15 +324,20 @@ def test_the_address_moves_with_the_configuration(strange: dict[str, str], tmp_p
         assert "metrics is closed" in daemon.ask("POST", "/reload", local=True).json["changes"]
 
 
-def test_draining_says_no_and_serves_on_until_the_delay_is_over(start: Start) -> None:
-    with start(f"[api]\ndrain_delay = 1.5\n{FINE}") as daemon:
+def test_draining_says_no_and_serves_on(start: Start) -> None:
+    with start(f"[api]\ndrain_delay = 60\n{FINE}") as daemon:
         assert daemon.get("/readyz").status == 200
         daemon.process.terminate()
         daemon.wait_for(lambda line: line["event"] == "stopping")
         assert daemon.get("/readyz").status == 503
         assert daemon.get("/health/").status == 503
         assert daemon.get("/livez").status == 200
-        assert daemon.process.wait(10) == 0
+
+
+def test_draining_ends_when_the_delay_is_over(start: Start) -> None:
+    with start(f"[api]\ndrain_delay = 0.3\n{FINE}") as daemon:
+        assert daemon.stop() >= 0.3
+        assert daemon.process.returncode == 0
 
 
 @pytest.mark.parametrize("by", ["signal", "request"])
@@ -376,7 +381,7 @@ def writing_to(fifo: Path) -> Iterator[None]:
 
 
 def test_while_it_drains_nothing_is_reloaded(start: Start, manager: Manager) -> None:
-    with start(f"[api]\ndrain_delay = 1.5\n{FINE}", NOTIFY_SOCKET=manager.address) as daemon:
+    with start(f"[api]\ndrain_delay = 60\n{FINE}", NOTIFY_SOCKET=manager.address) as daemon:
         manager.hears("READY=1")
         daemon.process.terminate()
         manager.hears("STOPPING=1")
@@ -386,8 +391,7 @@ def test_while_it_drains_nothing_is_reloaded(start: Start, manager: Manager) -> 
         assert refused.status == 409
         assert "the daemon is stopping" in refused.json["detail"]
         assert list(daemon.get("/health/").json["probes"]) == ["door"]
-        assert daemon.process.wait(10) == 0
-    assert not [told for told in manager.heard() if "READY" in told or "RELOADING" in told]
+        assert not [told for told in manager.heard() if "READY" in told or "RELOADING" in told]
 
 
 def test_a_request_in_flight_is_answered_before_the_end(start: Start, tmp_path: Path) -> None:
@@ -460,23 +464,26 @@ def test_a_frozen_probe_does_not_keep_the_daemon_from_being_ready(start: Start, 
         assert "STATUS=unknown: " in manager.hears("READY=1")
 
 
-HANGING = """
-[probes.{name}]
+FOR_AN_HOUR = """
+[probes.slow]
 use = "troubled"
-trouble = "hangs"
+trouble = "{trouble}"
+path = "{path}"
 isolation = "thread"
-timeout = {timeout}
+timeout = 3600
 """
 
 
 def test_a_reload_before_the_first_reading_that_brings_a_probe_ends_nothing(
-    start: Start, manager: Manager
+    start: Start, manager: Manager, tmp_path: Path
 ) -> None:
-    slow = HANGING.format(name="slow", timeout=2)
+    gate = tmp_path / "gate"
+    slow = FOR_AN_HOUR.format(trouble="looks_slowly", path=gate)
     with start(slow, NOTIFY_SOCKET=manager.address, until="listening") as daemon:
         daemon.config.write_text(daemon.framed(slow + FINE), "utf-8")
         assert daemon.ask("POST", "/reload", local=True).json["changes"] == ["probe door is now watched"]
         assert not [told for told in manager.heard() if "READY" in told], "the slow one has no reading yet"
+        gate.touch()
         daemon.wait_for(lambda line: line["event"] == "started")
         manager.hears("READY=1")
         assert sorted(daemon.get("/health/").json["probes"]) == ["door", "slow"]
@@ -485,7 +492,7 @@ def test_a_reload_before_the_first_reading_that_brings_a_probe_ends_nothing(
 def test_a_reload_before_the_first_reading_that_takes_the_probe_away_does_not_keep_ready_back(
     start: Start, manager: Manager
 ) -> None:
-    hung = HANGING.format(name="hung", timeout=3600)
+    hung = FOR_AN_HOUR.format(trouble="hangs", path="/dev/null")
     with start(hung, NOTIFY_SOCKET=manager.address, until="listening") as daemon:
         daemon.config.write_text(daemon.framed(FINE), "utf-8")
         assert daemon.ask("POST", "/reload", local=True).status == 200
@@ -513,7 +520,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:
 def test_a_daemon_without_descriptors_answers_who_is_there_and_says_so_once(
     start: Start, tmp_path: Path
 ) -> None:
-    with start(FINE) as daemon:
+    with start(f"{FINE}interval = 3600\n") as daemon:  # whose checks take no descriptor in between
         known = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
         assert asked(known) == 200
         taken = {int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir()}

@@ -10,6 +10,8 @@ import asyncio
 from mlopsd import log
 from mlopsd.event_loop import run
 
+log.FLUSH_SECONDS = 30
+
 async def stay():
     while True:
         try:

@@ -148,7 +148,8 @@ def test_a_strangers_predictor_answers_over_every_door(start: Callable[[str], Ru
         assert daemon.get("/v2/models/fronts/ready").json == {"name": "fronts", "ready": True}
         count = 'mlopsd_http_requests_total{method="POST",route="/invocations",status="200"} 2'
         assert count in daemon.get("/metrics").body.decode()
-        (logged,) = daemon.events("request")
+        logged = daemon.wait_for(lambda line: line["event"] == "request")
+        assert daemon.events("request") == [logged]
         assert (logged["route"], logged["status"]) == ("/invocations", 415)
 
 

@@ -60,6 +60,7 @@ def test_async_threaded_and_process_probe_run_beside_ours(
 use = "tcp_port"
 port = 9
 critical = false
+interval = "1h"
 [probes.nightly]
 use = "heartbeat_file"
 path = "{beat}"

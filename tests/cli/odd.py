@@ -30,7 +30,7 @@ class Fine(Probe[Secretive]):
 
 
 class Place(Options):
-    """A file to make."""
+    """A file to make, or to wait for."""
 
     path: Path
 
@@ -102,9 +102,10 @@ class Blocks(Probe):
         return Reading()
 
 
-class Reloads(Probe):
-    """Takes a while to reload, and says how far it is."""
+class Reloads(Probe[Place]):
+    """Takes until its file is there to reload, a minute at most, and says how far it is."""
 
+    Options = Place
     schedule = Schedule(interval=0.1, isolation="loop")
     progress = ""
     asked = 0
@@ -115,9 +116,11 @@ class Reloads(Probe):
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         self.asked += 1
-        for part in range(3):
-            self.progress = f"fetching {part} of 3 GB"
+        for part in range(150):
+            self.progress = f"fetching {part} of 150 GB"
             await asyncio.sleep(0.4)
+            if self.options.path.exists():
+                break
         self.progress = ""
         if self.asked > 1:
             raise Refused("once is enough; start anew")

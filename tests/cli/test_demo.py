@@ -233,9 +233,20 @@ def test_what_is_there_is_not_trained_again_nor_is_mlflow_imported(trained: Demo
     assert told == [{"step": "looking at what is there"}, {"version": "1", "metrics": None}]
 
 
+ENDLESS = """
+import sys, time
+from mlopsd_probes.model.demo import __main__ as training, registry
+registry.{last} = lambda *_: time.sleep(3600)
+sys.exit(training.main())
+"""  # the training, which does not get past *last*
+
+
 def test_a_training_that_is_killed_at_any_step_is_finished_by_the_next(folder: DemoFolder) -> None:
-    for step in ("making the registry", "registering the version"):
-        kill_at(folder, step)
+    for step, last in (
+        ("making the registry", "Path.replace"),
+        ("registering the version", "Registry._crown"),
+    ):
+        kill_at(folder, step, last)
         assert champion(folder.path / "mlflow.db", folder.MODEL) is None
     assert train(folder)[-1]["version"] == "1"
     states = asked_of_mlflow(
@@ -245,10 +256,10 @@ def test_a_training_that_is_killed_at_any_step_is_finished_by_the_next(folder: D
     assert "RUNNING" not in states
 
 
-def kill_at(folder: DemoFolder, step: str) -> None:
-    """Start the training, and kill it in the middle of *step*: of making tables, when there are some."""
+def kill_at(folder: DemoFolder, step: str, last: str) -> None:
+    """Start the training, and kill it in *step*, which *last* would end: of making tables, with some made."""
     with subprocess.Popen(
-        command(folder),
+        [sys.executable, "-c", ENDLESS.format(last=last), str(folder.path), "--model", folder.MODEL],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -256,10 +267,9 @@ def kill_at(folder: DemoFolder, step: str) -> None:
         cwd=folder.path,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if json.loads(line).get("step") == step:
-                break
+        assert any(json.loads(line).get("step") == step for line in process.stdout)
         while step == "making the registry" and not list(folder.path.glob(".*.part")):
+            assert process.poll() is None
             time.sleep(0.01)
         process.kill()
 

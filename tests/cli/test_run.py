@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,16 +94,29 @@ class Talk:
         for line in process.stderr:
             self.lines.put(line)
 
-    def until(self, wanted: Callable[[str], bool]) -> str:
+    def until(self, wanted: Callable[[str], bool], seconds: float = SECONDS) -> str:
         """The next line that is *wanted*."""
         while True:
             try:
-                line = self.lines.get(timeout=SECONDS)
+                line = self.lines.get(timeout=seconds)
             except Empty:
                 raise AssertionError(f"not said: {self.heard}") from None
             self.heard.append(line)
             if wanted(line):
                 return line
+
+
+def change(path: Path, text: str, talk: Talk) -> None:
+    """Write *text* to *path* until it is seen: the watching may begin after the daemon has started."""
+    deadline = time.monotonic() + 2 * SECONDS
+    while True:
+        path.write_text(text)
+        try:
+            talk.until(lambda line: f"{path.name} changed, starting anew" in line, 1)
+            return
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -134,12 +148,10 @@ def test_a_change_of_code_or_configuration_starts_it_anew(
         stack.callback(end, process)
         talk = Talk(process)
         talk.until(lambda line: " started " in line)
-        config.write_text(config.read_text() + "interval = 9\n")
-        talk.until(lambda line: "mlopsd.toml changed, starting anew" in line)
+        change(config, config.read_text() + "interval = 9\n", talk)
         talk.until(lambda line: " started " in line)
         code = Path(odd["PYTHONPATH"], "odd.py")
-        code.write_text(code.read_text() + "\n")
-        talk.until(lambda line: "odd.py changed, starting anew" in line)
+        change(code, code.read_text() + "\n", talk)
         talk.until(lambda line: " started " in line)
         os.kill(process.pid, signal.SIGTERM)
         talk.until(lambda line: " stopped" in line)

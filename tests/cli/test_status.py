@@ -1,15 +1,20 @@
 """``mlopsd status`` and ``mlopsd reload`` against a real daemon, and against things that are none."""
 
 import json
+import os
+import pty
 import socket
+import subprocess
+import sys
+import termios
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, mlopsd, on_a_terminal
+from tests.cli.command import SECONDS, Done, environment, mlopsd, on_a_terminal
 from tests.running import Running, free_port
 
 KEY = "a-key-that-is-long-enough"
@@ -122,9 +127,10 @@ def test_an_unknown_probe_is_named_with_the_nearest(daemon: Running) -> None:
 
 
 def test_a_reload_of_a_probe_is_waited_for_with_progress(odd: Mapping[str, str], tmp_path: Path) -> None:
-    with Running(tmp_path, "[probes.reloads]\n", environment=odd) as running:
+    gate = tmp_path / "gate"
+    with Running(tmp_path, f'[probes.reloads]\npath = "{gate}"\n', environment=odd) as running:
         env = {"MLOPSD_CONFIG": str(running.config)}
-        status, text = on_a_terminal("reload", "reloads", env=env)
+        status, text = reload_until("fetching", gate.touch, env)
         assert status == 0
         assert "reloading reloads: fetching" in text
         assert text.endswith("went to version 4\r\n")
@@ -133,6 +139,27 @@ def test_a_reload_of_a_probe_is_waited_for_with_progress(odd: Mapping[str, str],
         assert (
             refused.stderr == "mlopsd: cannot reload probe 'reloads': refused: once is enough; start anew\n"
         )
+
+
+def reload_until(shown: str, then: Callable[[], None], env: Mapping[str, str]) -> tuple[int, str]:
+    """As `on_a_terminal`, for a reload of ``reloads``; *then* is called as soon as *shown* is seen there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-m", "mlopsd", "reload", "reloads"]
+    seen = b""
+    with (
+        os.fdopen(ours, "rb", buffering=0) as terminal,
+        subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(env)
+        ) as process,
+    ):
+        os.close(theirs)
+        with suppress(OSError):  # EIO: the other side has closed the terminal
+            while part := terminal.read(65536):
+                seen += part
+                if shown.encode() in seen:
+                    then()
+        return process.wait(SECONDS), seen.decode()
 
 
 def test_no_daemon_is_unknown_with_the_cure(tmp_path: Path) -> None:
