@@ -125,7 +125,7 @@ def test_the_author_of_a_probe_is_shown_where_it_went_wrong(
     assert (quiet.returncode, quiet.stderr) == (3, "")
     told = mlopsd("check", "--traceback", "--config", config, env=odd)
     assert told.returncode == 3
-    table, again = (re.sub(r" *\b\d+ s\b", " AGE", done.stdout) for done in (quiet, told))
+    table, again = (re.sub(r"\b\d+ s\b *", "AGE ", done.stdout) for done in (quiet, told))
     assert again.splitlines()[1:] == table.splitlines()[1:]
     lines = told.stderr.splitlines()
     assert re.match(r"[0-9:.]+ ERROR .*probe=raises", lines[0])

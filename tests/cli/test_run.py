@@ -113,10 +113,11 @@ def change(path: Path, text: str, talk: Talk) -> None:
         path.write_text(text)
         try:
             talk.until(lambda line: f"{path.name} changed, starting anew" in line, 1)
-            return
         except AssertionError:
             if time.monotonic() > deadline:
                 raise
+        else:
+            return
 
 
 def end(process: subprocess.Popen[str]) -> None:

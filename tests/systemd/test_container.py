@@ -27,11 +27,11 @@ AS_USER = (
 
 
 def configuration() -> str:
-    """That of the monitoring pods without the GPU probe, which needs what is not installed in the box; a slow host may be."""
+    """That of the monitoring pods without the GPU probe, which needs what is not installed in the box."""
     text = (ROOT / "deploy/kubernetes/monitoring.yaml").read_text("utf-8")
     config: str = next(yaml.safe_load_all(text))["data"]["config.toml"]
     head, _, _ = config.partition("[probes.gpu]")
-    return f"{head}timeout = 60\n"
+    return f"{head}timeout = 60\n"  # of the system probe: no slow machine fails a test
 
 
 @pytest.fixture
