@@ -1,17 +1,19 @@
 """A real daemon, started as an operator starts it, asked over its real doors."""
 
 import http.client
+import itertools
 import json
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,10 +38,21 @@ timeout = 60
 """  # the real host's readings, waited for and judged so that no busy machine fails a test
 
 
+def ports_of(worker: str) -> Iterator[int]:
+    """A thousand ports for a worker of pytest-xdist, over and over, below those that callers are given."""
+    first = 10_000 + 1_000 * int(worker.removeprefix("gw"))
+    return itertools.cycle(random.sample(range(first, first + 1_000), 1_000))
+
+
+PORTS = ports_of(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+
+
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """A TCP port of loopback that nobody listens on, nor is given before whoever asks here listens on it."""
+    for port in PORTS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("an endless row has ended")
 
 
 class Answer:

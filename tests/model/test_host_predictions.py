@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from mlopsd_probes.model.host import Host
 from mlopsd_probes.model.observation import Observation
 from tests.conftest import OLDEST
 from tests.model.models.saved import HERE, kept, options, rows
+from tests.running import free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -52,9 +52,7 @@ class Peer:
     """MLflow's scoring server for each of `MODELS`."""
 
     def __init__(self, saved: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         folders = [str(saved / name) for name in MODELS]
         command = [sys.executable, str(HERE / "peer.py"), str(self.port), *folders]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -497,9 +495,7 @@ async def test_the_daemons_side_imports_no_mlflow_pandas_or_numpy() -> None:
 
 
 async def test_the_answer_is_that_of_mlflow_models_serve(hosts: Hosts, saved: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     bin_ = Path(sys.executable).parent
     serve: list[str | Path] = [
         bin_ / "mlflow",

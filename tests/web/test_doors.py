@@ -8,6 +8,7 @@ import pytest
 from mlopsd.settings import Settings
 from mlopsd.web.doors import Doors
 from mlopsd.web.listener import Listener, ListenError
+from tests.running import free_port
 from tests.web.fakes import House
 
 
@@ -15,16 +16,8 @@ def settings(api: int, metrics: int | None) -> Settings:
     return Settings(api={"port": api}, metrics={"port": metrics})  # type: ignore[arg-type]  # as a file has it
 
 
-def free_ports() -> tuple[int, int]:
-    one, other = Listener.tcp("127.0.0.1", 0), Listener.tcp("127.0.0.1", 0)
-    ports = one.port, other.port
-    one.close()
-    other.close()
-    return ports
-
-
 async def test_where_one_cannot_open_none_is(tmp_path: Path) -> None:
-    (port, _), holder, socket = free_ports(), Listener.tcp("127.0.0.1", 0), tmp_path / "mlopsd.sock"
+    port, holder, socket = free_port(), Listener.tcp("127.0.0.1", 0), tmp_path / "mlopsd.sock"
     doors = Doors(House().parts)
     with pytest.raises(ListenError, match=str(holder.port)):
         await doors.open(settings(port, holder.port), socket)
@@ -35,7 +28,7 @@ async def test_where_one_cannot_open_none_is(tmp_path: Path) -> None:
 
 
 async def test_a_change_of_which_a_part_cannot_be_changes_nothing(tmp_path: Path) -> None:
-    (first, second), holder = free_ports(), Listener.tcp("127.0.0.1", 0)
+    first, second, holder = free_port(), free_port(), Listener.tcp("127.0.0.1", 0)
     doors = Doors(House().parts)
     await doors.open(settings(first, None), tmp_path / "mlopsd.sock")
     before = doors.places
