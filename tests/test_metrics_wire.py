@@ -206,7 +206,7 @@ async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
     port = unused_port()
     config = tmp_path / "prometheus.yml"
     config.write_text(
-        f"scrape_configs: [{{job_name: mlopsd, scrape_interval: 200ms, scrape_timeout: 200ms, "
+        f"scrape_configs: [{{job_name: mlopsd, scrape_interval: 1s, scrape_timeout: 1s, "
         f"static_configs: [{{targets: ['127.0.0.1:{server.port}']}}]}}]"
     )
     prometheus = await asyncio.create_subprocess_exec(
@@ -217,19 +217,29 @@ async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        await asyncio.wait_for(enough.wait(), 40)  # the third request comes after the second was stored
-        found = await query(port, "mlopsd_gpu_temperature_celsius")
+        await asyncio.wait_for(enough.wait(), 40)
+        found = await until_stored(port, "mlopsd_gpu_temperature_celsius", len(traps))
         assert {series["metric"].get("what", "") for series in found} == set(
             traps
         )  # no label is an empty one
         assert {float(series["value"][1]) for series in found} == {40, 41, 42, 43, 44}
-        assert [series["value"][1] for series in await query(port, "up")] == ["1"]
         assert await query(port, "fake") == []
         assert {one["Content-Encoding"] for one in asked} == {"gzip"}
         assert {one["Content-Type"] for one in asked} == {Dialect.OPENMETRICS.value}
     finally:
         prometheus.terminate()
         await asyncio.wait_for(prometheus.wait(), 20)
+
+
+async def until_stored(port: int, expression: str, many: int) -> list[dict[str, Any]]:
+    """At least *many* series for *expression*, from a scrape that was not late: such a one stores nothing."""
+    async with asyncio.timeout(40):
+        while True:
+            found = await query(port, expression)
+            up = [series["value"][1] for series in await query(port, "up")]
+            if len(found) >= many and up == ["1"]:
+                return found
+            await asyncio.sleep(0.1)
 
 
 async def query(port: int, expression: str) -> list[dict[str, Any]]:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from mlopsd import plugins
-from tests.running import Running, free_port
+from tests.running import CALM_SYSTEM, Running, free_port
 
 CONFIGURATION = """
-global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
   - {{job_name: daemon, static_configs: [{{targets: ['127.0.0.1:{api}']}}]}}
   - {{job_name: metrics, static_configs: [{{targets: ['127.0.0.1:{metrics}']}}]}}
@@ -81,7 +81,7 @@ class Database:
 def test_a_real_prometheus_scrapes_the_real_daemon(tmp_path: Path) -> None:
     metrics = free_port()
     with (
-        Running(tmp_path, f"[metrics]\nport = {metrics}\n[probes.system]\n") as daemon,
+        Running(tmp_path, f"[metrics]\nport = {metrics}\n{CALM_SYSTEM}") as daemon,
         prometheus(tmp_path, daemon.port, metrics) as database,
     ):
         database.wait("up == 1", many=2)
@@ -98,8 +98,8 @@ def test_a_real_prometheus_scrapes_the_real_daemon(tmp_path: Path) -> None:
         assert float(total[0]["value"][1]) == daemon.get("/health/system").json["facts"]["memory_total_bytes"]
         database.wait('mlopsd_http_requests_total{route="/metrics",status="200"} > 2')
         database.wait('mlopsd_event_loop_lag_seconds_bucket{le="+Inf",job="daemon"} > 0')
-        known = {series["metric"]["__name__"] for series in database.ask('{job="daemon"}')}
-        seen = {name.removeprefix("mlopsd_system_") for name in known if name.startswith("mlopsd_system_")}
+        known = database.wait('group by (__name__) ({job="daemon",__name__=~"mlopsd_system_.+"})', many=21)
+        seen = {series["metric"]["__name__"].removeprefix("mlopsd_system_") for series in known}
         declared = {metric.name for metric in plugins.choose(plugins.find(), "system").load().metrics}
         assert seen <= declared
         assert len(seen) > 20

@@ -110,15 +110,12 @@ def test_the_page_of_a_host_names_cause_and_advice(site: Site) -> None:
 
 
 def test_a_fault_on_one_host_fires_nothing_on_another(site: Site) -> None:
-    site.prometheus.until_firing("MlopsdGpuLost")
     for name, host in (
         ("MlopsdGpuLost", site.lost),
         ("MlopsdModelRefused", site.whole),
         ("MlopsdMemoryShort", site.sick),
     ):
-        assert {one["labels"]["instance"] for one in site.prometheus.firing(alertname=name)} == {
-            address(host)
-        }
+        assert site.prometheus.until(hosts_with(site.prometheus, name), name) == {address(host)}
 
 
 @pytest.mark.parametrize("query", queries(), ids=str)
@@ -136,6 +133,10 @@ def test_an_alert_goes_when_its_cause_does(site: Site) -> None:
     site.sick.process.send_signal(signal.SIGHUP)
     for name in ("MlopsdConfigReloadFailed", "MlopsdMemoryShort", "MlopsdProbeHung", "MlopsdHostUnhealthy"):
         prometheus.until(is_quiet(prometheus, name, host), f"{name} is gone")
+
+
+def hosts_with(prometheus: Monitoring, name: str) -> Callable[[], set[str]]:
+    return lambda: {one["labels"]["instance"] for one in prometheus.firing(alertname=name)}
 
 
 def is_quiet(prometheus: Monitoring, name: str, host: str) -> Callable[[], bool]:

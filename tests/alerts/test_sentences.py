@@ -39,12 +39,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Alert]]
     nobody = [f"127.0.0.1:{free_port()}" for _ in range(5)]
     with MadeUp() as host, monitoring(tmp_path_factory.mktemp("made-up")) as prometheus:
         prometheus.watch(host.address, *nobody)
-        prometheus.until(lambda: expected <= names(prometheus), "all but these")
-        yield {alert["labels"]["alertname"]: alert for alert in prometheus.firing()}
+        yield prometheus.until(lambda: by_name(prometheus, expected), "all but these")
 
 
-def names(prometheus: Monitoring) -> set[str]:
-    return {alert["labels"]["alertname"] for alert in prometheus.firing()}
+def by_name(prometheus: Monitoring, expected: set[str]) -> dict[str, Alert]:
+    """The alerts that fire, by their names; none before all that are *expected* do."""
+    firing = {alert["labels"]["alertname"]: alert for alert in prometheus.firing()}
+    return firing if expected <= firing.keys() else {}
 
 
 @pytest.mark.parametrize("name", sorted(set(alerts()) - UNKNOWN_HOST - WITHOUT_HOSTS))

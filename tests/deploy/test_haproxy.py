@@ -17,6 +17,8 @@ from tests.running import Running, free_port
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
 WELL = {"findings": [{"name": "door", "status": "healthy", "summary": "the door is shut"}]}
+PATIENT = {"server": "60s", "check": "20s"}
+IMPATIENT = {"server": "3s", "check": "2s"}
 ILL = {"findings": [{"name": "door", "status": "unhealthy", "summary": "the door is gone"}]}
 
 
@@ -70,7 +72,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     folder = tmp_path_factory.mktemp("hosts")
     points = {"cave": "echoing:Echo", "steered": "steered:Steered"}
     environment = installed(folder, points, STRANGE)
-    hosts = [Host(folder / "gpu1", environment, "drain_delay = 5"), Host(folder / "gpu2", environment, "")]
+    hosts = [Host(folder / "gpu1", environment, "drain_delay = 20"), Host(folder / "gpu2", environment, "")]
     try:
         for host in hosts:
             host.start()
@@ -92,9 +94,14 @@ def hosts(both: list[Host]) -> list[Host]:
 
 @pytest.fixture
 def front(hosts: list[Host], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Balancer]:
-    """The balancer, which knows that both are well; with the parameter "no retries" it asks nobody twice."""
-    retries = getattr(request, "param", "retries") == "retries"
-    with balancer(tmp_path, [host.port for host in hosts], retries=retries, server="3s") as running:
+    """The balancer, which knows that both are well, and waits long for a host that is merely slow.
+
+    With the parameter "no retries" it asks nobody twice; with "impatient" it soon takes a host for frozen.
+    """
+    kind = getattr(request, "param", "")
+    patience = IMPATIENT if kind == "impatient" else PATIENT
+    ports = [host.port for host in hosts]
+    with balancer(tmp_path, ports, retries=kind != "no retries", **patience) as running:
         running.wait("gpu1", "UP")
         running.wait("gpu2", "UP")
         yield running
@@ -132,7 +139,7 @@ def test_a_host_that_drains_is_left_before_it_stops_and_comes_back(
     hosts[0].process.terminate()
     front.wait("gpu1", "DOWN")
     assert hosts[0].process.poll() is None, "it stopped before the balancer knew"
-    assert hosts[0].process.wait(30) == 0
+    assert hosts[0].process.wait(60) == 0
     load.more()
     hosts[0].start()
     front.wait("gpu1", "UP")
@@ -151,6 +158,7 @@ def test_a_host_that_goes_without_a_word_fails_nobody(
     load.more()
 
 
+@pytest.mark.parametrize("front", ["impatient"], indirect=True)
 def test_a_host_that_freezes_fails_nobody(hosts: list[Host], front: Balancer, load: Load) -> None:
     hosts[1].process.send_signal(signal.SIGSTOP)
     front.wait("gpu2", "DOWN")

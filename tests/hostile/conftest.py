@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import STRANGE
 from tests.installed import installed
-from tests.running import CALM_SYSTEM, Running
+from tests.running import AT_ONCE, CALM_SYSTEM, Running
 
 KEY = "sesame-0123456789"
 PREDICTOR = '[probes.model]\nuse = "mind"\nmodel = "minds"\n'
@@ -37,5 +37,5 @@ def daemon(start: Start) -> Iterator[Running]:
         assert not [line for line in running.log if "traceback" in line or line["event"] == "no json"], (
             "faults in the log"
         )
-        assert running.stop() < 5
+        assert running.stop() < AT_ONCE
         assert running.process.returncode == 0

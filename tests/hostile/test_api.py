@@ -27,7 +27,7 @@ def attack(daemon: Running, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -41,7 +41,7 @@ def well_afterwards(daemon: Running) -> None:
     assert daemon.until("/health/", lambda found: found["status"] == "healthy")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(330)
 @pytest.mark.parametrize("key", [KEY, "no" + KEY])
 def test_in_production_every_answer_is_as_described_with_the_key_and_with_a_wrong_one(
     key: str, start: Start
@@ -52,7 +52,7 @@ def test_in_production_every_answer_is_as_described_with_the_key_and_with_a_wron
         well_afterwards(daemon)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(330)
 def test_in_debug_mode_every_answer_is_as_described_without_a_key(start: Start) -> None:
     with start("debug = true\n[log]\nformat = 'json'\n") as daemon:
         assert "No issues found" in attack(daemon)

@@ -145,11 +145,18 @@ class Browser(AbstractContextManager["Browser"]):
         path.write_bytes(base64.b64decode(taken["data"]))
 
     def _open_page(self) -> None:
-        (page,) = [one for one in self.tell("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not (pages := self._pages()):
+            assert time.monotonic() < deadline, "the browser opened no page"
+            time.sleep(0.05)
+        (page,) = pages
         attached = self.tell("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.tell(f"{domain}.enable")
+
+    def _pages(self) -> list[dict[str, Any]]:
+        return [one for one in self.tell("Target.getTargets")["targetInfos"] if one["type"] == "page"]
 
     def _next(self) -> dict[str, Any]:
         deadline = time.monotonic() + ANSWER_SECONDS

@@ -14,7 +14,7 @@ import pytest
 
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web.app import make_app
-from mlopsd.web.connection import LAST_MOMENT, Patience
+from mlopsd.web.connection import LAST_MOMENT, Connection, Patience
 from mlopsd.web.listener import Listener
 from mlopsd.web.serving import MOST_LOCAL, Serving
 from tests.web.fakes import House, until
@@ -99,6 +99,39 @@ async def callers(serving: Serving, count: int) -> AsyncIterator[list[Caller]]:
             await caller.leave()
 
 
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> bytearray:
+    """All bytes that connections have been given and are done with."""
+    taken = bytearray()
+    take = Connection.data_received
+
+    def data_received(self: Connection, data: bytes) -> None:
+        take(self, data)
+        taken.extend(data)
+
+    monkeypatch.setattr(Connection, "data_received", data_received)
+    return taken
+
+
+async def deliver(caller: Caller, data: bytes, arrived: bytearray) -> None:
+    """Send *data*, and wait until it is there."""
+    expected = arrived + data
+    caller.send(data)
+    await until(lambda: arrived == expected)
+
+
+def awaits_a_head(serving: Serving) -> bool:
+    """Whether there is a connection that is closed unless a head is whole in time."""
+    return any(one._head_deadline is not None for one in serving._crowd.members)
+
+
+async def hasten(serving: Serving) -> None:
+    """Give the next head that begins on the one connection but a SHORT time."""
+    await until(lambda: serving.connections)
+    (connection,) = serving._crowd.members
+    connection._patience = Patience(head=SHORT)
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
 async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
     async with (
@@ -124,12 +157,13 @@ async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
 
 async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Patience(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
-        await asyncio.sleep(2 * SHORT)  # idle is not slow
+        assert not awaits_a_head(serving)  # idle is not slow
         assert await caller.ask() == 200
+        await hasten(serving)
         caller.send(b"GET /livez")
         assert await caller.is_hung_up_on()
 
@@ -144,9 +178,10 @@ async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte(
 )
 async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Patience(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
+        await hasten(serving)
         assert await caller.ask(whole + b"GET /livez HTTP/1.1\r\nX-Mo") == 200
         assert await caller.is_hung_up_on()
 
@@ -163,24 +198,24 @@ async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: by
         [ASK, b"\r\n"],
     ],
 )
-async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes]) -> None:
+async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes], arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Patience(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         for segment in segments:
-            caller.send(segment)
-            await asyncio.sleep(SHORT / 10)
+            await deliver(caller, segment, arrived)
         for _ in range(2 if segments == [ASK + ASK] else 1):
             assert await caller.answer() == 200
-        await asyncio.sleep(2 * SHORT)
+        assert not awaits_a_head(serving)
         assert await caller.ask() == 200
 
 
 async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> None:
     house = a_house()
     hold = house.watches["door"].hold = asyncio.Event()
-    async with a_server(house, patience=Patience(head=SHORT)) as serving, callers(serving, 1) as (caller,):
+    async with a_server(house, patience=Patience(head=LONG)) as serving, callers(serving, 1) as (caller,):
+        await hasten(serving)
         caller.send(CHECK + b"GET /li")
         await until(lambda: house.watches["door"].checks)
         await asyncio.sleep(3 * SHORT)
@@ -189,13 +224,14 @@ async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> No
         assert await caller.is_hung_up_on()
 
 
-async def test_a_slow_body_is_not_a_slow_head() -> None:
+async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Patience(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
-        caller.send(CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx"))
-        await asyncio.sleep(2 * SHORT)
+        half = CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx")
+        await deliver(caller, half, arrived)
+        assert not awaits_a_head(serving)
         assert await caller.ask(b"y") == 200
 
 

@@ -79,6 +79,8 @@ async def page(house: House) -> Outline:
 
 async def test_the_page_has_the_verdict_the_advice_and_a_card_a_probe() -> None:
     house = House()
+    moment = house.board.clock()
+    house.board.clock = lambda: moment
     house.watch("gpu", Reading(findings=[HOT]))
     house.watch("system", Reading(findings=[Finding("disk", Status.HEALTHY, "half full")]))
     house.watch("model")
