@@ -24,6 +24,7 @@ ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 CHECK = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\n\r\n"
 SHORT = 0.05  # seconds, where the time must pass
 LONG = 60.0  # where it must not
+REFUSED = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 
 
 def a_house() -> House:
@@ -297,6 +298,26 @@ async def test_connections_with_half_a_head_make_room_too() -> None:
             assert await caller.ask() == 200
 
 
+async def test_who_was_refused_first_and_still_sends_makes_room_when_none_is_idle() -> None:
+    patience = Patience(linger=LONG)
+    async with a_server(a_house(), most=3, patience=patience) as serving, callers(serving, 3) as refused:
+        first, second, third = refused
+        for caller in (second, first):
+            assert await caller.ask(REFUSED) == 401
+            await until(lambda: [one.lingers for one in serving._crowd.members].count(True))
+            await asyncio.sleep(0.01)  # the clock of the loop goes on
+        assert await third.ask() == 200
+        async with callers(serving, 1) as (one,):
+            assert await one.ask() == 200
+            assert await third.is_hung_up_on(), "who is idle goes first"
+            assert await one.ask(REFUSED) == 401
+            await until(lambda: all(one.lingers for one in serving._crowd.members))
+            async with callers(serving, 1) as (another,):
+                assert await another.ask() == 200
+                assert await second.is_hung_up_on()
+                assert serving.connections == 3
+
+
 async def test_when_none_is_idle_the_newcomer_is_told_503_and_the_others_are_served() -> None:
     house = a_house()
     house.watches["door"].hold = asyncio.Event()
@@ -352,9 +373,6 @@ async def test_stopping_lets_a_body_that_is_on_its_way_arrive() -> None:
         await asyncio.sleep(SHORT)
         assert await caller.ask(b"y") == 200
         await stopping
-
-
-REFUSED = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 
 
 async def test_stopping_does_not_wait_for_a_body_that_was_refused_before() -> None:
