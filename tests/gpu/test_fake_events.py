@@ -42,9 +42,11 @@ def test_an_xid_reaches_a_set_that_waits_and_a_repeat_is_seen_as_one(on_host: St
 
 
 def test_an_xid_comes_at_its_time_to_a_wait_that_has_begun(on_host: Start) -> None:
-    host = on_host("dgx-a100-8", "at 1500ms xid 48 gpu 5")
+    host = on_host("dgx-a100-8")
     registered(host)
-    assert xid(host, 5000) == (5, 8, 48)
+    soon = time.time() + 1 - float(host.environment["FAKE_NVML_EPOCH"])
+    host.steer(f"at {1000 * soon:.0f}ms xid 48 gpu 5")
+    assert xid(host, 10000) == (5, 8, 48)
 
 
 def test_an_xid_of_a_card_that_is_not_registered_is_not_told(on_host: Start) -> None:
@@ -102,3 +104,21 @@ def test_a_card_without_events_registers_none(on_host: Start) -> None:
     assert refused == {"error": "NOT_SUPPORTED"}
     assert host.ask("n.nvmlEventSetFree(events)") is None
     assert host.ask(WAIT.format(10)) == {"error": "INVALID_ARGUMENT"}
+
+
+def test_who_waits_is_woken_by_the_file_and_not_by_looking_at_it(on_host: Start) -> None:
+    host = on_host("h200")
+    registered(host)
+    host.ask(
+        "def switches():\n"
+        "    status = open('/proc/thread-self/status').read()\n"
+        "    return int(status.split('voluntary_ctxt_switches:')[1].split()[0])\n"
+        "def waited():\n"
+        "    before = switches()\n"
+        f"    {WAIT.format(10000)}\n"
+        "    return switches() - before"
+    )
+    with pytest.raises(NoAnswer):
+        host.ask("waited()", within=2)
+    host.steer("xid 48 gpu 0")
+    assert host.late_answer() < 10  # twenty and more where it looks at the file

@@ -2,6 +2,7 @@
 
 #include "host.h"
 #include "counts.h"
+#include "notice.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -12,8 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* ms between two looks at the file: while a call takes its time, and while an event is waited for, which goes on for ever */
-enum { SETS = 16, LOG = 1024, STEP = 20, EVENT_STEP = 100 };
+enum { SETS = 16, LOG = 1024, STEP = 20 }; /* ms between two looks at the file while a call hangs */
 
 struct event_set {
     int used;
@@ -126,12 +126,19 @@ static void refresh(void) {
     if (!scenario)
         look(0);
 }
+static long long until_next(long long left) { return left; }
 #else
 static void refresh(void) {
     long long now = scenario_time();
     look(now);
     if (scenario)
         advance(now);
+}
+
+/* ms until the scenario's next event, but *left* at most. */
+static long long until_next(long long left) {
+    long long next = scenario_next(scenario), now = scenario_time();
+    return next >= now + left ? left : next > now ? next - now : 1;
 }
 #endif
 
@@ -363,8 +370,10 @@ nvmlReturn_t wait_for_event(enum function function, nvmlEventSet_t set, unsigned
     while (is_set(set) && inits > 0 && initialised_under == loads && !next_event(set, data)) {
         if ((left = end - ms(CLOCK_MONOTONIC)) <= 0)
             return finish(TIMEOUT);
+        left = until_next(left);
+        notice(getenv("FAKE_NVML_SCENARIO"));
         pthread_mutex_unlock(&lock);
-        nap(left < EVENT_STEP ? left : EVENT_STEP);
+        sleep_until_noticed(left);
         pthread_mutex_lock(&lock);
         refresh();
         if ((answer = strike_again(function)) != SUCCESS)

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,4 +230,8 @@ const struct event *scenario_advance(struct scenario *scenario, long long now, s
     split(scratch, &line);
     apply(scenario, &line); /* it was tried when the file was read */
     return event;
+}
+
+long long scenario_next(const struct scenario *scenario) {
+    return scenario->applied == scenario->event_count ? LLONG_MAX : scenario->events[scenario->applied].at;
 }

@@ -197,6 +197,9 @@ int scenario_read(struct scenario *scenario, const char *path, char *why, int si
  * given back in *moment*, whose card is CARDS otherwise. */
 const struct event *scenario_advance(struct scenario *scenario, long long now, struct once *moment);
 
+/* When the next event is due, ms; LLONG_MAX where none is. */
+long long scenario_next(const struct scenario *scenario);
+
 /* The value at *now* in *out*; SUCCESS, NOT_SUPPORTED if absent, or what it refuses with. */
 nvmlReturn_t value_at(const struct value *value, long long now, long long *out);
 
