@@ -25,7 +25,7 @@ from mlopsd import plugins
 from mlopsd.board import Board
 from mlopsd.configured import Configured, configure
 from mlopsd.entry import Entry
-from mlopsd.failures import BROKEN, RESULTS
+from mlopsd.failures import BROKEN, RESULTS, NoAnswer
 from mlopsd.metrics import Metrics
 from mlopsd.predictor import Unpredicted, is_predictor
 from mlopsd.probe import Context, Finding, Probe, Reading, Status
@@ -34,10 +34,12 @@ from mlopsd.settings.layers import Layer
 from mlopsd.settings.load import Loaded
 from mlopsd.watch import Watch
 from mlopsd.worker.make import make_worker
+from mlopsd.worker.process import ProcessWorker
 
 FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
 REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"
+MOST_STARTS = 3  # one that ends just before the timeout leaves the first check too little of it
 
 
 class ProbeConformance:
@@ -191,7 +193,19 @@ class ProbeConformance:
 
 
 async def _checked(configured: Configured, checks: int) -> list[Entry]:
-    """The entries after so many checks of a probe, run where the daemon would run them."""
+    """The entries after so many checks of a probe, run where the daemon would run them.
+
+    A first check includes the start of the process. One that was ended for being late is tried in another
+    process: a slow start was this machine's fault, a slow check is the probe's own and as slow there.
+    """
+    for _ in range(MOST_STARTS):
+        entries = await _checked_from_the_start(configured, checks)
+        if configured.isolation != "process" or not _is_late(entries[0]):
+            break
+    return entries
+
+
+async def _checked_from_the_start(configured: Configured, checks: int) -> list[Entry]:
     board = Board()
     board.enrol(configured.name, configured.plugin.name, configured.terms)
     counting = Metrics(board, "0")
@@ -200,7 +214,10 @@ async def _checked(configured: Configured, checks: int) -> list[Entry]:
         worker = make_worker(configured, Path(folder), board, counting, log)
         watch = Watch(configured, worker, board, counting)
         try:
-            return [await watch.check() for _ in range(checks)]
+            first = await watch.check()
+            while _is_late(first) and isinstance(worker, ProcessWorker) and not worker.pause:
+                first = await watch.check()  # its process is still starting, and was not ended
+            return [first, *[await watch.check() for _ in range(checks - 1)]]
         finally:
             await watch.close()
             board.close()
@@ -210,6 +227,11 @@ def failure_of(reading: Reading) -> Finding | None:
     """The daemon's own word for a check that gave no reading, if that is what *reading* is."""
     unknown = (finding for finding in reading.findings if finding.status is Status.UNKNOWN)
     return next((finding for finding in unknown if finding.name in FAILURES), None)
+
+
+def _is_late(entry: Entry) -> bool:
+    failure = failure_of(entry.reading)
+    return failure is not None and failure.name == RESULTS[NoAnswer]
 
 
 async def _awaited(result: Any) -> Any:

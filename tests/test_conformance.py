@@ -125,6 +125,26 @@ def plugins_of(point: EntryPoint) -> tuple[Plugin, ...]:
     return (Plugin(point.name, point.value),)
 
 
+def checked_in_its_process(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule on checks, for the class *kind* among the misbehaving probes."""
+    monkeypatch.setattr(plugins, "find", lambda: (Plugin("slow", f"troubled:{kind}"),))
+    checker: Any = type("Checked", (ProbeConformance,), {"name": "slow"})()
+    checker.test_a_check_gives_a_reading_with_evidence()
+
+
+def test_a_process_may_take_longer_to_start_than_a_check_may(
+    strange_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked_in_its_process("SlowToStart", monkeypatch)
+
+
+def test_the_first_check_in_a_process_may_not_take_longer_than_any_other(
+    strange_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="no answer within 1 s"):
+        checked_in_its_process("SlowAtFirst", monkeypatch)
+
+
 def test_the_kit_passes_on_a_decent_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Decent(Probe):
         """Full or not."""

@@ -216,9 +216,11 @@ def test_values_grow_and_swing_with_time(on_host: Start) -> None:
 
 
 def test_events_come_at_their_time_for_every_process(on_host: Start, fakes: Path, tmp_path: Path) -> None:
-    lines = ("at 600ms gpu 2 lost", "at 300ms temperature.gpu 90 gpu 1", "at 10m gpu 3 lost")
-    host = on_host("dgx-a100-8", *lines)
+    host = on_host("dgx-a100-8")
     host.init()
+    now = 1000 * (time.time() - float(host.environment["FAKE_NVML_EPOCH"]))
+    soon, sooner = f"at {now + 600:.0f}ms", f"at {now + 300:.0f}ms"
+    host.steer(f"{soon} gpu 2 lost", f"{sooner} temperature.gpu 90 gpu 1", "at 10m gpu 3 lost")
     began = time.monotonic()
     while host.ask(TEMPERATURE.format(2)) == 31:
         assert time.monotonic() - began < 20

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.processes import command
 from tests.running import AT_ONCE
 
 CLIENT = b"mlopsd_probes.model.client"
+GONE_SECONDS = 30.0  # for what was ended to be gone, on a busy machine
 
 Counted = list[tuple[str, str]]
 
@@ -46,9 +48,8 @@ async def asking(
 
 async def nothing_left(scratch: Path, before: int, others: list[int]) -> None:
     """No process, file or descriptor more than there was."""
-    for _ in range(100):
-        if clients() == others and descriptors() <= before:
-            break
+    deadline = time.monotonic() + GONE_SECONDS
+    while (clients() != others or descriptors() > before) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert clients() == others
     assert descriptors() <= before
@@ -68,6 +69,14 @@ def client_is_there(pid: int) -> bool:
 def hosts_in(folder: Path) -> list[psutil.Process]:
     """The processes of models whose own folder is below *folder*."""
     return [process for process in psutil.process_iter() if str(folder) in _own_folder(process)]
+
+
+def hosts_left_in(folder: Path) -> list[psutil.Process]:
+    """Those of `hosts_in` that a kernel which takes its time to end what was killed has not ended."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while (left := hosts_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def _own_folder(process: psutil.Process) -> str:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from mlopsd.predictor import Prediction
 from mlopsd.probe import Reading
+from mlopsd_probes.model.backoff import Backoff
 from mlopsd_probes.model.canary import Canary
 from mlopsd_probes.model.exchange import HostDied
 from mlopsd_probes.model.host import Host, LoadFailed
@@ -130,7 +131,7 @@ class FakeHost:
 
 
 class World:
-    """Everything that a life touches."""
+    """Everything that a life touches; its time stands still until a test has it pass."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
@@ -147,7 +148,9 @@ class World:
         self.steps: list[Progress | None] = []
         self.wishes = 0
         self.obstacle: str | None = None
+        self.started = datetime.now(UTC)
         self.passed = timedelta()
+        self.put_off: list[tuple[timedelta, Callable[[], None]]] = []  # until when, and what
         self.sink = Sink()
         self.timeout = 20.0
         self.life = self.begin()
@@ -163,7 +166,7 @@ class World:
             state_dir=self.folder,
             measures=measures,
             log=logging.getLogger("test"),
-            now=lambda: datetime.now(UTC) + self.passed,
+            now=lambda: self.started + self.passed,
             load=cast("Any", self.load),
         )
         self.life = Life(
@@ -173,7 +176,31 @@ class World:
             obstacle=lambda _kept, _serving: self.obstacle,
             timeout=self.timeout,
         )
+        self.put_off.clear()
+        cast("Any", self.life._errands).later = self.later
+        attempts = self.life._attempts
+        attempts._pause = Backoff(self.clock)
+        attempts.restart._backoff = Backoff(self.clock)
         return self.life
+
+    def clock(self) -> float:
+        """In the place of the steady clock."""
+        return self.passed.total_seconds()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """In the place of the timers of a life."""
+        if seconds > 0:
+            self.put_off.append((self.passed + timedelta(seconds=seconds), call))
+        else:
+            asyncio.get_running_loop().call_soon(call)
+
+    def wait(self, seconds: float) -> None:
+        """Have so much time pass, and do what was put off until then."""
+        self.passed += timedelta(seconds=seconds)
+        due = [call for moment, call in self.put_off if moment <= self.passed]
+        self.put_off = [(moment, call) for moment, call in self.put_off if moment > self.passed]
+        for call in due:
+            call()
 
     async def load(self, kept: Kept, *_: Any, **__: Any) -> Host:
         await self.loading.wait()
@@ -211,11 +238,15 @@ class World:
             gates = self.gates if step == "load" else self.proves
             gates[number] = asyncio.Event()
 
+    async def until(self, comes_true: Callable[[], bool]) -> None:
+        """Wait for what happens in other tasks."""
+        async with asyncio.timeout(20):
+            while not comes_true():
+                await asyncio.sleep(0.005)
+
     async def until_at(self, number: str, step: str) -> None:
         """Wait until version *number* has come to *step*."""
-        async with asyncio.timeout(10):
-            while step not in self.steps_of(number):
-                await asyncio.sleep(0.005)
+        await self.until(lambda: step in self.steps_of(number))
 
     async def set_out(self, number: str, step: str) -> None:
         """The registry names version *number*, which is on its way and gets no further than into *step*."""
@@ -245,21 +276,15 @@ class World:
 
     async def until_serving(self, number: str) -> None:
         """Wait until version *number* serves."""
-        async with asyncio.timeout(10):
-            while self.serves != number:
-                await asyncio.sleep(0.005)
+        await self.until(lambda: self.serves == number)
 
     async def until_killed(self) -> None:
         """Wait until the first host is ended for what it did."""
-        async with asyncio.timeout(5):
-            while not self.hosts[0].is_killed:
-                await asyncio.sleep(0.01)
+        await self.until(lambda: self.hosts[0].is_killed)
 
     async def settle(self) -> None:
         """Wait until nothing is on its way."""
-        async with asyncio.timeout(10):
-            while self.life.is_busy:
-                await asyncio.sleep(0.005)
+        await self.until(lambda: not self.life.is_busy)
 
     @property
     def serves(self) -> str | None:

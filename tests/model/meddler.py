@@ -143,12 +143,12 @@ def silence(handler: Handler) -> None:
 
 
 def drip(handler: Handler) -> None:
-    """The real answer, a byte every 50 ms."""
+    """The real answer, a byte every 100 ms."""
     code, headers, body = handler.upstream_answer(handler.path)
     handler.answer(code, headers.get("Content-Type", ""), b"", len(body))
     over = handler.server.meddler.over
     for index in range(len(body)):
-        if over.wait(0.05):
+        if over.wait(0.1):
             return
         handler.wfile.write(body[index : index + 1])
         handler.wfile.flush()

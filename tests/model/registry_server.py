@@ -16,7 +16,7 @@ from tests.conftest import OLDEST
 from tests.running import free_port
 
 HERE = Path(__file__).parent
-FILL_SECONDS = 240.0
+FILL_SECONDS = 480.0  # of which `shop.py` waits half for the server
 
 
 @dataclass(frozen=True)

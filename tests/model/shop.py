@@ -24,7 +24,7 @@ from sklearn.datasets import load_iris  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 NAME = "iris"
-UP_SECONDS = 60.0
+UP_SECONDS = 240.0
 HAS_LOGGED_MODELS = int(mlflow.__version__.partition(".")[0]) >= 3
 AS_CODE = """
 import mlflow

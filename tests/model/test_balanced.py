@@ -16,12 +16,12 @@ from tests.model.registry_server import Shop
 from tests.model.test_daemon_serves import hosts, restarts
 from tests.running import Running, free_port
 
-pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(900)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
 ASK = rows(["do", "x"], ["", 7.0])
 HAD = "process ended while it predicted"  # it may be what ended it, so it is not asked elsewhere
 CALLERS = 8
-TAKEN_UP = 60.0  # seconds for a version to serve, on a busy machine
+TAKEN_UP = 180.0  # seconds for a version to serve, on a busy machine
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_daemon_that_restarts_fails_nobody_and_a_model_that_dies_only_whom_it_
         load.more()
         second.process.terminate()
         front.wait("gpu2", "DOWN")
-        assert second.process.wait(30) == 0
+        assert second.process.wait(TAKEN_UP) == 0
         load.more()
         pair.start(1)
         front.wait("gpu2", "UP")

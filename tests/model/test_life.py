@@ -217,16 +217,15 @@ async def test_a_host_that_dies_is_replaced_at_once_from_disk(world: World) -> N
     world.names("1")
     await world.look()
     world.loading.clear()
+    before = world.wishes
     world.hosts[0].die()
-    await asyncio.sleep(0.01)
-    assert world.wishes >= 1, "nobody was told"
+    await world.until(lambda: world.serves is None)
+    assert world.wishes > before, "nobody was told"
     reading = await world.reading()
     assert told(reading, "serving")[0] == "unhealthy"
     assert "the host of version 1 is lost: its process was killed by SIGSEGV" in told(reading, "serving")[1]
     world.loading.set()
-    await asyncio.sleep(0.01)
-    await world.settle()
-    assert world.serves == "1"
+    await world.until_serving("1")
     reading = await world.look()
     assert reading.facts["host"]["restarts"] == 1
     assert world.registry.fetched == ["1"]
@@ -235,17 +234,16 @@ async def test_a_host_that_dies_is_replaced_at_once_from_disk(world: World) -> N
 async def test_a_host_that_dies_again_and_again_is_replaced_ever_more_slowly(world: World) -> None:
     world.names("1")
     await world.look()
-    for _ in range(2):
-        world.hosts[-1].die()
-        await asyncio.sleep(0.02)
-        await world.settle()
-    assert len(world.hosts) == 2
-    assert world.serves is None
-    await world.life.look()
-    assert len(world.hosts) == 2, "the wait was skipped"
-    await asyncio.sleep(1.3)
+    world.hosts[0].die()
+    await world.until(lambda: len(world.hosts) == 2)
+    await world.until_serving("1")
     await world.settle()
-    assert world.serves == "1"
+    world.hosts[1].die()
+    await world.until(lambda: world.serves is None)
+    await world.look()
+    assert len(world.hosts) == 2, "the wait was skipped"
+    world.wait(2)
+    await world.until_serving("1")
 
 
 async def test_a_host_that_hangs_is_replaced_and_the_waiting_are_told(tmp_path: Path) -> None:
@@ -257,15 +255,13 @@ async def test_a_host_that_hangs_is_replaced_and_the_waiting_are_told(tmp_path: 
         await world.life.service.predict(b"", JSON)
     assert refusal.value.code == 504
     await world.until_killed()
-    await asyncio.sleep(0.05)
-    await world.settle()
-    assert world.serves == "1"
-    assert len(world.hosts) == 2
+    await world.until(lambda: len(world.hosts) == 2)
+    await world.until_serving("1")
     await world.life.close()
 
 
 async def test_a_check_meanwhile_loses_neither_a_canary_nor_a_suspicion(tmp_path: Path) -> None:
-    world = World(tmp_path, prediction=PredictionOptions(timeout=0.2))
+    world = World(tmp_path, prediction=PredictionOptions(timeout=2))
     world.names("1")
     await world.look()
     world.hosts[0].hangs = True
@@ -300,9 +296,8 @@ async def test_where_the_current_version_no_longer_loads_the_one_before_serves(w
     world.begin()
     await world.look()
     assert world.serves is None
-    await asyncio.sleep(1.3)
-    await world.look()
-    assert world.serves == "1"
+    world.wait(2)
+    await world.until_serving("1")
 
 
 async def test_a_host_that_hangs_without_a_caller_is_replaced(tmp_path: Path) -> None:
@@ -356,7 +351,7 @@ async def test_a_full_disk_is_a_finding_and_the_old_version_serves(world: World)
     world.registry.fails = None
     await world.look()
     assert world.serves == "1", "the wait was skipped"
-    await asyncio.sleep(1.3)
+    world.wait(2)
     reading = await world.look(2)
     assert world.serves == "2"
     assert told(reading, "cache")[0] == "healthy"
@@ -409,7 +404,7 @@ async def test_a_version_whose_metrics_cannot_be_read_waits_for_the_registry(tmp
     assert world.serves is None
     world.registry.judges = None
     world.registry.scores = {"1": {"accuracy": 1.0}}
-    await asyncio.sleep(1.3)
+    world.wait(2)
     await world.look(2)
     assert world.serves == "1"
     await world.life.close()

@@ -170,7 +170,7 @@ async def test_a_version_that_comes_first_is_not_replaced_by_the_one_that_is_res
     await world.set_out("2", "fetch")
     gate = world.gates["1"] = asyncio.Event()
     world.hosts[0].die()
-    await asyncio.sleep(0.02)
+    await world.until(lambda: world.steps_of("1")[-1] == "load")
     world.registry.fetching.set()
     await world.until_serving("2")
     gate.set()
@@ -188,7 +188,7 @@ async def test_a_disk_that_is_full_for_the_next_version_does_not_delay_the_one_t
     world.names("2")
     await world.look()
     world.hosts[0].die()
-    await asyncio.sleep(0.02)
+    await world.until(lambda: len(world.hosts) == 2)
     await world.until_serving("1")
 
 

@@ -16,7 +16,10 @@ from tests.model.meddler import Meddler
 from tests.model.registry_server import Shop
 from tests.processes import environment
 
+pytestmark = pytest.mark.timeout(600)  # a registry is filled
+
 SECRETS = ("first-token", "second-password", "third-token", "home-password", "netrc-password")
+PATIENT = {"registry_timeout": 30}
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ async def test_each_registry_is_sent_its_own_and_no_other(
         {"uri": servers[2].uri, "token_file": str(tmp_path / "nonesuch")},
         {"uri": servers[3].uri.replace("http://", "http://other:in-the-uri@")},
     ]
-    async with asking(tmp_path / "scratch", *tables) as (registries, _):
+    async with asking(tmp_path / "scratch", *tables, **PATIENT) as (registries, _):
         resolution = await registries.resolve()
         assert resolution.found is not None
         assert resolution.found.registry == servers[3].uri
@@ -87,7 +90,7 @@ async def test_a_registry_of_the_table_without_credentials_is_sent_none_of_mlflo
     servers: list[Meddler], home: Path, tmp_path: Path
 ) -> None:
     (home / ".netrc").unlink()
-    async with asking(tmp_path / "scratch", servers[3].uri) as (registries, _):
+    async with asking(tmp_path / "scratch", servers[3].uri, **PATIENT) as (registries, _):
         assert (await registries.resolve()).found is not None
     assert sent(servers[3]) == {None}
 
@@ -98,7 +101,7 @@ async def test_the_registry_of_the_environment_is_sent_mlflows_own(
     (home / ".mlflow" / "credentials").unlink()
     (home / ".netrc").unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", servers[3].uri)
-    async with asking(tmp_path / "scratch") as (registries, _):
+    async with asking(tmp_path / "scratch", **PATIENT) as (registries, _):
         resolution = await registries.resolve()
         assert resolution.found is not None
         assert resolution.found.registry == servers[3].uri
@@ -111,7 +114,7 @@ async def test_a_redirect_elsewhere_takes_no_credentials_along(
 ) -> None:
     servers[0].meddle("/", meddling.redirect(servers[3].uri))
     table = {"uri": servers[0].uri, "token_file": written(tmp_path, "t", "first-token")}
-    async with asking(tmp_path / "scratch", table) as (registries, _):
+    async with asking(tmp_path / "scratch", table, **PATIENT) as (registries, _):
         assert (await registries.resolve()).found is not None
     assert sent(servers[0]) == {"Bearer first-token"}
     assert sent(servers[3]) == {None}
@@ -128,7 +131,7 @@ async def test_files_on_another_server_are_asked_for_without_credentials(
         meddling.status(200, "application/json", f'{{"artifact_uri": "{elsewhere}"}}'.encode()),
     )
     table = {"uri": servers[0].uri, "token_file": written(tmp_path, "t", "first-token")}
-    async with asking(tmp_path / "scratch", table) as (registries, _):
+    async with asking(tmp_path / "scratch", table, **PATIENT) as (registries, _):
         version = (await registries.resolve()).found
         assert version is not None
         (tmp_path / "files").mkdir()
@@ -142,7 +145,8 @@ async def test_files_on_another_server_are_asked_for_without_credentials(
 async def test_changed_credentials_need_no_restart(servers: list[Meddler], tmp_path: Path) -> None:
     servers[3].behave()
     path = written(tmp_path, "t", "first-token")
-    async with asking(tmp_path / "scratch", {"uri": servers[3].uri, "token_file": path}) as (registries, _):
+    table = {"uri": servers[3].uri, "token_file": path}
+    async with asking(tmp_path / "scratch", table, **PATIENT) as (registries, _):
         await registries.resolve()
         before = clients()
         written(tmp_path, "t", "another-token")

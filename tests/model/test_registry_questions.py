@@ -18,8 +18,9 @@ from mlopsd_probes.model.client_process import ClientProcess, Unanswered
 from mlopsd_probes.model.options import RegistryOptions
 from tests.model.registry_server import Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # a registry is filled
 
+PATIENCE = 60.0
 SHOPS = ["newest", pytest.param("oldest", marks=pytest.mark.needs("oldest")), "embedded"]
 
 
@@ -35,7 +36,7 @@ async def client(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     folder = tmp_path_factory.mktemp("client") / "folder"
     options = RegistryOptions(uri=shop.uri)
     log = logging.getLogger("mlopsd.test")
-    made = ClientProcess(options, folder, 10, name="model", log=log, printed=Repeats())
+    made = ClientProcess(options, folder, PATIENCE / 2, name="model", log=log, printed=Repeats())
     yield made
     assert "mlflow.db" not in names_in(folder)
     await made.end()
@@ -47,7 +48,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 async def resolve(client: ClientProcess, *candidates: str) -> dict[str, Any]:
-    return await client.ask({"do": "resolve", "model": "iris", "candidates": candidates}, 20)
+    return await client.ask({"do": "resolve", "model": "iris", "candidates": candidates}, PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -93,24 +94,24 @@ async def test_no_candidate_is_absent(client: ClientProcess) -> None:
 
 async def test_an_unknown_model_is_absent(client: ClientProcess) -> None:
     with pytest.raises(Unanswered, match=r"nonesuch.*check the name") as caught:
-        await client.ask({"do": "resolve", "model": "nonesuch", "candidates": ["@champion"]}, 20)
+        await client.ask({"do": "resolve", "model": "nonesuch", "candidates": ["@champion"]}, PATIENCE)
     assert caught.value.kind == "absent"
 
 
 async def test_metrics_are_the_last_of_the_run_with_nan_and_infinity(
     client: ClientProcess, shop: Shop
 ) -> None:
-    answer = await client.ask({"do": "metrics", "run_id": shop.runs[0]}, 20)
+    answer = await client.ask({"do": "metrics", "run_id": shop.runs[0]}, PATIENCE)
     metrics = answer["metrics"]
     assert metrics["accuracy"] == 0.7
     assert math.isnan(metrics["loss"])
     assert metrics["ratio"] == math.inf
-    assert (await client.ask({"do": "metrics", "run_id": shop.runs[1]}, 20))["metrics"] == {}
+    assert (await client.ask({"do": "metrics", "run_id": shop.runs[1]}, PATIENCE))["metrics"] == {}
 
 
 async def test_metrics_of_a_run_that_is_gone_are_absent(client: ClientProcess) -> None:
     with pytest.raises(Unanswered) as caught:
-        await client.ask({"do": "metrics", "run_id": "0" * 32}, 20)
+        await client.ask({"do": "metrics", "run_id": "0" * 32}, PATIENCE)
     assert caught.value.kind == "absent"
 
 
@@ -154,7 +155,7 @@ async def test_the_files_of_a_version_come_whole(
     if int(number) > len(shop.runs):
         return
     question = {"do": "fetch", "model": "iris", "version": number, "folder": str(tmp_path)}
-    answer = await client.ask(question, 20)
+    answer = await client.ask(question, PATIENCE)
     on_disk = contents(tmp_path)
     assert {path: (size, digest) for path, size, digest in answer["files"]} == on_disk
     model = "model.pkl" if shop.mlflow.startswith("2.") else "model.skops"

@@ -1,7 +1,6 @@
 """Several callers' rows at once: nothing of one gets into another's answer; canaries that prove nothing."""
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,24 @@ def test_one_bad_request_among_many_costs_the_others_nothing(serve: Serve) -> No
     assert served.answers(*bodies) == [500 if number == 13 else [float(number)] for number in range(20)]
 
 
-def test_what_nobody_waits_for_any_more_is_not_predicted(serve: Serve) -> None:
+class Clock:
+    """The steady clock, which stands still unless it is set."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_what_nobody_waits_for_any_more_is_not_predicted(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    for module in ("mlopsd_probes.model.mlopsd_host.serving", "tests.model.served"):
+        monkeypatch.setattr(f"{module}.time", clock)
+
     def slow(data: pd.DataFrame) -> list[float]:
-        time.sleep(0.2)
+        clock.now += 0.2
         return list(data["x"].fillna(0.0))
 
     served = serve(slow, X)

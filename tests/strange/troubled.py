@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import datetime
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,11 @@ class Troubled(Probe[TroubledOptions]):
     schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
 
     checks = 0
+
+    def __init__(self, options: TroubledOptions, context: Context) -> None:
+        super().__init__(options, context)
+        if options.trouble == "ignores_sigterm":  # before anybody can lose patience
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def check(self) -> Reading:
         self.checks += 1
@@ -123,9 +129,6 @@ class Troubled(Probe[TroubledOptions]):
         return self.none()
 
     def ignores_sigterm(self) -> None:
-        import signal
-
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(3600)
 
     def holds_the_gil(self) -> None:
@@ -195,8 +198,9 @@ class Troubled(Probe[TroubledOptions]):
         return self.none()
 
     def asks_late_how_its_process_ended(self) -> Reading:
-        known = getattr(self, "process", None)
-        self.process = known or subprocess.Popen(["sh", "-c", "exit 7"])
+        if self.checks == 1:
+            self.process = subprocess.Popen(["sh", "-c", "exit 7"])
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         ended = self.process.poll() if self.checks > 3 else None
         return Reading(facts={"exit_status": ended})
 
@@ -226,6 +230,27 @@ class SlowlyMade(Troubled):
     def __init__(self, options: TroubledOptions, context: Context) -> None:
         super().__init__(options, context)
         self.wait_for_the_gate()
+
+
+class SlowToStart(Troubled):
+    """Its process is longer in starting than a check may take."""
+
+    schedule = Schedule(timeout=2, isolation="process")
+
+    def __init__(self, options: TroubledOptions, context: Context) -> None:
+        super().__init__(options, context)
+        time.sleep(2.3)
+
+
+class SlowAtFirst(Troubled):
+    """The first check in each process takes longer than a check may."""
+
+    schedule = Schedule(timeout=1, isolation="process")
+
+    def check(self) -> Reading:
+        if not self.checks:
+            self.hangs()
+        return super().check()
 
 
 class AsyncTroubled(Probe[TroubledOptions]):

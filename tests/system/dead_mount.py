@@ -77,7 +77,7 @@ def main(folder: str) -> None:
     server = mount(folder)
     clock = iter([0.0, 61.0, 76.0])
     processes = StuckProcesses(SystemOptions(), clock=lambda: next(clock))
-    disks = Disks(SystemOptions(paths=(folder, "/"), path_timeout=0.3))
+    disks = Disks(SystemOptions(paths=(folder, "/"), path_timeout=2))
     with sleeper(folder, server) as child:
         wait_until_asleep(child)
         found = {"silent": disks.look(), "asleep": processes.look(), "stuck": processes.look()}

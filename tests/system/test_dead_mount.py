@@ -38,7 +38,7 @@ if may_mount():
             (row,) = (row for row in found[when] if row[:2] == ["disk_path", subject])
             return row[2:]  # type: ignore[no-any-return]
 
-        words = f"{folder} did not answer within 0.3 s; the mount may be dead"
+        words = f"{folder} did not answer within 2 s; the mount may be dead"
         assert path("silent", folder) == ["unhealthy", words]
         assert path("dead", folder)[0] == "unhealthy"
         assert "not connected" in path("dead", folder)[1]

@@ -4,20 +4,22 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.system import superblock
-from mlopsd_probes.system.disks import Disks
+from mlopsd_probes.system.disks import Answer, Disks
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.question import Question
 
 
 class Hang:
-    """A statvfs that is real except for one path, on which it waits until it is let go."""
+    """A statvfs that is real except for one path, on which it waits until it is let go.
+
+    Whoever lets it go waits until no call of it is left.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -50,6 +52,7 @@ class EventHang(Hang):
     def let_go(self) -> None:
         self.dead = False
         self.event.set()
+        assert no_thread_is_left(self.path)
 
 
 class FifoHang(Hang):
@@ -65,8 +68,9 @@ class FifoHang(Hang):
 
     def let_go(self) -> None:
         self.dead = False
-        with suppress(OSError):  # ENXIO: nobody waits
-            os.close(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
+        writer = os.open(self.fifo, os.O_RDWR)  # for who waits, and who is about to
+        assert no_thread_is_left(self.path)
+        os.close(writer)
 
 
 @pytest.fixture(params=[EventHang, FifoHang])
@@ -74,6 +78,16 @@ def hang(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hang]:
     hang: Hang = request.param("/dead", tmp_path)
     yield hang
     hang.let_go()
+
+
+class OneSilent(Disks):
+    """The timeout is the dead path's alone: the others have answered before it begins."""
+
+    def ask(self, path: str) -> Answer:
+        question = super().ask(path)
+        if path != "/dead":
+            question.answer.exception(10)
+        return question
 
 
 class Clock:
@@ -107,7 +121,7 @@ def no_thread_is_left(path: str) -> bool:
 
 
 def test_a_dead_mount_costs_its_own_finding_and_not_the_others(hang: Hang) -> None:
-    disks = Disks(options("/dead", "/"), hang)
+    disks = OneSilent(options("/dead", "/"), hang, Clock())
     reading = disks.look()
     silent = of("/dead", reading)["disk_path"]
     assert (silent.status, silent.advice, silent.limit) == (Status.UNHEALTHY, Advice.WATCH, 0.05)
@@ -119,7 +133,7 @@ def test_a_dead_mount_costs_its_own_finding_and_not_the_others(hang: Hang) -> No
 
 
 def test_a_stuck_path_is_not_asked_again_until_its_old_call_has_returned(hang: Hang) -> None:
-    disks = Disks(options("/dead", "/"), hang)
+    disks = OneSilent(options("/dead", "/"), hang)
     readings = [disks.look() for _ in range(5)]
     assert hang.calls.count("/dead") == 1
     assert hang.calls.count("/") == 5
@@ -131,7 +145,6 @@ def test_a_stuck_path_recovers_by_itself_with_a_fresh_answer(hang: Hang) -> None
     disks.timeout = 0.05
     disks.look()
     hang.let_go()
-    assert no_thread_is_left("/dead")
     disks.timeout = 10.0
     reading = disks.look()
     assert of("/dead", reading)["disk_path"].status is Status.HEALTHY

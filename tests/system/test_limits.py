@@ -79,12 +79,17 @@ def statvfs(**numbers: int) -> Callable[[str], os.statvfs_result]:
     return lambda path: os.statvfs_result(tuple({**fields, **numbers}.values()))
 
 
+def disks(options: SystemOptions, **numbers: int) -> Disks:
+    """One whose answers are waited for, however busy the machine is."""
+    return Disks(options.model_copy(update={"path_timeout": 30.0}), statvfs(**numbers))
+
+
 def disk_free(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: Disks(options, statvfs(f_bavail=round(value * 10**6))).look()
+    return lambda value: disks(options, f_bavail=round(value * 10**6)).look()
 
 
 def inodes_free(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: Disks(options, statvfs(f_favail=round(value * 1000))).look()
+    return lambda value: disks(options, f_favail=round(value * 1000)).look()
 
 
 def open_files(options: SystemOptions, tree: Tree) -> World:
@@ -204,7 +209,7 @@ def test_a_host_with_nothing_left_of_what_has_a_hard_default_is_unhealthy(tree: 
 
 def test_a_summary_has_the_number_and_the_limit(tree: Tree) -> None:
     options = SystemOptions(paths=("/var",))
-    reading = Disks(options, statvfs(f_blocks=25_000_000, f_bavail=300_000)).look()
+    reading = disks(options, f_blocks=25_000_000, f_bavail=300_000).look()
     finding = the("disk_space", reading)
     assert finding.summary == "/var has 1.23 GB free of 102 GB (1.2 %), below 2 %"
     assert finding.subject == "/var"

@@ -16,8 +16,12 @@ PROC = Path("/proc")
 
 
 @pytest.fixture
-def reading(context: Context) -> Reading:
-    probe = SystemProbe(SystemOptions(path_timeout=4), context)
+def probe(context: Context) -> SystemProbe:
+    return SystemProbe(SystemOptions(path_timeout=4), context)
+
+
+@pytest.fixture
+def reading(probe: SystemProbe) -> Reading:
     probe.check()
     return probe.check()
 
@@ -35,9 +39,18 @@ def field(file: str, name: str) -> int:
 
 def test_memory_is_the_kernels(reading: Reading) -> None:
     assert value(reading, "memory_total_bytes") == field("meminfo", "MemTotal") * 1024
-    available = field("meminfo", "MemAvailable") * 1024
-    assert value(reading, "memory_available_bytes") == pytest.approx(available, rel=0.05)
     assert reading.facts["memory_total_bytes"] == field("meminfo", "MemTotal") * 1024
+
+
+def test_available_memory_is_the_kernels(probe: SystemProbe) -> None:
+    """Others take and return it meanwhile; only a probe that is wrong is so ten times running."""
+    for _ in range(10):
+        before = field("meminfo", "MemAvailable") * 1024
+        told = value(probe.check(), "memory_available_bytes")
+        after = field("meminfo", "MemAvailable") * 1024
+        if 0.95 * min(before, after) <= told <= 1.05 * max(before, after):
+            return
+    pytest.fail(f"{told} is not between {before} and {after}")
 
 
 def test_a_disk_is_what_statvfs_says(reading: Reading) -> None:
@@ -66,7 +79,8 @@ def test_open_files_and_threads_are_the_kernels_count(reading: Reading) -> None:
     files = (PROC / "sys/fs/file-nr").read_text().split()
     assert value(reading, "open_files") == pytest.approx(int(files[0]), rel=0.2, abs=100)
     assert value(reading, "open_files_limit") == float(files[2])
-    visible = sum(process.num_threads() for process in psutil.process_iter())  # a container sees fewer
+    processes = psutil.process_iter(["num_threads"])  # a container sees fewer
+    visible = sum(process.info["num_threads"] or 0 for process in processes)
     assert value(reading, "pids", scope="host") >= 0.8 * visible - 20
     counted = int((PROC / "loadavg").read_text().split("/")[1].split()[0])
     assert value(reading, "pids", scope="host") == pytest.approx(counted, rel=0.2, abs=20)

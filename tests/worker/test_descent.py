@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from mlopsd.children import descent, kin
 from mlopsd.children.reaper import Reaper, adopt_orphans
 from mlopsd.probe import Probe, Status
 from tests import fakes
-from tests.worker.watching import lose_patience, watching
+from tests.worker.watching import children, lose_patience, watching
 
 
 async def test_what_a_probe_leaks_ends_with_its_process(
@@ -161,7 +162,8 @@ async def test_a_process_that_cannot_be_asked_holds_up_neither_the_loop_nor_the_
 
 
 def zombies() -> list[int]:
-    return [child.pid for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+    found = (kin.child(pid) for pid in kin.children(os.getpid()))
+    return [child.pid for child in found if child is not None and child.state == "Z"]
 
 
 async def until_there_is_a_zombie() -> None:
@@ -174,6 +176,7 @@ async def test_what_a_probe_in_a_thread_leaves_is_reaped_when_it_has_ended(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     adopt_orphans()
+    before = children()
     async with watching(troubled, "thread", tmp_path, account, trouble="leaves_an_orphan") as watch:
         running = asyncio.create_task(watch.run(), name="watch")
         await until_there_is_a_zombie()
@@ -183,8 +186,11 @@ async def test_what_a_probe_in_a_thread_leaves_is_reaped_when_it_has_ended(
             while set(first) & set(zombies()):
                 await asyncio.sleep(0.01)
         running.cancel()
-        await asyncio.sleep(0.2)
-    Reaper(grace=0).reap()
+        await watch.check()  # it, or the one in flight, is the last that leaves anything
+        async with asyncio.timeout(30):
+            while children() > before:
+                Reaper(grace=0).reap()
+                await asyncio.sleep(0.01)
 
 
 async def test_an_orphan_is_reaped_when_it_has_been_a_zombie_for_a_while() -> None:
@@ -203,11 +209,12 @@ async def test_an_orphan_is_reaped_when_it_has_been_a_zombie_for_a_while() -> No
 
 
 async def test_no_exit_status_that_somebody_waits_for_is_taken_away(
-    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adopt_orphans()
     reaper = Reaper(grace=0)
     ours = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
+    monkeypatch.setattr(kin, "WAITED_FOR", {*kin.WAITED_FOR, ours.pid})
     spawned = []
     async with watching(
         troubled, "thread", tmp_path, account, trouble="asks_late_how_its_process_ended"
@@ -220,6 +227,14 @@ async def test_no_exit_status_that_somebody_waits_for_is_taken_away(
         assert spawned, "it had ended, and was asked for only later"
         assert entry.reading.facts["exit_status"] == 7
     assert await ours.wait() == 5
+
+
+def test_a_zombie_that_is_waited_for_is_left_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = subprocess.Popen(["sh", "-c", "exit 5"])
+    monkeypatch.setattr(kin, "WAITED_FOR", {*kin.WAITED_FOR, ours.pid})
+    os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
+    Reaper(grace=0).reap()
+    assert ours.wait() == 5
 
 
 async def test_a_process_of_a_probe_is_left_to_asyncio_to_wait_for(

@@ -31,9 +31,15 @@ from tests.worker.watching import lose_patience, reached, watching
     [("exits", "ended with exit status 7"), ("segfaults", "was killed by SIGSEGV")],
 )
 async def test_a_process_that_dies_says_how_and_is_started_again_after_a_pause(
-    troubled: type[Probe[Any]], trouble: str, sentence: str, tmp_path: Path, account: fakes.Account
+    troubled: type[Probe[Any]],
+    trouble: str,
+    sentence: str,
+    tmp_path: Path,
+    account: fakes.Account,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with watching(troubled, "process", tmp_path, account, trouble=trouble) as watch:
+        monkeypatch.setattr(watch._worker, "_clock", fakes.Clock())
         first = await watch.check()
         assert sentence in first.reading.summary
         second = await watch.check()
@@ -173,7 +179,7 @@ async def test_what_a_process_prints_logs_and_counts_reaches_the_daemon(
     caplog.set_level(logging.DEBUG, "mlopsd")
     async with watching(troubled, "process", tmp_path, account, trouble="says") as watch:
         await watch.check()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not any(record.message == "probe printed" for record in caplog.records):
                 await asyncio.sleep(0.01)
     said = {record.message: record.__dict__ for record in caplog.records}
@@ -214,7 +220,7 @@ asyncio.run(main())
     child = psutil.Process(int(await process.stdout.readline()))
     process.kill()
     await process.wait()
-    await asyncio.to_thread(child.wait, 5)
+    await asyncio.to_thread(child.wait, 30)
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "holds_the_gil", "ignores_sigterm", "prints"])

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
+from mlopsd.children import kin
 from mlopsd.probe import Probe
 from mlopsd.watch import Watch
 from tests import fakes
@@ -23,6 +26,7 @@ async def watching(
     patience: float = 20,
     **table: Any,
 ) -> AsyncIterator[Watch]:
+    before = children()
     board = Board()
     configured = fakes.configured(probe, isolation, table, patience=patience)
     watch = fakes.watch(configured, folder, board, account)
@@ -31,6 +35,14 @@ async def watching(
     finally:
         await watch.close()
         board.close()
+        deadline = time.monotonic() + 30
+        while children() > before and time.monotonic() < deadline:  # some end when nobody waits, on this loop
+            await asyncio.sleep(0.01)
+
+
+def children() -> int:
+    """How many processes are children of this one."""
+    return len(list(kin.children(os.getpid())))
 
 
 def lose_patience(watch: Watch, seconds: float = 0.3) -> None:
