@@ -37,6 +37,7 @@ class Outgoing:
         if is_new:
             self._layout, self._number = layout, self._number + 1
         packed = {"layout": self._number, "values": [sample.value for sample in samples]}
+        # A forerunner may have had the same number for other samples, so what is new is told whoever asks.
         return packed | _from_layout(layout) if is_new or known != self._number else packed
 
 

@@ -15,12 +15,12 @@ enum { UNTOLD = 100, TOLD = 1000 };
 static int told = -1; /* of inotify, for as long as the process lives */
 
 void notice(const char *path) {
-    char folder[PATH_MAX];
-    const char *slash = path ? strrchr(path, '/') : 0;
-    if (told >= 0 || !path)
+    char folder[PATH_MAX] = ".";
+    if (told >= 0 || !path || strlen(path) >= sizeof folder)
         return;
-    if (snprintf(folder, sizeof folder, "%.*s/", slash ? (int)(slash - path) : 1, slash ? path : ".") >= PATH_MAX)
-        return;
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
     int begun = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (begun >= 0 && inotify_add_watch(begun, folder, IN_CLOSE_WRITE | IN_MOVED_TO) < 0) {
         close(begun);
