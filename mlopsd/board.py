@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mlopsd.entry import Entry, PastReading, Terms, damped
+from mlopsd.entry import Entry, PastReading, Terms, damped, kept, with_kept
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd.verdict import Verdict, judged
 
@@ -72,21 +72,36 @@ class Board:
     def enrol(self, probe: str, plugin: str, terms: Terms, subject: object = None) -> None:
         """Give *probe* a place: unknown until its first reading.
 
-        New terms keep what is known as long as *plugin* and *subject* (what it looks at: its class and
-        its options) are equal; readings of something else are no evidence, nor are they without a subject.
+        If *plugin* and *subject* (what it looks at) are as before, what is known stays until the next reading
+        or until it is too old, with a mark. A reading of something else is no evidence, nor is one without a
+        subject.
         """
         known = self._entries.get(probe)
         if known is not None and _is_about(known, plugin, subject):
-            self._put(replace(known, terms=terms))
+            self.keep(probe, terms)
             return
         self._past[probe] = deque(maxlen=PAST_READINGS)
         unseen = Reading(summary="not checked yet")
         entry = Entry(probe, plugin, terms, unseen, Status.UNKNOWN, self.now(), subject=subject)
         self._put(entry, None if known is None else known.status)
 
-    def keep(self, probe: str, terms: Terms, subject: object) -> None:
-        """Go on with what is known of *probe*, which itself goes on with new *terms* and *subject*."""
-        self._put(replace(self._entries[probe], terms=terms, subject=subject))
+    def keep(self, probe: str, terms: Terms) -> None:
+        """Keep what is known of *probe* under a changed table, marked until the next reading."""
+        known = self._entries[probe]
+        is_seen = known.checked_at is not None and not known.stale
+        self._put(replace(known, terms=terms, before_reload=is_seen))
+
+    def retime(self, probe: str, terms: Terms) -> None:
+        """Keep what is known of *probe*, whose *terms* alone have changed."""
+        known = self._entries[probe]
+        self._put(replace(known, terms=terms, believed_until=known.measured_at + terms.believed))
+
+    def end_lasting(self, probe: str) -> None:
+        """Let the next reading of *probe* decide alone, whatever lasts: somebody has acted."""
+        if (known := self._entries.get(probe)) is None:
+            return
+        findings = tuple(replace(finding, lasting=False) for finding in known.reading.findings)
+        self._put(replace(known, reading=replace(known.reading, findings=findings), kept=()))
 
     def forget(self, probe: str) -> None:
         """Take *probe* off the board."""
@@ -99,20 +114,26 @@ class Board:
         """Write down *reading*, damp its status, and start the time for which it is believed."""
         before = self._entries[probe]
         streak = before.streak + 1 if reading.status == before.reading.status and not before.stale else 1
-        status, held = damped(before, reading.status)
-        now = self.now()
+        lasting = kept(before, reading)
+        worst = max([reading.status, *(finding.status for finding in lasting)])
+        status, held = damped(before, worst)
+        now, measured_at = self.now(), self.clock()
         entry = replace(
             before,
-            reading=reading,
+            reading=with_kept(reading, lasting, before.reason if status > worst == Status.UNKNOWN else ""),
             status=status,
             since=before.since if status == before.status else now,
             streak=streak,
             checked_at=now,
-            measured_at=self.clock(),
+            measured_at=measured_at,
+            believed_until=measured_at + before.terms.believed,
             duration=duration,
             stale=False,
             shown={},
             held=held,
+            kept=lasting,
+            reason=reading.summary if reading.status is Status.UNHEALTHY else before.reason,
+            before_reload=False,
         )
         self._past[probe].append(PastReading(now, status, reading.status, duration))
         self._put(entry, before.status)
@@ -141,7 +162,7 @@ class Board:
     def _expire_later(self, entry: Entry) -> None:
         self._cancel_expiry(entry.probe)
         if entry.checked_at is not None and not entry.stale:
-            left = entry.measured_at + entry.terms.believed - self.clock()
+            left = entry.believed_until - self.clock()
             loop = asyncio.get_running_loop()
             self._expiries[entry.probe] = loop.call_later(max(left, 0), self._expire, entry.probe)
 
@@ -153,16 +174,19 @@ class Board:
         before = self._entries[probe]
         interval = before.terms.interval
         summary = f"no reading for {self.age(before) or 0:.0f} s, expected every {interval:g} s"
-        finding = Finding("stale", Status.UNKNOWN, summary, advice=Advice.WATCH)
+        reading = Reading(findings=[Finding("stale", Status.UNKNOWN, summary, advice=Advice.WATCH)])
+        lasting = kept(before, reading)
         entry = replace(
             before,
-            reading=Reading(findings=[finding]),
+            reading=with_kept(reading, lasting),
             status=Status.UNKNOWN,
             since=before.since if before.status == Status.UNKNOWN else self.now(),
             streak=0,
             stale=True,
             shown={},
             held=(),
+            kept=lasting,
+            before_reload=False,
         )
         self._put(entry, before.status)
 

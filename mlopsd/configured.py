@@ -39,6 +39,18 @@ class Configured:
         able = is_predictor(self.probe) and isinstance(self.options, PredictorOptions)
         return self.options if able else None  # type: ignore[return-value]  # a PredictorOptions if able
 
+    @property
+    def subject(self) -> object:
+        """A value that is equal as long as the probe looks at the same thing.
+
+        None if the probe predicts. What it serves ends with it, so no status outlives it.
+        """
+        if self.predicts is not None:
+            return None
+        keys = self.probe.subject
+        looked_at = self.options if keys is None else tuple(getattr(self.options, key) for key in keys)
+        return self.plugin.target, looked_at
+
 
 def read_configuration(load: Callable[[], Loaded]) -> tuple[Loaded, tuple[Configured, ...]]:
     """What *load* reads and the probes that it wants; what is wrong in either is told in one go.

@@ -114,8 +114,22 @@ def _complaints(target: str, found: Any) -> Iterator[str]:
         yield f"{target} predicts, and its check() is no coroutine"
     if not _are_metrics(found.metrics):
         yield f"the metrics of {target} are not all mlopsd.probe.Metric, in a tuple"
+    yield from _complaints_of_subject(target, found)
     if not _is_schedule(found.schedule):
         yield f"the schedule of {target} is no mlopsd.probe.Schedule of numbers above 0"
+
+
+def _complaints_of_subject(target: str, found: type[Probe[Any]]) -> Iterator[str]:
+    if found.subject is None:
+        return
+    if not isinstance(found.subject, tuple):
+        yield f"the subject of {target} is {found.subject!r}, not a tuple of names"
+        return
+    keys = found.Options.model_fields
+    for name in found.subject:
+        if not (isinstance(name, str) and name in keys):
+            hint = nearest(str(name), set(keys))
+            yield f"the subject of {target} names {name!r}, which is no key of its Options; {hint}"
 
 
 def _are_metrics(found: object) -> bool:

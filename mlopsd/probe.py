@@ -84,6 +84,8 @@ class Finding:
         unit: ``bytes``, ``ratio``, ``celsius``, ``seconds``, ``watts`` …
         limit: the limit that *observed* was held against, in *unit*.
         advice: what to do about it.
+        lasting: the trouble holds until somebody acts: a reset, a reboot, a replacement. A reading that
+            cannot tell does not end it. Counts only for a degraded or an unhealthy finding.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Finding:
     unit: str | None = None
     limit: Number | None = None
     advice: Advice = Advice.NONE
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,11 +310,14 @@ class Probe(Generic[OptionsT]):
         Options: the model of the probe's own keys in the configuration.
         metrics: every number that it can report.
         schedule: the defaults of its table.
+        subject: the keys of its table that say what it looks at, as ``("path",)``; the others are limits.
+            A reload that changes none of these keeps the status until the next reading. None: every key.
     """
 
     Options: ClassVar[type[Options]] = Options
     metrics: ClassVar[tuple[Metric, ...]] = ()
     schedule: ClassVar[Schedule] = Schedule()
+    subject: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, options: OptionsT, context: Context) -> None:
         self.options = options

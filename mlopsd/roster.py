@@ -70,7 +70,7 @@ class Roster(Mapping[str, Watch]):
         for name in [*changed, *new]:
             self._begin(after[name])
         for name in retimed:
-            self._enrol(after[name])
+            self._board.retime(name, after[name].terms)
             self[name].retime(after[name])
         told = {
             "no longer watched": gone,
@@ -93,7 +93,7 @@ class Roster(Mapping[str, Watch]):
         if not await running.watch.amend(after):
             return False
         self._refuse_when_closed()
-        self._board.keep(after.name, after.terms, (after.plugin.target, after.options))
+        self._board.keep(after.name, after.terms)
         return True
 
     async def close(self) -> None:
@@ -102,18 +102,10 @@ class Roster(Mapping[str, Watch]):
         await self._end(list(self._running))
 
     def _begin(self, configured: Configured) -> None:
-        self._enrol(configured)
+        self._board.enrol(configured.name, configured.plugin.name, configured.terms, configured.subject)
         watch = self._make(configured)
         task = self._group.create_task(watch.run(), name=f"watch {configured.name}")
         self._running[configured.name] = Running(watch, task)
-
-    def _enrol(self, configured: Configured) -> None:
-        self._board.enrol(
-            configured.name,
-            configured.plugin.name,
-            configured.terms,
-            (configured.plugin.target, configured.options),
-        )
 
     async def _end(self, names: Sequence[str]) -> None:
         """End the watches *names*, and wait for those whose end a cancelled change did not wait for."""

@@ -28,7 +28,7 @@ from mlopsd.entry import Entry
 from mlopsd.failures import BROKEN, RESULTS, NoAnswer
 from mlopsd.metrics import Metrics
 from mlopsd.predictor import Unpredicted, is_predictor
-from mlopsd.probe import Context, Finding, Probe, Reading, Status
+from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status
 from mlopsd.settings import ProbeTable, Settings
 from mlopsd.settings.layers import Layer
 from mlopsd.settings.load import Loaded
@@ -108,6 +108,13 @@ class ProbeConformance:
             told = [_identity(finding) for finding in entry.reading.findings]
             assert len(told) == len(set(told)), told
             assert all(finding.summary.strip() for finding in entry.reading.findings)
+
+    def test_a_lasting_finding_says_what_to_do(self) -> None:
+        """It holds until somebody acts, so its advice says how."""
+        for entry in self._entries():
+            for finding in entry.reading.findings:
+                is_trouble = finding.lasting and finding.status is not Status.HEALTHY
+                assert not is_trouble or finding.advice > Advice.WATCH, f"{finding.name} lasts without advice"
 
     def test_it_reports_what_it_declares(self) -> None:
         """Each sample is of a declared metric with its labels, and each declared one is reported."""

@@ -50,9 +50,9 @@ def _summary(status: Status, counted: Sequence[tuple[Status, Entry]]) -> str:
 
 
 def _why(entry: Entry) -> str:
-    if entry.reading.status >= entry.status:
-        return entry.reading.summary
-    return f"recovering, {len(entry.held)} of {entry.terms.recover_after} readings better"
+    if entry.is_recovering:
+        return f"recovering, {len(entry.held)} of {entry.terms.recover_after} readings better"
+    return entry.summary
 
 
 def _advice(counted: Sequence[tuple[Status, Entry]]) -> Advice:

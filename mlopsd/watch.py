@@ -264,6 +264,7 @@ class Watch:
         else:
             said = await self._reload_in_turn(call)
         if not dry_run:
+            self._board.end_lasting(self.name)
             log.info("reloaded", extra={"probe": self.name, "said": said, "force": force})
         return said
 

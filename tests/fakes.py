@@ -121,5 +121,6 @@ def worker(configured: Configured, folder: Path, account: Account) -> Worker:
 
 def watch(configured: Configured, folder: Path, board: Board, account: Account) -> Watch:
     """A watch over *configured*, enrolled on *board*."""
-    board.enrol(configured.name, configured.plugin.name, configured.terms)
+    if configured.name not in board:
+        board.enrol(configured.name, configured.plugin.name, configured.terms)
     return Watch(configured, worker(configured, folder, account), board, account, host="here")

@@ -8,7 +8,7 @@ from dataclasses import astuple
 import pytest
 
 from mlopsd.board import PAST_READINGS, Board, Readings
-from mlopsd.entry import Entry, Terms
+from mlopsd.entry import MOST_KEPT, Entry, Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd.verdict import Verdict
 from tests.fakes import Clock
@@ -74,14 +74,19 @@ async def test_the_first_reading_counts_at_once_whatever_the_damping(board: Boar
         (2, 2, [H, U, H, U, U], [H, H, H, H, U]),
         (3, 1, [H, D, D, D, H], [H, H, H, D, H]),
         (2, 2, [U, H, U, H, H], [U, U, U, U, H]),
-        (2, 2, [U, U, N, N], [U, U, U, N]),
+        (2, 2, [U, U, N, N], [U, U, U, U]),
         (2, 1, [H, D, U, U], [H, H, D, U]),  # two kinds of worse are one run: its mildest holds
         (3, 1, [H, U, D, U, D, U, U], [H, H, H, D, D, D, D]),
         (2, 1, [H, N, U, N, U], [H, H, N, N, N]),
         (3, 1, [H, D, U, H, D, U, D], [H, H, H, H, H, H, D]),  # one good reading ends the run
         (1, 2, [U, D, H, D, H], [U, U, D, D, D]),  # two kinds of better: the worst of the run
-        (1, 3, [U, N, D, H, D, D], [U, U, U, N, D, D]),
-        (1, 2, [U, D, U, D, N], [U, U, U, U, N]),
+        (1, 3, [U, N, D, H, D, D], [U, U, U, U, D, D]),
+        (1, 2, [U, D, U, D, N], [U, U, U, U, U]),
+        (1, 1, [U, N, N, N, N, H], [U, U, U, U, U, H]),  # unknown is never better
+        (1, 2, [U, N, H, N, H, N, H, H], [U, U, U, U, U, U, U, H]),  # a recovery starts over after it
+        (1, 3, [U, D, H, N, D, H, D], [U, U, U, U, U, U, D]),
+        (2, 2, [D, N, H, N, N, H, H], [D, D, D, D, N, N, H]),  # and it still counts as worse
+        (2, 1, [H, U, N, H, N, N], [H, H, N, H, H, N]),
     ],
 )
 async def test_a_status_worsens_and_recovers_after_a_run_of_readings(
@@ -170,8 +175,9 @@ DOOR = ("doors:Door", {"path": "/dev/door"})  # what the probe looks at: its tar
 async def test_new_terms_keep_what_is_known_and_move_the_expiry(board: Board) -> None:
     board.enrol("door", "door", Terms(1000, 1), DOOR)
     before = board.record("door", reading(H), 0)
-    board.enrol("door", "door", Terms(0.001, 0.001), ("doors:Door", {"path": "/dev/door"}))
+    board.retime("door", Terms(0.001, 0.001))
     assert (board["door"].status, board["door"].since) == (H, before.since)
+    assert not board["door"].before_reload
     async with asyncio.timeout(5):
         while not board["door"].stale:
             await asyncio.sleep(0.005)
@@ -206,6 +212,45 @@ async def test_without_a_word_on_its_subject_nothing_is_taken_for_the_same(board
     board.record("door", reading(H), 0)
     board.enrol("door", "door", terms())
     assert board["door"].status is N
+
+
+@pytest.mark.parametrize(
+    ("shown", "first", "status"),
+    [(H, U, U), (H, D, D), (U, H, H), (U, D, D), (H, N, H), (D, N, D), (U, N, U)],
+)
+async def test_after_a_reload_the_first_known_reading_counts_at_once(
+    board: Board, shown: Status, first: Status, status: Status
+) -> None:
+    board.enrol("door", "door", terms(2, 2), DOOR)
+    before = board.record("door", reading(shown, summary="the old door"), 0)
+    for _ in range(3):  # several reloads before the first reading
+        board.enrol("door", "door", terms(2, 2), DOOR)
+    kept = board["door"]
+    assert (kept.status, kept.since, kept.reading) == (before.status, before.since, before.reading)
+    assert kept.summary == f"{before.summary}, by the table before the reload"
+    assert len(board.past("door")) == 1
+    after = board.record("door", reading(first), 0)
+    assert (after.status, after.before_reload) == (status, False)
+    assert "before the reload" not in after.summary
+
+
+async def test_what_is_of_before_a_reload_expires_as_its_own_table_said(board: Board) -> None:
+    board.enrol("door", "door", Terms(interval=0.01, timeout=0.01), DOOR)
+    board.record("door", reading(H), 0)
+    board.enrol("door", "door", Terms(interval=1000, timeout=1000), DOOR)
+    assert board["door"].before_reload
+    async with asyncio.timeout(5):
+        while not board["door"].stale:
+            await asyncio.sleep(0.005)
+    assert (board["door"].status, board["door"].before_reload) == (N, False)
+    board.enrol("door", "door", Terms(interval=1000, timeout=1000), DOOR)
+    assert not board["door"].before_reload, "there is no reading left that could be of before"
+
+
+async def test_a_probe_that_was_not_checked_yet_is_no_older_than_the_reload(board: Board) -> None:
+    board.enrol("door", "door", terms(), DOOR)
+    board.enrol("door", "door", terms(), DOOR)
+    assert board["door"].summary == "not checked yet"
 
 
 async def test_the_past_has_each_reading_as_it_was_and_as_it_was_shown(board: Board) -> None:
@@ -302,3 +347,132 @@ async def test_probes_see_the_readings_of_the_board_as_they_are_now(board: Board
     board.record("door", reading(U), 0)
     assert view["door"].status is U
     assert len(view) == 1
+
+
+XID = Finding("xid", U, "gpu 3 had XID 79, 5 s ago", "gpu 3", advice=Advice.REBOOT, lasting=True)
+ROWS = Finding("rows", D, "gpu 3 has a row pending", "gpu 3", advice=Advice.RESET_GPU, lasting=True)
+HOT = Finding("heat", U, "gpu 3 is at 95 \N{DEGREE SIGN}C", "gpu 3", advice=Advice.FREE_RESOURCES)
+SILENT = Reading([Finding("timeout", N, "no answer within 10 s", advice=Advice.WATCH)])
+
+
+def found(name: str, status: Status, subject: str | None = "gpu 3") -> Finding:
+    return Finding(name, status, f"{name} of {subject} is {status}", subject)
+
+
+@pytest.mark.parametrize(
+    ("after", "stay"),
+    [
+        (SILENT, ["xid", "rows"]),
+        (Reading(), ["xid", "rows"]),
+        (Reading([found("door", H)], status=N), ["xid", "rows"]),  # it says of itself that it cannot tell
+        (Reading([found("answers", N)]), ["xid", "rows"]),
+        (Reading([found("answers", N), found("door", U, "gpu 1")]), ["xid", "rows"]),  # blind for gpu 3
+        (Reading([found("driver", N, None), found("door", U)]), ["xid", "rows"]),  # blind for all
+        (Reading([found("xid", N)]), ["xid", "rows"]),
+        (Reading([found("answers", N), found("rows", H)]), ["xid"]),
+        (Reading([found("answers", N), found("rows", D)]), ["xid"]),
+        (Reading([found("answers", N, "gpu 1")]), ["xid", "rows"]),  # not a word on gpu 3
+        (Reading([found("answers", N, "gpu 1"), found("answers", H)]), []),
+        (Reading([found("door", H)]), []),
+        (Reading([found("door", U)]), []),
+    ],
+)
+async def test_a_lasting_finding_stays_where_a_reading_cannot_tell(
+    board: Board, after: Reading, stay: list[str]
+) -> None:
+    board.enrol("gpu", "gpu", terms(1, 2))
+    board.record("gpu", Reading([XID, ROWS, HOT]), 0)
+    entry = board.record("gpu", after, 0)
+    assert [one.name for one in entry.reading.findings if one.lasting] == stay
+    assert Readings(board)["gpu"] is entry.reading, "other probes see it too"
+    assert entry.reading.status is after.status, "the reading's own status is its own"
+    assert (board.verdict.advice is Advice.REBOOT) == bool(stay)
+    if stay:
+        assert entry.status is U
+        assert entry.summary.startswith(f"{after.summary}; before that: gpu 3 had XID 79, 5 s ago (as of ")
+        assert " UTC)" in entry.summary
+        assert "before that: gpu 3 had XID 79" in board.verdict.summary
+
+
+async def test_a_lasting_finding_stays_through_any_number_of_unknown_readings(board: Board) -> None:
+    board.enrol("gpu", "gpu", terms(1, 2))
+    board.record("gpu", Reading([XID, found("door", H)]), 0)
+    entries = [board.record("gpu", SILENT, 0) for _ in range(50)]
+    assert {entry.status for entry in entries} == {U}
+    assert len({entry.summary for entry in entries}) == 1, "nothing is added at each reading"
+    assert "recovering" not in board.verdict.summary
+    assert [seen.raw_status for seen in board.past("gpu")][1:] == [N] * 50
+    well = [board.record("gpu", Reading([found("xid", H)]), 0) for _ in range(2)]
+    assert [entry.status for entry in well] == [U, H]
+    assert well[0].kept == ()
+    assert board.verdict.advice is Advice.NONE
+
+
+@pytest.mark.parametrize("status", [H, D, N, U])
+async def test_only_a_trouble_lasts(board: Board, status: Status) -> None:
+    board.enrol("gpu", "gpu", terms())
+    board.record("gpu", Reading([Finding("door", status, "the door", lasting=True)]), 0)
+    entry = board.record("gpu", SILENT, 0)
+    assert [one.name for one in entry.kept] == (["door"] if status in (D, U) else [])
+
+
+async def test_what_is_degraded_and_lasts_worsens_to_unknown_and_keeps_its_advice(board: Board) -> None:
+    board.enrol("gpu", "gpu", terms(2, 2))
+    board.record("gpu", Reading([ROWS]), 0)
+    assert [board.record("gpu", SILENT, 0).status for _ in range(3)] == [D, N, N]
+    assert board.verdict.advice is Advice.RESET_GPU
+
+
+async def test_an_unhealthy_probe_that_no_longer_answers_says_why_it_was(board: Board) -> None:
+    board.enrol("gpu", "gpu", terms(1, 2))
+    board.record("gpu", Reading([HOT]), 0)
+    board.record("gpu", Reading([found("heat", H)]), 0)
+    entries = [board.record("gpu", SILENT, 0) for _ in range(3)]
+    said = {(entry.status, entry.summary) for entry in entries}
+    assert said == {(U, f"no answer within 10 s; before that: {HOT.summary}")}
+    assert board.verdict.advice is Advice.WATCH, "it may have cooled down: its own advice is no longer sure"
+
+
+async def test_what_lasts_outlives_a_silence_and_the_status_is_unknown_then() -> None:
+    board = Board()
+    board.enrol("gpu", "gpu", Terms(interval=0.01, timeout=0.01))
+    board.record("gpu", Reading([XID, HOT]), 0)
+    async with asyncio.timeout(5):
+        while not board["gpu"].stale:
+            await asyncio.sleep(0.005)
+    entry = board["gpu"]
+    assert (entry.status, [one.name for one in entry.reading.findings]) == (N, ["stale", "xid"])
+    assert "expected every 0.01 s; before that: gpu 3 had XID 79" in entry.summary
+    assert board.verdict.advice is Advice.REBOOT
+    assert board.record("gpu", SILENT, 0).status is U
+    assert board.record("gpu", Reading([found("xid", H)]), 0).kept == ()
+    board.close()
+
+
+async def test_what_lasts_outlives_a_reload_and_not_another_subject(board: Board) -> None:
+    board.enrol("gpu", "gpu", terms(), DOOR)
+    board.record("gpu", Reading([XID]), 0)
+    board.enrol("gpu", "gpu", terms(), DOOR)
+    assert [one.name for one in board.record("gpu", SILENT, 0).kept] == ["xid"]
+    board.enrol("gpu", "gpu", terms(), ("doors:Door", {"path": "/dev/gate"}))
+    assert board.record("gpu", SILENT, 0).kept == ()
+
+
+async def test_somebody_who_has_acted_ends_what_lasts(board: Board) -> None:
+    board.enrol("gpu", "gpu", terms())
+    board.record("gpu", Reading([XID]), 0)
+    board.record("gpu", SILENT, 0)
+    board.end_lasting("gpu")
+    assert board["gpu"].status is U, "until the next reading"
+    assert board.record("gpu", SILENT, 0).kept == ()
+    board.end_lasting("nobody")
+
+
+async def test_what_lasts_is_bounded_and_the_worst_is_kept(board: Board) -> None:
+    board.enrol("gpu", "gpu", terms())
+    for number in range(3 * MOST_KEPT):
+        new = Finding("rows", D, "a row", f"row {number}", lasting=True)
+        board.record("gpu", Reading([new, *([XID] if number == 7 else []), found("driver", N, None)]), 0)
+    entry = board.record("gpu", SILENT, 0)
+    assert len(entry.kept) == MOST_KEPT
+    assert entry.kept[0].name == "xid"

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -25,6 +25,7 @@ from mlopsd.settings import Settings
 from mlopsd.settings.load import Loaded
 from mlopsd.settings.mistakes import ConfigurationError
 from mlopsd.state import Places, StateFolder
+from tests.cli.command import mlopsd
 from tests.installed import installed
 from tests.running import AT_ONCE, CALM_SYSTEM, Answer, Running, free_port
 
@@ -68,6 +69,7 @@ def strange(strange_path: Path, tmp_path: Path) -> dict[str, str]:
     """An environment in which the misbehaving probes are installed."""
     points = {
         "troubled": "troubled:Troubled",
+        "pointed": "troubled:Pointed",
         "async_troubled": "troubled:AsyncTroubled",
         "blocked": "troubled:Troubled",
         "probe": "awkward:Clash",
@@ -545,3 +547,78 @@ def asked(connection: http.client.HTTPConnection) -> int:
     answer = connection.getresponse()
     answer.read()
     return answer.status
+
+
+class Polled(threading.Thread):
+    """Asks /readyz of *daemon* again and again until told to end."""
+
+    def __init__(self, daemon: Running) -> None:
+        super().__init__(daemon=True)
+        self._running, self._enough = daemon, threading.Event()
+        self.codes: list[int] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self.join(30)
+
+    def run(self) -> None:
+        while not self._enough.is_set():
+            self.codes.append(self._running.get("/readyz").status)
+
+
+def is_of_now(told: dict[str, Any]) -> bool:
+    return "before_reload" not in told
+
+
+def test_a_limit_that_changes_does_not_take_the_host_out_of_rotation(start: Start) -> None:
+    with start(CALM_SYSTEM) as daemon:
+        before = daemon.until("/health/system", lambda told: told["status"] in ("healthy", "degraded"))
+        with Polled(daemon) as polled:
+            for limit in ("2e6", "3e6", "4e6"):
+                asked = len(polled.codes)
+                changed = CALM_SYSTEM.replace("load_degraded = 1e6", f"load_degraded = {limit}")
+                daemon.config.write_text(daemon.framed(changed), "utf-8")
+                answer = daemon.ask("POST", "/reload", local=True)
+                assert answer.json["changes"] == ["probe system is watched anew with its changed table"]
+                told = daemon.until("/health/system", is_of_now)
+                assert told["since"] == before["since"] or told["status"] != before["status"]
+                assert len(polled.codes) > asked
+        assert set(polled.codes) == {200}
+        assert [line for line in daemon.events("health changed") if line["status"] == "unknown"] == []
+
+
+def test_other_paths_are_unknown_until_they_have_been_looked_at(start: Start, tmp_path: Path) -> None:
+    table = f'[probes.door]\nuse = "pointed"\ninterval = 600\npath = "{tmp_path / "one"}"\n'
+    with start(table) as daemon:
+        daemon.until("/health/door", lambda told: told["status"] == "healthy")
+        changed = table.replace("one", "two") + 'trouble = "looks_slowly"\n'
+        daemon.config.write_text(daemon.framed(changed), "utf-8")
+        daemon.ask("POST", "/reload", local=True)
+        told = daemon.get("/health/door")
+        assert (told.status, told.json["summary"]) == (503, "not checked yet")
+        (tmp_path / "two").touch()
+        daemon.until("/health/door", lambda told: told["status"] == "healthy")
+
+
+def test_a_probe_that_hangs_after_a_reload_is_marked_until_its_first_reading(start: Start) -> None:
+    table = '[probes.door]\nuse = "pointed"\nisolation = "process"\ninterval = 600\ntimeout = 5\n'
+    with start(table) as daemon:
+        before = daemon.until("/health/door", lambda told: told["status"] == "healthy")
+        daemon.config.write_text(daemon.framed(table + 'trouble = "hangs"\n'), "utf-8")
+        daemon.ask("POST", "/reload", local=True)
+        told = daemon.get("/health/door")
+        assert told.status == 200
+        assert told.json["before_reload"] is True
+        assert told.json["summary"] == "1 finding, healthy, by the table before the reload"
+        assert told.json["since"] == before["since"]
+        assert daemon.get("/readyz").status == 200
+        page = daemon.get("/", Accept="text/html").body.decode()
+        assert "By the table before the reload." in page
+        shown = mlopsd("status", env={"MLOPSD_CONFIG": str(daemon.config)}).stdout
+        assert "by the table before the reload" in " ".join(shown.split())
+        told = daemon.until("/health/door", is_of_now).copy()
+        assert (told["status"], told["summary"]) == ("unknown", "no answer within 5 s")

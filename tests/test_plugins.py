@@ -58,6 +58,26 @@ class NoPlace(Fine):
     schedule = Schedule(isolation="moon")  # type: ignore[arg-type]
 
 
+class DoorOptions(Options):
+    path: str = "/dev/door"
+    limit: float = 1.0
+
+
+class OneWord(Fine):
+    Options = DoorOptions
+    subject = "path"  # type: ignore[assignment]
+
+
+class NoSuchKey(Fine):
+    Options = DoorOptions
+    subject = ("limit", "pth")
+
+
+class NoName(Fine):
+    Options = DoorOptions
+    subject = (["path"],)  # type: ignore[assignment]
+
+
 class PickyOptions(Options):
     """Validators that raise what pydantic does not take for a mistake."""
 
@@ -135,6 +155,9 @@ def test_two_owners_of_a_name_are_both_named() -> None:
         (f"{__name__}:NoInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
         (f"{__name__}:TextInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
         (f"{__name__}:NoPlace", "is no mlopsd.probe.Schedule"),
+        (f"{__name__}:OneWord", "OneWord is 'path', not a tuple of names"),
+        (f"{__name__}:NoSuchKey", "names 'pth', which is no key of its Options; did you mean 'path'?"),
+        (f"{__name__}:NoName", "names ['path'], which is no key of its Options"),
         (f"{__name__}:Gone", "is not there; repair or upgrade doors 1.0"),
         ("mlopsd_door:Door", "no module 'mlopsd_door'; install doors again, or repair its entry point"),
         ("tests.no_such_part:Door", "no module 'tests.no_such_part'; install doors again, or repair"),

@@ -3,11 +3,13 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlopsd.board import Board
 from mlopsd.configured import Configured
+from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Context, Finding, Options, Probe, Reading, Status
 from mlopsd.roster import Roster
 from mlopsd.watch import Watch
@@ -21,6 +23,13 @@ class Door(Probe):
 
 class MarkedOptions(Options):
     mark: str = "one"
+
+
+class Serving(Predictor[PredictorOptions]):
+    Options = PredictorOptions
+
+    async def check(self) -> Reading:
+        return Reading([Finding("serving", Status.HEALTHY, "version 1 serves")])
 
 
 class Lingering(Watch):
@@ -136,4 +145,79 @@ async def test_a_probe_whose_terms_change_keeps_what_it_holds(tmp_path: Path) ->
         assert await roster.change([other]) == ["probe model is watched anew with its changed table"]
         await roster["model"].check()
         assert Marked.made == made + 1
+        await roster.close()
+
+
+class ChosenOptions(Options):
+    path: str = "/dev/door"
+    limit: float = 1.0
+
+
+class Chosen(Marked):
+    """Says which of its keys it looks at."""
+
+    Options = ChosenOptions  # type: ignore[assignment]
+    subject = ("path",)
+
+    async def check(self) -> Reading:
+        return Reading([Finding("mark", Status.HEALTHY, "marked")])
+
+
+class Renamed(Chosen):
+    """Another class under the same name."""
+
+
+@pytest.mark.parametrize(
+    ("probe", "table", "is_kept"),
+    [
+        (Chosen, {"limit": 2.0}, True),
+        (Chosen, {"path": "/dev/gate"}, False),
+        (Chosen, {"path": "/dev/gate", "limit": 2.0}, False),
+        (Renamed, {"limit": 2.0}, False),
+        (Marked, {"mark": "another"}, False),  # it does not say which: each key may be
+    ],
+)
+async def test_a_changed_table_keeps_the_status_unless_it_is_about_something_else(
+    tmp_path: Path, probe: type[Probe[Any]], table: dict[str, Any], *, is_kept: bool
+) -> None:
+    before = fakes.configured(Marked if probe is Marked else Chosen, "loop", name="door")
+    after = fakes.configured(probe, "loop", table, name="door")
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        board = Board()
+        roster = Roster(
+            board,
+            group,
+            lambda configured: fakes.watch(configured, tmp_path, board, fakes.Account()),
+            lambda _name: None,
+        )
+        await roster.change([before])
+        known = await roster["door"].check()
+        await roster.change([after])
+        entry = board["door"]
+        assert entry.before_reload == is_kept
+        assert entry.status is (Status.HEALTHY if is_kept else Status.UNKNOWN)
+        assert (entry.since == known.since) == is_kept
+        assert bool(board.past("door")) == is_kept
+        assert not (await roster["door"].check()).before_reload
+        await roster.close()
+
+
+@pytest.mark.parametrize(("patience", "is_made_again"), [(77.0, True), (10.0, False)])
+async def test_a_predictor_that_is_made_again_starts_unknown_since_it_serves_nothing(
+    tmp_path: Path, patience: float, *, is_made_again: bool
+) -> None:
+    before = fakes.configured(Serving, "loop", {"model": "churn"}, name="model")
+    after = replace(before, terms=replace(before.terms, timeout=patience, interval=77.0))
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        board = Board()
+        roster = Roster(
+            board,
+            group,
+            lambda configured: fakes.watch(configured, tmp_path, board, fakes.Account()),
+            lambda _name: None,
+        )
+        await roster.change([before])
+        await roster["model"].check()
+        await roster.change([after])
+        assert board["model"].status is (Status.UNKNOWN if is_made_again else Status.HEALTHY)
         await roster.close()

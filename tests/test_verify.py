@@ -35,3 +35,9 @@ def test_a_reading_that_is_better_than_its_worst_finding_is_nonsense(
 )
 def test_a_reading_may_be_worse_than_what_it_tells(status: Status, findings: list[Status]) -> None:
     assert verified(reading(status, *findings)).status is status
+
+
+def test_a_finding_lasts_or_does_not() -> None:
+    finding = Finding("door", U, "gone", lasting="until a reboot")  # type: ignore[arg-type]
+    with pytest.raises(Nonsense, match="finding 'door': lasting is neither True nor False"):
+        verified(Reading([finding]))

@@ -62,10 +62,10 @@ def _probe(name: str, reading: Document, name_column: int, width: int, *, colour
 
 
 def _finding(finding: Document, reading: Document, width: int, *, coloured: bool) -> Iterator[str]:
-    """Beneath the probe: what, and what to do; the summary unless the probe's line begins with it."""
+    """Beneath the probe: what, and what to do; the summary unless the probe's line has it."""
     status, advice = harmless(finding["status"]), finding.get("advice", "none")
     named = harmless(" ".join(filter(None, (finding["name"], finding.get("subject")))))
-    told = "" if str(reading.get("summary")).startswith(finding["summary"]) else f": {finding['summary']}"
+    told = "" if finding["summary"] in str(reading.get("summary")) else f": {finding['summary']}"
     todo = f" (advice: {advice})" if advice != "none" else ""
     first, *more = textwrap.wrap(
         harmless(f"- {status} {named}{told}{todo}"), width, initial_indent="  ", subsequent_indent="    "

@@ -87,7 +87,7 @@ BOARD_FAMILIES = {
     ): _statuses,
     Family(
         "mlopsd_probe_finding",
-        "1 for each finding of the last reading that is not healthy.",
+        "1 for each finding that is not healthy, of the last reading or lasting from an earlier one.",
         labels=("probe", "plugin", "finding", "subject", "status", "advice"),
     ): _findings,
     Family(

@@ -27,7 +27,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class FindingAnswer(TypedDict):
-    """One judged fact inside a reading; `observed` and `limit` are in `unit`."""
+    """One judged fact inside a reading; `observed` and `limit` are in `unit`.
+
+    `lasting` is true where it holds until somebody acts, and left out elsewhere.
+    """
 
     name: str
     subject: NotRequired[str]
@@ -37,6 +40,7 @@ class FindingAnswer(TypedDict):
     limit: NotRequired[int | float]
     summary: str
     advice: AdviceWord
+    lasting: NotRequired[bool]
 
 
 class ReloadState(TypedDict):
@@ -51,13 +55,16 @@ class ReadingAnswer(TypedDict):
     """What the last check of one probe found out.
 
     `status` is damped: `raw_status` is the last reading's own, the last `raw_count` readings had it.
-    Before the first check the keys that only a check can fill are not there.
+    Before the first check the keys that only a check can fill are not there. `before_reload` is true
+    while the reading is by the probe's table before the last reload, and left out after that. `findings`
+    may hold `lasting` ones of an earlier reading; the summary says them after "before that".
     """
 
     probe: str
     status: StatusWord
     summary: str
     since: Time
+    before_reload: NotRequired[bool]
     checked_at: NotRequired[Time]
     age_seconds: NotRequired[Seconds]
     duration_seconds: NotRequired[Seconds]

@@ -36,7 +36,8 @@ def _trouble(entry: Entry, unwell: Sequence[Finding]) -> str:
     name = entry.probe
     return (
         f'<h2 id="name-{name}"><a href="/health/{name}">{name}</a> {word(entry.status)}</h2>\n'
-        f"{_summary(entry, unwell)}{_held(entry)}{_advice(unwell)}{_listed(name, unwell)}"
+        f"{_summary(entry, unwell)}{_before_reload(entry)}{_held(entry)}"
+        f"{_advice(unwell)}{_listed(name, unwell)}"
     )
 
 
@@ -44,6 +45,11 @@ def _summary(entry: Entry, unwell: Sequence[Finding]) -> str:
     """The sentence of the reading, unless the list of findings begins with it."""
     said_below = unwell and unwell[0].summary and entry.reading.summary.startswith(unwell[0].summary)
     return "" if said_below else f"<p>{text(entry.reading.summary)}</p>\n"
+
+
+def _before_reload(entry: Entry) -> str:
+    """Whose limits the reading was judged by, if no longer those of today."""
+    return '<p class="held">By the table before the reload.</p>\n' if entry.before_reload else ""
 
 
 def _held(entry: Entry) -> str:

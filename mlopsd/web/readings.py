@@ -6,7 +6,7 @@ from typing import Any
 
 from mlopsd.board import Board
 from mlopsd.entry import Entry
-from mlopsd.probe import Finding, Refused
+from mlopsd.probe import Finding, Refused, Status
 from mlopsd.raised import words
 from mlopsd.web.answers import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.parts import ReloadLike
@@ -79,12 +79,14 @@ def _write(entry: Entry, reload: ReloadLike | None) -> Written:
 
 
 def _before_age(entry: Entry) -> dict[str, Any]:
-    answer = {
+    answer: dict[str, Any] = {
         "probe": entry.probe,
         "status": str(entry.status),
-        "summary": entry.reading.summary,
+        "summary": entry.summary,
         "since": time_text(entry.since),
     }
+    if entry.before_reload:
+        answer["before_reload"] = True
     if entry.checked_at is not None:
         answer["checked_at"] = time_text(entry.checked_at)
     return answer
@@ -115,6 +117,7 @@ def finding_answer(finding: Finding) -> FindingAnswer:
         "limit": plain(finding.limit),
         "summary": finding.summary,
         "advice": str(finding.advice),
+        "lasting": True if finding.lasting and finding.status != Status.HEALTHY else None,
     }
     return {key: value for key, value in given.items() if value is not None}  # type: ignore[return-value]
 

@@ -95,12 +95,13 @@ def _from_finding(finding: Finding) -> list[Any]:
         finding.unit,
         finding.limit,
         int(finding.advice),
+        finding.lasting,
     ]
 
 
 def _to_finding(parts: list[Any]) -> Finding:
-    name, status, summary, subject, observed, unit, limit, advice = parts
-    return Finding(name, Status(status), summary, subject, observed, unit, limit, Advice(advice))
+    name, status, summary, subject, observed, unit, limit, advice, lasting = parts
+    return Finding(name, Status(status), summary, subject, observed, unit, limit, Advice(advice), lasting)
 
 
 def _from_layout(layout: Layout) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def _check_finding(finding: Finding) -> None:
         raise Nonsense(f"finding {finding.name!r}: what it observed is neither a number nor text")
     if not isinstance(finding.limit, int | float | None):
         raise Nonsense(f"finding {finding.name!r}: its limit is no number")
+    if not isinstance(finding.lasting, bool):
+        raise Nonsense(f"finding {finding.name!r}: lasting is neither True nor False")
 
 
 def _check_evidence(reading: Reading) -> None:

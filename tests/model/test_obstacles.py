@@ -1,7 +1,11 @@
 """What forbids taking up a version now."""
 
+from dataclasses import replace
+
 import pytest
 
+from mlopsd.board import Board, Readings
+from mlopsd.entry import Terms
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd_probes.model import obstacles
 from mlopsd_probes.model.obstacles import available_memory, broken_gpu, too_little_memory
@@ -37,3 +41,15 @@ def test_the_memory_of_this_host_can_be_read() -> None:
     available = available_memory()
     assert available is not None
     assert 10**6 < available < 10**14
+
+
+async def test_a_gpu_that_was_lost_before_its_driver_hung_is_still_in_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    board = Board()
+    board.enrol("gpu", "gpu", Terms(15, 10))
+    board.record("gpu", Reading([replace(LOST.findings[0], lasting=True)]), 0.1)
+    board.record("gpu", Reading([Finding("timeout", Status.UNKNOWN, "no answer within 10 s")]), 10)
+    assert "gpu 2 is unhealthy: GPU 2 fell off the bus" in (broken_gpu(Readings(board), "gpu") or "")
+    board.close()

@@ -32,9 +32,16 @@ class Steered(Probe[SteeredOptions]):
 
 
 def _finding(
-    name: str, status: str, summary: str, subject: str | None = None, advice: str = "none"
+    name: str,
+    status: str,
+    summary: str,
+    subject: str | None = None,
+    advice: str = "none",
+    *,
+    lasting: bool = False,
 ) -> Finding:
-    return Finding(name, Status[status.upper()], summary, subject, advice=Advice[advice.upper()])
+    todo = Advice[advice.upper()]
+    return Finding(name, Status[status.upper()], summary, subject, advice=todo, lasting=lasting)
 
 
 def _moments(table: dict[str, Any]) -> dict[str, Any]:

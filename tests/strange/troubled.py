@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlopsd.probe import (
+    Advice,
     Context,
     Finding,
     Metric,
@@ -128,6 +129,27 @@ class Troubled(Probe[TroubledOptions]):
             time.sleep(3600)
         return self.none()
 
+    def breaks_and_hangs(self) -> Reading:
+        """The first check of all finds what lasts; those after it hang until a file says that all is well."""
+        if os.path.exists(self.options.path + ".mended"):  # noqa: PTH110
+            return self.none()
+        if not os.path.exists(self.options.path):  # noqa: PTH110
+            with open(self.options.path, "x"):  # noqa: PTH123
+                return self.off_its_hinges()
+        while not os.path.exists(self.options.path + ".mended"):  # noqa: PTH110
+            time.sleep(0.01)
+        return self.none()
+
+    def breaks_and_cannot_tell(self) -> Reading:
+        if self.checks == 1:
+            return self.off_its_hinges()
+        raise ProbeError("cannot see the door: no light; bring a lamp")
+
+    def off_its_hinges(self) -> Reading:
+        summary = "the door is off its hinges; replace it"
+        advice = Advice.REPLACE_HARDWARE
+        return Reading([Finding("hinges", Status.UNHEALTHY, summary, "door", advice=advice, lasting=True)])
+
     def ignores_sigterm(self) -> None:
         time.sleep(3600)
 
@@ -224,6 +246,12 @@ class Troubled(Probe[TroubledOptions]):
         names = [name for name in os.environ if name.startswith(("NOTIFY", "LISTEN", "MLOPSD_", "WATCHDOG"))]
         descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
         return Reading(facts={"environment": names, "descriptors": descriptors, "pid": os.getpid()})
+
+
+class Pointed(Troubled):
+    """Says which of its keys it looks at."""
+
+    subject = ("path",)
 
 
 class SlowlyMade(Troubled):

@@ -277,3 +277,40 @@ def test_a_fact_that_holds_itself_or_cannot_be_shown_ends_all_the_same() -> None
 
 def test_a_time_is_in_utc_with_a_z() -> None:
     assert time_text(datetime(2026, 12, 31, 23, 59, 59, 999999, UTC)) == "2026-12-31T23:59:59.999Z"
+
+
+async def test_what_lasts_is_marked_and_stays_beside_a_reading_that_cannot_tell() -> None:
+    house = House()
+    lost = Finding("gpu", Status.UNHEALTHY, "the GPU is lost", advice=Advice.REBOOT, lasting=True)
+    house.watch("gpu", Reading(findings=[lost, Finding("fan", Status.HEALTHY, "it turns", lasting=True)]))
+    house.board.record("gpu", Reading(summary="no answer"), 0.1)
+    async with house.on_tcp() as client, client.get("/health/gpu") as response:
+        answer = await response.json()
+    (finding,) = answer["findings"]
+    assert (finding["name"], finding["lasting"], finding["advice"]) == ("gpu", True, "reboot")
+    assert finding["summary"] == answer["summary"].removeprefix("no answer; before that: ")
+    assert (answer["status"], answer["raw_status"], answer["raw_count"]) == ("unhealthy", "unknown", 1)
+
+
+async def test_what_is_well_or_does_not_last_is_not_marked_as_lasting() -> None:
+    house = House()
+    house.watch("gpu", SICK)
+    house.watch("fan", Reading([Finding("fan", Status.HEALTHY, "it turns", lasting=True)]))
+    async with house.on_tcp() as client, client.get("/health/detailed") as response:
+        answer = await response.json()
+    assert not any("lasting" in probe["findings"][0] for probe in answer["probes"].values())
+
+
+async def test_a_reading_of_before_a_reload_says_so_until_the_next() -> None:
+    house = House()
+    house.watch("door", HEALTHY)
+    house.board.keep("door", house.board["door"].terms)
+    async with house.on_tcp() as client:
+        async with client.get("/health/door") as response:
+            before = await response.json()
+        house.board.record("door", HEALTHY, 0.1)
+        async with client.get("/health/door") as response:
+            after = await response.json()
+    assert (before["status"], before["before_reload"]) == ("healthy", True)
+    assert before["summary"] == f"{after['summary']}, by the table before the reload"
+    assert "before_reload" not in after

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from importlib.machinery import ModuleSpec
@@ -164,6 +165,24 @@ async def test_the_page_tells_that_a_status_is_held_back_by_damping(
     house.watch("gpu", Reading(findings=[status]))
     house.board.record("gpu", Reading(findings=[raw]), 0.1)
     assert said in (await page(house)).text
+
+
+async def test_the_page_tells_that_a_reading_is_of_before_the_reload() -> None:
+    house = House()
+    house.watch("gpu", Reading(findings=[HOT]))
+    assert "before the reload" not in (await page(house)).text
+    house.board.keep("gpu", house.board["gpu"].terms)
+    assert "By the table before the reload." in (await page(house)).text
+
+
+async def test_the_page_has_what_lasts_beside_a_reading_that_cannot_tell() -> None:
+    house = House()
+    house.watch("gpu", Reading(findings=[replace(HOT, lasting=True)]))
+    house.board.record("gpu", Reading(summary="no answer within 10 s"), 0.1)
+    outline = await page(house)
+    assert "no answer within 10 s; before that: GPU 2 is at 99 °C (as of " in outline.text
+    assert "gpu unhealthy" in outline.text
+    assert "Advice: reset gpu" in outline.text
 
 
 async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -> None:

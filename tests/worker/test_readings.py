@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.probe import Finding, Reading, Sample, Status
+from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd.worker import frames
 from mlopsd.worker.readings import Incoming, Outgoing
 
@@ -138,3 +138,10 @@ def test_values_of_a_layout_that_was_never_told_are_no_reading(samples: dict[str
     with pytest.raises(frames.BadFrame, match="no reading"):
         incoming.reading(frame | {"samples": samples})
     assert incoming.reading(frame).samples == tuple(CARDS)
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_finding_arrives_as_it_was(*, lasting: bool) -> None:
+    finding = Finding("door", Status.UNHEALTHY, "gone", "front", 3, "doors", 4, Advice.REBOOT, lasting)
+    arrived = Incoming().reading(sent(Outgoing().frame(Reading(findings=[finding]))))
+    assert arrived.findings == (finding,)

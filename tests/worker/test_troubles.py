@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mlopsd.probe import Probe, Status
+from mlopsd.probe import Advice, Probe, Status
 from tests import fakes
-from tests.worker.watching import watching
+from tests.worker.watching import lose_patience, watching
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])
@@ -81,6 +81,40 @@ async def test_a_probe_that_fails_is_unknown_and_says_why(
     assert entry.status is Status.UNKNOWN
     assert sentence in entry.reading.summary
     assert account.checks == [("door", result)]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_what_lasts_stays_while_its_probe_hangs_and_ends_with_a_known_reading(
+    troubled: type[Probe[Any]], isolation: str, tmp_path: Path, account: fakes.Account
+) -> None:
+    path = tmp_path / "broken"
+    table: dict[str, Any] = {"trouble": "breaks_and_hangs", "path": str(path)}
+    async with watching(troubled, isolation, tmp_path, account, **table) as watch:
+        assert (await watch.check()).status is Status.UNHEALTHY
+        lose_patience(watch)
+        entries = [await watch.check() for _ in range(4)]
+        assert ("door", "timeout") in account.checks
+        assert {entry.status for entry in entries} == {Status.UNHEALTHY}
+        assert all("; before that: the door is off its hinges" in entry.summary for entry in entries)
+        assert {entry.reading.findings[-1].advice for entry in entries} == {Advice.REPLACE_HARDWARE}
+        (tmp_path / "broken.mended").touch()
+        lose_patience(watch, 20)
+        async with asyncio.timeout(60):
+            while (entry := await watch.check()).status is not Status.HEALTHY:
+                await asyncio.sleep(0.05)
+        assert entry.kept == ()
+
+
+async def test_a_reload_of_a_probe_ends_what_lasts_and_a_rehearsal_does_not(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    async with watching(troubled, "thread", tmp_path, account, trouble="breaks_and_cannot_tell") as watch:
+        await watch.check()
+        await watch.start_reload(dry_run=True, force=True).done
+        assert (await watch.check()).kept != ()
+        await watch.start_reload(dry_run=False, force=True).done
+        entry = await watch.check()
+        assert (entry.kept, [one.name for one in entry.reading.findings]) == ((), ["cannot_tell"])
 
 
 async def test_a_hung_thread_is_waited_for_and_not_repeated(

@@ -32,6 +32,7 @@ class GpuProbe(Probe[GpuOptions]):
     Options = GpuOptions
     metrics = (count.DEVICES, *chain.from_iterable(look.metrics for look in LOOKS), *Xids.metrics)
     schedule = Schedule(interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process")
+    subject = ("expected_count", "ignored_cards", "sysfs_path")
 
     def __init__(self, options: GpuOptions, context: Context) -> None:
         super().__init__(options, context)
