@@ -213,4 +213,48 @@ async def test_why_a_card_does_not_answer_decides_what_is_to_be_done(
     drive: Drive, error: str, advice: Advice
 ) -> None:
     finding = found(await drive(f"error nvmlDeviceGet* {error} gpu 1").check(), "gpu_answers", "gpu 1")
-    assert (finding.status, finding.advice) == (Status.UNHEALTHY, advice)
+    assert (finding.status, finding.advice, finding.lasting) == (Status.UNHEALTHY, advice, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "lasting"),
+    [
+        ("ecc.uncorrected.volatile.total 3", "ecc_uncorrected", True),
+        ("remapped.pending 1", "remapped_rows", True),
+        ("remapped.failure 1", "remapped_rows", True),
+        ("recovery_action 1", "recovery_action", True),
+        ("recovery_action 2", "recovery_action", True),
+        ("recovery_action 3", "recovery_action", False),  # drain: its work also ends by itself
+        ("recovery_action 4", "recovery_action", True),
+        ("lost", "gpu_answers", True),
+        ("gone", "gpu_missing", True),
+        ("temperature.gpu 95", "temperature", False),
+    ],
+)
+async def test_what_holds_until_somebody_acts_is_said_to_last(
+    drive: Drive, line: str, name: str, *, lasting: bool
+) -> None:
+    driven = drive()
+    await driven.check()
+    driven.steer(f"{line} gpu 1", "counted anew")
+    reading = await driven.check()
+    (finding,) = [one for one in reading.findings if one.name == name and one.subject == "gpu 1"]
+    assert finding.status > Status.HEALTHY
+    assert finding.lasting == lasting
+
+
+async def test_a_card_that_cannot_be_asked_keeps_its_xid(drive: Drive) -> None:
+    driven = drive()
+    await driven.check()
+    driven.steer("xid 79 gpu 1")
+    await until(driven, lambda reading: ("xid", "gpu 1", Status.UNHEALTHY) in troubles(reading))
+    driven.steer("xid 79 gpu 1", "error nvmlDeviceGet* TIMEOUT gpu 1")
+    reading = await driven.check()
+    assert ("ecc_uncorrected", "gpu 1", Status.UNKNOWN) in troubles(reading)
+    assert found(reading, "xid", "gpu 1").lasting
+    await driven.restart()
+    driven.steer("error nvmlDeviceGet* NO_PERMISSION gpu 1")
+    reading = await driven.check()
+    assert found(reading, "gpu_answers", "gpu 1").status is Status.UNKNOWN
+    xid = found(reading, "xid", "gpu 1")
+    assert (xid.status, xid.advice, xid.lasting) == (Status.UNHEALTHY, Advice.REBOOT, True)

@@ -1,10 +1,13 @@
 """A real daemon over the fake driver, asked over HTTP as an operator and Prometheus ask it."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlopsd_probes.gpu.fake import build
+from tests.cli.command import mlopsd
 from tests.gpu.driving import library, scenario
 from tests.running import AT_ONCE, Running
 
@@ -63,3 +66,42 @@ def test_an_xid_of_before_a_restart_of_the_daemon_is_still_told(host: Path, tmp_
         told = daemon.until("/health/gpu", lambda told: told["status"] not in ("unknown",))
         assert told["status"] == "unhealthy"
         assert "XID 79" in told["summary"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said", "advice"),
+    [
+        ("xid 79 gpu 1", "had XID 79 (the GPU has fallen off the bus)", "reboot"),
+        ("remapped.failure 1 gpu 1", "remapping failed", "replace_hardware"),
+        ("ecc.uncorrected.volatile.total 3 gpu 1", "had 3 uncorrected ECC errors", "reset_gpu"),
+        ("error nvmlDeviceGet* RESET_REQUIRED gpu 1", "must be reset before it works again", "reset_gpu"),
+    ],
+)
+def test_what_lasts_is_told_with_its_advice_as_long_as_the_driver_hangs(
+    host: Path, tmp_path: Path, trouble: str, said: str, advice: str
+) -> None:
+    with Running(tmp_path, TABLE.format(2)) as daemon:
+        daemon.until("/health/gpu", lambda told: told["status"] == "healthy")
+        build.steer(host, scenario(trouble))
+        daemon.until("/health/gpu", lambda told: told["status"] == "unhealthy" and told["findings"])
+
+        def has_hung_for_long(told: dict[str, Any]) -> bool:
+            assert told["status"] == "unhealthy"
+            verdict = daemon.get("/health/").json
+            assert (verdict["status"], verdict["advice"]) == ("unhealthy", advice)
+            assert "recovering" not in verdict["summary"]
+            return told.get("raw_status") == "unknown" and told["raw_count"] >= 4
+
+        build.steer(host, scenario(trouble, "hang nvmlDeviceGetPowerUsage deaf"))
+        told = daemon.until("/health/gpu", has_hung_for_long, 60)
+        assert "; before that: gpu 1 (" in told["summary"]
+        assert said in told["summary"]
+        page = daemon.get("/metrics").body.decode()
+        (row,) = re.findall(r'^mlopsd_probe_finding{.*subject="gpu 1".*} 1$', page, re.MULTILINE)
+        assert f'status="unhealthy",advice="{advice}"' in row
+        shown = mlopsd("status", env={"MLOPSD_CONFIG": str(daemon.config)}).stdout
+        assert f"advice: {advice}" in shown.splitlines()[0]
+        assert said in " ".join(shown.split())
+        build.steer(host, scenario("energy 5 gpu 1"))  # the card was reset, and the driver answers
+        daemon.until("/health/gpu", lambda told: told["status"] == "healthy")
+        assert daemon.get("/health/").json["advice"] == "none"

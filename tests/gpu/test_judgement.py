@@ -57,6 +57,7 @@ def test_looks_that_find_the_same_take_no_room() -> None:
 def test_an_xid_that_only_a_reset_ends_counts_however_long_ago_it_was(tmp_path: Path, xid: int) -> None:
     finding = xid_finding(tmp_path, xid, ago=30 * 86400)
     assert (finding.status, finding.advice) == (Status.UNHEALTHY, XIDS[xid].advice)
+    assert finding.lasting
     assert finding.advice in (Advice.RESET_GPU, Advice.REBOOT)
 
 

@@ -60,7 +60,8 @@ def judge_number(answering: int, expected: int, options: GpuOptions, *, is_named
         status = STATUSES[options.on_no_driver]
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
         summary = "the NVIDIA driver answers and has no GPU; set expected_count = 0 if there is none"
-    return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice)
+    lasting = advice is Advice.REBOOT
+    return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice, lasting)
 
 
 def called(gone: Mapping[str, Remembered], listed: Sequence[Card]) -> dict[str, str]:
@@ -87,4 +88,4 @@ def silent_card(bus_id: str) -> Finding:
 
 def missing(summary: str, subject: str) -> Finding:
     """An unhealthy finding."""
-    return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.REBOOT)
+    return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.REBOOT, lasting=True)

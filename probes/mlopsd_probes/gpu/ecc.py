@@ -59,6 +59,7 @@ class Ecc(Look):
             "errors",
             limit,
             Advice.RESET_GPU if bad else Advice.NONE,
+            lasting=bad,
         )
 
 

@@ -24,7 +24,8 @@ def silent(card: Card, error: pynvml.NVMLError) -> Finding:
     """The card does not answer, for a reason that NVML gives."""
     if error.value in FAULTS:
         words, advice = FAULTS[error.value]
-        return Finding("gpu_answers", Status.UNHEALTHY, f"{card.title} {words}", card.subject, advice=advice)
+        summary = f"{card.title} {words}"
+        return Finding("gpu_answers", Status.UNHEALTHY, summary, card.subject, advice=advice, lasting=True)
     if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
         cure = "give the service DeviceAllow=char-nvidia* and the group of /dev/nvidia*"
         summary = f"{card.title} may not be opened; {cure}"

@@ -65,4 +65,5 @@ def judge(card: Card, action: int) -> Finding:
     unknown = (Status.UNHEALTHY, f"recovery action {action}", Advice.RESET_GPU)
     status, need, advice = ACTIONS.get(action, unknown)
     summary = f"{card.title} needs {need}, says its driver"
-    return Finding("recovery_action", status, summary, card.subject, action, advice=advice)
+    lasting = advice is not Advice.RESTART_APP  # which is for work that also ends by itself
+    return Finding("recovery_action", status, summary, card.subject, action, advice=advice, lasting=lasting)

@@ -64,7 +64,10 @@ class RetiredPages(Look):
         elif pending:
             status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
         summary = f"{card.title} has {several(pages, 'retired page')}{words}"
-        return Finding("retired_pages", status, summary, card.subject, pages, "pages", limit, advice)
+        bad = status is not Status.HEALTHY
+        return Finding(
+            "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
+        )
 
 
 def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
@@ -77,7 +80,8 @@ def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
     elif numbers["pending"]:
         status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
     summary = f"{card.title} has {several(rows, 'remapped row')}{words}"
-    return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice)
+    bad = status is not Status.HEALTHY
+    return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
 
 
 def retired(handle: Any, cause: int) -> int | None:

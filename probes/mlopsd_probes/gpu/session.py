@@ -42,7 +42,8 @@ def absent(error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, st
     reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
     if error.value in FAULTS:
         words, advice = FAULTS[error.value]
-        return Finding("driver", Status.UNHEALTHY, f"NVML fails: a GPU {words}{on_the_bus}", advice=advice)
+        summary = f"NVML fails: a GPU {words}{on_the_bus}"
+        return Finding("driver", Status.UNHEALTHY, summary, advice=advice, lasting=True)
     if error.value in NO_MODULE and options.expected_count == 0:
         return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")
     if error.value in NO_MODULE:
@@ -50,6 +51,6 @@ def absent(error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, st
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
         return Finding("driver", status, reason, advice=advice)
     if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
-        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT)
+        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
     advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.WATCH
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)

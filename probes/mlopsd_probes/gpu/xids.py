@@ -51,7 +51,9 @@ class Xids:
         often = f"{told.count} times, last" if told.count > 1 else "once,"
         until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
         summary = f"{card.title} had XID {xid} ({meaning(xid).words}) {often} {ago} ago{until}"
-        return Finding("xid", status, summary, card.subject, xid, advice=self.advice(status, xid))
+        lasting = status is Status.UNHEALTHY
+        advice = self.advice(status, xid)
+        return Finding("xid", status, summary, card.subject, xid, advice=advice, lasting=lasting)
 
     def status(self, xid: int, told: Happened) -> Status:
         """Unhealthy until a reset, degraded for a while, or none of the card's fault."""
