@@ -322,6 +322,31 @@ def test_a_disk_that_becomes_read_only_is_broken_until_it_is_writable_again() ->
     assert found[1].advice is Advice.REBOOT
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_went_read_only_and_then_dies_still_wants_a_reboot(error: int) -> None:
+    answers = iter([numbers(), numbers(f_flag=os.ST_RDONLY)])
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if (answer := next(answers, None)) is None:
+            raise OSError(error, "dead")
+        return answer
+
+    disks = Disks(options("/", timeout=4), statvfs)
+    readings = [disks.look() for _ in range(4)]
+    for reading in readings[1:]:
+        finding = of("/", reading)["disk_writable"]
+        assert (finding.status, finding.advice) == (Status.UNHEALTHY, Advice.REBOOT)
+        assert finding.lasting
+    assert of("/", readings[3])["disk_path"].advice is Advice.WATCH
+
+
+def test_a_disk_that_went_read_only_and_then_hangs_still_wants_a_reboot(hang: Hang) -> None:
+    disks = Disks(options("/dead"), hang)
+    disks.filesystems["/dead"].reading(numbers())
+    disks.filesystems["/dead"].reading(numbers(f_flag=os.ST_RDONLY))
+    assert of("/dead", disks.look())["disk_writable"].advice is Advice.REBOOT
+
+
 def test_a_disk_with_enough_free_is_not_short_whatever_its_share() -> None:
     huge = numbers(f_blocks=10**10, f_bavail=10**8)  # 41 TB, 1 % free: 410 GB
     reading = Disks(options("/", timeout=4), lambda path: huge).look()

@@ -63,10 +63,14 @@ class Disks(Look):
         """One path's findings and samples."""
         if path in self.stuck:
             return self.silent(path, question.age)
+        filesystem = self.filesystems[path]
         try:
-            answer = self.filesystems[path].reading(question.answer.result())
+            answer = filesystem.reading(question.answer.result())
         except (OSError, ValueError) as error:
-            return refused(path, error)
+            refusal = refused(path, error)
+            if refusal.status is not Status.UNHEALTHY:
+                return refusal
+            return Reading([*refusal.findings, *filesystem.remembered()], refusal.samples)
         answers = Finding("disk_path", Status.HEALTHY, f"{path} answers", path)
         return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
 
@@ -83,7 +87,7 @@ class Disks(Look):
             self.timeout,
             Advice.WATCH,
         )
-        return Reading([finding], [UP.sample(0, path=path)])
+        return Reading([finding, *self.filesystems[path].remembered()], [UP.sample(0, path=path)])
 
 
 def unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:

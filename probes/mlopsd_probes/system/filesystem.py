@@ -30,11 +30,13 @@ class Filesystem:
         self.inodes = Limits(options.inodes_free_degraded, options.inodes_free_unhealthy, floor=True)
         self.enough = options.disk_free_enough
         self.was_writable = False
+        self.went_read_only = False
 
     def reading(self, numbers: os.statvfs_result) -> Reading:
         """Findings and samples; a file system without blocks or inodes (btrfs, a bucket) has none of them."""
         read_only = bool(numbers.f_flag & os.ST_RDONLY)
         self.was_writable |= not read_only
+        self.went_read_only = self.was_writable and read_only
         findings = [self.judge_writable(read_only=read_only)] if self.was_writable else []
         if numbers.f_blocks and not read_only:
             findings.append(self.judge_space(numbers))
@@ -42,11 +44,17 @@ class Filesystem:
             findings.append(self.judge_inodes(numbers))
         return Reading(findings, self.samples(numbers))
 
+    def remembered(self) -> list[Finding]:
+        """Return what the last answer said and a path that no longer answers cannot take back."""
+        return [self.judge_writable(read_only=True)] if self.went_read_only else []
+
     def judge_writable(self, *, read_only: bool) -> Finding:
         """Whether it still is what it was."""
         if read_only:
             summary = f"{self.path} was writable and is now read-only; the kernel's log says why"
-            return Finding("disk_writable", Status.UNHEALTHY, summary, self.path, advice=Advice.REBOOT)
+            return Finding(
+                "disk_writable", Status.UNHEALTHY, summary, self.path, advice=Advice.REBOOT, lasting=True
+            )
         return Finding("disk_writable", Status.HEALTHY, f"{self.path} is writable", self.path)
 
     def judge_space(self, numbers: os.statvfs_result) -> Finding:
