@@ -100,13 +100,13 @@ async def test_a_signal_beyond_its_limit_shows_and_ends_with_its_cause(
 
 
 async def test_a_card_that_tells_only_how_far_it_is_from_slowing_down_is_judged_by_that(drive: Drive) -> None:
-    lines = ["threshold.slowdown absent", "temperature.margin 4", "tlimit.slowdown -2"]
-    driven = drive(*lines)
+    lines = ["threshold.slowdown absent", "tlimit.slowdown -2", "temperature.gpu 80"]
+    driven = drive(*lines, "temperature.margin 4")
     finding = found(await driven.check(), "temperature", "gpu 1")
-    assert (finding.status, finding.limit) == (Status.HEALTHY, 51)
-    driven.steer("threshold.slowdown absent", "temperature.margin 3", "tlimit.slowdown -2")
+    assert (finding.status, finding.limit) == (Status.HEALTHY, 81)
+    driven.steer(*lines, "temperature.margin 3")
     assert found(await driven.check(), "temperature", "gpu 1").status is Status.DEGRADED
-    driven.steer("threshold.slowdown absent", "temperature.margin -2", "tlimit.slowdown -2")
+    driven.steer(*lines, "temperature.margin -2")
     assert found(await driven.check(), "temperature", "gpu 1").status is Status.UNHEALTHY
 
 
@@ -126,7 +126,9 @@ async def test_a_slowdown_of_the_hardware_counts_when_it_goes_on_and_a_power_cap
 
 async def test_a_slow_link_counts_only_while_the_card_is_busy_for_a_while(drive: Drive) -> None:
     busy, idle = "utilization.gpu 90 gpu 1", "utilization.gpu 0 gpu 0"
-    driven = drive(busy, idle, "pcie.generation 1", pcie_generation_after=1)
+    driven = drive(busy, idle, pcie_generation_after=1)
+    assert troubles(await driven.check()) == []
+    driven.steer(busy, idle, "pcie.generation 1")
     assert troubles(await driven.check()) == []
     await asyncio.sleep(1.1)
     assert troubles(await driven.check()) == [("pcie_generation", "gpu 1", Status.DEGRADED)]

@@ -1,6 +1,7 @@
 """Whether a card has joined the fabric of its NVSwitches."""
 
 from ctypes import byref
+from typing import Any
 
 import pynvml
 
@@ -24,10 +25,13 @@ TROUBLES = {
 }  # fields of the health mask, whose value 1 is true
 
 
+STATE_BITS = 0xFF  # nvmlGpuFabricState_t is an unsigned char, and pynvml reads its padding too
+
+
 class Fabric(Look):
     """``nvmlDeviceGetGpuFabricInfoV``: state, status and health mask.
 
-    A card whose fabric has not begun is judged only if a link of it is up: many cards can, and need not.
+    A card whose fabric has not begun is judged only if it has an active link to a switch.
     """
 
     name = "nvlink_fabric"
@@ -41,11 +45,12 @@ class Fabric(Look):
         """Judge, where there is a fabric."""
         told = pynvml.c_nvmlGpuFabricInfoV_t()
         answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
-        if answered is None or told.state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
+        state = told.state & STATE_BITS
+        if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
             return Looked()
-        if told.state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
-            linked = any(self.links.states(card.handle).values())
-            return Looked([trouble(card, STATES.get(told.state, "is in an unknown state"))] if linked else [])
+        if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
+            needed = self.needs_fabric(card.handle)
+            return Looked([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
         if told.status:
             return Looked(
                 [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
@@ -54,6 +59,17 @@ class Fabric(Look):
             return Looked([trouble(card, f"has a fabric with {' and '.join(ills)}")])
         summary = f"{card.title} is part of its NVLink fabric"
         return Looked([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+
+    def needs_fabric(self, handle: Any) -> bool:
+        """Return whether an active link leads to a switch; a bridge between two cards needs no fabric."""
+        up = (link for link, state in self.links.states(handle).items() if state)
+        return any(may_be_switch(handle, link) for link in up)
+
+
+def may_be_switch(handle: Any, link: int) -> bool:
+    """Return whether the other end of *link* is an NVSwitch, or not told."""
+    end = ask(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link, lacking=UNKNOWN_ARGUMENT)
+    return end in (None, pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN)
 
 
 def trouble(card: Card, words: str) -> Finding:

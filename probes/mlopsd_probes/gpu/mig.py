@@ -12,6 +12,7 @@ from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, text
 
 MODE = Metric("mig_mode", "1 if the card is split by MIG.", labels=LABELS)
 INSTANCES = Metric("mig_instances", "MIG devices of the card.", labels=LABELS)
+OFF, ON = pynvml.NVML_DEVICE_MIG_DISABLE, pynvml.NVML_DEVICE_MIG_ENABLE
 NO_INSTANCE = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NOT_FOUND}
 NOT_ALLOWED = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NO_PERMISSION}
 
@@ -25,7 +26,7 @@ class Mig(Look):
     def look(self, card: Card) -> Looked:
         """The mode, and the instances as facts."""
         modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
-        if modes is None:
+        if modes is None or modes[0] not in (OFF, ON):
             return Looked()
         current, pending = modes
         samples = card.samples(MODE, int(bool(current)))
@@ -65,4 +66,4 @@ def instance(device: Any) -> dict[str, Any]:
 def is_split(handle: Any) -> bool:
     """Whether MIG is on; of such a card the unprivileged are told less."""
     modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=OF_THE_CALL)
-    return bool(modes and modes[0])
+    return bool(modes and modes[0] == ON)

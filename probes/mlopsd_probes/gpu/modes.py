@@ -8,7 +8,7 @@ import pynvml
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvml import ask, text
+from mlopsd_probes.gpu.nvml import ask, number, text
 
 INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
 PERSISTENCE = Metric(
@@ -25,7 +25,7 @@ class Modes(Look):
 
     def look(self, card: Card) -> Looked:
         """Facts, and two samples."""
-        persistence = ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle)
+        persistence = number(ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle), most=1)
         vbios = text(card.once(pynvml.nvmlDeviceGetVbiosVersion))
         facts = {
             "persistence_mode": None if persistence is None else bool(persistence),
@@ -48,5 +48,5 @@ def compute_mode(handle: Any) -> str | None:
 
 def flag(call: Callable[[Any], int], handle: Any) -> bool | None:
     """On, off, or not there."""
-    told = ask(call, handle)
+    told = number(ask(call, handle), most=1)
     return None if told is None else bool(told)

@@ -8,6 +8,7 @@ from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.links import Links
 from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.mig import is_split
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Past
 
@@ -30,6 +31,7 @@ class NvLink(Look):
     """The state of every link, and the errors of those that are up.
 
     A card has links that nothing is plugged into, so a link is missed only if it was up since boot.
+    In MIG mode the links are off.
     """
 
     name = "nvlink"
@@ -43,7 +45,7 @@ class NvLink(Look):
     def look(self, card: Card) -> Looked:
         """Each link, and whether one that was up is down."""
         states = self.links.states(card.handle)
-        if not states:
+        if not states or (0 in states.values() and is_split(card.handle)):
             return Looked()
         up = [link for link, state in states.items() if state]
         findings = [self.judge(card, up)] if self.is_judged(card, up) else []

@@ -60,7 +60,9 @@ class GpuOptions(Options):
         300.0, "seconds", "Short slowdowns are the hardware doing its work; they fall out of the window."
     )
     pcie_busy: Ratio = key(
-        0.5, "ratio", "Utilisation at which the generation is judged: an idle card steps down by design."
+        0.5,
+        "ratio",
+        "Utilisation at which, in P0 to P2, width and generation are judged: idle cards step down.",
     )
     pcie_generation_after: Moment = key(
         30.0, "seconds", "So long busy on a slow link: stepping up takes milliseconds, two looks are enough."

@@ -32,6 +32,8 @@ class Remembered:
         index: as when it was last seen; so are *name* and *bus_id*.
         uncorrected: volatile uncorrected ECC errors at the first look since the driver loaded.
         nvlinks: the links that were up at once, at most, since the driver loaded.
+        pcie_width: the most PCIe lanes seen in this slot since the driver loaded.
+        pcie_generation: the fastest PCIe generation seen in this slot since the driver loaded.
         energy: millijoules since the driver loaded or the card was reset; less of it than before is a reset.
         needed_recovery: NVML asked for a reset or reboot, and has not taken it back.
         is_expected: it answered since boot, or since the operator had the probe forget what was.
@@ -43,6 +45,8 @@ class Remembered:
     bus_id: str
     uncorrected: int | None = None
     nvlinks: list[int] = field(default_factory=list)
+    pcie_width: int | None = None
+    pcie_generation: int | None = None
     energy: int | None = None
     needed_recovery: bool = False
     is_expected: bool = True
@@ -51,6 +55,7 @@ class Remembered:
     def renew(self) -> None:
         """The card was reset: what only that ends is ended, and counters begin anew; the counts stay."""
         self.uncorrected, self.nvlinks, self.energy, self.needed_recovery = None, [], None, False
+        self.pcie_width = self.pcie_generation = None
         for happened in self.xids.values():
             happened.is_open = False
 
@@ -116,6 +121,8 @@ class Past:
         """What is remembered of *card*, as it is called now."""
         with self.lock:
             found = self.cards.setdefault(card.uuid, Remembered(card.index, card.name, card.bus_id))
+            if found.bus_id != card.bus_id:  # another slot, with another link
+                found.pcie_width = found.pcie_generation = None
             found.index, found.name, found.bus_id = card.index, card.name, card.bus_id
             found.is_expected = True
             return found

@@ -64,7 +64,8 @@ def driver_load(sysfs: Path) -> str:
 
 def _is_gpu(device: Path) -> bool:
     vendor = (device / "vendor").read_text("ascii").strip()
-    return vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
+    is_display = vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
+    return is_display and not (device / "physfn").exists()  # a virtual function is for a guest
 
 
 def _driver(link: str) -> str:

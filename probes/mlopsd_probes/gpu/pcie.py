@@ -1,7 +1,7 @@
 """A card's way to the host."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pynvml
 
@@ -12,14 +12,14 @@ from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.sustained import Sustained
-from mlopsd_probes.gpu.utilization import PERCENT
+from mlopsd_probes.gpu.utilization import PERCENT, SLOWEST
 
 GENERATION = Metric("pcie_link_generation", "PCIe generation that the link runs at.", labels=LABELS)
 GENERATION_LIMIT = Metric(
-    "pcie_link_generation_limit", "Highest that card and slot have in common.", labels=LABELS
+    "pcie_link_generation_limit", "Highest generation that the driver calls possible.", labels=LABELS
 )
 WIDTH = Metric("pcie_link_width", "PCIe lanes that the link uses.", labels=LABELS)
-WIDTH_LIMIT = Metric("pcie_link_width_limit", "Most that card and slot have in common.", labels=LABELS)
+WIDTH_LIMIT = Metric("pcie_link_width_limit", "Most lanes that the driver calls possible.", labels=LABELS)
 REPLAYS = Metric(
     "pcie_replays_total", "Packets sent again since the driver loaded.", kind="counter", labels=LABELS
 )
@@ -28,12 +28,14 @@ DIRECTIONS = {"send": pynvml.NVML_PCIE_UTIL_TX_BYTES, "receive": pynvml.NVML_PCI
 KILO = 1024  # NVML counts in KB/s
 MOST_LANES = 32
 NEWEST = 16
+SLOWEST_BUSY = 2  # P-state; CUDA runs in P0 on servers' cards and in P2 on many others
 
 
 class Pcie(Look):
     """``nvmlDeviceGet{Curr,Max}PcieLink{Generation,Width}``, ``…PcieReplayCounter``, ``…PcieThroughput``.
 
-    The maximum is what card and slot have in common, so a narrow slot is no fault.
+    The maximum is not what the slot can do: healthy cards run at x8 of x16 in laptops and virtual machines.
+    So the link is compared with the best one seen since the driver loaded.
     """
 
     name = "pcie"
@@ -46,7 +48,7 @@ class Pcie(Look):
         self.slow: dict[str, Sustained] = {}
 
     def look(self, card: Card) -> Looked:
-        """The width always, the generation while the card is busy."""
+        """Report the link; judge it while the card is busy."""
         width = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card.handle), 1, MOST_LANES)
         widest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, card.handle), 1, MOST_LANES)
         generation = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, card.handle), 1, NEWEST)
@@ -56,24 +58,32 @@ class Pcie(Look):
         samples += card.samples(GENERATION, generation) + card.samples(GENERATION_LIMIT, newest)
         samples += card.samples(REPLAYS, replays)
         samples += throughput(card) if self.options.pcie_throughput else ()
-        findings = [] if width is None or widest is None else [judge_width(card, width, widest)]
+        return Looked(list(self.judge(card, width, generation)), samples)
+
+    def judge(self, card: Card, width: int | None, generation: int | None) -> Iterator[Finding]:
+        """Compare the link with the best one seen."""
+        with self.past.lock:
+            past = self.past.of(card)
+            past.pcie_width = widest = max(width or 0, past.pcie_width or 0) or None
+            past.pcie_generation = newest = max(generation or 0, past.pcie_generation or 0) or None
+        if width is not None and widest is not None:
+            yield judge_width(card, width, widest, busy=width < widest and self.is_busy(card))
         if generation is not None and newest is not None:
-            findings.append(self.judge_generation(card, generation, newest))
-        return Looked(findings, samples)
+            yield self.judge_generation(card, generation, newest)
 
     def judge_generation(self, card: Card, generation: int, newest: int) -> Finding:
-        """Slow for long enough while busy."""
+        """Degraded if it was slower than it has been for long enough while busy."""
         slow = generation < newest and self.is_busy(card)
         after = self.options.pcie_generation_after
         if not slow:
             self.slow.pop(card.uuid, None)
         held = self.slow.setdefault(card.uuid, Sustained(after)).seen(self.clock(), holds=slow)
         bad = slow and held >= after
-        summary = f"{card.title} has a PCIe link of generation {generation} of {newest}"
+        summary = f"{card.title} has a PCIe link of generation {generation}"
         return Finding(
             "pcie_generation",
             Status.DEGRADED if bad else Status.HEALTHY,
-            f"{summary} while it is busy" if bad else summary,
+            f"{summary} while it is busy; it had generation {newest} before" if bad else summary,
             card.subject,
             generation,
             "generation",
@@ -82,19 +92,27 @@ class Pcie(Look):
         )
 
     def is_busy(self, card: Card) -> bool:
-        """Whether the link ought to be at its fastest."""
+        """Return whether the link ought to be at its best.
+
+        The utilisation must be high and the P-state fast; a card in MIG mode has only a P-state.
+        """
+        state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
         rates = ask(pynvml.nvmlDeviceGetUtilizationRates, card.handle)
-        busy = None if rates is None else number(rates.gpu, most=PERCENT)
-        return busy is not None and busy / PERCENT >= self.options.pcie_busy
+        percent = None if rates is None else number(rates.gpu, most=PERCENT)
+        if percent is None:
+            return state is not None and state <= SLOWEST_BUSY
+        is_used = percent / PERCENT >= self.options.pcie_busy
+        return is_used and (state is None or state <= SLOWEST_BUSY)
 
 
-def judge_width(card: Card, width: int, widest: int) -> Finding:
-    """Fewer lanes than there could be: a bad contact, or a riser."""
-    bad = width < widest
+def judge_width(card: Card, width: int, widest: int, *, busy: bool) -> Finding:
+    """Degraded if a *busy* card uses fewer lanes than it has used: a bad contact, or a riser."""
+    bad = width < widest and busy
+    summary = f"{card.title} uses {width} PCIe lanes"
     return Finding(
         "pcie_width",
         Status.DEGRADED if bad else Status.HEALTHY,
-        f"{card.title} uses {width} of {widest} PCIe lanes{'; reseat it' if bad else ''}",
+        f"{summary} while it is busy; it used {widest} before; reseat it" if bad else summary,
         card.subject,
         width,
         "lanes",

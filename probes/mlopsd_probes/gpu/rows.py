@@ -7,7 +7,7 @@ import pynvml
 from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvml import ask
+from mlopsd_probes.gpu.nvml import ask, number
 from mlopsd_probes.gpu.quantities import several
 
 ROWS = Metric(
@@ -34,8 +34,12 @@ class RemappedRows(Look):
         told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
         if told is None:
             return Looked()
-        numbers = dict(zip(("corrected", "uncorrected", "pending", "failed"), told, strict=True))
-        return Looked([judge_rows(card, numbers)], card.samples_of(ROWS, numbers))
+        corrected, uncorrected, pending, failed = told
+        rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
+        flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
+        numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
+        findings = [judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        return Looked(findings, card.samples_of(ROWS, numbers))
 
 
 class RetiredPages(Look):
@@ -47,11 +51,11 @@ class RetiredPages(Look):
 
     def look(self, card: Card) -> Looked:
         """Judge how many there are, and whether one waits for a reset."""
-        counts = {cause: retired(card.handle, number) for cause, number in CAUSES.items()}
+        counts = {cause: retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
         numbers = {cause: count for cause, count in counts.items() if count is not None}
         if not numbers:
             return Looked()
-        pending = ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle)
+        pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
         finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
         return Looked([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
 

@@ -35,8 +35,10 @@ LIMITS = {
 MEMORY = pynvml.NVML_FI_DEV_MEMORY_TEMP
 SLOWDOWN = pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT
 MEMORY_FIELDS, SLOWDOWN_FIELDS = Fields(MEMORY), Fields(SLOWDOWN)
-HOTTEST = 150  # °C; beyond it nothing measures, and a 0 for a limit or the memory is none
+HOTTEST = 150  # °C; beyond it nothing measures, and a memory at 0 °C is not measured
 COLDEST = -40
+LIMIT_RANGE = (60, 125)  # °C; no card has its limits elsewhere
+DERIVED_RANGE = (70, 110)  # °C; H100s report margins of 0 and less while they are cool
 
 
 class Temperature(Look):
@@ -44,6 +46,7 @@ class Temperature(Look):
 
     A card that tells no slowdown limit but how far it is from it (Hopper and later: T.Limit,
     ``nvmlDeviceGetMarginTemperature`` and the field ``TEMPERATURE_SLOWDOWN_TLIMIT``) has its limit there.
+    A limit outside of what cards have counts as no limit.
     """
 
     name = "temperature"
@@ -62,7 +65,7 @@ class Temperature(Look):
         if (gpu := degrees.get("gpu")) is not None:
             slowdown = limits.get("slowdown")
             if slowdown is None and (margin := slowdown_margin(card.handle)) is not None:
-                slowdown = gpu + margin
+                slowdown = number(gpu + margin, *DERIVED_RANGE)
             yield heat("temperature", card.title, gpu, gpu_limits(slowdown, self.options), card)
         if (memory := degrees.get("memory")) is not None:
             most = limits.get("memory_max")
@@ -101,11 +104,11 @@ def temperatures(handle: Any) -> dict[str, int]:
 
 
 def own_limits(card: Card) -> dict[str, int]:
-    """°C by limit, of those that the card has."""
+    """Return °C by limit, without those that no card can have."""
     told: dict[str, int] = {}
     for name, threshold in LIMITS.items():
         value = card.once(pynvml.nvmlDeviceGetTemperatureThreshold, threshold, lacking=UNKNOWN_ARGUMENT)
-        if (limit := number(value, 1, HOTTEST)) is not None:
+        if (limit := number(value, *LIMIT_RANGE)) is not None:
             told[name] = limit
     return told
 

@@ -17,6 +17,7 @@ UTILIZATION = Metric(
 )
 PERFORMANCE_STATE = Metric("performance_state", "P-state, from 0 (fastest) to 15 (slowest).", labels=LABELS)
 PERCENT = 100
+SLOWEST = 15  # P-state; NVML says 32 for one that it does not know
 
 
 class Utilization(Look):
@@ -29,7 +30,7 @@ class Utilization(Look):
         """Each engine that there is; a card that is split by MIG has none of its own."""
         busy = busy_percent(card.handle)
         ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
-        state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=15)
+        state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
         return Looked(
             samples=[*card.samples_of(UTILIZATION, ratios), *card.samples(PERFORMANCE_STATE, state)]
         )
