@@ -189,7 +189,7 @@ async def test_a_card_that_is_lost_while_it_is_asked_why_a_look_failed_takes_no_
     }
 
 
-@pytest.mark.parametrize("error", ["NO_PERMISSION", "UNKNOWN", "TIMEOUT"])
+@pytest.mark.parametrize("error", ["NO_PERMISSION", "IN_USE", "TIMEOUT"])
 async def test_a_card_that_could_not_be_asked_is_asked_again(drive: Drive, error: str) -> None:
     driven = drive(
         f"error nvmlDeviceGetHandleByIndex* {error} gpu 1", f"error nvmlDeviceGetUUID {error} gpu 1"

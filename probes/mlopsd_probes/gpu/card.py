@@ -43,7 +43,8 @@ class Card:
     @cached_property
     def title(self) -> str:
         """What a sentence calls it: with all that tells it from its neighbours."""
-        return f"gpu {self.index} ({self.name}, {self.bus_id})"
+        known = ", ".join(filter(None, (self.name, self.bus_id)))
+        return f"gpu {self.index} ({known})"
 
     @cached_property
     def sampled(self) -> dict[tuple[object, ...], Sample]:

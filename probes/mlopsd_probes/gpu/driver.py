@@ -11,7 +11,8 @@ from pathlib import Path
 import pynvml
 
 from mlopsd_probes.gpu.card import Card, card_of
-from mlopsd_probes.gpu.nvml import LACKING, NO_CARD, NO_SESSION, ask, text
+from mlopsd_probes.gpu.fault import refusal_of
+from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
 from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.watcher import Watcher
@@ -99,7 +100,7 @@ class Driver:
 
     def can_be_asked(self, index: int) -> bool:
         """Whether a card that was refused for no fault of its own answers by now."""
-        if self.refused[index].value in NO_CARD:
+        if refusal_of(self.refused[index]).is_loss:
             return False  # the driver may take seconds to find that out again; see `LOST_RETRY`
         try:
             pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index))

@@ -1,7 +1,7 @@
 """All looks at one card, whatever becomes of each."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pynvml
@@ -54,16 +54,29 @@ LOOKS: tuple[type[Look], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen of one card; *answers* is whether it told anything at all."""
+    """What was seen of one card.
+
+    Attributes:
+        card: which one.
+        reading: its findings, numbers and facts.
+        error: what it answers to everything; None if it answers.
+        is_lost: it is known to be broken, rather than not to be asked.
+        is_unexplained: it is lost, and neither the error nor an XID names the cause.
+    """
 
     card: Card
-    answers: bool
     reading: Reading
+    error: pynvml.NVMLError | None = None
+    is_lost: bool = False
+    is_unexplained: bool = False
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether it is known to be broken, rather than not to be asked."""
-        return not self.answers and self.reading.findings[0].status is Status.UNHEALTHY
+    def without_blame(self, outage: Finding) -> "Seen":
+        """Return the same card where *outage* of the whole host says why it does not answer."""
+        if not self.is_unexplained:
+            return self
+        findings = [finding for finding in self.reading.findings if finding.name != "gpu_answers"]
+        reading = Reading(findings, self.reading.samples, status=outage.status)
+        return replace(self, reading=reading, is_lost=outage.status is Status.UNHEALTHY)
 
 
 class Looks:
@@ -81,43 +94,49 @@ class Looks:
             NVMLError: NVML as a whole cannot be spoken to.
         """
         try:
-            looked = [*(self.one(look, card) for look in self.all), self.xids.look(card)]
+            looked = [*self.each(card), self.xids.look(card)]
         except pynvml.NVMLError as error:
-            if error.value not in NO_CARD:
+            if error.value in NO_SESSION:
                 raise
-            return self.silent(card, error)
+            return self.silent(card, error, fault.fault_of(error))
         findings = [fault.answers(card), *chain.from_iterable(one.findings for one in looked)]
         samples = list(chain.from_iterable(one.samples for one in looked))
         facts = {key: value for one in looked for key, value in one.facts.items()}
-        return Seen(card, answers=True, reading=Reading(findings, samples, facts))
+        return Seen(card, Reading(findings, samples, facts))
 
-    def one(self, look: Look, card: Card) -> Looked:
-        """One *look*, or that it failed; of a card that is split, much is for the privileged alone.
+    def each(self, card: Card) -> Iterator[Looked]:
+        """Yield what each look finds, or that it failed.
 
         Raises:
             NVMLError: no look at *card* will do better.
         """
-        try:
-            return look.look(card)
-        except pynvml.NVMLError as error:
-            if error.value in NO_SESSION | NO_CARD:
-                raise
-            if error.value == pynvml.NVML_ERROR_NO_PERMISSION and is_split(card.handle):
-                return Looked()
-            return Looked([fault.unreadable(look.name, card, error, judged=bool(look.findings))])
+        answers = False
+        for look in self.all:
+            try:
+                found = look.look(card)
+            except pynvml.NVMLError as error:
+                if error.value in NO_SESSION | NO_CARD:
+                    raise
+                if not answers:
+                    require_answer(card)
+                    answers = True
+                found = failed(look, card, error)
+            yield found
 
-    def silent(self, card: Card, error: pynvml.NVMLError) -> Seen:
+    def silent(self, card: Card, error: pynvml.NVMLError, why: fault.Fault) -> Seen:
         """A card that does not answer has no numbers; its XIDs tell why."""
         xids = self.xids.look(card)
-        reading = Reading([fault.silent(card, error), *xids.findings], xids.samples)
-        return Seen(card, answers=False, reading=reading)
+        reading = Reading([fault.silent(card, why), *xids.findings], xids.samples)
+        is_explained = error.value in NO_CARD or self.xids.fell_off(card)
+        return Seen(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
 
     def refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> Seen:
         """A card that NVML counts and says nothing of; if one of its index was there, it is that one."""
         gone = self.past.others({card.uuid for card in cards})
         known = ((uuid, card) for uuid, card in gone.items() if card.index == index)
         uuid, card = next(known, ("", Remembered(index, "GPU", "")))
-        return self.silent(Card(index, uuid, card.name, card.bus_id), error)
+        known_as = Card(index, uuid, card.name, card.bus_id)
+        return self.silent(known_as, error, fault.refusal_of(error))
 
     def open_xids(self, gone: dict[str, Remembered], listed: Iterable[Card]) -> list[Finding]:
         """The findings of cards that are gone, by the XIDs that they went with."""
@@ -125,3 +144,26 @@ class Looks:
         cards = [Card(card.index, uuid, card.name, card.bus_id) for uuid, card in gone.items()]
         findings = chain(*(self.xids.look(card).findings for card in cards if card.index not in taken))
         return [finding for finding in findings if finding.status is not Status.HEALTHY]
+
+
+def require_answer(card: Card) -> None:
+    """Ask *card* for what every card has.
+
+    Raises:
+        NVMLError: it answers nothing else.
+    """
+    error = fault.shared_error(card)
+    if error is not None and not is_withheld(card, error):
+        raise error
+
+
+def failed(look: Look, card: Card, error: pynvml.NVMLError) -> Looked:
+    """Return what is left of a look that *error* has ended."""
+    if is_withheld(card, error):
+        return Looked()
+    return Looked([fault.unreadable(look.name, card, error, judged=bool(look.findings))])
+
+
+def is_withheld(card: Card, error: pynvml.NVMLError) -> bool:
+    """Return whether *error* is usual: much of a card in MIG mode is for root alone."""
+    return error.value == pynvml.NVML_ERROR_NO_PERMISSION and is_split(card.handle)

@@ -10,10 +10,12 @@ import pynvml
 
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Refused, Schedule, Status
 from mlopsd_probes.gpu import count, session
+from mlopsd_probes.gpu.access import Access, access, is_container
 from mlopsd_probes.gpu.driver import Driver
 from mlopsd_probes.gpu.looks import LOOKS, Looks, Seen
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.outage import outage as outage_of
 from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.quantities import several
 from mlopsd_probes.gpu.tenants import Tenants
@@ -36,6 +38,7 @@ class GpuProbe(Probe[GpuOptions]):
 
     def __init__(self, options: GpuOptions, context: Context) -> None:
         super().__init__(options, context)
+        self.root = Path(options.sysfs_path).parent
         self.past = Past(context.state_dir)
         self.driver = Driver(Path(options.sysfs_path), self.past, context.log)
         self.looks = Looks(options, self.past)
@@ -65,8 +68,11 @@ class GpuProbe(Probe[GpuOptions]):
         """
         self.driver.ready()
         seen = self.see_all()
-        findings = self.judge(seen)
-        answering = sum(one.answers for one in seen)
+        outage = outage_of(seen, self.access)
+        if outage is not None:
+            seen = [one.without_blame(outage) for one in seen]
+        findings = self.judge(seen, outage)
+        answering = sum(one.error is None for one in seen)
         samples = [count.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
         return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
 
@@ -81,23 +87,31 @@ class GpuProbe(Probe[GpuOptions]):
             self.past.of(card)
         seen = [self.looks.at(card) for card in cards]
         for one in seen:
-            if one.answers:
+            if one.error is None:
                 self.tenants.note(one.card, one.reading.facts.get("models", ()))
         seen += [self.looks.refused(index, error, cards) for index, error in self.driver.refused.items()]
         return sorted(seen, key=lambda one: one.card.index)
 
-    def judge(self, seen: Sequence[Seen]) -> list[Finding]:
+    def access(self) -> Access:
+        """Return what this process may reach now, on the host whose sysfs it reads."""
+        return access(self.root)
+
+    def judge(self, seen: Sequence[Seen], outage: Finding | None) -> list[Finding]:
         """The findings of the cards, and which of those that should be there are not."""
         lost = {one.card.index for one in seen if one.is_lost}
-        self.driver.note_loss(lost=bool(lost))
+        unasked = {one.card.index for one in seen if one.error is not None} - lost
+        self.driver.note_loss(lost=bool(lost) or outage is not None)
         listed = [one.card for one in seen]
         gone = self.past.others({card.uuid for card in listed})
         gone = {uuid: card for uuid, card in gone.items() if not self.ignores(card.bus_id, uuid)}
         on_bus = [bus_id for bus_id in self.driver.on_bus if not self.ignores(bus_id, "")]
-        findings = [session.present(self.driver.versions)]
+        findings = [outage or session.present(self.driver.versions)]
         findings += chain.from_iterable(one.reading.findings for one in seen)
         findings += self.looks.open_xids(gone, listed)
-        findings += count.judge(self.options, listed, lost, gone, on_bus) + self.watching()
+        findings += count.judge(
+            self.options, listed, lost, gone, on_bus, unasked=unasked, in_container=is_container(self.root)
+        )
+        findings += self.watching()
         uuids = {**count.called(gone, listed), **{card.subject: card.uuid for card in listed}}
         return self.tenants.named(findings, uuids)
 
@@ -115,7 +129,7 @@ class GpuProbe(Probe[GpuOptions]):
     def without_nvml(self, error: pynvml.NVMLError) -> Reading:
         """No card can be looked at; what was remembered of them is still so."""
         on_bus = {bus: driver for bus, driver in self.driver.on_bus.items() if not self.ignores(bus, "")}
-        findings = [session.absent(error, self.options, on_bus)]
+        findings = [session.absent(error, self.options, on_bus, self.access())]
         if self.options.expected_count != 0:
             findings += self.looks.open_xids(self.past.others(set()), ())
         return Reading(findings, [count.devices(0)])

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import pynvml
 
 from mlopsd.probe import Advice, Finding, Status
+from mlopsd_probes.gpu.access import Access
 from mlopsd_probes.gpu.driver import Versions
 from mlopsd_probes.gpu.fault import FAULTS
-from mlopsd_probes.gpu.nvml import NO_MODULE
+from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.outage import no_answer
 from mlopsd_probes.gpu.quantities import several
 
 STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
@@ -34,18 +36,22 @@ def present(versions: Versions) -> Finding:
     )
 
 
-def absent(error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str]) -> Finding:
+def absent(
+    error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str], access: Access
+) -> Finding:
     """NVML cannot be spoken to."""
     on_the_bus = (
         f" ({several(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
     )
     reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
-    if error.value in FAULTS:
-        words, advice = FAULTS[error.value]
-        summary = f"NVML fails: a GPU {words}{on_the_bus}"
-        return Finding("driver", Status.UNHEALTHY, summary, advice=advice, lasting=True)
+    if error.value in NO_CARD:
+        fault = FAULTS[error.value]
+        summary = f"NVML fails: a GPU {fault.words}{on_the_bus}"
+        return Finding("driver", Status.UNHEALTHY, summary, advice=fault.advice, lasting=True)
     if error.value in NO_MODULE and options.expected_count == 0:
         return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")
+    if error.value == pynvml.NVML_ERROR_UNKNOWN or is_shut_out(error, access):
+        return no_answer(f"NVML fails: {error}{on_the_bus}", access)
     if error.value in NO_MODULE:
         status = STATUSES[options.on_no_driver]
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
@@ -54,3 +60,8 @@ def absent(error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, st
         return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
     advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.WATCH
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)
+
+
+def is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
+    """Return whether a driver that seems not loaded is there, and this process may not open it."""
+    return error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and access.to_driver is False

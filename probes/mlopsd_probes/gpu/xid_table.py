@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mlopsd.probe import Advice
 
 SOURCE = "https://docs.nvidia.com/deploy/xid-errors/"
+FALLEN_OFF = 79
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ XIDS = {
     68: Meaning("video decoder exception", Advice.RESTART_APP),
     69: Meaning("graphics engine class error", Advice.RESTART_APP),
     74: Meaning("NVLink error", Advice.RESET_GPU),
-    79: Meaning("the GPU has fallen off the bus", Advice.REBOOT),
+    FALLEN_OFF: Meaning("the GPU has fallen off the bus", Advice.REBOOT),
     92: Meaning("high rate of single-bit ECC errors", Advice.WATCH),
     94: Meaning("contained ECC error: the application that it hit must start anew", Advice.RESTART_APP),
     95: Meaning("uncontained ECC error", Advice.RESET_GPU),

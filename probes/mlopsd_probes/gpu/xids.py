@@ -9,7 +9,7 @@ from mlopsd_probes.gpu.look import Looked
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.past import Happened, Past
 from mlopsd_probes.gpu.quantities import seconds
-from mlopsd_probes.gpu.xid_table import meaning
+from mlopsd_probes.gpu.xid_table import FALLEN_OFF, meaning
 
 ERRORS = Metric(
     "xid_errors_total",
@@ -40,6 +40,11 @@ class Xids:
         """One finding a card, by its worst XID; the counts of all."""
         happened = self.past.xids_of(card.uuid)
         return Looked([self.judge(card, happened)], samples(card, happened))
+
+    def fell_off(self, card: Card) -> bool:
+        """Return whether XID 79 came from *card* and no reset has ended it."""
+        happened = self.past.xids_of(card.uuid).get(FALLEN_OFF)
+        return happened is not None and happened.is_open
 
     def judge(self, card: Card, happened: Mapping[int, Happened]) -> Finding:
         """The worst, and of equals the latest."""

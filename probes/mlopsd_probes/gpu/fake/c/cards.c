@@ -26,11 +26,14 @@ static nvmlReturn_t handle(int card, int instance, nvmlReturn_t otherwise, nvmlD
     return SUCCESS;
 }
 
+static int card_at_index(const void *index) {
+    unsigned at = *(const unsigned *)index;
+    return at < CARDS ? card_at((int)at) : -1;
+}
+
 static nvmlReturn_t by_index(enum function function, unsigned index, nvmlDevice_t *device) {
-    struct call on = begin(function);
-    if (on.refused != SUCCESS)
-        return on.refused;
-    return finish(handle(index < CARDS ? card_at((int)index) : -1, -1, INVALID_ARGUMENT, device));
+    struct call on = begin_search(function, card_at_index, &index);
+    return on.refused != SUCCESS ? on.refused : finish(handle(on.number, -1, INVALID_ARGUMENT, device));
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned index, nvmlDevice_t *device) {
@@ -57,17 +60,19 @@ static nvmlReturn_t instance_with(const char *uuid, nvmlDevice_t *device) {
     return NOT_FOUND;
 }
 
+static int card_with_uuid(const void *uuid) { return card_with(T_UUID, uuid); }
+static int card_with_serial(const void *serial) { return card_with(T_SERIAL, serial); }
+
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
-    struct call on = begin(F_nvmlDeviceGetHandleByUUID);
+    struct call on = begin_search(F_nvmlDeviceGetHandleByUUID, card_with_uuid, uuid);
     if (on.refused != SUCCESS)
         return on.refused;
-    int card = card_with(T_UUID, uuid);
-    return finish(card >= 0 ? handle(card, -1, NOT_FOUND, device) : instance_with(uuid, device));
+    return finish(on.number >= 0 ? handle(on.number, -1, NOT_FOUND, device) : instance_with(uuid, device));
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleBySerial(const char *serial, nvmlDevice_t *device) {
-    struct call on = begin(F_nvmlDeviceGetHandleBySerial);
-    return on.refused != SUCCESS ? on.refused : finish(handle(card_with(T_SERIAL, serial), -1, NOT_FOUND, device));
+    struct call on = begin_search(F_nvmlDeviceGetHandleBySerial, card_with_serial, serial);
+    return on.refused != SUCCESS ? on.refused : finish(handle(on.number, -1, NOT_FOUND, device));
 }
 
 struct address {
@@ -79,17 +84,21 @@ static int parse_address(const char *text, struct address *address) {
     return sscanf(text, "%x:%x:%x.%x", &address->domain, &address->bus, &address->device, &address->function) == 4;
 }
 
+static int card_at_address(const void *address) {
+    struct address has;
+    for (int index = 0, card; (card = card_at(index)) >= 0; index++)
+        if (parse_address(scenario_now()->cards[card].texts[T_PCI], &has) && memcmp(&has, address, sizeof has) == 0)
+            return card;
+    return -1;
+}
+
 static nvmlReturn_t by_address(enum function function, const char *text, nvmlDevice_t *device) {
-    struct address wanted, has;
-    struct call on = begin(function);
+    struct address wanted;
+    int is_address = parse_address(text, &wanted);
+    struct call on = begin_search(function, card_at_address, &wanted);
     if (on.refused != SUCCESS)
         return on.refused;
-    if (!parse_address(text, &wanted))
-        return finish(INVALID_ARGUMENT);
-    for (int index = 0, card; (card = card_at(index)) >= 0; index++)
-        if (parse_address(scenario_now()->cards[card].texts[T_PCI], &has) && memcmp(&has, &wanted, sizeof has) == 0)
-            return finish(handle(card, -1, NOT_FOUND, device));
-    return finish(NOT_FOUND);
+    return finish(is_address ? handle(on.number, -1, NOT_FOUND, device) : INVALID_ARGUMENT);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *address, nvmlDevice_t *device) {

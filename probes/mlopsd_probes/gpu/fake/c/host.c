@@ -206,16 +206,24 @@ static nvmlReturn_t strike(enum function function, int card) {
     return SUCCESS;
 }
 
-static nvmlReturn_t enter(enum function function, int card) {
+static void arrive(enum function function) {
     pthread_mutex_lock(&lock);
     count_call(function);
     refresh();
+}
+
+static nvmlReturn_t admit(enum function function, int card) {
     if (!scenario)
         return DRIVER_NOT_LOADED;
     nvmlReturn_t refused = strike(function, card);
     if (refused != SUCCESS || needs_no_init(function) || function == F_nvmlShutdown)
         return refused;
     return inits == 0 || initialised_under != loads ? UNINITIALIZED : SUCCESS;
+}
+
+static nvmlReturn_t enter(enum function function, int card) {
+    arrive(function);
+    return admit(function, card);
 }
 
 nvmlReturn_t finish(nvmlReturn_t answer) {
@@ -233,6 +241,23 @@ static struct call begun_call(nvmlReturn_t refused) {
 }
 
 struct call begin(enum function function) { return begun_call(enter(function, EVERY_CARD)); }
+
+/* A card may lack what it is asked for, but never its handle. */
+static int lacks_handle(enum function function, int card) {
+    const struct fault *fault = fault_of(function, card);
+    return fault && fault->card == card && fault->kind == REFUSE
+        && (fault->code == NOT_SUPPORTED || fault->code == NO_DATA || fault->code == NOT_READY
+            || fault->code == DEPRECATED || fault->code == FUNCTION_NOT_FOUND);
+}
+
+struct call begin_search(enum function function, int (*find)(const void *), const void *what) {
+    arrive(function);
+    int card = scenario ? find(what) : -1;
+    int struck = card < 0 || lacks_handle(function, card) ? EVERY_CARD : card;
+    struct call call = begun_call(admit(function, struck));
+    call.number = card;
+    return call;
+}
 
 static const struct handle *known(nvmlDevice_t device) {
     const struct handle *first = &handles[0][0], *end = first + CARDS * (INSTANCES + 1);

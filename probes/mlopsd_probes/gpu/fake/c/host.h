@@ -23,6 +23,8 @@ struct call { /* one call in progress, which holds the lock if it was not refuse
 struct call begin(enum function function);
 struct call begin_on(enum function function, nvmlDevice_t device);           /* a whole card or a MIG instance */
 struct call begin_on_card(enum function function, nvmlDevice_t device);      /* NOT_SUPPORTED on an instance */
+/* A call that looks for a card: *number* is the one that *find* finds, -1 for none. */
+struct call begin_search(enum function function, int (*find)(const void *), const void *what);
 nvmlReturn_t finish(nvmlReturn_t answer);
 
 /* Only while a call holds the lock. */
