@@ -248,7 +248,7 @@ async def test_a_card_that_cannot_be_asked_keeps_its_xid(drive: Drive) -> None:
     await driven.check()
     driven.steer("xid 79 gpu 1")
     await until(driven, lambda reading: ("xid", "gpu 1", Status.UNHEALTHY) in troubles(reading))
-    driven.steer("xid 79 gpu 1", "error nvmlDeviceGet* TIMEOUT gpu 1")
+    driven.steer("xid 79 gpu 1", "error nvmlDeviceGetTotalEccErrors TIMEOUT gpu 1")
     reading = await driven.check()
     assert ("ecc_uncorrected", "gpu 1", Status.UNKNOWN) in troubles(reading)
     assert found(reading, "xid", "gpu 1").lasting
