@@ -92,7 +92,10 @@ class Server(AbstractContextManager["Server"]):
 
 
 class Daemon(Server):
-    """``mlopsd run`` with the tables *probes* and whatever else is default, its state in *room*."""
+    """``mlopsd run`` with the tables *probes*, its state in *room*; anybody may have predictions.
+
+    Whatever else is default. MLflow's own server, which is beside it, asks for no key either.
+    """
 
     def __init__(
         self,
@@ -105,7 +108,8 @@ class Daemon(Server):
         room.mkdir(parents=True)
         self.socket = room / "s"
         config = room / "config.toml"
-        config.write_text(f'state_dir = "{room}/state"\nsocket = "{self.socket}"\n{top}{probes}', "utf-8")
+        places = f'state_dir = "{room}/state"\nsocket = "{self.socket}"\n'
+        config.write_text(f'{places}{top}[api]\npredictions = "open"\n{probes}', "utf-8")
         port = port or free_port()
         command = [sys.executable, "-m", "mlopsd", "run", "--config", str(config), "--port", str(port)]
         super().__init__(command, port, room / "log", environment or {})

@@ -16,7 +16,7 @@ from mlopsd.configured import Configured, read_configuration
 from mlopsd.event_loop import Unawaited, run
 from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
-from mlopsd.obstacles import clashing, moved, without_folder
+from mlopsd.obstacles import clashing, keyless, moved, without_folder
 from mlopsd.reloads import STOPPING, Reloads
 from mlopsd.roster import Roster
 from mlopsd.settings.load import Loaded, doubts, secret_files
@@ -111,7 +111,7 @@ class Daemon:
             await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
-        _doubt(self._loaded)
+        _doubt(self._loaded, configured)
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
@@ -144,7 +144,7 @@ class Daemon:
             raise ConfigurationError([Mistake("api", str(error))]) from error
         self._loaded = loaded
         self._configured = configured
-        _doubt(loaded)
+        _doubt(loaded, configured)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -247,6 +247,6 @@ def _mlflow_version() -> str | None:
         return None
 
 
-def _doubt(loaded: Loaded) -> None:
-    for doubt in doubts(loaded):
+def _doubt(loaded: Loaded, configured: Sequence[Configured]) -> None:
+    for doubt in (*doubts(loaded), *keyless(loaded, configured)):
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})

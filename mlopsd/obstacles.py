@@ -36,3 +36,13 @@ def moved(places_now: Places, loaded: Loaded) -> Iterator[Mistake]:
         if now != new:
             complaint = f"cannot move from {now} while running; restart the daemon"
             yield Mistake(key, complaint, str(new), loaded.origin(key))
+
+
+def keyless(loaded: Loaded, configured: Sequence[Configured]) -> Iterator[Mistake]:
+    """A doubt where something predicts and nobody can ask it over TCP, since no API key is set."""
+    api = loaded.settings.api
+    if api.predictions == "key" and not loaded.api_keys and any(one.predicts for one in configured):
+        complaint = "no API key is set, so nobody gets predictions over TCP"
+        cure = 'set [api] api_keys_file, or predictions = "open", or use the Unix socket'
+        key = "api.predictions"
+        yield Mistake(key, f"{complaint}; {cure}", '"key"', loaded.origin(key))

@@ -11,6 +11,7 @@ import pytest
 
 from mlopsd import configured
 from mlopsd.configured import default_predictor
+from mlopsd.obstacles import keyless
 from mlopsd.plugins import Plugin, PluginError
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Reading
@@ -124,8 +125,9 @@ def test_a_predictor_that_lacks_what_it_needs_is_not_loaded(target: str, complai
 
 @pytest.fixture
 def start(strange_path: Path, tmp_path: Path) -> Callable[[str], Running]:
-    """Starts a daemon in which the stranger's predictor is installed."""
+    """Starts a daemon in which the stranger's predictor is installed, for whoever asks it."""
     environment = installed(tmp_path, {"cave": "echoing:Echo"}, strange_path)
+    environment["MLOPSD_API__PREDICTIONS"] = "open"
     return lambda text: Running(tmp_path, text, environment=environment)
 
 
@@ -216,3 +218,31 @@ def wait_until(ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: f
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
     return found
+
+
+def test_where_nobody_can_ask_over_tcp_that_is_said_once_at_the_start(
+    strange_path: Path, tmp_path: Path
+) -> None:
+    environment = installed(tmp_path, {"cave": "echoing:Echo"}, strange_path)
+    with Running(tmp_path, caves("front"), environment=environment) as daemon:
+        refusal = predict(daemon)
+        assert refusal.status == 403
+        (said,) = daemon.events("doubtful configuration")
+        for text in (said["doubt"], refusal.json["detail"]):
+            assert all(fix in text for fix in ("api_keys_file", 'predictions = "open"', "Unix socket"))
+        assert predict(daemon, local=True).status == 200
+
+
+@pytest.mark.parametrize(
+    ("api", "doubts"),
+    [("", 1), ('predictions = "open"', 0), ('api_keys = ["sesame"]', 0), ('predictions = "key"', 1)],
+)
+def test_a_doubt_is_only_where_a_model_is_configured_and_no_key(
+    api: str, doubts: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[api]\n{api}\n{caves('front')}", "utf-8")
+    loaded = load(path, {}, {})
+    able = configured.configure(loaded, [Plugin("cave", f"{__name__}:Plain")])
+    assert len(list(keyless(loaded, able))) == doubts
+    assert not list(keyless(loaded, ()))

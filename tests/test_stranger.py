@@ -92,7 +92,8 @@ path = "/proc"
 def test_its_predictor_answers_over_http(environment: dict[str, str], tmp_path: Path) -> None:
     weights = tmp_path / "weights.json"
     weights.write_text('{"age": 0.5, "income": 2}', "utf-8")
-    text = f'[probes.rule]\nuse = "formula"\nmodel = "by-hand"\npath = "{weights}"\nbuckets = [5, 10]\n'
+    text = '[api]\npredictions = "open"\n[probes.rule]\nuse = "formula"\nmodel = "by-hand"\n'
+    text += f'path = "{weights}"\nbuckets = [5, 10]\n'
     rows = b'{"dataframe_records": [{"age": 40, "income": 1}, {"age": 8, "income": 0}]}'
     json = {"Content-Type": "application/json"}
     with Running(tmp_path, text, environment=environment) as daemon:

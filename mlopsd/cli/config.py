@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from mlopsd.cli.failure import complain
 from mlopsd.cli.in_force import lines
 from mlopsd.cli.options import add_config, configuration
+from mlopsd.obstacles import keyless
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,5 +28,7 @@ def run(arguments: Namespace) -> int:
         return 0
     if not configured:
         complain("warning: no probe is configured, so the status stays unknown; add a table [probes.system]")
+    for doubt in keyless(loaded, configured):
+        complain(f"warning: {doubt}")
     print(f"OK: {where}; probes: {', '.join(one.name for one in configured) or 'none'}")
     return 0

@@ -15,7 +15,11 @@ CONFIGURATION = """\
 # The configuration of `mlopsd demo`. It is yours: later runs leave it as it is; remove it for a new one.
 state_dir = {state}
 socket = {socket}
-debug = true  # /docs, and POSTs from this host without a key
+debug = true  # /docs and /redoc
+
+[api]
+host = "127.0.0.1"  # this host alone, unless a proxy or a tunnel here passes requests on
+predictions = "open"  # whoever reaches that address gets predictions, without a key
 
 [probes.system]
 

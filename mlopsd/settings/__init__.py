@@ -47,6 +47,16 @@ def _not_empty(key: SecretStr) -> SecretStr:
     return key
 
 
+def _no_longer_auto(rule: object) -> object:
+    """Say what to write instead of a value that took a caller's address for an identity."""
+    if rule == "auto":
+        raise ValueError(
+            "is no longer possible, since a caller from this host may be a proxy; "
+            'write "key" and set api_keys_file, or write "open"'
+        )
+    return rule
+
+
 def _origin(text: str) -> str:
     """An origin as browsers send it, in small letters and without the slash that people add."""
     origin = text.lower().removesuffix("/")
@@ -61,6 +71,7 @@ ProbeName = Annotated[str, AfterValidator(_probe_name)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_split)]
+Predictions = Annotated[Literal["key", "open"], BeforeValidator(_no_longer_auto)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 
 
@@ -79,7 +90,7 @@ class Api(Table):
     api_key_header: HeaderName = "X-API-Key"
     api_keys: Secrets = ()
     api_keys_file: AbsolutePath | None = None
-    predictions: Literal["auto", "key", "open"] = "auto"
+    predictions: Predictions = "key"
     request_timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     drain_delay: Seconds = 0.0
     drain_timeout: Seconds = 10.0

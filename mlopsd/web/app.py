@@ -40,8 +40,8 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
         watch = parts.watches().get(probe)
         return watch.reload if watch is not None else None
 
-    def describe(debug: bool) -> bytes:  # noqa: FBT001  # it is what the two descriptions differ by
-        return described(routes, parts.info().version, settings.api.api_key_header, debug=debug)
+    def describe() -> bytes:
+        return described(routes, parts.info().version, settings.api.api_key_header)
 
     def debug() -> bool:
         return parts.loaded().settings.debug
@@ -60,7 +60,7 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
             predictions=Predictions(parts),
             page=StatusPage(parts, about),
             docs=Docs(debug),
-            description=Description(describe, debug),
+            description=Description(describe),
         )
     )
     return _application(parts, settings, routes, local=local)

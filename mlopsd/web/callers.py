@@ -1,8 +1,10 @@
-"""Who may act or predict: by the kernel's word on the Unix socket, by an API key or from this host on TCP."""
+"""Who may act or predict: by the kernel's word on the Unix socket, by an API key over TCP.
+
+The address of a caller is no identity. A proxy on this host passes on what anybody asks, and need not say so.
+"""
 
 import errno
 import hmac
-import ipaddress
 import os
 import select
 import socket
@@ -10,7 +12,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from pydantic import SecretStr
@@ -21,9 +22,6 @@ from mlopsd.web.problem import Problem
 SO_PEERGROUPS = 59  # include/uapi/asm-generic/socket.h; Python has no name for it
 SO_PEERPIDFD = 77  # since Linux 6.5
 MOST_GROUPS_BYTES = 1024  # what Python's getsockopt can take: 256 groups
-SOMEBODY_ELSE_ASKED = ("Forwarded", "Via")
-FORWARDED_PREFIX = "x-forwarded-"
-OWN_SITES = ("same-origin", "none")  # a page of another port is "same-site", and somebody else's
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,76 +109,47 @@ def _has_ended(connection: socket.socket) -> bool:
 
 
 def check_actor(request: web.Request, loaded: Loaded) -> None:
-    """Let callers with a key pass, and in debug mode whoever asks from this host by itself.
+    """Let callers with a key pass.
 
     Raises:
         Problem: 401 without the right key; 403 where there is no key that could be right.
     """
-    if has_key(request, loaded):
-        return
-    objection = objection_to_loopback(request) if loaded.settings.debug else "debug mode is off"
-    if objection is None:
-        return
-    _want_key(loaded)
-    refusal = f"nothing can be changed over TCP without an API key, and none is set ({objection})"
-    cure = "set [api] api_keys or api_keys_file, or use the Unix socket (the command line does)"
-    raise Problem(403, f"{refusal}; {cure}")
+    cure = "set [api] api_keys_file, or use the Unix socket (the command line does)"
+    _check_key(
+        request, loaded, f"nothing can be changed over TCP without an API key, and none is set; {cure}"
+    )
 
 
 def check_predictor(request: web.Request, loaded: Loaded, *, local: bool) -> None:
-    """Let whoever may act pass, and whom ``[api] predictions`` lets pass besides.
-
-    That is everybody if it is ``open``; and over TCP, if it is ``auto`` and no key is configured, whoever
-    asks from this host by itself.
+    """Let everybody pass if ``[api] predictions`` is ``open``, else only callers who may act.
 
     Raises:
         Problem: 401 without the right key; 403 where there is no key that could be right.
     """
-    rule = loaded.settings.api.predictions
-    if rule == "open":
+    if loaded.settings.api.predictions == "open":
         return
     if local:
         check_local(request)
-    else:
-        _check_remote_predictor(request, loaded, rule)
-
-
-def _check_remote_predictor(request: web.Request, loaded: Loaded, rule: str) -> None:
-    if has_key(request, loaded):
         return
-    from_here = loaded.settings.debug or (rule == "auto" and not loaded.api_keys)
-    objection = objection_to_loopback(request) if from_here else f'[api] predictions = "{rule}"'
-    if objection is None:
-        return
-    _want_key(loaded)
-    refusal = f"no predictions over TCP without an API key, and none is set ({objection})"
-    cure = 'set [api] api_keys or api_keys_file, or predictions = "open", or use the Unix socket'
-    raise Problem(403, f"{refusal}; {cure}")
+    cure = 'set [api] api_keys_file, or predictions = "open", or use the Unix socket'
+    _check_key(request, loaded, f"no predictions over TCP without an API key, and none is set; {cure}")
 
 
-def has_key(request: web.Request, loaded: Loaded) -> bool:
-    """Whether *request* came with the right key.
+def _check_key(request: web.Request, loaded: Loaded, no_keys: str) -> None:
+    """Let callers with a key pass; *no_keys* is said where none is configured.
 
     Raises:
-        Problem: 401, it came with a wrong one.
+        Problem: 401 without the right key; 403 where there is no key that could be right.
     """
-    given = key_of(request, loaded.settings.api.api_key_header)
-    if given is None or not loaded.api_keys:
-        return False
+    if not loaded.api_keys:
+        raise Problem(403, no_keys)
+    header = loaded.settings.api.api_key_header
+    given = key_of(request, header)
+    if given is None:
+        how = f"in the header {header}, or as Authorization: Bearer"
+        raise Problem(401, f"an API key is needed; send it {how}")
     if not is_known(given, loaded.api_keys):
         raise Problem(401, "the API key is wrong; send one of those that are configured")
-    return True
-
-
-def _want_key(loaded: Loaded) -> None:
-    """Ask for a key where there are any.
-
-    Raises:
-        Problem: 401, there are.
-    """
-    if loaded.api_keys:
-        how = f"in the header {loaded.settings.api.api_key_header}, or as Authorization: Bearer"
-        raise Problem(401, f"an API key is needed; send it {how}")
 
 
 def key_of(request: web.Request, header: str) -> str | None:
@@ -196,53 +165,3 @@ def is_known(given: str, keys: Sequence[SecretStr]) -> bool:
     candidate = given.encode("utf-8", "surrogateescape")
     matches = [hmac.compare_digest(candidate, key.get_secret_value().encode()) for key in keys]
     return any(matches)
-
-
-def objection_to_loopback(request: web.Request) -> str | None:
-    """Why *request* is not one that somebody on this host makes by himself, or None.
-
-    A browser on this host carries out what any page asks of it, hence the headers: a name that was
-    rebound to 127.0.0.1 shows in Host, another page in Origin and Sec-Fetch-Site, a proxy in the rest.
-    """
-    if not is_loopback(request.remote or ""):
-        return "the caller is on another host"
-    if not is_loopback_name(request.headers.get(hdrs.HOST, "")):
-        return "Host is no loopback name"
-    if is_foreign(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST, "")):
-        return "Origin is another page's"
-    if request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITES:
-        return "Sec-Fetch-Site is another site"
-    if any(_tells_of_another(name) for name in request.headers):
-        return "the request was forwarded for somebody else"
-    return None
-
-
-def is_loopback(address: str) -> bool:
-    """Whether *address* is this host's own, be it written as IPv4, IPv6 or one in the other."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_loopback
-
-
-def is_loopback_name(host: str) -> bool:
-    """Whether *host*, as it stands in a Host header, is a loopback name or literal with any port."""
-    try:
-        parts = urlsplit(f"//{host}")
-        name, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if name is None or parts.netloc != host or "@" in host:
-        return False
-    return name == "localhost" or is_loopback(name)
-
-
-def is_foreign(origin: str | None, host: str) -> bool:
-    """Whether *origin* is given and not the page that this daemon serves as *host*."""
-    return origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}")
-
-
-def _tells_of_another(header: str) -> bool:
-    return header.title() in SOMEBODY_ELSE_ASKED or header.lower().startswith(FORWARDED_PREFIX)

@@ -21,36 +21,32 @@ HEADERS = {
 }
 ABOUT = (
     "Reading is open to whoever reaches the port. What acts is a POST: on the Unix socket for root, the "
-    "daemon's user and its group; over TCP with an API key, and in debug mode from this host without one. "
-    "Predictions may be had by more callers, as [api] predictions says."
+    "daemon's user and its group; over TCP with an API key. Predictions need the same, "
+    'or nothing where [api] predictions is "open".'
 )
 
 
 class Description:
-    """Answers ``/openapi.json``; made in a thread when first asked for, and kept for each mode."""
+    """Answers ``/openapi.json``; made in a thread when first asked for, and kept."""
 
-    def __init__(self, make: Callable[[bool], bytes], debug: Callable[[], bool]) -> None:
+    def __init__(self, make: Callable[[], bytes]) -> None:
         self._make = make
-        self._debug = debug
-        self._bodies: dict[bool, bytes] = {}
+        self._body: bytes | None = None
 
     async def answer(self, _request: web.Request) -> web.Response:
         """The description."""
-        debug = self._debug()
-        if debug not in self._bodies:
-            self._bodies[debug] = await in_thread("describe the API", lambda: self._make(debug))
-        return web.Response(body=self._bodies[debug], headers=JSON_HEADERS)
+        if self._body is None:
+            self._body = await in_thread("describe the API", self._make)
+        return web.Response(body=self._body, headers=JSON_HEADERS)
 
 
-def describe(
-    routes: Sequence[Route], version: str, key_header: str, *, debug: bool = False
-) -> dict[str, Any]:
-    """The document for *routes*; API keys come in *key_header*, which in *debug* mode some may leave out."""
+def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str, Any]:
+    """The document for *routes*; API keys come in *key_header*."""
     types = {answer.body for route in routes for answer in route.answers if answer.body is not None}
     refs, schemas = _schemas(sorted(types, key=lambda a_type: a_type.__name__))
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs, debug=debug)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
     return {
         "openapi": "3.1.0",
         "info": {"title": "mlopsd", "version": version, "description": ABOUT},
@@ -66,9 +62,9 @@ def describe(
     }
 
 
-def described(routes: Sequence[Route], version: str, key_header: str, *, debug: bool) -> bytes:
+def described(routes: Sequence[Route], version: str, key_header: str) -> bytes:
     """The document as bytes."""
-    return document(describe(routes, version, key_header, debug=debug))
+    return document(describe(routes, version, key_header))
 
 
 def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -79,7 +75,7 @@ def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
     return {key: schema for (key, _mode), schema in found.items()}, together.get("$defs", {})
 
 
-def _operation(route: Route, refs: dict[Any, Any], *, debug: bool) -> dict[str, Any]:
+def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
@@ -91,7 +87,7 @@ def _operation(route: Route, refs: dict[Any, Any], *, debug: bool) -> dict[str, 
         content = {content_type: _sent(content_type) for content_type in route.takes}
         operation["requestBody"] = {"required": True, "content": content}
     if route.who != "anyone":
-        keyless: list[Any] = [{}] if debug or route.who == "predictors" else []
+        keyless: list[Any] = [{}] if route.who == "predictors" else []
         operation["security"] = [{"key": []}, {"bearer": []}, *keyless]
     return operation
 

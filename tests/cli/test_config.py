@@ -69,7 +69,7 @@ def test_what_is_in_force_is_shown_with_where_it_came_from(odd: Mapping[str, str
     shown = mlopsd("config", "show", "--config", config, env=env).stdout
     assert f"port = 1234  # {config}" in shown
     assert 'host = "127.0.0.2"  # MLOPSD_API__HOST' in shown
-    assert 'predictions = "auto"  # default' in shown
+    assert 'predictions = "key"  # default' in shown
     assert f"interval = 60.0  # {config}" in shown
     assert f"limit = 3.0  # {config}" in shown
     assert "timeout = 10.0  # default" in shown

@@ -53,7 +53,7 @@ def test_in_production_every_answer_is_as_described_with_the_key_and_with_a_wron
 
 
 @pytest.mark.timeout(330)
-def test_in_debug_mode_every_answer_is_as_described_without_a_key(start: Start) -> None:
-    with start("debug = true\n[log]\nformat = 'json'\n") as daemon:
-        assert "No issues found" in attack(daemon)
+def test_in_debug_mode_every_answer_is_as_described_with_the_key(start: Start) -> None:
+    with start(f"debug = true\n{KEYED}[log]\nformat = 'json'\n") as daemon:
+        assert "returned only 401/403" not in attack(daemon, "--header", f"X-API-Key: {KEY}")
         well_afterwards(daemon)

@@ -13,7 +13,7 @@ import pytest
 
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web import callers
-from mlopsd.web.callers import Credentials, credentials, is_loopback, is_loopback_name, is_trusted
+from mlopsd.web.callers import Credentials, credentials, is_trusted
 from tests.web.fakes import OPEN_PATHS, House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -127,134 +127,15 @@ async def test_a_change_of_the_keys_counts_at_once() -> None:
         assert (await client.post(CHECK, headers={"X-API-Key": "new"})).status == 200
 
 
-async def test_in_debug_mode_a_loopback_caller_acts_without_a_key() -> None:
-    async with house(debug=True) as post:
-        assert (await post()).status == 200
-    async with house("sesame", debug=True) as post:
-        assert (await post()).status == 200
-
-
-async def test_in_debug_mode_a_wrong_key_is_wrong_all_the_same() -> None:
-    async with house("sesame", debug=True) as post:
-        assert (await post(X_API_Key="open")).status == 401
-
-
-async def test_in_debug_mode_a_loopback_caller_acts_over_ipv6_too() -> None:
-    async with house(host="::1", debug=True) as post:
-        assert (await post()).status == 200
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Host": "evil.example"},
-        {"Host": "evil.example:9178"},
-        {"Host": "127.0.0.1.evil.example"},
-        {"Host": "localhost@evil.example"},
-        {"Host": "localhost/evil.example"},
-        {"Host": "10.0.0.1"},
-        {"Host": "[::2]"},
-        {"Host": ""},
-    ],
-)
-async def test_a_name_that_was_rebound_to_loopback_does_not_act(headers: Mapping[str, str]) -> None:
-    async with house(debug=True) as post:
-        answer = await post(**headers)
-        assert answer.status == 403
-        assert "Host is no loopback name" in (await answer.json())["detail"]
-
-
-async def test_a_request_without_host_does_not_act() -> None:
-    built = House(debug=True)
-    built.watch("door", SHUT)
-    async with built.on_tcp() as client:
-        url = client._base_url
-        assert url is not None
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        writer.write(f"POST {CHECK} HTTP/1.0\r\n\r\n".encode())
-        status = await reader.readline()
-        writer.close()
-    assert b" 403 " in status
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:9178"]
-)
-async def test_loopback_names_with_any_port_act(host: str) -> None:
-    async with house(debug=True) as post:
-        assert (await post(Host=host)).status == 200
-
-
-@pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://localhost:3000", "http://localhost.evil"]
-)
-async def test_another_origin_does_not_act(origin: str) -> None:
-    async with house(debug=True) as post:
-        answer = await post(Host="localhost:9178", Origin=origin)
-        assert answer.status == 403
-        assert "Origin is another page's" in (await answer.json())["detail"]
-
-
-async def test_the_daemons_own_page_acts() -> None:
-    async with house(debug=True) as post:
-        own = {"Host": "localhost:9178", "Origin": "http://localhost:9178", "Sec_Fetch_Site": "same-origin"}
-        assert (await post(**own)).status == 200
-
-
-@pytest.mark.parametrize("site", ["cross-site", "same-site", "anything"])
-async def test_a_fetch_from_another_site_does_not_act(site: str) -> None:
-    async with house(debug=True) as post:
-        answer = await post(Sec_Fetch_Site=site)
-        assert answer.status == 403
-        assert "Sec-Fetch-Site" in (await answer.json())["detail"]
-
-
-async def test_a_person_at_the_address_bar_acts() -> None:
-    async with house(debug=True) as post:
-        assert (await post(Sec_Fetch_Site="none")).status == 200
-
-
-@pytest.mark.parametrize(
-    "header", ["Forwarded", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Anything", "Via"]
-)
-async def test_what_a_proxy_passed_on_does_not_act(header: str) -> None:
-    async with house(debug=True) as post:
-        answer = await post(**{header: "1"})
-        assert answer.status == 403
-        assert "forwarded" in (await answer.json())["detail"]
-
-
-async def test_a_caller_from_another_host_does_not_act_in_debug_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiohttp.web.BaseRequest.remote", "192.0.2.7")
-    async with house(debug=True) as post:
-        answer = await post()
-        assert answer.status == 403
-        assert "another host" in (await answer.json())["detail"]
-
-
-@pytest.mark.parametrize(
-    ("address", "ours"),
-    [
-        ("127.0.0.1", True),
-        ("127.255.255.254", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("::ffff:192.0.2.7", False),
-        ("192.0.2.7", False),
-        ("fe80::1%eth0", False),
-        ("", False),
-        ("localhost", False),
-    ],
-)
-def test_loopback_addresses(address: str, ours: bool) -> None:  # noqa: FBT001
-    assert is_loopback(address) is ours
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost:99999", "localhost:x", "[::1", "::1]", "a b", "?localhost", "#", "user@localhost"]
-)
-def test_what_is_no_host_is_no_loopback_name(host: str) -> None:
-    assert not is_loopback_name(host)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_an_address_is_no_identity_also_in_debug_mode(host: str) -> None:
+    """A proxy on this host asks from loopback for whomever it serves, and need not say so."""
+    async with house(host=host, debug=True) as post:
+        assert (await post(Host="localhost")).status == 403
+    async with house("sesame", host=host, debug=True) as post:
+        assert (await post(Host="localhost")).status == 401
+        assert (await post(Host="localhost", X_API_Key="open")).status == 401
+        assert (await post(Host="evil.example", X_API_Key="sesame")).status == 200
 
 
 @pytest.mark.parametrize(

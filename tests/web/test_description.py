@@ -93,11 +93,11 @@ async def test_the_description_is_valid_openapi() -> None:
 async def test_the_description_is_made_once_and_off_the_loop() -> None:
     made_in: list[threading.Thread] = []
 
-    def make(_debug: bool) -> bytes:  # noqa: FBT001  # as it is called
+    def make() -> bytes:
         made_in.append(threading.current_thread())
         return b"{}"
 
-    kept = Description(make, lambda: False)
+    kept = Description(make)
     for _ in range(2):
         answer = await kept.answer(make_mocked_request("GET", "/openapi.json"))
         assert answer.body == b"{}"
@@ -144,12 +144,10 @@ async def test_a_described_parameter_takes_what_the_daemon_takes(
     assert [value for value in (*taken, *refused) if valid(value)] == list(taken)
 
 
-async def test_in_debug_mode_the_description_says_that_a_key_may_be_left_out() -> None:
-    house = a_house()
-    for debug in (False, True, False):
-        house.settings = house.settings.model_copy(update={"debug": debug})
-        document = await description(house)
-        assert ({} in document["paths"]["/reload"]["post"]["security"]) is debug
+async def test_the_description_says_that_predictions_alone_may_need_no_key() -> None:
+    paths = (await description(a_house()))["paths"]
+    assert {} in paths["/invocations"]["post"]["security"]
+    assert {} not in paths["/reload"]["post"]["security"]
 
 
 async def test_every_documented_answer_is_given_and_is_as_documented() -> None:

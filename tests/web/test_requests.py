@@ -411,7 +411,7 @@ async def test_a_preflight_for_more_than_is_allowed_fails(origin: str, method: s
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_a_configured_origin_is_foreign_to_the_loopback_exception() -> None:
+async def test_a_configured_origin_does_not_act_without_a_key() -> None:
     house = House(debug=True, api={"cors_origins": [PAGE]})
     house.watch("door", SHUT)
     async with house.on_tcp() as client, client.post(CHECK, headers={"Origin": PAGE}) as answer:
