@@ -7,6 +7,7 @@ environment, which is that process' own, from processes that others have started
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -22,6 +23,7 @@ REAPING_SECONDS = 1.0
 READING_SECONDS = 10.0  # a busy host may take long to run a thread; nobody waits for this
 MOST_LOOKS = 10  # each at what was adopted during the one before
 HELD_PAUSE = 0.05  # seconds; most that the kernel holds it lets go at once
+log = logging.getLogger("mlopsd.children")
 
 
 def new_mark() -> str:
@@ -30,11 +32,20 @@ def new_mark() -> str:
 
 
 def end(pid: int, number: signal.Signals) -> list[int]:
-    """Send *number* to *pid*, to its process group, and to all that descend from it; the descendants."""
-    family = list(kin.descendants(pid))
-    for member in [*family, pid]:
-        _send(member, number)
-    _send_group(pid, number)
+    """Send *number* to *pid*, to its process group, and to all that descend from it; the descendants.
+
+    They are looked for first, since nobody knows whose they are once *pid* has ended. Whatever comes of
+    that, *pid* and its group get the signal.
+    """
+    family: list[int] = []
+    try:
+        family.extend(kin.descendants(pid))
+    except Exception:  # a look at /proc keeps nobody alive
+        log.exception("descendants unknown", extra={"pid": pid})
+    finally:
+        for member in (*family, pid):
+            _send(member, number)
+        _send_group(pid, number)
     return family
 
 
@@ -67,10 +78,10 @@ async def _end_adopted(pid: int, adopted: Iterable[kin.Child], known: set[int], 
 
 def _killed(pids: Iterable[int]) -> list[int]:
     """*pids* and all that descends from them, after SIGKILL to each."""
-    killed = list(pids)
-    for orphan in killed:
-        killed += end(orphan, signal.SIGKILL)
-    return killed
+    killed = dict.fromkeys(pids)
+    for orphan in list(killed):
+        killed.update(dict.fromkeys(end(orphan, signal.SIGKILL)))
+    return list(killed)
 
 
 async def _reap(pids: list[int]) -> None:

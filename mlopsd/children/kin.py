@@ -42,10 +42,17 @@ def children(pid: int) -> Iterator[int]:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The children of *pid* and theirs, as far as the kernel still knows whose they are."""
-    for one in children(pid):
-        yield one
-        yield from descendants(one)
+    """The children of *pid* and theirs, as far as the kernel still knows whose they are.
+
+    It does not recurse: somebody else decides how long the chain is.
+    """
+    seen, pending = {pid}, [pid]
+    while pending:
+        for one in children(pending.pop()):
+            if one not in seen:  # a pid may become another's meanwhile
+                seen.add(one)
+                pending.append(one)
+                yield one
 
 
 def of_main_thread() -> Iterator[Child]:

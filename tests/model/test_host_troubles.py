@@ -83,7 +83,17 @@ async def hosts(house: House) -> AsyncIterator[dict[str, Host]]:
     """One to ask, and one for each death."""
     os.environ["AWS_SECRET_ACCESS_KEY"] = os.environ["MLFLOW_TRACKING_PASSWORD"] = "secret"
     try:
-        names = ("model", "crashes", "leaves", "hangs", "is_killed", "has_children", "is_left", "talker")
+        names = (
+            "model",
+            "crashes",
+            "leaves",
+            "hangs",
+            "is_killed",
+            "has_children",
+            "is_left",
+            "nests",
+            "talker",
+        )
         loaded = await asyncio.gather(
             *(house.load(name, "talk" if name == "talker" else "", load_timeout=PATIENCE) for name in names)
         )
@@ -228,6 +238,18 @@ async def test_the_end_waits_for_what_is_in_flight(house: House, hosts: dict[str
     assert (await answer).body == b'{"predictions": [1.0]}'
     assert len(family) >= 3
     await _until(lambda: not any(map(_lives, family)))
+
+
+async def test_folders_deeper_than_python_recurses_and_closed_ones_go_with_their_host(
+    house: House, hosts: dict[str, Host]
+) -> None:
+    host = hosts["nests"]
+    await value(host, "nest 3000")
+
+    await host.kill()
+
+    assert not psutil.pid_exists(host.pid)
+    assert host._folder not in list((house.folder / "state/scratch").iterdir())
 
 
 async def test_who_stops_waiting_for_the_end_leaves_nothing_behind(hosts: dict[str, Host]) -> None:

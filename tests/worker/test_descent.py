@@ -1,6 +1,7 @@
 """Nothing that a probe starts outlives it, nothing stays a zombie, and nobody's exit status is taken away."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ import psutil
 import pytest
 
 from mlopsd.children import descent, kin
+from mlopsd.children.child import spawn
 from mlopsd.children.reaper import Reaper, adopt_orphans
 from mlopsd.probe import Probe, Status
+from mlopsd.repeats import Repeats
 from tests import fakes
 from tests.worker.watching import children, lose_patience, watching
 
@@ -263,3 +266,56 @@ async def test_the_end_of_one_thread_hides_no_child_of_another(monkeypatch: pyte
     finally:
         started.kill()
         await started.wait()
+
+
+CHAIN = """
+import os, sys, time
+try:  # each waits for the one before it to run, which is long on a busy machine
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+except OSError:
+    pass
+for left in range(1200):
+    if os.fork():
+        break
+else:
+    open(sys.argv[1], "x").close()
+time.sleep(600)
+"""
+
+
+async def test_a_chain_of_processes_longer_than_python_recurses_is_ended_as_a_whole(tmp_path: Path) -> None:
+    adopt_orphans()
+    whole = tmp_path / "whole"
+    command = (sys.executable, "-I", "-S", "-c", CHAIN, str(whole))
+    child = await spawn(command, "chain", logging.getLogger("mlopsd.test"), Repeats())
+    while not whole.exists():
+        assert not child.ended
+        await asyncio.sleep(0.05)
+    family = list(kin.descendants(child.pid))
+    await child.kill()
+    await child._cleared
+    assert len(family) == 1200
+    assert child.how_it_ended() == "was killed by SIGKILL"
+    assert not [pid for pid in family if psutil.pid_exists(pid)]
+
+
+async def test_a_process_is_killed_also_where_its_descendants_cannot_be_looked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = await asyncio.create_subprocess_exec("sleep", "3600", start_new_session=True)
+
+    def fails(pid: int) -> list[int]:
+        raise RecursionError(f"too deep below {pid}")
+
+    monkeypatch.setattr(kin, "descendants", fails)
+    assert descent.end(started.pid, signal.SIGKILL) == []
+    assert await started.wait() == -signal.SIGKILL
+    assert "descendants unknown" in caplog.text
+
+
+def test_each_process_of_a_family_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were killed are listed for a while yet, each with all below it."""
+    monkeypatch.setattr(kin, "descendants", lambda pid: range(pid + 1, 1200))
+    monkeypatch.setattr(descent, "_send", lambda *_: None)
+    monkeypatch.setattr(descent, "_send_group", lambda *_: None)
+    assert descent._killed([1, 2]) == [1, 2, *range(3, 1200)]

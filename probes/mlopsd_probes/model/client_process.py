@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import shutil
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlopsd.repeats import Repeats
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.client_environment import client_environment, inherited_credentials
+from mlopsd_probes.model.disk import tidy
 from mlopsd_probes.model.options import RegistryOptions
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.model.client", "{channel}", "{parent}")
@@ -139,7 +139,7 @@ class ClientProcess:
         if (running := self._running) is not None:
             self._running = None
             await running.end()
-        await in_thread("remove a client's files", lambda: shutil.rmtree(self._folder, ignore_errors=True))
+        await in_thread("remove a client's files", lambda: tidy(self._folder))
 
     async def _start(self) -> Unanswered | None:
         """What went wrong is a result and not an exception, since nobody may be left to hear of it."""

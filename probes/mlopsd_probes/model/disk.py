@@ -2,11 +2,16 @@
 
 import errno
 import hashlib
+import logging
 import os
-import shutil
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from mlopsd.trees import remove_tree
+
+ASIDE = ".aside"  # the end of the name of what is of no use, and was not removed yet
 WRITING = ".writing"  # the end of a file's name until it is whole
 LONGEST_NAME = 120  # characters; a file system takes 255 bytes
 CURES = {
@@ -16,6 +21,7 @@ CURES = {
     errno.EACCES: "make it writable for the daemon's user",
     errno.EPERM: "make it writable for the daemon's user",
 }
+log = logging.getLogger("mlopsd.probe.disk")
 
 
 class StoreError(Exception):
@@ -54,11 +60,32 @@ def write(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove *path* and what is in it, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove *path* and what is in it, if it is there; move aside what cannot be removed.
+
+    Raises:
+        OSError: it cannot be moved either.
+    """
+    if not tidy(path):
+        path.rename(path.with_name(f"{secrets.token_hex(8)}{ASIDE}"))
+
+
+def tidy(path: Path) -> bool:
+    """Remove *path* and what is in it as far as that goes, and log what is left; whether all is gone."""
+    left = remove_tree(path)
+    if left is not None:
+        log.warning("files left behind", extra={"reason": left})
+    return left is None
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Everything in *folder*, at any depth; links are not followed."""
+    pending = [str(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                yield Path(entry.path)
 
 
 def sync(path: Path) -> None:

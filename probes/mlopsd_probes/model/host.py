@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model import testimony
 from mlopsd_probes.model.canary import Canary, failed_canary
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
+from mlopsd_probes.model.disk import tidy
 from mlopsd_probes.model.exchange import LAST_WORDS, Answer, Exchange, HostDied
 from mlopsd_probes.model.host_opening import environment, opening
 from mlopsd_probes.model.observation import Observation
@@ -266,4 +266,4 @@ async def _start(version: Version, options: ModelOptions, log: logging.Logger, f
 
 
 async def _remove(folder: Path) -> None:
-    await in_thread("clear up after a model host", lambda: shutil.rmtree(folder, ignore_errors=True))
+    await in_thread("clear up after a model host", lambda: tidy(folder))

@@ -1,10 +1,9 @@
 """What this host has on disk of the model: seen once at the start, and noted when another version serves."""
 
 import asyncio
-from shutil import rmtree
 
 from mlopsd.threads import in_thread
-from mlopsd_probes.model.disk import StoreError
+from mlopsd_probes.model.disk import StoreError, tidy
 from mlopsd_probes.model.errands import Errands
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.service import Service, Serving
@@ -67,7 +66,7 @@ class Stock:
     async def _open(self) -> None:
         if self._service.serving is None:  # else there are folders in use
             scratch = self._means.scratch
-            await in_thread("clear up the scratch folder", lambda: rmtree(scratch, ignore_errors=True))
+            await in_thread("clear up the scratch folder", lambda: tidy(scratch))
         try:
             found = await in_thread("read the model cache", self._means.store.load)
         except StoreError as error:

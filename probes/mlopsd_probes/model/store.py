@@ -21,11 +21,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlopsd_probes.model.disk import WRITING, StoreError, file_name, remove, sync, write
+from mlopsd_probes.model.disk import ASIDE, WRITING, StoreError, below, file_name, remove, sync, tidy, write
 from mlopsd_probes.model.shelf import Shelf
 from mlopsd_probes.model.version import File, Kept, Version
 
-PART, ASIDE = ".part", ".aside"  # what a killed daemon leaves behind, beside disk.WRITING
+PART = ".part"  # what a killed daemon leaves behind, beside disk.ASIDE and disk.WRITING
 MANIFEST = ".json"
 ORDER = f"order{MANIFEST}"
 
@@ -116,14 +116,14 @@ class Store:
         part, folder, aside = (self._path(version, end) for end in (PART, "", ASIDE))
         manifest = _Manifest(version, tuple(files), datetime.now(UTC))
         with self._changing(f"keep version {version.number}"):
-            for path in (*part.rglob("*"), part):
+            for path in (*below(part), part):
                 sync(path)
             if folder.exists():  # and was of no use
                 remove(aside)
                 folder.rename(aside)
             part.rename(folder)
             write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
-            remove(aside)
+            tidy(aside)
         return manifest.kept(folder)
 
     def choose(self, kept: Kept) -> Shelf:
@@ -203,7 +203,7 @@ class Store:
     def _remove_leftovers(self) -> None:
         for path in self._folder.iterdir():
             if path.name.endswith((PART, ASIDE, WRITING)):
-                remove(path)
+                tidy(path)
 
     def _remove_all_but(self, names: set[str | None]) -> None:
         for path in list(self._folder.iterdir()):
@@ -212,9 +212,12 @@ class Store:
                 self._remove_version(name)
 
     def _remove_version(self, name: str) -> None:
-        """The manifest first: what is left if this is cut short is trusted by nobody."""
-        remove(self._folder / f"{name}{MANIFEST}")
-        remove(self._folder / name)
+        """The manifest first: what is left if this is cut short is trusted by nobody.
+
+        What cannot be removed keeps no other version from being used.
+        """
+        if tidy(self._folder / f"{name}{MANIFEST}"):
+            tidy(self._folder / name)
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:

@@ -92,12 +92,41 @@ def start_children(_: str) -> None:
         os._exit(0)
 
 
+def nest(depth: str) -> None:
+    """Leave folders in each other in the scratch folder, deeper than any path, and one that is closed."""
+    here = Path.cwd()
+    Path("closed/inner").mkdir(parents=True)
+    Path("closed/inner/file").touch()
+    Path("closed").chmod(0)
+    for _ in range(int(depth)):
+        Path("nested").mkdir()
+        os.chdir("nested")
+    os.chdir(here)
+
+
 def write(path: str) -> float:
     return _whether(lambda: Path(path).write_text("x", "utf-8"))
 
 
 def read(path: str) -> float:
     return _whether(Path(path).read_bytes)
+
+
+def remove(path: str) -> float:
+    return _whether(Path(path).unlink)
+
+
+def rename(path: str) -> float:
+    return _whether(lambda: Path(path).rename(f"{path}.moved"))
+
+
+def link(path: str) -> float:
+    return _whether(lambda: Path(path).symlink_to("/etc/hostname"))
+
+
+def listen(path: str) -> float:
+    with socket.socket(socket.AF_UNIX) as plug:
+        return _whether(lambda: plug.bind(path))
 
 
 def reach(port: str) -> float:
@@ -193,8 +222,18 @@ DEEDS: dict[str, Callable[[str], Any]] = {
     deed.__name__: deed
     for deed in (
         *(another, sleep, hold_the_gil, leave, quit_by_exception, crash, need, fail, fill_memory, talk),
-        *(start_children, write, read, reach, reach_process, variable, niceness, niceness_of_the_load),
-        *(dumpable, number, word),
+        *(
+            start_children,
+            nest,
+            write,
+            read,
+            reach,
+            reach_process,
+            variable,
+            niceness,
+            niceness_of_the_load,
+        ),
+        *(dumpable, number, word, remove, rename, link, listen),
         *(act, act_by_a_child, trace, join_network, kill, forge),
     )
 }

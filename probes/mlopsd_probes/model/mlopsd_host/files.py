@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .failure import Failure
@@ -50,10 +51,15 @@ def _digest(file: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        links = [name for name in folders if (Path(parent) / name).is_symlink()]
-        for name in [*names, *links]:
-            yield str((Path(parent) / name).relative_to(folder))
+    """What is no folder, links to folders among it; without recursion, since a registry may nest."""
+    pending = [str(folder)]
+    while pending:
+        with suppress(OSError), os.scandir(pending.pop()) as entries:  # what is in it is missing then
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    yield str(Path(entry.path).relative_to(folder))
 
 
 def _named(paths: list[str]) -> str:
