@@ -4,7 +4,6 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,9 @@ LAYOUT_FILE = "layout"
 LOCK_FILE = "lock"
 SET_ASIDE = "set-aside"
 SOCKET_FILE = "mlopsd.sock"
+OF_FILE_SYSTEMS = frozenset(
+    {"lost+found", ".snapshot", ".snapshots"}
+)  # at the top of one, and nobody's files
 IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})  # what is there is no folder
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 log = logging.getLogger("mlopsd.state")
@@ -142,16 +144,17 @@ class StateFolder:
             file.write_text(f"{LAYOUT}\n", "ascii")
 
     def _contents(self) -> list[Path]:
-        """What is in the folder, but for what any layout has."""
-        common = {LOCK_FILE, SOCKET_FILE, SET_ASIDE}
+        """What is in the folder, but for what any layout has, and what a file system puts there."""
+        common = {LOCK_FILE, SOCKET_FILE, SET_ASIDE, *OF_FILE_SYSTEMS}
         return [path for path in self.path.iterdir() if path.name not in common]
 
     def _set_aside(self, found: str) -> None:
-        contents = self._contents()
+        """Move everything away, the layout last: until then the next start does the rest."""
+        contents = sorted(self._contents(), key=lambda path: path.name == LAYOUT_FILE)
         aside = self.path / SET_ASIDE / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         aside.mkdir(mode=0o750, parents=True)
         for path in contents:
-            shutil.move(path, aside / path.name)
+            path.rename(aside / path.name)
         log.warning(
             "state of another layout set aside",
             extra={"found": found, "expected": LAYOUT, "kept_in": str(aside)},

@@ -110,3 +110,54 @@ def test_the_cure_is_that_of_the_cause(
         with pytest.raises(StateError, match=f"cannot make .*: {os.strerror(code)}; {cure}$"):
             folder.of_probe("gpu")
     folder.close()
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".snapshot", ".snapshots"])
+def test_what_a_file_system_has_at_its_top_is_no_file_of_others(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    opened(tmp_path).close()
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "layout").write_text("garbled", "ascii")
+    opened(tmp_path).close()
+    assert (tmp_path / name).is_dir()
+    (kept,) = (tmp_path / "set-aside").iterdir()
+    assert {path.name for path in kept.iterdir()} == {"probes", "layout"}
+
+
+@pytest.mark.needs("root", "mkfs.ext4", "mount")
+def test_a_file_system_of_its_own_can_be_the_state_folder(tmp_path: Path) -> None:
+    image, mounted = tmp_path / "image", tmp_path / "state"
+    mounted.mkdir()
+    with image.open("wb") as file:
+        file.truncate(2**23)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
+    try:
+        opened(mounted).close()
+        assert {path.name for path in mounted.iterdir()} == {"lost+found", "layout", "lock"}
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_what_cannot_be_set_aside_leaves_the_layout_to_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    for name in ("a", "probes", "z"):
+        (state / name).mkdir(parents=True)
+    (state / "layout").write_text("99\n", "ascii")
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name == "probes":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return real(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename)
+        with pytest.raises(StateError, match="Device or resource busy"):
+            opened(state)
+    assert (state / "layout").read_text("ascii") == "99\n"
+    opened(state).close()
+    kept = {path.name for folder in (state / "set-aside").iterdir() for path in folder.iterdir()}
+    assert kept == {"a", "probes", "z", "layout"}
