@@ -386,3 +386,27 @@ def test_the_documented_model_is_in_force_once_the_marks_are_taken_away(tmp_path
         "https://mlflow.example",
         "https://mlflow-2.example",
     ]
+
+
+DEEP = {
+    "a table": "[" + ".".join(["a"] * 5000) + "]\n",
+    "a key": "[probes.system]\n" + ".".join(["a"] * 5000) + " = 1\n",
+    "a list": "a = " + "[" * 200 + "]" * 200 + "\n",
+    "a list that is no TOML any more": "a = " + "[" * 50_000 + "]" * 50_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_what_nests_deeper_than_anybody_needs_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigurationError, match=r"nests more than 32|not TOML") as error:
+        load(path, {}, {})
+    assert len(error.value.mistakes) == 1
+
+
+@pytest.mark.parametrize("depth", [200, 100_000])
+def test_a_variable_that_nests_too_deep_is_a_mistake(depth: int, tmp_path: Path) -> None:
+    variables = {"MLOPSD_API__CORS_ORIGINS": "[" * depth + "]" * depth}
+    with pytest.raises(ConfigurationError):
+        load(None, {}, variables, tmp_path / "none")

@@ -6,6 +6,7 @@ from typing import Any
 
 ENVIRONMENT = "environment"  # the name of the layer whose keys are variables
 PREFIX = "MLOPSD_"
+DEEPEST = 32  # tables and lists in each other; whatever reads them may recurse
 
 Tree = Mapping[str, Any]
 
@@ -24,6 +25,20 @@ def origin(layers: Sequence[Layer], key: str) -> str:
         if _lookup(layer.tree, key.split(".")):
             return PREFIX + key.upper().replace(".", "__") if layer.name == ENVIRONMENT else layer.name
     return "default"
+
+
+def is_too_deep(tree: Tree) -> bool:
+    """Return whether *tree* nests more than `DEEPEST` tables and lists; it does not recurse."""
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        level = [item for value in level for item in _items(value)]
+    return bool(level)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else ()
 
 
 def lay_together(layers: Sequence[Layer]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from mlopsd.settings import Api, ProbeTable, Settings
 from mlopsd.settings.environment import CONFIG_VARIABLE, from_environment, unknown_variables
-from mlopsd.settings.layers import ENVIRONMENT, Layer, Tree, lay_together, origin
+from mlopsd.settings.layers import DEEPEST, ENVIRONMENT, Layer, Tree, is_too_deep, lay_together, origin
 from mlopsd.settings.mistakes import SECRET_KEY, ConfigurationError, Mistake, explain
 
 DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
@@ -72,6 +72,9 @@ def load(
         Layer(ENVIRONMENT, from_environment(variables)),
         Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
     )
+    if deep := [layer.name for layer in layers if is_too_deep(layer.tree)]:
+        complaint = f"nests more than {DEEPEST} tables and lists; take out what no key needs"
+        raise ConfigurationError([Mistake(name, complaint) for name in deep])
     settings, bad = _judge(layers)
     keys, unreadable = _all_keys(settings.api)
     loaded = Loaded(settings, path, layers, keys)
