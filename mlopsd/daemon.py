@@ -16,7 +16,7 @@ from mlopsd.configured import Configured, read_configuration
 from mlopsd.event_loop import Unawaited, run
 from mlopsd.heart import beat
 from mlopsd.metrics import Metrics
-from mlopsd.obstacles import clashing, keyless, moved, without_folder
+from mlopsd.obstacles import clashing, keyless, moved, shared, without_folder
 from mlopsd.reloads import STOPPING, Reloads
 from mlopsd.roster import Roster
 from mlopsd.settings.load import Loaded, doubts, secret_files
@@ -26,6 +26,7 @@ from mlopsd.systemd import Notifier
 from mlopsd.threads import in_thread
 from mlopsd.watch import Watch
 from mlopsd.web.doors import Doors
+from mlopsd.web.guard import SocketGuard
 from mlopsd.web.listener import ListenError
 from mlopsd.web.parts import Info, Parts
 from mlopsd.worker.make import make_worker
@@ -87,6 +88,7 @@ class Daemon:
         self._metrics = Metrics(self._board, self._version)
         self._notifier = Notifier()
         self._doors = Doors(self._parts())
+        self._guard = SocketGuard(self._doors, self._metrics.error)
         self._watches: Mapping[str, Watch] = {}  # until the roster is there, which needs the task group
         drain.on_loss = lambda: self._metrics.error("log")
 
@@ -111,17 +113,19 @@ class Daemon:
             await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
-        _doubt(self._loaded, configured)
+        _doubt(self._loaded, configured, self._places)
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
                 beat(self._notifier, self._metrics.loop_lag, self._status_line), name="heart"
             )
+            guarding = group.create_task(self._guard.run(), name="guard the socket")
             await self._roster.change(configured)
             announcing = group.create_task(self._announce(), name="announce")
             loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
             await self._stop.wait()
             announcing.cancel()
+            guarding.cancel()
             await self.reloads.end()
             await self._drain_out()
             await self._roster.close()
@@ -144,7 +148,7 @@ class Daemon:
             raise ConfigurationError([Mistake("api", str(error))]) from error
         self._loaded = loaded
         self._configured = configured
-        _doubt(loaded, configured)
+        _doubt(loaded, configured, self._places)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -203,8 +207,11 @@ class Daemon:
         return Watch(configured, worker, self._board, self._metrics, again=again)
 
     def _private(self) -> Sequence[Path]:
-        """What no code of a model may see: by what it wrote or read there it would be the daemon."""
-        return self._places.state, *secret_files(self._loaded)
+        """What no code of a model may see: by what it wrote or read there it would be the daemon.
+
+        With the socket itself hidden, nothing in its folder can be added, removed or renamed.
+        """
+        return self._places.state, self._places.socket, *secret_files(self._loaded)
 
     @property
     def _is_up(self) -> bool:
@@ -224,6 +231,8 @@ class Daemon:
             reloaded_at=self.reloads.at,
             reload_error=self.reloads.error,
             mlflow=self._mlflow,
+            socket=str(self._places.socket),
+            socket_error=self._guard.error,
         )
 
     def _parts(self) -> Parts:
@@ -247,6 +256,6 @@ def _mlflow_version() -> str | None:
         return None
 
 
-def _doubt(loaded: Loaded, configured: Sequence[Configured]) -> None:
-    for doubt in (*doubts(loaded), *keyless(loaded, configured)):
+def _doubt(loaded: Loaded, configured: Sequence[Configured], where: Places) -> None:
+    for doubt in (*doubts(loaded), *shared(where), *keyless(loaded, configured)):
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})

@@ -1,5 +1,6 @@
 """What keeps a configuration from being put in force here, as mistakes, before anything is changed."""
 
+import stat
 from collections.abc import Iterator, Sequence
 
 from mlopsd.configured import Configured
@@ -36,6 +37,20 @@ def moved(places_now: Places, loaded: Loaded) -> Iterator[Mistake]:
         if now != new:
             complaint = f"cannot move from {now} while running; restart the daemon"
             yield Mistake(key, complaint, str(new), loaded.origin(key))
+
+
+def shared(where: Places) -> Iterator[Mistake]:
+    """A doubt where everybody may write to the folder of the Unix socket."""
+    folder = where.socket.parent
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IWOTH:
+        complaint = (
+            f"every user may write to its folder {folder}, and no model may create files directly in it"
+        )
+        yield Mistake("socket", f"{complaint}; choose a folder of the daemon's own", str(where.socket))
 
 
 def keyless(loaded: Loaded, configured: Sequence[Configured]) -> Iterator[Mistake]:

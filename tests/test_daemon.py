@@ -622,3 +622,36 @@ def test_a_probe_that_hangs_after_a_reload_is_marked_until_its_first_reading(sta
         assert "by the table before the reload" in " ".join(shown.split())
         told = daemon.until("/health/door", is_of_now).copy()
         assert (told["status"], told["summary"]) == ("unknown", "no answer within 5 s")
+
+
+TAKE_ITS_PLACE = """
+import os, socket, sys
+os.rename(sys.argv[1], sys.argv[1] + ".moved")
+with socket.socket(socket.AF_UNIX) as impostor:
+    impostor.bind(sys.argv[1])
+    impostor.listen()
+    print("there", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_process_that_takes_the_sockets_place_is_noticed_and_loses_it(tmp_path: Path) -> None:
+    with Running(tmp_path, CALM_SYSTEM) as daemon:
+        command = [sys.executable, "-c", TAKE_ITS_PLACE, str(daemon.socket)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as impostor:
+            assert impostor.stdout is not None
+            impostor.stdout.readline()
+            daemon.wait_for(lambda line: line["event"] == "Unix socket bound again")
+            assert daemon.ask("POST", "/reload", local=True).status == 200
+            impostor.communicate("\n")
+        (told,) = daemon.events("Unix socket replaced")
+        assert (told["level"], told["path"]) == ("error", str(daemon.socket))
+        assert 'mlopsd_errors_total{component="socket"} 1\n' in daemon.get("/metrics").body.decode()
+        assert daemon.get("/info").json["socket"] == {"path": str(daemon.socket)}
+        daemon.socket.unlink()
+        daemon.socket.mkdir()
+        reason = daemon.wait_for(lambda line: line["event"] == "Unix socket lost")["reason"]
+        assert daemon.get("/info").json["socket"] == {"path": str(daemon.socket), "error": reason}
+        assert daemon.stop() < AT_ONCE
+        assert daemon.socket.is_dir()
+        assert daemon.process.returncode == 0

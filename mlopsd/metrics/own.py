@@ -69,7 +69,14 @@ FAMILIES = (
     REQUEST_SECONDS,
 )
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"))
-COMPONENTS = ("http", "log", "loop", "metrics", "reload")  # counted from 0, or a first fault is no increase
+COMPONENTS = (
+    "http",
+    "log",
+    "loop",
+    "metrics",
+    "reload",
+    "socket",
+)  # counted from 0, or a first fault is no increase
 OTHER = "OTHER"  # the label of a method that is none of HTTP's
 
 

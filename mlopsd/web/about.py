@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import hdrs, web
 
-from mlopsd.web.answers import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo
+from mlopsd.web.answers import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
 from mlopsd.web.health import JSON_HEADERS
-from mlopsd.web.parts import Parts, WatchLike
+from mlopsd.web.parts import Info, Parts, WatchLike
 from mlopsd.web.plain import document, plain, time_text
 from mlopsd.web.problem import Problem
 
@@ -38,6 +38,7 @@ class About:
             "started": time_text(info.started),
             "mode": info.mode,
             "configuration": self._configuration(),
+            "socket": _socket_info(info),
             "probes": [_probe_info(watch) for watch in self._parts.watches().values()],
             "endpoints": list(self._endpoints()),
         }
@@ -52,6 +53,13 @@ class About:
         if info.reload_error is not None:
             answer["error"] = info.reload_error
         return answer
+
+
+def _socket_info(info: Info) -> SocketInfo:
+    answer = SocketInfo(path=info.socket)
+    if info.socket_error is not None:
+        answer["error"] = info.socket_error
+    return answer
 
 
 def _probe_info(watch: WatchLike) -> ProbeInfo:

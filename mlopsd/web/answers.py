@@ -122,6 +122,13 @@ class ConfigurationInfo(TypedDict):
     error: NotRequired[str]
 
 
+class SocketInfo(TypedDict):
+    """Where the Unix socket is, and why its path does not lead to the daemon while it does not."""
+
+    path: str
+    error: NotRequired[str]
+
+
 class ProbeInfo(TypedDict):
     """A configured probe and the distribution that brings it."""
 
@@ -151,6 +158,7 @@ class InfoAnswer(TypedDict):
     started: Time
     mode: Literal["production", "development"]
     configuration: ConfigurationInfo
+    socket: SocketInfo
     probes: list[ProbeInfo]
     endpoints: list[EndpointInfo]
 

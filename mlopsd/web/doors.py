@@ -34,6 +34,7 @@ class Doors:
         self._doors: dict[str, Door] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._settings: Settings | None = None
+        self._changing = asyncio.Lock()
 
     @property
     def places(self) -> dict[str, str]:
@@ -61,6 +62,10 @@ class Doors:
         Raises:
             ListenError: a new address cannot be listened on; then nothing is changed.
         """
+        async with self._changing:
+            return await self._change(settings)
+
+    async def _change(self, settings: Settings) -> list[str]:
         before = self._now()
         fresh = await _fresh_listeners(before, settings)
         self._settings = settings
@@ -73,6 +78,23 @@ class Doors:
         return [
             f"{kind} is now at {door.name}" if door else f"{kind} is closed" for kind, door in fresh.items()
         ]
+
+    async def is_socket_in_place(self) -> bool:
+        """Whether the path of the Unix socket still leads here."""
+        return await in_thread("look at the socket", self._doors[LOCAL].listener.is_in_place)
+
+    async def bind_socket_again(self) -> None:
+        """Bind the path of the Unix socket again; connections live on.
+
+        Raises:
+            ListenError: the path cannot be bound.
+        """
+        async with self._changing:
+            lost = self._doors[LOCAL]
+            listener = await in_thread("listen", lost.listener.bind_again)
+            self._doors[LOCAL] = Door(listener, lost.serving)
+            await lost.serving.move(listener)
+            lost.listener.close()
 
     def part(self) -> None:
         """Serve on, and let every answer be its connection's last."""

@@ -69,10 +69,10 @@ class Listener:
         return cls(_place(host, sockets[0].getsockname()[1]), sockets)
 
     @classmethod
-    def unix(cls, path: Path) -> "Listener":
+    def unix(cls, path: Path, *, takes_over: bool = False) -> "Listener":
         """Listen on the Unix socket *path*, which the daemon's user and group may use.
 
-        A socket that nobody listens on any more is taken away first.
+        A socket that nobody listens on any more is removed first, and with *takes_over* any socket.
 
         Raises:
             ListenError: it cannot.
@@ -83,7 +83,7 @@ class Listener:
             raise ListenError(f"cannot listen on {path}: the path has {length} bytes; {cure}")
         try:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-            _clear(path)
+            _clear(path, takes_over=takes_over)
             return cls(str(path), [_bind_unix(path)], path)
         except OSError as error:
             cure = "choose another with the key socket, or let the daemon's user write there"
@@ -94,12 +94,28 @@ class Listener:
         """The TCP port that it got; 0 for a Unix socket."""
         return 0 if self.local else int(self.sockets[0].getsockname()[1])
 
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this socket; it may block.
+
+        While the socket is open, the kernel gives the number of its inode to no other file.
+        """
+        return self._path is None or (self._inode is not None and _inode(self._path) == self._inode)
+
+    def bind_again(self) -> "Listener":
+        """Return a new listener on the same path of a Unix socket, whatever socket is there now.
+
+        Raises:
+            ListenError: it cannot.
+        """
+        assert self._path is not None
+        return Listener.unix(self._path, takes_over=True)
+
     def close(self) -> None:
-        """Stop to listen, and take the Unix socket's file away if it is still this one's."""
+        """Stop to listen, and remove the Unix socket's file if it is still this one's."""
+        if self._path is not None and self.is_in_place():
+            self._path.unlink(missing_ok=True)
         for listening in self.sockets:
             listening.close()
-        if self._path is not None and self._inode is not None and _inode(self._path) == self._inode:
-            self._path.unlink(missing_ok=True)
 
 
 def _bind_tcp(
@@ -136,11 +152,11 @@ def _bind_unix(path: Path) -> Accepting:
     return listening
 
 
-def _clear(path: Path) -> None:
-    """Take away what a daemon that is gone has left at *path*.
+def _clear(path: Path, *, takes_over: bool) -> None:
+    """Remove what a daemon that is gone has left at *path*; with *takes_over* any socket.
 
     Raises:
-        ListenError: somebody answers there, or it is no socket.
+        ListenError: it is no socket, or somebody answers there and that is none of ours to end.
     """
     try:
         mode = path.lstat().st_mode
@@ -148,7 +164,7 @@ def _clear(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise ListenError(f"cannot listen on {path}: there is something else; remove it or choose another")
-    if _somebody_answers(path):
+    if not takes_over and _somebody_answers(path):
         cure = "stop what holds it or choose another with the key socket"
         raise ListenError(f"cannot listen on {path}: another process answers there; {cure}")
     path.unlink(missing_ok=True)

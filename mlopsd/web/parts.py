@@ -87,6 +87,8 @@ class Info:
         reloaded_at: when the configuration was last read anew, well or not; None if never.
         reload_error: why the last reload of the configuration changed nothing; None if it went well.
         mlflow: the version of the MLflow that is installed beside mlopsd; None if there is none.
+        socket: the path of the Unix socket.
+        socket_error: why that path does not lead to the daemon, and cannot be made to; None if it does.
     """
 
     version: str
@@ -95,6 +97,8 @@ class Info:
     reloaded_at: datetime | None = None
     reload_error: str | None = None
     mlflow: str | None = None
+    socket: str = ""
+    socket_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,13 +60,17 @@ class Serving:
 
     async def start(self) -> None:
         """Begin to accept connections."""
-        loop = asyncio.get_running_loop()
         await self._runner.setup()
         self._server.request_handler = self._app[BOUNDARY].around(self._server.request_handler)
-        self._listening = [listening.dup() for listening in self.listener.sockets]
-        for listening in self._listening:
-            server = await loop.create_server(self._connect, sock=listening, backlog=1)
-            self._servers.append(server)
+        await self._listen()
+
+    async def move(self, listener: Listener) -> None:
+        """Serve on *listener* instead; connections live on, and whoever waits in the kernel is answered."""
+        waiting = await self._stop_accepting(for_good=True)
+        self.listener = listener
+        await self._listen()
+        for caller in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, caller)
 
     def part(self) -> None:
         """From now on let every answer be its connection's last: who asks again connects anew, elsewhere.
@@ -93,6 +97,13 @@ class Serving:
             pass
         await self._runner.cleanup()
 
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._listening = [listening.dup() for listening in self.listener.sockets]
+        for listening in self._listening:
+            server = await loop.create_server(self._connect, sock=listening, backlog=1)
+            self._servers.append(server)
+
     async def _stop_accepting(self, *, for_good: bool) -> list[socket.socket]:
         """Close the servers, after what was accepted just now has become a connection.
 
@@ -108,6 +119,7 @@ class Serving:
         waiting = [caller for each in listening_here for caller in _waiting(each)] if for_good else []
         for server in self._servers:
             server.close()
+        self._servers.clear()
         return waiting
 
     @property

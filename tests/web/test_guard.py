@@ -1,0 +1,148 @@
+"""The path of the Unix socket, and whoever else may write in its folder."""
+
+import logging
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mlopsd.settings import Settings
+from mlopsd.web.doors import Doors
+from mlopsd.web.guard import SocketGuard
+from tests.web.fakes import House
+
+
+class Guarded:
+    """Open doors, and the guard of their socket at *path*."""
+
+    def __init__(self, doors: Doors, path: Path) -> None:
+        self.doors = doors
+        self.path = path
+        self.counted: list[str] = []
+        self.guard = SocketGuard(doors, self.counted.append)
+
+    async def answers(self) -> bool:
+        """Whether the daemon is whoever answers at the path."""
+        connector = aiohttp.UnixConnector(str(self.path))
+        try:
+            async with (
+                aiohttp.ClientSession("http://mlopsd", connector=connector) as client,
+                client.get("/livez", timeout=aiohttp.ClientTimeout(5)) as answer,
+            ):
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+
+@asynccontextmanager
+async def guarded(folder: Path) -> AsyncIterator[Guarded]:
+    path = folder / "run/s"
+    doors = Doors(House().parts)
+    await doors.open(Settings(api={"port": 0}), path)  # type: ignore[arg-type]  # as a file has it
+    try:
+        yield Guarded(doors, path)
+    finally:
+        await doors.close(0)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def remove_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def replace_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.mkdir()
+
+
+def leave_a_dead_socket(path: Path) -> None:
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+
+@pytest.mark.parametrize("harm", [remove, remove_folder, replace_folder, leave_a_dead_socket])
+async def test_a_path_that_leads_elsewhere_is_told_once_and_bound_again(
+    harm: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with guarded(tmp_path) as its:
+        await its.guard.look()
+        assert not caplog.records
+        harm(its.path)  # type: ignore[operator]
+        for _ in range(3):
+            await its.guard.look()
+        assert await its.answers()
+        assert its.guard.error is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "Unix socket replaced",
+        "Unix socket bound again",
+    ]
+    assert caplog.records[0].__dict__["path"] == str(its.path)
+    assert its.counted == ["socket"]
+    assert not its.path.exists()
+
+
+async def test_whoever_listens_in_the_daemons_place_is_removed_from_it(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as its:
+        its.path.unlink()
+        with socket.socket(socket.AF_UNIX) as impostor:
+            impostor.bind(str(its.path))
+            impostor.listen()
+            await its.guard.look()
+            assert await its.answers()
+
+
+async def test_a_connection_lives_on_while_the_path_is_bound_again(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as its:
+        connector = aiohttp.UnixConnector(str(its.path), limit=1)
+        async with aiohttp.ClientSession("http://mlopsd", connector=connector) as client:
+            assert (await client.get("/livez")).status == 200
+            its.path.unlink()
+            await its.guard.look()
+            its.path.unlink()  # so that only the connection that there is can be used
+            assert (await client.get("/livez")).status == 200
+
+
+async def test_what_is_no_socket_stays_and_is_told_until_it_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with guarded(tmp_path) as its:
+        its.path.unlink()
+        its.path.write_text("a file of somebody")
+        for _ in range(5):
+            await its.guard.look()
+        assert its.guard.error is not None
+        assert "there is something else; remove it" in its.guard.error
+        assert its.path.read_text() == "a file of somebody"
+        assert its.counted == ["socket"]
+        assert [record.getMessage() for record in caplog.records].count("Unix socket lost") == 1
+        its.path.unlink()
+        await its.guard.look()
+        assert its.guard.error is None
+        assert await its.answers()
+
+
+async def test_at_the_end_a_socket_of_somebody_else_stays(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        async with guarded(tmp_path) as its:
+            its.path.unlink()
+            other.bind(str(its.path))
+        assert its.path.is_socket()
+
+
+async def test_a_changed_configuration_and_a_bound_path_come_to_the_same_door(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as its:
+        its.path.unlink()
+        await its.guard.look()
+        await its.doors.change(Settings(api={"port": 0, "cors_origins": ["http://a.example"]}))  # type: ignore[arg-type]
+        its.path.unlink()
+        await its.guard.look()
+        assert await its.answers()
