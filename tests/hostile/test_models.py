@@ -27,6 +27,11 @@ client.create_registered_model("villain")
 client.create_model_version("villain", sys.argv[2])
 client.set_registered_model_alias("villain", "champion", "1")
 """
+CREDENTIALS = (
+    *("credentials/gcp.json", "credentials/aws", "credentials/client.pem", "credentials/databricks"),
+    *("credentials/krb5", "systemd/token", ".aws/credentials", ".ssh/id_ed25519", ".netrc"),
+    *(".config/gcloud/application_default_credentials.json", ".kube/config", ".mlflow/credentials"),
+)
 CONFIG = """
 [api]
 api_keys = ["{key}"]
@@ -67,16 +72,49 @@ def folder() -> Iterator[Path]:
 def host(folder: Path) -> Iterator[Running]:
     """A daemon that serves the model."""
     text = CONFIG.format(key=KEY, folder=folder) + CALM_SYSTEM
-    home = {"HOME": str(folder), "MLOPSD_LOG__LEVEL": "INFO", "AWS_SECRET_ACCESS_KEY": SECRET}
-    with Running(
+    home = {
+        "HOME": str(folder),
+        "MLOPSD_LOG__LEVEL": "INFO",
+        "MLOPSD_SOCKET": str(folder / "run/s"),
+        **credentials(folder),
+    }
+    running = Running(
         folder, text, environment=home, until="listening", through=BARE if os.geteuid() == 0 else ()
-    ) as daemon:
+    )
+    running.socket = folder / "run/s"
+    with running as daemon:
         daemon.until("/health/model", lambda reading: reading["facts"].get("served"), 300)
         other = daemon.folder / "state/probes/twin"
         other.mkdir()
         (other / "notes").write_text(SECRET, "ascii")
         yield daemon
         assert daemon.stop() < AT_ONCE
+
+
+def credentials(folder: Path) -> dict[str, str]:
+    """Variables that name credentials of the daemon's own, and some that name what a model needs."""
+    places = folder / "credentials"
+    for name in CREDENTIALS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(SECRET, "ascii")
+    (places / "current").symlink_to("gcp.json")
+    (places / "loop").symlink_to("loop")
+    return {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "GOOGLE_APPLICATION_CREDENTIALS": f"{places}/current",
+        "AWS_SHARED_CREDENTIALS_FILE": f"{places}/aws",
+        "MLFLOW_TRACKING_CLIENT_CERT_PATH": f"{places}/client.pem",
+        "DATABRICKS_CONFIG_FILE": f"{places}/databricks",
+        "KRB5CCNAME": f"FILE:{places}/krb5",
+        "CREDENTIALS_DIRECTORY": f"{folder}/systemd",
+        "AZURE_CONFIG_DIR": "/",
+        "AWS_CONFIG_FILE": "/usr",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": f"{folder}/state/probes/model/models",
+        "BOTO_CONFIG": f"{places}/loop",
+        "CLOUDSDK_CONFIG": "/etc/passwd/no/folder",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://usr/lib",
+        "AZURE_CLIENT_CERTIFICATE_PATH": "/dev/null",
+    }
 
 
 def do(daemon: Running, *deeds: str) -> tuple[int, str]:
@@ -122,11 +160,30 @@ def test_the_isolation_is_in_the_facts(host: Running) -> None:
         "trace {pid}",
         "join_network {pid}",
         "variable AWS_SECRET_ACCESS_KEY",
+        "remove {folder}/run/s",
+        "rename {folder}/run/s",
+        "listen {folder}/run/s",
+        "listen {folder}/run/t",
+        "link {folder}/run/t",
+        "write {folder}/run/t",
+        "rename {folder}/run",
+        *(f"read {{folder}}/{name}" for name in CREDENTIALS),
+        "read {folder}/credentials/current",
     ],
 )
 def test_a_model_gets_at_nothing_of_the_daemons(host: Running, folder: Path, deed: str) -> None:
     told = deed.format(folder=folder, pid=host.pid, port=host.port)
     assert outcome(host, told) == 0
+
+
+def test_what_the_variables_name_besides_credentials_stays_within_reach(host: Running) -> None:
+    assert outcome(host, "read /dev/null") == 1
+    assert outcome(host, "read /etc/passwd") == 1
+
+
+def test_the_socket_is_the_daemons_after_all_that(host: Running) -> None:
+    assert host.ask("GET", "/livez", local=True).status == 200
+    assert not host.events("Unix socket replaced")
 
 
 @pytest.mark.parametrize("deed", ["act", "act_by_a_child"])

@@ -36,7 +36,7 @@ def client_environment(
     """The environment of *registry*'s process, out of *ours*; *scratch* is its own folder."""
     ours = os.environ if ours is None else ours
     return {
-        **{name: value for name, value in ours.items() if _is_kept(name)},
+        **{name: value for name, value in ours.items() if is_kept(name)},
         **_home(registry, scratch, ours),
         **dict(_databricks(registry, ours)),
         "TMPDIR": str(scratch),
@@ -63,7 +63,8 @@ def inherited_credentials(registry: RegistryOptions, ours: Mapping[str, str] | N
     return {name: ours[name] for name in INHERITED if name in ours}
 
 
-def _is_kept(name: str) -> bool:
+def is_kept(name: str) -> bool:
+    """Return whether every client gets the variable *name*."""
     return name in KEPT or name.lower() in PROXIES or name.startswith(KEPT_PREFIXES)
 
 

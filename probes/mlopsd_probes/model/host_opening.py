@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlopsd_probes.model.credentials import credential_paths
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import Kept
 
@@ -42,6 +43,7 @@ def opening(kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Pa
         "files": [[file.path, file.size, file.sha256] for file in kept.files],
         "scratch": str(folder),
         "hidden": [*map(str, hidden), *credentials],
+        "credentials": credential_paths(),
         "max_rows": options.prediction.max_rows,
         "together": options.prediction.together,
         "buckets": options.prediction.buckets,

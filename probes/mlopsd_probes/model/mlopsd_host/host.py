@@ -31,7 +31,8 @@ def main(descriptor: int, parent: int) -> None:
     if (frame := wire.receive(channel)) is None:
         return
     opening, _ = frame
-    isolation = settle(parent, opening["hidden"], [opening["folder"]], [opening["scratch"]])
+    hidden, credentials = opening["hidden"], opening["credentials"]
+    isolation = settle(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
     wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie
     keep_from_forks(channel)
     predicting = _Predicting(channel)

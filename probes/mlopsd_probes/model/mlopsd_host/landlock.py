@@ -1,7 +1,8 @@
 """Takes paths out of reach of this process and all that it starts, by Landlock (Linux 5.13).
 
 Landlock only allows: so everything is allowed that is not hidden and does not lead to what is hidden. A
-folder on the way to a hidden path keeps what is in it now, and can neither be listed nor added to.
+folder on the way to a hidden path keeps what is in it now: nobody lists it, adds to it, or removes or renames
+what is directly in it. Landlock does not keep anybody from connecting to a Unix socket by its path.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
@@ -26,22 +27,68 @@ OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 READING = EXECUTE | READ_FILE | READ_DIR
 WITH_REFER, WITH_TRUNCATE, WITH_SCOPES = 2, 3, 6  # the ABI that has them first
 SCOPE_SIGNAL = 1 << 1  # no signal to a process outside, as the daemon
+KERNELS_OWN = ("/proc/", "/sys/", "/dev/")  # devices and processes, and no files of anybody
+SHARED_MEMORY = "/dev/shm/"
+OF_EVERY_PROGRAM = (
+    *("/bin", "/sbin", "/lib", "/lib64", "/usr/lib", "/usr/local", "/etc", "/opt", "/home", "/run"),
+    *("/tmp", "/var/tmp", SHARED_MEMORY),
+)
 
 
-def hide(hidden: Iterable[str], readable: Iterable[str], writable: Iterable[str]) -> str:
+def hide(
+    hidden: Iterable[str], credentials: Iterable[str], readable: Iterable[str], writable: Iterable[str]
+) -> str:
     """Hide *hidden*, but not *readable* and *writable* inside: ``out of reach``, or why it is not.
 
-    Holds for the calling thread and those that it starts.
+    Hides *credentials* too. One that is, or holds, what this process needs stays: a variable may name
+    anything. Holds for the calling thread and those that it starts.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     abi = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)
     if abi < 1:
         return f"within reach: this kernel's Landlock is not there ({os.strerror(ctypes.get_errno())})"
     try:
-        _Ruleset(libc, abi).enforce({Path(path).resolve() for path in hidden}, readable, writable)
+        needed = _needed((*readable, *writable))
+        secret = {place for place in _places(credentials) if place not in needed and not _is_kernels(place)}
+        _Ruleset(libc, abi).enforce(_places(hidden) | secret, readable, writable)
     except OSError as error:
         return f"within reach: Landlock will not have it ({error.strerror})"
     return "out of reach"
+
+
+def _places(paths: Iterable[str]) -> set[Path]:
+    """Each of *paths* where it is, and, if it is a link, where it leads."""
+    found = set()
+    for path in paths:
+        parent, name = os.path.split(path)
+        found |= {
+            Path(os.path.realpath(parent), name),
+            Path(os.path.realpath(path)),
+        }  # and no error for loops
+    return found
+
+
+def _needed(given: Iterable[str]) -> set[Path]:
+    """What Python, the libraries and the model need, *given* besides, and every folder on the way there."""
+    search = ":".join(os.environ.get(name, "") for name in ("PATH", "LD_LIBRARY_PATH")).split(":")
+    own = (sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path)
+    needed = {
+        Path(os.path.realpath(path))
+        for path in (*OF_EVERY_PROGRAM, *own, *search, *_mapped(), *given)
+        if path
+    }
+    return needed | {folder for path in needed for folder in path.parents}
+
+
+def _mapped() -> Iterator[str]:
+    """The files that this process has in its memory: libraries, and the interpreter."""
+    for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
+        if path := line.partition("/")[2]:
+            yield f"/{path}"
+
+
+def _is_kernels(place: Path) -> bool:
+    return str(place).startswith(KERNELS_OWN) and not str(place).startswith(SHARED_MEMORY)
 
 
 class _Ruleset:
@@ -73,9 +120,15 @@ class _Ruleset:
         if path not in leading:
             self._allow(path, self._handled)
             return
-        with suppress(PermissionError):
-            for entry in path.iterdir():
-                self._allow_all_but(entry, hidden, leading)
+        try:
+            entries = list(path.iterdir())
+        except NotADirectoryError:  # what is hidden would have to be in a file
+            self._allow(path, self._handled)
+            return
+        except OSError:  # it is gone, or not ours to list
+            return
+        for entry in entries:
+            self._allow_all_but(entry, hidden, leading)
 
     def _allow(self, path: Path, rights: int) -> None:
         try:

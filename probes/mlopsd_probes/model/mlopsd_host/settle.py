@@ -24,7 +24,11 @@ FIRST_IN_LINE = "1000"  # of those that the kernel ends when memory runs out
 
 
 def settle(
-    parent: int, hidden: Iterable[str], readable: Iterable[str], writable: Iterable[str]
+    parent: int,
+    hidden: Iterable[str],
+    credentials: Iterable[str],
+    readable: Iterable[str],
+    writable: Iterable[str],
 ) -> dict[str, str]:
     """Give it all up; what came of the two that the system may refuse, network and state.
 
@@ -42,7 +46,7 @@ def settle(
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the line above
         sys.exit(0)
-    return {"network": cut, "state": landlock.hide(hidden, readable, writable)}
+    return {"network": cut, "state": landlock.hide(hidden, credentials, readable, writable)}
 
 
 def keep_from_forks(channel: socket.socket) -> None:
