@@ -100,9 +100,10 @@ class Serving:
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         self._listening = [listening.dup() for listening in self.listener.sockets]
-        for listening in self._listening:
-            server = await loop.create_server(self._connect, sock=listening, backlog=1)
-            self._servers.append(server)
+        self._servers = [
+            await loop.create_server(self._connect, sock=listening, backlog=1)
+            for listening in self._listening
+        ]
 
     async def _stop_accepting(self, *, for_good: bool) -> list[socket.socket]:
         """Close the servers, after what was accepted just now has become a connection.
@@ -119,7 +120,6 @@ class Serving:
         waiting = [caller for each in listening_here for caller in _waiting(each)] if for_good else []
         for server in self._servers:
             server.close()
-        self._servers.clear()
         return waiting
 
     @property

@@ -272,6 +272,43 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.mark.needs("root", "mount")
+def test_what_cannot_be_removed_keeps_no_version_from_being_used_or_fetched(
+    tmp_path: Path, store: Store
+) -> None:
+    kept = put(store, 1)
+    store.choose(kept)
+    stuck = store.part(version(2)) / "mounted"
+    stuck.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(stuck)], check=True)
+    try:
+        again = Store(tmp_path, "iris")
+        assert again.load().current == kept
+        assert list(again.part(version(2)).iterdir()) == []
+        assert again.choose(put(again, 2)).current == put(again, 2)
+    finally:
+        (mounted,) = tmp_path.rglob("mounted")
+        subprocess.run(["umount", str(mounted)], check=True)
+    Store(tmp_path, "iris").load()
+    assert not list(tmp_path.rglob("mounted"))
+
+
+def test_a_version_of_deep_folders_is_kept_whole(tmp_path: Path, store: Store) -> None:
+    """A registry decides how deep: Python's own walks recurse, and end at a depth of 1,000."""
+    part = store.part(version(1))
+    folder = part
+    for _ in range(1200):
+        folder /= "a"
+        folder.mkdir()
+    (folder / "MLmodel").write_bytes(b"{}")
+    name = str((folder / "MLmodel").relative_to(part))
+    kept = store.keep(version(1), [File(name, 2, "aa")])
+    assert Store(tmp_path, "iris").load().others == (kept,)
+    store.choose(put(store, 2))
+    store.choose(put(store, 3))
+    assert {path.name for path in (tmp_path / "models/iris").iterdir() if version(1).id in path.name} == set()
+
+
 def test_a_folder_that_is_not_ours_is_told_with_the_cure(tmp_path: Path) -> None:
     (tmp_path / "models").write_bytes(b"a file")
     with pytest.raises(
