@@ -165,6 +165,11 @@ class Child:
             return f"was killed by {_name(-code)}"
         return f"ended with exit status {code}"
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it ended by SIGKILL, which the kernel sends when memory runs out."""
+        return self._process.returncode == -signal.SIGKILL
+
     async def _clear_up(self) -> None:
         """At once after its end, while its pid cannot be anybody else's yet."""
         await self._ended

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from mlopsd.predictor import Prediction
 from mlopsd.probe import Reading
-from mlopsd_probes.model.backoff import Backoff
 from mlopsd_probes.model.canary import Canary
 from mlopsd_probes.model.exchange import HostDied
 from mlopsd_probes.model.host import Host, LoadFailed
@@ -179,8 +178,7 @@ class World:
         self.put_off.clear()
         cast("Any", self.life._errands).later = self.later
         attempts = self.life._attempts
-        attempts._pause = Backoff(self.clock)
-        attempts.restart._backoff = Backoff(self.clock)
+        attempts._pause._clock = attempts.restart._backoff._clock = self.clock
         return self.life
 
     def clock(self) -> float:

@@ -89,6 +89,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.handle_one()
 
+    def do_HEAD(self) -> None:
+        self.handle_one()
+
     def handle_one(self) -> None:
         meddler = self.server.meddler
         meddler.asked.append(Asked(self.path, self.headers["Authorization"]))
@@ -96,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def pass_on(self) -> None:
         status, headers, body = self.upstream_answer(self.path)
-        self.answer(status, headers.get("Content-Type", ""), body)
+        length = int(headers.get("Content-Length") or len(body)) if self.command == "HEAD" else None
+        self.answer(status, headers.get("Content-Type", ""), body, length, headers.get("ETag"))
 
     def upstream_answer(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """What the real registry says to this request for *path*."""
@@ -111,12 +115,17 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def answer(self, status: int, content_type: str, body: bytes, length: int | None = None) -> None:
+    def answer(
+        self, status: int, content_type: str, body: bytes, length: int | None = None, etag: str | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body) if length is None else length))
+        if etag is not None:
+            self.send_header("ETag", etag)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the base class
         """Nobody reads it."""

@@ -69,9 +69,9 @@ def server(folder: Path, python: Path, *databases: str) -> Iterator[list[Shop]]:
 
 
 @contextmanager
-def empty(folder: Path, python: Path) -> Iterator[str]:
-    """The URI of an ``mlflow server`` without any model, which is starting."""
-    port = free_port()
+def empty(folder: Path, python: Path, port: int | None = None) -> Iterator[str]:
+    """The URI of an ``mlflow server`` with what is in *folder*, at first nothing; it is starting."""
+    port = port or free_port()
     command = [
         *(
             str(python),

@@ -29,6 +29,9 @@ FAULTS = {
     "exits": "quit_by_exception 3",
     "crashes": "crash",
     "needs": "need not_installed_anywhere",
+    "needs_a_part": "need json.nonesuch",
+    "needs_a_private": "need _loss",
+    "is_killed": "be_killed",
     "fails": "fail no weights for layer 3",
     "fills_memory": "fill_memory",
     "has_children": "start_children",
@@ -72,7 +75,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 async def _load_all(folder: Path) -> Loaded:
     """A few at a time: importing MLflow takes most of it."""
-    versions = {name: kept(troubled(folder / name, what)) for name, what in FAULTS.items()}
+    for name, what in FAULTS.items():
+        troubled(folder / name, what)
+    (folder / "needs_a_private/requirements.txt").write_text("mlopsd==0.0.1\nmlflow==2.0\n", "utf-8")
+    versions = {name: kept(folder / name) for name in FAULTS}
     versions |= spoilt(folder / "spoilt")
     result, few = Loaded(), asyncio.Semaphore(8)
 
@@ -128,7 +134,15 @@ def bare_python(folder: Path) -> Path:
         ("fails", "error", "loading it raised ValueError: no weights for layer 3"),
         ("fills_memory", "out_of_memory", "there was not enough memory to load it (MemoryError)"),
         ("has_no_mlflow", "import_error", "bare/bin/python has no mlflow; install it there"),
-        ("has_no_python", "error", "nowhere/python: No such file or directory"),
+        ("has_no_python", "interpreter", "nowhere/python: No such file or directory"),
+        (
+            "is_killed",
+            "killed",
+            "was killed by SIGKILL while it was loading the model; the kernel does",
+        ),
+        ("needs", "import_error", "does not have; install it there, or set python"),
+        ("needs_a_part", "import_error", "it needs the module 'json.nonesuch', which "),
+        ("needs_a_private", "import_error", "; it was logged with mlopsd 0.0.1 ("),
     ],
 )
 def test_a_failed_load_names_its_cause(loaded: Loaded, name: str, kind: str, reason: str) -> None:
@@ -136,6 +150,11 @@ def test_a_failed_load_names_its_cause(loaded: Loaded, name: str, kind: str, rea
 
     assert failure.kind == kind
     assert reason in failure.reason
+
+
+@pytest.mark.parametrize("name", ["needs_a_part", "needs_a_private"])
+def test_nobody_is_told_to_install_a_part_of_a_library(loaded: Loaded, name: str) -> None:
+    assert "install" not in loaded.failures[name].reason.replace("installed", "")
 
 
 def test_failed_loads_leave_no_process_no_file_and_no_descriptor(loaded: Loaded) -> None:

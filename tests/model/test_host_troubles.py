@@ -131,6 +131,17 @@ async def test_a_canary_names_what_is_wrong(
     assert hosts["model"].alive
 
 
+async def test_a_canary_names_a_module_that_only_a_prediction_needs(
+    hosts: dict[str, Host], house: House
+) -> None:
+    house.canary_input.write_bytes(ask("need not_installed_anywhere"))
+
+    canary = await hosts["model"].canary(PATIENCE)
+
+    assert (canary.passed, canary.kind) == (False, "import_error")
+    assert "it needs the module 'not_installed_anywhere', which " in canary.reason
+
+
 async def test_a_canary_of_words_is_in_no_range(hosts: dict[str, Host], house: House) -> None:
     house.canary_input.write_bytes(ask("word a", "word b"))
 
@@ -149,6 +160,7 @@ async def test_a_canary_without_its_file_or_with_nonsense_in_it_fails(
     missing = await hosts["model"].canary(PATIENCE)
 
     assert "no JSON" in nonsense.reason
+    assert (nonsense.kind, missing.kind) == ("input", "input")
     assert missing.reason == f"its input {house.canary_input} cannot be read: No such file or directory"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Refused, Status
+from mlopsd_probes.model.causes import REGISTRY, cause_of, kinds_of
 from mlopsd_probes.model.host import LoadFailed
 from mlopsd_probes.model.life import Life
 from mlopsd_probes.model.options import CanaryOptions, Range
@@ -327,7 +328,7 @@ async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Pa
     await world.life.close()
 
 
-@pytest.mark.parametrize("kind", ["unreachable", "server_error", "auth"])
+@pytest.mark.parametrize("kind", [*sorted(kinds_of(REGISTRY) - {"disk", "disk_full"}), "nonesuch"])
 async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusal_of_the_version(
     world: World, kind: str
 ) -> None:
@@ -340,6 +341,9 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusa
     assert "refused" not in reading.facts
     said = "http://registry: the files of version 2 cannot be had: cannot use /srv/runs: Permission denied"
     assert said in told(reading, "registry")[1]
+    assert "last answered" not in told(reading, "registry")[1], "it answers, and has no files"
+    (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
+    assert finding.advice is cause_of(REGISTRY, kind).advice
     with pytest.raises(Refused, match="version 2 is not taken up: the files of version 2 cannot be had"):
         await world.life.reload(dry_run=False, force=False)
     world.names("1")

@@ -14,14 +14,16 @@ import pytest
 from pydantic import BaseModel
 
 from mlopsd.configured import configure
-from mlopsd.probe import Reading
+from mlopsd.probe import Advice, Reading
 from mlopsd.settings.load import load
 from mlopsd_probes.model import backoff, client_environment, host_opening, refusals, report, taking
+from mlopsd_probes.model.canary import CanaryKind
+from mlopsd_probes.model.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model.judge import Judgement
 from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing, Progress
-from mlopsd_probes.model.refusals import Refusal, Step
+from mlopsd_probes.model.refusals import Refusal
 from mlopsd_probes.model.registry import TROUBLES
 from mlopsd_probes.model.service import RESULTS, Serving
 from mlopsd_probes.model.state import State
@@ -67,6 +69,7 @@ NOTHING = State(
     progress=None,
     judgement=None,
     lost=None,
+    lost_advice=Advice.RESTART_APP,
     obstacle=None,
     trouble=None,
     restarts=0,
@@ -108,10 +111,27 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
     yield replace(well, trouble="cannot keep version 2: no space left on device")
-    for step in get_args(Step):
-        refusal = Refusal(version("2"), step, "why", NOW, 600)
-        yield replace(well, refusals=(refusal,))
-        yield replace(NOTHING, refusals=(refusal,))
+    yield from states_of_causes(well)
+
+
+def states_of_causes(well: State) -> Iterator[State]:
+    """Every kind of failure, while another version serves and while none does."""
+    assert well.serving is not None
+    for step, kind in CAUSES:
+        cause = CAUSES[step, kind]
+        if step == REGISTRY:
+            complaints = (replace(DOWN, kind=kind),)
+            yield replace(well, complaints=complaints)
+            yield replace(well, complaints=complaints, reached_at=None)
+            yield replace(NOTHING, complaints=complaints, desired=well.desired)
+        else:
+            refusals = (Refusal(version("2"), cast("Step", step), "why", NOW, 600, cause),)
+            yield replace(well, refusals=refusals)
+            yield replace(NOTHING, refusals=refusals, desired=version("2"))
+    for kind in get_args(CanaryKind):
+        yield replace(well, serving=replace(well.serving, canary=replace(failing("why"), kind=kind)))
+    for advice in (Advice.FIX_CONFIG, Advice.FREE_RESOURCES, Advice.WATCH):
+        yield replace(NOTHING, lost="version 1, which served before: why", lost_advice=advice)
 
 
 def readings(well: State) -> list[Reading]:
@@ -122,8 +142,9 @@ def readings(well: State) -> list[Reading]:
 async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: State) -> None:
     told = {
         (name, status, advice)
-        for name, several, _, _, advice in rows("Findings")
+        for name, several, _, _, advised in rows("Findings")
         for status in several.split()
+        for advice in advised.split()
     }
     made = {
         (finding.name, str(finding.status), str(finding.advice))
@@ -133,11 +154,18 @@ async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Sta
     assert told == made
 
 
+def test_the_page_has_the_whole_table_of_causes() -> None:
+    told = [row[:5] for row in rows("Whose fault a failure is")]
+    assert told == [
+        (step, kind, cause.at_fault, str(cause.advice), cause.retry) for (step, kind), cause in CAUSES.items()
+    ]
+
+
 def test_no_finding_of_the_code_is_left_out() -> None:
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(report))) if isinstance(node, ast.Call)]
     first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
     named = {node.value for node in first if isinstance(node, ast.Constant)}
-    assert {row[0] for row in rows("Findings")} == named | {name for name, _ in report.REFUSED.values()}
+    assert {row[0] for row in rows("Findings")} == named | set(report.REFUSED.values())
 
 
 def test_each_finding_that_may_be_bad_has_a_line_for_the_night() -> None:
@@ -154,7 +182,7 @@ def test_the_steps_of_a_version_are_those_of_its_progress() -> None:
 
 
 async def test_the_page_has_every_fact(well: State) -> None:
-    refused = (Refusal(version("2"), "canary", "why", NOW, 600),)
+    refused = (Refusal(version("2"), "canary", "why", NOW, 600, OF_VERSION),)
     progress = Progress("fetch", "2", NOW, 1, 2)
     full = replace(well, drift_since=NOW, refusals=refused, progress=progress)
     facts = report.report(full, options()).facts
@@ -261,6 +289,8 @@ def test_the_page_has_the_numbers_of_the_code() -> None:
         f"every {schedule.interval:g} s with a timeout of {schedule.timeout:g} s",
         f"{taking.WARM_UP:g} s the first time",
         f"{number('mlopsd_host/values.py', 'MOST_CLASSES')} of them by name",
+        "`soon` waits {:g} s and doubles up to {:g} s".format(*refusals.WAITS["soon"]),
+        "`later` waits {:g} s and doubles up to 5 min".format(refusals.WAITS["later"][0]),
         f"after {backoff.FIRST:g} s, doubling to {backoff.LONGEST / 60:g} min",
     ):
         assert said in TEXT, said

@@ -165,7 +165,7 @@ async def test_a_process_that_is_killed_while_it_is_asked_is_told_as_that(
         await asyncio.sleep(0.01)
     os.kill(clients()[0], signal.SIGKILL)
     (complaint,) = (await asking).complaints
-    assert complaint.kind == "other"
+    assert complaint.kind == "killed"
     assert "killed by SIGKILL" in complaint.reason
 
 

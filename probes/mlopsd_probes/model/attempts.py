@@ -8,7 +8,7 @@ from typing import Any
 
 from mlopsd.probe import Refused
 from mlopsd.threads import in_thread
-from mlopsd_probes.model.backoff import Backoff
+from mlopsd_probes.model.backoff import LONGEST_SOON, Backoff
 from mlopsd_probes.model.disk import StoreError
 from mlopsd_probes.model.errands import Errands, is_over, wait
 from mlopsd_probes.model.means import Means
@@ -84,7 +84,7 @@ class Attempts:
         self._changed = changed
         self._retry = retry
         self._taking = Taking(means, wish, service, tell=self._tell, fetched=stock.add)
-        self._pause = Backoff()  # of what should serve
+        self._pause = Backoff(longest=LONGEST_SOON)  # of what should serve
         self._way: _Way | None = None
         self._restoring: asyncio.Task[None] | None = None
         self.refusals = Refusals(means.options.refused_backoff, means.now)
@@ -157,8 +157,9 @@ class Attempts:
             way.task.cancel()
 
     def pause(self) -> None:
-        """Something broke: wait before the next attempt."""
+        """Something broke: wait before the next attempt, which need not wait for a check."""
         self._pause.failed()
+        self._errands.later(self._pause.left(), self._retry)
 
     def restore(self) -> None:
         """Have what served serve again, where nothing does now and not because memory holds only one."""
@@ -205,7 +206,7 @@ class Attempts:
         except asyncio.CancelledError:
             raise self._end_of(way) from None
         except (Failed, StoreError, RegistryError) as error:
-            raise Refused(self._note_failure(version, kept, error)) from error
+            raise Refused(self._note_failure(version, error)) from error
         finally:
             self._tell(None)
             self._changed()
@@ -218,17 +219,10 @@ class Attempts:
         self._means.measures.loads.inc(result="given_up")
         return Refused(f"version {way.version.number} is not taken up: {way.given_up}")
 
-    def _note_failure(
-        self, version: Version, kept: Kept | None, error: Failed | StoreError | RegistryError
-    ) -> str:
+    def _note_failure(self, version: Version, error: Failed | StoreError | RegistryError) -> str:
         if isinstance(error, Failed):
-            self._means.measures.loads.inc(result=error.step)
-            if error.is_corrupt and kept is not None:
-                self._stock.drop(kept)
-            else:
-                self.refusals.refuse(version, error.step, str(error))
-            return f"version {version.number} was refused: {error}"
-        self._pause.failed()
+            return self._hold_back(version, error)
+        self.pause()
         if isinstance(error, StoreError):
             self._troubles.note(TAKE, str(error))
             self._means.measures.loads.inc(result="no_room")
@@ -236,11 +230,20 @@ class Attempts:
         self._means.measures.loads.inc(result="registry")
         return f"version {version.number} is not taken up: {error.complaint.reason}"
 
+    def _hold_back(self, version: Version, failure: Failed) -> str:
+        self._means.measures.loads.inc(result=failure.step)
+        if failure.is_corrupt and (kept := self._stock.shelf.find(version)) is not None:
+            self._stock.drop(kept)
+        refusal = self.refusals.refuse(version, failure.step, str(failure), failure.cause)
+        if not refusal.is_refused:
+            self._errands.later(refusal.backoff, self._retry)
+        return f"{refusal.what}: {failure}"
+
     async def _settle(self, serving: Serving, before: Serving | None) -> str:
         """*serving* answers; let the one before finish, and the disk forget what is older."""
         version = serving.kept.version
         self.refusals.pardon(version)
-        self._pause.succeeded()
+        self._pause.forget()
         self._in_service(serving)
         if before is not None:
             self._tell(Progress("drain", before.kept.version.number, self._means.now()))
@@ -270,7 +273,8 @@ class Attempts:
             self._troubles.note(RESTORE, str(error))
         elif error.is_corrupt:
             self._stock.drop(kept)
-        self.restart.failed(kept.version, str(error), is_its_fault=isinstance(error, Failed))
+        cause = error.cause if isinstance(error, Failed) else None
+        self.restart.failed(kept.version, str(error), cause)
         self._errands.later(self.restart.left(), self._retry)
 
     def _in_service(self, serving: Serving) -> None:

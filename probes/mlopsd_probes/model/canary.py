@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 CanarySource = Literal["configured", "example", "synthesised", "none"]
+CanaryKind = Literal["", "import_error", "input", "killed", "scarce"]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -22,6 +23,7 @@ class Canary:
         seconds: how long the model took.
         minimum: the least number in the answer.
         maximum: the greatest.
+        kind: why it did not pass, where the version is not at fault; see `mlopsd_probes.model.causes`.
     """
 
     passed: bool
@@ -32,8 +34,9 @@ class Canary:
     seconds: Seconds = 0.0
     minimum: float | None = None
     maximum: float | None = None
+    kind: CanaryKind = ""
 
 
-def failed_canary(reason: str, seconds: float = 0.0) -> Canary:
+def failed_canary(reason: str, seconds: float = 0.0, kind: CanaryKind = "") -> Canary:
     """One that did not come to an answer, and why."""
-    return Canary(passed=False, verified=True, source="none", reason=reason, seconds=seconds)
+    return Canary(passed=False, verified=True, source="none", reason=reason, seconds=seconds, kind=kind)

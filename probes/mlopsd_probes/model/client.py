@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd_probes.model.mlopsd_host.wire import receive, send
+from mlopsd_probes.model.modules import sentence
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -51,8 +52,11 @@ def _be_first_to_go() -> None:
 
 
 def _answer(channel: socket.socket, opening: Mapping[str, Any]) -> None:
-    from mlopsd_probes.model.questions import Desk  # noqa: PLC0415  # MLflow, which takes its time
-
+    try:
+        from mlopsd_probes.model.questions import Desk  # noqa: PLC0415  # MLflow, which takes its time
+    except ImportError as error:
+        send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
+        return
     desk = Desk(opening, lambda header: send(channel, header))
     send(channel, {"ready": True})
     while (question := receive(channel)) is not None:

@@ -88,7 +88,7 @@ class ClientProcess:
         if self._starting is starting:
             self._starting = None
         if starting.cancelled():
-            raise Unanswered("other", "its client was ended while it started")
+            raise Unanswered("client", "its client was ended while it started")
         if (fault := starting.result()) is not None:
             raise fault
 
@@ -99,6 +99,14 @@ class ClientProcess:
             Unanswered: there is none, and why.
         """
         await self.start()
+        try:
+            return await self._answer(question, limit)
+        except Unanswered as error:
+            if error.kind == "import_error":  # a new process sees what is installed meanwhile
+                await self.end()
+            raise
+
+    async def _answer(self, question: Frame, limit: float) -> Frame:
         try:
             async with asyncio.timeout(limit):
                 async with contextlib.aclosing(self.follow(question)) as frames:
@@ -119,7 +127,7 @@ class ClientProcess:
             Unanswered: it says that there is no answer, or ended.
         """
         if self._running is None:  # somebody else lost patience with it meanwhile
-            raise Unanswered("other", "its client was ended before it was asked; it is started again")
+            raise Unanswered("client", "its client was ended before it was asked; it is started again")
         with self._running.listening(next(self._numbers)) as (number, said):
             await self._running.send({**question, "number": number})
             while True:
@@ -147,12 +155,12 @@ class ClientProcess:
             async with asyncio.timeout(START_LIMIT):
                 self._running = await self._started()
         except TimeoutError:
-            return Unanswered("other", f"its client did not start within {START_LIMIT:g} s")
+            return Unanswered("client", f"its client did not start within {START_LIMIT:g} s")
         except Unanswered as error:
             return error
         except OSError as error:
             return Unanswered(
-                "other", f"its client cannot be started: {error.strerror or error}; make room for it"
+                "scarce", f"its client cannot be started: {error.strerror or error}; make room for it"
             )
         return None
 
@@ -180,13 +188,13 @@ class ClientProcess:
         """Tell *child* which registry it is for, and wait until it is ready."""
         try:
             await write_frame(child.writer, self._opening())
-            await read_frame(child.reader)
+            frame, _ = await read_frame(child.reader)
         except (asyncio.IncompleteReadError, ConnectionError, BadFrame):
             await child.wait(1)
-            cure = "see what it printed; is MLflow installed? pip install 'mlopsd[model]'"
-            raise Unanswered(
-                "other", f"its client {child.how_it_ended()} when it was started; {cure}"
-            ) from None
+            said = f"its client {child.how_it_ended()} when it was started; see what it printed"
+            raise Unanswered(_kind_of_end(child), said) from None
+        if (fault := frame.get("fault")) is not None:
+            raise Unanswered(fault["kind"], fault["reason"])
 
     def _opening(self) -> Frame:
         """Secrets go this way, and not by the environment, which others of this user can read."""
@@ -232,7 +240,7 @@ class _Running:
     async def end(self) -> None:
         self._reading.cancel()
         await self.child.kill()
-        self._tell_end()
+        self._tell("client", "its client was ended; it is started again")
 
     async def _read(self) -> None:
         try:
@@ -245,6 +253,13 @@ class _Running:
             self._tell_end()
 
     def _tell_end(self) -> None:
-        fault = {"kind": "other", "reason": f"its client {self.child.how_it_ended()}; it is started again"}
+        self._tell(_kind_of_end(self.child), f"its client {self.child.how_it_ended()}; it is started again")
+
+    def _tell(self, kind: str, reason: str) -> None:
+        fault = {"kind": kind, "reason": reason}
         for said in self._waiting.values():
             said.put_nowait({"fault": fault})
+
+
+def _kind_of_end(child: Child) -> str:
+    return "killed" if child.was_killed else "client"

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -15,9 +16,10 @@ from urllib.parse import urlsplit
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
-from mlopsd_probes.model.faults import Fault
+from mlopsd_probes.model.faults import Fault, fault_of
 
 AT_A_TIME = 4
 PULSE_SECONDS = 0.25
@@ -25,6 +27,7 @@ CHUNK = 1024 * 1024
 MLMODEL = "MLmodel"
 TCP_INFO_SIZE = 256
 BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_info, linux/tcp.h
+NOT_THERE = frozenset({"absent", "not_found"})  # the faults that may mean that a file is gone
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 Pulse = Callable[[Mapping[str, int | None]], None]
@@ -48,12 +51,18 @@ class Download:
         """Fetch; path, size and SHA-256 of each file. *pulse* is told all the while how far it is.
 
         Raises:
-            Fault: something is missing, or not as long as it was listed.
+            Fault: ``missing`` or ``truncated`` where it is proven that the version itself is at fault.
+            Exception: whatever else the store's client raises.
         """
         with self._pulsing(pulse):
-            files = list(self._listed())
-            self._check(files)
-            return self._fetched(files)
+            try:
+                files = list(self._listed())
+                self._check(files)
+                return self._fetched(files)
+            except Exception as error:
+                if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
+                    raise unmounted from error
+                raise
 
     def _listed(self, path: str | None = None) -> Iterator[FileInfo]:
         for found in self._repository.list_artifacts(path):
@@ -66,11 +75,13 @@ class Download:
                 yield found
 
     def _check(self, files: list[FileInfo]) -> None:
-        cure = "log and register the version again"
+        cure = "check its store of files; if that is right, log and register the version again"
+        if not files and (unmounted := self._unmounted()) is not None:
+            raise unmounted
         if not files:
-            raise Fault("missing", f"the registry lists no files for it; {cure}")
+            raise Fault("bad_response", f"the registry lists no files for it; {cure}")
         if not any(file.path == MLMODEL for file in files):
-            raise Fault("missing", f"there is no {MLMODEL} among its {len(files)} files; {cure}")
+            raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {cure}")
         if any(file.file_size is None for file in files):  # a store may not know
             return
         self._total = total = sum(file.file_size or 0 for file in files)
@@ -80,27 +91,80 @@ class Download:
     def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
         pool = ThreadPoolExecutor(AT_A_TIME)
         try:
-            waiting: list[Future[tuple[str, int, str]]] = [pool.submit(self._file, file) for file in files]
+            waiting: list[Future[tuple[str, int, str]]] = [
+                pool.submit(self._file, file, _sibling(file, files)) for file in files
+            ]
             return sorted(done.result() for done in as_completed(waiting))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _file(self, file: FileInfo) -> tuple[str, int, str]:
+    def _file(self, file: FileInfo, sibling: FileInfo | None) -> tuple[str, int, str]:
         path = self._folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             self._running.add(path)
-        # the public way, for all files at once, makes a text of what was raised
-        self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
+        self._get_whole(file, sibling, path)
         size = path.stat().st_size
-        if file.file_size is not None and size != file.file_size:
-            said = f"{file.path} has {size} bytes, the registry lists {file.file_size}"
-            raise Fault("truncated", f"{said}; fetch it again, or register the version again")
         digest = self._digest(path)
         with self._lock:
             self._running.discard(path)
             self._done += size
         return file.path, size, digest
+
+    def _get_whole(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
+        """Fetch *file*; a size that differs from the listed one twice in a row is proof.
+
+        Raises:
+            Fault: ``truncated``, or what `_get_there` raises.
+        """
+        for _ in range(2):
+            self._get_there(file, sibling, path)
+            size = path.stat().st_size
+            if file.file_size is None or size == file.file_size:
+                return
+        said = f"{file.path} has {size} bytes twice, the registry lists {file.file_size}"
+        raise Fault("truncated", f"{said}; log and register the version again")
+
+    def _get_there(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
+        """Fetch *file*; that it is not there is proof only if *sibling* is there at the same time.
+
+        Raises:
+            Fault: ``missing``.
+        """
+        try:
+            return self._get(file, path)
+        except Exception as error:
+            if self._fault(error).kind not in NOT_THERE or sibling is None or not self._is_there(sibling):
+                raise
+        try:
+            self._get(file, path)
+        except Exception as error:
+            if (fault := self._fault(error)).kind not in NOT_THERE:
+                raise
+            said = f"{file.path} is listed and is not there ({fault}), while {sibling.path} is"
+            raise Fault("missing", f"{said}; log and register the version again") from error
+
+    def _is_there(self, file: FileInfo) -> bool:
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as aside:  # the folder of this process
+            try:
+                self._get(file, Path(aside, "file"))
+            except Exception:  # noqa: BLE001  # whatever the store's client raises, there is no proof
+                return False
+        return True
+
+    def _fault(self, error: Exception) -> Fault:
+        return fault_of(error, ours=[self._folder, Path.cwd()])
+
+    def _unmounted(self) -> Fault | None:
+        """The fault that the folder with the files is not there at all, if that is so."""
+        root = _local_root(self._repository)
+        if root is None or root.is_dir():
+            return None
+        return Fault("not_mounted", f"there is no folder {root} on this host; mount it")
+
+    def _get(self, file: FileInfo, path: Path) -> None:
+        # the public way, for all files at once, makes a text of what was raised
+        self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
 
     def _digest(self, path: Path) -> str:
         digest = hashlib.sha256()
@@ -187,11 +251,28 @@ def _refuse_to_leave(path: str) -> None:
         raise Fault("bad_response", f"the registry lists a file outside of the version: {path}")
 
 
+def _sibling(file: FileInfo, files: list[FileInfo]) -> FileInfo | None:
+    """Another file of the version, and a small one: its MLmodel, or else the smallest that is left."""
+    others = [one for one in files if one.path != file.path]
+    return min(others, key=lambda one: (one.path != MLMODEL, one.file_size or 0), default=None)
+
+
+def _local_root(repository: ArtifactRepository) -> Path | None:
+    """The folder on this host that has the files; None where a server has them."""
+    inner = _innermost(repository)
+    return Path(inner.artifact_dir) if isinstance(inner, LocalArtifactRepository) else None
+
+
+def _innermost(repository: ArtifactRepository) -> ArtifactRepository:
+    """What ``runs:/`` and ``models:/`` lead to."""
+    while (inner := getattr(repository, "repo", None)) is not None:
+        repository = inner
+    return repository
+
+
 def _keep_credentials_from_others(repository: ArtifactRepository, tracking_uri: str) -> None:
     """The credentials are the registry's: MLflow sends them to whatever host the files are on."""
-    while (inner := getattr(repository, "repo", None)) is not None:  # runs:/ and models:/
-        repository = inner
-    files = urlsplit(str(repository.artifact_uri))
+    files = urlsplit(str(_innermost(repository).artifact_uri))
     if files.scheme in ("http", "https") and _server(files.geturl()) != _server(tracking_uri):
         for name in CREDENTIALS:
             os.environ.pop(name, None)

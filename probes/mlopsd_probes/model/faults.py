@@ -14,6 +14,8 @@ import requests
 import urllib3
 from mlflow.exceptions import MlflowException, RestException
 
+from mlopsd_probes.model.modules import sentence
+
 LONGEST = 300
 USERINFO = re.compile(r"//[^/@\s]+@")
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -21,14 +23,21 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 UNAUTHORISED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
+STORES = ("botocore", "boto3", "s3transfer", "google", "azure")  # packages of clients of stores
+NO_CREDENTIALS = frozenset(
+    {  # classes of these clients that only this host's configuration raises
+        *("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "NoAuthTokenError"),
+        *("ProfileNotFound", "ConfigNotFound", "ConfigParseError"),
+        *("DefaultCredentialsError", "CredentialUnavailableError"),
+    }
+)
 
 
 class Fault(Exception):
     """Something that a registry, or the way to it, is to blame for.
 
     Attributes:
-        kind: as `mlopsd_probes.model.registry.Complaint` has them, and ``missing``, ``truncated``,
-            ``disk_full`` and ``disk`` of a download.
+        kind: as `mlopsd_probes.model.causes.CAUSES` has them for ``registry`` and ``fetch``.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -50,7 +59,9 @@ def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
     causes = list(_causes(error))
     for judge in (
         _of_ours,
+        _of_modules,
         partial(_of_files, ours=ours),
+        _of_store,
         _of_transport,
         _of_answer,
         _of_database,
@@ -85,13 +96,58 @@ def _of_files(causes: Sequence[BaseException], ours: Sequence[Path]) -> Fault | 
             continue
         if cause.errno in FULL:
             return Fault("disk_full", f"{cause.strerror}; make room in the state folder")
-        if cause.filename is not None and cause.errno in FORBIDDEN:
-            is_ours = any(Path(cause.filename).is_relative_to(folder) for folder in ours)
-            said = f"cannot use {cause.filename}: {cause.strerror}; make it accessible"
-            return Fault("disk", said) if is_ours else Fault("unreachable", said)
-        if isinstance(cause, FileNotFoundError) and cause.filename is not None:
-            return Fault("missing", f"there is no file {cause.filename}; log and register the version again")
+        if not isinstance(cause.filename, str) or cause.errno not in (*FORBIDDEN, errno.ENOENT):
+            continue
+        said = f"cannot use {cause.filename}: {cause.strerror}; make it accessible"
+        if any(Path(cause.filename).is_relative_to(folder) for folder in ours):
+            return Fault("disk", said)
+        if cause.errno in FORBIDDEN:
+            return Fault("unreachable", said)
+        return Fault("not_found", f"there is no file {cause.filename}; look at the store of files")
     return None
+
+
+def _of_modules(causes: Sequence[BaseException]) -> Fault | None:
+    """Only what was raised itself, or was worded anew by MLflow: libraries try imports that may fail."""
+    cause: BaseException | None = causes[0]
+    while cause is not None:
+        if isinstance(cause, ImportError):
+            return Fault("import_error", sentence(cause))
+        cause = cause.__cause__ or (cause.__context__ if isinstance(cause, MlflowException) else None)
+    return None
+
+
+def _of_store(causes: Sequence[BaseException]) -> Fault | None:
+    """What the client of S3, GCS or Azure raised; none of them is imported here."""
+    for cause in causes:
+        if type(cause).__module__.partition(".")[0] in STORES:
+            said = f"the store of files says: {type(cause).__name__}: {cause}"
+            return Fault(_kind_of_store(cause), said)
+    return None
+
+
+def _kind_of_store(cause: BaseException) -> str:
+    if type(cause).__name__ in NO_CREDENTIALS:
+        return "no_credentials"
+    status = _status_of_store(cause)
+    if status == HTTPStatus.NOT_FOUND:
+        return "not_found"
+    if status in REFUSED:
+        return "auth"
+    is_down = status is not None and (status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRY_AGAIN)
+    return "server_error" if is_down else "other"
+
+
+def _status_of_store(cause: BaseException) -> int | None:
+    """The HTTP status, which each of the three keeps in its own place."""
+    response = getattr(cause, "response", None)
+    of_s3 = response.get("ResponseMetadata") if isinstance(response, dict) else None
+    found = (
+        of_s3.get("HTTPStatusCode") if isinstance(of_s3, dict) else None,
+        getattr(cause, "code", None),
+        getattr(cause, "status_code", None),
+    )
+    return next((int(status) for status in found if isinstance(status, int)), None)
 
 
 def _of_answer(causes: Sequence[BaseException]) -> Fault | None:
@@ -106,9 +162,18 @@ def _of_answer(causes: Sequence[BaseException]) -> Fault | None:
         return Fault("server_error", f"{said}; look at the registry's log")
     if (rest := next((cause for cause in causes if isinstance(cause, RestException)), None)) is not None:
         return _of_mlflow([rest]) if "error_code" in rest.json else _strange(response)
-    if status == HTTPStatus.NOT_FOUND and any(isinstance(cause, requests.HTTPError) for cause in causes):
-        return Fault("missing", f"{said} for {_asked_for(response)}; log and register the version again")
+    if status == HTTPStatus.NOT_FOUND and _is_mlflows(response):
+        return Fault("not_found", f"{said} for {_asked_for(response)}")
     return _strange(response)
+
+
+def _is_mlflows(response: requests.Response) -> bool:
+    """Whether MLflow itself says that there is no such thing; a proxy's 404 says nothing of a file."""
+    try:
+        said = response.json()
+    except (ValueError, requests.RequestException, RuntimeError):  # no JSON, cut off, or read already
+        return False
+    return isinstance(said, dict) and said.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
 
 
 def _strange(response: requests.Response) -> Fault:
@@ -147,7 +212,7 @@ def _of_transport(causes: Sequence[BaseException]) -> Fault | None:
             cure = "check the certificate, or name its authority in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
             return Fault("unreachable", f"no secure connection: {cause.reason or cause}; {cure}")
     if any(isinstance(cause, requests.exceptions.ChunkedEncodingError) for cause in causes):
-        return Fault("truncated", "the answer broke off in the middle; look at the registry's log")
+        return Fault("bad_response", "the answer broke off in the middle; look at the registry's log")
     if any(isinstance(cause, requests.ConnectionError) for cause in causes):
         return Fault("unreachable", f"{_why_unreachable(causes)}; check that it runs, and the way to it")
     return None

@@ -17,7 +17,7 @@ from mlopsd.predictor import Prediction, Unpredicted
 from mlopsd.repeats import Repeats
 from mlopsd.threads import in_thread
 from mlopsd_probes.model import testimony
-from mlopsd_probes.model.canary import Canary, failed_canary
+from mlopsd_probes.model.canary import Canary, CanaryKind, failed_canary
 from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.disk import tidy
 from mlopsd_probes.model.exchange import LAST_WORDS, Answer, Exchange, HostDied
@@ -28,7 +28,7 @@ from mlopsd_probes.model.testimony import Witness
 from mlopsd_probes.model.version import Kept, Version
 
 SCRIPT = Path(__file__).with_name("mlopsd_host")
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Phase = Callable[[str, float], None]
@@ -39,7 +39,8 @@ class LoadFailed(Exception):
 
     Attributes:
         kind: ``corrupt`` (the files on disk are not what was fetched), ``import_error``, ``error``,
-            ``out_of_memory``, ``died``, ``timeout``.
+            ``out_of_memory``, ``died``, ``killed`` (by SIGKILL), ``timeout``, ``interpreter`` (there is no
+            such one), ``scarce`` (this host has no process or descriptor left).
         reason: one sentence that names the cause.
     """
 
@@ -177,7 +178,8 @@ class Host:
             self.hung = True
             return failed_canary(f"no answer within {timeout:g} s", timeout)
         except HostDied as error:
-            return failed_canary(f"its process {error} before it answered")
+            kind: CanaryKind = "killed" if self._child.was_killed and not self._is_ending else ""
+            return failed_canary(f"its process {error} before it answered", kind=kind)
 
     async def _canary(self, patience: float) -> Canary:
         content, content_type = b"", ""
@@ -185,7 +187,8 @@ class Host:
             try:
                 content = await self._read_canary_input(file)
             except OSError as error:
-                return failed_canary(f"its input {file} cannot be read: {error.strerror}")
+                kind: CanaryKind = "scarce" if error.errno in SCARCE else "input"
+                return failed_canary(f"its input {file} cannot be read: {error.strerror}", kind=kind)
             content_type = "text/csv" if file.suffix == ".csv" else "application/json"
         request = {"do": "canary", "patience": patience, "type": content_type}
         header, _ = await self._ask(request, content)
@@ -235,16 +238,16 @@ class Host:
         except TimeoutError:
             raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise LoadFailed("died", await self._how_it_died(doing)) from error
+            how = await self._how_it_died(doing)
+            raise LoadFailed("killed" if self._child.was_killed else "died", how) from error
         except BadFrame as error:
             raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
         self._exchange.begin()
 
     async def _how_it_died(self, doing: str) -> str:
         await self._child.wait(LAST_WORDS)
-        how = self._child.how_it_ended()
-        hint = "; the kernel does that when memory runs out" if how.endswith("SIGKILL") else ""
-        return f"its process {how} while it {doing}{hint}"
+        hint = "; the kernel does that when memory runs out" if self._child.was_killed else ""
+        return f"its process {self._child.how_it_ended()} while it {doing}{hint}"
 
     async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> Answer:
         if not self.alive:
@@ -262,7 +265,8 @@ async def _start(version: Version, options: ModelOptions, log: logging.Logger, f
             command, "model host", log, Repeats(), environment=environment(folder), cwd=str(folder)
         )
     except OSError as error:
-        raise LoadFailed("error", f"cannot start {python}: {error.strerror}") from error
+        kind = "scarce" if error.errno in SCARCE else "interpreter"
+        raise LoadFailed(kind, f"cannot start {python}: {error.strerror}") from error
 
 
 async def _remove(folder: Path) -> None:

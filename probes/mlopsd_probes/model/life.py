@@ -117,6 +117,7 @@ class Life:
             progress=self._attempts.progress,
             judgement=None if serving is None else self._wish.judgement(serving.kept.version),
             lost=self._attempts.restart.how_lost,
+            lost_advice=self._attempts.restart.advice,
             obstacle=self._attempts.obstacle,
             trouble=self._troubles.text(),
             restarts=self._attempts.restart.times,
@@ -250,5 +251,5 @@ class Life:
             return progress.sentence()
         refused = next(iter(self._attempts.refusals), None)
         if refused is not None:
-            return f"version {refused.version.number} was refused ({refused.step})"
+            return f"{refused.what} ({refused.step})"
         return self._attempts.restart.how_lost or self._wish.complaint_text()

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
+from mlopsd_probes.model.backoff import FIRST, LONGEST, LONGEST_SOON
+from mlopsd_probes.model.causes import Cause, Step
 from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.version import Version
 
-Step = Literal["thresholds", "fetch", "load", "canary"]
 LONGEST_FACTOR = 6  # the back-off doubles up to this many times the configured one
+WAITS = {"soon": (FIRST, LONGEST_SOON), "later": (30.0, LONGEST)}  # the first and the longest, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Refusal:
 
     Attributes:
         step: what it did not get through.
+        cause: whose fault that is, and what to do.
         until: when it is tried again by itself.
         backoff: seconds from the refusal to *until*.
     """
@@ -27,6 +30,17 @@ class Refusal:
     reason: str
     until: datetime
     backoff: float
+    cause: Cause
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it waits as long as the configuration says; else something else need only get well."""
+        return self.cause.retry == "refused"
+
+    @property
+    def what(self) -> str:
+        """What became of the version, for a sentence."""
+        return f"version {self.version.number} {'was refused' if self.is_refused else 'is not taken up'}"
 
     def facts(self) -> dict[str, Any]:
         """As a reading shows it."""
@@ -34,6 +48,7 @@ class Refusal:
             "version": self.version.number,
             "step": self.step,
             "reason": self.reason,
+            "at_fault": self.cause.at_fault,
             "until": moment_text(self.until),
         }
 
@@ -54,13 +69,14 @@ class Refusals:
         refusal = self._refused.get(version.id)
         return refusal is not None and self._now() < refusal.until
 
-    def refuse(self, version: Version, step: Step, reason: str) -> Refusal:
+    def refuse(self, version: Version, step: Step, reason: str, cause: Cause) -> Refusal:
         """Remember that *version* did not get through *step*; each time it waits twice as long."""
         before = self._refused.get(version.id)
-        longest = self._backoff * LONGEST_FACTOR
-        backoff = self._backoff if before is None else min(2 * before.backoff, longest)
+        first, longest = WAITS.get(cause.retry, (self._backoff, self._backoff * LONGEST_FACTOR))
+        is_again = before is not None and before.cause.retry == cause.retry
+        backoff = min(2 * before.backoff, longest) if before is not None and is_again else first
         until = self._now() + timedelta(seconds=backoff)
-        refusal = self._refused[version.id] = Refusal(version, step, reason, until, backoff)
+        refusal = self._refused[version.id] = Refusal(version, step, reason, until, backoff, cause)
         return refusal
 
     def pardon(self, version: Version) -> None:

@@ -8,20 +8,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast
 
 from mlopsd.repeats import Repeats
+from mlopsd_probes.model.causes import REGISTRY, Cause, cause_of, kinds_of
 from mlopsd_probes.model.client_process import ClientProcess, Unanswered
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
 from mlopsd_probes.model.version import File, Version
 
-Trouble = Literal[
-    "unreachable", "timeout", "server_error", "bad_response", "absent", "auth", "not_ready", "other"
-]
 TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
 HEADROOM = 0.5  # seconds
-TROUBLES = frozenset(get_args(Trouble))
-DOWN = frozenset({"unreachable", "server_error", "auth"})  # whichever version it is asked for
+TROUBLES = kinds_of(REGISTRY)
 ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answers
 Count = Callable[[str, str, float], None]
 Told = Callable[[int, int | None], None]
@@ -36,12 +33,20 @@ class Complaint:
         registry: its URI without credentials.
         kind: ``absent``: it has no such model, or none of the candidates; ``auth``: it refused the
             credentials, or they cannot be read; ``not_ready``: a candidate leads to a version that is not.
+            The others are in `mlopsd_probes.model.causes.CAUSES`.
         reason: one sentence with the cure where there is one, without credentials.
+        asked_for: what it was asked for. It may answer other questions while it has no metrics or files.
     """
 
     registry: str
-    kind: Trouble
+    kind: str
     reason: str
+    asked_for: Literal["version", "metrics", "files"] = "version"
+
+    @property
+    def cause(self) -> Cause:
+        """Whose fault it is, and what to do."""
+        return cause_of(REGISTRY, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,7 @@ class FetchError(Exception):
     """The files of a version cannot be had, and why.
 
     Attributes:
-        kind: as a `Complaint` has them, and ``missing``, ``truncated``, ``disk_full`` (there is no room),
-            ``disk`` (the folder cannot be used).
+        kind: as a `Complaint` has them. Besides, ``missing`` and ``truncated`` are proof against the version.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -83,9 +87,9 @@ class FetchError(Exception):
         return self.kind in {"disk_full", "disk"}
 
     @property
-    def is_of_registry(self) -> bool:
-        """Whether the registry, or its store of files, is to blame and not the version."""
-        return self.kind in DOWN
+    def is_of_version(self) -> bool:
+        """Whether it is proven that the version itself is at fault."""
+        return cause_of("fetch", self.kind).at_fault == "version"
 
 
 class Registries:
@@ -252,9 +256,7 @@ class Registries:
 
 
 def _complaint(registry: str, error: Unanswered) -> Complaint:
-    """Also of what else only happens to downloads: an answer that broke off is a bad one."""
-    kind = "bad_response" if error.kind == "truncated" else error.kind
-    return Complaint(registry, cast("Trouble", kind if kind in TROUBLES else "other"), error.reason)
+    return Complaint(registry, error.kind if error.kind in TROUBLES else "other", error.reason)
 
 
 def _found_or_not(answer: Mapping[str, Any]) -> str:

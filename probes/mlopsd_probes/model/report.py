@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
+from mlopsd_probes.model.causes import cause_of
 from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import moment_text
@@ -12,13 +13,9 @@ from mlopsd_probes.model.refusals import Refusal
 from mlopsd_probes.model.registry import ANSWERS
 from mlopsd_probes.model.state import State
 
+CANNOT_ASK = frozenset({"input", "scarce"})  # kinds of canaries that the version was never asked
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-REFUSED = {
-    "thresholds": ("thresholds", Advice.FIX_REGISTRY),
-    "canary": ("canary", Advice.FIX_REGISTRY),
-    "load": ("load", Advice.FIX_REGISTRY),
-    "fetch": ("cache", Advice.WATCH),
-}
+REFUSED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
 def report(state: State, options: ModelOptions) -> Reading:
@@ -53,18 +50,30 @@ def _serving(state: State) -> Iterator[Finding]:
             yield Finding("serving", Status.HEALTHY, said)
     elif state.lost is not None:
         doing = f"; {state.progress.sentence()}" if state.progress else "; it is tried again by itself"
-        yield Finding("serving", Status.UNHEALTHY, state.lost + doing, advice=Advice.RESTART_APP)
+        yield Finding("serving", Status.UNHEALTHY, state.lost + doing, advice=state.lost_advice)
     elif state.progress is not None:
         said = f"no version serves yet: {state.progress.sentence()}"
         yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
     elif state.desired is not None:
-        yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=Advice.FIX_REGISTRY)
+        yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=_advice_without_version(state))
     elif state.reached_at is None and not state.complaints:
         said = "no version serves yet: no registry has answered since the start"
         yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
     else:
         said = "no version serves, and no registry names one"
-        yield Finding("serving", Status.UNHEALTHY, said, advice=Advice.FIX_REGISTRY)
+        yield Finding("serving", Status.UNHEALTHY, said, advice=_advice_of_registries(state))
+
+
+def _advice_without_version(state: State) -> Advice:
+    """What stands in the way is to be cured, and nothing else."""
+    found = [refusal.cause.advice for refusal in state.refusals]
+    found += [Advice.FREE_RESOURCES] if state.trouble is not None else []
+    return max(found) if found else _advice_of_registries(state)
+
+
+def _advice_of_registries(state: State) -> Advice:
+    """What cures the complaints; where there is none, a registry has to name a version."""
+    return max((complaint.cause.advice for complaint in state.complaints), default=Advice.FIX_REGISTRY)
 
 
 def _outdated_text(state: State) -> str:
@@ -76,9 +85,14 @@ def _canary(state: State) -> Iterator[Finding]:
     if (serving := state.serving) is None:
         return
     canary, number = serving.canary, serving.kept.version.number
-    if not canary.passed:
+    if canary.kind in CANNOT_ASK:
+        said = f"version {number} cannot be proven: {canary.reason}"
+        yield Finding("canary", Status.UNKNOWN, said, advice=cause_of("canary", canary.kind).advice)
+    elif not canary.passed:
+        cause = cause_of("canary", canary.kind)
+        advice = cause.advice if cause.at_fault == "host" else Advice.RESTART_APP
         said = f"version {number} fails its canary: {canary.reason}"
-        yield Finding("canary", Status.UNHEALTHY, said, advice=Advice.RESTART_APP)
+        yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
     elif not canary.verified:
         cure = "log it with an input example or a signature, or set [probes.model.canary] input"
         said = f"version {number} is unverified: it has nothing to predict; {cure}"
@@ -109,11 +123,12 @@ def _drift(state: State) -> Iterator[Finding]:
 def _registry(state: State, options: ModelOptions) -> Iterator[Finding]:
     for complaint in state.complaints:
         said = f"{complaint.registry}: {complaint.reason}"
-        if state.reached_at is not None and complaint.kind not in ANSWERS:
+        if complaint.asked_for != "version":
+            said += "; tried again soon, or by a reload"
+        elif state.reached_at is not None and complaint.kind not in ANSWERS:
             said += f"; last answered {age_text((state.now - state.reached_at).total_seconds())} ago"
-        yield Finding(
-            "registry", Status.DEGRADED, said, subject=complaint.registry, advice=Advice.FIX_REGISTRY
-        )
+        advice = complaint.cause.advice
+        yield Finding("registry", Status.DEGRADED, said, subject=complaint.registry, advice=advice)
     if not state.complaints and state.reached_at is not None:
         uri = options.registries[0].label
         yield Finding("registry", Status.HEALTHY, f"{uri} answers", subject=uri)
@@ -163,9 +178,12 @@ def _features(state: State) -> Iterator[Finding]:
 
 def _refused(state: State) -> Iterator[Finding]:
     for refusal in state.refusals:
-        name, advice = REFUSED[refusal.step]
         yield Finding(
-            name, _refused_status(state), _refused_text(state, refusal), _subject(refusal), advice=advice
+            REFUSED[refusal.step],
+            _refused_status(state),
+            _refused_text(state, refusal),
+            _subject(refusal),
+            advice=refusal.cause.advice,
         )
 
 
@@ -176,7 +194,7 @@ def _refused_status(state: State) -> Status:
 def _refused_text(state: State, refusal: Refusal) -> str:
     left = (refusal.until - state.now).total_seconds()
     when = f"tried again in {age_text(left)}" if left > 0 else "tried again now"
-    return f"version {refusal.version.number} was refused: {refusal.reason}; {when}, or by a reload"
+    return f"{refusal.what}: {refusal.reason}; {when}, or by a reload"
 
 
 def _subject(refusal: Refusal) -> str:
@@ -193,11 +211,11 @@ def _cache(state: State, options: ModelOptions) -> Iterator[Finding]:
     confirmed = min(filter(None, (proven, state.reached_at)), default=None)
     if state.reached_at is None:
         said = "served from disk; no registry has answered since the start"
-        yield Finding("cache", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        yield Finding("cache", Status.DEGRADED, said, advice=_advice_of_registries(state))
     elif confirmed is not None and _age(state, confirmed) > options.cache_ttl:
         age, ttl = age_text(_age(state, confirmed)), age_text(options.cache_ttl)
         said = f"last proven and confirmed by a registry {age} ago, more than cache_ttl ({ttl})"
-        yield Finding("cache", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        yield Finding("cache", Status.DEGRADED, said, advice=_advice_of_registries(state))
     else:
         yield Finding("cache", Status.HEALTHY, "proven, confirmed by a registry, and kept on disk")
 
@@ -243,8 +261,8 @@ def _facts(state: State, options: ModelOptions) -> dict[str, Any]:
         facts["drift_since"] = moment_text(state.drift_since)
     if state.progress is not None:
         facts["progress"] = state.progress.facts()
-    if state.refusals:
-        facts["refused"] = [refusal.facts() for refusal in state.refusals]
+    if refused := [refusal.facts() for refusal in state.refusals if refusal.is_refused]:
+        facts["refused"] = refused
     return facts
 
 

@@ -2,7 +2,9 @@
 
 from collections import Counter
 
+from mlopsd.probe import Advice
 from mlopsd_probes.model.backoff import Backoff
+from mlopsd_probes.model.causes import Cause
 from mlopsd_probes.model.shelf import Shelf
 from mlopsd_probes.model.version import Version
 
@@ -12,11 +14,13 @@ class Restart:
 
     Attributes:
         how_lost: why no version serves that did; None while one does.
+        advice: what to do about that.
         times: hosts that died or hung since the daemon started.
     """
 
     def __init__(self) -> None:
         self.how_lost: str | None = None
+        self.advice = Advice.RESTART_APP
         self.times = 0
         self._backoff = Backoff()
         self._stumbles: Counter[str] = Counter()  # failures to load what had proven itself, by its id
@@ -37,12 +41,17 @@ class Restart:
         """The host of *version*, which served, is gone."""
         self.times += 1
         self.how_lost = f"the host of version {version.number} is lost: {how}"
+        self.advice = Advice.RESTART_APP
         self._backoff.lost()
 
-    def failed(self, version: Version, why: str, *, is_its_fault: bool) -> None:
-        """*version* does not serve again; another one may be tried first if *is_its_fault*."""
+    def failed(self, version: Version, why: str, cause: Cause | None) -> None:
+        """Note that *version* does not serve again; without a *cause* the disk is at fault.
+
+        With one, another version may be tried first.
+        """
         self.how_lost = f"version {version.number}, which served before: {why}"
-        self._stumbles[version.id] += is_its_fault
+        self.advice = _advice(cause)
+        self._stumbles[version.id] += cause is not None
         self._backoff.failed()
 
     def is_over(self, version: Version) -> None:
@@ -50,3 +59,10 @@ class Restart:
         self.how_lost = None
         self._stumbles.pop(version.id, None)
         self._backoff.succeeded()
+
+
+def _advice(cause: Cause | None) -> Advice:
+    """Return the advice of *cause*, but not against a version that was proven here once."""
+    if cause is None:
+        return Advice.FREE_RESOURCES
+    return Advice.RESTART_APP if cause.at_fault == "version" else cause.advice

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from mlopsd.probe import Advice
 from mlopsd_probes.model.judge import Judgement
 from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.refusals import Refusal
@@ -23,6 +24,7 @@ class State:
         drift_since: since when *desired* is not what serves.
         judgement: what the thresholds say of the version in service; None while nobody could ask.
         lost: how the last host ended, while no version is in service.
+        lost_advice: what to do about that.
         obstacle: why a version is not taken up for now.
         trouble: what the disk of the cache complains of.
         restarts: hosts that died or hung.
@@ -40,6 +42,7 @@ class State:
     progress: Progress | None
     judgement: Judgement | None
     lost: str | None
+    lost_advice: Advice
     obstacle: str | None
     trouble: str | None
     restarts: int

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.canary import Canary
+from mlopsd_probes.model.causes import Cause, Step, cause_of
 from mlopsd_probes.model.disk import StoreError
 from mlopsd_probes.model.host import Host, LoadFailed
 from mlopsd_probes.model.judge import Judgement
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.progress import Doing, Progress
-from mlopsd_probes.model.refusals import Step
 from mlopsd_probes.model.registry import FetchError
 from mlopsd_probes.model.service import Service, Serving
 from mlopsd_probes.model.version import Kept, Version
@@ -26,13 +26,23 @@ class Failed(Exception):
     """A version did not get through a step.
 
     Attributes:
-        is_corrupt: its files on disk are not what was fetched.
+        kind: what went wrong there, as `mlopsd_probes.model.causes.CAUSES` has it.
     """
 
-    def __init__(self, step: Step, reason: str, *, is_corrupt: bool = False) -> None:
+    def __init__(self, step: Step, reason: str, kind: str = "error") -> None:
         super().__init__(reason)
         self.step: Step = step
-        self.is_corrupt = is_corrupt
+        self.kind = kind
+
+    @property
+    def cause(self) -> Cause:
+        """Whose fault it is, what to do, and when it is tried again."""
+        return cause_of(self.step, self.kind)
+
+    @property
+    def is_corrupt(self) -> bool:
+        """Whether the files on disk are not what was fetched."""
+        return self.kind == "corrupt"
 
 
 class Taking:
@@ -145,9 +155,9 @@ class Taking:
         except FetchError as error:
             if error.is_of_disk:
                 raise StoreError(f"cannot fetch version {version.number}: {error}") from error
-            if error.is_of_registry:
-                raise self._wish.unmet(version, "files", error.kind, str(error)) from error
-            raise Failed("fetch", str(error)) from error
+            if error.is_of_version:
+                raise Failed("fetch", str(error), error.kind) from error
+            raise self._wish.unmet(version, "files", error.kind, str(error)) from error
         finally:
             await asyncio.shield(self._discard(version, making))
         self._wish.met()
@@ -195,7 +205,7 @@ class Taking:
             raise
         if not canary.passed:
             await asyncio.shield(host.kill())
-            raise Failed("canary", canary.reason)
+            raise Failed("canary", canary.reason, canary.kind or "error")
         moment = self._means.now()
         return Serving(kept, host, moment, canary, moment if canary.verified else None)
 
@@ -212,7 +222,7 @@ class Taking:
                 observe=self._service.observe,
             )
         except LoadFailed as error:
-            raise Failed("load", error.reason, is_corrupt=error.kind == "corrupt") from error
+            raise Failed("load", error.reason, error.kind) from error
         except OSError as error:
             raise StoreError.of("start a process for the model", self._means.scratch, error) from error
 

@@ -1,11 +1,11 @@
 """What the registries want on this host, as far as they have said so."""
 
 from datetime import datetime
-from typing import cast
+from typing import Literal
 
 from mlopsd_probes.model.judge import Judgement, judge
 from mlopsd_probes.model.means import Means
-from mlopsd_probes.model.registry import Complaint, RegistryError, Trouble
+from mlopsd_probes.model.registry import Complaint, RegistryError
 from mlopsd_probes.model.service import Serving
 from mlopsd_probes.model.version import Version
 
@@ -76,10 +76,12 @@ class Wish:
         self._judged[version.id] = judgement = judge(metrics, options.thresholds, options.on_missing)
         return judgement
 
-    def unmet(self, version: Version, what: str, kind: str, reason: str) -> RegistryError:
+    def unmet(
+        self, version: Version, what: Literal["metrics", "files"], kind: str, reason: str
+    ) -> RegistryError:
         """To be raised: its registry did not give *what* of *version*; it is complained of until it does."""
         said = f"the {what} of version {version.number} cannot be had: {reason}"
-        complaint = Complaint(version.registry, cast("Trouble", kind), said)
+        complaint = Complaint(version.registry, kind, said, what)
         self._unmet = version, complaint
         return RegistryError(complaint)
 

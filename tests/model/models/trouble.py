@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -60,6 +61,10 @@ def quit_by_exception(status: str) -> None:
 
 def crash(_: str) -> None:
     ctypes.string_at(0)
+
+
+def be_killed(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def need(module: str) -> None:
@@ -234,6 +239,6 @@ DEEDS: dict[str, Callable[[str], Any]] = {
             niceness_of_the_load,
         ),
         *(dumpable, number, word, remove, rename, link, listen),
-        *(act, act_by_a_child, trace, join_network, kill, forge),
+        *(act, act_by_a_child, trace, join_network, kill, forge, be_killed),
     )
 }

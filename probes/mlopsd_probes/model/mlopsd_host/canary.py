@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import outputs, synthesis
+from .failure import missing_module
 from .libraries import models, numpy
 from .refused import Refused
 from .scoring import JSON, Question, Scorer, print_without_data
@@ -33,11 +34,17 @@ class Canary:
             found = configured or self._own(result)
             if found is None:
                 return {**result, "passed": True, "verified": False, "reason": NO_INPUT}, None
-            question = self._scorer.question(self._scorer.read(*found, limited=False), limited=False)
+            result["kind"] = "input" if configured else ""  # until it can be read
+            request = self._scorer.read(*found, limited=False)
+            result["kind"] = ""
+            question = self._scorer.question(request, limited=False)
             reason = self._ask(question, result)
         except Refused as refusal:
-            if refusal.__cause__ is not None:
-                print_without_data(refusal.__cause__)
+            if refusal.__cause__ is None:
+                return {**result, "reason": refusal.detail}, None
+            print_without_data(refusal.__cause__)
+            if (lacking := missing_module(refusal.__cause__, self._folder)) is not None:
+                return {**result, "kind": lacking.kind, "reason": lacking.reason}, None
             return {**result, "reason": refusal.detail}, None
         except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
             print_without_data(error)

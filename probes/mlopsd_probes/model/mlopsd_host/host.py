@@ -42,7 +42,7 @@ def main(descriptor: int, parent: int) -> None:
     except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code, which may also exit
         if not isinstance(error, Failure):
             traceback.print_exc()
-        failure = explain(error)
+        failure = explain(error, Path(opening["folder"]))
         wire.send(channel, {"failed": failure.kind, "reason": failure.reason})
         _leave()
     predicting.begin(model, opening)

@@ -1,0 +1,56 @@
+"""A Python module that an interpreter lacks: how to name it, and what to install."""
+
+import re
+import sys
+
+PACKAGES = {  # by module; only where the name of the package is certain
+    "MySQLdb": "mysqlclient",
+    "alembic": "mlflow",
+    "azure": "azure-storage-blob",
+    "azure.identity": "azure-identity",
+    "azure.storage.blob": "azure-storage-blob",
+    "azure.storage.filedatalake": "azure-storage-file-datalake",
+    "boto3": "boto3",
+    "botocore": "boto3",
+    "databricks.sdk": "databricks-sdk",
+    "google": "google-cloud-storage",
+    "google.cloud": "google-cloud-storage",
+    "mlflow": "mlopsd[model]",
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "pyarrow": "pyarrow",
+    "pymssql": "pymssql",
+    "pymysql": "PyMySQL",
+    "pyodbc": "pyodbc",
+    "pysftp": "pysftp",
+    "requests_auth_aws_sigv4": "requests-auth-aws-sigv4",
+    "requests_kerberos": "requests-kerberos",
+    "sqlalchemy": "mlflow",
+}
+FROM_NAMESPACE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)' \(unknown location\)")
+
+
+def sentence(error: ImportError) -> str:
+    """Say what *error* lacks in this interpreter, and how to install it there."""
+    python = sys.executable
+    if (name := missing_module(error)) is None:
+        return f"{python} cannot import a module: {error}; check what is installed there"
+    if (package := _package(name)) is not None:
+        return f"{python} has no module {name!r}; install it: {python} -m pip install '{package}'"
+    cure = f"install the package that has it: {python} -m pip install PACKAGE"
+    return f"{python} has no module {name!r}; {cure}"
+
+
+def missing_module(error: ImportError) -> str | None:
+    """Return the module that is not there; None where *error* says something else."""
+    if isinstance(error, ModuleNotFoundError):
+        return error.name
+    if (found := FROM_NAMESPACE.search(str(error))) is not None:  # a namespace is there, the package is not
+        return f"{found[2]}.{found[1]}"
+    return None
+
+
+def _package(name: str) -> str | None:
+    parts = name.split(".")
+    prefixes = (".".join(parts[:size]) for size in range(len(parts), 0, -1))
+    return next((PACKAGES[prefix] for prefix in prefixes if prefix in PACKAGES), None)

@@ -1,0 +1,384 @@
+"""A version is at fault only on proof: the table of causes, and what counts as proof in a fetch."""
+
+import errno
+import importlib
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import requests
+
+from mlopsd.probe import Advice
+from mlopsd_probes.model.causes import CAUSES, REGISTRY, cause_of
+from mlopsd_probes.model.modules import sentence
+
+with warnings.catch_warnings():  # MLflow warns of itself as it is imported
+    warnings.simplefilter("ignore")
+    from mlflow.entities import FileInfo
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+    from mlopsd_probes.model import download
+    from mlopsd_probes.model.faults import Fault, fault_of
+
+FILES = {"MLmodel": b"flavors:", "data/weights": b"0123456789"}
+Failing = Callable[[str], Exception | None]
+
+
+class Shelf(ArtifactRepository):
+    """A store with *files*; *fails* says what a fetch of a path raises, *cut* how short an answer is."""
+
+    def __init__(self, files: dict[str, bytes] = FILES) -> None:
+        super().__init__("fake://shelf")
+        self.files = files
+        self.fails: Failing = lambda path: None
+        self.listing_fails: Exception | None = None
+        self.cut: dict[str, list[int]] = {}
+        self.asked: list[str] = []
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        if self.listing_fails is not None:
+            raise self.listing_fails
+        return [FileInfo(name, is_dir=False, file_size=len(content)) for name, content in self.files.items()]
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        self.asked.append(remote_file_path)
+        if (error := self.fails(remote_file_path)) is not None:
+            raise error
+        cut = self.cut.get(remote_file_path) or [0]
+        content = self.files[remote_file_path]
+        Path(local_path).write_bytes(content[: len(content) - cut.pop(0)])
+
+    def log_artifact(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    def log_artifacts(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    made = Shelf()
+    monkeypatch.setattr(download, "_repository", lambda uri: made)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "part").mkdir()
+    monkeypatch.chdir(tmp_path / "own")
+    return made
+
+
+def fault(folder: Path) -> Fault | None:
+    """What comes of a fetch into *folder*, told as the registry's process tells it."""
+    part = folder / "part"
+    try:
+        download.Download("fake://shelf", "http://registry", part).run(lambda pulse: None)
+    except Exception as error:  # noqa: BLE001  # as the registry's process does
+        return fault_of(error, ours=[Path.cwd(), part])
+    assert {str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()} == set(FILES)
+    return None
+
+
+def blames_the_version(found: Fault | None) -> bool:
+    assert found is not None
+    return cause_of("fetch", found.kind).at_fault == "version"
+
+
+def s3(code: str, status: int) -> Exception:
+    kind = importlib.import_module("botocore.exceptions").ClientError
+    said = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return cast("Exception", kind(said, "GetObject"))
+
+
+def gcs(status: int) -> Exception:
+    made = importlib.import_module("google.api_core.exceptions").from_http_status
+    return cast("Exception", made(status, "said so"))
+
+
+def azure(name: str) -> Exception:
+    return cast("Exception", getattr(importlib.import_module("azure.core.exceptions"), name)("said so"))
+
+
+def http(status: int, body: bytes, kind: str = "application/json") -> Exception:
+    """As MLflow's client of HTTP stores raises it."""
+    response = requests.Response()
+    response.status_code = status
+    response.url = "http://store/api/2.0/mlflow-artifacts/artifacts/1/model/data/weights"
+    response.headers["Content-Type"] = kind
+    response._content = body
+    return requests.HTTPError("said so", response=response)
+
+
+def mlflows(*said: Any) -> Exception:
+    return cast("Exception", cast("Any", MlflowException)(*said))
+
+
+MLFLOWS_404 = b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No such artifact"}'
+NOT_THERE: dict[str, Callable[[], Exception]] = {
+    "MLflow's server": lambda: http(404, MLFLOWS_404),
+    "a folder": lambda: mlflows("No such artifact: 'x'", RESOURCE_DOES_NOT_EXIST),
+    "a folder, older": lambda: FileNotFoundError(errno.ENOENT, "No such file or directory", "/srv/x"),
+    "S3, by its code": lambda: s3("NoSuchKey", 404),
+    "S3, by HEAD": lambda: s3("404", 404),
+    "GCS": lambda: gcs(404),
+    "Azure": lambda: with_status(azure("ResourceNotFoundError"), 404),
+}
+
+
+def with_status(error: Exception, status: int) -> Exception:
+    cast("Any", error).status_code = status
+    return error
+
+
+@pytest.mark.parametrize("store", NOT_THERE)
+def test_a_listed_file_that_is_not_there_while_another_is_refuses_the_version(
+    shelf: Shelf, tmp_path: Path, store: str
+) -> None:
+    shelf.fails = lambda path: NOT_THERE[store]() if path == "data/weights" else None
+    found = fault(tmp_path)
+    assert blames_the_version(found)
+    assert str(found).startswith("data/weights is listed and is not there (")
+    assert "while MLmodel is; log and register the version again" in str(found)
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("store", NOT_THERE)
+def test_where_no_file_is_there_the_store_is_at_fault(shelf: Shelf, tmp_path: Path, store: str) -> None:
+    """As after a share was unmounted, a bucket emptied, a root renamed: between listing and fetching."""
+    shelf.fails = lambda path: NOT_THERE[store]()
+    assert not blames_the_version(fault(tmp_path))
+
+
+@pytest.mark.parametrize("store", NOT_THERE)
+def test_a_version_of_one_file_has_no_other_that_could_prove_it(
+    shelf: Shelf, tmp_path: Path, store: str
+) -> None:
+    shelf.files = {"MLmodel": b"flavors:"}
+    shelf.fails = lambda path: NOT_THERE[store]()
+    assert not blames_the_version(fault(tmp_path))
+
+
+def test_a_file_that_is_there_when_it_is_asked_for_again_is_taken(shelf: Shelf, tmp_path: Path) -> None:
+    left = [s3("NoSuchKey", 404)]
+    shelf.fails = lambda path: left.pop() if path == "data/weights" and left else None
+    assert fault(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        http(404, b"<html>", "text/html"),
+        http(404, b'{"a": 1}'),
+        http(404, b"[]"),
+        http(403, b"Invalid Host header", "text/plain"),
+        http(407, b"", "text/plain"),
+        http(500, MLFLOWS_404),
+        PermissionError(errno.EACCES, "Permission denied", "/srv/x"),
+        OSError(errno.ESTALE, "Stale file handle", "/srv/x"),
+        OSError(errno.ENOTCONN, "Transport endpoint is not connected", "/srv/x"),
+        OSError(errno.EIO, "Input/output error", "/srv/x"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        mlflows("mlflow-artifacts: needs a tracking server"),
+        ModuleNotFoundError("No module named 'hdfs'", name="hdfs"),
+        KeyError("files"),
+        TypeError("'NoneType' object is not iterable"),
+        RecursionError(),
+    ],
+    ids=repr,
+)
+def test_whatever_else_happens_to_a_file_does_not_refuse_the_version(
+    shelf: Shelf, tmp_path: Path, error: Exception
+) -> None:
+    shelf.fails = lambda path: error if path == "data/weights" else None
+    assert not blames_the_version(fault(tmp_path))
+    shelf.fails = lambda path: None
+    shelf.listing_fails = error
+    assert not blames_the_version(fault(tmp_path))
+
+
+def test_a_file_of_ours_that_is_gone_is_the_disks_trouble(shelf: Shelf, tmp_path: Path) -> None:
+    ours = str(tmp_path / "part" / "data" / "weights")
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", ours)
+    shelf.fails = lambda path: gone if path == "data/weights" else None
+    found = fault(tmp_path)
+    assert found is not None
+    assert found.kind == "disk"
+
+
+def errors_of(module: str) -> Iterator[type[Exception]]:
+    """The classes of exceptions of *module*."""
+    for _, found in inspect.getmembers(importlib.import_module(module), inspect.isclass):
+        if issubclass(found, Exception) and found.__module__.partition(".")[0] == module.partition(".")[0]:
+            yield found
+
+
+def made(kind: type[Exception]) -> Exception:
+    """One of *kind*; where its ``__init__`` wants what nobody can make up here, without that."""
+    try:
+        return kind("said so")
+    except Exception:  # noqa: BLE001  # each raises as it likes
+        bare: Any = type(
+            kind.__name__, (kind,), {"__module__": kind.__module__, "__str__": lambda _: "said so"}
+        )
+        return cast("Exception", bare.__new__(bare))
+
+
+STORES = (
+    "botocore.exceptions",
+    "google.api_core.exceptions",
+    "google.auth.exceptions",
+    "azure.core.exceptions",
+)
+
+
+@pytest.mark.parametrize("module", STORES)
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_no_exception_of_a_stores_client_refuses_a_version_by_itself(
+    shelf: Shelf, tmp_path: Path, module: str, *, everywhere: bool
+) -> None:
+    """Only what says "not found", and of one file alone."""
+    blamed = set()
+    for kind in errors_of(module):
+        shelf.fails = lambda path, kind=kind: made(kind) if everywhere or path != "MLmodel" else None  # type: ignore[misc]
+        if blames_the_version(fault(tmp_path)):
+            blamed.add(kind.__name__)
+    assert blamed == ({"NotFound"} if module.startswith("google.api") and not everywhere else set())
+
+
+@pytest.mark.parametrize(
+    "status", [status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
+)
+def test_of_all_codes_of_stores_only_404_can_refuse_a_version(
+    shelf: Shelf, tmp_path: Path, status: int
+) -> None:
+    for error in (s3("Said", status), gcs(status), with_status(azure("HttpResponseError"), status)):
+        shelf.fails = lambda path, error=error: error if path == "data/weights" else None  # type: ignore[misc]
+        assert blames_the_version(fault(tmp_path)) == (status == HTTPStatus.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (lambda: s3("SlowDown", 503), "server_error"),
+        (lambda: s3("ExpiredToken", 400), "other"),
+        (lambda: s3("AccessDenied", 403), "auth"),
+        (lambda: made_of("botocore.exceptions", "NoCredentialsError"), "no_credentials"),
+        (lambda: made_of("google.auth.exceptions", "DefaultCredentialsError"), "no_credentials"),
+    ],
+)
+def test_what_a_store_says_is_told_in_its_words(
+    shelf: Shelf, tmp_path: Path, error: Callable[[], Exception], kind: str
+) -> None:
+    shelf.fails = lambda path: error()
+    found = fault(tmp_path)
+    assert found is not None
+    assert found.kind == kind
+    assert str(found).startswith(f"the store of files says: {type(error()).__name__}: ")
+
+
+def made_of(module: str, name: str) -> Exception:
+    return made(getattr(importlib.import_module(module), name))
+
+
+def test_a_size_that_differs_once_is_fetched_again_at_once(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.cut = {"data/weights": [3]}
+    assert fault(tmp_path) is None
+    assert shelf.asked.count("data/weights") == 2
+
+
+def test_a_size_that_differs_twice_in_a_row_refuses_the_version(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.cut = {"data/weights": [3, 3]}
+    found = fault(tmp_path)
+    assert blames_the_version(found)
+    assert str(found) == (
+        "data/weights has 7 bytes twice, the registry lists 10; log and register the version again"
+    )
+
+
+def test_an_answer_that_breaks_off_the_second_time_is_no_proof(shelf: Shelf, tmp_path: Path) -> None:
+    broken = [None, requests.exceptions.ChunkedEncodingError("Connection broken")]
+    shelf.cut = {"data/weights": [3]}
+    shelf.fails = lambda path: broken.pop(0) if path == "data/weights" else None
+    found = fault(tmp_path)
+    assert not blames_the_version(found)
+    assert "broke off" in str(found)
+
+
+@pytest.mark.parametrize("files", [{}, {"data/weights": b"0"}])
+def test_a_listing_without_files_or_without_an_mlmodel_is_the_stores(
+    shelf: Shelf, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    shelf.files = files
+    assert not blames_the_version(fault(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("No module named 'botocore'", name="botocore"), "'botocore'; install it: "),
+        (ModuleNotFoundError("No module named 'botocore.x'", name="botocore.x"), "-m pip install 'boto3'"),
+        (ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2"), "pip install 'psycopg2-binary'"),
+        (
+            ImportError("cannot import name 'storage' from 'google.cloud' (unknown location)"),
+            "'google-cloud-storage'",
+        ),
+        (ModuleNotFoundError("No module named 'strange'", name="strange"), "pip install PACKAGE"),
+        (ImportError("libpq.so.5: cannot open shared object file"), "libpq.so.5: cannot open"),
+    ],
+)
+def test_a_missing_module_is_named_with_its_interpreter_and_the_command(
+    error: ImportError, said: str
+) -> None:
+    assert said in sentence(error)
+    assert sys.executable in sentence(error)
+    found = fault_of(error)
+    assert (found.kind, str(found)[:20]) == ("import_error", sentence(error)[:20])
+    assert cause_of(REGISTRY, found.kind).advice == Advice.FIX_CONFIG
+
+
+def while_importing(error: Exception) -> Exception:
+    """*error* as a library raises it while it handles an import that failed."""
+    try:
+        try:
+            importlib.import_module("not_installed_anywhere")
+        except ImportError:
+            raise error  # noqa: B904  # as MLflow does
+    except type(error) as raised:
+        return raised
+    raise AssertionError("it is installed")
+
+
+def test_a_missing_module_that_mlflow_words_anew_is_one_all_the_same() -> None:
+    found = fault_of(while_importing(mlflows("please install something")))
+    assert "no module 'not_installed_anywhere'" in str(found)
+
+
+def test_an_import_that_a_library_only_tried_is_not_the_cause() -> None:
+    assert fault_of(while_importing(requests.ConnectionError("refused"))).kind == "unreachable"
+
+
+def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> None:
+    blamed = {key for key, cause in CAUSES.items() if cause.at_fault == "version"}
+    assert blamed == {
+        *(("fetch", "missing"), ("fetch", "truncated"), ("thresholds", "error"), ("canary", "error")),
+        *(("load", "error"), ("load", "died"), ("load", "timeout")),
+    }
+    for (step, kind), cause in CAUSES.items():
+        assert cause_of(step, kind) is cause
+        assert (cause.at_fault == "version") <= (cause.retry == "refused")
+        assert (cause.at_fault == "registry") <= (cause.retry == "soon" and step == REGISTRY)
+        assert (cause.advice == Advice.FIX_REGISTRY) <= (cause.at_fault != "host")
+
+
+@pytest.mark.parametrize("step", ["registry", "fetch"])
+def test_what_nobody_knows_is_the_registrys(step: str) -> None:
+    assert cause_of(step, "nonesuch").at_fault == "registry"
+
+
+@pytest.mark.parametrize("step", ["load", "canary", "thresholds"])
+def test_what_a_model_says_of_itself_and_nobody_knows_is_the_versions(step: str) -> None:
+    assert cause_of(step, "nonesuch").at_fault == "version"
