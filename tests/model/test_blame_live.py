@@ -360,6 +360,7 @@ async def test_a_client_that_lacked_a_module_is_started_again_for_the_next_quest
         reading = await checked(world, lambda reading: "no module" in told(reading))
         assert "'psycopg2'; install it: " in told(reading)
         assert "psycopg2-binary" in told(reading)
+        assert clients() == [], "it would not see all that is installed meanwhile"
         (path / "psycopg2.py").write_text("raise RuntimeError('it is found')", "utf-8")
         await checked(world, lambda reading: "it is found" in told(reading))
 
