@@ -23,7 +23,10 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 UNAUTHORISED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
-STORES = ("botocore", "boto3", "s3transfer", "google", "azure")  # packages of clients of stores
+STORES = (  # modules of clients of stores; google.protobuf is MLflow's own
+    *("botocore.", "boto3.", "s3transfer.", "azure."),
+    *("google.api_core.", "google.auth.", "google.cloud.", "google.resumable_media."),
+)
 NO_CREDENTIALS = frozenset(
     {  # classes of these clients that only this host's configuration raises
         *("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "NoAuthTokenError"),
@@ -120,7 +123,7 @@ def _of_modules(causes: Sequence[BaseException]) -> Fault | None:
 def _of_store(causes: Sequence[BaseException]) -> Fault | None:
     """What the client of S3, GCS or Azure raised; none of them is imported here."""
     for cause in causes:
-        if type(cause).__module__.partition(".")[0] in STORES:
+        if type(cause).__module__.startswith(STORES):
             said = f"the store of files says: {type(cause).__name__}: {cause}"
             return Fault(_kind_of_store(cause), said)
     return None
