@@ -29,13 +29,14 @@ async def spawn(
     *,
     environment: Mapping[str, str] | None = None,
     cwd: str = "/",
+    pass_fds: Sequence[int] = (),
 ) -> "Child":
     """Start *command* in a session of its own; what it prints goes to *log* as *name*'s.
 
     All that it starts inherits a mark in its environment, by which it is found when the process has ended.
     In *command* ``{channel}`` stands for its end of the channel (a connected stream socket's file
     descriptor) and ``{parent}`` for our pid. *environment* is all that it gets, or what of ours is
-    harmless if left out.
+    harmless if left out. It inherits the descriptors *pass_fds*, which stay open here too.
 
     Raises:
         OSError: it cannot be started.
@@ -56,7 +57,7 @@ async def spawn(
                     stderr=asyncio.subprocess.STDOUT,
                     cwd=cwd,
                     env={**inherited, descent.MARK: mark},
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *pass_fds),
                     start_new_session=True,
                 )
         reader, writer = await asyncio.open_connection(sock=ours)

@@ -14,6 +14,7 @@ from mlopsd_probes.model.canary import Canary
 from mlopsd_probes.model.exchange import HostDied
 from mlopsd_probes.model.host import Host, LoadFailed
 from mlopsd_probes.model.life import Life
+from mlopsd_probes.model.liveness import Reason
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.measures import Measures
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
@@ -90,7 +91,10 @@ class FakeHost:
         self.facts: dict[str, Any] = {"flavor": "fake", "cuda": False}
         self.ended: list[float] = []
         self.is_killed = False
-        self.hangs = self.hung = False
+        self.hangs = False
+        self.beat_interval = 0.005
+        self.canary_behind = 0
+        self.ails: tuple[Reason, str] | None = None
         self.proving = asyncio.Event()
         self.proving.set()
         self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -110,8 +114,8 @@ class FakeHost:
         await asyncio.sleep(0)
         return Prediction(body + self.number.encode())
 
-    def oldest_waiting(self) -> float | None:
-        return 3600.0 if self.hangs else None
+    def ailment(self) -> tuple[Reason, str] | None:
+        return self.ails
 
     async def rss(self) -> int | None:
         return 10**8

@@ -266,8 +266,9 @@ def is_fetching(reading: dict[str, Any]) -> bool:
 def test_a_host_that_dies_or_hangs_is_replaced(model: Registrar, tmp_path: Path) -> None:
     model.register(troubled(tmp_path / "good"))
     model.point("1")
+    limits = 'hang_timeout = "5s"'
     more = '[probes.model.prediction]\ntimeout = "5s"'
-    with serving(tmp_path / "run", table(model) + more) as daemon:
+    with serving(tmp_path / "run", table(model, more=limits) + more) as daemon:
         until_healthy(daemon)
         (pid,) = hosts(daemon)
         assert predict(daemon, rows(["do", "x"], ["crash", 1.0])).status == 500
@@ -276,11 +277,16 @@ def test_a_host_that_dies_or_hangs_is_replaced(model: Registrar, tmp_path: Path)
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert hosts(daemon) != [pid]
-        assert predict(daemon, rows(["do", "x"], ["sleep 600", 1.0])).status == 504
+        assert predict(daemon, rows(["do", "x"], ["sleep_with_the_gil 600", 1.0])).status in (500, 504)
         daemon.until("/health/model", lambda reading: restarts(reading) == 2, TAKEN_UP)
         assert predict(daemon).status == 200
         (line,) = [line for line in daemon.events("model host lost") if line["reason"] == "crash"]
         assert "SIGSEGV" in line["how"]
+        (line,) = [line for line in daemon.events("model host lost") if line["reason"] == "hang"]
+        assert line["how"] == "it has sent no heartbeat for 5 s (hang_timeout)"
+        page = daemon.get("/metrics").body.decode()
+        for reason, times in (("crash", 1), ("hang", 1), ("stall", 0)):
+            assert f'mlopsd_model_host_restarts_total{{probe="model",reason="{reason}"}} {times}' in page
 
 
 def restarts(reading: dict[str, Any]) -> int:

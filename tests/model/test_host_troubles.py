@@ -184,7 +184,6 @@ async def test_a_canary_that_is_too_slow_fails_and_the_host_answers_afterwards(
     canary = await hosts["model"].canary(0.2)
 
     assert (canary.passed, canary.reason) == (False, "no answer within 0.2 s")
-    assert hosts["model"].hung
     assert await value(hosts["model"], "") == "1.0"
 
 
@@ -233,7 +232,6 @@ async def test_a_hang_shows_and_is_ended(hosts: dict[str, Host]) -> None:
             await host.predict(ask("hold_the_gil"), JSON, PATIENCE)
 
     assert host.in_flight == 1
-    assert 0.2 < (host.oldest_waiting() or 0) < 5
     await _within(AT_ONCE, host.end(0.1))
     assert not psutil.pid_exists(host.pid)
 

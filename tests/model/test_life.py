@@ -14,6 +14,7 @@ from mlopsd.predictor import Unpredicted
 from mlopsd.probe import Refused, Status
 from mlopsd_probes.model import store
 from mlopsd_probes.model.host import LoadFailed
+from mlopsd_probes.model.liveness import Reason
 from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
 from mlopsd_probes.model.registry import FetchError, RegistryError
 from tests.model.living import DOWN, WELL, World, failing, told
@@ -246,32 +247,56 @@ async def test_a_host_that_dies_again_and_again_is_replaced_ever_more_slowly(wor
     await world.until_serving("1")
 
 
-async def test_a_host_that_hangs_is_replaced_and_the_waiting_are_told(tmp_path: Path) -> None:
-    world = World(tmp_path, prediction=PredictionOptions(timeout=0.1))
+async def test_a_request_that_takes_too_long_is_told_and_costs_nobody_the_process(tmp_path: Path) -> None:
+    world = World(tmp_path, prediction=PredictionOptions(timeout=0.05))
     world.names("1")
     await world.look()
     world.hosts[0].hangs = True
-    with pytest.raises(Unpredicted) as refusal:
-        await world.life.service.predict(b"", JSON)
-    assert refusal.value.code == 504
+    for _ in range(3):
+        with pytest.raises(Unpredicted) as refusal:
+            await world.life.service.predict(b"", JSON)
+        assert refusal.value.code == 504
+    world.hosts[0].hangs = False
+    assert (await world.life.service.predict(b"", JSON)).body == b"1"
+    assert (len(world.hosts), world.hosts[0].is_killed) == (1, False)
+    await world.life.close()
+
+
+@pytest.mark.parametrize("reason", ["hang", "stall"])
+async def test_a_host_that_hangs_or_stalls_is_killed_unhealthy_and_replaced(
+    world: World, reason: Reason
+) -> None:
+    world.names("1")
+    await world.look()
+    world.loading.clear()
+    world.hosts[0].ails = (reason, "it has sent no heartbeat for 60 s")
     await world.until_killed()
-    await world.until(lambda: len(world.hosts) == 2)
+    await world.until(lambda: world.serves is None)
+    status, said = told(await world.reading(), "serving")
+    assert status == "unhealthy"
+    assert "the host of version 1 is lost: it has sent no heartbeat for 60 s" in said
+    assert (1, {"reason": reason}) in world.sink.told
+    world.loading.set()
     await world.until_serving("1")
-    await world.life.close()
+    assert [host.is_killed for host in world.hosts] == [True, False]
 
 
-async def test_a_check_meanwhile_loses_neither_a_canary_nor_a_suspicion(tmp_path: Path) -> None:
-    world = World(tmp_path, prediction=PredictionOptions(timeout=2))
+async def test_a_canary_that_waits_its_turn_behind_callers_leaves_the_last_result_as_it_is(
+    world: World,
+) -> None:
     world.names("1")
     await world.look()
-    world.hosts[0].hangs = True
-    asking = asyncio.create_task(world.life.service.predict(b"", JSON))
-    world.hosts[0].next_canary = failing("no answer within 10 s")
-    assert told(await world.look(), "canary")[0] == "unhealthy"
-    with pytest.raises(Unpredicted):
-        await asking
-    await world.until_killed()
-    await world.life.close()
+    world.hosts[0].canary_behind = 3
+    assert told(await world.reading(), "canary") == (
+        "healthy",
+        "version 1 predicted 3 rows in 0.01 s; the next canary waits its turn behind 3 requests",
+    )
+    world.hosts[0].next_canary = failing("NaN")
+    world.hosts[0].canary_behind = 1
+    assert told(await world.look(), "canary") == (
+        "unhealthy",
+        "version 1 fails its canary: NaN; the next canary waits its turn behind 1 request",
+    )
 
 
 async def test_a_version_that_is_corrupt_on_disk_is_fetched_anew(world: World) -> None:
@@ -298,17 +323,6 @@ async def test_where_the_current_version_no_longer_loads_the_one_before_serves(w
     assert world.serves is None
     world.wait(2)
     await world.until_serving("1")
-
-
-async def test_a_host_that_hangs_without_a_caller_is_replaced(tmp_path: Path) -> None:
-    world = World(tmp_path, prediction=PredictionOptions(timeout=0.1))
-    world.names("1")
-    await world.look()
-    world.hosts[0].hangs = world.hosts[0].hung = True
-    world.hosts[0].next_canary = failing("no answer within 10 s")
-    await world.life.look()
-    await world.until_killed()
-    await world.life.close()
 
 
 async def test_a_fallback_never_replaces_a_proven_version(world: World) -> None:

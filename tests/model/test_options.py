@@ -44,6 +44,15 @@ TABLE: dict[str, Any] = {"model": "wine", "registries": [{"uri": URI}]}
         ({"prediction": {"buckets": [1, 1]}}, "each above the one before; sort them"),
         ({"prediction": {"buckets": [1, math.inf]}}, "finite"),
         ({"prediction": {"max_in_flight": 0}}, "greater than or equal to 1"),
+        ({"hang_timeout": 0.5}, "greater than or equal to 1"),
+        (
+            {"prediction": {"timeout": "10m"}},
+            "stall_timeout 300 s is below prediction.timeout 600 s; raise it",
+        ),
+        (
+            {"stall_timeout": "5s", "prediction": {"timeout": 1}},
+            "stall_timeout 5 s is below canary.timeout 10 s; raise it",
+        ),
     ],
 )
 def test_a_mistake_is_named(mistake: dict[str, Any], words: str) -> None:

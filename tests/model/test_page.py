@@ -20,6 +20,7 @@ from mlopsd_probes.model import backoff, client_environment, host_opening, refus
 from mlopsd_probes.model.canary import CanaryKind
 from mlopsd_probes.model.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model.judge import Judgement
+from mlopsd_probes.model.liveness import Reason
 from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing, Progress
@@ -96,6 +97,7 @@ def states(well: State) -> Iterator[State]:
     yield replace(NOTHING, progress=Progress("load", "1", NOW))
     yield replace(well, serving=replace(well.serving, canary=failing("it predicted NaN")))
     yield replace(well, serving=replace(well.serving, canary=replace(WELL, verified=False)))
+    yield replace(well, canary_behind=1)
     drifted = replace(well, desired=version("2"), drift_since=NOW)
     yield drifted
     yield replace(drifted, obstacle="gpu 0 is unhealthy")
@@ -268,7 +270,11 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
             "load_duration_seconds",
             found(("taking.py", "mlopsd_host/host.py"), r'phase(?:\(|": )"(\w+)"'),
         ),
-        ("reason", "host_restarts_total", found("service.py", r'_lose\(serving, "(\w+)"')),
+        (
+            "reason",
+            "host_restarts_total",
+            {*found("service.py", r'_lose\(serving, "(\w+)"'), *get_args(Reason)},
+        ),
     ],
 )
 def test_the_page_has_every_value_of_a_label(label: str, metric: str, made: set[str]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ class HostDied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    sent_at: float
+    is_canary: bool
     answer: asyncio.Future[Answer]
 
 
@@ -30,13 +29,15 @@ class Exchange:
 
     Attributes:
         ended: done when nothing more comes, with how the process ended.
+        answered: how many answers have come.
     """
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._last_id = 0
         self._waiting: dict[int, _Waiting] = {}
-        self._answered_at = time.monotonic()
+        self._last_canary = 0
+        self.answered = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._listening: asyncio.Task[None] | None = None
@@ -53,10 +54,11 @@ class Exchange:
         """Questions without an answer, those included that nobody waits for any more."""
         return len(self._waiting)
 
-    def oldest_waiting(self) -> float | None:
-        """For how many seconds there has been a question and no answer at all; None without a question."""
-        oldest = next(iter(self._waiting.values()), None)
-        return None if oldest is None else time.monotonic() - max(oldest.sent_at, self._answered_at)
+    def ahead_of_canary(self) -> int:
+        """Return how many callers' requests were sent before the last canary and have no answer yet."""
+        return sum(
+            number < self._last_canary and not waiting.is_canary for number, waiting in self._waiting.items()
+        )
 
     async def ask(self, request: Mapping[str, Any], body: bytes = b"") -> Answer:
         """The answer to *request*; one who stops waiting disturbs nobody.
@@ -66,7 +68,10 @@ class Exchange:
         """
         self._last_id += 1
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last_id] = _Waiting(time.monotonic(), answer)
+        is_canary = request["do"] == "canary"
+        self._waiting[self._last_id] = _Waiting(is_canary, answer)
+        if is_canary:
+            self._last_canary = self._last_id
         self._idle.clear()
         with contextlib.suppress(ConnectionError):  # its end answers
             await write_frame(self._child.writer, {**request, "id": self._last_id}, body)
@@ -93,7 +98,7 @@ class Exchange:
 
     def _take(self, header: dict[str, Any], body: bytes) -> None:
         waiting = self._waiting.pop(header["id"])
-        self._answered_at = time.monotonic()
+        self.answered += 1
         if not waiting.answer.done():  # else nobody waits for it any more
             waiting.answer.set_result((header, body))
         if not self._waiting:

@@ -22,6 +22,7 @@ from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.disk import tidy
 from mlopsd_probes.model.exchange import LAST_WORDS, Answer, Exchange, HostDied
 from mlopsd_probes.model.host_opening import environment, opening
+from mlopsd_probes.model.liveness import SHARE, Heartbeat, Liveness, Reason, Silence
 from mlopsd_probes.model.observation import Observation
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.testimony import Witness
@@ -30,6 +31,7 @@ from mlopsd_probes.model.version import Kept, Version
 SCRIPT = Path(__file__).with_name("mlopsd_host")
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 PAGE = os.sysconf("SC_PAGE_SIZE")
+LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
 
 Phase = Callable[[str, float], None]
 
@@ -58,13 +60,21 @@ class Host:
     """One loaded version in a process of its own; made by `load`.
 
     Attributes:
-        hung: it once left a canary without an answer.
+        canary_behind: callers' requests that an overdue canary waits for, its turn being after theirs.
     """
 
     def __init__(
-        self, child: Child, folder: Path, options: ModelOptions, observe: Callable[[Observation], None]
+        self,
+        child: Child,
+        heartbeat: Heartbeat,
+        folder: Path,
+        options: ModelOptions,
+        observe: Callable[[Observation], None],
     ) -> None:
         self._child = child
+        self._heartbeat = heartbeat
+        self._liveness = Liveness(options.hang_timeout, options.stall_timeout)
+        self._stall_timeout = options.stall_timeout
         self._folder = folder
         self._canary_input = options.canary.input
         self._canary_content: bytes | None = None
@@ -74,7 +84,7 @@ class Host:
         self._facts: dict[str, Any] = {}
         self._exchange = Exchange(child)
         self._is_ending = False
-        self.hung = False
+        self.canary_behind = 0
 
     @classmethod
     async def load(
@@ -99,8 +109,8 @@ class Host:
         host = None
         try:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
-            child = await _start(kept.version, options, log, folder)
-            host = cls(child, folder, options, observe)
+            child, heartbeat = await _start(kept.version, options, log, folder)
+            host = cls(child, heartbeat, folder, options, observe)
             await host._load(opening(kept, options, folder, hidden), options.load_timeout, phase)
         except BaseException:
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
@@ -130,9 +140,18 @@ class Host:
         """Requests that it has not answered, those included that nobody waits for any more."""
         return self._exchange.in_flight
 
-    def oldest_waiting(self) -> float | None:
-        """For how many seconds it has had a request and has answered nothing at all; None without one."""
-        return self._exchange.oldest_waiting()
+    @property
+    def beat_interval(self) -> float:
+        """Seconds between two heartbeats."""
+        return self._liveness.interval
+
+    def ailment(self) -> tuple[Reason, str] | None:
+        """Return whether it hangs or stalls, and why; to be asked once a `beat_interval`."""
+        return self._liveness.judge(
+            has_beaten=self._heartbeat.has_beaten(),
+            waiting=self._exchange.in_flight,
+            answered=self._exchange.answered,
+        )
 
     async def rss(self) -> int | None:
         """Resident bytes (``/proc/PID/statm``); None when the process is gone."""
@@ -170,16 +189,33 @@ class Host:
         return prediction
 
     async def canary(self, timeout: float) -> Canary:  # noqa: ASYNC109  # a time-out is an answer
-        """Have it predict for the canary's input; it waits its turn as a request does."""
+        """Have it predict for the canary's input, once it has answered what callers asked before.
+
+        The canary has *timeout* seconds when its turn has come, and ``stall_timeout`` for its turn to come.
+        """
+        asking = asyncio.create_task(self._canary(timeout), name=f"canary of model host {self.pid}")
         try:
-            async with asyncio.timeout(timeout):
-                return await self._canary(timeout)
-        except TimeoutError:
-            self.hung = True
-            return failed_canary(f"no answer within {timeout:g} s", timeout)
+            return await self._awaited(asking, timeout)
         except HostDied as error:
             kind: CanaryKind = "killed" if self._child.was_killed and not self._is_ending else ""
             return failed_canary(f"its process {error} before it answered", kind=kind)
+        finally:
+            self.canary_behind = 0
+            asking.cancel()
+
+    async def _awaited(self, asking: asyncio.Task[Canary], timeout: float) -> Canary:  # noqa: ASYNC109
+        step = min(LOOK, timeout / SHARE)
+        in_all, in_turn = Silence(2 * step), Silence(2 * step)
+        while not (await asyncio.wait({asking}, timeout=step))[0]:
+            behind = self._exchange.ahead_of_canary()
+            waited = in_all.look(sign=False)
+            if in_turn.look(sign=behind > 0 and self._liveness.is_beating) >= timeout:
+                return failed_canary(f"no answer within {timeout:g} s", timeout)
+            if behind and waited >= self._stall_timeout:
+                said = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
+                return failed_canary(said, self._stall_timeout)
+            self.canary_behind = behind if waited >= timeout else 0
+        return asking.result()
 
     async def _canary(self, patience: float) -> Canary:
         content, content_type = b"", ""
@@ -220,6 +256,7 @@ class Host:
         """Be gone at once, with all that the model started and wrote into its own folder."""
         self._is_ending = True
         await self._child.kill()
+        self._heartbeat.close()
         await self._exchange.close()
         await _remove(self._folder)
 
@@ -255,18 +292,30 @@ class Host:
         return await self._exchange.ask(request, body)
 
 
-async def _start(version: Version, options: ModelOptions, log: logging.Logger, folder: Path) -> Child:
+async def _start(
+    version: Version, options: ModelOptions, log: logging.Logger, folder: Path
+) -> tuple[Child, Heartbeat]:
     """Its last word is MLflow's URI of the version: for who reads ``ps``, and for the GPU probe."""
     python = str(options.python or sys.executable)
     told = f"models:/{options.model}/{version.number}"
-    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, told)
+    heartbeat = Heartbeat()
+    pipe = heartbeat.write_end
+    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, str(pipe), told)
     try:
-        return await spawn(
-            command, "model host", log, Repeats(), environment=environment(folder), cwd=str(folder)
+        child = await spawn(
+            *(command, "model host", log, Repeats()),
+            environment=environment(folder),
+            cwd=str(folder),
+            pass_fds=(pipe,),
         )
-    except OSError as error:
-        kind = "scarce" if error.errno in SCARCE else "interpreter"
-        raise LoadFailed(kind, f"cannot start {python}: {error.strerror}") from error
+    except BaseException as error:
+        heartbeat.close()
+        if isinstance(error, OSError):
+            kind = "scarce" if error.errno in SCARCE else "interpreter"
+            raise LoadFailed(kind, f"cannot start {python}: {error.strerror}") from error
+        raise
+    heartbeat.close_write_end()
+    return child, heartbeat
 
 
 async def _remove(folder: Path) -> None:

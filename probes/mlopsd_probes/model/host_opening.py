@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd_probes.model.credentials import credential_paths
+from mlopsd_probes.model.liveness import beat_interval
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import Kept
 
@@ -44,6 +45,7 @@ def opening(kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Pa
         "scratch": str(folder),
         "hidden": [*map(str, hidden), *credentials],
         "credentials": credential_paths(),
+        "beat_interval": beat_interval(options.hang_timeout),
         "max_rows": options.prediction.max_rows,
         "together": options.prediction.together,
         "buckets": options.prediction.buckets,

@@ -122,6 +122,7 @@ class Life:
             trouble=self._troubles.text(),
             restarts=self._attempts.restart.times,
             rss=None if serving is None else await serving.host.rss(),
+            canary_behind=0 if serving is None else serving.host.canary_behind,
         )
 
     async def close(self) -> None:
@@ -183,8 +184,6 @@ class Life:
         self._means.measures.canary_seconds.observe(canary.seconds)
         self.service.proven(serving.host, canary, self._means.now())
         self._troubles.forget(PROVE)
-        if serving.host.hung:
-            self.service.suspect(serving)
 
     def _decide(self) -> None:
         """Set out for what should serve next: what served before while nothing does, and what is wanted."""

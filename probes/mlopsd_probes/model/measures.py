@@ -13,7 +13,7 @@ PREDICTION_RESULTS = (
     *("ok", "bad_request", "too_large", "too_many"),
     *("model_failed", "no_model", "timeout", "failed"),
 )
-RESTART_REASONS = ("crash", "hang")
+RESTART_REASONS = ("crash", "hang", "stall")
 
 INFO = Metric(
     "info",
@@ -77,7 +77,7 @@ CANARY_SECONDS = Metric(
 )
 RESTARTS = Metric(
     "host_restarts_total",
-    "Model hosts that were replaced because they died or hung.",
+    "Model hosts that were replaced because they died, hung or stalled.",
     "counter",
     labels=("reason",),
 )

@@ -110,7 +110,7 @@ class PredictionOptions(Part):
         128, "requests", "At a time; more are 429, to be asked again after 1 s."
     )
     timeout: Positive = key(
-        10.0, "seconds", "For one request, then 504; a process that stays silent as long again is replaced."
+        10.0, "seconds", "For one request, then 504; the process that is too slow for it goes on."
     )
     together: Literal["auto", "exact", "never"] = key(
         "auto",
@@ -190,6 +190,12 @@ class ModelOptions(PredictorOptions):
     load_timeout: Positive = key(
         300.0, "seconds", "From the start of a model's process until it has loaded the version."
     )
+    hang_timeout: Annotated[Seconds, Field(ge=1)] = key(
+        60.0, "seconds", "Without a heartbeat of the model's process: it hangs, and is replaced."
+    )
+    stall_timeout: Positive = key(
+        300.0, "seconds", "Requests wait and none is finished: the process stalls, and is replaced."
+    )
     refused_backoff: Positive = key(
         600.0, "seconds", "Until a refused version is tried again by itself; doubles up to six times that."
     )
@@ -214,6 +220,19 @@ class ModelOptions(PredictorOptions):
             cure = f'write registries = [{{ uri = "…" }}], or set {TRACKING_URI}'
             raise ValueError(f"no registry is configured; {cure}")
         return (InheritedRegistry(uri=uri),)
+
+    @model_validator(mode="after")
+    def _slow_is_not_stalled(self) -> "ModelOptions":
+        """A request that is still waited for must not count as stalled."""
+        for name, seconds in (
+            ("prediction.timeout", self.prediction.timeout),
+            ("canary.timeout", self.canary.timeout),
+        ):
+            if self.stall_timeout < seconds:
+                raise ValueError(
+                    f"stall_timeout {self.stall_timeout:g} s is below {name} {seconds:g} s; raise it"
+                )
+        return self
 
 
 def without_credentials(uri: str) -> str:

@@ -85,21 +85,28 @@ def _canary(state: State) -> Iterator[Finding]:
     if (serving := state.serving) is None:
         return
     canary, number = serving.canary, serving.kept.version.number
+    behind = _canary_behind_text(state.canary_behind)
     if canary.kind in CANNOT_ASK:
         said = f"version {number} cannot be proven: {canary.reason}"
         yield Finding("canary", Status.UNKNOWN, said, advice=cause_of("canary", canary.kind).advice)
     elif not canary.passed:
         cause = cause_of("canary", canary.kind)
         advice = cause.advice if cause.at_fault == "host" else Advice.RESTART_APP
-        said = f"version {number} fails its canary: {canary.reason}"
+        said = f"version {number} fails its canary: {canary.reason}{behind}"
         yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
     elif not canary.verified:
         cure = "log it with an input example or a signature, or set [probes.model.canary] input"
         said = f"version {number} is unverified: it has nothing to predict; {cure}"
         yield Finding("canary", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
     else:
-        said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s"
+        said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
         yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+
+
+def _canary_behind_text(requests: int) -> str:
+    if not requests:
+        return ""
+    return f"; the next canary waits its turn behind {requests} {'request' if requests == 1 else 'requests'}"
 
 
 def _drift(state: State) -> Iterator[Finding]:

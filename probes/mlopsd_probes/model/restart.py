@@ -15,7 +15,7 @@ class Restart:
     Attributes:
         how_lost: why no version serves that did; None while one does.
         advice: what to do about that.
-        times: hosts that died or hung since the daemon started.
+        times: hosts that died, hung or stalled since the daemon started.
     """
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ class Service:
     """Passes requests to the host of the version in service.
 
     *why_not* says in a sentence why no version is in service. *on_lost* is told of a version whose host
-    is gone, with ``crash`` or ``hang`` and how it ended.
+    is gone, with ``crash``, ``hang`` or ``stall`` and how it ended.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Service:
         self._serving: Serving | None = None
         self._in_flight = 0
         self._watching: asyncio.Task[None] | None = None
-        self._suspecting: asyncio.Task[None] | None = None
+        self._guarding: asyncio.Task[None] | None = None
 
     @property
     def serving(self) -> Serving | None:
@@ -85,18 +85,18 @@ class Service:
         """From now on *serving* answers; the one before, which still answers what it was asked."""
         before = self.take()
         self._serving = serving
-        self._watching = asyncio.get_running_loop().create_task(
-            self._watch(serving), name=f"watch host {serving.host.pid}"
-        )
+        loop, pid = asyncio.get_running_loop(), serving.host.pid
+        self._watching = loop.create_task(self._watch(serving), name=f"watch host {pid}")
+        self._guarding = loop.create_task(self._guard(serving), name=f"guard host {pid}")
         return before
 
     def take(self) -> Serving | None:
         """Out of service with what is in it; nobody else is sent there."""
         before, self._serving = self._serving, None
-        for task in (self._watching, self._suspecting):
+        for task in (self._watching, self._guarding):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        self._watching = self._suspecting = None
+        self._watching = self._guarding = None
         return before
 
     def serves(self, version: Version) -> bool:
@@ -160,7 +160,6 @@ class Service:
             async with asyncio.timeout(self._options.timeout):
                 return await serving.host.predict(body, content_type, self._options.timeout)
         except TimeoutError:
-            self.suspect(serving)
             detail = f"no prediction within {self._options.timeout:g} s ([…prediction] timeout)"
             raise Unpredicted(504, detail) from None
         except HostDied as error:
@@ -172,25 +171,12 @@ class Service:
         how = await serving.host.died()
         self._lose(serving, "crash", f"its process {how}")
 
-    def suspect(self, serving: Serving) -> None:
-        """Something took too long in the host of *serving*: see whether it comes back by itself."""
-        if self._suspecting is None and self.holds(serving.host):
-            self._suspecting = asyncio.get_running_loop().create_task(
-                self._replace_if_hung(serving), name=f"suspect host {serving.host.pid}"
-            )
-
-    async def _replace_if_hung(self, serving: Serving) -> None:
-        """One more timeout's grace, in which any answer at all acquits."""
-        grace = self._options.timeout
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline:
-            silent = serving.host.oldest_waiting()
-            if silent is None or silent < grace:
-                self._suspecting = None
-                return
-            await asyncio.sleep(min(0.1, grace))
+    async def _guard(self, serving: Serving) -> None:
+        """Kill the host of *serving* once it hangs or stalls; a slow one does neither."""
+        while (ailment := serving.host.ailment()) is None:  # noqa: ASYNC110  # nothing tells of silence
+            await asyncio.sleep(serving.host.beat_interval)
         await serving.host.kill()
-        self._lose(serving, "hang", f"it has answered nothing for {2 * grace:g} s")
+        self._lose(serving, *ailment)
 
     def _lose(self, serving: Serving, reason: str, how: str) -> None:
         if not self.holds(serving.host):

@@ -27,8 +27,9 @@ class State:
         lost_advice: what to do about that.
         obstacle: why a version is not taken up for now.
         trouble: what the disk of the cache complains of.
-        restarts: hosts that died or hung.
+        restarts: hosts that died, hung or stalled.
         rss: resident bytes of the host.
+        canary_behind: callers' requests that an overdue canary waits for.
     """
 
     now: datetime
@@ -47,3 +48,4 @@ class State:
     trouble: str | None
     restarts: int
     rss: int | None
+    canary_behind: int = 0

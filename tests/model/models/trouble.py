@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,33 @@ def sleep(seconds: str) -> None:
 
 def hold_the_gil(_: str) -> None:
     re.match(r"(a|a)*$", "a" * 60 + "b")
+
+
+def spin(seconds: str) -> None:
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        pass
+
+
+def spin_until(path: str) -> None:
+    while not Path(path).exists():
+        pass
+
+
+def sleep_with_the_gil(seconds: str) -> None:
+    ctypes.PyDLL(None).sleep(int(seconds))
+
+
+def deadlock(_: str) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def fork_a_child(_: str) -> None:
+    if os.fork() == 0:
+        time.sleep(600)
+        os._exit(0)
 
 
 def leave(status: str) -> None:
@@ -239,6 +267,7 @@ DEEDS: dict[str, Callable[[str], Any]] = {
             niceness_of_the_load,
         ),
         *(dumpable, number, word, remove, rename, link, listen),
+        *(spin, spin_until, sleep_with_the_gil, deadlock, fork_a_child),
         *(act, act_by_a_child, trace, join_network, kill, forge, be_killed),
     )
 }

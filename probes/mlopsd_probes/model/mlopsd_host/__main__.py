@@ -1,4 +1,6 @@
-"""``python FOLDER CHANNEL PARENT MODEL``: makes FOLDER a package, so that no module of the model's is hidden.
+"""``python FOLDER CHANNEL PARENT HEARTBEAT MODEL``: makes FOLDER a package.
+
+So no module of the model's is hidden.
 
 Neither this folder nor the one around it stays on ``sys.path``: a model may bring a ``values`` or an
 ``options`` of its own.
@@ -21,7 +23,7 @@ def main() -> None:
         raise ImportError(f"cannot load {FOLDER}")
     module = sys.modules[FOLDER.name] = importlib.util.module_from_spec(package)
     package.loader.exec_module(module)
-    importlib.import_module(f"{FOLDER.name}.host").main(int(sys.argv[1]), int(sys.argv[2]))
+    importlib.import_module(f"{FOLDER.name}.host").main(*map(int, sys.argv[1:4]))
 
 
 if __name__ == "__main__":

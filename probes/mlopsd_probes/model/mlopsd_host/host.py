@@ -16,6 +16,7 @@ from typing import Any
 from . import wire
 from .failure import Failure, explain
 from .files import verify
+from .heartbeat import Heartbeat
 from .pace import leisurely
 from .settle import keep_from_forks, settle
 
@@ -24,17 +25,19 @@ IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # which MLflow's own server se
 Tell = Callable[[dict[str, Any]], None]
 
 
-def main(descriptor: int, parent: int) -> None:
-    """Serve over the connected socket *descriptor* for the daemon *parent*."""
+def main(descriptor: int, parent: int, pipe: int) -> None:
+    """Serve over the connected socket *descriptor* for the daemon *parent*; beat on *pipe*."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
+    os.set_inheritable(pipe, False)  # noqa: FBT003  # it takes no keyword
     if (frame := wire.receive(channel)) is None:
         return
     opening, _ = frame
     hidden, credentials = opening["hidden"], opening["credentials"]
     isolation = settle(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
     wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie
-    keep_from_forks(channel)
+    keep_from_forks(channel, pipe)
+    Heartbeat(pipe, opening["beat_interval"]).start()
     predicting = _Predicting(channel)
     try:
         with leisurely():

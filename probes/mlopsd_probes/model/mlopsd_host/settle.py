@@ -49,12 +49,13 @@ def settle(
     return {"network": cut, "state": landlock.hide(hidden, credentials, readable, writable)}
 
 
-def keep_from_forks(channel: socket.socket) -> None:
+def keep_from_forks(channel: socket.socket, pipe: int) -> None:
     """A process that the model forks must not speak for us, and must show the daemon whose it is."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def in_child() -> None:
         channel.close()
+        os.close(pipe)
         libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # else its environment, with the daemon's mark, is hidden
 
     os.register_at_fork(after_in_child=in_child)
