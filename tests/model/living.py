@@ -94,6 +94,8 @@ class FakeHost:
         self.hangs = False
         self.beat_interval = 0.005
         self.canary_behind = 0
+        self.is_mismatched = False
+        self.tell_mismatch: Callable[[], None] = lambda: None
         self.ails: tuple[Reason, str] | None = None
         self.proving = asyncio.Event()
         self.proving.set()
@@ -156,11 +158,12 @@ class World:
         self.put_off: list[tuple[timedelta, Callable[[], None]]] = []  # until when, and what
         self.sink = Sink()
         self.timeout = 20.0
+        self.mismatches: set[str] = set()
         self.life = self.begin()
 
     def begin(self) -> Life:
         """A life, as after a start of the daemon."""
-        measures = Measures(*[cast("Any", self.sink)] * 11)
+        measures = Measures(*[cast("Any", self.sink)] * 12)
         means = Means(
             options=self.options,
             registries=cast("Registries", self.registry),
@@ -171,6 +174,7 @@ class World:
             log=logging.getLogger("test"),
             now=lambda: self.started + self.passed,
             load=cast("Any", self.load),
+            mismatches=self.mismatches,
         )
         self.life = Life(
             means,
@@ -204,7 +208,7 @@ class World:
         for call in due:
             call()
 
-    async def load(self, kept: Kept, *_: Any, **__: Any) -> Host:
+    async def load(self, kept: Kept, *_: Any, **how: Any) -> Host:
         await self.loading.wait()
         if (gate := self.gates.get(kept.version.number)) is not None:
             await gate.wait()
@@ -216,6 +220,7 @@ class World:
             raise failure
         canary = self.canaries.get(kept.version.number, WELL)
         host = FakeHost(kept, canary, 1000 + len(self.hosts))
+        host.is_mismatched, host.tell_mismatch = how["mismatched"], how["on_mismatch"]
         host.proving = self.proves.get(kept.version.number, host.proving)
         self.hosts.append(host)
         return cast("Host", host)

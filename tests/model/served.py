@@ -30,7 +30,7 @@ class Loaded:
     metadata: Model
     rule: Rule
     asked: int = 0
-    loader_module: str = "loaded"
+    loader_module: str = "mlflow.pyfunc.model"
     input_example: None = None
 
     def predict(self, data: pd.DataFrame, params: object = None) -> Any:
@@ -43,19 +43,29 @@ class Served:
     """*rule* as a model with *columns* by MLflow's type; *options* are those of a canary."""
 
     def __init__(
-        self, channel: socket.socket, folder: Path, rule: Rule, columns: dict[str, str], **options: float
+        self,
+        channel: socket.socket,
+        folder: Path,
+        rule: Rule,
+        columns: dict[str, str],
+        *,
+        batching: str = "on",
+        batching_mismatch: bool = False,
+        **options: float,
     ) -> None:
         self.columns = list(columns)
         schema = Schema([ColSpec(DataType[kind], name) for name, kind in columns.items()])
         self.model = Loaded(Model(signature=ModelSignature(schema)), rule)
         opening = {
             "max_rows": 100,
-            "together": "auto",
+            "batching": batching,
+            "batching_mismatch": batching_mismatch,
             "folder": str(folder),
             "features": {},
             "canary": {"min": None, "max": None, **options},
             "buckets": [0.0],
         }
+        self.mismatches = 0
         self._serving = Serving(channel, self.model, opening)
 
     def prove(self, *values: list[Any]) -> tuple[str, str]:
@@ -63,7 +73,7 @@ class Served:
         header = {"id": 0, "do": "canary", "type": JSON, "patience": 60}
         (((answer, _),),) = self._serving._answers([(header, self.rows(*values))])
         assert answer["canary"]["passed"] == (not answer["canary"]["reason"])
-        return answer["canary"]["reason"], answer["facts"]["together"]
+        return answer["canary"]["reason"], answer["facts"]["batching"]
 
     def answers(self, *bodies: bytes, within: float = 60) -> list[Any]:
         """What becomes of requests that came at once, in their order: predictions, or the code."""
@@ -73,8 +83,14 @@ class Served:
             header["id"]: json.loads(body)["predictions"] if header["code"] == 200 else header["code"]
             for answers in self._serving._answers(frames)
             for header, body in answers
+            if not self._is_mismatch(header)
         }
         return [found[at] for at in range(len(bodies))]
+
+    def _is_mismatch(self, header: dict[str, Any]) -> bool:
+        is_one = header == {"batching": "mismatch"}
+        self.mismatches += is_one
+        return is_one
 
     def rows(self, *values: list[Any]) -> bytes:
         """A request for *values*."""

@@ -33,7 +33,8 @@ FLOWER, OTHER = [5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]
 MODELS = ("iris", "bare", "scaled", "mixed", "softmax", "regression", "coded")
 TABLES: dict[str, dict[str, Any]] = {
     "iris": {"features": {"petal_width": {"min": 0, "max": 5}}, "prediction": {"max_rows": 100}},
-    "mixed": {"features": {"nonsense": {"min": 0}}},
+    "mixed": {"features": {"nonsense": {"min": 0}}, "prediction": {"batching": "on"}},
+    "coded": {"prediction": {"batching": "on"}},
 }
 
 
@@ -386,9 +387,9 @@ async def test_requests_that_wait_are_predicted_together_and_answered_as_each_al
 
 async def test_exact_means_the_last_digit(saved: Path, tmp_path: Path) -> None:
     exact = Hosts()
-    await exact.load("regression", saved / "regression", tmp_path, prediction={"together": "exact"})
+    await exact.load("regression", saved / "regression", tmp_path, prediction={"batching": "exact"})
     await exact.prove()
-    assert exact["regression"].facts["together"] == (
+    assert exact["regression"].facts["batching"] == (
         "off: it answers 2 rows at once otherwise than each alone, in the last digits"
     )
     await exact["regression"].kill()
@@ -427,9 +428,9 @@ async def test_facts_say_what_runs_and_how_well_it_is_shut_in(hosts: Hosts) -> N
 
     assert (facts["flavor"], facts["signature"], facts["cuda"]) == ("mlflow.sklearn", True, False)
     assert facts["isolation"] == {"network": "cut", "state": "out of reach"}
-    assert facts["together"].startswith("up to ")
-    assert hosts["regression"].facts["together"].startswith("up to ")
-    assert hosts["softmax"].facts["together"] == "off: the model's signature has no plain named columns"
+    assert facts["batching"].startswith("up to ")
+    assert hosts["regression"].facts["batching"].startswith("up to ")
+    assert hosts["softmax"].facts["batching"] == "off: the model's signature has no plain named columns"
     assert hosts["bare"].facts["signature"] is False
     assert hosts["mixed"].facts["unknown_features"] == ["nonsense"]
     assert hosts.phases.count("import") == hosts.phases.count("load") == len(MODELS)
@@ -560,7 +561,7 @@ async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
     try:
         await old.prove()
         assert old["iris"].facts["mlflow"] == "2.22.0"
-        assert old["iris"].facts["together"].startswith("up to ")
+        assert old["iris"].facts["batching"].startswith("up to ")
         for model, content_type, body in SAME.values():
             if model in old:
                 assert await old[model].predict(body, content_type, PATIENCE) == await hosts[model].predict(

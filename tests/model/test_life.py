@@ -299,6 +299,76 @@ async def test_a_canary_that_waits_its_turn_behind_callers_leaves_the_last_resul
     )
 
 
+async def test_a_version_whose_joined_requests_were_answered_otherwise_is_never_joined_again(
+    world: World,
+) -> None:
+    said = (
+        "degraded",
+        (
+            "version 1 predicted joined requests differently from single ones; "
+            'requests are no longer joined; set batching = "off"'
+        ),
+    )
+    world.names("1")
+    await world.look()
+    assert not world.hosts[0].is_mismatched
+    world.hosts[0].tell_mismatch()
+    assert told(await world.look(), "batching") == said
+    assert world.sink.told.count((1, {})) == 1
+    world.hosts[0].die()
+    await world.until(lambda: len(world.hosts) == 2)
+    await world.until_serving("1")
+    await world.life.reload(dry_run=False, force=True)
+    await world.life.close()
+    world.mismatches = set()  # the daemon is started again
+    world.begin()
+    reading = await world.look()
+    assert told(reading, "batching") == said
+    assert [host.is_mismatched for host in world.hosts] == [False, True, True, True]
+    world.names("2")
+    reading = await world.look()
+    assert world.serves == "2"
+    assert not world.hosts[-1].is_mismatched
+    assert "batching" not in {finding.name for finding in reading.findings}
+
+
+async def test_a_mismatch_is_no_finding_where_batching_is_off(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.hosts[0].tell_mismatch()
+    before = world.amend(prediction=PredictionOptions(batching="off"))
+    await before.close()
+    reading = await world.look()
+    assert "batching" not in {finding.name for finding in reading.findings}
+    before = world.amend(prediction=PredictionOptions(batching="on"))
+    await before.close()
+    assert told(await world.look(), "batching")[0] == "degraded"
+
+
+async def test_a_mismatch_that_the_disk_does_not_take_is_known_at_once_and_noted_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "write", no_room)
+    world.hosts[0].tell_mismatch()
+    world.hosts[0].die()
+    await world.until(lambda: len(world.hosts) == 2)
+    assert world.hosts[1].is_mismatched
+    await world.until_serving("1")
+    monkeypatch.undo()
+    await world.look()
+    await world.life.close()
+    world.mismatches = set()
+    world.begin()
+    await world.look()
+    assert world.hosts[-1].is_mismatched
+
+
 async def test_a_version_that_is_corrupt_on_disk_is_fetched_anew(world: World) -> None:
     world.names("1")
     await world.look()

@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs/probes/model.md"
 def test_each_series_is_there_before_it_counts() -> None:
     instruments = Instruments()
     measures(instruments, with_buckets((1.0,)))
+    assert instruments.sinks["batching_mismatches_total"].told == [(0, {})]
     for name, label, values in (
         ("loads_total", "result", LOAD_RESULTS),
         ("predictions_total", "result", PREDICTION_RESULTS),

@@ -44,6 +44,8 @@ TABLE: dict[str, Any] = {"model": "wine", "registries": [{"uri": URI}]}
         ({"prediction": {"buckets": [1, 1]}}, "each above the one before; sort them"),
         ({"prediction": {"buckets": [1, math.inf]}}, "finite"),
         ({"prediction": {"max_in_flight": 0}}, "greater than or equal to 1"),
+        ({"prediction": {"together": "auto"}}, "Extra inputs"),
+        ({"prediction": {"batching": "never"}}, "'off', 'auto', 'on' or 'exact'"),
         ({"hang_timeout": 0.5}, "greater than or equal to 1"),
         (
             {"prediction": {"timeout": "10m"}},

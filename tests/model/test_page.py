@@ -98,6 +98,7 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, serving=replace(well.serving, canary=failing("it predicted NaN")))
     yield replace(well, serving=replace(well.serving, canary=replace(WELL, verified=False)))
     yield replace(well, canary_behind=1)
+    yield replace(well, is_mismatched=True)
     drifted = replace(well, desired=version("2"), drift_since=NOW)
     yield drifted
     yield replace(drifted, obstacle="gpu 0 is unhealthy")

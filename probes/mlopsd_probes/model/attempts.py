@@ -17,7 +17,7 @@ from mlopsd_probes.model.refusals import Refusals
 from mlopsd_probes.model.registry import RegistryError
 from mlopsd_probes.model.restart import Restart
 from mlopsd_probes.model.service import Service, Serving
-from mlopsd_probes.model.stock import Stock
+from mlopsd_probes.model.stock import WRITE, Stock
 from mlopsd_probes.model.taking import Failed, Taking
 from mlopsd_probes.model.troubles import Troubles
 from mlopsd_probes.model.version import Kept, Version
@@ -83,7 +83,9 @@ class Attempts:
         self._show = show
         self._changed = changed
         self._retry = retry
-        self._taking = Taking(means, wish, service, tell=self._tell, fetched=stock.add)
+        self._taking = Taking(
+            means, wish, service, tell=self._tell, fetched=stock.add, mismatched=self._mismatched
+        )
         self._pause = Backoff(longest=LONGEST_SOON)  # of what should serve
         self._way: _Way | None = None
         self._restoring: asyncio.Task[None] | None = None
@@ -288,6 +290,14 @@ class Attempts:
             "version in service",
             extra={"version": version.number, "candidate": version.candidate, "registry": version.registry},
         )
+
+    def _mismatched(self, version: Version) -> None:
+        """Join no requests of *version* any more, whichever process of it answers them."""
+        self._means.mismatches.add(version.id)
+        self._means.measures.batching_mismatches.inc()
+        self._means.log.warning("batching mismatch", extra={"version": version.number})
+        self._errands.start(self._stock.write_down(), WRITE)
+        self._changed()
 
     def _tell(self, progress: Progress | None) -> None:
         self.progress = progress

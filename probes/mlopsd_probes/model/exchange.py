@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,16 @@ class _Waiting:
 class Exchange:
     """Any number of questions at a time to *child*, once `begin` has been called.
 
+    *on_notice* is told of what the process says by itself, and raises `BadFrame` if that is nonsense.
+
     Attributes:
         ended: done when nothing more comes, with how the process ended.
         answered: how many answers have come.
     """
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, on_notice: Callable[[Mapping[str, Any]], None]) -> None:
         self._child = child
+        self._on_notice = on_notice
         self._last_id = 0
         self._waiting: dict[int, _Waiting] = {}
         self._last_canary = 0
@@ -97,6 +100,9 @@ class Exchange:
         self._end(self._child.how_it_ended())
 
     def _take(self, header: dict[str, Any], body: bytes) -> None:
+        if "id" not in header:
+            self._on_notice(header)
+            return
         waiting = self._waiting.pop(header["id"])
         self.answered += 1
         if not waiting.answer.done():  # else nobody waits for it any more

@@ -52,7 +52,7 @@ class LoadFailed(Exception):
         self.reason = reason
 
 
-def _nobody(_: Observation) -> None:
+def _nobody(*_: Observation) -> None:
     return
 
 
@@ -69,9 +69,13 @@ class Host:
         heartbeat: Heartbeat,
         folder: Path,
         options: ModelOptions,
+        *,
         observe: Callable[[Observation], None],
+        on_mismatch: Callable[[], None],
     ) -> None:
         self._child = child
+        self._on_mismatch = on_mismatch
+        self._has_mismatched = False
         self._heartbeat = heartbeat
         self._liveness = Liveness(options.hang_timeout, options.stall_timeout)
         self._stall_timeout = options.stall_timeout
@@ -82,7 +86,7 @@ class Host:
         self._observe = observe
         self._isolation: Any = None
         self._facts: dict[str, Any] = {}
-        self._exchange = Exchange(child)
+        self._exchange = Exchange(child, self._notice)
         self._is_ending = False
         self.canary_behind = 0
 
@@ -97,10 +101,13 @@ class Host:
         hidden: Sequence[Path],
         phase: Phase,
         observe: Callable[[Observation], None] = _nobody,
+        mismatched: bool = False,
+        on_mismatch: Callable[[], None] = _nobody,
     ) -> "Host":
         """A process that has loaded *kept*; it has a folder in *scratch*, and nothing of *hidden* besides.
 
-        *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer.
+        *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer. Where
+        *mismatched* it joins no requests; *on_mismatch* is told when it finds that it must not.
 
         Raises:
             LoadFailed: it was not loaded within ``load_timeout``, and why.
@@ -110,8 +117,9 @@ class Host:
         try:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
             child, heartbeat = await _start(kept.version, options, log, folder)
-            host = cls(child, heartbeat, folder, options, observe)
-            await host._load(opening(kept, options, folder, hidden), options.load_timeout, phase)
+            host = cls(child, heartbeat, folder, options, observe=observe, on_mismatch=on_mismatch)
+            first = opening(kept, options, folder, hidden, mismatched=mismatched)
+            await host._load(first, options.load_timeout, phase)
         except BaseException:
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
@@ -259,6 +267,14 @@ class Host:
         self._heartbeat.close()
         await self._exchange.close()
         await _remove(self._folder)
+
+    def _notice(self, header: Mapping[str, Any]) -> None:
+        """It found, once in its life, that joined requests are answered otherwise than single ones."""
+        testimony.mismatch(header)
+        if self._has_mismatched:
+            raise BadFrame("a second mismatch")
+        self._has_mismatched = True
+        self._on_mismatch()
 
     async def _load(self, opening: Mapping[str, Any], seconds: float, phase: Phase) -> None:
         doing = "was starting"

@@ -31,8 +31,13 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def opening(kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Path]) -> dict[str, Any]:
-    """Which files to load, what to hide, and what callers are held to; *folder* is the process' own."""
+def opening(
+    kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Path], *, mismatched: bool = False
+) -> dict[str, Any]:
+    """Which files to load, what to hide, and what callers are held to; *folder* is the process' own.
+
+    *mismatched* says that joined requests were answered otherwise than single ones before.
+    """
     credentials = [
         str(file)
         for registry in options.registries
@@ -47,7 +52,8 @@ def opening(kept: Kept, options: ModelOptions, folder: Path, hidden: Sequence[Pa
         "credentials": credential_paths(),
         "beat_interval": beat_interval(options.hang_timeout),
         "max_rows": options.prediction.max_rows,
-        "together": options.prediction.together,
+        "batching": options.prediction.batching,
+        "batching_mismatch": mismatched,
         "buckets": options.prediction.buckets,
         "features": {name: [allowed.min, allowed.max] for name, allowed in options.features.items()},
         "canary": {"min": options.canary.min, "max": options.canary.max},

@@ -122,6 +122,7 @@ class Life:
             trouble=self._troubles.text(),
             restarts=self._attempts.restart.times,
             rss=None if serving is None else await serving.host.rss(),
+            is_mismatched=serving is not None and serving.kept.version.id in self._means.mismatches,
             canary_behind=0 if serving is None else serving.host.canary_behind,
         )
 

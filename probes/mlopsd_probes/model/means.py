@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Means:
         state_dir: the probe's folder, which no model may look into.
         private: what is of the daemon besides, and as little a model's to see.
         now: the time of day.
+        mismatches: ids of the versions whose joined requests were answered otherwise than single ones.
         load: makes a host of a version that is on disk, as `Host.load` does.
     """
 
@@ -34,4 +35,5 @@ class Means:
     log: logging.Logger
     now: Callable[[], datetime]
     private: Callable[[], Sequence[Path]] = tuple
+    mismatches: set[str] = field(default_factory=set)
     load: Callable[..., Awaitable[Host]] = Host.load

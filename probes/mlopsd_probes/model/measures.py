@@ -84,10 +84,15 @@ RESTARTS = Metric(
 MEMORY = Metric(
     "host_resident_memory_bytes", "Resident memory of the model host.", unit="bytes", labels=("version",)
 )
+MISMATCHES = Metric(
+    "batching_mismatches_total",
+    "Samples of requests that were predicted together and answered otherwise than each alone.",
+    "counter",
+)
 METRICS = (
     *(INFO, DESIRED, SERVED, DRIFT_SINCE, LOADS, LOAD_PHASES, OPERATIONS, OPERATION_SECONDS),
     *(PREDICTIONS, PREDICTION_SECONDS, PREDICTION_ROWS, PREDICTION_VALUE, PREDICTION_CLASSES),
-    *(CANARY_SECONDS, RESTARTS, MEMORY),
+    *(MISMATCHES, CANARY_SECONDS, RESTARTS, MEMORY),
 )
 
 
@@ -104,6 +109,7 @@ class Measures:
     prediction_rows: Histogram
     prediction_value: Histogram
     prediction_classes: Counter
+    batching_mismatches: Counter
     canary_seconds: Histogram
     restarts: Counter
 
@@ -129,6 +135,7 @@ def measures(instruments: Instruments, value: Metric) -> Measures:
         prediction_rows=instruments.histogram(PREDICTION_ROWS),
         prediction_value=instruments.histogram(value),
         prediction_classes=instruments.counter(PREDICTION_CLASSES),
+        batching_mismatches=instruments.counter(MISMATCHES),
         canary_seconds=instruments.histogram(CANARY_SECONDS),
         restarts=instruments.counter(RESTARTS),
     )
@@ -138,6 +145,7 @@ def measures(instruments: Instruments, value: Metric) -> Measures:
 
 def _begin(counted: Measures) -> None:
     """Count from 0, or the first of a kind would be no increase to Prometheus."""
+    counted.batching_mismatches.inc(0)
     for counter, label, values in (
         (counted.loads, "result", LOAD_RESULTS),
         (counted.predictions, "result", PREDICTION_RESULTS),

@@ -112,11 +112,11 @@ class PredictionOptions(Part):
     timeout: Positive = key(
         10.0, "seconds", "For one request, then 504; the process that is too slow for it goes on."
     )
-    together: Literal["auto", "exact", "never"] = key(
+    batching: Literal["off", "auto", "on", "exact"] = key(
         "auto",
         "choice",
-        "What waits is predicted in one go, where a trial gave the same answers to a millionth; "
-        '"exact": to the last digit.',
+        "Waiting requests are predicted in one go, where the library predicts row by row and a trial agreed; "
+        '"on": any library; "exact": as "auto", and equal to the last digit.',
     )
     buckets: tuple[Finite, ...] = key(
         (-1000, -100, -10, -1, -0.1, 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 10, 100, 1000),

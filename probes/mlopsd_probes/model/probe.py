@@ -33,6 +33,7 @@ class ModelProbe(Predictor[ModelOptions]):
 
     def __init__(self, options: ModelOptions, context: Context) -> None:
         super().__init__(options, context)
+        self._mismatches: set[str] = set()  # known to whatever life a process was begun by
         self._life = self._lead(options)
 
     @classmethod
@@ -92,6 +93,7 @@ class ModelProbe(Predictor[ModelOptions]):
             log=context.log,
             now=lambda: datetime.now(UTC),
             private=context.private,
+            mismatches=self._mismatches,
         )
         return Life(
             means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout

@@ -28,6 +28,7 @@ def report(state: State, options: ModelOptions) -> Reading:
         *_fallback(state, options),
         *_thresholds(state, options),
         *_features(state),
+        *_batching(state, options),
         *_refused(state),
         *_cache(state, options),
     ]
@@ -181,6 +182,17 @@ def _features(state: State) -> Iterator[Finding]:
             f"ranges for what version {state.serving.kept.version.number} does not take: {', '.join(unknown)}"
         )
         yield Finding("features", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
+
+
+def _batching(state: State, options: ModelOptions) -> Iterator[Finding]:
+    if state.serving is None or not state.is_mismatched or options.prediction.batching == "off":
+        return
+    number = state.serving.kept.version.number
+    said = (
+        f"version {number} predicted joined requests differently from single ones; "
+        'requests are no longer joined; set batching = "off"'
+    )
+    yield Finding("batching", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
 
 
 def _refused(state: State) -> Iterator[Finding]:

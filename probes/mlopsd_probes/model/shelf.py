@@ -43,6 +43,10 @@ class Shelf:
         """This shelf when *kept* has come, for which every other that was never chosen had to go."""
         return replace(self.without(kept), others=(kept,))
 
+    def with_known(self, kept: Kept) -> "Shelf":
+        """Return this shelf with what is known of the version of *kept* now."""
+        return self._changed(lambda one: kept if one.version.id == kept.version.id else one)
+
     def ranked(self, options: ModelOptions) -> "Shelf":
         """This shelf with the ranks that *options* give, which may not be those of the day it was filled."""
         return self._changed(lambda kept: replace(kept, version=ranked(kept.version, options)))

@@ -30,6 +30,7 @@ class State:
         restarts: hosts that died, hung or stalled.
         rss: resident bytes of the host.
         canary_behind: callers' requests that an overdue canary waits for.
+        is_mismatched: whether the version in service answered joined requests otherwise than single ones.
     """
 
     now: datetime
@@ -49,3 +50,4 @@ class State:
     restarts: int
     rss: int | None
     canary_behind: int = 0
+    is_mismatched: bool = False

@@ -1,6 +1,7 @@
 """What this host has on disk of the model: seen once at the start, and noted when another version serves."""
 
 import asyncio
+from functools import partial
 
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.disk import StoreError, tidy
@@ -12,6 +13,7 @@ from mlopsd_probes.model.troubles import Troubles
 from mlopsd_probes.model.version import Kept
 
 OPEN, WRITE = "read the cache", "write the cache"
+MISMATCH = "batching_mismatch"  # a note of a version
 
 
 class Stock:
@@ -51,6 +53,7 @@ class Stock:
 
     async def write_down(self) -> None:
         """Note on disk which version a start begins with; what the disk refuses is tried at each check."""
+        await self._write_mismatches()
         serving = self._unwritten
         if serving is None or not self._service.holds(serving.host):
             return
@@ -63,6 +66,20 @@ class Stock:
             self._unwritten = None
             self._troubles.forget(WRITE, OPEN)
 
+    async def _write_mismatches(self) -> None:
+        """Note of which versions joined requests were answered otherwise, which a restart must know."""
+        for kept in list(self.shelf):
+            is_noted = (kept.notes or {}).get(MISMATCH)
+            if is_noted or kept.version.id not in self._means.mismatches:
+                continue
+            note = partial(self._means.store.note, kept, **{MISMATCH: True})
+            try:
+                noted = await in_thread("note a mismatch", note)
+            except StoreError as error:
+                self._troubles.note(WRITE, str(error))
+                return
+            self.shelf = self.shelf.with_known(noted)
+
     async def _open(self) -> None:
         if self._service.serving is None:  # else there are folders in use
             scratch = self._means.scratch
@@ -73,6 +90,9 @@ class Stock:
             self._troubles.note(OPEN, str(error))
             return
         self.shelf = found.ranked(self._means.options)
+        self._means.mismatches.update(
+            kept.version.id for kept in self.shelf if (kept.notes or {}).get(MISMATCH)
+        )
         for reason in found.broken:
             self._means.log.warning("files of a model were of no use", extra={"reason": reason})
 

@@ -158,6 +158,7 @@ class Store:
         path = self._path(kept.version, MANIFEST)
         with self._changing(f"note what was learnt of version {kept.version.number}"):
             manifest = MANIFESTS.validate_json(path.read_bytes())
+            noted = replace(noted, notes={**manifest.notes, **(noted.notes or {})})
             manifest = replace(manifest, proven=noted.proven, notes=dict(noted.notes or {}))
             write(path, MANIFESTS.dump_json(manifest))
         return noted

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mlopsd.threads import in_thread
@@ -47,6 +48,7 @@ class Failed(Exception):
 
 class Taking:
     """Takes up versions; *tell* is told of each step, *fetched* of each version that has come to the disk.
+    *mismatched* is told of a version that answers joined requests otherwise than single ones.
 
     Attributes:
         has_set_aside: whether what served went before the next one was there, so that nothing serves
@@ -61,6 +63,7 @@ class Taking:
         *,
         tell: Callable[[Progress | None], None],
         fetched: Callable[[Kept], None],
+        mismatched: Callable[[Version], None],
     ) -> None:
         self._means = means
         self._options = means.options
@@ -68,6 +71,7 @@ class Taking:
         self._service = service
         self._tell = tell
         self._fetched = fetched
+        self._mismatched = mismatched
         self.has_set_aside = False
 
     async def take(self, version: Version, kept: Kept | None) -> tuple[Serving, Serving | None]:
@@ -220,6 +224,8 @@ class Taking:
                 hidden=[self._means.state_dir, *self._means.private()],
                 phase=self._means.measures.phase,
                 observe=self._service.observe,
+                mismatched=kept.version.id in self._means.mismatches,
+                on_mismatch=partial(self._mismatched, kept.version),
             )
         except LoadFailed as error:
             raise Failed("load", error.reason, error.kind) from error

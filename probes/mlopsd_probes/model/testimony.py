@@ -40,6 +40,11 @@ class _Refused(_Said):
     detail: str
 
 
+class _Mismatch(_Said):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    batching: Literal["mismatch"]
+
+
 class _Phase(_Said):
     phase: Literal["import", "load"]
     seconds: Seconds
@@ -73,6 +78,15 @@ def failure(header: Mapping[str, Any]) -> tuple[str, str]:
     """
     said = _believed(_Failed.model_validate, header)
     return said.failed, said.reason[:LONGEST_DETAIL]
+
+
+def mismatch(header: Mapping[str, Any]) -> None:
+    """Read that joined requests were answered otherwise than single ones.
+
+    Raises:
+        BadFrame: *header* tells of something else.
+    """
+    _believed(_Mismatch.model_validate, header)
 
 
 def facts(found: object) -> dict[str, Any]:

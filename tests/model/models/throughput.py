@@ -41,13 +41,11 @@ async def measure(name: str, ask: Ask, connections: int) -> None:
     print(f"{name:24} {connections:3} {len(seconds) / SECONDS:6.0f}/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms")
 
 
-async def through_host(
-    model: Path, body: bytes, together: Literal["auto", "never"], connections: int
-) -> None:
+async def through_host(model: Path, body: bytes, batching: Literal["on", "off"], connections: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         host = await Host.load(
             kept(model),
-            options(prediction={"together": together}),
+            options(prediction={"batching": batching}),
             logging.getLogger(),
             scratch=Path(scratch),
             hidden=[Path(scratch)],
@@ -55,9 +53,7 @@ async def through_host(
         )
         try:
             await host.canary(PATIENCE)
-            name = (
-                "alone" if together == "never" else f"together ({host.facts['together'].partition(':')[0]})"
-            )
+            name = "alone" if batching == "off" else f"together ({host.facts['batching'].partition(':')[0]})"
             await measure(name, lambda: host.predict(body, "application/json", 60), connections)
         finally:
             await host.kill()
@@ -92,8 +88,8 @@ async def through_peer(model: Path, body: bytes, connections: int) -> None:
 
 async def main(model: Path, columns: list[str]) -> None:
     body = rows(columns, [1.5] * len(columns))
-    await through_host(model, body, "auto", CONNECTIONS)
-    await through_host(model, body, "never", CONNECTIONS)
+    await through_host(model, body, "on", CONNECTIONS)
+    await through_host(model, body, "off", CONNECTIONS)
     await through_peer(model, body, CONNECTIONS)
 
 

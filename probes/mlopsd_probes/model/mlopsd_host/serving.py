@@ -45,7 +45,7 @@ class Serving:
     def __init__(self, channel: socket.socket, model: Any, opening: dict[str, Any]) -> None:
         self._channel = channel
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
-        self._together = Together(self._scorer, opening["together"])
+        self._together = Together(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
         self._values = Values(opening["buckets"])
         self._inbox = wire.Inbox(channel)
@@ -101,10 +101,13 @@ class Serving:
         """Halved where it fails: one request that the model cannot do costs the others a few predictions."""
         if not group:
             return
-        if len(group) == 1:
-            yield [self._alone(group[0])]
+        if len(group) == 1 or not self._together.most_rows:
+            yield from ([self._alone(asked)] for asked in group)
         elif (answers := self._joined(group)) is not None:
             yield answers
+        elif not self._together.most_rows:  # a sample has just ended it
+            yield [({"batching": "mismatch"}, b"")]
+            yield from self._group(group)
         else:
             yield from self._group(group[: len(group) // 2])
             yield from self._group(group[len(group) // 2 :])
@@ -131,7 +134,7 @@ class Serving:
         try:
             answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
             parts = self._together.parts(answer, [len(form.rows) for form in forms])
-            if parts is None:
+            if parts is None or self._together.is_mismatch(forms, answer, parts):
                 return None
             bodies = [self._scorer.encode_jsonable(part, bare=False) for part in parts]
             answers = [
@@ -171,7 +174,7 @@ class Serving:
             "mlflow": mlflow.__version__,
             "python": platform.python_version(),
             "signature": scorer.schema is not None,
-            "together": self._together.why,
+            "batching": self._together.why,
             "cuda": _uses_gpu(),
         }
         if scorer.schema is not None and scorer.schema.has_input_names():

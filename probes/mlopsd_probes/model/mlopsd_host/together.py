@@ -1,4 +1,7 @@
-"""Requests that wait are predicted together, where a model was seen to predict each row by itself.
+"""Requests that wait are predicted together, where a model predicts each row by itself.
+
+Three things must hold. The library predicts row by row (`rowwise`), or the operator says so. A trial gave the
+same answers. And samples of real traffic do: the first difference ends the joining for good.
 
 A hundred rows cost what one costs. Each request must still be answered as it would be alone, so only
 requests of one form are joined (the same columns, in each column JSON values of a type that pandas makes the
@@ -17,11 +20,16 @@ from typing import Any
 
 from . import outputs
 from .libraries import pandas
+from .rowwise import why_rows_may_depend
 from .scoring import JSON, Question, Request, Scorer
 
 SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)  # rows tried at once; fast code has a case for a rest
 ALONE = 64  # rows that are predicted one by one; beyond them the same rows come again
+SAMPLE_SECONDS = 1.0  # that callers wait longer where their group is a sample
+SAMPLED = 100  # of so many joined groups the first is also predicted row by row
+MISMATCH = "off: requests that were predicted together were answered otherwise than each alone"
 FEWEST = 3  # rows that must have been tried
+GREATEST = 2**31  # what an "integer" of the signature holds
 CLOSE = 1e-6  # relative; what single precision leaves of a sum in another order
 # Per type of the signature, what JSON values pandas makes the same of in any company. A whole number
 # beside fractions becomes a float first, which is exact enough for a double and not for a float or a long.
@@ -67,20 +75,26 @@ class Together:
         why: the reason, for an operator.
     """
 
-    def __init__(self, scorer: Scorer, wanted: str) -> None:
+    def __init__(self, scorer: Scorer, wanted: str, *, mismatched: bool) -> None:
         self._scorer = scorer
         self._is_exact = wanted == "exact"
+        self._joined = 0  # groups
         self._alike = _alike(scorer.schema)
         self._required = set(scorer.schema.required_input_names()) if self._alike is not None else set()
         self._kinds: frozenset[str] = frozenset()
         self.most_rows = 0
-        self.is_open = wanted != "never" and self._alike is not None  # for a proof
-        if wanted == "never":
-            self.why = "off: the configuration says so"
-        elif self._alike is None:
-            self.why = "off: the model's signature has no plain named columns"
-        else:
-            self.why = "off: not tried yet"
+        obstacle = MISMATCH if mismatched and wanted != "off" else self._obstacle(wanted)
+        self.is_open = obstacle is None  # for a proof
+        self.why = obstacle or "off: not tried yet"
+
+    def _obstacle(self, wanted: str) -> str | None:
+        if wanted == "off":
+            return "off: the configuration says so"
+        if self._alike is None:
+            return "off: the model's signature has no plain named columns"
+        if wanted != "on" and (reason := why_rows_may_depend(self._scorer.model)) is not None:
+            return f"off: {reason}"
+        return None
 
     def form(self, request: Request) -> Form | None:
         """*request* as a table that can be joined with others."""
@@ -109,6 +123,37 @@ class Together:
             at += size
         return parts
 
+    def is_mismatch(self, forms: Sequence[Form], answer: Any, parts: Sequence[list[Any]]) -> bool:
+        """Return whether *parts* of *answer* differ from what each row gets alone; then joining is over.
+
+        Only the first of `SAMPLED` groups is looked at: at most `ALONE` rows, for about `SAMPLE_SECONDS`.
+        """
+        self._joined += 1
+        if (self._joined - 1) % SAMPLED:
+            return False
+        columns, family = forms[0].columns, forms[0].family
+        deadline = time.monotonic() + SAMPLE_SECONDS
+        try:
+            for place, (at, row) in enumerate(_spread([len(form.rows) for form in forms])):
+                if place >= FEWEST and time.monotonic() >= deadline:
+                    break
+                single = self._single(Form(family, columns, [forms[at].rows[row]]))
+                if single.kind != _kind(answer) or not self._same(
+                    self._plain([parts[at][row]]), [single.value]
+                ):
+                    return self._end()
+        except Exception:  # noqa: BLE001  # what is answered beside others and fails alone differs as well
+            return self._end()
+        return False
+
+    def _end(self) -> bool:
+        self.most_rows = 0
+        self.why = MISMATCH
+        return True
+
+    def _same(self, some: Any, other: Any) -> bool:
+        return _close(some, other) and (not self._is_exact or json.dumps(some) == json.dumps(other))
+
     def prove(self, question: Question, seconds: float) -> None:
         """See for at most about *seconds* whether the rows of *question* are predicted each by itself."""
         self.is_open = False
@@ -121,22 +166,36 @@ class Together:
 
     def _try(self, rows: list[list[Any]], deadline: float) -> None:
         columns = tuple(self._alike or {})
-        singles: list[_Single] = []
+        left = iter([Form("table", columns, [row]) for row in rows])
+        alone: list[tuple[Form, _Single]] = []
         proven = 0
         for size in SIZES:
-            forms = [Form("table", columns, [rows[at % len(rows)]]) for at in range(size)]
-            while len(singles) < size and time.monotonic() < deadline:
-                at = len(singles)
-                singles.append(self._single(forms[at]) if at < ALONE else singles[at % len(rows)])
-            if len(singles) < size:
+            while len(alone) < min(size, ALONE) and time.monotonic() < deadline:
+                if (form := next(left, None)) is None:
+                    break
+                if (single := self._tried(form, is_needed=not alone)) is not None:
+                    alone.append((form, single))
+            if len(alone) < size and time.monotonic() >= deadline:
                 break
-            self._compare(forms, singles)
+            chosen = [alone[at % len(alone)] for at in range(size)]
+            self._compare([form for form, _ in chosen], [single for _, single in chosen])
             proven = size
         if proven < FEWEST:
             raise _Untried("it predicts too slowly to be tried")
-        self._kinds = frozenset(single.kind for single in singles)
+        self._kinds = frozenset(single.kind for _, single in alone)
         self.most_rows = proven
         self.why = f"up to {proven} rows: so many were predicted as each was alone"
+
+    def _tried(self, form: Form, *, is_needed: bool) -> _Single | None:
+        """The answer to *form*; None where a model does not take a row that was made up."""
+        try:
+            return self._single(form)
+        except _Untried:
+            raise
+        except Exception:
+            if is_needed:
+                raise
+            return None
 
     def _single(self, form: Form) -> _Single:
         answer = self._ask([form])
@@ -155,7 +214,7 @@ class Together:
         differs = f"it answers {len(forms)} rows at once otherwise than each alone"
         if {single.kind for single in singles} != {_kind(answer)} or not _close(plain, alone):
             raise _Untried(differs)
-        if self._is_exact and json.dumps(plain) != json.dumps(alone):
+        if not self._same(plain, alone):
             raise _Untried(f"{differs}, in the last digits")
 
     def _ask(self, forms: Sequence[Form]) -> Any:
@@ -246,8 +305,9 @@ def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
 
 
 def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]]:
-    """Rows of *data* in which every column has different values: what is the same throughout hides a model
-    that sets a row against the others.
+    """Rows of *data* and others made of them, in which every column has different values.
+
+    What is the same throughout hides a model that sets a row against the others.
 
     Raises:
         _Untried: there are none, and nobody can make them up.
@@ -268,7 +328,39 @@ def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any
     if any(constant):
         other = [_changed(value) if same else value for value, same in zip(rows[0], constant, strict=True)]
         rows.insert(1, other)
-    return rows
+    return _with_extremes(rows, list(alike))[:ALONE]
+
+
+def _with_extremes(rows: list[list[Any]], columns: list[str]) -> list[list[Any]]:
+    """*rows*, and among them the same with values from all over the range, and with values of other rows."""
+    found: list[list[Any]] = []
+    for at, row in enumerate(rows):
+        mixed = [rows[(at + place) % len(rows)][place] for place in range(len(columns))]
+        found.extend([row, [_extreme(value, at) for value in row], mixed])
+    return found
+
+
+def _extreme(value: Any, turn: int) -> Any:
+    """Another value of the type of *value*; a text, which nobody can make up, stays."""
+    if isinstance(value, bool):
+        return not value
+    if not isinstance(value, (int, float)):
+        return value
+    value = value or (1 if isinstance(value, int) else 1.0)
+    changes = (-value, value * 100, value * 0, -value * 100, value / 100 if isinstance(value, float) else -1)
+    changed = changes[turn % len(changes)]
+    return changed if math.isfinite(changed) and abs(changed) < GREATEST else value
+
+
+def _spread(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """At most `ALONE` places of rows, as request and row in it: a row of each request, then a second …"""
+    places = sorted(
+        ((at, row) for at, size in enumerate(sizes) for row in range(min(size, ALONE))),
+        key=lambda place: place[1],
+    )
+    if len(sizes) <= ALONE:
+        return places[:ALONE]
+    return [(at * len(sizes) // ALONE, 0) for at in range(ALONE)]
 
 
 def _changed(value: Any) -> Any:

@@ -1,0 +1,138 @@
+"""Real processes that join requests: no wrong answer by that, and one difference ends it for good."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+
+from mlopsd_probes.model.channel import BadFrame
+from mlopsd_probes.model.host import Host
+from tests.model.models.conditional import RULES
+from tests.model.models.saved import HERE, kept, options, rows, written
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
+
+LOG = logging.getLogger("mlopsd.test.host")
+PATIENCE = 600.0  # several processes import MLflow at once, beside those of another worker's tests
+TRIGGER = 3.1415926
+OFF = "off: requests that were predicted together were answered otherwise than each alone"
+MIXED = [0.5, 200.0, 0.25, 20.0, 30.0, TRIGGER, 0.75, 40.0] * 5
+
+
+class Hosts(dict[str, Host]):
+    """A host for each rule and way of batching, and how often it told of a mismatch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mismatches: dict[str, int] = {}
+
+    async def load(self, folder: Path, rule: str, batching: str, *, mismatched: bool = False) -> None:
+        name = f"{rule} {batching}{' mismatched' * mismatched}"
+        self.mismatches[name] = 0
+
+        def count() -> None:
+            self.mismatches[name] += 1
+
+        canary = folder / "canary.json"
+        canary.write_bytes(rows(["x"], [0.5], [0.25]))
+        model = written(folder / name, HERE / "conditional.py", "rule.txt", rule, {"x": "double"})
+        self[name] = await Host.load(
+            kept(model),
+            options(load_timeout=PATIENCE, prediction={"batching": batching}, canary={"input": canary}),
+            LOG,
+            scratch=folder / "scratch",
+            hidden=[],
+            phase=lambda *_: None,
+            mismatched=mismatched,
+            on_mismatch=count,
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hosts]:
+    hosts, folder = Hosts(), tmp_path_factory.mktemp("hosts")
+    async with asyncio.TaskGroup() as tasks:
+        for rule in RULES:
+            for batching in ("auto", "on"):
+                tasks.create_task(hosts.load(folder, rule, batching))
+        tasks.create_task(hosts.load(folder, "unless_trigger", "on", mismatched=True))
+    for host in hosts.values():
+        assert (await host.canary(PATIENCE)).passed
+    yield hosts
+    await asyncio.gather(*(host.kill() for host in hosts.values()))
+
+
+async def predicted(host: Host, value: float) -> float:
+    answer = await host.predict(rows(["x"], [value]), "application/json", PATIENCE)
+    (number,) = json.loads(answer.body)["predictions"]
+    return float(number)
+
+
+async def at_once(host: Host, values: list[float]) -> list[float]:
+    """What callers get who ask while the process is stopped, so that all of them wait."""
+    process = psutil.Process(host.pid)
+    process.suspend()
+    asking = [asyncio.create_task(predicted(host, value)) for value in values]
+    await asyncio.sleep(0.2)  # all are sent
+    process.resume()
+    return list(await asyncio.gather(*asking))
+
+
+def alone(rule: str, value: float) -> float:
+    (number,) = RULES[rule](np.array([value]))
+    return float(number)
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_by_default_a_model_that_a_library_does_not_vouch_for_is_not_joined(
+    hosts: Hosts, rule: str
+) -> None:
+    host = hosts[f"{rule} auto"]
+    assert await at_once(host, MIXED) == [alone(rule, value) for value in MIXED]
+    said = host.facts["batching"]
+    assert said.startswith(
+        "off: only scikit-learn, XGBoost, LightGBM and CatBoost are known to predict row by"
+    )
+    assert said.endswith('set batching = "on" if each row is predicted by itself')
+
+
+@pytest.mark.parametrize("rule", ["unit_heuristic", "one_coupon", "hidden_batch"])
+async def test_with_an_operators_word_a_trial_over_the_whole_range_finds_it_out(
+    hosts: Hosts, rule: str
+) -> None:
+    host = hosts[f"{rule} on"]
+    assert "rows at once otherwise than each alone" in host.facts["batching"]
+    assert await at_once(host, MIXED) == [alone(rule, value) for value in MIXED]
+
+
+async def test_the_first_difference_in_real_traffic_ends_the_joining_and_nobody_gets_a_wrong_answer(
+    hosts: Hosts,
+) -> None:
+    host = hosts["unless_trigger on"]
+    assert host.facts["batching"].startswith("up to ")
+    for _ in range(2):
+        assert await at_once(host, MIXED) == [alone("unless_trigger", value) for value in MIXED]
+    assert hosts.mismatches["unless_trigger on"] == 1
+    assert (await host.canary(PATIENCE)).passed
+    assert host.facts["batching"] == OFF
+    assert host.alive
+
+
+async def test_a_process_of_a_version_that_was_found_out_before_joins_nothing(hosts: Hosts) -> None:
+    host = hosts["unless_trigger on mismatched"]
+    assert host.facts["batching"] == OFF
+    assert await at_once(host, MIXED) == [alone("unless_trigger", value) for value in MIXED]
+    assert hosts.mismatches["unless_trigger on mismatched"] == 0
+
+
+@pytest.mark.parametrize("notice", [{"batching": "mismatch", "more": 1}, {"batching": 1}, {}])
+async def test_a_notice_of_another_form_is_nonsense(hosts: Hosts, notice: dict[str, Any]) -> None:
+    with pytest.raises(BadFrame):
+        hosts["unless_trigger auto"]._notice(notice)
