@@ -86,6 +86,14 @@ def test_what_was_learnt_of_a_version_survives(tmp_path: Path, store: Store) -> 
     assert Store(tmp_path, "iris").load().current == noted
 
 
+def test_a_note_by_who_does_not_know_an_earlier_one_keeps_it(tmp_path: Path, store: Store) -> None:
+    kept = put(store, 1)
+    store.note(kept, batching_mismatch=True)
+    assert store.note(kept, proven=True, cuda=False).notes == {"batching_mismatch": True, "cuda": False}
+    (found,) = Store(tmp_path, "iris").load()
+    assert found.notes == {"batching_mismatch": True, "cuda": False}
+
+
 def test_a_half_fetched_version_is_never_found(tmp_path: Path, store: Store) -> None:
     store.choose(put(store, 1))
     (store.part(version(2)) / "MLmodel").write_bytes(b"{}")
