@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,15 @@ async def test_a_model_loads_nicely_and_predicts_at_full_pace(hosts: dict[str, H
     assert await value(hosts["model"], "niceness_of_the_load") == "5.0"
     assert await value(hosts["model"], "niceness") == "0.0"
     assert niceness_of_the_session(hosts["model"].pid) == 0
+
+
+async def test_a_model_loads_under_a_daemon_that_is_nicer_already(house: House, tmp_path: Path) -> None:
+    nicer = tmp_path / "nicer"
+    nicer.write_text(f'#!/bin/sh\nexec nice -n 10 {sys.executable} "$@"\n', "utf-8")
+    nicer.chmod(0o755)
+    host = await house.load("model", python=nicer)
+    assert await value(host, "niceness_of_the_load") == "10.0"
+    await host.kill()
 
 
 def niceness_of_the_session(pid: int) -> int:

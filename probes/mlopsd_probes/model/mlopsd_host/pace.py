@@ -23,8 +23,9 @@ GROUP_PATIENCE = 1.0  # seconds; the kernel takes one change of a group in 0.1 s
 
 @contextlib.contextmanager
 def leisurely() -> Iterator[None]:
-    """The calling thread, and our session where it is scheduled as one, gives way to others."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    """Give way to others in the calling thread, and in our session where it is scheduled as one."""
+    with contextlib.suppress(OSError):  # a daemon that is nicer already; taking that back needs rights
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
     _nice_group(NICENESS)
     try:
         yield
