@@ -14,6 +14,7 @@ from mlopsd.probe import Finding, Number, Reading, Status
 from mlopsd.worker.process import ProcessWorker
 from mlopsd.worker.spawned import Opening
 from mlopsd_probes.gpu.fake import build
+from tests.running import GIVE_UP
 
 TARGET = "mlopsd_probes.gpu.probe:GpuProbe"
 HEALTHY = """
@@ -193,7 +194,7 @@ def library(tmp: pytest.TempPathFactory) -> Path:
 Drive = Callable[..., Driven]
 
 
-async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: float = 20) -> Reading:
+async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: float = GIVE_UP) -> Reading:
     """The first reading that is *wanted*."""
     deadline = time.monotonic() + seconds
     while not wanted(reading := await driven.check()):

@@ -24,6 +24,7 @@ from mlopsd_probes.model.report import report
 from mlopsd_probes.model.store import Store
 from mlopsd_probes.model.version import File, Kept, Version
 from tests.fakes import Sink
+from tests.running import GIVE_UP
 
 URI = "http://registry"
 WELL = Canary(passed=True, verified=True, source="example", rows=3, seconds=0.01)
@@ -248,7 +249,7 @@ class World:
 
     async def until(self, comes_true: Callable[[], bool]) -> None:
         """Wait for what happens in other tasks."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GIVE_UP):
             while not comes_true():
                 await asyncio.sleep(0.005)
 
