@@ -78,6 +78,15 @@ class Seen:
         reading = Reading(findings, self.reading.samples, status=outage.status)
         return replace(self, reading=reading, is_lost=outage.status is Status.UNHEALTHY)
 
+    def in_container(self) -> "Seen":
+        """Return the same card, looked at from a container whose devices may have been taken away."""
+        is_unknown = self.error is not None and self.error.value == pynvml.NVML_ERROR_UNKNOWN
+        if not (self.is_unexplained and is_unknown):
+            return self
+        own = fault.silent(self.card, fault.MAYBE_TAKEN_AWAY, lasting=False)
+        findings = [own if finding.name == own.name else finding for finding in self.reading.findings]
+        return replace(self, reading=Reading(findings, self.reading.samples))
+
 
 class Looks:
     """Looks at a card in every way there is; one that fails costs its own findings and no others."""
@@ -126,8 +135,9 @@ class Looks:
     def silent(self, card: Card, error: pynvml.NVMLError, why: fault.Fault) -> Seen:
         """A card that does not answer has no numbers; its XIDs tell why."""
         xids = self.xids.look(card)
-        reading = Reading([fault.silent(card, why), *xids.findings], xids.samples)
         is_explained = error.value in NO_CARD or self.xids.fell_off(card)
+        own = fault.silent(card, why, lasting=why.is_loss and is_explained)
+        reading = Reading([own, *xids.findings], xids.samples)
         return Seen(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
 
     def refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> Seen:

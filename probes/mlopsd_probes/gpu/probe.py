@@ -71,6 +71,8 @@ class GpuProbe(Probe[GpuOptions]):
         outage = outage_of(seen, self.access)
         if outage is not None:
             seen = [one.without_blame(outage) for one in seen]
+        elif is_container(self.root):
+            seen = [one.in_container() for one in seen]
         findings = self.judge(seen, outage)
         answering = sum(one.error is None for one in seen)
         samples = [count.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]

@@ -13,6 +13,10 @@ from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.outage import no_answer
 from mlopsd_probes.gpu.quantities import several
 
+MISMATCH_IN_CONTAINER = (
+    "the NVIDIA driver of the host and the library in this container are of different versions, as after an "
+    "upgrade of the driver; restart the container"
+)
 STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
 REASONS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not there; install the NVIDIA driver",
@@ -57,9 +61,18 @@ def absent(
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
         return Finding("driver", status, reason, advice=advice)
     if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
-        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
+        return mismatch(on_the_bus, access)
     advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.WATCH
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)
+
+
+def mismatch(on_the_bus: str, access: Access) -> Finding:
+    """The driver and its library do not fit; a container got the library when it was started."""
+    if access.in_container:
+        reason = f"{MISMATCH_IN_CONTAINER}{on_the_bus}"
+        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.RESTART_APP)
+    reason = f"{REASONS[pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH]}{on_the_bus}"
+    return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
 
 
 def is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
