@@ -50,6 +50,7 @@ def main(load: Callable[[], Loaded]) -> int:
         folder.open()
         daemon = Daemon(load, loaded, folder, where, drain)
         daemon.prepare(configured)
+        _tell(_doubts(loaded, configured, where))
         run(daemon.run(configured), drain)
     finally:
         folder.close()
@@ -113,7 +114,6 @@ class Daemon:
             await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
-        _doubt(self._loaded, configured, self._places)
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
@@ -142,13 +142,14 @@ class Daemon:
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
+        doubtful = await in_thread("look for doubts", lambda: _doubts(loaded, configured, self._places))
         try:
             changed = await self._doors.change(loaded.settings)
         except ListenError as error:
             raise ConfigurationError([Mistake("api", str(error))]) from error
         self._loaded = loaded
         self._configured = configured
-        _doubt(loaded, configured, self._places)
+        _tell(doubtful)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -256,6 +257,11 @@ def _mlflow_version() -> str | None:
         return None
 
 
-def _doubt(loaded: Loaded, configured: Sequence[Configured], where: Places) -> None:
-    for doubt in (*doubts(loaded), *shared(where), *keyless(loaded, configured)):
+def _doubts(loaded: Loaded, configured: Sequence[Configured], where: Places) -> list[Mistake]:
+    """Return what may run and was hardly meant; this looks at files, and a disk can hang."""
+    return [*doubts(loaded), *shared(where), *keyless(loaded, configured)]
+
+
+def _tell(doubtful: Sequence[Mistake]) -> None:
+    for doubt in doubtful:
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})

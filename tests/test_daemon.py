@@ -23,7 +23,7 @@ from mlopsd.daemon import Daemon
 from mlopsd.log import Drain
 from mlopsd.settings import Settings
 from mlopsd.settings.load import Loaded
-from mlopsd.settings.mistakes import ConfigurationError
+from mlopsd.settings.mistakes import ConfigurationError, Mistake
 from mlopsd.state import Places, StateFolder
 from tests.cli.command import mlopsd
 from tests.installed import installed
@@ -262,6 +262,24 @@ async def test_a_reload_that_breaks_is_told_and_survived(
     (record,) = caplog.records
     assert record.getMessage() == "configuration not reloaded"
     assert record.exc_info, "a fault of ours has its traceback in the log"
+
+
+async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Places(tmp_path, tmp_path / "s")
+    loaded = Loaded(Settings(state_dir=where.state, socket=where.socket), None, ())
+    daemon = Daemon(lambda: loaded, loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler()))
+    threads: list[str] = []
+
+    def look(_where: Places) -> list[Mistake]:
+        threads.append(threading.current_thread().name)
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr("mlopsd.daemon.shared", look)
+    with pytest.raises(ConfigurationError):
+        await daemon.reloads.ask()
+    assert threads == ["look for doubts"]
 
 
 def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:
