@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import outputs, synthesis
-from .failure import missing_module
+from .failure import not_of_the_version
 from .libraries import models, numpy
 from .refused import Refused
 from .scoring import JSON, Question, Scorer, print_without_data
@@ -40,16 +40,18 @@ class Canary:
             question = self._scorer.question(request, limited=False)
             reason = self._ask(question, result)
         except Refused as refusal:
-            if refusal.__cause__ is None:
-                return {**result, "reason": refusal.detail}, None
-            print_without_data(refusal.__cause__)
-            if (lacking := missing_module(refusal.__cause__, self._folder)) is not None:
-                return {**result, "kind": lacking.kind, "reason": lacking.reason}, None
-            return {**result, "reason": refusal.detail}, None
+            if refusal.__cause__ is not None:
+                print_without_data(refusal.__cause__)
+            return {**result, **self._explained(refusal, refusal.detail)}, None
         except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
             print_without_data(error)
-            return {**result, "reason": f"the model failed: {type(error).__name__}"}, None
+            return {**result, **self._explained(error, f"the model failed: {type(error).__name__}")}, None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
+
+    def _explained(self, error: Exception, otherwise: str) -> dict[str, str]:
+        """Return the reason, *otherwise* by default, and the kind where this host is the cause."""
+        known = not_of_the_version(error, self._folder, "make its canary prediction")
+        return {"reason": otherwise} if known is None else {"kind": known.kind, "reason": known.reason}
 
     def _ask(self, question: Question, result: dict[str, Any]) -> str:
         result["rows"] = question.rows
