@@ -14,7 +14,7 @@ from mlopsd_probes.model.canary import Canary
 from mlopsd_probes.model.exchange import HostDied
 from mlopsd_probes.model.host import Host, LoadFailed
 from mlopsd_probes.model.life import Life
-from mlopsd_probes.model.liveness import Reason
+from mlopsd_probes.model.liveness import Backlog, Reason
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.measures import Measures
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
@@ -96,6 +96,7 @@ class FakeHost:
         self.beat_interval = 0.005
         self.canary_behind = 0
         self.predictions_in_flight = 0
+        self.backlog = Backlog()
         self.is_mismatched = False
         self.tell_mismatch: Callable[[], None] = lambda: None
         self.ails: tuple[Reason, str] | None = None

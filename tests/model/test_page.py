@@ -20,7 +20,7 @@ from mlopsd_probes.model import backoff, client_environment, host_opening, refus
 from mlopsd_probes.model.canary import CanaryKind
 from mlopsd_probes.model.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model.judge import Judgement
-from mlopsd_probes.model.liveness import Reason
+from mlopsd_probes.model.liveness import Backlog, Reason
 from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing, Progress
@@ -98,6 +98,7 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, serving=replace(well.serving, canary=failing("it predicted NaN")))
     yield replace(well, serving=replace(well.serving, canary=replace(WELL, verified=False)))
     yield replace(well, canary_behind=1)
+    yield replace(well, backlog=Backlog(requests=1, seconds=60))
     yield replace(well, is_mismatched=True)
     drifted = replace(well, desired=version("2"), drift_since=NOW)
     yield drifted

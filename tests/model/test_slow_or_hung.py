@@ -16,6 +16,7 @@ import pytest_asyncio
 from mlopsd.children.reaper import adopt_orphans
 from mlopsd.predictor import Unpredicted
 from mlopsd_probes.model.host import Host
+from mlopsd_probes.model.liveness import Backlog
 from mlopsd_probes.model.measures import measures, with_buckets
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.service import Service, Serving
@@ -123,10 +124,16 @@ async def test_a_slow_request_is_told_and_its_process_lives_and_answers_later_ca
     put = hosts["slow"]
     codes = [await put.code(deed) for deed in (f"spin_until {GO}", *[""] * 5)]
     assert codes == [504] * 6
+    async with asyncio.timeout(PATIENCE):
+        while put.host.backlog.seconds < 1:
+            await asyncio.sleep(0.01)
+    assert put.host.backlog.requests >= 1
     put.go()
     async with asyncio.timeout(PATIENCE):
         while await put.code("") != 200:
             pass
+        while put.host.backlog != Backlog():
+            await asyncio.sleep(0.01)
     assert put.host.alive
     assert put.losses == []
 

@@ -23,7 +23,7 @@ from mlopsd_probes.model.channel import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.disk import tidy
 from mlopsd_probes.model.exchange import LAST_WORDS, Answer, Exchange, HostDied
 from mlopsd_probes.model.host_opening import environment, opening
-from mlopsd_probes.model.liveness import SHARE, Heartbeat, Liveness, Reason, Silence
+from mlopsd_probes.model.liveness import SHARE, Backlog, Heartbeat, Liveness, Reason, Silence
 from mlopsd_probes.model.observation import Observation
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.testimony import Witness
@@ -152,6 +152,11 @@ class Host:
     def predictions_in_flight(self) -> int:
         """Return how many requests of callers have no answer, also if the caller has stopped waiting."""
         return self._exchange.predictions_in_flight
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what callers wait for; it is as recent as the last question for its `ailment`."""
+        return Backlog(self._exchange.predictions_in_flight, self._liveness.unanswered)
 
     @property
     def beat_interval(self) -> float:

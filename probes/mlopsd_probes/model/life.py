@@ -8,6 +8,7 @@ from typing import Any
 
 from mlopsd_probes.model.attempts import TAKE, Attempts, Obstacle
 from mlopsd_probes.model.errands import Errands, is_over, wait
+from mlopsd_probes.model.liveness import Backlog
 from mlopsd_probes.model.means import Means
 from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.registry import RegistryError
@@ -123,6 +124,7 @@ class Life:
             restarts=self._attempts.restart.times,
             rss=None if serving is None else await serving.host.rss(),
             is_mismatched=serving is not None and serving.kept.version.id in self._means.mismatches,
+            backlog=Backlog() if serving is None else serving.host.backlog,
             canary_behind=0 if serving is None else serving.host.canary_behind,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd_probes.model.canary import CanaryKind
 from mlopsd_probes.model.causes import cause_of
+from mlopsd_probes.model.liveness import Backlog
 from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import moment_text
@@ -23,7 +24,7 @@ def report(state: State, options: ModelOptions) -> Reading:
     """What *state* means; where all is well its summary names the version."""
     findings = [
         *_serving(state),
-        *_canary(state),
+        *_canary(state, options),
         *_drift(state),
         *_registry(state, options),
         *_fallback(state, options),
@@ -83,7 +84,7 @@ def _outdated_text(state: State) -> str:
     return f", as the table said before it was changed; {why}"
 
 
-def _canary(state: State) -> Iterator[Finding]:
+def _canary(state: State, options: ModelOptions) -> Iterator[Finding]:
     if (serving := state.serving) is None:
         return
     canary, number = serving.canary, serving.kept.version.number
@@ -95,6 +96,9 @@ def _canary(state: State) -> Iterator[Finding]:
         advice = _advice_in_service(canary.kind)
         said = f"version {number} fails its canary: {canary.reason}{behind}"
         yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
+    elif _is_at_a_standstill(state.backlog, options):
+        said = f"version {number} {_standstill_text(state.backlog, options)}{behind}"
+        yield Finding("canary", Status.DEGRADED, said, advice=Advice.WATCH)
     elif not canary.verified:
         cure = "log it with an input example or a signature, or set [probes.model.canary] input"
         said = f"version {number} is unverified: it has nothing to predict; {cure}"
@@ -102,6 +106,20 @@ def _canary(state: State) -> Iterator[Finding]:
     else:
         said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
         yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+
+
+def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:
+    """Return whether callers have waited longer than any request should take: the last canary is stale."""
+    patience = max(options.prediction.timeout, options.canary.timeout)
+    return backlog.requests > 0 and backlog.seconds >= patience
+
+
+def _standstill_text(backlog: Backlog, options: ModelOptions) -> str:
+    waiting = "1 request waits" if backlog.requests == 1 else f"{backlog.requests} requests wait"
+    return (
+        f"has finished no prediction for {age_text(backlog.seconds)}, and {waiting}; "
+        f"after {age_text(options.stall_timeout)} (stall_timeout) its process is replaced"
+    )
 
 
 def _advice_in_service(kind: CanaryKind) -> Advice:

@@ -1,10 +1,11 @@
 """How the life of a model stands at one moment: all that a reading is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlopsd.probe import Advice
 from mlopsd_probes.model.judge import Judgement
+from mlopsd_probes.model.liveness import Backlog
 from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.refusals import Refusal
 from mlopsd_probes.model.registry import Complaint
@@ -30,6 +31,7 @@ class State:
         restarts: hosts that died, hung or stalled.
         rss: resident bytes of the host.
         canary_behind: callers' requests that an overdue canary waits for.
+        backlog: what callers of the version in service wait for.
         is_mismatched: whether the version in service answered joined requests otherwise than single ones.
     """
 
@@ -50,4 +52,5 @@ class State:
     restarts: int
     rss: int | None
     canary_behind: int = 0
+    backlog: Backlog = field(default_factory=Backlog)
     is_mismatched: bool = False
