@@ -50,7 +50,6 @@ def main(load: Callable[[], Loaded]) -> int:
         folder.open()
         daemon = Daemon(load, loaded, folder, where, drain)
         daemon.prepare(configured)
-        _tell(_doubts(loaded, configured, where))
         run(daemon.run(configured), drain)
     finally:
         folder.close()
@@ -114,6 +113,7 @@ class Daemon:
             await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
+        _tell(await self._look_for_doubts(self._loaded, configured))
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
@@ -133,6 +133,10 @@ class Daemon:
         self._board.close()
         log.info("stopped")
 
+    async def _look_for_doubts(self, loaded: Loaded, configured: Sequence[Configured]) -> list[Mistake]:
+        """Look at files and folders in a thread, since a mount may hang."""
+        return await in_thread("look for doubts", lambda: _doubts(loaded, configured, self._places))
+
     async def _change(self) -> list[str]:
         """Put a new configuration in force; all that could go wrong is found out before anything changes."""
         if self._stop.is_set():
@@ -142,7 +146,7 @@ class Daemon:
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
-        doubtful = await in_thread("look for doubts", lambda: _doubts(loaded, configured, self._places))
+        doubtful = await self._look_for_doubts(loaded, configured)
         try:
             changed = await self._doors.change(loaded.settings)
         except ListenError as error:
