@@ -19,7 +19,7 @@ from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
 from bench.server import Missing
 from bench.table import Table
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 TOO_LONG = 4  # times what a section usually takes, and
 AT_LEAST = 120.0  # seconds

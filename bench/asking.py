@@ -33,7 +33,7 @@ from bench.sides import (
 from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.web import AS_PROMETHEUS, lines_of
 from bench.wrk import Wrk
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 CONNECTIONS = (1, 16, 64)
 WARMING = 1.0

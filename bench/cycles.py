@@ -15,9 +15,9 @@ from pathlib import Path
 from bench.cost import memory
 from mlopsd.probe import Context, Reading
 from mlopsd.worker import frames
-from mlopsd.worker.ledger import Ledger
-from mlopsd.worker.readings import Outgoing
-from mlopsd.worker.verify import verified
+from mlopsd.worker.codec import Outgoing
+from mlopsd.worker.outbox import Outbox
+from mlopsd.worker.validate import verified
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Check and tell."""
     state, sysfs, *counts = sys.argv[1:]
     log = logging.getLogger("cycles")
-    probe = GpuProbe(GpuOptions(sysfs_path=sysfs), Context("gpu", Path(state), log, {}, Ledger()))
+    probe = GpuProbe(GpuOptions(sysfs_path=sysfs), Context("gpu", Path(state), log, {}, Outbox()))
     reading = probe.check()
     for count in map(int, counts):
         print(json.dumps({**_measured(probe, count), **_held(reading)}), flush=True)

@@ -18,7 +18,7 @@ from bench.prometheus import Prometheus
 from bench.server import Daemon, Missing, NodeExporter, Server
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import lines_of, wait_for_answer
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 INTERVAL = 1.0
 SETTLING_SECONDS = 5.0

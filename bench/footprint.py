@@ -12,7 +12,7 @@ from bench.server import Daemon, Missing, NodeExporter, Server
 from bench.sides import FASTAPI, LARGE, METRICS, NODE, OURS, SMALL, fastapi_of, nothing_beside, tables_of
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import Connection, wait_for_answer
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 MOST_OVER_FASTAPI = 0.95
 

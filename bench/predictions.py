@@ -20,7 +20,7 @@ from bench.serving import Asked, ask, peer_serving, serving
 from bench.table import Row, Table, at_least, at_most, of_rows
 from bench.traffic import Traffic
 from bench.web import Connection, wait_until_open
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 from tests.running import free_port
 
 CONNECTIONS = (1, 16, 64)

@@ -18,8 +18,8 @@ from bench.server import SYSTEM, Daemon, Missing, NodeExporter
 from bench.serving import serving
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import Connection, wait_for_answer
-from mlopsd.children.kin import descendants
-from mlopsd_probes.gpu.fake import build
+from mlopsd.process.procfs import descendants
+from mlopsd_probes.fake_nvml import build
 
 SCRAPE_INTERVAL = 15.0
 SETTLING_SECONDS = 5.0

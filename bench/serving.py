@@ -12,7 +12,7 @@ from bench.server import SYSTEM, Daemon, ModelServer, Server
 from bench.traffic import Answered, Traffic
 from bench.trainer import NAME
 from bench.web import wait_for_answer
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 LOADING_SECONDS = 180.0
 

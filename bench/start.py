@@ -13,7 +13,7 @@ from bench.peers.service import Service
 from bench.server import SYSTEM, Daemon, Missing
 from bench.table import Row, Table, at_most, of_rows
 from bench.web import check_now, wait_for_answer
-from mlopsd.children import kin
+from mlopsd.process import procfs
 
 MOST_OVER_FASTAPI = 0.8
 MOST_TO_VERDICT = 1.5
@@ -126,7 +126,7 @@ def _stop_hung(room: Path, place: str, environment: Mapping[str, str], ends: End
     with _hung(room, place, environment) as daemon:
         wait_for_answer(daemon.port, "/livez")
         time.sleep(2.5)
-        children = _alive(kin.descendants(daemon.pid))
+        children = _alive(procfs.descendants(daemon.pid))
         seconds = daemon.stop()
         _count_left(children, ends)
         return seconds
@@ -136,7 +136,7 @@ def _kill_hung(room: Path, environment: Mapping[str, str], ends: Ends) -> None:
     with _hung(room, "process", environment) as daemon:
         wait_for_answer(daemon.port, "/livez")
         time.sleep(2.5)
-        children = _alive(kin.descendants(daemon.pid))
+        children = _alive(procfs.descendants(daemon.pid))
         daemon.kill()
         _count_left(children, ends)
 
@@ -151,5 +151,5 @@ def _count_left(children: set[tuple[int, int]], ends: Ends) -> None:
 
 def _alive(pids: Iterable[int]) -> set[tuple[int, int]]:
     """Those of *pids* that run, each with its start, for numbers come again; a zombie does not run."""
-    found = map(kin.child, pids)
+    found = map(procfs.child, pids)
     return {(child.pid, child.started) for child in found if child is not None and child.state != "Z"}

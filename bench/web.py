@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlopsd.cli.running import UnixConnection
+from mlopsd.cli.client.client import UnixConnection
 
 ACCEPT = (  # Prometheus 2.42's
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"

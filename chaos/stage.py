@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chaos.clock import Clock
 from chaos.registry import NAME, Registry
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import scenario
 from tests.installed import installed
 from tests.running import free_port

@@ -19,7 +19,7 @@ class Prediction:
     content_type: str = "application/json"
 
 
-class Unpredicted(Exception):
+class PredictionError(Exception):
     """Raised by `Predictor.predict` that has no prediction to give, with a detail for the caller.
 
     Attributes:

@@ -210,7 +210,7 @@ class ProbeError(Exception):
     """Raised by a probe that cannot tell, with the cause and the cure; the reading is ``unknown``."""
 
 
-class Refused(Exception):
+class ReloadRefused(Exception):
     """Raised by `Probe.reload` that will not do it, with the reason; answered with 409."""
 
 

@@ -21,19 +21,19 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from mlopsd import plugins
 from mlopsd.board import Board
-from mlopsd.configured import Configured, configure
+from mlopsd.config import plugins
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.probes import ProbeConfig, configure
+from mlopsd.config.schema import ProbeTable, Settings
+from mlopsd.config.sources import Layer
 from mlopsd.entry import Entry
-from mlopsd.failures import BROKEN, RESULTS, NoAnswer
+from mlopsd.failures import BROKEN, RESULTS, CheckTimeout
 from mlopsd.metrics import Metrics
-from mlopsd.predictor import Unpredicted, is_predictor
+from mlopsd.predictor import PredictionError, is_predictor
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status
-from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.layers import Layer
-from mlopsd.settings.load import Loaded
 from mlopsd.watch import Watch
-from mlopsd.worker.make import make_worker
+from mlopsd.worker.factory import make_worker
 from mlopsd.worker.process import ProcessWorker
 
 FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
@@ -182,9 +182,9 @@ class ProbeConformance:
             return str(error)
         return ""
 
-    def _configured(self) -> Configured:
+    def _configured(self) -> ProbeConfig:
         settings = Settings(probes={"conform": ProbeTable(use=self.name, **self.table)})
-        (configured,) = configure(Loaded(settings, None, (Layer("the test", {}),)))
+        (configured,) = configure(LoadedConfig(settings, None, (Layer("the test", {}),)))
         return configured
 
     def _entries(self, checks: int = 1) -> list[Entry]:
@@ -199,7 +199,7 @@ class ProbeConformance:
         return found(options, Context(name, folder, logging.getLogger("mlopsd.testing"), {}, instruments))
 
 
-async def _checked(configured: Configured, checks: int) -> list[Entry]:
+async def _checked(configured: ProbeConfig, checks: int) -> list[Entry]:
     """The entries after so many checks of a probe, run where the daemon would run them.
 
     A first check includes the start of the process. One that was ended for being late is tried in another
@@ -212,7 +212,7 @@ async def _checked(configured: Configured, checks: int) -> list[Entry]:
     return entries
 
 
-async def _checked_from_the_start(configured: Configured, checks: int) -> list[Entry]:
+async def _checked_from_the_start(configured: ProbeConfig, checks: int) -> list[Entry]:
     board = Board()
     board.enrol(configured.name, configured.plugin.name, configured.terms)
     counting = Metrics(board, "0")
@@ -238,7 +238,7 @@ def failure_of(reading: Reading) -> Finding | None:
 
 def _is_late(entry: Entry) -> bool:
     failure = failure_of(entry.reading)
-    return failure is not None and failure.name == RESULTS[NoAnswer]
+    return failure is not None and failure.name == RESULTS[CheckTimeout]
 
 
 async def _awaited(result: Any) -> Any:
@@ -250,7 +250,7 @@ async def _refused_or_answered(probe: Any, body: bytes, content_type: str) -> No
     """Ask for a prediction; there is one, or a refusal with a code that callers know."""
     try:
         prediction = await probe.predict(body, content_type)
-    except Unpredicted as error:
+    except PredictionError as error:
         refusal = error
     else:
         assert isinstance(prediction.body, bytes), "a prediction's body is bytes"

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mlopsd.raised import harmless
+from mlopsd.exceptions import as_exception
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,7 @@ class Call:
         if error is None:
             self.answer.set_result(result)
         else:  # a future cannot carry StopIteration, and SystemExit would end the loop
-            self.answer.set_exception(harmless(error))
+            self.answer.set_exception(as_exception(error))
 
 
 async def in_thread(name: str, function: Callable[[], Result]) -> Result:

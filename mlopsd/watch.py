@@ -12,14 +12,14 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from mlopsd.board import Board
-from mlopsd.children.reaper import Reaper
-from mlopsd.configured import Configured
+from mlopsd.config.probes import ProbeConfig
 from mlopsd.entry import Entry
-from mlopsd.failures import Failures, NoAnswer, Stuck
+from mlopsd.failures import CheckTimeout, Failures, Stuck
 from mlopsd.predictor import Predictor
-from mlopsd.probe import ProbeError, Reading, Refused, can_reload
+from mlopsd.probe import ProbeError, Reading, ReloadRefused, can_reload
+from mlopsd.process.reaper import Reaper
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.place import CLOSING_SECONDS, Worker
+from mlopsd.worker.worker import CLOSING_SECONDS, Worker
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
 AGAIN_WITHIN = 0.05  # seconds in which several wishes to be checked again are one
@@ -42,11 +42,11 @@ class Busy(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reload:
+class ProbeReload:
     """One reload of a probe.
 
     Attributes:
-        done: the sentence that says what was done; or `Refused`, `ProbeError` or what else the probe raised.
+        done: the sentence that says what was done; or `ReloadRefused`, `ProbeError` or another exception.
     """
 
     started_at: datetime
@@ -63,7 +63,7 @@ class Watch:
 
     def __init__(
         self,
-        configured: Configured,
+        configured: ProbeConfig,
         worker: Worker,
         board: Board,
         account: Account,
@@ -81,7 +81,7 @@ class Watch:
         self._closed = False
         self._reaper = Reaper()
         self._in_flight: asyncio.Task[Entry] | None = None
-        self._reload: Reload | None = None
+        self._reload: ProbeReload | None = None
         self._failures = Failures(configured.name)
         self._first = asyncio.Event()
 
@@ -101,16 +101,16 @@ class Watch:
         return can_reload(self.configured.probe)
 
     @property
-    def reload(self) -> Reload | None:
+    def reload(self) -> ProbeReload | None:
         """The reload that is running, or ran last."""
         return self._reload
 
-    def retime(self, configured: Configured) -> None:
+    def retime(self, configured: ProbeConfig) -> None:
         """Go on under the terms of *configured*, which differs in nothing else."""
         self.configured = configured
         self._again.set()
 
-    async def amend(self, configured: Configured) -> bool:
+    async def amend(self, configured: ProbeConfig) -> bool:
         """Let a predictor go on with the options of *configured* between two checks; whether it does."""
         if configured.predicts is None or not isinstance(self._worker, LoopWorker):
             return False
@@ -171,7 +171,7 @@ class Watch:
             raise self._gone()
         return in_flight.result()
 
-    def start_reload(self, *, dry_run: bool, force: bool) -> Reload:
+    def start_reload(self, *, dry_run: bool, force: bool) -> ProbeReload:
         """Begin to reload the probe.
 
         Raises:
@@ -183,7 +183,7 @@ class Watch:
             self._do_reload(dry_run=dry_run, force=force), name=f"reload {self.name}"
         )
         task.add_done_callback(self._tell_end)
-        self._reload = Reload(self._board.now(), task)
+        self._reload = ProbeReload(self._board.now(), task)
         return self._reload
 
     def _tell_end(self, task: asyncio.Task[str]) -> None:
@@ -253,7 +253,7 @@ class Watch:
                 calling.cancel()
                 await asyncio.wait({calling}, timeout=CLOSING_SECONDS)
         if is_late:
-            raise NoAnswer(f"no answer within {timeout:g} s")
+            raise CheckTimeout(f"no answer within {timeout:g} s")
         return calling.result()
 
     async def _do_reload(self, *, dry_run: bool, force: bool) -> str:
@@ -278,7 +278,7 @@ class Watch:
             try:
                 return await self._in_time(call)
             except Stuck as error:
-                raise Refused(f"it {error}") from error
+                raise ReloadRefused(f"it {error}") from error
 
 
 def spread(host: str, probe: str) -> float:

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
-from mlopsd.configured import Configured
+from mlopsd.config.plugins import Plugin
+from mlopsd.config.probes import ProbeConfig
 from mlopsd.entry import Terms
-from mlopsd.plugins import Plugin
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.place import Worker
+from mlopsd.worker.probe_process import InitMessage
 from mlopsd.worker.process import ProcessWorker
-from mlopsd.worker.spawned import Opening
 from mlopsd.worker.thread import ThreadWorker
+from mlopsd.worker.worker import Worker
 
 
 class Sink:
@@ -95,23 +95,23 @@ def configured(
     table: Mapping[str, Any] | None = None,
     name: str = "door",
     patience: float | None = None,
-) -> Configured:
+) -> ProbeConfig:
     """*probe* as the configuration would have it, on its own schedule but for *patience*, its timeout."""
     plugin = Plugin("door", f"{probe.__module__}:{probe.__qualname__}", "tests 1")
     schedule = probe.schedule
     timeout = schedule.timeout if patience is None else patience
     terms = Terms(schedule.interval, timeout, schedule.fail_after, schedule.recover_after)
     options = probe.Options(**(table or {}))
-    return Configured(name, plugin, probe, options, terms, isolation, dict(table or {}))
+    return ProbeConfig(name, plugin, probe, options, terms, isolation, dict(table or {}))
 
 
-def worker(configured: Configured, folder: Path, account: Account) -> Worker:
+def worker(configured: ProbeConfig, folder: Path, account: Account) -> Worker:
     """The worker for *configured*, by its isolation."""
     log = logging.getLogger("mlopsd.test")
     context = Context(configured.name, folder, log, {}, Instruments())
     if configured.isolation == "process":
         target = f"{configured.probe.__module__}:{configured.probe.__qualname__}"
-        opening = Opening(
+        opening = InitMessage(
             configured.name, target, configured.table, folder, logging.DEBUG, configured.terms.timeout
         )
         return ProcessWorker(opening, account, account.restarted, log)
@@ -119,7 +119,7 @@ def worker(configured: Configured, folder: Path, account: Account) -> Worker:
     return kind(configured.name, lambda: configured.probe(configured.options, context))
 
 
-def watch(configured: Configured, folder: Path, board: Board, account: Account) -> Watch:
+def watch(configured: ProbeConfig, folder: Path, board: Board, account: Account) -> Watch:
     """A watch over *configured*, enrolled on *board*."""
     if configured.name not in board:
         board.enrol(configured.name, configured.plugin.name, configured.terms)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mlopsd.cli.running import UnixConnection
+from mlopsd.cli.client.client import UnixConnection
 
 UP_SECONDS = 30.0
 AT_ONCE = 10.0  # seconds in which whatever waits for nothing is over, here too; `make bench` has the pace

@@ -16,7 +16,7 @@ from bench.peers.nginx import Nginx, place
 from bench.peers.service import Service
 from bench.server import Daemon, Missing
 from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mlopsd import plugins
-from mlopsd.plugins import Plugin
+from mlopsd.config import plugins
+from mlopsd.config.plugins import Plugin
 from mlopsd.probe import Finding, Metric, Options, Probe, Reading, Schedule, Status
 from mlopsd.testing import ProbeConformance
 

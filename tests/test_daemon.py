@@ -19,12 +19,12 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from mlopsd.daemon import Daemon
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.schema import Settings
+from mlopsd.daemon.daemon import Daemon
 from mlopsd.log import Drain
-from mlopsd.settings import Settings
-from mlopsd.settings.load import Loaded
-from mlopsd.settings.mistakes import ConfigurationError
-from mlopsd.state import Places, StateFolder
+from mlopsd.state_dir import Places, StateFolder
 from tests.cli.command import mlopsd
 from tests.installed import installed
 from tests.running import AT_ONCE, CALM_SYSTEM, Answer, Running, free_port
@@ -251,10 +251,10 @@ def test_a_probe_that_cannot_be_had_ends_the_start_with_one_line(
 async def test_a_reload_that_breaks_is_told_and_survived(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def break_down() -> Loaded:
+    def break_down() -> LoadedConfig:
         raise ZeroDivisionError("one over nought")
 
-    loaded = Loaded(Settings(), None, ())
+    loaded = LoadedConfig(Settings(), None, ())
     drain = Drain(logging.StreamHandler())
     places = Places(tmp_path, tmp_path / "s")
     daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain)

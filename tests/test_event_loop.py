@@ -8,7 +8,7 @@ import pytest
 WITH_A_TASK_THAT_STAYS = """
 import asyncio
 from mlopsd import log
-from mlopsd.event_loop import run
+from mlopsd.daemon.event_loop import run
 
 log.FLUSH_SECONDS = 30
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mlopsd.cli import COMMANDS
-from mlopsd.settings import ProbeTable, Settings
+from mlopsd.cli import COMMANDS, module_of
+from mlopsd.config.schema import ProbeTable, Settings
 from tests.alerts.metrics import PLUGINS, exposed
 from tests.test_docs import ROOT, documents
 from tests.web.test_description import routes
@@ -53,7 +53,7 @@ def test_every_key_is_one_that_there_is(page: Path) -> None:
 
 def options(command: str) -> set[str]:
     parser = ArgumentParser()
-    module: Any = import_module(f"mlopsd.cli.{command}")
+    module: Any = import_module(module_of(command))
     module.add_arguments(parser)
     return set(parser._option_string_actions)
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import field_validator
 
-from mlopsd import configured, plugins
-from mlopsd.plugins import Plugin, PluginError
+from mlopsd.config import plugins, probes
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import LoadedConfig, load
+from mlopsd.config.plugins import Plugin, PluginError
 from mlopsd.probe import Metric, Options, Probe, Reading, Schedule
-from mlopsd.settings.load import Loaded, load
-from mlopsd.settings.mistakes import ConfigurationError
 
 
 class Fine(Probe):
@@ -116,7 +116,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_built_in_probes_come_through_the_door_of_strangers() -> None:
     found = {plugin.name: plugin for plugin in plugins.find()}
-    assert found["system"].target == "mlopsd_probes.system:SystemProbe"
+    assert found["system"].target == "mlopsd_probes.system.probe:SystemProbe"
     assert found["system"].distribution.startswith("mlopsd ")
 
 
@@ -206,8 +206,8 @@ def test_a_module_that_cannot_be_imported_is_told_from_a_missing_package(
 def configure(tmp_path: Path, text: str, target: str) -> Any:
     path = tmp_path / "config.toml"
     path.write_text(text, "utf-8")
-    loaded: Loaded = load(path, {}, {})
-    return configured.configure(loaded, [plugin(f"{__name__}:{target}")])
+    loaded: LoadedConfig = load(path, {}, {})
+    return probes.configure(loaded, [plugin(f"{__name__}:{target}")])
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_every_probe_that_cannot_be_had_is_told_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_check_runs_where_it_can(tmp_path: Path, target: str, written: str, isolation: str) -> None:
-    (configured,) = configure(tmp_path, f"[probes.door]\n{written}\n", target)
-    assert configured.isolation == isolation
+    (probes,) = configure(tmp_path, f"[probes.door]\n{written}\n", target)
+    assert probes.isolation == isolation
 
 
 @pytest.mark.parametrize(("target", "place"), [("Fine", "loop"), ("AsyncFine", "thread")])

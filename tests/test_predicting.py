@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mlopsd import configured
-from mlopsd.configured import default_predictor
-from mlopsd.obstacles import keyless
-from mlopsd.plugins import Plugin, PluginError
+from mlopsd.config import probes
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import load
+from mlopsd.config.plugins import Plugin, PluginError
+from mlopsd.config.probes import default_predictor
+from mlopsd.daemon.preflight import keyless
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Reading
-from mlopsd.settings.load import load
-from mlopsd.settings.mistakes import ConfigurationError
 from tests.installed import installed
 from tests.running import Answer, Running
 
@@ -63,7 +63,7 @@ def caves(*names: str, default: tuple[str, ...] = ()) -> str:
 def configure(folder: Path, text: str, target: str = "Plain") -> Any:
     path = folder / "config.toml"
     path.write_text(text, "utf-8")
-    return configured.configure(load(path, {}, {}), [Plugin("cave", f"{__name__}:{target}")])
+    return probes.configure(load(path, {}, {}), [Plugin("cave", f"{__name__}:{target}")])
 
 
 @pytest.mark.parametrize(
@@ -243,6 +243,6 @@ def test_a_doubt_is_only_where_a_model_is_configured_and_no_key(
     path = tmp_path / "config.toml"
     path.write_text(f"[api]\n{api}\n{caves('front')}", "utf-8")
     loaded = load(path, {}, {})
-    able = configured.configure(loaded, [Plugin("cave", f"{__name__}:Plain")])
+    able = probes.configure(loaded, [Plugin("cave", f"{__name__}:Plain")])
     assert len(list(keyless(loaded, able))) == doubts
     assert not list(keyless(loaded, ()))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd import plugins
+from mlopsd.config import plugins
 from tests.running import CALM_SYSTEM, Running, free_port
 
 CONFIGURATION = """

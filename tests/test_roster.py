@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.configured import Configured
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.daemon.watches import Watches
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Context, Finding, Options, Probe, Reading, Status
-from mlopsd.roster import Roster
 from mlopsd.watch import Watch
 from tests import fakes
 
@@ -56,14 +56,14 @@ class Stage:
         self.let_go = asyncio.Event()
         self.closed: list[str] = []
         self._folder = folder
-        self.roster = Roster(self.board, group, self._make, lambda _name: None)
+        self.roster = Watches(self.board, group, self._make, lambda _name: None)
 
-    def _make(self, configured: Configured) -> Watch:
+    def _make(self, configured: ProbeConfig) -> Watch:
         watch = fakes.watch(configured, self._folder, self.board, fakes.Account())
         return Lingering(watch, self.let_go, self.closed)
 
 
-def doors(*names: str) -> list[Configured]:
+def doors(*names: str) -> list[ProbeConfig]:
     return [fakes.configured(Door, "loop", name=name) for name in names]
 
 
@@ -131,10 +131,10 @@ async def test_a_probe_whose_terms_change_keeps_what_it_holds(tmp_path: Path) ->
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         board = Board()
 
-        def watch(configured: Configured) -> Watch:
+        def watch(configured: ProbeConfig) -> Watch:
             return fakes.watch(configured, tmp_path, board, fakes.Account())
 
-        roster = Roster(board, group, watch, lambda _name: None)
+        roster = Watches(board, group, watch, lambda _name: None)
         await roster.change([before])
         await roster["model"].check()
         made = Marked.made
@@ -184,7 +184,7 @@ async def test_a_changed_table_keeps_the_status_unless_it_is_about_something_els
     after = fakes.configured(probe, "loop", table, name="door")
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         board = Board()
-        roster = Roster(
+        roster = Watches(
             board,
             group,
             lambda configured: fakes.watch(configured, tmp_path, board, fakes.Account()),
@@ -210,7 +210,7 @@ async def test_a_predictor_that_is_made_again_starts_unknown_since_it_serves_not
     after = replace(before, terms=replace(before.terms, timeout=patience, interval=77.0))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         board = Board()
-        roster = Roster(
+        roster = Watches(
             board,
             group,
             lambda configured: fakes.watch(configured, tmp_path, board, fakes.Account()),

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
-from mlopsd.children import descent
-from mlopsd.configured import configure, read_configuration
+from mlopsd.config.errors import ConfigurationError, explain, shown
+from mlopsd.config.load import LoadedConfig, in_force, load, secret_files, warnings
+from mlopsd.config.probes import configure, read_configuration
+from mlopsd.config.schema import ProbeTable, Settings
 from mlopsd.probe import Options
-from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.load import Loaded, doubts, in_force, load, secret_files
-from mlopsd.settings.mistakes import ConfigurationError, explain, shown
+from mlopsd.process import tree
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.probe import ModelProbe
-from mlopsd_probes.system import SystemProbe
+from mlopsd_probes.system.probe import SystemProbe
 
 ROOT = Path(__file__).parent.parent
 BAD = sorted((ROOT / "tests" / "bad").glob("*.toml"))
@@ -29,13 +29,13 @@ SECRET = "correct-horse-battery"
 
 def load_text(
     tmp_path: Path, text: str, environment: Mapping[str, str] | None = None, **arguments: Any
-) -> Loaded:
+) -> LoadedConfig:
     path = tmp_path / "config.toml"
     path.write_text(text, "utf-8")
     return load(path, arguments, environment or {})
 
 
-def nothing(tmp_path: Path, environment: Mapping[str, str] | None = None) -> Loaded:
+def nothing(tmp_path: Path, environment: Mapping[str, str] | None = None) -> LoadedConfig:
     return load(None, {}, environment or {}, default_path=tmp_path / "none.toml")
 
 
@@ -85,7 +85,7 @@ def test_a_key_file_that_is_missing_hides_no_other_mistake(tmp_path: Path) -> No
     ],
 )
 def test_what_may_run_but_was_hardly_meant_is_a_doubt(tmp_path: Path, text: str, doubt: str | None) -> None:
-    told = [str(mistake) for mistake in doubts(load_text(tmp_path, text))]
+    told = [str(mistake) for mistake in warnings(load_text(tmp_path, text))]
     assert len(told) == (doubt is not None)
     assert all(line.startswith(f"probes: {doubt}, and the verdict stays unknown; ") for line in told)
 
@@ -105,7 +105,7 @@ def test_a_file_of_secrets_that_everybody_may_read_is_a_doubt(
     )
     loaded = load_text(tmp_path, text + also)
     assert secret_files(loaded) == (loaded.path, *files)
-    told = [str(doubt) for doubt in doubts(loaded)]
+    told = [str(doubt) for doubt in warnings(loaded)]
     assert [str(file) in "".join(told) for file in files] == [doubted] * 3
     assert SECRET not in "".join(told)
 
@@ -183,7 +183,7 @@ def test_a_misspelt_variable_is_a_mistake(tmp_path: Path, variable: str, meant: 
 
 
 def test_the_mark_of_a_probes_process_is_no_variable_of_ours(tmp_path: Path) -> None:
-    marked = nothing(tmp_path, {descent.MARK: descent.new_mark()})  # a probe may call mlopsd
+    marked = nothing(tmp_path, {tree.MARK: tree.new_mark()})  # a probe may call mlopsd
     assert marked.settings == nothing(tmp_path).settings
 
 

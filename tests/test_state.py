@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.settings import Settings
-from mlopsd.state import LAYOUT, StateError, StateFolder, places
+from mlopsd.config.schema import Settings
+from mlopsd.state_dir import LAYOUT, StateError, StateFolder, places
 
 
 def opened(path: Path) -> StateFolder:

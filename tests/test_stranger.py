@@ -112,7 +112,7 @@ def test_its_predictor_answers_over_http(environment: dict[str, str], tmp_path: 
 
 def test_what_is_not_configured_is_not_imported(environment: dict[str, str], tmp_path: Path) -> None:
     script = (
-        "import sys; from mlopsd.configured import configure; from mlopsd.settings.load import load; "
+        "import sys; from mlopsd.config.probes import configure; from mlopsd.config.load import load; "
         "from pathlib import Path; configure(load(Path(sys.argv[1]), {}, {})); "
         "print(sorted(name for name in sys.modules if 'probe' in name and name != 'mlopsd.probe'))"
     )

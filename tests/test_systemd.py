@@ -3,7 +3,7 @@
 import socket
 from pathlib import Path
 
-from mlopsd.systemd import Notifier
+from mlopsd.daemon.systemd import Notifier
 
 
 def test_without_systemd_nobody_is_told() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd.worker.place import Nonsense
-from mlopsd.worker.verify import verified
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import InvalidReading
 
 H, D, N, U = Status.HEALTHY, Status.DEGRADED, Status.UNKNOWN, Status.UNHEALTHY
 
@@ -17,7 +17,7 @@ def reading(status: Status, *findings: Status) -> Reading:
 @pytest.mark.parametrize("status", [H, D])
 def test_a_reading_that_is_well_without_a_finding_is_nonsense(status: Status) -> None:
     words = f"the reading is {status} without a finding; say in one what was seen"
-    with pytest.raises(Nonsense, match=words):
+    with pytest.raises(InvalidReading, match=words):
         verified(reading(status))
 
 
@@ -26,7 +26,7 @@ def test_a_reading_that_is_better_than_its_worst_finding_is_nonsense(
     status: Status, findings: list[Status]
 ) -> None:
     words = f"the reading is {status}, and its finding 'door .' {max(findings)}; leave its status out"
-    with pytest.raises(Nonsense, match=words):
+    with pytest.raises(InvalidReading, match=words):
         verified(reading(status, *findings))
 
 
@@ -39,5 +39,5 @@ def test_a_reading_may_be_worse_than_what_it_tells(status: Status, findings: lis
 
 def test_a_finding_lasts_or_does_not() -> None:
     finding = Finding("door", U, "gone", lasting="until a reboot")  # type: ignore[arg-type]
-    with pytest.raises(Nonsense, match="finding 'door': lasting is neither True nor False"):
+    with pytest.raises(InvalidReading, match="finding 'door': lasting is neither True nor False"):
         verified(Reading([finding]))

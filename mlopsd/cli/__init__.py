@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NoReturn, Protocol, cast
 
-from mlopsd.cli.failure import CANNOT_TELL, Failure, complain
+from mlopsd.cli.errors import CANNOT_TELL, CommandError, complain
 
+PACKAGES = frozenset({"demo", "install"})  # commands of more than one file
 COMMANDS = {
     "run": "run the daemon",
     "check": "check this host once, here and now, without a daemon",
@@ -90,11 +91,16 @@ def _parser(chosen: str | None) -> tuple[Parser, Command | None]:
     for name, purpose in COMMANDS.items():
         its_parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         if name == chosen:
-            command = cast("Command", importlib.import_module(f"mlopsd.cli.{name}"))
+            command = cast("Command", importlib.import_module(module_of(name)))
             command.add_arguments(its_parser)
             parser.commands = [its_parser]
             parser.wrong_usage = its_parser.wrong_usage = CANNOT_TELL if name in NAGIOS else WRONG_USAGE
     return parser, command
+
+
+def module_of(name: str) -> str:
+    """Return the module of the command *name*."""
+    return f"mlopsd.cli.{name}.command" if name in PACKAGES else f"mlopsd.cli.{name}"
 
 
 def _do(command: Command, arguments: Namespace, failed: int) -> int:
@@ -102,7 +108,7 @@ def _do(command: Command, arguments: Namespace, failed: int) -> int:
     try:
         status = command.run(arguments)
         sys.stdout.flush()
-    except Failure as failure:
+    except CommandError as failure:
         complain(*failure.lines)
         return failed if failure.status is None else failure.status
     except KeyboardInterrupt:

@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mlopsd import log
-from mlopsd.cli import nagios
-from mlopsd.cli.alarm import alarm
-from mlopsd.cli.failure import CANNOT_TELL, Failure, complain
-from mlopsd.cli.looking import look
+from mlopsd.cli.errors import CANNOT_TELL, CommandError, complain
+from mlopsd.cli.one_shot import check_once
+from mlopsd.cli.one_shot_alarm import alarm
 from mlopsd.cli.options import add_config, configuration
-from mlopsd.cli.progress import Progress
-from mlopsd.cli.table import table
-from mlopsd.cli.text import is_coloured, width
-from mlopsd.configured import Configured
-from mlopsd.settings.load import secret_files
-from mlopsd.settings.mistakes import nearest
-from mlopsd.state import places
+from mlopsd.cli.terminal import nagios
+from mlopsd.cli.terminal.health_table import table
+from mlopsd.cli.terminal.progress import ProgressLine
+from mlopsd.cli.terminal.text import is_coloured, width
+from mlopsd.config.errors import nearest
+from mlopsd.config.load import secret_files
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.state_dir import places
 
 GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
 
@@ -48,10 +48,10 @@ def run(arguments: Namespace) -> int:
     longest = max((one.terms.timeout for one in chosen), default=0) + GRACE
     with (
         _speaking(_level(debug=loaded.settings.debug, traceback=arguments.traceback)),
-        Progress(sys.stderr) as progress,
+        ProgressLine(sys.stderr) as progress,
         alarm(longest) as put_off,
     ):
-        health, refused = asyncio.run(look(chosen, progress, put_off, private))
+        health, refused = asyncio.run(check_once(chosen, progress, put_off, private))
     complain(*refused)
     if arguments.json:
         print(json.dumps(health, indent=2, ensure_ascii=False))
@@ -60,12 +60,14 @@ def run(arguments: Namespace) -> int:
     return nagios.exit_status(health)
 
 
-def _chosen(configured: Sequence[Configured], names: Sequence[str]) -> list[Configured]:
+def _chosen(configured: Sequence[ProbeConfig], names: Sequence[str]) -> list[ProbeConfig]:
     by_name = {one.name: one for one in configured}
     for name in names:
         if name not in by_name:
             hint = nearest(name, by_name)
-            raise Failure(f"cannot check {name!r}: no such probe is configured; {hint}", status=CANNOT_TELL)
+            raise CommandError(
+                f"cannot check {name!r}: no such probe is configured; {hint}", status=CANNOT_TELL
+            )
     return [by_name[name] for name in dict.fromkeys(names)] if names else list(configured)
 
 

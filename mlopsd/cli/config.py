@@ -2,10 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 
-from mlopsd.cli.failure import complain
-from mlopsd.cli.in_force import lines
+from mlopsd.cli.effective import lines
+from mlopsd.cli.errors import complain
 from mlopsd.cli.options import add_config, configuration
-from mlopsd.obstacles import keyless
+from mlopsd.daemon.preflight import keyless
 
 
 def add_arguments(parser: ArgumentParser) -> None:

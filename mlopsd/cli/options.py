@@ -4,11 +4,11 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlopsd.cli.failure import Failure
-from mlopsd.configured import Configured, read_configuration
-from mlopsd.settings.layers import Tree
-from mlopsd.settings.load import Loaded, load
-from mlopsd.settings.mistakes import ConfigurationError
+from mlopsd.cli.errors import CommandError
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import LoadedConfig, load
+from mlopsd.config.probes import ProbeConfig, read_configuration
+from mlopsd.config.sources import Tree
 
 
 def add_config(parser: ArgumentParser) -> None:
@@ -21,7 +21,9 @@ def add_config(parser: ArgumentParser) -> None:
     )
 
 
-def configuration(config: Path | None, arguments: Tree | None = None) -> tuple[Loaded, Sequence[Configured]]:
+def configuration(
+    config: Path | None, arguments: Tree | None = None
+) -> tuple[LoadedConfig, Sequence[ProbeConfig]]:
     """Everything that is configured, and the probes that it wants.
 
     Raises:
@@ -30,4 +32,4 @@ def configuration(config: Path | None, arguments: Tree | None = None) -> tuple[L
     try:
         return read_configuration(lambda: load(config, arguments))
     except ConfigurationError as error:
-        raise Failure(*map(str, error.mistakes)) from error
+        raise CommandError(*map(str, error.mistakes)) from error

@@ -7,15 +7,15 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlopsd import plugins
-from mlopsd.cli.kinds import kind
 from mlopsd.cli.options import add_config, configuration
-from mlopsd.cli.text import columns, fitted, harmless
-from mlopsd.cli.toml import toml
-from mlopsd.configured import place
-from mlopsd.plugins import Plugin, PluginError
+from mlopsd.cli.terminal.text import columns, fitted, harmless
+from mlopsd.cli.terminal.toml import toml
+from mlopsd.cli.terminal.types import kind
+from mlopsd.config import plugins
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.plugins import Plugin, PluginError
+from mlopsd.config.probes import place
 from mlopsd.probe import Probe
-from mlopsd.settings.load import Loaded
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _configured(loaded: Loaded) -> str:
+def _configured(loaded: LoadedConfig) -> str:
     where = loaded.path or "the built-in defaults"
     tables = loaded.settings.probes.items()
     named = [f"{name} ({table.use})" if table.use else name for name, table in tables if table.enabled]

@@ -3,14 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from mlopsd import daemon
-from mlopsd.cli import restarting
-from mlopsd.cli.failure import Failure
+from mlopsd.cli import autoreload
+from mlopsd.cli.errors import CommandError
 from mlopsd.cli.options import add_config
-from mlopsd.settings.load import Loaded, load
-from mlopsd.settings.mistakes import ConfigurationError
-from mlopsd.state import StateError
-from mlopsd.web.listener import ListenError
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import LoadedConfig, load
+from mlopsd.daemon import daemon
+from mlopsd.state_dir import StateError
+from mlopsd.web.server.listener import ListenError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,17 +34,17 @@ def run(arguments: Namespace) -> int:
         Failure: it cannot start.
     """
     if arguments.reload:
-        return restarting.run(arguments)
+        return autoreload.run(arguments)
 
-    def read() -> Loaded:
+    def read() -> LoadedConfig:
         return load(arguments.config, overrides(arguments))
 
     try:
         return daemon.main(read)
     except ConfigurationError as error:
-        raise Failure(*map(str, error.mistakes)) from error
+        raise CommandError(*map(str, error.mistakes)) from error
     except (StateError, ListenError) as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
 
 
 def overrides(arguments: Namespace) -> dict[str, Any]:

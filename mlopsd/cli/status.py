@@ -5,11 +5,12 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 
-from mlopsd.cli import nagios, whereabouts
-from mlopsd.cli.failure import CANNOT_TELL, Failure
-from mlopsd.cli.running import Answer, NoAnswer, Running
-from mlopsd.cli.table import table
-from mlopsd.cli.text import harmless, is_coloured, width
+from mlopsd.cli.client import discovery
+from mlopsd.cli.client.client import DaemonClient, DaemonResponse, DaemonUnreachable
+from mlopsd.cli.errors import CANNOT_TELL, CommandError
+from mlopsd.cli.terminal import nagios
+from mlopsd.cli.terminal.health_table import table
+from mlopsd.cli.terminal.text import harmless, is_coloured, width
 
 REDRAW = 2.0  # seconds
 CLEAR = "\x1b[H\x1b[2J"
@@ -21,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     forms.add_argument("--json", action="store_true", help="the daemon's answer, for programs")
     forms.add_argument("--nagios", action="store_true", help="one line, for monitoring plugins")
     forms.add_argument("--watch", action="store_true", help=f"show it anew every {REDRAW:g} s until Ctrl-C")
-    whereabouts.add_arguments(parser)
+    discovery.add_arguments(parser)
     parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown or no answer"
 
 
@@ -30,8 +31,8 @@ def run(arguments: Namespace) -> int:
     if arguments.watch:
         return _watch(arguments)
     try:
-        running, health = whereabouts.find(arguments)
-    except Failure as failure:
+        running, health = discovery.find(arguments)
+    except CommandError as failure:
         if arguments.nagios:  # a monitoring plugin's standard error is read by nobody
             print(nagios.sentence(CANNOT_TELL, failure))
             return CANNOT_TELL
@@ -40,7 +41,7 @@ def run(arguments: Namespace) -> int:
     return nagios.exit_status(health.body)
 
 
-def _printed(arguments: Namespace, running: Running, health: Answer) -> str:
+def _printed(arguments: Namespace, running: DaemonClient, health: DaemonResponse) -> str:
     if arguments.json:
         return json.dumps(health.body, indent=2, ensure_ascii=False)
     if arguments.nagios:
@@ -48,17 +49,17 @@ def _printed(arguments: Namespace, running: Running, health: Answer) -> str:
     return _for_people(running, health)
 
 
-def _for_people(running: Running, health: Answer) -> str:
+def _for_people(running: DaemonClient, health: DaemonResponse) -> str:
     shown = table(health.body, width=width(), coloured=is_coloured(sys.stdout))
     error = _reload_error(running)
     return f"{shown}\n\nthe last reload of the configuration changed nothing:\n{error}" if error else shown
 
 
-def _reload_error(running: Running) -> str:
+def _reload_error(running: DaemonClient) -> str:
     """Why the last reload of the configuration changed nothing; "" if it went well, or that is not known."""
     try:
         configuration = running.get("/info").body.get("configuration", {})
-    except NoAnswer:
+    except DaemonUnreachable:
         return ""
     return "\n".join(f"  {harmless(line)}" for line in str(configuration.get("error", "")).splitlines())
 
@@ -69,9 +70,9 @@ def _watch(arguments: Namespace) -> int:
     try:
         while True:
             try:
-                running, health = whereabouts.find(arguments)
+                running, health = discovery.find(arguments)
                 shown, status = _for_people(running, health), nagios.exit_status(health.body)
-            except Failure as failure:
+            except CommandError as failure:
                 shown, status = str(failure), CANNOT_TELL
             print(f"{CLEAR if sys.stdout.isatty() else ''}{shown}\n", flush=True)
             time.sleep(REDRAW)

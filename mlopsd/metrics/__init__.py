@@ -22,7 +22,7 @@ from mlopsd.metrics.instruments import ProbeInstruments, key_of
 from mlopsd.metrics.layout import SampleFamily
 from mlopsd.metrics.live import Live, LiveCounter, LiveGauge, LiveHistogram
 from mlopsd.metrics.negotiation import accepts_gzip, choose_dialect
-from mlopsd.metrics.page import Deflate, Page, Pages, Part
+from mlopsd.metrics.page import Deflate, Page, Pages, Section
 from mlopsd.metrics.process import PROCESS_FAMILIES, Process
 from mlopsd.metrics.requests import Requests
 from mlopsd.metrics.samples import Samples
@@ -88,13 +88,13 @@ class Metrics:
         """Order the page from what seldom changes to what each second and each scrape change."""
         watched = (self._checks, self._check_seconds, self._hung, self._restarts, self._errors)
         life = (build_info, self._draining, self._reloaded, self._reloaded_at)
-        self._plugin_parts: dict[str, Part] = {}
-        self._instruments = Part("instruments")
+        self._plugin_parts: dict[str, Section] = {}
+        self._instruments = Section("instruments")
         self._parts = [
-            Part("board", *life, *self._board_families),
-            Part("daemon", *watched),
+            Section("board", *life, *self._board_families),
+            Section("daemon", *watched),
             self._instruments,
-            Part("always", self._lag, *self._process.families, *self._requests.families),
+            Section("always", self._lag, *self._process.families, *self._requests.families),
         ]
         deflate = Deflate()
         self.pages = {dialect: Pages(dialect, self._parts, deflate) for dialect in Dialect}
@@ -263,7 +263,7 @@ class Metrics:
         if (known := self._sampled.get(family.name)) is not None:
             return known
         if plugin not in self._plugin_parts:
-            part = self._plugin_parts[plugin] = Part(f"samples of {plugin}")
+            part = self._plugin_parts[plugin] = Section(f"samples of {plugin}")
             self._parts.insert(len(self._plugin_parts) - 1, part)
         opened = self._sampled[family.name] = SampleFamily(family, self.registry)
         self._plugin_parts[plugin].add(opened)

@@ -24,7 +24,7 @@ class Page:
     headers: Mapping[str, str]
 
 
-class Part:
+class Section:
     """Families that change together. A collector of aioprometheus that is not `Written` is a constant.
 
     Attributes:
@@ -97,7 +97,7 @@ class Pages:
         made: how many pieces were written out so far; it stands still while nothing changes.
     """
 
-    def __init__(self, dialect: Dialect, parts: Sequence[Part], deflate: Deflate) -> None:
+    def __init__(self, dialect: Dialect, parts: Sequence[Section], deflate: Deflate) -> None:
         self._formatter = Formatter(dialect)
         self._parts = parts
         self._deflate = deflate
@@ -117,7 +117,7 @@ class Pages:
         self._shown = gzip, stamps, page  # one body at a time: a host has one scraper, or two alike
         return page
 
-    def _piece(self, part: Part) -> Piece:
+    def _piece(self, part: Section) -> Piece:
         piece = self._pieces.get(part.name)
         stamp = part.mark.number  # before the text: what is counted meanwhile shows next time
         if piece is None or piece.stamp != stamp:

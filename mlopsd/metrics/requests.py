@@ -14,7 +14,7 @@ BOUNDS = REQUEST_SECONDS.buckets
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestTally:
     """How many requests took how long: in each bucket alone, and all together in seconds."""
 
     counts: list[int]
@@ -30,14 +30,14 @@ class Requests:
         self._seconds = seconds
         self._clock = clock
         self._told_at = float("-inf")
-        self._tallies: dict[tuple[str, str, int], Tally] = {}
+        self._tallies: dict[tuple[str, str, int], RequestTally] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request to *route* was answered after *seconds*."""
         key = method, route, status
         tally = self._tallies.get(key)
         if tally is None:
-            tally = self._tallies[key] = Tally([0] * (len(BOUNDS) + 1))
+            tally = self._tallies[key] = RequestTally([0] * (len(BOUNDS) + 1))
         tally.counts[bisect_left(BOUNDS, seconds)] += 1
         tally.total += seconds
 

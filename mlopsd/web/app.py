@@ -5,30 +5,30 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
-from mlopsd.settings import Settings
-from mlopsd.web.about import About
-from mlopsd.web.actions import Actions
-from mlopsd.web.answers import EndpointInfo
-from mlopsd.web.boundary import Boundary
-from mlopsd.web.cors import allow_origins
-from mlopsd.web.docs import Docs
-from mlopsd.web.gate import Gate
-from mlopsd.web.health import Health
-from mlopsd.web.openapi import Description, described
-from mlopsd.web.page import StatusPage
-from mlopsd.web.parts import Parts, ReloadLike
-from mlopsd.web.predictions import Predictions
-from mlopsd.web.readings import Readings
-from mlopsd.web.route import Route
-from mlopsd.web.table import Desk, metrics_route, table
+from mlopsd.config.schema import Settings
+from mlopsd.web.access.cors import allow_origins
+from mlopsd.web.access.gate import Gate
+from mlopsd.web.api.actions import Actions
+from mlopsd.web.api.docs import Docs
+from mlopsd.web.api.health import Health
+from mlopsd.web.api.info import About
+from mlopsd.web.api.openapi import Description, described
+from mlopsd.web.api.predictions import Predictions
+from mlopsd.web.api.readings import ReadingDocuments
+from mlopsd.web.api.route import Route
+from mlopsd.web.api.schemas import EndpointInfo
+from mlopsd.web.context import ReloadLike, WebContext
+from mlopsd.web.middleware import RequestRecorder
+from mlopsd.web.page.status_page import StatusPage
+from mlopsd.web.routes import Handlers, metrics_route, table
 
-BOUNDARY = web.AppKey("BOUNDARY", Boundary)
+BOUNDARY = web.AppKey("BOUNDARY", RequestRecorder)
 PARAMETER = re.compile(r"\{(\w+)\}")
 ANY_SEGMENT = r"{\1:[^/]+}"  # aiohttp's own pattern leaves out braces, which a model's name may have
 ROUTES = web.AppKey("ROUTES", tuple[Route, ...])
 
 
-def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Application:
+def make_app(parts: WebContext, settings: Settings, *, local: bool) -> web.Application:
     """The whole API over *parts*; *local* is the one behind the Unix socket.
 
     Of *settings* only ``api.cors_origins`` and ``api.api_key_header`` are fixed in it: when they change,
@@ -49,11 +49,11 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
     def endpoints() -> Sequence[EndpointInfo]:
         return [{"method": route.method, "path": route.path, "summary": route.summary} for route in routes]
 
-    readings = Readings(parts.board, reload_of)
+    readings = ReadingDocuments(parts.board, reload_of)
     health = Health(parts, readings)
     about = About(parts, endpoints)
     routes += table(
-        Desk(
+        Handlers(
             health=health,
             actions=Actions(parts, health, readings),
             about=about,
@@ -66,15 +66,15 @@ def make_app(parts: Parts, settings: Settings, *, local: bool) -> web.Applicatio
     return _application(parts, settings, routes, local=local)
 
 
-def make_metrics_app(parts: Parts, settings: Settings) -> web.Application:
+def make_metrics_app(parts: WebContext, settings: Settings) -> web.Application:
     """``/metrics`` and nothing else, for a port of its own."""
     return _application(parts, settings, (metrics_route(About(parts, list)),), local=False)
 
 
 def _application(
-    parts: Parts, settings: Settings, routes: Iterable[Route], *, local: bool
+    parts: WebContext, settings: Settings, routes: Iterable[Route], *, local: bool
 ) -> web.Application:
-    boundary = Boundary(parts.metrics, origins=bool(settings.api.cors_origins))
+    boundary = RequestRecorder(parts.metrics, origins=bool(settings.api.cors_origins))
     app = web.Application()
     app[BOUNDARY] = boundary
     app[ROUTES] = tuple(routes)
@@ -86,7 +86,7 @@ def _application(
     return app
 
 
-def _register(app: web.Application, boundary: Boundary, path: str, route: Route, gate: Gate) -> None:
+def _register(app: web.Application, boundary: RequestRecorder, path: str, route: Route, gate: Gate) -> None:
     resource = app.router.add_resource(PARAMETER.sub(ANY_SEGMENT, path))
     handler = gate.handler(route)
     resource.add_route(route.method, handler)

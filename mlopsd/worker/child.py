@@ -17,14 +17,14 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from mlopsd.children import kin
-from mlopsd.children.reaper import Reaper, adopt_orphans
-from mlopsd.probe import Context, Probe, Refused
-from mlopsd.raised import words
+from mlopsd.exceptions import safe_message
+from mlopsd.probe import Context, Probe, ReloadRefused
+from mlopsd.process import procfs
+from mlopsd.process.reaper import Reaper, adopt_orphans
 from mlopsd.worker import frames
-from mlopsd.worker.ledger import Ledger
-from mlopsd.worker.readings import Outgoing
-from mlopsd.worker.verify import verified
+from mlopsd.worker.codec import Outgoing
+from mlopsd.worker.outbox import Outbox
+from mlopsd.worker.validate import verified
 
 PR_SET_PDEATHSIG = 1
 
@@ -37,8 +37,8 @@ def main() -> None:
         opening = _receive(channel)
         if opening is None:
             return
-        ledger = Ledger()
-        host = Host(opening, ledger)
+        ledger = Outbox()
+        host = ProbeRunner(opening, ledger)
         channel.sendall(frames.READY)
         while (request := _receive(channel)) is not None:
             channel.sendall(_encoded(host.answer(request) | ledger.taken()))
@@ -84,10 +84,10 @@ def _encoded(answer: Mapping[str, Any]) -> bytes:
         return frames.encode(kept | {"error": {"kind": "nonsense", "text": str(error)}})
 
 
-class Host:
+class ProbeRunner:
     """Makes the probe, calls it, and turns whatever comes of it into an answer."""
 
-    def __init__(self, opening: Mapping[str, Any], ledger: Ledger) -> None:
+    def __init__(self, opening: Mapping[str, Any], ledger: Outbox) -> None:
         self._opening = opening
         self._log = _logger(opening, ledger)
         self._ledger = ledger
@@ -111,7 +111,7 @@ class Host:
     def _result(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return self._do(request)
-        except Refused as refusal:
+        except ReloadRefused as refusal:
             return _error("refused", refusal)
         except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
             return _error("raised", error)
@@ -153,7 +153,7 @@ class Host:
         return made
 
 
-def _logger(opening: Mapping[str, Any], ledger: Ledger) -> logging.Logger:
+def _logger(opening: Mapping[str, Any], ledger: Outbox) -> logging.Logger:
     log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
     log.setLevel(opening["log_level"])
     log.addHandler(ledger)
@@ -169,7 +169,7 @@ def _error(kind: str, error: BaseException) -> dict[str, Any]:
         "error": {
             "kind": kind,
             "type": type(error).__name__,
-            "text": words(error)[:2000],
+            "text": safe_message(error)[:2000],
             "traceback": "".join(traceback.format_exception(error))[-8000:],
         }
     }
@@ -177,7 +177,7 @@ def _error(kind: str, error: BaseException) -> dict[str, Any]:
 
 def _children() -> int:
     """How many processes the probe has running; what has ended holds nothing but its pid."""
-    return sum(child.state != "Z" for child in kin.of_main_thread())
+    return sum(child.state != "Z" for child in procfs.of_main_thread())
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mlopsd.exceptions import as_exception
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Probe, Reading
-from mlopsd.raised import harmless
-from mlopsd.worker.place import CLOSING_SECONDS
-from mlopsd.worker.verify import verified
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import CLOSING_SECONDS
 
 
 class Calling:
@@ -34,7 +34,7 @@ class Calling:
         try:
             return self.task.result()
         except GeneratorExit as error:
-            raise harmless(error) from error
+            raise as_exception(error) from error
 
     def abandon(self) -> None:
         """Cancel it; it may go on all the same."""
@@ -50,7 +50,7 @@ class Calling:
         except BaseException as error:
             if self._abandoned and isinstance(error, asyncio.CancelledError):
                 raise
-            raise harmless(error) from error  # SystemExit in a task would end the loop
+            raise as_exception(error) from error  # SystemExit in a task would end the loop
 
 
 class LoopWorker:

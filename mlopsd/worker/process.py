@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from mlopsd.children.output import LINES_PER_HOUR
-from mlopsd.probe import Number, ProbeError, Reading, Refused
-from mlopsd.repeats import Repeats
+from mlopsd.log_limit import LogLimiter
+from mlopsd.probe import Number, ProbeError, Reading, ReloadRefused
+from mlopsd.process.output import LINES_PER_HOUR
 from mlopsd.worker import frames
-from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, WorkerDied
-from mlopsd.worker.readings import Incoming
-from mlopsd.worker.spawned import Opening, Spawned, spawn
-from mlopsd.worker.verify import verified
+from mlopsd.worker.codec import Incoming
+from mlopsd.worker.probe_process import InitMessage, ProbeProcess, spawn
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, WorkerDied
 
 FIRST_PAUSE = 1.0  # seconds before a process that died is started again, doubling
 MOST_DOUBLINGS = 10  # a float has room for no more than some thousand
@@ -51,7 +51,7 @@ class ProcessWorker:
 
     def __init__(
         self,
-        opening: Opening,
+        opening: InitMessage,
         tally: Tally,
         on_restart: Callable[[], None],
         log: logging.Logger,
@@ -63,10 +63,10 @@ class ProcessWorker:
         self._log = log
         self._probe_log = logging.getLogger(f"mlopsd.probe.{opening.name}")
         self._clock = clock
-        self._printed = Repeats(most=LINES_PER_HOUR)
+        self._printed = LogLimiter(most=LINES_PER_HOUR)
         self._incoming = Incoming()
-        self._starting: asyncio.Task[Spawned] | None = None
-        self._dying: Spawned | None = None
+        self._starting: asyncio.Task[ProbeProcess] | None = None
+        self._dying: ProbeProcess | None = None
         self._ending: asyncio.Task[None] | None = None
         self._deaths = 0  # since the last answer
         self._last_words = ""  # how it died last
@@ -108,7 +108,7 @@ class ProcessWorker:
         try:
             return verified(self._incoming.reading(answer["reading"]))  # a probe's code may write there too
         except (KeyError, frames.BadFrame) as error:
-            raise Nonsense(f"its process answered nonsense: {error}") from error
+            raise InvalidReading(f"its process answered nonsense: {error}") from error
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Have the probe reload in its process."""
@@ -126,7 +126,7 @@ class ProcessWorker:
         if self._dying is not None:
             await self._dying.kill()
 
-    async def _started(self) -> Spawned | None:
+    async def _started(self) -> ProbeProcess | None:
         """The process that is running or about to, if one is."""
         if self._starting is None:
             return None
@@ -145,7 +145,7 @@ class ProcessWorker:
             self._discard(child)
             self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
             if isinstance(error, frames.BadFrame):
-                raise Nonsense(f"its process answered nonsense: {error}") from error
+                raise InvalidReading(f"its process answered nonsense: {error}") from error
             raise
         try:
             self._pass_on(answer)
@@ -153,7 +153,7 @@ class ProcessWorker:
             leaks = answer.get("children", 0) > MOST_CHILDREN
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._discard(child)
-            raise Nonsense(f"its process answered nonsense: {type(error).__name__}: {error}") from error
+            raise InvalidReading(f"its process answered nonsense: {type(error).__name__}: {error}") from error
         self._deaths = 0
         if leaks:
             self._discard(child)
@@ -179,7 +179,7 @@ class ProcessWorker:
             else:
                 self._tally.observe(name, metric, dict(labels), value)
 
-    async def _running(self) -> Spawned:
+    async def _running(self) -> ProbeProcess:
         """The process, started if there is none; the start goes on if the caller is cancelled.
 
         Raises:
@@ -197,7 +197,7 @@ class ProcessWorker:
             self._put_off()
             raise ProbeError(f"cannot start its process: {_why_not(error)}") from error
 
-    def _start(self) -> asyncio.Task[Spawned]:
+    def _start(self) -> asyncio.Task[ProbeProcess]:
         if self._starts:
             self._on_restart()
         self._starts += 1
@@ -205,7 +205,7 @@ class ProcessWorker:
         starting = spawn(self._opening, self._log, self._printed)
         return asyncio.get_running_loop().create_task(starting, name=f"start {self._opening.name}")
 
-    def _discard(self, child: Spawned) -> None:
+    def _discard(self, child: ProbeProcess) -> None:
         """Take *child* out of service, end it in the background, and put off its successor."""
         self._starting, self._dying = None, child
         self._put_off()
@@ -221,9 +221,9 @@ class ProcessWorker:
 def _failure(error: Mapping[str, str]) -> Exception:
     """What was raised in the process, as it is raised here."""
     if error["kind"] == "refused":
-        return Refused(error["text"])
-    if error["kind"] == "nonsense" or error.get("type") == "Nonsense":
-        return Nonsense(error["text"])
+        return ReloadRefused(error["text"])
+    if error["kind"] == "nonsense" or error.get("type") == "InvalidReading":
+        return InvalidReading(error["text"])
     if error["type"] == "ProbeError":
         return ProbeError(error["text"])
     return ProbeRaised(error["type"], error["text"], error["traceback"])

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from mlopsd.probe import Probe, Reading
 from mlopsd.threads import Call
-from mlopsd.worker.place import CLOSING_SECONDS
-from mlopsd.worker.verify import verified
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import CLOSING_SECONDS
 
 Result = TypeVar("Result")
 
@@ -18,7 +18,7 @@ class Lane(threading.Thread):
     """A daemon thread that makes the calls of one probe, one after another, until it is told to end.
 
     The kernel keeps the children of each thread apart. So a process that a probe has started here and
-    has not waited for yet is not taken for an orphan (see `mlopsd.children.reaper`).
+    has not waited for yet is not taken for an orphan (see `mlopsd.process.reaper`).
     """
 
     def __init__(self, name: str) -> None:

@@ -12,7 +12,7 @@ from mlopsd.metrics.verdicts import BOARD_FAMILIES
 from mlopsd.probe import Probe
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.model.probe import ModelProbe
-from mlopsd_probes.system import SystemProbe
+from mlopsd_probes.system.probe import SystemProbe
 from tests.alerts.rules import rules
 
 PLUGINS: dict[str, type[Probe[Any]]] = {"gpu": GpuProbe, "model": ModelProbe, "system": SystemProbe}

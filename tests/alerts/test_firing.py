@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.alerts import hosts
 from tests.alerts.dashboard import Query, queries
 from tests.alerts.hosts import address

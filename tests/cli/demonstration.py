@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli.demo_folder import DemoFolder
+from mlopsd.cli.demo.folder import DemoFolder
 from tests.cli.command import environment
 from tests.running import CALM_SYSTEM
 

@@ -5,7 +5,18 @@ import os
 import time
 from pathlib import Path
 
-from mlopsd.probe import Advice, Finding, Metric, Options, Probe, Reading, Refused, Sample, Schedule, Status
+from mlopsd.probe import (
+    Advice,
+    Finding,
+    Metric,
+    Options,
+    Probe,
+    Reading,
+    ReloadRefused,
+    Sample,
+    Schedule,
+    Status,
+)
 
 WELL = Finding("door", Status.HEALTHY, "the door is shut")
 ILL = Finding("door", Status.DEGRADED, "the door | is open", "front", advice=Advice.WATCH)
@@ -123,5 +134,5 @@ class Reloads(Probe[Place]):
                 break
         self.progress = ""
         if self.asked > 1:
-            raise Refused("once is enough; start anew")
+            raise ReloadRefused("once is enough; start anew")
         return "went to version 4"

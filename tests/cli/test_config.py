@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.cli.kinds import kind
-from mlopsd.cli.toml import toml
-from mlopsd.settings import Api
+from mlopsd.cli.terminal.toml import toml
+from mlopsd.cli.terminal.types import kind
+from mlopsd.config.schema import Api
 from tests.cli.command import mlopsd, on_a_terminal
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli import demo_training
-from mlopsd.cli.demo_folder import DemoFolder, default_folder
-from mlopsd.cli.demo_next import PATIENT, Next
-from mlopsd.cli.failure import Failure
-from mlopsd.cli.whereabouts import address
-from mlopsd.settings.load import load
+from mlopsd.cli.client.discovery import address
+from mlopsd.cli.demo import training
+from mlopsd.cli.demo.folder import DemoFolder, default_folder
+from mlopsd.cli.demo.hints import PATIENT, Next
+from mlopsd.cli.errors import CommandError
+from mlopsd.config.load import load
 from mlopsd_probes.model.demo.champion import champion
 from tests.cli.command import environment, mlopsd, on_a_terminal
 
@@ -53,7 +53,7 @@ def trained(set_up: tuple[DemoFolder, str]) -> DemoFolder:
 
 def command(folder: DemoFolder, *words: str) -> list[str]:
     return [
-        *(sys.executable, "-m", demo_training.TRAINING, str(folder.path)),
+        *(sys.executable, "-m", training.TRAINING, str(folder.path)),
         *("--model", folder.MODEL, *words),
     ]
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"MLflow would misread '\?'"):
+    with pytest.raises(CommandError, match=r"MLflow would misread '\?'"):
         DemoFolder(tmp_path / "what?").make()
 
 
@@ -170,9 +170,9 @@ def test_what_is_not_installed_is_one_line_with_the_cure(
             raise PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(demo_training, "version", version)
-    with pytest.raises(Failure, match="cannot train the demo's model") as failure:
-        demo_training.check_packages()
+    monkeypatch.setattr(training, "version", version)
+    with pytest.raises(CommandError, match="cannot train the demo's model") as failure:
+        training.check_packages()
     assert str(failure.value).endswith(line)
 
 

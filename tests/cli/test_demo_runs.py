@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.cli.demo_folder import DemoFolder
-from mlopsd.cli.demo_gpus import SCENARIOS
-from mlopsd_probes.gpu.fake import build
-from mlopsd_probes.gpu.fake.__main__ import prepared
+from mlopsd.cli.demo.folder import DemoFolder
+from mlopsd.cli.demo.gpus import SCENARIOS
+from mlopsd_probes.fake_nvml import build
+from mlopsd_probes.fake_nvml.__main__ import prepared
 from tests.cli.command import mlopsd
 from tests.cli.demonstration import calm, demo, is_healthy, reading, serves, tried
 from tests.running import free_port

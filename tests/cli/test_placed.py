@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli.failure import Failure
-from mlopsd.cli.placed import Placed
-from mlopsd.cli.steps import Steps
+from mlopsd.cli.errors import CommandError
+from mlopsd.cli.install.files import InstalledFiles
+from mlopsd.cli.install.steps import SetupSteps
 
 
 def test_a_record_that_was_cut_is_one_line_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / "record").write_text('{"/etc/mlopsd/config.toml": "ab', "ascii")
-    with pytest.raises(Failure, match="it is not what was written; become root, or remove it"):
-        Placed(tmp_path / "record", Steps(dry_run=True))
+    with pytest.raises(CommandError, match="it is not what was written; become root, or remove it"):
+        InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_dry_run_says_what_it_cannot_read_and_goes_on(
     closed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
-    placed = Placed(tmp_path / "record", Steps(dry_run=True))
+    placed = InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
     if way == "put":
         placed.put(closed, b"ours")
         placed.put(tmp_path / "unit", b"ours")
@@ -51,9 +51,9 @@ def test_a_dry_run_says_what_it_cannot_read_and_goes_on(
 
 
 def test_what_cannot_be_read_is_never_overwritten(closed: Path, tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"cannot read .*config\.toml: Permission denied; correct that"):
-        Placed(tmp_path / "record", Steps(dry_run=False)).put(closed, b"ours")
+    with pytest.raises(CommandError, match=r"cannot read .*config\.toml: Permission denied; correct that"):
+        InstalledFiles(tmp_path / "record", SetupSteps(dry_run=False)).put(closed, b"ours")
 
 
 def test_before_the_first_installation_there_is_none(tmp_path: Path) -> None:
-    Placed(tmp_path / "record", Steps(dry_run=True))
+    InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli.meter import Meter, plain
-from mlopsd.cli.progress import bar
+from mlopsd.cli.terminal.progress import bar
+from mlopsd.cli.terminal.rollout_progress import Meter, plain
 from tests.cli.command import environment, mlopsd, on_a_terminal
 
 STARTED_AT = "2026-11-23T00:00:00.000Z"

@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mlopsd.settings import Settings
-from mlopsd.settings.load import load
+from mlopsd.config.load import load
+from mlopsd.config.schema import Settings
 from mlopsd.web.app import ROUTES, make_app
 from tests.cli.command import mlopsd
 from tests.web.fakes import House

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli import nagios
+from mlopsd.cli.terminal import nagios
 from tests.running import Running
 
 SHIPPED = Path(__file__).parents[2] / "deploy/nagios/mlopsd.cfg"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import Drive, Driven, library
 
 CHILD = Path(__file__).with_name("asked.py")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Finding, Number, Reading, Status
+from mlopsd.worker.probe_process import InitMessage
 from mlopsd.worker.process import ProcessWorker
-from mlopsd.worker.spawned import Opening
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 
 TARGET = "mlopsd_probes.gpu.probe:GpuProbe"
 HEALTHY = """
@@ -124,7 +124,7 @@ class Driven:
 
     def started(self) -> ProcessWorker:
         log = logging.getLogger("test")
-        opening = Opening("gpu", TARGET, self.table, self.state, logging.INFO, 10.0)
+        opening = InitMessage("gpu", TARGET, self.table, self.state, logging.INFO, 10.0)
         return ProcessWorker(opening, Nobody(), lambda: None, log)
 
     def steer(self, *lines: str, cards: int | None = None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.conftest import Host, Start
 
 pytestmark = pytest.mark.needs("cc")

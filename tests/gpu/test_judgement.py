@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from mlopsd.probe import Advice, Finding, Status
-from mlopsd_probes.gpu import count
+from mlopsd_probes.gpu import presence
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.history import CardHistory, Remembered
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past, Remembered
 from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.gpu.quantities import seconds
@@ -24,8 +24,8 @@ from mlopsd_probes.gpu.xids import Xids
 CARD = Card(2, "GPU-2", "H100", "0000:03:00.0")
 
 
-def past(folder: Path, boot: str = "one") -> Past:
-    return Past(folder, lambda: boot)
+def past(folder: Path, boot: str = "one") -> CardHistory:
+    return CardHistory(folder, lambda: boot)
 
 
 def xid_finding(folder: Path, xid: int, ago: float = 0, **options: Any) -> Finding:
@@ -151,14 +151,14 @@ def test_an_xid_may_come_while_the_past_is_written(tmp_path: Path) -> None:
 
 def test_a_card_that_is_gone_is_named_with_all_that_tells_it_apart() -> None:
     gone = {"GPU-7": Remembered(7, "H100", "0000:09:00.0")}
-    missing, number = count.judge(GpuOptions(), [CARD], (), gone, ())
+    missing, number = presence.judge(GpuOptions(), [CARD], (), gone, ())
     assert (number.observed, number.limit) == (1, 2)
     assert all(word in missing.summary for word in ("gpu 7", "H100", "0000:09:00.0", "GPU-7"))
 
 
 def test_a_card_on_the_bus_is_not_missed_while_another_cannot_say_who_it_is() -> None:
     nameless = Card(1, "", "GPU", "")
-    findings = count.judge(GpuOptions(), [CARD, nameless], (1,), {}, [CARD.bus_id, "0000:81:00.0"])
+    findings = presence.judge(GpuOptions(), [CARD, nameless], (1,), {}, [CARD.bus_id, "0000:81:00.0"])
     assert [finding.name for finding in findings] == ["gpu_count"]
 
 

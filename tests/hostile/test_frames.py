@@ -11,14 +11,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlopsd.predictor import Prediction, Unpredicted
-from mlopsd.probe import Finding, ProbeError, Reading, Refused, Sample, Status
+from mlopsd.predictor import Prediction, PredictionError
+from mlopsd.probe import Finding, ProbeError, Reading, ReloadRefused, Sample, Status
 from mlopsd.worker import frames
-from mlopsd.worker.place import Nonsense
+from mlopsd.worker.codec import Incoming, Outgoing
+from mlopsd.worker.probe_process import InitMessage
 from mlopsd.worker.process import ProbeRaised, ProcessWorker
-from mlopsd.worker.readings import Incoming, Outgoing
-from mlopsd.worker.spawned import Opening
-from mlopsd_probes.model import channel, testimony
+from mlopsd.worker.worker import InvalidReading
+from mlopsd_probes.model import frames as host_frames
+from mlopsd_probes.model.serving import replies
 from tests.fakes import Account
 
 BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)
@@ -95,7 +96,7 @@ class Liar:
 
 async def ask(said: Any, what: str) -> Any:
     """What the daemon makes of an answer *said* to a check or a reload."""
-    opening = Opening("door", "x:y", {}, Path(), logging.INFO, 5)
+    opening = InitMessage("door", "x:y", {}, Path(), logging.INFO, 5)
     worker = ProcessWorker(opening, Account(), lambda: None, logging.getLogger("mlopsd.test"))
     starting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     starting.set_result(Liar(said))
@@ -120,7 +121,7 @@ def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_th
 ) -> None:
     try:
         answer = asyncio.run(ask(said, what))
-    except (Nonsense, ProbeError, Refused, ProbeRaised):
+    except (InvalidReading, ProbeError, ReloadRefused, ProbeRaised):
         return
     assert isinstance(answer, str | Reading)
     if isinstance(answer, Reading):
@@ -130,21 +131,21 @@ def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_th
 
 @settings(BOUNDED, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=300))
-@example(channel.HEAD.pack(2**32 - 1, 0))
-@example(channel.HEAD.pack(2, 2**63) + b"{}")
-@example(channel.HEAD.pack(2, 0) + b"[]")
-@example(channel.HEAD.pack(9_999, 0) + b"[" * 9_999)
+@example(host_frames.HEAD.pack(2**32 - 1, 0))
+@example(host_frames.HEAD.pack(2, 2**63) + b"{}")
+@example(host_frames.HEAD.pack(2, 0) + b"[]")
+@example(host_frames.HEAD.pack(9_999, 0) + b"[" * 9_999)
 def test_any_bytes_from_a_models_process_are_a_frame_or_a_clean_failure(sent: bytes) -> None:
     async def read() -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(sent)
         reader.feed_eof()
         while True:
-            header, body = await channel.read_frame(reader)
+            header, body = await host_frames.read_frame(reader)
             assert isinstance(header, dict)
             assert isinstance(body, bytes)
 
-    with pytest.raises((asyncio.IncompleteReadError, channel.BadFrame)):
+    with pytest.raises((asyncio.IncompleteReadError, frames.BadFrame)):
         asyncio.run(read())
 
 
@@ -162,11 +163,11 @@ SAID = keyed("code", "type", "detail", "rows", "counts", "total", "classes") | s
 @example({"code": 200, "type": "application/json", "rows": 1, "counts": [1] * 1000, "total": math.inf})
 def test_whatever_a_model_says_of_its_answer_is_an_answer_a_refusal_or_nonsense(said: dict[str, Any]) -> None:
     try:
-        answer, seen = testimony.Witness(3).prediction(said, b"{}", 0.1)
-    except Unpredicted as error:
+        answer, seen = replies.ReplyValidator(3).prediction(said, b"{}", 0.1)
+    except PredictionError as error:
         assert error.code in (400, 413, 415, 500)
-        assert len(error.detail) <= testimony.LONGEST_DETAIL
-    except channel.BadFrame as error:
+        assert len(error.detail) <= replies.LONGEST_DETAIL
+    except frames.BadFrame as error:
         assert "wrong" in str(error) or "buckets" in str(error)
     else:
         assert isinstance(answer, Prediction)
@@ -182,22 +183,22 @@ def test_whatever_a_model_says_of_its_load_and_its_canary_is_that_or_nonsense(sa
         said if isinstance(said, dict) else {"phase": said, "seconds": said, "failed": said, "reason": said}
     )
     for read, found in (
-        (testimony.phase, table),
-        (testimony.failure, table),
-        (testimony.facts, said),
-        (testimony.canary, said),
+        (replies.phase, table),
+        (replies.failure, table),
+        (replies.facts, said),
+        (replies.canary, said),
     ):
         try:
             read(found)
-        except channel.BadFrame as error:
+        except frames.BadFrame as error:
             assert str(error)
 
 
 def test_a_model_names_no_more_classes_than_the_metrics_can_hold() -> None:
-    witness = testimony.Witness(3)
+    witness = replies.ReplyValidator(3)
     named: set[str] = set()
     for number in range(100):
         said = {"code": 200, "type": "a/b", "rows": 1, "classes": {f"class {number}": 1, "x" * 300: 2}}
         named |= set(witness.prediction(said, b"", 0.1)[1].classes)
-    assert len(named) == testimony.MOST_CLASSES + 1
-    assert testimony.OTHER in named
+    assert len(named) == replies.MOST_CLASSES + 1
+    assert replies.OTHER in named

@@ -10,23 +10,23 @@ from typing import Any, cast
 
 from mlopsd.predictor import Prediction
 from mlopsd.probe import Reading
-from mlopsd_probes.model.canary import Canary
-from mlopsd_probes.model.exchange import HostDied
-from mlopsd_probes.model.host import Host, LoadFailed
-from mlopsd_probes.model.life import Life
-from mlopsd_probes.model.liveness import Reason
-from mlopsd_probes.model.means import Means
-from mlopsd_probes.model.measures import Measures
+from mlopsd_probes.model.cache.store import Store
+from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
 from mlopsd_probes.model.progress import Progress
-from mlopsd_probes.model.registry import Complaint, FetchError, Registries, RegistryError, Resolution
 from mlopsd_probes.model.report import report
-from mlopsd_probes.model.store import Store
-from mlopsd_probes.model.version import File, Kept, Version
+from mlopsd_probes.model.rollout.context import RolloutContext
+from mlopsd_probes.model.rollout.reconciler import Reconciler
+from mlopsd_probes.model.serving.canary import CanaryResult
+from mlopsd_probes.model.serving.host import LoadFailed, ModelHost
+from mlopsd_probes.model.serving.liveness import Reason
+from mlopsd_probes.model.serving.requests import HostDied
+from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
 from tests.fakes import Sink
 
 URI = "http://registry"
-WELL = Canary(passed=True, verified=True, source="example", rows=3, seconds=0.01)
+WELL = CanaryResult(passed=True, verified=True, source="example", rows=3, seconds=0.01)
 DOWN = Complaint(URI, "unreachable", "connection refused")
 
 
@@ -84,7 +84,7 @@ class FakeRegistry:
 class FakeHost:
     """A host that answers at once, until a test makes it hang or die."""
 
-    def __init__(self, kept: Kept, canary: Canary, pid: int) -> None:
+    def __init__(self, kept: CachedVersion, canary: CanaryResult, pid: int) -> None:
         self.number = kept.version.number
         self.next_canary = canary
         self.pid = pid
@@ -101,7 +101,7 @@ class FakeHost:
         self.proving.set()
         self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def canary(self, within: float) -> Canary:
+    async def canary(self, within: float) -> CanaryResult:
         assert within > 0
         await self.proving.wait()
         return self.next_canary
@@ -142,7 +142,7 @@ class World:
         self.folder = folder
         self.options = ModelOptions(model="iris", registries=(RegistryOptions(uri=URI),), **options)
         self.registry = FakeRegistry()
-        self.canaries: dict[str, Canary] = {}
+        self.canaries: dict[str, CanaryResult] = {}
         self.load_fails: dict[str, LoadFailed] = {}
         self.no_process: dict[str, OSError] = {}
         self.gates: dict[str, asyncio.Event] = {}  # waited for in the middle of a load
@@ -161,10 +161,10 @@ class World:
         self.mismatches: set[str] = set()
         self.life = self.begin()
 
-    def begin(self) -> Life:
+    def begin(self) -> Reconciler:
         """A life, as after a start of the daemon."""
-        measures = Measures(*[cast("Any", self.sink)] * 12)
-        means = Means(
+        measures = ModelMetrics(*[cast("Any", self.sink)] * 12)
+        means = RolloutContext(
             options=self.options,
             registries=cast("Registries", self.registry),
             store=Store(self.folder, self.options.model),
@@ -176,7 +176,7 @@ class World:
             load=cast("Any", self.load),
             mismatches=self.mismatches,
         )
-        self.life = Life(
+        self.life = Reconciler(
             means,
             again=self.wish,
             show=self.steps.append,
@@ -208,7 +208,7 @@ class World:
         for call in due:
             call()
 
-    async def load(self, kept: Kept, *_: Any, **how: Any) -> Host:
+    async def load(self, kept: CachedVersion, *_: Any, **how: Any) -> ModelHost:
         await self.loading.wait()
         if (gate := self.gates.get(kept.version.number)) is not None:
             await gate.wait()
@@ -223,9 +223,9 @@ class World:
         host.is_mismatched, host.tell_mismatch = how["mismatched"], how["on_mismatch"]
         host.proving = self.proves.get(kept.version.number, host.proving)
         self.hosts.append(host)
-        return cast("Host", host)
+        return cast("ModelHost", host)
 
-    def amend(self, **changed: object) -> Life:
+    def amend(self, **changed: object) -> Reconciler:
         """The table is *changed* while the daemon runs."""
         before = self.life
         self.options = self.options.model_copy(update=changed)
@@ -314,6 +314,6 @@ def told(reading: Reading, name: str) -> tuple[str, str]:
     return str(finding.status), finding.summary
 
 
-def failing(reason: str) -> Canary:
+def failing(reason: str) -> CanaryResult:
     """A canary that did not pass."""
     return replace(WELL, passed=False, reason=reason)

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd_probes.model.channel import BadFrame
-from mlopsd_probes.model.host import Host
+from mlopsd_probes.model.frames import BadFrame
+from mlopsd_probes.model.serving.host import ModelHost
 from tests.model.models.conditional import RULES
 from tests.model.models.saved import HERE, kept, options, rows, written
 
@@ -26,7 +26,7 @@ OFF = "off: requests that were predicted together were answered otherwise than e
 MIXED = [0.5, 200.0, 0.25, 20.0, 30.0, TRIGGER, 0.75, 40.0] * 5
 
 
-class Hosts(dict[str, Host]):
+class Hosts(dict[str, ModelHost]):
     """A host for each rule and way of batching, and how often it told of a mismatch."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Hosts(dict[str, Host]):
         canary = folder / "canary.json"
         canary.write_bytes(rows(["x"], [0.5], [0.25]))
         model = written(folder / name, HERE / "conditional.py", "rule.txt", rule, {"x": "double"})
-        self[name] = await Host.load(
+        self[name] = await ModelHost.load(
             kept(model),
             options(load_timeout=PATIENCE, prediction={"batching": batching}, canary={"input": canary}),
             LOG,
@@ -69,13 +69,13 @@ async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hosts
     await asyncio.gather(*(host.kill() for host in hosts.values()))
 
 
-async def predicted(host: Host, value: float) -> float:
+async def predicted(host: ModelHost, value: float) -> float:
     answer = await host.predict(rows(["x"], [value]), "application/json", PATIENCE)
     (number,) = json.loads(answer.body)["predictions"]
     return float(number)
 
 
-async def at_once(host: Host, values: list[float]) -> list[float]:
+async def at_once(host: ModelHost, values: list[float]) -> list[float]:
     """What callers get who ask while the process is stopped, so that all of them wait."""
     process = psutil.Process(host.pid)
     process.suspend()

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from mlopsd.probe import Advice
-from mlopsd_probes.model.causes import CAUSES, REGISTRY, cause_of
-from mlopsd_probes.model.modules import sentence
+from mlopsd_probes.causes import CAUSES, REGISTRY, cause_of
+from mlopsd_probes.registry.modules import sentence
 
 with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     warnings.simplefilter("ignore")
@@ -24,8 +24,8 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-    from mlopsd_probes.model import download
-    from mlopsd_probes.model.faults import Fault, fault_of
+    from mlopsd_probes.registry import download
+    from mlopsd_probes.registry.errors import Fault, classify
 
 FILES = {"MLmodel": b"flavors:", "data/weights": b"0123456789"}
 Failing = Callable[[str], Exception | None]
@@ -78,7 +78,7 @@ def fault(folder: Path) -> Fault | None:
     try:
         download.Download("fake://shelf", "http://registry", part).run(lambda pulse: None)
     except Exception as error:  # noqa: BLE001  # as the registry's process does
-        return fault_of(error, ours=[Path.cwd(), part])
+        return classify(error, ours=[Path.cwd(), part])
     assert {str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()} == set(FILES)
     return None
 
@@ -335,7 +335,7 @@ def test_a_missing_module_is_named_with_its_interpreter_and_the_command(
 ) -> None:
     assert said in sentence(error)
     assert sys.executable in sentence(error)
-    found = fault_of(error)
+    found = classify(error)
     assert (found.kind, str(found)[:20]) == ("import_error", sentence(error)[:20])
     assert cause_of(REGISTRY, found.kind).advice == Advice.FIX_CONFIG
 
@@ -353,12 +353,12 @@ def while_importing(error: Exception) -> Exception:
 
 
 def test_a_missing_module_that_mlflow_words_anew_is_one_all_the_same() -> None:
-    found = fault_of(while_importing(mlflows("please install something")))
+    found = classify(while_importing(mlflows("please install something")))
     assert "no module 'not_installed_anywhere'" in str(found)
 
 
 def test_an_import_that_a_library_only_tried_is_not_the_cause() -> None:
-    assert fault_of(while_importing(requests.ConnectionError("refused"))).kind == "unreachable"
+    assert classify(while_importing(requests.ConnectionError("refused"))).kind == "unreachable"
 
 
 def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.registry import Registries
+from mlopsd_probes.registry.registries import Registries
 from tests.model import meddler as meddling
 from tests.model.asking import clients
 from tests.model.living import World

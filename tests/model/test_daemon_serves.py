@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.children import kin
+from mlopsd.process import procfs
 from tests.model import meddler as meddling
 from tests.model.meddler import Meddler
 from tests.model.models.saved import rows, troubled
@@ -166,7 +166,7 @@ def until_healthy(daemon: Running) -> dict[str, Any]:
 
 
 def hosts(daemon: Running) -> list[int]:
-    return [pid for pid in kin.descendants(daemon.pid) if b"mlopsd_host" in command(pid)]
+    return [pid for pid in procfs.descendants(daemon.pid) if b"mlopsd_host" in command(pid)]
 
 
 TROUBLES = {
@@ -186,7 +186,7 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
     model.point("1")
     with serving(tmp_path / "run", table(model, more='load_timeout = "45s"')) as daemon:
         until_healthy(daemon)
-        before = count(f"/proc/{daemon.pid}/fd"), len(list(kin.descendants(daemon.pid)))
+        before = count(f"/proc/{daemon.pid}/fd"), len(list(procfs.descendants(daemon.pid)))
         for place, (trouble, cause) in enumerate(TROUBLES.items()):
             number = model.register(troubled(tmp_path / f"bad{place}", trouble))
             model.point(number)
@@ -198,7 +198,9 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
             assert daemon.get("/health/").status == 200
         model.point("1")
         until_healthy(daemon)
-        eventually(lambda: len(list(kin.descendants(daemon.pid))) == before[1], "no process is left behind")
+        eventually(
+            lambda: len(list(procfs.descendants(daemon.pid))) == before[1], "no process is left behind"
+        )
         eventually(lambda: count(f"/proc/{daemon.pid}/fd") <= before[0] + 1, "no descriptor is left open")
         state = tmp_path / "run/state/probes/model"
         eventually(lambda: not half_fetched(state), "nothing half fetched is left")
@@ -249,7 +251,7 @@ def test_a_daemon_that_is_killed_while_it_fetches_leaves_nothing_half_fetched_in
             assert reading["status"] == "unknown"
             assert "fetching version 1" in json.dumps(reading)
             assert predict(daemon).status == 503
-            left = list(kin.descendants(daemon.pid))
+            left = list(procfs.descendants(daemon.pid))
             daemon.process.kill()
             daemon.process.wait()
             eventually(lambda: not any(map(runs, left)), "no child outlives the daemon")
@@ -350,7 +352,7 @@ def settle(daemon: Running, number: str) -> None:
 
 
 def runs(pid: int) -> bool:
-    found = kin.child(pid)
+    found = procfs.child(pid)
     return found is not None and found.state != "Z"
 
 

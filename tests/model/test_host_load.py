@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mlopsd_probes.model.host import Host, LoadFailed
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.serving.host import LoadFailed, ModelHost
+from mlopsd_probes.model.version import CachedVersion
 from tests.model.asking import hosts_left_in
 from tests.model.models.saved import kept, options, troubled
 
@@ -48,7 +48,7 @@ class Loaded:
         self.descriptors = 0
 
 
-def spoilt(folder: Path) -> dict[str, Kept]:
+def spoilt(folder: Path) -> dict[str, CachedVersion]:
     """Versions whose files are not what was fetched."""
     whole = {name: kept(troubled(folder / name)) for name in ("missing", "changed", "cut", "extra", "linked")}
     (folder / "missing/data/what.txt").unlink()
@@ -82,10 +82,10 @@ async def _load_all(folder: Path) -> Loaded:
     versions |= spoilt(folder / "spoilt")
     result, few = Loaded(), asyncio.Semaphore(8)
 
-    async def load(name: str, version: Kept, **table: Any) -> None:
+    async def load(name: str, version: CachedVersion, **table: Any) -> None:
         async with few:
             try:
-                host = await Host.load(
+                host = await ModelHost.load(
                     version,
                     options(load_timeout=HANG if name in HANGS else PATIENCE, **table),
                     LOG,
@@ -166,7 +166,7 @@ def test_failed_loads_leave_no_process_no_file_and_no_descriptor(loaded: Loaded)
 def test_a_load_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     async def cancelled() -> None:
         load = asyncio.create_task(
-            Host.load(
+            ModelHost.load(
                 kept(troubled(tmp_path / "model", "sleep 600")),
                 options(),
                 LOG,

@@ -16,9 +16,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.host import Host
-from mlopsd_probes.model.observation import Observation
+from mlopsd.predictor import PredictionError
+from mlopsd_probes.model.serving.host import ModelHost
+from mlopsd_probes.model.serving.observation import Observation
 from tests.conftest import OLDEST
 from tests.model.models.saved import HERE, kept, options, rows
 from tests.running import free_port
@@ -91,7 +91,7 @@ def peer(saved: Path) -> Iterator[Peer]:
     peer.end()
 
 
-class Hosts(dict[str, Host]):
+class Hosts(dict[str, ModelHost]):
     """A host for each of `MODELS`, and what they told."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Hosts(dict[str, Host]):
         self.phases: list[str] = []
 
     async def load(self, name: str, model: Path, scratch: Path, **table: Any) -> None:
-        self[name] = await Host.load(
+        self[name] = await ModelHost.load(
             kept(model),
             options(load_timeout=PATIENCE, **table),
             LOG,
@@ -298,7 +298,7 @@ REFUSED = {
 async def test_a_refusal_names_the_field_and_quotes_no_value(hosts: Hosts, name: str) -> None:
     content_type, body, code, detail = REFUSED[name]
 
-    with pytest.raises(Unpredicted) as refusal:
+    with pytest.raises(PredictionError) as refusal:
         await hosts["iris"].predict(body, content_type, PATIENCE)
 
     assert refusal.value.code == code
@@ -327,7 +327,7 @@ async def test_a_refusal_names_the_field_and_quotes_no_value(hosts: Hosts, name:
 async def test_what_does_not_fit_is_the_callers_mistake(
     hosts: Hosts, model: str, body: bytes, detail: str
 ) -> None:
-    with pytest.raises(Unpredicted) as refusal:
+    with pytest.raises(PredictionError) as refusal:
         await hosts[model].predict(body, JSON, PATIENCE)
 
     assert refusal.value.code == 400
@@ -338,7 +338,7 @@ async def test_what_does_not_fit_is_the_callers_mistake(
 async def test_a_models_failure_quotes_no_input_in_the_log(
     hosts: Hosts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO), pytest.raises(Unpredicted, match="the model failed: ValueError"):
+    with caplog.at_level(logging.INFO), pytest.raises(PredictionError, match="the model failed: ValueError"):
         await hosts["bare"].predict(rows(IRIS, ["s31337", 1, 1, 1]), JSON, PATIENCE)
     printed = [getattr(record, "line", "") for record in caplog.records]
 
@@ -412,14 +412,14 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
     assert len(carrying) < len(bodies) / 3
 
 
-async def _bytes(host: Host, body: bytes) -> bytes:
+async def _bytes(host: ModelHost, body: bytes) -> bytes:
     return (await host.predict(body, JSON, PATIENCE)).body
 
 
-async def _answer(host: Host, body: bytes) -> bytes | tuple[int, str]:
+async def _answer(host: ModelHost, body: bytes) -> bytes | tuple[int, str]:
     try:
         return (await host.predict(body, JSON, PATIENCE)).body
-    except Unpredicted as refusal:
+    except PredictionError as refusal:
         return refusal.code, refusal.detail
 
 
@@ -494,7 +494,7 @@ async def test_one_who_stops_waiting_disturbs_nobody(hosts: Hosts) -> None:
 
 async def test_the_daemons_side_imports_no_mlflow_pandas_or_numpy() -> None:
     check = (
-        "import sys, mlopsd_probes.model.host, mlopsd_probes.model.channel;"
+        "import sys, mlopsd_probes.model.serving.host, mlopsd_probes.model.frames;"
         "print([name for name in ('mlflow', 'pandas', 'numpy', 'sklearn') if name in sys.modules])"
     )
     pipe = asyncio.subprocess.PIPE
@@ -574,7 +574,7 @@ async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
                 and "must be from" not in detail
                 and detail != "0"
             ):
-                with pytest.raises(Unpredicted) as refusal:
+                with pytest.raises(PredictionError) as refusal:
                     await old["iris"].predict(body, content_type, PATIENCE)
                 assert (name, refusal.value.code, detail in refusal.value.detail) == (name, code, True)
     finally:

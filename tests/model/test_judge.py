@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from mlopsd_probes.model.judge import judge
 from mlopsd_probes.model.options import Range
+from mlopsd_probes.model.rollout.thresholds import judge
 
 ACCURACY = {"accuracy": Range(min=0.9, max=1)}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.predictor import Unpredicted
-from mlopsd.probe import Refused, Status
-from mlopsd_probes.model import store
-from mlopsd_probes.model.host import LoadFailed
-from mlopsd_probes.model.liveness import Reason
+from mlopsd.predictor import PredictionError
+from mlopsd.probe import ReloadRefused, Status
+from mlopsd_probes.model.cache import store
 from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
-from mlopsd_probes.model.registry import FetchError, RegistryError
+from mlopsd_probes.model.serving.host import LoadFailed
+from mlopsd_probes.model.serving.liveness import Reason
+from mlopsd_probes.registry.registries import FetchError, RegistryError
 from tests.model.living import DOWN, WELL, World, failing, told
 
 JSON = "application/json"
@@ -52,7 +52,7 @@ async def test_before_the_first_version_serves_the_reading_says_what_is_in_progr
         "no version serves yet: fetching version 1, 1 bytes of 2 bytes",
     )
     assert reading.facts["progress"]["step"] == "fetch"
-    with pytest.raises(Unpredicted, match="fetching version 1") as refusal:
+    with pytest.raises(PredictionError, match="fetching version 1") as refusal:
         await world.life.service.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (503, 5.0)
 
@@ -159,7 +159,7 @@ async def test_a_reload_tries_a_refused_version_at_once(world: World) -> None:
     world.canaries["2"] = failing("NaN")
     world.names("2")
     await world.look()
-    with pytest.raises(Refused, match="version 2 was refused: NaN"):
+    with pytest.raises(ReloadRefused, match="version 2 was refused: NaN"):
         await world.life.reload(dry_run=False, force=False)
     world.canaries["2"] = WELL
     said = await world.life.reload(dry_run=False, force=False)
@@ -253,7 +253,7 @@ async def test_a_request_that_takes_too_long_is_told_and_costs_nobody_the_proces
     await world.look()
     world.hosts[0].hangs = True
     for _ in range(3):
-        with pytest.raises(Unpredicted) as refusal:
+        with pytest.raises(PredictionError) as refusal:
             await world.life.service.predict(b"", JSON)
         assert refusal.value.code == 504
     world.hosts[0].hangs = False
@@ -545,7 +545,7 @@ async def test_an_obstacle_holds_a_version_back_and_force_does_not_mind(world: W
     assert world.serves == "1"
     assert "it is not taken up: gpu 2 is unhealthy" in told(reading, "version_drift")[1]
     with pytest.raises(
-        Refused, match=r"gpu 2 is unhealthy: it fell off the bus; \?force=true does it anyway"
+        ReloadRefused, match=r"gpu 2 is unhealthy: it fell off the bus; \?force=true does it anyway"
     ):
         await world.life.reload(dry_run=False, force=False)
     await world.life.reload(dry_run=False, force=True)
@@ -569,7 +569,7 @@ async def test_a_reload_waits_for_what_is_on_its_way(world: World) -> None:
     world.names("1")
     world.loading.clear()
     await world.life.look()
-    with pytest.raises(Refused, match="version 1"):
+    with pytest.raises(ReloadRefused, match="version 1"):
         await world.life.reload(dry_run=True, force=False)
     reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
     await asyncio.sleep(0.02)
@@ -611,7 +611,7 @@ async def test_too_many_requests_at_a_time_are_turned_away(tmp_path: Path) -> No
     world.hosts[0].hangs = True
     waiting = [asyncio.create_task(world.life.service.predict(b"", JSON)) for _ in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(Unpredicted) as refusal:
+    with pytest.raises(PredictionError) as refusal:
         await world.life.service.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (429, 1.0)
     for task in waiting:

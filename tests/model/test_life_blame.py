@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.probe import Advice, Finding, Reading, Refused, Status
-from mlopsd_probes.model.backoff import LONGEST_SOON
-from mlopsd_probes.model.canary import CanaryKind
-from mlopsd_probes.model.host import LoadFailed
-from mlopsd_probes.model.registry import Complaint, FetchError
+from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
+from mlopsd_probes.model.rollout.backoff import LONGEST_SOON
+from mlopsd_probes.model.serving.canary import CanaryKind
+from mlopsd_probes.model.serving.host import LoadFailed
+from mlopsd_probes.registry.registries import Complaint, FetchError
 from tests.model.living import URI, WELL, World, failing
 
 NO_TORCH = LoadFailed("import_error", "it needs the module 'torch', which /opt/bin/python does not have")
@@ -107,7 +107,7 @@ async def test_a_module_that_a_model_lacks_holds_the_version_back_until_a_reload
     assert (finding.status, finding.advice) == (Status.DEGRADED, Advice.FIX_CONFIG)
     (refused,) = reading.facts["refused"]
     assert (refused["step"], refused["at_fault"]) == ("load", "host")
-    with pytest.raises(Refused, match="it needs the module 'torch'"):
+    with pytest.raises(ReloadRefused, match="it needs the module 'torch'"):
         await world.life.reload(dry_run=False, force=False)
     del world.load_fails["2"]
     assert await world.life.reload(dry_run=False, force=False) == "version 2 (@champion) serves instead of 1"
@@ -142,7 +142,7 @@ async def test_what_this_host_did_to_a_load_refuses_no_version(
     finding = found(reading, "load", "version 2")
     assert (finding.status, finding.advice) == (Status.DEGRADED, advised)
     assert finding.summary.startswith("version 2 is not taken up: its process was killed by SIGKILL; tried")
-    with pytest.raises(Refused, match="version 2 is not taken up: its process"):
+    with pytest.raises(ReloadRefused, match="version 2 is not taken up: its process"):
         await world.life.reload(dry_run=False, force=False)
     del world.load_fails["2"]
     world.wait(31)

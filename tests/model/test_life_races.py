@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.probe import Refused, Status
-from mlopsd_probes.model.causes import REGISTRY, cause_of, kinds_of
-from mlopsd_probes.model.host import LoadFailed
-from mlopsd_probes.model.life import Life
+from mlopsd.probe import ReloadRefused, Status
+from mlopsd_probes.causes import REGISTRY, cause_of, kinds_of
 from mlopsd_probes.model.options import CanaryOptions, Range
-from mlopsd_probes.model.registry import Complaint, FetchError, RegistryError
+from mlopsd_probes.model.rollout.reconciler import Reconciler
+from mlopsd_probes.model.serving.host import LoadFailed
+from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
 from tests.model.living import DOWN, URI, WELL, World, failing, told
 
 ABSENT = Complaint(URI, "absent", "no version of 'iris' is @champion; give a version one of these names")
@@ -36,7 +36,7 @@ async def strict(tmp_path: Path) -> AsyncIterator[World]:
     await world.life.close()
 
 
-async def restarted(world: World, **changed: object) -> Life:
+async def restarted(world: World, **changed: object) -> Reconciler:
     """The daemon is started again, with its table *changed*."""
     await world.life.close()
     world.options = world.options.model_copy(update=changed)
@@ -138,7 +138,7 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
     world.names("3")
     world.registry.complaints = complaints
     await world.life.look()
-    with pytest.raises(Refused, match=f"version 2 is not taken up: {said}"):
+    with pytest.raises(ReloadRefused, match=f"version 2 is not taken up: {said}"):
         await reloading
 
 
@@ -309,7 +309,7 @@ async def test_a_rehearsal_that_is_refused_leaves_no_progress_behind(tmp_path: P
     world.registry.scores = {"1": {"accuracy": 0.5}}
     world.names("1")
     await world.look()
-    with pytest.raises(Refused, match="version 1 would be refused: metric accuracy is 0"):
+    with pytest.raises(ReloadRefused, match="version 1 would be refused: metric accuracy is 0"):
         await world.life.reload(dry_run=True, force=False)
     reading = await world.reading()
     assert "progress" not in reading.facts
@@ -344,7 +344,9 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusa
     assert "last answered" not in told(reading, "registry")[1], "it answers, and has no files"
     (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
     assert finding.advice is cause_of(REGISTRY, kind).advice
-    with pytest.raises(Refused, match="version 2 is not taken up: the files of version 2 cannot be had"):
+    with pytest.raises(
+        ReloadRefused, match="version 2 is not taken up: the files of version 2 cannot be had"
+    ):
         await world.life.reload(dry_run=False, force=False)
     world.names("1")
     assert told(await world.look(), "registry")[0] == "healthy"
@@ -368,7 +370,9 @@ async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
     world.names("1")
     await world.look()
     world.registry.complaints = (DOWN,)
-    with pytest.raises(Refused, match="no registry names a version: http://registry: connection refused"):
+    with pytest.raises(
+        ReloadRefused, match="no registry names a version: http://registry: connection refused"
+    ):
         await world.life.reload(dry_run=False, force=False)
     said = await world.life.reload(dry_run=False, force=True)
     assert said == "version 1 (@champion) serves anew"
@@ -412,7 +416,7 @@ async def test_a_reload_beside_the_first_check_clears_up_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = []
-    monkeypatch.setattr("mlopsd_probes.model.stock.rmtree", lambda path, **_: removed.append(path))
+    monkeypatch.setattr("mlopsd_probes.model.cache.versions.rmtree", lambda path, **_: removed.append(path))
     world.names("1")
     await asyncio.gather(
         world.life.look(), world.life.reload(dry_run=False, force=False), return_exceptions=True
@@ -443,7 +447,7 @@ async def test_a_reload_by_force_that_fails_leaves_no_refusal_of_what_serves(wor
     world.names("1")
     await world.look()
     world.canaries["1"] = failing("NaN")
-    with pytest.raises(Refused, match="version 1 was refused: NaN"):
+    with pytest.raises(ReloadRefused, match="version 1 was refused: NaN"):
         await world.life.reload(dry_run=False, force=True)
     assert world.serves == "1"
     reading = await world.look()

@@ -3,15 +3,15 @@
 import re
 from pathlib import Path
 
-from mlopsd_probes.model.measures import (
+from mlopsd_probes.model.metrics import (
     LOAD_RESULTS,
     PREDICTION_RESULTS,
     RESTART_REASONS,
-    measures,
+    model_metrics,
     with_buckets,
 )
 from mlopsd_probes.model.report import REFUSED
-from mlopsd_probes.model.service import RESULTS
+from mlopsd_probes.model.serving.active_model import RESULTS
 from tests.fakes import Instruments
 
 PAGE = Path(__file__).parents[2] / "docs/probes/model.md"
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs/probes/model.md"
 
 def test_each_series_is_there_before_it_counts() -> None:
     instruments = Instruments()
-    measures(instruments, with_buckets((1.0,)))
+    model_metrics(instruments, with_buckets((1.0,)))
     assert instruments.sinks["batching_mismatches_total"].told == [(0, {})]
     for name, label, values in (
         ("loads_total", "result", LOAD_RESULTS),

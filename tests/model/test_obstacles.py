@@ -7,8 +7,8 @@ import pytest
 from mlopsd.board import Board, Readings
 from mlopsd.entry import Terms
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd_probes.model import obstacles
-from mlopsd_probes.model.obstacles import available_memory, broken_gpu, too_little_memory
+from mlopsd_probes.model.rollout import preconditions
+from mlopsd_probes.model.rollout.preconditions import available_memory, broken_gpu, too_little_memory
 
 LOST = Reading([Finding("lost", Status.UNHEALTHY, "GPU 2 fell off the bus", "gpu 2")])
 HOT = Reading([Finding("temperature", Status.DEGRADED, "GPU 2 is hot", "gpu 2")])
@@ -30,7 +30,7 @@ def test_a_gpu_that_the_model_does_not_see_is_not(
 
 
 def test_memory_is_held_against_what_the_last_load_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(obstacles, "available_memory", lambda: 3 * 10**9)
+    monkeypatch.setattr(preconditions, "available_memory", lambda: 3 * 10**9)
     assert too_little_memory(2 * 10**9) is None
     assert too_little_memory(4 * 10**9) == "3.0 GB of memory are available and the last load needed 4.0 GB"
     assert too_little_memory(4 * 10**9, given_back=10**9) is None

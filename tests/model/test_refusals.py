@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mlopsd_probes.model.backoff import Backoff
-from mlopsd_probes.model.causes import OF_VERSION, cause_of
-from mlopsd_probes.model.refusals import Refusals
+from mlopsd_probes.causes import OF_VERSION, cause_of
+from mlopsd_probes.model.rollout.backoff import Backoff
+from mlopsd_probes.model.rollout.rejections import Rejections
 from mlopsd_probes.model.version import Version
 
 SEVEN = Version("7", "@champion", "http://registry", "runs:/1/model")
@@ -25,7 +25,7 @@ class Day:
 
 def test_a_refused_version_is_held_until_its_time_and_then_twice_as_long() -> None:
     day = Day()
-    refusals = Refusals(600, day.now)
+    refusals = Rejections(600, day.now)
     refusals.refuse(SEVEN, "canary", "NaN in its output", OF_VERSION)
     assert refusals.holds(SEVEN)
     assert not refusals.holds(EIGHT)
@@ -35,7 +35,7 @@ def test_a_refused_version_is_held_until_its_time_and_then_twice_as_long() -> No
 
 
 def test_the_wait_has_an_end() -> None:
-    refusals = Refusals(600, Day().now)
+    refusals = Rejections(600, Day().now)
     assert [refusals.refuse(SEVEN, "load", "no", OF_VERSION).backoff for _ in range(5)] == [
         600,
         1200,
@@ -51,7 +51,7 @@ def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
     for retry, (step, kind) in waits.items():
         cause = cause_of(step, kind)
         assert cause.retry == retry
-        refusals = Refusals(600, Day().now)
+        refusals = Rejections(600, Day().now)
         found[retry] = [refusals.refuse(SEVEN, "load", "no", cause).backoff for _ in range(8)]
     assert found["soon"] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert found["later"] == [30, 60, 120, 240, 300, 300, 300, 300]
@@ -59,14 +59,14 @@ def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
 
 
 def test_another_kind_of_failure_begins_with_a_wait_of_its_own() -> None:
-    refusals = Refusals(600, Day().now)
+    refusals = Rejections(600, Day().now)
     refusals.refuse(SEVEN, "load", "killed", cause_of("load", "killed"))
     assert refusals.refuse(SEVEN, "canary", "NaN", OF_VERSION).backoff == 600
     assert refusals.refuse(SEVEN, "load", "killed", cause_of("load", "killed")).backoff == 30
 
 
 def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
-    refusals = Refusals(600, Day().now)
+    refusals = Rejections(600, Day().now)
     refusals.refuse(SEVEN, "thresholds", "metric accuracy is 0.1, below 0.9", OF_VERSION)
     refusals.keep_only(EIGHT)
     assert list(refusals) == []
@@ -74,7 +74,7 @@ def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
 
 def test_what_was_registered_anew_under_the_same_number_is_another_version() -> None:
     again = Version("7", "@champion", "http://registry", "runs:/1/model", created=2)
-    refusals = Refusals(600, Day().now)
+    refusals = Rejections(600, Day().now)
     refusals.refuse(SEVEN, "canary", "no", OF_VERSION)
     assert not refusals.holds(again)
 

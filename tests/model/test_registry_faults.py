@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
-from mlopsd_probes.model.registry import Registries, RegistryError
+from mlopsd_probes.registry.registries import Registries, RegistryError
 from tests.model import meddler as meddling
 from tests.model.asking import asking, client_is_there, clients
 from tests.model.meddler import Act, Meddler

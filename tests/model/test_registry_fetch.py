@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from mlopsd.repeats import Repeats
-from mlopsd_probes.model.client_process import ClientProcess, Unanswered
+from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.model.options import RegistryOptions
-from mlopsd_probes.model.registry import FetchError, Registries
 from mlopsd_probes.model.version import Version
+from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.registries import FetchError, Registries
 from tests.model import meddler as meddling
 from tests.model.asking import Counted, asking, clients, rest
 from tests.model.meddler import Act, Meddler
@@ -42,7 +42,7 @@ async def client(meddler: Meddler, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("client") / "folder"
     options = RegistryOptions(uri=meddler.uri)
     log = logging.getLogger("mlopsd.test")
-    made = ClientProcess(options, folder, PATIENCE / 2, name="model", log=log, printed=Repeats())
+    made = ClientProcess(options, folder, PATIENCE / 2, name="model", log=log, printed=LogLimiter())
     yield made
     await made.end()
 
@@ -236,7 +236,7 @@ async def test_a_forbidden_file_is_the_disks_trouble_where_it_is_ours_and_else_t
 ) -> None:
     with warnings.catch_warnings():  # MLflow warns of itself as it is imported
         warnings.simplefilter("ignore")
-        from mlopsd_probes.model.faults import fault_of
+        from mlopsd_probes.registry.errors import classify
     error = PermissionError(errno.EACCES, "Permission denied", path)
-    fault = fault_of(error, ours=[Path("/state/part")])
+    fault = classify(error, ours=[Path("/state/part")])
     assert (fault.kind, str(fault)) == (kind, f"cannot use {path}: Permission denied; make it accessible")

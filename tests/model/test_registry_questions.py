@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from mlopsd.repeats import Repeats
-from mlopsd_probes.model.client_process import ClientProcess, Unanswered
+from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.model.options import RegistryOptions
+from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from tests.model.registry_server import Shop
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # a registry is filled
@@ -36,7 +36,7 @@ async def client(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     folder = tmp_path_factory.mktemp("client") / "folder"
     options = RegistryOptions(uri=shop.uri)
     log = logging.getLogger("mlopsd.test")
-    made = ClientProcess(options, folder, PATIENCE / 2, name="model", log=log, printed=Repeats())
+    made = ClientProcess(options, folder, PATIENCE / 2, name="model", log=log, printed=LogLimiter())
     yield made
     assert "mlflow.db" not in names_in(folder)
     await made.end()

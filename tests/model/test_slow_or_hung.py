@@ -13,13 +13,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd.children.reaper import adopt_orphans
-from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.host import Host
-from mlopsd_probes.model.measures import measures, with_buckets
+from mlopsd.predictor import PredictionError
+from mlopsd.process.reaper import adopt_orphans
+from mlopsd_probes.model.metrics import model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.service import Service, Serving
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.host import ModelHost
+from mlopsd_probes.model.version import CachedVersion
 from tests.fakes import Instruments
 from tests.model.living import WELL
 from tests.model.models.saved import kept, options, rows, troubled
@@ -41,18 +41,18 @@ def ask(deed: str) -> bytes:
 class Put:
     """A host in service, and how it was lost."""
 
-    host: Host
+    host: ModelHost
     options: ModelOptions
     losses: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lost = asyncio.Event()
-        counted = measures(Instruments(), with_buckets((1.0,)))
-        self.service = Service(self.options.prediction, counted, LOG, lambda: "", self._lose)
+        counted = model_metrics(Instruments(), with_buckets((1.0,)))
+        self.service = ActiveModel(self.options.prediction, counted, LOG, lambda: "", self._lose)
         moment = datetime.now(UTC)
-        self.service.put(Serving(cast("Kept", None), self.host, moment, WELL, moment))
+        self.service.put(ActiveVersion(cast("CachedVersion", None), self.host, moment, WELL, moment))
 
-    def _lose(self, _: Serving, reason: str, how: str) -> None:
+    def _lose(self, _: ActiveVersion, reason: str, how: str) -> None:
         self.losses.append((reason, how))
         self.service.take()
         self.lost.set()
@@ -61,7 +61,7 @@ class Put:
         """The status that a caller gets."""
         try:
             await self.service.predict(ask(deed), JSON)
-        except Unpredicted as error:
+        except PredictionError as error:
             return error.code
         return 200
 
@@ -103,7 +103,7 @@ async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
 
     async def load(table: dict[str, Any]) -> Put:
         made = options(**table, load_timeout=PATIENCE, canary={"input": canary, "timeout": 1})
-        host = await Host.load(
+        host = await ModelHost.load(
             *(kept(folder / "model"), made, LOG),
             scratch=folder / "scratch",
             hidden=[],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd_probes.model.testimony import Witness
+from mlopsd_probes.model.serving.replies import ReplyValidator
 from tests.model.served import JSON, Served
 
 GREATEST = sys.float_info.max
@@ -36,6 +36,6 @@ def test_numbers_of_any_size_are_answered_and_counted(
         served = Served(ours, tmp_path, lambda _: answer, {"x": "double"})
         asked = {"id": 1, "do": "predict", "type": JSON, "until": math.inf}
         (((header, body),),) = served._serving._answers([(asked, served.rows([1.0]))])
-    prediction, seen = Witness(BUCKETS).prediction(header, body, 0.0)
+    prediction, seen = ReplyValidator(BUCKETS).prediction(header, body, 0.0)
     assert prediction.body.startswith(b'{"predictions": [')
     assert (seen.counts, seen.total) == (counts, total)

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from mlopsd.predictor import Prediction, Predictor, PredictorOptions, Unpredicted
+from mlopsd.predictor import Prediction, PredictionError, Predictor, PredictorOptions
 from mlopsd.probe import Finding, Reading, Schedule, Status
 
 
@@ -30,7 +30,7 @@ class Echo(Predictor[EchoOptions]):
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         if content_type != "application/json":
-            raise Unpredicted(415, f"{content_type!r} has no echo; send application/json")
+            raise PredictionError(415, f"{content_type!r} has no echo; send application/json")
         await asyncio.sleep(self.options.takes)
         if self.options.gate is not None:
             self.options.gate.with_suffix(".asked").touch()

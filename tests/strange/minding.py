@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from mlopsd.predictor import Prediction, Predictor, PredictorOptions, Unpredicted
+from mlopsd.predictor import Prediction, PredictionError, Predictor, PredictorOptions
 from mlopsd.probe import Finding, Reading, Schedule, Status
 
 
@@ -27,11 +27,11 @@ class Minder(Predictor[PredictorOptions]):
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         mime = content_type.partition(";")[0].strip().lower()
         if mime not in READERS:
-            raise Unpredicted(415, "this is neither JSON nor CSV; send one of them")
+            raise PredictionError(415, "this is neither JSON nor CSV; send one of them")
         try:
             rows = READERS[mime](body)
         except (ValueError, RecursionError, csv.Error) as error:
-            raise Unpredicted(400, f"the body cannot be read: {type(error).__name__}") from error
+            raise PredictionError(400, f"the body cannot be read: {type(error).__name__}") from error
         return Prediction(b'{"predictions": [%d]}' % rows)
 
 

@@ -21,7 +21,7 @@ from mlopsd.probe import (
     Probe,
     ProbeError,
     Reading,
-    Refused,
+    ReloadRefused,
     Schedule,
     Status,
 )
@@ -70,7 +70,7 @@ class Troubled(Probe[TroubledOptions]):
         if self.options.trouble == "reloads_slowly":
             self.wait_for_the_gate()
         if not force:
-            raise Refused("it does not want to")
+            raise ReloadRefused("it does not want to")
         return "would" if dry_run else "did"
 
     def measures(self) -> Reading:
@@ -236,9 +236,9 @@ class Troubled(Probe[TroubledOptions]):
         time.sleep(3600)
 
     def answers_for_us(self) -> Reading:
-        from mlopsd.worker import frames, readings
+        from mlopsd.worker import codec, frames
 
-        forged = {"reading": readings.Outgoing().frame(self.none()), "id": self.checks - 1, "children": 0}
+        forged = {"reading": codec.Outgoing().frame(self.none()), "id": self.checks - 1, "children": 0}
         os.write(int(sys.argv[1]), frames.encode(forged))
         return self.none()
 

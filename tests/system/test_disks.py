@@ -10,9 +10,9 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.system import superblock
+from mlopsd_probes.system.background_call import BackgroundCall
 from mlopsd_probes.system.disks import Answer, Disks
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.question import Question
 
 
 class Hang:
@@ -268,7 +268,7 @@ def test_a_call_that_raises_leaves_its_error_in_the_answer() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
-        Question(call, "call").answer.result(10)
+        BackgroundCall(call, "call").answer.result(10)
 
 
 def numbers(**fields: int) -> os.statvfs_result:

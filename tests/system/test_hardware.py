@@ -10,11 +10,11 @@ from mlopsd.probe import Reading, Status
 from mlopsd_probes.system.cpu import CpuUse
 from mlopsd_probes.system.disk_io import DiskIO
 from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import Memory
+from mlopsd_probes.system.memory import HostMemory
 from mlopsd_probes.system.network import Network
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.swap import Swap
-from mlopsd_probes.system.temperature import Temperature
+from mlopsd_probes.system.temperature import HostTemperature
 
 Tree = Callable[[Mapping[str, str]], Path]
 
@@ -80,7 +80,7 @@ def swap(free: int, total: int = 1000) -> Callable[[], SimpleNamespace]:
 
 
 def test_a_large_host_with_much_memory_left_is_not_short_of_it() -> None:
-    reading = Memory(SystemOptions(), memory(20 * 10**9, 2 * 10**12)).look()
+    reading = HostMemory(SystemOptions(), memory(20 * 10**9, 2 * 10**12)).look()
     assert reading.status is Status.HEALTHY
     assert reading.findings[0].summary == "20 GB of 2 TB memory is available (1 %)"
 
@@ -112,7 +112,7 @@ def sensor(
 def temperatures(
     options: SystemOptions | None = None, **chips: list[SimpleNamespace]
 ) -> tuple[Reading, dict[tuple[str, ...], float]]:
-    reading = Temperature(options or SystemOptions(), lambda: chips).look()
+    reading = HostTemperature(options or SystemOptions(), lambda: chips).look()
     return reading, values(reading)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Reading, Status
-from mlopsd_probes.system import take
 from mlopsd_probes.system.files import OpenFiles
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
+from mlopsd_probes.system.probe import take
 
 Tree = Callable[[Mapping[str, str]], Path]
 

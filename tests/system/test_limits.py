@@ -16,12 +16,12 @@ from mlopsd_probes.system.cpu import CpuUse
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.files import OpenFiles
 from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import Memory
+from mlopsd_probes.system.memory import HostMemory
 from mlopsd_probes.system.options import CEILINGS, FLOORS, SystemOptions
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
 from mlopsd_probes.system.swap import Swap
-from mlopsd_probes.system.temperature import Temperature
+from mlopsd_probes.system.temperature import HostTemperature
 
 Tree = Callable[[Mapping[str, str]], Path]
 World = Callable[[float], Reading]  # a look at a host on which the judged number is the one given
@@ -49,7 +49,7 @@ def memory(share: float) -> Callable[[], Any]:
 
 
 def memory_available(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: Memory(options, memory(value)).look()
+    return lambda value: HostMemory(options, memory(value)).look()
 
 
 def swap_used(options: SystemOptions, tree: Tree) -> World:
@@ -114,7 +114,7 @@ def pids(options: SystemOptions, tree: Tree) -> World:
 def temperature(options: SystemOptions, tree: Tree) -> World:
     def at(value: float) -> Reading:
         sensor = SimpleNamespace(label="Composite", current=value, high=None, critical=None)
-        return Temperature(options, lambda: {"nvme": [sensor]}).look()
+        return HostTemperature(options, lambda: {"nvme": [sensor]}).look()
 
     return at
 
@@ -221,5 +221,5 @@ def test_limits_without_a_value_never_apply() -> None:
 
 
 def test_the_builtin_reader_of_each_look_is_the_hosts_own() -> None:
-    assert Memory(SystemOptions()).read is psutil.virtual_memory
+    assert HostMemory(SystemOptions()).read is psutil.virtual_memory
     assert Disks(SystemOptions()).statvfs is superblock.statvfs

@@ -2,8 +2,8 @@
 
 import json
 
-from mlopsd_probes.system import LOOKS, SystemProbe
 from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.probe import LOOKS, SystemProbe
 
 Page = dict[str, list[tuple[str, ...]]]
 

@@ -7,20 +7,20 @@ import psutil
 import pytest
 
 from mlopsd.probe import Context, Finding, Metric, Reading, Status
-from mlopsd_probes.system import LOOKS, SystemProbe
 from mlopsd_probes.system.files import OpenFiles
 from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import LONGEST_PATH_TIMEOUT, SystemOptions
 from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
+from mlopsd_probes.system.probe import LOOKS, SystemProbe
 from mlopsd_probes.system.processes import StuckProcesses
 
 NUMBER = Metric("number", "A number.")
 
 
-class Whole(Look):
+class Whole(HostCollector):
     name = "whole"
     findings = ("whole",)
     metrics = (NUMBER,)
@@ -29,7 +29,7 @@ class Whole(Look):
         return Reading([Finding("whole", Status.HEALTHY, "it is")], [NUMBER.sample(1)], {"key": "value"})
 
 
-class Failing(Look):
+class Failing(HostCollector):
     name = "failing"
     source = "/proc/failing"
 
@@ -40,7 +40,7 @@ class Failing(Look):
         raise self.error
 
 
-class Empty(Look):
+class Empty(HostCollector):
     name = "empty"
     source = "/proc/empty"
 
@@ -57,7 +57,7 @@ class OptionalEmpty(Empty):
     may_be_absent = True
 
 
-def check(context: Context, *looks: Look) -> Reading:
+def check(context: Context, *looks: HostCollector) -> Reading:
     probe = SystemProbe(SystemOptions(), context)
     probe.looks = looks
     return probe.check()
@@ -97,7 +97,9 @@ def test_a_look_that_fails_takes_only_its_own_part(context: Context, error: Exce
         Optional(NotImplementedError("no diskstats")),
     ],
 )
-def test_a_source_that_a_host_may_lack_is_named_and_is_no_fault(context: Context, look: Look) -> None:
+def test_a_source_that_a_host_may_lack_is_named_and_is_no_fault(
+    context: Context, look: HostCollector
+) -> None:
     reading = check(context, look, Whole(SystemOptions()))
     assert [finding.name for finding in reading.findings] == ["whole"]
     assert reading.facts["absent"] == [look.name]

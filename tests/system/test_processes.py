@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd_probes.system import take
 from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.probe import take
 from mlopsd_probes.system.processes import Sleep, StuckProcesses, context_switches, uninterruptible
 
 Tree = Callable[[Mapping[str, str]], Path]

@@ -13,19 +13,19 @@ import aiohttp
 from pydantic import SecretStr
 
 from mlopsd.board import Board
-from mlopsd.configured import Configured
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.plugins import Plugin
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
-from mlopsd.plugins import Plugin
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Context, Options, Probe, Reading
-from mlopsd.settings import Settings
-from mlopsd.settings.load import Loaded
 from mlopsd.watch import Busy
 from mlopsd.web.app import make_app
-from mlopsd.web.connection import Patience
-from mlopsd.web.listener import Listener
-from mlopsd.web.parts import Info, Parts
-from mlopsd.web.serving import Serving
+from mlopsd.web.context import Info, WebContext
+from mlopsd.web.server.connection import Timeouts
+from mlopsd.web.server.listener import Listener
+from mlopsd.web.server.site import Site
 from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -77,7 +77,7 @@ class FakeWatch:
         self, board: Board, name: str, reading: Reading | None = None, *, reloads: bool = True
     ) -> None:
         plugin = Plugin("door", "tests:Door", "doors 1.0")
-        self.configured = Configured(name, plugin, Door, Options(), TERMS, "thread", {})
+        self.configured = ProbeConfig(name, plugin, Door, Options(), TERMS, "thread", {})
         self.can_reload = reloads
         self.reload: OneReload | None = None
         self.asked: list[tuple[bool, bool]] = []
@@ -155,7 +155,7 @@ class House:
         self.board = Board()
         self.metrics = FakeMetrics()
         self.watches: dict[str, FakeWatch] = {}
-        self.configured: dict[str, Configured] = {}
+        self.configured: dict[str, ProbeConfig] = {}
         self.draining = False
         self.keys: tuple[str, ...] = ()
         self.settings = Settings(**tables)
@@ -180,8 +180,8 @@ class House:
         return oracle
 
     @property
-    def parts(self) -> Parts:
-        return Parts(
+    def parts(self) -> WebContext:
+        return WebContext(
             board=self.board,
             metrics=self.metrics,
             configured=lambda: tuple(self.configured.values()),
@@ -192,8 +192,10 @@ class House:
             info=lambda: self.info,
         )
 
-    def loaded(self) -> Loaded:
-        return Loaded(self.settings, Path("/etc/mlopsd/config.toml"), (), tuple(map(SecretStr, self.keys)))
+    def loaded(self) -> LoadedConfig:
+        return LoadedConfig(
+            self.settings, Path("/etc/mlopsd/config.toml"), (), tuple(map(SecretStr, self.keys))
+        )
 
     async def _reload(self) -> Sequence[str]:
         return await self.reloading()
@@ -203,7 +205,7 @@ class House:
 
     @asynccontextmanager
     async def on_tcp(
-        self, patience: Patience | None = None, host: str = "127.0.0.1"
+        self, patience: Timeouts | None = None, host: str = "127.0.0.1"
     ) -> AsyncIterator[aiohttp.ClientSession]:
         """A client of the API over TCP, for which a path is enough."""
         async with self.serving(Listener.tcp(host, 0), patience) as listener:
@@ -225,14 +227,14 @@ class House:
     async def serving(
         self,
         listener: Listener,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         *,
         local: bool = False,
         most: int | None = None,
     ) -> AsyncIterator[Listener]:
         """The API on *listener*, which is closed at the end."""
         app = make_app(self.parts, self.settings, local=local)
-        serving = Serving(app, listener, most_connections=lambda: most or 64, patience=patience)
+        serving = Site(app, listener, most_connections=lambda: most or 64, patience=patience)
         try:
             async with serving:
                 yield listener

@@ -14,9 +14,9 @@ import pytest
 
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web.app import make_app
-from mlopsd.web.connection import LAST_MOMENT, Connection, Patience
-from mlopsd.web.listener import Listener
-from mlopsd.web.serving import MOST_LOCAL, Serving
+from mlopsd.web.server.connection import LAST_MOMENT, Connection, Timeouts
+from mlopsd.web.server.listener import Listener
+from mlopsd.web.server.site import MOST_LOCAL, Site
 from tests.web.fakes import House, until
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -35,14 +35,12 @@ def a_house() -> House:
 
 
 @asynccontextmanager
-async def a_server(
-    house: House, *, most: int = 64, patience: Patience | None = None
-) -> AsyncIterator[Serving]:
+async def a_server(house: House, *, most: int = 64, patience: Timeouts | None = None) -> AsyncIterator[Site]:
     """A server whose port is in ``port``."""
     listener = Listener.tcp("127.0.0.1", 0)
     app = make_app(house.parts, house.settings, local=False)
     try:
-        async with Serving(app, listener, most_connections=lambda: most, patience=patience) as serving:
+        async with Site(app, listener, most_connections=lambda: most, patience=patience) as serving:
             yield serving
     finally:
         house.board.close()
@@ -57,7 +55,7 @@ class Caller:
         self.writer = writer
 
     @classmethod
-    async def of(cls, serving: Serving) -> "Caller":
+    async def of(cls, serving: Site) -> "Caller":
         return cls(*await asyncio.open_connection("127.0.0.1", serving.listener.port))
 
     def send(self, data: bytes) -> None:
@@ -88,7 +86,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def callers(serving: Serving, count: int) -> AsyncIterator[list[Caller]]:
+async def callers(serving: Site, count: int) -> AsyncIterator[list[Caller]]:
     """*count* connections, one after the other."""
     connected: list[Caller] = []
     try:
@@ -121,22 +119,22 @@ async def deliver(caller: Caller, data: bytes, arrived: bytearray) -> None:
     await until(lambda: arrived == expected)
 
 
-def awaits_a_head(serving: Serving) -> bool:
+def awaits_a_head(serving: Site) -> bool:
     """Whether there is a connection that is closed unless a head is whole in time."""
     return any(one._head_deadline is not None for one in serving._crowd.members)
 
 
-async def hasten(serving: Serving) -> None:
+async def hasten(serving: Site) -> None:
     """Give the next head that begins on the one connection but a SHORT time."""
     await until(lambda: serving.connections)
     (connection,) = serving._crowd.members
-    connection._patience = Patience(head=SHORT)
+    connection._patience = Timeouts(head=SHORT)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
 async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Timeouts(head=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         caller.send(sent)
@@ -145,7 +143,7 @@ async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
 
 async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Timeouts(head=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         closed = asyncio.create_task(caller.is_hung_up_on(), name="closed")
@@ -158,7 +156,7 @@ async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
 
 async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
@@ -179,7 +177,7 @@ async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte(
 )
 async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         await hasten(serving)
@@ -201,7 +199,7 @@ async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: by
 )
 async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes], arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         for segment in segments:
@@ -215,7 +213,7 @@ async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes],
 async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> None:
     house = a_house()
     hold = house.watches["door"].hold = asyncio.Event()
-    async with a_server(house, patience=Patience(head=LONG)) as serving, callers(serving, 1) as (caller,):
+    async with a_server(house, patience=Timeouts(head=LONG)) as serving, callers(serving, 1) as (caller,):
         await hasten(serving)
         caller.send(CHECK + b"GET /li")
         await until(lambda: house.watches["door"].checks)
@@ -227,7 +225,7 @@ async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> No
 
 async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         half = CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx")
@@ -238,7 +236,7 @@ async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
 
 async def test_an_idle_connection_is_closed() -> None:
     async with (
-        a_server(a_house(), patience=Patience(idle=SHORT)) as serving,
+        a_server(a_house(), patience=Timeouts(idle=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
@@ -248,7 +246,7 @@ async def test_an_idle_connection_is_closed() -> None:
 async def test_a_caller_who_does_not_read_his_answer_is_hung_up_on() -> None:
     house = a_house()
     house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 20_000_000}))
-    async with a_server(house, patience=Patience(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
+    async with a_server(house, patience=Timeouts(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
         deaf.send(ASK.replace(b"/livez", b"/health/roof"))
         await until(lambda: serving.busy)
         await until(lambda: not serving.connections)
@@ -260,7 +258,7 @@ async def test_even_a_little_that_is_not_read_is_noticed() -> None:
     """Less than asyncio's own mark of 64 KiB, and more than the kernel takes."""
     house = a_house()
     house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 50_000}))
-    async with a_server(house, patience=Patience(write=SHORT, idle=LONG)) as serving:
+    async with a_server(house, patience=Timeouts(write=SHORT, idle=LONG)) as serving:
         serving.listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -289,7 +287,7 @@ async def test_a_thousand_idle_connections_keep_nobody_out() -> None:
 
 async def test_connections_with_half_a_head_make_room_too() -> None:
     async with (
-        a_server(a_house(), most=2, patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), most=2, patience=Timeouts(head=LONG)) as serving,
         callers(serving, 2) as slow,
     ):
         for caller in slow:
@@ -299,7 +297,7 @@ async def test_connections_with_half_a_head_make_room_too() -> None:
 
 
 async def test_who_was_refused_first_and_still_sends_makes_room_when_none_is_idle() -> None:
-    patience = Patience(linger=LONG)
+    patience = Timeouts(linger=LONG)
     async with a_server(a_house(), most=3, patience=patience) as serving, callers(serving, 3) as refused:
         first, second, third = refused
         for caller in (second, first):
@@ -337,7 +335,7 @@ async def test_the_unix_socket_has_a_cap_of_its_own(tmp_path: Path) -> None:
     house = a_house()
     listener = Listener.unix(tmp_path / "s")
     app = make_app(house.parts, house.settings, local=True)
-    async with a_server(house, most=1) as serving, callers(serving, 1), Serving(app, listener) as local:
+    async with a_server(house, most=1) as serving, callers(serving, 1), Site(app, listener) as local:
         opened = [
             Caller(*await asyncio.open_unix_connection(str(tmp_path / "s"))) for _ in range(MOST_LOCAL + 3)
         ]
@@ -476,14 +474,14 @@ async def test_a_new_application_takes_the_listening_socket_over_without_refusin
 
 
 async def take_over_many_times(
-    house: House, serving: Serving, answers: list[int], asking: asyncio.Task[None]
-) -> Serving:
+    house: House, serving: Site, answers: list[int], asking: asyncio.Task[None]
+) -> Site:
     """Put a new application in the place of the one before, twenty times, each after one more answer."""
     for _ in range(20):
         seen = len(answers)
         await until(lambda seen=seen: len(answers) > seen or asking.done())  # type: ignore[misc]
         app = make_app(house.parts, house.settings, local=False)
-        new = Serving(app, serving.listener, most_connections=lambda: 64)
+        new = Site(app, serving.listener, most_connections=lambda: 64)
         await new.start()
         await serving.stop(LONG)
         serving = new
@@ -502,7 +500,7 @@ async def test_a_crowd_at_the_door_loses_nobody_when_the_application_changes() -
             await asyncio.sleep(0)
         stopping = asyncio.create_task(first.stop(LONG), name="stop")
         app = make_app(house.parts, house.settings, local=False)
-        async with Serving(app, first.listener, most_connections=lambda: 64):
+        async with Site(app, first.listener, most_connections=lambda: 64):
             loop = asyncio.get_running_loop()
             answers = [await loop.sock_recv(one, 12) for one in crowd]
             for one in crowd:
@@ -545,7 +543,7 @@ async def test_connections_wait_in_the_kernel_while_no_application_serves() -> N
         async with callers(serving, 1) as (early,):
             early.send(ASK)
             app = make_app(house.parts, house.settings, local=False)
-            async with Serving(app, serving.listener, most_connections=lambda: 64):
+            async with Site(app, serving.listener, most_connections=lambda: 64):
                 assert await early.answer() == 200
 
 

@@ -15,20 +15,20 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from yarl import URL
 
-from mlopsd.predictor import Unpredicted
-from mlopsd.probe import Advice, Finding, Reading, Refused, Status
-from mlopsd.settings.mistakes import ConfigurationError, Mistake
-from mlopsd.web import answers
+from mlopsd.config.errors import ConfigIssue, ConfigurationError
+from mlopsd.predictor import PredictionError
+from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
+from mlopsd.web.api import schemas
+from mlopsd.web.api.openapi import Description
+from mlopsd.web.api.route import Route
 from mlopsd.web.app import ROUTES, make_app
-from mlopsd.web.connection import Patience
-from mlopsd.web.openapi import Description
-from mlopsd.web.route import Route
+from mlopsd.web.server.connection import Timeouts
 from tests.web.fakes import House
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
 SICK = Finding("heat", Status.UNHEALTHY, "hot", "gpu 2", 99.5, "celsius", 90, Advice.RESET_GPU)
 KEY = {"X-API-Key": "sesame"}
-TYPES = {name: found for name, found in vars(answers).items() if hasattr(found, "__required_keys__")}
+TYPES = {name: found for name, found in vars(schemas).items() if hasattr(found, "__required_keys__")}
 NOT_DRIVEN = {("GET", 500)}  # /metrics stands for the others: a bug is a bug wherever it is
 
 
@@ -153,7 +153,7 @@ async def test_the_description_says_that_predictions_alone_may_need_no_key() -> 
 async def test_every_documented_answer_is_given_and_is_as_documented() -> None:
     house = a_house(request_timeout=0.3, max_body_size=10)
     witness = Witness(await description(house))
-    async with house.on_tcp(Patience(linger=0.05)) as client:
+    async with house.on_tcp(Timeouts(linger=0.05)) as client:
         await _reading(witness, house, client)
         await _acting(witness, house, client)
         await _predicting(witness, house, client)
@@ -225,11 +225,11 @@ async def _reloads(witness: Witness, house: House, client: Any, path: str) -> No
     assert await witness.hold(client, "POST", path, at, headers=KEY) == 202
     assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
     assert await witness.hold(client, "POST", path, at, headers=KEY) == 409
-    house.watches["well"].end(Refused("not good enough"))
+    house.watches["well"].end(ReloadRefused("not good enough"))
     assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
     house.watches["well"].ends_with = "done it"
     assert await witness.hold(client, "POST", path, f"{at}?wait=1", headers=KEY) == 200
-    house.watches["well"].ends_with = Refused("not good enough")
+    house.watches["well"].ends_with = ReloadRefused("not good enough")
     assert await witness.hold(client, "POST", path, f"{at}?wait=1", headers=KEY) == 409
     assert await witness.hold(client, "POST", path, "/health/stuck/reload", headers=KEY) == 405
 
@@ -238,7 +238,7 @@ async def _configuration(witness: Witness, house: House, client: Any) -> None:
     assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 200
 
     async def bad() -> Any:
-        raise ConfigurationError([Mistake("api.port", "no")])
+        raise ConfigurationError([ConfigIssue("api.port", "no")])
 
     house.reloading = bad
     assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 409
@@ -250,7 +250,7 @@ async def _predicting(witness: Witness, house: House, client: Any) -> None:
         await _not_admitted(witness, house, client, path, at)
         assert await witness.hold(client, "POST", path, at, headers=KEY, data=b"1") == 200
         for code in (400, 413, 415, 429, 500, 503, 504):
-            oracle.failure = Unpredicted(code, "not so; otherwise")
+            oracle.failure = PredictionError(code, "not so; otherwise")
             assert await witness.hold(client, "POST", path, at, headers=KEY) == code
         oracle.failure = None
         configured, house.configured = house.configured, {}
@@ -309,8 +309,8 @@ def _described(document: Any) -> Iterator[tuple[str, str, int]]:
 
 
 def test_the_words_of_status_and_advice_are_those_of_the_contract() -> None:
-    assert get_args(answers.StatusWord) == tuple(map(str, Status))
-    assert get_args(answers.AdviceWord) == tuple(map(str, Advice))
+    assert get_args(schemas.StatusWord) == tuple(map(str, Status))
+    assert get_args(schemas.AdviceWord) == tuple(map(str, Advice))
 
 
 def test_the_document_lists_every_route_with_its_codes() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mlopsd.settings import Settings
-from mlopsd.web.doors import Doors
-from mlopsd.web.listener import Listener, ListenError
+from mlopsd.config.schema import Settings
+from mlopsd.web.server.listener import Listener, ListenError
+from mlopsd.web.server.server import HttpServer
 from tests.running import free_port
 from tests.web.fakes import House
 
@@ -18,7 +18,7 @@ def settings(api: int, metrics: int | None) -> Settings:
 
 async def test_where_one_cannot_open_none_is(tmp_path: Path) -> None:
     port, holder, socket = free_port(), Listener.tcp("127.0.0.1", 0), tmp_path / "mlopsd.sock"
-    doors = Doors(House().parts)
+    doors = HttpServer(House().parts)
     with pytest.raises(ListenError, match=str(holder.port)):
         await doors.open(settings(port, holder.port), socket)
     holder.close()
@@ -29,7 +29,7 @@ async def test_where_one_cannot_open_none_is(tmp_path: Path) -> None:
 
 async def test_a_change_of_which_a_part_cannot_be_changes_nothing(tmp_path: Path) -> None:
     first, second, holder = free_port(), free_port(), Listener.tcp("127.0.0.1", 0)
-    doors = Doors(House().parts)
+    doors = HttpServer(House().parts)
     await doors.open(settings(first, None), tmp_path / "mlopsd.sock")
     before = doors.places
     with pytest.raises(ListenError, match=str(holder.port)):

@@ -10,16 +10,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mlopsd.settings import Settings
-from mlopsd.web.doors import Doors
-from mlopsd.web.guard import SocketGuard
+from mlopsd.config.schema import Settings
+from mlopsd.web.server.server import HttpServer
+from mlopsd.web.server.socket_guard import SocketGuard
 from tests.web.fakes import House
 
 
 class Guarded:
     """Open doors, and the guard of their socket at *path*."""
 
-    def __init__(self, doors: Doors, path: Path) -> None:
+    def __init__(self, doors: HttpServer, path: Path) -> None:
         self.doors = doors
         self.path = path
         self.counted: list[str] = []
@@ -41,7 +41,7 @@ class Guarded:
 @asynccontextmanager
 async def guarded(folder: Path) -> AsyncIterator[Guarded]:
     path = folder / "run/s"
-    doors = Doors(House().parts)
+    doors = HttpServer(House().parts)
     await doors.open(Settings(api={"port": 0}), path)  # type: ignore[arg-type]  # as a file has it
     try:
         yield Guarded(doors, path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd.web.plain import DEEPEST, dumps, plain, time_text
+from mlopsd.web.jsonable import DEEPEST, dumps, jsonable, time_text
 from tests.web.fakes import OPEN_PATHS, House, OneReload
 
 HEALTHY = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -270,7 +270,7 @@ async def test_text_that_is_no_unicode_breaks_no_answer(path: str) -> None:
 def test_a_fact_that_holds_itself_or_cannot_be_shown_ends_all_the_same() -> None:
     ring: list[Any] = []
     ring.append(ring)
-    shown = dumps(plain({"ring": ring, "unspeakable": Unspeakable()})).decode()
+    shown = dumps(jsonable({"ring": ring, "unspeakable": Unspeakable()})).decode()
     assert shown.count("[") == DEEPEST - 1
     assert "Unspeakable" in shown
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from mlopsd.entry import PastReading
-from mlopsd.probe import Advice, Finding, Reading, Refused, Status
-from mlopsd.web import docs
-from mlopsd.web.markup import age_text
-from mlopsd.web.parts import Info
-from mlopsd.web.plot import plot
+from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
+from mlopsd.web.api import docs
+from mlopsd.web.context import Info
+from mlopsd.web.page.markup import age_text
+from mlopsd.web.page.plot import plot
 from tests.web.fakes import STARTED, House, OneReload
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -135,7 +135,7 @@ async def test_the_page_escapes_whatever_a_probe_says() -> None:
         "drift_since": EVIL,
     }
     reading = Reading(findings=[finding], summary=EVIL, facts=facts)
-    house.watch("gpu", reading).reload = OneReload(ended(Refused(EVIL)))
+    house.watch("gpu", reading).reload = OneReload(ended(ReloadRefused(EVIL)))
     house.info = Info(EVIL, STARTED, "production", STARTED, EVIL)
     outline = await page(house)
     assert outline.tags.count("script") == 1
@@ -197,7 +197,7 @@ async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -
 async def test_the_page_tells_how_the_last_reload_of_a_probe_stands() -> None:
     house = House()
     watch = house.watch("model", Reading(findings=[HOT]))
-    watch.reload = OneReload(ended(Refused("GPU 0 is unhealthy")))
+    watch.reload = OneReload(ended(ReloadRefused("GPU 0 is unhealthy")))
     assert "Reload refused: GPU 0 is unhealthy, begun 2026-01-02 03:04:05 UTC" in (await page(house)).text
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mlopsd.log_limit import LogLimiter
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd.repeats import Repeats
-from mlopsd.web import boundary
+from mlopsd.web import middleware
 from mlopsd.web.app import make_metrics_app
-from mlopsd.web.connection import Patience
-from mlopsd.web.listener import Listener
-from mlopsd.web.serving import Serving
+from mlopsd.web.server.connection import Timeouts
+from mlopsd.web.server.listener import Listener
+from mlopsd.web.server.site import Site
 from tests.web.fakes import House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -33,7 +33,7 @@ async def built(**tables: Any) -> AsyncIterator[tuple[House, aiohttp.ClientSessi
     house = House(**tables)
     house.keys = ("sesame",)
     house.watch("door", SHUT)
-    async with house.on_tcp(Patience(linger=0.05)) as client:
+    async with house.on_tcp(Timeouts(linger=0.05)) as client:
         yield house, client
 
 
@@ -237,7 +237,7 @@ async def test_machines_that_are_refused_alike_have_one_line_a_minute_with_their
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(boundary, "Repeats", partial(Repeats, lambda: now))
+    monkeypatch.setattr(middleware, "LogLimiter", partial(LogLimiter, lambda: now))
     caplog.set_level(logging.INFO, "mlopsd.http")
     async with built() as (_, client):
         for _ in range(5):
@@ -436,7 +436,7 @@ async def test_the_metrics_server_has_metrics_and_nothing_else() -> None:
     listener = Listener.tcp("127.0.0.1", 0)
     try:
         async with (
-            Serving(make_metrics_app(house.parts, house.settings), listener),
+            Site(make_metrics_app(house.parts, house.settings), listener),
             aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client,
         ):
             assert (await client.get("/metrics")).status == 200

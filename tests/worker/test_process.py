@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.children import child
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Probe, ProbeError, Reading, Status
-from mlopsd.worker import process, spawned
+from mlopsd.process import child
+from mlopsd.worker import probe_process, process
+from mlopsd.worker.codec import Incoming
+from mlopsd.worker.factory import make_worker
 from mlopsd.worker.frames import BadFrame
-from mlopsd.worker.make import make_worker
-from mlopsd.worker.readings import Incoming
-from mlopsd.worker.spawned import Opening, Spawned
+from mlopsd.worker.probe_process import InitMessage, ProbeProcess
 from tests import fakes
 from tests.worker.watching import lose_patience, reached, watching
 
@@ -76,7 +76,7 @@ async def test_the_pause_before_a_start_is_at_most_an_interval(
     interval: float,
     longest: float,
 ) -> None:
-    async def cannot(*_: Any) -> Spawned:
+    async def cannot(*_: Any) -> ProbeProcess:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(process, "spawn", cannot)
@@ -97,13 +97,13 @@ async def test_the_pause_before_a_start_is_at_most_an_interval(
 async def test_the_pause_before_a_start_doubles_up_to_five_minutes(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def cannot(*_: Any) -> Spawned:
+    async def cannot(*_: Any) -> ProbeProcess:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(process, "spawn", cannot)
     clock = fakes.Clock()
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
-    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
+    opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
     worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
     pauses = []
     for _ in range(2000):
@@ -157,7 +157,7 @@ async def test_a_process_that_starts_slowly_is_not_started_anew(
 async def test_a_process_that_does_not_start_is_started_anew(
     slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spawned, "START_SECONDS", 0.0)
+    monkeypatch.setattr(probe_process, "START_SECONDS", 0.0)
     gate = tmp_path / "gate"
     async with watching(slowly_made, "process", tmp_path, account, path=str(gate)) as watch:
         watch._worker.prepare()
@@ -260,7 +260,7 @@ async def test_a_process_whose_answer_was_not_received_is_never_asked_again(
     async with watching(troubled, "process", tmp_path, account) as watch:
         pid = (await watch.check()).reading.facts["pid"]
         with monkeypatch.context() as patch:
-            patch.setattr(Spawned, "_receive", breaks)
+            patch.setattr(ProbeProcess, "_receive", breaks)
             assert "ZeroDivisionError" in (await watch.check()).reading.summary
         async with asyncio.timeout(30):
             while (entry := await watch.check()).status is not Status.HEALTHY:
@@ -303,7 +303,7 @@ async def test_a_level_of_the_log_that_was_changed_holds_in_a_running_process(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     configured = fakes.configured(troubled, "process", {"trouble": "logs_at_every_level"})
-    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.WARNING, 1.0)
+    opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.WARNING, 1.0)
     worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"))
     for level, told in (("WARNING", 1), ("DEBUG", 3), ("INFO", 2), ("ERROR", 0)):
         caplog.set_level(level, "mlopsd.probe")

@@ -8,7 +8,7 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd.worker import frames
-from mlopsd.worker.readings import Incoming, Outgoing
+from mlopsd.worker.codec import Incoming, Outgoing
 
 FINE = Finding("door", Status.HEALTHY, "shut")
 CARDS = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.probe import Probe, ProbeError, Refused, Status
+from mlopsd.probe import Probe, ProbeError, ReloadRefused, Status
 from tests import fakes
 from tests.running import AT_ONCE
 from tests.worker.watching import lose_patience, reached, watching
@@ -41,7 +41,7 @@ async def test_a_reload_is_refused_forced_and_not_done_twice(
     for isolation in ("thread", "process"):
         async with watching(troubled, isolation, tmp_path, account) as watch:
             assert watch.can_reload
-            with pytest.raises(Refused, match="does not want to"):
+            with pytest.raises(ReloadRefused, match="does not want to"):
                 await watch.start_reload(dry_run=False, force=False).done
             (told,) = [record for record in caplog.records if record.message == "reload refused"]
             assert (told.__dict__["reason"], told.exc_info) == ("it does not want to", None)
@@ -141,7 +141,7 @@ async def test_a_probe_that_hangs_is_not_reloaded_and_says_why(
         await watch.check()
         threads = threading.active_count()
         for _ in range(3):
-            with pytest.raises(Refused, match=f"it cannot be asked: .*{sentence}"):
+            with pytest.raises(ReloadRefused, match=f"it cannot be asked: .*{sentence}"):
                 await watch.start_reload(dry_run=False, force=True).done
         assert threading.active_count() <= threads
         gate.touch()

@@ -7,7 +7,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 
 CLOCK = Metric("clock_hertz", "Current frequency of the clock.", unit="hertz", labels=(*LABELS, "clock"))
@@ -24,17 +24,17 @@ MEGA = 1_000_000
 MOST = 100_000  # MHz
 
 
-class Clocks(Look):
+class Clocks(CardCollector):
     """``nvmlDeviceGetClockInfo`` and ``nvmlDeviceGetMaxClockInfo``, MHz."""
 
     name = "clocks"
     metrics = (CLOCK, CLOCK_LIMIT)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Each clock that there is."""
         now = hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
         highest = hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
-        return Looked(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
+        return CardResult(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
 
 
 def hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pynvml
 
 from mlopsd_probes.gpu.card import Card, card_of
-from mlopsd_probes.gpu.fault import refusal_of
+from mlopsd_probes.gpu.card_errors import refusal_of
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
-from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.watcher import Watcher
 
@@ -42,7 +42,7 @@ class Driver:
     """
 
     def __init__(
-        self, sysfs: Path, past: Past, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+        self, sysfs: Path, past: CardHistory, log: logging.Logger, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.sysfs = sysfs
         self.bus = Bus(sysfs)

@@ -7,7 +7,7 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
 from mlopsd_probes.gpu.quantities import several
 
@@ -24,21 +24,21 @@ KINDS = {
 SCOPES = {"volatile": pynvml.NVML_VOLATILE_ECC, "aggregate": pynvml.NVML_AGGREGATE_ECC}
 
 
-class Ecc(Look):
+class Ecc(CardCollector):
     """``nvmlDeviceGetTotalEccErrors``; nothing where ECC is off or there is none."""
 
     name = "ecc_uncorrected"
     findings = ("ecc_uncorrected",)
     metrics = (ERRORS,)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Four counters, and whether the uncorrected ones became more since the first look."""
         counts = {scope: errors(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
         samples = chain.from_iterable(
             card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
         )
         uncorrected = counts["volatile"]["uncorrected"]
-        return Looked([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
+        return CardResult([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
 
     def judge(self, card: Card, uncorrected: int) -> Finding:
         """Against the first look since the driver loaded; a counter that went back was reset."""

@@ -7,11 +7,11 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.links import Links
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
 
 STATES = {
     pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED: "is not in its fabric; look at nvidia-fabricmanager",
@@ -28,7 +28,7 @@ TROUBLES = {
 STATE_BITS = 0xFF  # nvmlGpuFabricState_t is an unsigned char, and pynvml reads its padding too
 
 
-class Fabric(Look):
+class Fabric(CardCollector):
     """``nvmlDeviceGetGpuFabricInfoV``: state, status and health mask.
 
     A card whose fabric has not begun is judged only if it has an active link to a switch.
@@ -37,28 +37,28 @@ class Fabric(Look):
     name = "nvlink_fabric"
     findings = ("nvlink_fabric",)
 
-    def __init__(self, options: GpuOptions, past: Past) -> None:
+    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
         super().__init__(options, past)
         self.links = Links()
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Judge, where there is a fabric."""
         told = pynvml.c_nvmlGpuFabricInfoV_t()
         answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
         state = told.state & STATE_BITS
         if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
-            return Looked()
+            return CardResult()
         if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
             needed = self.needs_fabric(card.handle)
-            return Looked([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
+            return CardResult([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
         if told.status:
-            return Looked(
+            return CardResult(
                 [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
             )
         if ills := troubles(told.healthMask):
-            return Looked([trouble(card, f"has a fabric with {' and '.join(ills)}")])
+            return CardResult([trouble(card, f"has a fabric with {' and '.join(ills)}")])
         summary = f"{card.title} is part of its NVLink fabric"
-        return Looked([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+        return CardResult([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
 
     def needs_fabric(self, handle: Any) -> bool:
         """Return whether an active link leads to a switch; a bridge between two cards needs no fabric."""

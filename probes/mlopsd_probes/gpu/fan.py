@@ -4,7 +4,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
 
 SPEED = Metric(
@@ -13,13 +13,13 @@ SPEED = Metric(
 MOST = 200  # percent; NVML says that it may go above 100
 
 
-class Fan(Look):
+class Fan(CardCollector):
     """``nvmlDeviceGetFanSpeed``, percent; intended, not measured."""
 
     name = "fan"
     metrics = (SPEED,)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Report."""
         speed = number(ask(pynvml.nvmlDeviceGetFanSpeed, card.handle), most=MOST)
-        return Looked(samples=card.samples(SPEED, None if speed is None else speed / 100))
+        return CardResult(samples=card.samples(SPEED, None if speed is None else speed / 100))

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 from mlopsd.probe import Finding, Metric, Sample
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class CardResult:
     """What one look found, as in a reading; only all looks together have a status."""
 
     findings: Sequence[Finding] = ()
@@ -19,7 +19,7 @@ class Looked:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Look:
+class CardCollector:
     """What the probe asks of each look; what one must remember of a card between checks, it keeps by uuid.
 
     Attributes:
@@ -32,11 +32,11 @@ class Look:
     findings: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
-    def __init__(self, options: GpuOptions, past: Past) -> None:
+    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
         self.options = options
         self.past = past
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Look at *card* once; its facts are that card's. What the card lacks is left out.
 
         Raises:

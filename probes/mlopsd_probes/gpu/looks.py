@@ -7,37 +7,37 @@ from itertools import chain
 import pynvml
 
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd_probes.gpu import fault
+from mlopsd_probes.gpu import card_errors
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.clocks import Clocks
 from mlopsd_probes.gpu.ecc import Ecc
 from mlopsd_probes.gpu.fabric import Fabric
 from mlopsd_probes.gpu.fan import Fan
-from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.memory import Memory
+from mlopsd_probes.gpu.history import CardHistory, Remembered
+from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.memory import CardMemory
 from mlopsd_probes.gpu.mig import Mig, is_split
 from mlopsd_probes.gpu.modes import Modes
 from mlopsd_probes.gpu.nvlink import NvLink
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past, Remembered
 from mlopsd_probes.gpu.pcie import Pcie
 from mlopsd_probes.gpu.power import Power
 from mlopsd_probes.gpu.processes import Processes
 from mlopsd_probes.gpu.recovery import Recovery
-from mlopsd_probes.gpu.rows import RemappedRows, RetiredPages
-from mlopsd_probes.gpu.temperature import Temperature
+from mlopsd_probes.gpu.remapped_rows import RemappedRows, RetiredPages
+from mlopsd_probes.gpu.temperature import CardTemperature
 from mlopsd_probes.gpu.throttle import Throttle
 from mlopsd_probes.gpu.utilization import Utilization
 from mlopsd_probes.gpu.xids import Xids
 
-LOOKS: tuple[type[Look], ...] = (
+LOOKS: tuple[type[CardCollector], ...] = (
     Modes,
     Mig,
     Recovery,
     Utilization,
-    Memory,
-    Temperature,
+    CardMemory,
+    CardTemperature,
     Power,
     Clocks,
     Throttle,
@@ -53,7 +53,7 @@ LOOKS: tuple[type[Look], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CardReading:
     """What was seen of one card.
 
     Attributes:
@@ -70,7 +70,7 @@ class Seen:
     is_lost: bool = False
     is_unexplained: bool = False
 
-    def without_blame(self, outage: Finding) -> "Seen":
+    def without_blame(self, outage: Finding) -> "CardReading":
         """Return the same card where *outage* of the whole host says why it does not answer."""
         if not self.is_unexplained:
             return self
@@ -79,15 +79,15 @@ class Seen:
         return replace(self, reading=reading, is_lost=outage.status is Status.UNHEALTHY)
 
 
-class Looks:
+class CardCollectors:
     """Looks at a card in every way there is; one that fails costs its own findings and no others."""
 
-    def __init__(self, options: GpuOptions, past: Past) -> None:
+    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
         self.past = past
-        self.all: tuple[Look, ...] = tuple(kind(options, past) for kind in LOOKS)
+        self.all: tuple[CardCollector, ...] = tuple(kind(options, past) for kind in LOOKS)
         self.xids = Xids(options, past)
 
-    def at(self, card: Card) -> Seen:
+    def at(self, card: Card) -> CardReading:
         """Every look at *card*, or why it does not answer.
 
         Raises:
@@ -98,13 +98,13 @@ class Looks:
         except pynvml.NVMLError as error:
             if error.value in NO_SESSION:
                 raise
-            return self.silent(card, error, fault.fault_of(error))
-        findings = [fault.answers(card), *chain.from_iterable(one.findings for one in looked)]
+            return self.silent(card, error, card_errors.fault_of(error))
+        findings = [card_errors.answers(card), *chain.from_iterable(one.findings for one in looked)]
         samples = list(chain.from_iterable(one.samples for one in looked))
         facts = {key: value for one in looked for key, value in one.facts.items()}
-        return Seen(card, Reading(findings, samples, facts))
+        return CardReading(card, Reading(findings, samples, facts))
 
-    def each(self, card: Card) -> Iterator[Looked]:
+    def each(self, card: Card) -> Iterator[CardResult]:
         """Yield what each look finds, or that it failed.
 
         Raises:
@@ -123,20 +123,20 @@ class Looks:
                 found = failed(look, card, error)
             yield found
 
-    def silent(self, card: Card, error: pynvml.NVMLError, why: fault.Fault) -> Seen:
+    def silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.Fault) -> CardReading:
         """A card that does not answer has no numbers; its XIDs tell why."""
         xids = self.xids.look(card)
-        reading = Reading([fault.silent(card, why), *xids.findings], xids.samples)
+        reading = Reading([card_errors.silent(card, why), *xids.findings], xids.samples)
         is_explained = error.value in NO_CARD or self.xids.fell_off(card)
-        return Seen(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
+        return CardReading(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
 
-    def refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> Seen:
+    def refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> CardReading:
         """A card that NVML counts and says nothing of; if one of its index was there, it is that one."""
         gone = self.past.others({card.uuid for card in cards})
         known = ((uuid, card) for uuid, card in gone.items() if card.index == index)
         uuid, card = next(known, ("", Remembered(index, "GPU", "")))
         known_as = Card(index, uuid, card.name, card.bus_id)
-        return self.silent(known_as, error, fault.refusal_of(error))
+        return self.silent(known_as, error, card_errors.refusal_of(error))
 
     def open_xids(self, gone: dict[str, Remembered], listed: Iterable[Card]) -> list[Finding]:
         """The findings of cards that are gone, by the XIDs that they went with."""
@@ -152,16 +152,16 @@ def require_answer(card: Card) -> None:
     Raises:
         NVMLError: it answers nothing else.
     """
-    error = fault.shared_error(card)
+    error = card_errors.shared_error(card)
     if error is not None and not is_withheld(card, error):
         raise error
 
 
-def failed(look: Look, card: Card, error: pynvml.NVMLError) -> Looked:
+def failed(look: CardCollector, card: Card, error: pynvml.NVMLError) -> CardResult:
     """Return what is left of a look that *error* has ended."""
     if is_withheld(card, error):
-        return Looked()
-    return Looked([fault.unreadable(look.name, card, error, judged=bool(look.findings))])
+        return CardResult()
+    return CardResult([card_errors.unreadable(look.name, card, error, judged=bool(look.findings))])
 
 
 def is_withheld(card: Card, error: pynvml.NVMLError) -> bool:

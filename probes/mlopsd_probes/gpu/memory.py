@@ -6,7 +6,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
 
 TOTAL = Metric("memory_total_bytes", "Memory of the card.", unit="bytes", labels=LABELS)
@@ -19,20 +19,20 @@ USED = Metric(
 FREE = Metric("memory_free_bytes", "Memory that processes can have.", unit="bytes", labels=LABELS)
 
 
-class Memory(Look):
+class CardMemory(CardCollector):
     """``nvmlDeviceGetMemoryInfo_v2``, else ``nvmlDeviceGetMemoryInfo``, whose used includes the reserve."""
 
     name = "memory"
     metrics = (TOTAL, USED, FREE)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Three numbers, and how much memory the card has."""
         told = memory_of(card.handle)
         if told is None:
-            return Looked()
+            return CardResult()
         total, used, free = (number(value) for value in (told.total, told.used, told.free))
         samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
-        return Looked(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
+        return CardResult(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
 
 
 def memory_of(handle: Any) -> Any:

@@ -6,7 +6,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.memory import memory_of
 from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, text
 
@@ -17,17 +17,17 @@ NO_INSTANCE = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NOT_FOUND}
 NOT_ALLOWED = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NO_PERMISSION}
 
 
-class Mig(Look):
+class Mig(CardCollector):
     """``nvmlDeviceGetMigMode``, and each device of ``nvmlDeviceGetMigDeviceHandleByIndex``."""
 
     name = "mig"
     metrics = (MODE, INSTANCES)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """The mode, and the instances as facts."""
         modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
         if modes is None or modes[0] not in (OFF, ON):
-            return Looked()
+            return CardResult()
         current, pending = modes
         samples = card.samples(MODE, int(bool(current)))
         facts: dict[str, Any] = {"mig_mode": bool(current)}
@@ -36,7 +36,7 @@ class Mig(Look):
         if current:
             facts["mig_instances"] = instances(card.handle)
             samples += card.samples(INSTANCES, len(facts["mig_instances"]))
-        return Looked(samples=samples, facts=facts)
+        return CardResult(samples=samples, facts=facts)
 
 
 def instances(handle: Any) -> list[dict[str, Any]]:

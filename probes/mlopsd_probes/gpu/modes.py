@@ -7,7 +7,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number, text
 
 INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
@@ -17,13 +17,13 @@ PERSISTENCE = Metric(
 COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
 
-class Modes(Look):
+class Modes(CardCollector):
     """``nvmlDeviceGet{PersistenceMode,ComputeMode,CurrentEccMode,VbiosVersion,Serial}``."""
 
     name = "modes"
     metrics = (INFO, PERSISTENCE)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Facts, and two samples."""
         persistence = number(ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle), most=1)
         vbios = text(card.once(pynvml.nvmlDeviceGetVbiosVersion))
@@ -35,7 +35,7 @@ class Modes(Look):
         }
         info = card.samples(INFO, 1, card.name, card.bus_id, card.driver, vbios)
         samples = info + card.samples(PERSISTENCE, persistence)
-        return Looked(
+        return CardResult(
             samples=samples, facts={key: value for key, value in facts.items() if value is not None}
         )
 

@@ -6,11 +6,11 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.links import Links
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.mig import is_split
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
 
 UP = Metric("nvlink_up", "1 if the link is active.", labels=(*LABELS, "link"))
 ERRORS = Metric(
@@ -27,7 +27,7 @@ KINDS = {
 }
 
 
-class NvLink(Look):
+class NvLink(CardCollector):
     """The state of every link, and the errors of those that are up.
 
     A card has links that nothing is plugged into, so a link is missed only if it was up since boot.
@@ -38,18 +38,18 @@ class NvLink(Look):
     findings = ("nvlink",)
     metrics = (UP, ERRORS)
 
-    def __init__(self, options: GpuOptions, past: Past) -> None:
+    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
         super().__init__(options, past)
         self.links = Links()
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Each link, and whether one that was up is down."""
         states = self.links.states(card.handle)
         if not states or (0 in states.values() and is_split(card.handle)):
-            return Looked()
+            return CardResult()
         up = [link for link, state in states.items() if state]
         findings = [self.judge(card, up)] if self.is_judged(card, up) else []
-        return Looked(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
+        return CardResult(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
 
     def errors(self, card: Card, up: list[int]) -> Iterator[Sample]:
         """Of each kind, if the links that are *up* count it."""

@@ -6,7 +6,7 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.access import Access
-from mlopsd_probes.gpu.looks import Seen
+from mlopsd_probes.gpu.looks import CardReading
 from mlopsd_probes.gpu.quantities import several
 
 IN_CONTAINER = (
@@ -24,7 +24,7 @@ NO_EVIDENCE = (
 )
 
 
-def outage(seen: Sequence[Seen], access: Callable[[], Access]) -> Finding | None:
+def outage(seen: Sequence[CardReading], access: Callable[[], Access]) -> Finding | None:
     """Return a finding on the driver if no card answers and NVML's error does not name the cause.
 
     A single card has itself to blame if this process may open the driver.

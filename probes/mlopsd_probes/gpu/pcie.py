@@ -7,10 +7,10 @@ import pynvml
 
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.history import CardHistory
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.sustained import Sustained
 from mlopsd_probes.gpu.utilization import PERCENT, SLOWEST
 
@@ -31,7 +31,7 @@ NEWEST = 16
 SLOWEST_BUSY = 2  # P-state; CUDA runs in P0 on servers' cards and in P2 on many others
 
 
-class Pcie(Look):
+class Pcie(CardCollector):
     """``nvmlDeviceGet{Curr,Max}PcieLink{Generation,Width}``, ``…PcieReplayCounter``, ``…PcieThroughput``.
 
     The maximum is not what the slot can do: healthy cards run at x8 of x16 in laptops and virtual machines.
@@ -42,12 +42,14 @@ class Pcie(Look):
     findings = ("pcie_width", "pcie_generation")
     metrics = (GENERATION, GENERATION_LIMIT, WIDTH, WIDTH_LIMIT, REPLAYS, THROUGHPUT)
 
-    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, options: GpuOptions, past: CardHistory, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(options, past)
         self.clock = clock
         self.slow: dict[str, Sustained] = {}
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Report the link; judge it while the card is busy."""
         width = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card.handle), 1, MOST_LANES)
         widest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, card.handle), 1, MOST_LANES)
@@ -58,7 +60,7 @@ class Pcie(Look):
         samples += card.samples(GENERATION, generation) + card.samples(GENERATION_LIMIT, newest)
         samples += card.samples(REPLAYS, replays)
         samples += throughput(card) if self.options.pcie_throughput else ()
-        return Looked(list(self.judge(card, width, generation)), samples)
+        return CardResult(list(self.judge(card, width, generation)), samples)
 
     def judge(self, card: Card, width: int | None, generation: int | None) -> Iterator[Finding]:
         """Compare the link with the best one seen."""

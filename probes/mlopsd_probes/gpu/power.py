@@ -4,7 +4,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
 
 DRAW = Metric("power_watts", "Power that the card draws.", unit="watts", labels=LABELS)
@@ -15,7 +15,7 @@ ENERGY = Metric(
 MOST = 10_000_000  # milliwatts; no card draws more
 
 
-class Power(Look):
+class Power(CardCollector):
     """``nvmlDeviceGetPowerUsage``, ``…EnforcedPowerLimit`` (mW), ``…TotalEnergyConsumption`` (mJ).
 
     Less energy than before is the sign of a reset. It is believed of a card in persistence mode; another
@@ -25,7 +25,7 @@ class Power(Look):
     name = "power"
     metrics = (DRAW, LIMIT, ENERGY)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Report, and remember the energy while an XID waits for a reset."""
         draw = number(ask(pynvml.nvmlDeviceGetPowerUsage, card.handle), most=MOST)
         limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
@@ -33,7 +33,7 @@ class Power(Look):
         if energy is not None:
             self.remember(card, energy)
         told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
-        return Looked(
+        return CardResult(
             samples=[
                 sample
                 for metric, milli in told

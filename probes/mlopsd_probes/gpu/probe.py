@@ -8,15 +8,15 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Refused, Schedule, Status
-from mlopsd_probes.gpu import count, session
+from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
+from mlopsd_probes.gpu import driver_status, presence
 from mlopsd_probes.gpu.access import Access, access, is_container
 from mlopsd_probes.gpu.driver import Driver
-from mlopsd_probes.gpu.looks import LOOKS, Looks, Seen
+from mlopsd_probes.gpu.history import CardHistory
+from mlopsd_probes.gpu.looks import LOOKS, CardCollectors, CardReading
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.outage import outage as outage_of
-from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.quantities import several
 from mlopsd_probes.gpu.tenants import Tenants
 from mlopsd_probes.gpu.xids import Xids
@@ -32,16 +32,16 @@ class GpuProbe(Probe[GpuOptions]):
     """
 
     Options = GpuOptions
-    metrics = (count.DEVICES, *chain.from_iterable(look.metrics for look in LOOKS), *Xids.metrics)
+    metrics = (presence.DEVICES, *chain.from_iterable(look.metrics for look in LOOKS), *Xids.metrics)
     schedule = Schedule(interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process")
     subject = ("expected_count", "ignored_cards", "sysfs_path")
 
     def __init__(self, options: GpuOptions, context: Context) -> None:
         super().__init__(options, context)
         self.root = Path(options.sysfs_path).parent
-        self.past = Past(context.state_dir)
+        self.past = CardHistory(context.state_dir)
         self.driver = Driver(Path(options.sysfs_path), self.past, context.log)
-        self.looks = Looks(options, self.past)
+        self.looks = CardCollectors(options, self.past)
         self.tenants = Tenants()
 
     def check(self) -> Reading:
@@ -73,10 +73,10 @@ class GpuProbe(Probe[GpuOptions]):
             seen = [one.without_blame(outage) for one in seen]
         findings = self.judge(seen, outage)
         answering = sum(one.error is None for one in seen)
-        samples = [count.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
+        samples = [presence.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
         return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
 
-    def see_all(self) -> list[Seen]:
+    def see_all(self) -> list[CardReading]:
         """Each card that NVML counts and that is not to be left alone, by index.
 
         Raises:
@@ -96,7 +96,7 @@ class GpuProbe(Probe[GpuOptions]):
         """Return what this process may reach now, on the host whose sysfs it reads."""
         return access(self.root)
 
-    def judge(self, seen: Sequence[Seen], outage: Finding | None) -> list[Finding]:
+    def judge(self, seen: Sequence[CardReading], outage: Finding | None) -> list[Finding]:
         """The findings of the cards, and which of those that should be there are not."""
         lost = {one.card.index for one in seen if one.is_lost}
         unasked = {one.card.index for one in seen if one.error is not None} - lost
@@ -105,14 +105,14 @@ class GpuProbe(Probe[GpuOptions]):
         gone = self.past.others({card.uuid for card in listed})
         gone = {uuid: card for uuid, card in gone.items() if not self.ignores(card.bus_id, uuid)}
         on_bus = [bus_id for bus_id in self.driver.on_bus if not self.ignores(bus_id, "")]
-        findings = [outage or session.present(self.driver.versions)]
+        findings = [outage or driver_status.present(self.driver.versions)]
         findings += chain.from_iterable(one.reading.findings for one in seen)
         findings += self.looks.open_xids(gone, listed)
-        findings += count.judge(
+        findings += presence.judge(
             self.options, listed, lost, gone, on_bus, unasked=unasked, in_container=is_container(self.root)
         )
         findings += self.watching()
-        uuids = {**count.called(gone, listed), **{card.subject: card.uuid for card in listed}}
+        uuids = {**presence.called(gone, listed), **{card.subject: card.uuid for card in listed}}
         return self.tenants.named(findings, uuids)
 
     def watching(self) -> list[Finding]:
@@ -129,10 +129,10 @@ class GpuProbe(Probe[GpuOptions]):
     def without_nvml(self, error: pynvml.NVMLError) -> Reading:
         """No card can be looked at; what was remembered of them is still so."""
         on_bus = {bus: driver for bus, driver in self.driver.on_bus.items() if not self.ignores(bus, "")}
-        findings = [session.absent(error, self.options, on_bus, self.access())]
+        findings = [driver_status.absent(error, self.options, on_bus, self.access())]
         if self.options.expected_count != 0:
             findings += self.looks.open_xids(self.past.others(set()), ())
-        return Reading(findings, [count.devices(0)])
+        return Reading(findings, [presence.devices(0)])
 
     def remembered(self, reading: Reading) -> Reading:
         """*reading*, after what must outlive a restart is on disk."""
@@ -144,7 +144,7 @@ class GpuProbe(Probe[GpuOptions]):
             return Reading([*reading.findings, finding], reading.samples, reading.facts)
         return reading
 
-    def facts(self, seen: Iterable[Seen]) -> dict[str, Any]:
+    def facts(self, seen: Iterable[CardReading]) -> dict[str, Any]:
         """Versions, and each card in short."""
         versions = self.driver.versions
         told = {"driver": versions.driver, "nvml": versions.nvml, "cuda": versions.cuda}
@@ -179,7 +179,7 @@ class GpuProbe(Probe[GpuOptions]):
         try:
             self.past.save()
         except OSError as error:
-            raise Refused(f"cannot write {self.past.file}: {error.strerror}") from error
+            raise ReloadRefused(f"cannot write {self.past.file}: {error.strerror}") from error
         self.driver.close()
         return f"forgot {told}; the next check initialises NVML anew"
 
@@ -189,7 +189,7 @@ class GpuProbe(Probe[GpuOptions]):
             self.driver.watcher.stopping.set()
 
 
-def summary_of(seen: Seen) -> dict[str, Any]:
+def summary_of(seen: CardReading) -> dict[str, Any]:
     """A card's line in the facts."""
     card = seen.card
     who = {"index": card.index, "uuid": card.uuid, "name": card.name, "bus_id": card.bus_id}

@@ -6,14 +6,14 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION, ask, number
 from mlopsd_probes.gpu.tenants import models
 
 PROCESSES = Metric("processes", "Processes that use the card to compute.", labels=LABELS)
 
 
-class Processes(Look):
+class Processes(CardCollector):
     """``nvmlDeviceGetComputeRunningProcesses_v3``, with process ids as the host counts them.
 
     The models among them are always named; the list of all is off unless ``processes`` is set.
@@ -22,7 +22,7 @@ class Processes(Look):
     name = "processes"
     metrics = (PROCESSES,)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """The models, and if wanted the count and the largest, as facts.
 
         Raises:
@@ -37,10 +37,10 @@ class Processes(Look):
         uris = models(process.pid for process in found or ())
         facts: dict[str, Any] = {"models": uris} if uris else {}
         if found is None or not self.options.processes:
-            return Looked(facts=facts)
+            return CardResult(facts=facts)
         listed = sorted((told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
         facts["processes"] = listed[: self.options.processes_most]
-        return Looked(samples=card.samples(PROCESSES, len(listed)), facts=facts)
+        return CardResult(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 
 def told(process: Any) -> dict[str, int]:

@@ -5,7 +5,7 @@ import pynvml
 from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 
 ACTION = Metric(
     "recovery_action",
@@ -29,7 +29,7 @@ ACTIONS = {
 }
 
 
-class Recovery(Look):
+class Recovery(CardCollector):
     """The field ``GET_GPU_RECOVERY_ACTION``, of drivers of 2024 and later.
 
     When a card no longer needs the recovery that it needed, it has had it: its XIDs are over.
@@ -39,14 +39,14 @@ class Recovery(Look):
     findings = ("recovery_action",)
     metrics = (ACTION,)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """The action, judged as the driver means it."""
         told = FIELDS.of(card.handle)
         if not told:
-            return Looked()
+            return CardResult()
         action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
         self.remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
-        return Looked([judge(card, action)], card.samples(ACTION, action))
+        return CardResult([judge(card, action)], card.samples(ACTION, action))
 
     def remember(self, card: Card, *, needs_recovery: bool) -> None:
         """Renew the card's past when the need is over."""

@@ -8,7 +8,7 @@ import pynvml
 from mlopsd.probe import Advice, Finding, Metric
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.quantities import celsius
@@ -41,7 +41,7 @@ LIMIT_RANGE = (60, 125)  # °C; no card has its limits elsewhere
 DERIVED_RANGE = (70, 110)  # °C; H100s report margins of 0 and less while they are cool
 
 
-class Temperature(Look):
+class CardTemperature(CardCollector):
     """``nvmlDeviceGetTemperature``, the field ``MEMORY_TEMP``, and ``nvmlDeviceGetTemperatureThreshold``.
 
     A card that tells no slowdown limit but how far it is from it (Hopper and later: T.Limit,
@@ -53,12 +53,12 @@ class Temperature(Look):
     findings = ("temperature", "memory_temperature")
     metrics = (TEMPERATURE, LIMIT)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Judge each sensor that there is."""
         degrees = temperatures(card.handle)
         limits = own_limits(card)
         samples = card.samples_of(TEMPERATURE, degrees) + card.samples_of(LIMIT, limits)
-        return Looked(list(self.judge(card, degrees, limits)), samples)
+        return CardResult(list(self.judge(card, degrees, limits)), samples)
 
     def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
         """What was measured against the operator's limits, else the card's."""

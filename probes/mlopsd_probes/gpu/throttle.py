@@ -9,10 +9,10 @@ import pynvml
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.history import CardHistory
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
 from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.sustained import Sustained
 
@@ -52,7 +52,7 @@ FIELDS = Fields(*POLICY_FIELDS.values())
 NANO = 1_000_000_000
 
 
-class Throttle(Look):
+class Throttle(CardCollector):
     """``nvmlDeviceGetCurrentClocksThrottleReasons`` and ``nvmlDeviceGetViolationStatus`` (ns).
 
     Judged is what the hardware does to save itself, if it goes on; never the software's power cap.
@@ -62,19 +62,21 @@ class Throttle(Look):
     findings = ("throttled",)
     metrics = (THROTTLED, THROTTLED_SECONDS)
 
-    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, options: GpuOptions, past: CardHistory, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(options, past)
         self.clock = clock
         self.held: dict[tuple[str, str], Sustained] = {}
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """The reasons of this moment, and the judgement over the window."""
         samples = lost_time(card)
         reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
         if reasons is None:
-            return Looked(samples=samples)
+            return CardResult(samples=samples)
         holding = {reason: int(bool(reasons & bit)) for reason, bit in REASONS.items()}
-        return Looked([self.judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
+        return CardResult([self.judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
 
     def judge(self, card: Card, reasons: int) -> Finding:
         """The reason that held longest; among equals the one that says most."""

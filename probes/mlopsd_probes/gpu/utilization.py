@@ -6,7 +6,7 @@ import pynvml
 
 from mlopsd.probe import Metric
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
 
 UTILIZATION = Metric(
@@ -20,18 +20,18 @@ PERCENT = 100
 SLOWEST = 15  # P-state; NVML says 32 for one that it does not know
 
 
-class Utilization(Look):
+class Utilization(CardCollector):
     """``nvmlDeviceGet{UtilizationRates,EncoderUtilization,DecoderUtilization,PerformanceState}``."""
 
     name = "utilization"
     metrics = (UTILIZATION, PERFORMANCE_STATE)
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """Each engine that there is; a card that is split by MIG has none of its own."""
         busy = busy_percent(card.handle)
         ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
-        return Looked(
+        return CardResult(
             samples=[*card.samples_of(UTILIZATION, ratios), *card.samples(PERFORMANCE_STATE, state)]
         )
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Looked
+from mlopsd_probes.gpu.history import CardHistory, XidEvent
+from mlopsd_probes.gpu.look import CardResult
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Happened, Past
 from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.xid_table import FALLEN_OFF, meaning
 
@@ -31,22 +31,24 @@ class Xids:
     findings = ("xid",)
     metrics = (ERRORS, LAST)
 
-    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, options: GpuOptions, past: CardHistory, clock: Callable[[], float] = time.time
+    ) -> None:
         self.options = options
         self.past = past
         self.clock = clock
 
-    def look(self, card: Card) -> Looked:
+    def look(self, card: Card) -> CardResult:
         """One finding a card, by its worst XID; the counts of all."""
         happened = self.past.xids_of(card.uuid)
-        return Looked([self.judge(card, happened)], samples(card, happened))
+        return CardResult([self.judge(card, happened)], samples(card, happened))
 
     def fell_off(self, card: Card) -> bool:
         """Return whether XID 79 came from *card* and no reset has ended it."""
         happened = self.past.xids_of(card.uuid).get(FALLEN_OFF)
         return happened is not None and happened.is_open
 
-    def judge(self, card: Card, happened: Mapping[int, Happened]) -> Finding:
+    def judge(self, card: Card, happened: Mapping[int, XidEvent]) -> Finding:
         """The worst, and of equals the latest."""
         judged = [(self.status(xid, told), told.last, xid) for xid, told in happened.items()]
         status, last, xid = max(judged, default=(Status.HEALTHY, 0.0, 0))
@@ -60,7 +62,7 @@ class Xids:
         advice = self.advice(status, xid)
         return Finding("xid", status, summary, card.subject, xid, advice=advice, lasting=lasting)
 
-    def status(self, xid: int, told: Happened) -> Status:
+    def status(self, xid: int, told: XidEvent) -> Status:
         """Unhealthy until a reset, degraded for a while, or none of the card's fault."""
         if told.is_open and xid in self.options.xids_unhealthy:
             return Status.UNHEALTHY
@@ -75,7 +77,7 @@ class Xids:
         return Advice.WATCH if status is Status.DEGRADED and known is meaning(0) else known.advice
 
 
-def samples(card: Card, happened: Mapping[int, Happened]) -> tuple[Sample, ...]:
+def samples(card: Card, happened: Mapping[int, XidEvent]) -> tuple[Sample, ...]:
     """How often and when last, by number."""
     counts = card.samples_of(ERRORS, {xid: told.count for xid, told in happened.items()})
     return counts + card.samples_of(LAST, {xid: told.last for xid, told in happened.items()})

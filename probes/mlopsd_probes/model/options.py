@@ -53,13 +53,13 @@ Positive = Annotated[Seconds, Field(gt=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class OptionTable(BaseModel):
     """A table below the model's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Range(Part):
+class Range(OptionTable):
     """What a number may be; either bound may be left out."""
 
     min: Finite | None = key(None, "number", "Least value that is allowed.")
@@ -72,7 +72,7 @@ class Range(Part):
         return self
 
 
-class RegistryOptions(Part):
+class RegistryOptions(OptionTable):
     """A registry and the credentials that it, and no other, is given."""
 
     uri: Name = key(..., "URI", "As MLflow takes it: http(s)://…, sqlite:///…, databricks …")
@@ -102,7 +102,7 @@ class InheritedRegistry(RegistryOptions):
     """The registry that MLflow's own variables name; it alone is given the credentials in them."""
 
 
-class PredictionOptions(Part):
+class PredictionOptions(OptionTable):
     """What predictions may take."""
 
     max_rows: Annotated[int, Field(ge=1)] = key(10_000, "rows", "Of one request; more are 413.")

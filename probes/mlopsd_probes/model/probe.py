@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 
 from mlopsd.predictor import Prediction, Predictor
 from mlopsd.probe import Context, Metric, Reading, Schedule
-from mlopsd_probes.model.life import Life
-from mlopsd_probes.model.means import Means
-from mlopsd_probes.model.measures import METRICS, measures, with_buckets
-from mlopsd_probes.model.obstacles import broken_gpu, too_little_memory
+from mlopsd_probes.model.cache.store import Store
+from mlopsd_probes.model.metrics import METRICS, model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import Progress
-from mlopsd_probes.model.registry import Registries
 from mlopsd_probes.model.report import report
-from mlopsd_probes.model.service import Serving
-from mlopsd_probes.model.store import Store
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.rollout.context import RolloutContext
+from mlopsd_probes.model.rollout.preconditions import broken_gpu, too_little_memory
+from mlopsd_probes.model.rollout.reconciler import Reconciler
+from mlopsd_probes.model.serving.active_model import ActiveVersion
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry.registries import Registries
 
 SCRATCH = "scratch"
 
@@ -79,11 +79,11 @@ class ModelProbe(Predictor[ModelOptions]):
         """Have the version in service predict."""
         return await self._life.service.predict(body, content_type)
 
-    def _lead(self, options: ModelOptions) -> Life:
+    def _lead(self, options: ModelOptions) -> Reconciler:
         context = self.context
         scratch = context.state_dir / SCRATCH
-        counted = measures(context.instruments, with_buckets(options.prediction.buckets))
-        means = Means(
+        counted = model_metrics(context.instruments, with_buckets(options.prediction.buckets))
+        means = RolloutContext(
             options=options,
             registries=Registries(options, context.log, counted.operation, scratch),
             store=Store(context.state_dir, options.model),
@@ -95,14 +95,14 @@ class ModelProbe(Predictor[ModelOptions]):
             private=context.private,
             mismatches=self._mismatches,
         )
-        return Life(
+        return Reconciler(
             means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout
         )
 
     def _show(self, progress: Progress | None) -> None:
         self.context.show({} if progress is None else {"progress": progress.facts()})
 
-    def _obstacle(self, kept: Kept | None, serving: Serving | None) -> str | None:
+    def _obstacle(self, kept: CachedVersion | None, serving: ActiveVersion | None) -> str | None:
         """Why no version can be taken up now; blocks."""
         before = serving.kept if serving is not None else None
         notes = [one.notes or {} for one in (kept, before) if one is not None]

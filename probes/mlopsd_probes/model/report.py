@@ -5,20 +5,20 @@ from datetime import datetime
 from typing import Any
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
-from mlopsd_probes.model.causes import cause_of
-from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
+from mlopsd_probes.causes import cause_of
+from mlopsd_probes.model.metrics import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import moment_text
-from mlopsd_probes.model.refusals import Refusal
-from mlopsd_probes.model.registry import ANSWERS
-from mlopsd_probes.model.state import State
+from mlopsd_probes.model.rollout.rejections import Rejection
+from mlopsd_probes.model.rollout.status import RolloutStatus
+from mlopsd_probes.registry.registries import ANSWERS
 
 CANNOT_ASK = frozenset({"input", "scarce"})  # kinds of canaries that the version was never asked
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 REFUSED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
-def report(state: State, options: ModelOptions) -> Reading:
+def report(state: RolloutStatus, options: ModelOptions) -> Reading:
     """What *state* means; where all is well its summary names the version."""
     findings = [
         *_serving(state),
@@ -41,7 +41,7 @@ def report(state: State, options: ModelOptions) -> Reading:
     )
 
 
-def _serving(state: State) -> Iterator[Finding]:
+def _serving(state: RolloutStatus) -> Iterator[Finding]:
     if (serving := state.serving) is not None:
         version = serving.kept.version
         said = f"version {version.number} ({version.candidate}) answers"
@@ -65,24 +65,24 @@ def _serving(state: State) -> Iterator[Finding]:
         yield Finding("serving", Status.UNHEALTHY, said, advice=_advice_of_registries(state))
 
 
-def _advice_without_version(state: State) -> Advice:
+def _advice_without_version(state: RolloutStatus) -> Advice:
     """What stands in the way is to be cured, and nothing else."""
     found = [refusal.cause.advice for refusal in state.refusals]
     found += [Advice.FREE_RESOURCES] if state.trouble is not None else []
     return max(found) if found else _advice_of_registries(state)
 
 
-def _advice_of_registries(state: State) -> Advice:
+def _advice_of_registries(state: RolloutStatus) -> Advice:
     """What cures the complaints; where there is none, a registry has to name a version."""
     return max((complaint.cause.advice for complaint in state.complaints), default=Advice.FIX_REGISTRY)
 
 
-def _outdated_text(state: State) -> str:
+def _outdated_text(state: RolloutStatus) -> str:
     why = state.progress.sentence() if state.progress else state.obstacle or "it is loaded anew by itself"
     return f", as the table said before it was changed; {why}"
 
 
-def _canary(state: State) -> Iterator[Finding]:
+def _canary(state: RolloutStatus) -> Iterator[Finding]:
     if (serving := state.serving) is None:
         return
     canary, number = serving.canary, serving.kept.version.number
@@ -110,7 +110,7 @@ def _canary_behind_text(requests: int) -> str:
     return f"; the next canary waits its turn behind {requests} {'request' if requests == 1 else 'requests'}"
 
 
-def _drift(state: State) -> Iterator[Finding]:
+def _drift(state: RolloutStatus) -> Iterator[Finding]:
     if state.serving is None or state.desired is None:
         return
     serves, wants = state.serving.kept.version.number, state.desired.number
@@ -128,7 +128,7 @@ def _drift(state: State) -> Iterator[Finding]:
     yield Finding("version_drift", Status.DEGRADED, said, observed=seconds, unit="seconds", advice=advice)
 
 
-def _registry(state: State, options: ModelOptions) -> Iterator[Finding]:
+def _registry(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     for complaint in state.complaints:
         said = f"{complaint.registry}: {complaint.reason}"
         if complaint.asked_for != "version":
@@ -142,7 +142,7 @@ def _registry(state: State, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("registry", Status.HEALTHY, f"{uri} answers", subject=uri)
 
 
-def _fallback(state: State, options: ModelOptions) -> Iterator[Finding]:
+def _fallback(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     first = options.candidates[0]
     if (held := state.held_back) is not None and state.serving is not None:
         serves = state.serving.kept.version
@@ -159,7 +159,7 @@ def _fallback(state: State, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
 
 
-def _thresholds(state: State, options: ModelOptions) -> Iterator[Finding]:
+def _thresholds(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     if not options.thresholds or state.serving is None:
         return
     number, judgement = state.serving.kept.version.number, state.judgement
@@ -176,7 +176,7 @@ def _thresholds(state: State, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
 
 
-def _features(state: State) -> Iterator[Finding]:
+def _features(state: RolloutStatus) -> Iterator[Finding]:
     if state.serving is not None and (unknown := state.serving.host.facts.get("unknown_features")):
         said = (
             f"ranges for what version {state.serving.kept.version.number} does not take: {', '.join(unknown)}"
@@ -184,7 +184,7 @@ def _features(state: State) -> Iterator[Finding]:
         yield Finding("features", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
 
 
-def _batching(state: State, options: ModelOptions) -> Iterator[Finding]:
+def _batching(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     if state.serving is None or not state.is_mismatched or options.prediction.batching == "off":
         return
     number = state.serving.kept.version.number
@@ -195,7 +195,7 @@ def _batching(state: State, options: ModelOptions) -> Iterator[Finding]:
     yield Finding("batching", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
 
 
-def _refused(state: State) -> Iterator[Finding]:
+def _refused(state: RolloutStatus) -> Iterator[Finding]:
     for refusal in state.refusals:
         yield Finding(
             REFUSED[refusal.step],
@@ -206,21 +206,21 @@ def _refused(state: State) -> Iterator[Finding]:
         )
 
 
-def _refused_status(state: State) -> Status:
+def _refused_status(state: RolloutStatus) -> Status:
     return Status.DEGRADED if state.serving is not None else Status.UNHEALTHY
 
 
-def _refused_text(state: State, refusal: Refusal) -> str:
+def _refused_text(state: RolloutStatus, refusal: Rejection) -> str:
     left = (refusal.until - state.now).total_seconds()
     when = f"tried again in {age_text(left)}" if left > 0 else "tried again now"
     return f"{refusal.what}: {refusal.reason}; {when}, or by a reload"
 
 
-def _subject(refusal: Refusal) -> str:
+def _subject(refusal: Rejection) -> str:
     return f"version {refusal.version.number}"
 
 
-def _cache(state: State, options: ModelOptions) -> Iterator[Finding]:
+def _cache(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     if state.trouble is not None:
         yield Finding("cache", Status.DEGRADED, state.trouble, advice=Advice.FREE_RESOURCES)
         return
@@ -239,11 +239,11 @@ def _cache(state: State, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("cache", Status.HEALTHY, "proven, confirmed by a registry, and kept on disk")
 
 
-def _age(state: State, moment: datetime) -> float:
+def _age(state: RolloutStatus, moment: datetime) -> float:
     return (state.now - moment).total_seconds()
 
 
-def _samples(state: State, options: ModelOptions) -> Iterator[Sample]:
+def _samples(state: RolloutStatus, options: ModelOptions) -> Iterator[Sample]:
     model = options.model
     if state.desired is not None:
         yield DESIRED.sample(int(state.desired.number), model=model)
@@ -265,7 +265,7 @@ def _samples(state: State, options: ModelOptions) -> Iterator[Sample]:
         yield MEMORY.sample(state.rss, version=version.number)
 
 
-def _facts(state: State, options: ModelOptions) -> dict[str, Any]:
+def _facts(state: RolloutStatus, options: ModelOptions) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": options.model}
     if state.desired is not None:
         facts["desired"] = state.desired.facts()

@@ -62,7 +62,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedVersion:
     """A version whose files are on disk, whole.
 
     Attributes:

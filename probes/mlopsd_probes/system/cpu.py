@@ -7,7 +7,7 @@ import psutil
 
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent
 
@@ -27,7 +27,7 @@ AT_REST = ("idle", "iowait")
 Times = dict[str, float]
 
 
-class CpuUse(Look):
+class CpuUse(HostCollector):
     """CPU time since boot, and the share of it that was busy between two looks (``psutil.cpu_times``)."""
 
     name = "cpu_use"

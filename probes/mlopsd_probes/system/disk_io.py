@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 READ = Metric(
@@ -26,7 +26,7 @@ BUSY = Metric(
 MILLISECONDS = 1000
 
 
-class DiskIO(Look):
+class DiskIO(HostCollector):
     """Counters of the whole disks that are hardware: no partitions, no loops, no mappings."""
 
     name = "disk_io"

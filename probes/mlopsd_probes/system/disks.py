@@ -7,18 +7,18 @@ from functools import partial
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.system import superblock
+from mlopsd_probes.system.background_call import BackgroundCall, wait_for
 from mlopsd_probes.system.filesystem import Filesystem
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import duration
-from mlopsd_probes.system.question import Question, wait_for
 
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
-Answer = Question[os.statvfs_result]
+Answer = BackgroundCall[os.statvfs_result]
 
 
-class Disks(Look):
+class Disks(HostCollector):
     """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
 
     A path whose call does not return in time is not asked again until it has returned. Only the
@@ -57,7 +57,7 @@ class Disks(Look):
 
     def ask(self, path: str) -> Answer:
         """A new question."""
-        return Question(partial(self.statvfs, path), f"statvfs {path}", self.clock)
+        return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self.clock)
 
     def reading(self, path: str, question: Answer) -> Reading:
         """One path's findings and samples."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent
 
@@ -13,7 +13,7 @@ LIMIT = Metric("open_files_limit", "How many the kernel allows (fs.file-max).")
 UNLIMITED = 2**62  # systemd sets fs.file-max to the largest number there is
 
 
-class OpenFiles(Look):
+class OpenFiles(HostCollector):
     """``/proc/sys/fs/file-nr``: allocated, free (always 0 since Linux 2.6), and the limit."""
 
     name = "open_files"

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 BOOTED = Metric("boot_timestamp_seconds", "When the host was booted, in Unix time.", unit="seconds")
 
 
-class Host(Look):
+class HostInfo(HostCollector):
     """Names and times, none of them judged.
 
     The kernel works the boot time out anew from the clock (``btime`` in ``/proc/stat``), so it moves

@@ -6,7 +6,7 @@ import psutil
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 CPUS = Metric("cpus", "Logical CPUs that are online.")
@@ -18,7 +18,7 @@ LOAD = Metric(
 WINDOWS = ("1m", "5m", "15m")
 
 
-class Load(Look):
+class Load(HostCollector):
     """The load averages (``getloadavg(3)``); the one over 5 minutes is judged, per online CPU."""
 
     name = "load"

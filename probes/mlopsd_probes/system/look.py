@@ -6,7 +6,7 @@ from mlopsd.probe import Metric, Reading
 from mlopsd_probes.system.options import SystemOptions
 
 
-class Look:
+class HostCollector:
     """What the probe asks of each look; what a look must remember between checks, it keeps itself.
 
     Attributes:

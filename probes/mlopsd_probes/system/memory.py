@@ -7,7 +7,7 @@ import psutil
 
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent, size
 
@@ -17,7 +17,7 @@ AVAILABLE = Metric(
 )
 
 
-class Memory(Look):
+class HostMemory(HostCollector):
     """The host's memory (``psutil.virtual_memory``), whatever a cgroup allows this process."""
 
     name = "memory_available"

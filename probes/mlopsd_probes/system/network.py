@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 RECEIVED = Metric(
@@ -24,7 +24,7 @@ ERRORS = Metric(
 )
 
 
-class Network(Look):
+class Network(HostCollector):
     """Counters of the interfaces that are hardware: a host may have a virtual one for each container."""
 
     name = "network"

@@ -4,7 +4,7 @@ import resource
 from pathlib import Path
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 SWAPPED_IN = Metric("swapped_in_bytes_total", "Read from swap since boot.", kind="counter", unit="bytes")
@@ -16,7 +16,7 @@ OOM_KILLS = Metric(
 )
 
 
-class Paging(Look):
+class Paging(HostCollector):
     """Three counters of ``/proc/vmstat``.
 
     An OOM kill is counted and not judged: a container that hits its own limit is counted too.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent
 
@@ -29,7 +29,7 @@ class Use(NamedTuple):
         return self.used / self.limit if self.limit else 1.0
 
 
-class Pids(Look):
+class Pids(HostCollector):
     """Ids in use against ``pid_max`` and ``threads-max``, and against ``pids.max`` of this process's cgroups.
 
     The kernel's own count of threads stands in ``/proc/loadavg``: no walk over ``/proc``.

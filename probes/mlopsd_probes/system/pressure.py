@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent
 
@@ -34,7 +34,7 @@ MICROSECONDS = 1e6
 Lines = dict[str, dict[str, float]]  # kind → field → number as the kernel writes it
 
 
-class Pressure(Look):
+class Pressure(HostCollector):
     """``/proc/pressure``, one finding a resource over 60 s.
 
     For cpu, ``full`` means nothing for a whole host (the kernel writes 0) and is left out.

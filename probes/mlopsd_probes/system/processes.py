@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import duration
 
@@ -35,7 +35,7 @@ class Sleep(NamedTuple):
     command: str
 
 
-class StuckProcesses(Look):
+class StuckProcesses(HostCollector):
     """Each ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not looked at.
 
     A busy disk's readers are often seen in state D, but each time in another sleep; a stuck process is

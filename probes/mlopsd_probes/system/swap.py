@@ -7,7 +7,7 @@ import psutil
 
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import percent, size
 
@@ -15,7 +15,7 @@ TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="
 FREE = Metric("swap_free_bytes", "Swap space that is not used (SwapFree).", unit="bytes")
 
 
-class Swap(Look):
+class Swap(HostCollector):
     """Used swap (``psutil.swap_memory``), a fault only while memory is short as well."""
 
     name = "swap_used"

@@ -8,7 +8,7 @@ import psutil
 
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.quantities import celsius
 
@@ -28,7 +28,7 @@ class Sensor(NamedTuple):
     critical: float | None
 
 
-class Temperature(Look):
+class HostTemperature(HostCollector):
     """hwmon, else the thermal zones (``psutil.sensors_temperatures``), one finding a kind of chip."""
 
     name = "temperature"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import File, Kept, Version
+from mlopsd_probes.model.version import CachedVersion, File, Version
 
 HERE = Path(__file__).parent
 VERSION = Version("1", "@champion", "sqlite:///registry.db", "models:/m-1")
@@ -25,10 +25,10 @@ signature:
 DO_AND_X = {"do": "string", "x": "double"}
 
 
-def kept(folder: Path) -> Kept:
+def kept(folder: Path) -> CachedVersion:
     """*folder* as the store would give it out."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return Kept(VERSION, str(folder), tuple(_file(path, folder) for path in paths))
+    return CachedVersion(VERSION, str(folder), tuple(_file(path, folder) for path in paths))
 
 
 def _file(path: Path, folder: Path) -> File:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import aiohttp
 
-from mlopsd_probes.model.host import Host
+from mlopsd_probes.model.serving.host import ModelHost
 from tests.model.models.saved import HERE, kept, options, rows
 
 SECONDS = 5.0
@@ -43,7 +43,7 @@ async def measure(name: str, ask: Ask, connections: int) -> None:
 
 async def through_host(model: Path, body: bytes, batching: Literal["on", "off"], connections: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        host = await Host.load(
+        host = await ModelHost.load(
             kept(model),
             options(prediction={"batching": batching}),
             logging.getLogger(),

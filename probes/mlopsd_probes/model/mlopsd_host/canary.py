@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import outputs, synthesis
-from .failure import missing_module
+from . import outputs
+from .example import document as example_document
 from .libraries import models, numpy
-from .refused import Refused
-from .scoring import JSON, Question, Scorer, print_without_data
+from .load_error import missing_module
+from .refused import RequestRejected
+from .scoring import JSON, ModelInput, Scorer, print_without_data
 
 NO_INPUT = "it has no signature and no input example, and no canary input is configured"
 
@@ -27,7 +28,7 @@ class Canary:
         self._folder = folder
         self._options = options
 
-    def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], Question | None]:
+    def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], ModelInput | None]:
         """What came of it, for the daemon, and the question where it was answered well."""
         result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
         try:
@@ -39,7 +40,7 @@ class Canary:
             result["kind"] = ""
             question = self._scorer.question(request, limited=False)
             reason = self._ask(question, result)
-        except Refused as refusal:
+        except RequestRejected as refusal:
             if refusal.__cause__ is None:
                 return {**result, "reason": refusal.detail}, None
             print_without_data(refusal.__cause__)
@@ -51,7 +52,7 @@ class Canary:
             return {**result, "reason": f"the model failed: {type(error).__name__}"}, None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
 
-    def _ask(self, question: Question, result: dict[str, Any]) -> str:
+    def _ask(self, question: ModelInput, result: dict[str, Any]) -> str:
         result["rows"] = question.rows
         if question.rows == 0:
             return "its input has no rows"
@@ -69,7 +70,7 @@ class Canary:
             return example, JSON
         if self._scorer.schema is not None:
             result["source"] = "synthesised"
-            return json.dumps(synthesis.document(self._scorer.schema, self._scorer.ranges)).encode(), JSON
+            return json.dumps(example_document(self._scorer.schema, self._scorer.ranges)).encode(), JSON
         result["source"] = "none"
         return None
 
@@ -85,7 +86,7 @@ class Canary:
         written: str = models.convert_input_example_to_serving_input(example)
         return written.encode()
 
-    def _judge(self, question: Question, answer: Any, result: dict[str, Any]) -> str:
+    def _judge(self, question: ModelInput, answer: Any, result: dict[str, Any]) -> str:
         """What is wrong with *answer*; nothing if it is well."""
         answered = None if question.bare else outputs.rows(answer)
         if question.rows is not None and answered is not None and answered != question.rows:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from . import wire
-from .failure import Failure, explain
-from .files import verify
 from .heartbeat import Heartbeat
-from .pace import leisurely
-from .settle import keep_from_forks, settle
+from .integrity import verify
+from .load_error import LoadError, explain
+from .niceness import low_priority
+from .sandbox.enter import enter_sandbox, isolate_forks
 
 IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # which MLflow's own server sets when it has loaded
 
@@ -34,16 +34,16 @@ def main(descriptor: int, parent: int, pipe: int) -> None:
         return
     opening, _ = frame
     hidden, credentials = opening["hidden"], opening["credentials"]
-    isolation = settle(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
+    isolation = enter_sandbox(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
     wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie
-    keep_from_forks(channel, pipe)
+    isolate_forks(channel, pipe)
     Heartbeat(pipe, opening["beat_interval"]).start()
     predicting = _Predicting(channel)
     try:
-        with leisurely():
+        with low_priority():
             model = _load(opening, lambda header: wire.send(channel, header))
     except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code, which may also exit
-        if not isinstance(error, Failure):
+        if not isinstance(error, LoadError):
             traceback.print_exc()
         failure = explain(error, Path(opening["folder"]))
         wire.send(channel, {"failed": failure.kind, "reason": failure.reason})
@@ -74,7 +74,7 @@ def _mlflow() -> Any:
         from .libraries import pyfunc  # noqa: PLC0415  # seconds, and a phase of its own
     except ModuleNotFoundError as error:
         if error.name == "mlflow":
-            raise Failure("import_error", f"{sys.executable} has no mlflow; install it there") from error
+            raise LoadError("import_error", f"{sys.executable} has no mlflow; install it there") from error
         raise
     return pyfunc
 
@@ -112,8 +112,8 @@ class _Predicting(threading.Thread):
             os._exit(1)
 
     def _serve(self) -> None:
-        from .serving import Serving  # noqa: PLC0415  # stands on MLflow
+        from .serving import ServingLoop  # noqa: PLC0415  # stands on MLflow
 
         if self._of is not None:
             model, opening = self._of
-            Serving(self._channel, model, opening).serve()
+            ServingLoop(self._channel, model, opening).serve()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refused(Exception):
+class RequestRejected(Exception):
     """There is no prediction for a request, and *detail*, which quotes nothing of it, says why.
 
     Attributes:

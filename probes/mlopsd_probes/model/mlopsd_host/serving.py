@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from . import wire
+from .batching import Batchable, Batcher, join
 from .canary import Canary
 from .libraries import mlflow
-from .refused import Refused
+from .prediction_stats import PredictionStats
+from .refused import RequestRejected
 from .scoring import JSON, Request, Scorer, print_without_data
-from .together import Form, Together, join
-from .values import Values
 
 PROOF_SECONDS = 1.0  # for seeing whether rows can be predicted together
 GPU_FILES = "/dev/nvidia"
@@ -35,19 +35,19 @@ class Asked:
 
     id: int
     request: Request
-    form: Form | None
+    form: Batchable | None
     until: float
 
 
-class Serving:
+class ServingLoop:
     """Answers with *model* what comes over *channel*."""
 
     def __init__(self, channel: socket.socket, model: Any, opening: dict[str, Any]) -> None:
         self._channel = channel
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
-        self._together = Together(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
+        self._together = Batcher(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
-        self._values = Values(opening["buckets"])
+        self._values = PredictionStats(opening["buckets"])
         self._inbox = wire.Inbox(channel)
 
     def serve(self) -> None:
@@ -71,16 +71,18 @@ class Serving:
                 continue
             try:
                 waiting.append(self._read(header, body))
-            except Refused as refusal:
+            except RequestRejected as refusal:
                 yield [_refusal(header["id"], refusal)]
             except Exception as error:  # noqa: BLE001  # no body that we did not think of may end all others
                 print_without_data(error)
-                yield [_refusal(header["id"], Refused(400, f"it cannot be read: {type(error).__name__}"))]
+                yield [
+                    _refusal(header["id"], RequestRejected(400, f"it cannot be read: {type(error).__name__}"))
+                ]
         yield from self._predictions(waiting)
 
     def _read(self, header: dict[str, Any], body: bytes) -> Asked:
         if header["until"] < time.monotonic():
-            raise Refused(504, LATE)
+            raise RequestRejected(504, LATE)
         request = self._scorer.read(body, header["type"])
         form = self._together.form(request)
         if form is not None:
@@ -94,7 +96,7 @@ class Serving:
         for group in self._grouped(waiting):
             now = time.monotonic()
             if late := [asked for asked in group if asked.until < now]:
-                yield [_refusal(asked.id, Refused(504, LATE)) for asked in late]
+                yield [_refusal(asked.id, RequestRejected(504, LATE)) for asked in late]
             yield from self._group([asked for asked in group if asked.until >= now])
 
     def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
@@ -152,13 +154,13 @@ class Serving:
             body = self._scorer.encode(answer, bare=question.bare)
             header, _ = _success(asked, question.rows, body)
             header.update(self._values.count(answer))
-        except Refused as refusal:
+        except RequestRejected as refusal:
             if refusal.__cause__ is not None:
                 print_without_data(refusal.__cause__)
             return _refusal(asked.id, refusal)
         except Exception as error:  # noqa: BLE001  # an answer that numpy or pandas cannot look through
             print_without_data(error)
-            return _refusal(asked.id, Refused(500, f"the model failed: {type(error).__name__}"))
+            return _refusal(asked.id, RequestRejected(500, f"the model failed: {type(error).__name__}"))
         return header, body
 
     def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
@@ -188,7 +190,7 @@ def _success(asked: Asked, rows: int | None, body: bytes) -> Answer:
     return {"id": asked.id, "code": 200, "type": JSON, "rows": rows}, body
 
 
-def _refusal(number: int, refusal: Refused) -> Answer:
+def _refusal(number: int, refusal: RequestRejected) -> Answer:
     return {"id": number, "code": refusal.code, "detail": refusal.detail}, b""
 
 

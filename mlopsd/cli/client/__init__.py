@@ -1,0 +1,1 @@
+"""Find and ask a running daemon."""

@@ -1,0 +1,126 @@
+"""``mlopsd demo``: a registry, a small model and the daemon that watches it, in a folder of their own."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from contextlib import closing
+from pathlib import Path
+
+from mlopsd.cli.client.discovery import address
+from mlopsd.cli.demo import training
+from mlopsd.cli.demo.folder import DemoFolder, default_folder
+from mlopsd.cli.demo.gpus import CHOICES, fake_gpus
+from mlopsd.cli.demo.hints import Next
+from mlopsd.cli.demo.training import Champion
+from mlopsd.cli.errors import CommandError
+from mlopsd.cli.options import configuration
+from mlopsd.cli.terminal.progress import ProgressLine
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import LoadedConfig, load
+from mlopsd.config.sources import Tree
+from mlopsd.daemon import daemon
+from mlopsd.state_dir import StateError, StateFolder, places
+from mlopsd.web.server.listener import Listener, ListenError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where, and what to train."""
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help=f"where everything is kept, instead of {default_folder()}"
+    )
+    parser.add_argument("--port", help="the port to listen on, over the demo's configuration")
+    parser.add_argument(
+        "--experiment", metavar="NAME", help="the MLflow experiment that the champion was, or is, trained in"
+    )
+    parser.add_argument(
+        "--fake-gpus",
+        metavar="SCENARIO",
+        help=f"pretend GPUs, and watch them with the gpu probe: {CHOICES}; needs a C compiler",
+    )
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train a new version, make it champion and exit: a running demo takes it up",
+    )
+    parser.epilog = "exit status: 0 after SIGTERM or Ctrl-C, 1 if it cannot start"
+
+
+def run(arguments: Namespace) -> int:
+    """Set up what is missing, then run the daemon until told to stop; or train a new version.
+
+    Raises:
+        Failure: a package is missing, or it cannot be set up or started.
+    """
+    training.check_packages()
+    folder = DemoFolder((arguments.folder or default_folder()).absolute())
+    is_new = folder.make()
+    return _retrain(folder, arguments) if arguments.retrain else _run(folder, arguments, is_new=is_new)
+
+
+def _retrain(folder: DemoFolder, arguments: Namespace) -> int:
+    champion = _train(folder, arguments.experiment, new=True)
+    print(_told(champion, folder), *Next(folder).after_retraining(), sep="\n")
+    return 0
+
+
+def _run(folder: DemoFolder, arguments: Namespace, *, is_new: bool) -> int:
+    gpus = [] if arguments.fake_gpus is None else [fake_gpus(arguments.fake_gpus, folder)]
+    loaded, _ = configuration(folder.config, _overrides(arguments.port))
+    try:
+        port = _free_port(loaded)
+        is_chosen = arguments.port is not None or loaded.settings.api.port == 0
+        overrides = _overrides(port if is_chosen else None)
+        champion = _train(folder, arguments.experiment, new=False)
+        if is_new:
+            print(f"wrote {folder.config}, where your changes stay:", _indented(folder.config), sep="\n")
+        at = address(loaded.settings.api.host, port)
+        print(_told(champion, folder), *Next(folder).after_setting_up(at), sep="\n")
+        for fake in gpus:
+            overrides = {**overrides, **fake.table(loaded)}
+            fake.put_in_place()
+            print(*fake.told(at), sep="\n")
+        print("Ctrl-C ends the daemon, which starts now.", flush=True)
+        return daemon.main(lambda: load(folder.config, overrides))
+    except ConfigurationError as error:
+        raise CommandError(*map(str, error.mistakes)) from error
+    except (StateError, ListenError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _overrides(port: object) -> Tree:
+    return {} if port is None else {"api": {"port": port}}
+
+
+def _free_port(loaded: LoadedConfig) -> int:
+    """The port that the daemon can have, found out before anything is trained.
+
+    Raises:
+        StateError: the demo runs already.
+        ListenError: somebody else is at its place.
+    """
+    where = places(loaded.settings)
+    state = StateFolder(where.state)
+    try:
+        state.open()
+        Listener.unix(where.socket).close()
+        with closing(Listener.tcp(loaded.settings.api.host, loaded.settings.api.port)) as listener:
+            return listener.port
+    finally:
+        state.close()
+
+
+def _train(folder: DemoFolder, experiment: str | None, *, new: bool) -> Champion:
+    with ProgressLine(sys.stderr) as progress:
+        return training.train(folder, experiment, progress, new=new)
+
+
+def _told(champion: Champion, folder: DemoFolder) -> str:
+    """What there is now, in a sentence."""
+    named = f"version {champion.version} of {folder.MODEL}"
+    if not champion.metrics:
+        return f"{named} is champion in {folder.registry}"
+    measured = ", ".join(f"{name} {value:.3g}" for name, value in champion.metrics.items())
+    return f"trained {named} ({measured}): it is champion in {folder.registry}"
+
+
+def _indented(path: Path) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in path.read_text("utf-8").splitlines())

@@ -1,0 +1,232 @@
+"""Lays the sources of the settings over each other: defaults, file, environment, command line."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from mlopsd.config.environment import CONFIG_VARIABLE, from_environment, unknown_variables
+from mlopsd.config.errors import SECRET_KEY, ConfigIssue, ConfigurationError, explain
+from mlopsd.config.schema import Api, ProbeTable, Settings
+from mlopsd.config.sources import DEEPEST, ENVIRONMENT, Layer, Tree, is_too_deep, lay_together, origin
+
+DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
+EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: this host alone
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """The settings in force and where they came from.
+
+    Attributes:
+        path: the file that was read, or None.
+        layers: the sources, the strongest first.
+        api_keys: the keys of the configuration and of ``api_keys_file`` together.
+    """
+
+    settings: Settings
+    path: Path | None
+    layers: tuple[Layer, ...]
+    api_keys: tuple[SecretStr, ...] = field(default=(), repr=False)
+
+    def origin(self, key: str) -> str:
+        """The source that set *key* (``api.port``): a path, a variable, an option, or ``default``."""
+        return origin(self.layers, key)
+
+
+class BadTables(ConfigurationError):
+    """Some tables cannot be used.
+
+    Attributes:
+        rest: the others, for what is wrong in them to be told as well; nothing may run on it.
+    """
+
+    def __init__(self, mistakes: Iterable[ConfigIssue], rest: LoadedConfig) -> None:
+        super().__init__(mistakes)
+        self.rest = rest
+
+
+def load(
+    config: Path | None = None,
+    arguments: Tree | None = None,
+    environment: Mapping[str, str] | None = None,
+    default_path: Path = DEFAULT_PATH,
+) -> LoadedConfig:
+    """Read everything that is configured.
+
+    *config* is the file that ``--config`` names and *arguments* the nested tables of the other options.
+
+    Raises:
+        BadTables: with a line for each mistake.
+        ConfigurationError: there is no file to read, or it is no TOML.
+    """
+    variables = os.environ if environment is None else environment
+    path = _choose_file(config, variables, default_path)
+    layers = (
+        Layer("command line", arguments or {}),
+        Layer(ENVIRONMENT, from_environment(variables)),
+        Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
+    )
+    if deep := [layer.name for layer in layers if is_too_deep(layer.tree)]:
+        complaint = f"nests more than {DEEPEST} tables and lists; take out what no key needs"
+        raise ConfigurationError([ConfigIssue(name, complaint) for name in deep])
+    settings, bad = _judge(layers)
+    keys, unreadable = _all_keys(settings.api)
+    loaded = LoadedConfig(settings, path, layers, keys)
+    if mistakes := [*unknown_variables(variables), *bad, *unreadable]:
+        raise BadTables(mistakes, loaded)
+    return loaded
+
+
+def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
+    """What *layers* say together; where there are mistakes, only the probes' tables that have none."""
+    tree = lay_together(layers)
+    try:
+        return Settings(**tree), []
+    except ValidationError as error:
+        rest: dict[str, Any] = {"probes": _without(tree.get("probes"), error)}
+        return Settings(**rest), explain(error, Settings, "", lambda key: origin(layers, key))
+
+
+def _without(probes: object, error: ValidationError) -> dict[str, Any]:
+    """Those of the tables *probes* that *error* does not speak of."""
+    bad = {detail["loc"][:2] for detail in error.errors()}
+    tables = probes if isinstance(probes, Mapping) else {}
+    return {name: table for name, table in tables.items() if ("probes", name) not in bad}
+
+
+def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
+    """The keys of the table and of its file, and what is wrong with the file."""
+    try:
+        return api.api_keys + read_keys(api.api_keys_file), []
+    except ConfigurationError as error:
+        return api.api_keys, list(error.mistakes)
+
+
+def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
+    """What may run, but was hardly meant."""
+    for path in secret_files(loaded):
+        if path != loaded.path and _is_for_everybody(path):
+            cure = "take that right away: chmod o-r"
+            yield ConfigIssue(str(path), f"every user of this host may read the secret in it; {cure}")
+    watched = [table for table in loaded.settings.probes.values() if table.enabled]
+    if not watched:
+        cure = "add a table [probes.NAME], [probes.system] for one"
+        yield ConfigIssue("probes", f"nothing is watched, and the verdict stays unknown; {cure}")
+    elif not any(table.critical for table in watched):
+        cure = "set critical = true in one table"
+        yield ConfigIssue("probes", f"none is critical, and the verdict stays unknown; {cure}")
+
+
+def secret_files(loaded: LoadedConfig) -> tuple[Path, ...]:
+    """The files in which secrets lie: the configuration, and what it names as ``…_key_file`` and the like."""
+    named = [loaded.settings.api.api_keys_file, *_named_files(_probes_own(loaded.settings))]
+    return tuple(path for path in (loaded.path, *named) if path is not None)
+
+
+def _probes_own(settings: Settings) -> list[Any]:
+    return [table.own for table in settings.probes.values()]
+
+
+def _named_files(value: Any) -> Iterator[Path]:
+    """Where the secrets lie of which *value*, a table or a list, tells no more than that."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if SECRET_KEY.search(key) and key.endswith("_file") and isinstance(item, str):
+                yield Path(item)
+            yield from _named_files(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _named_files(item)
+
+
+def _is_for_everybody(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def read_toml(path: Path) -> Tree:
+    """The tables of the file at *path*.
+
+    Raises:
+        ConfigurationError: it is not there, may not be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        cure = f"{'create it' if missing else 'let this user read it'} or name another with --config"
+        raise ConfigurationError(
+            [ConfigIssue(str(path), f"cannot read the configuration: {error.strerror}; {cure}")]
+        ) from error
+    except (ValueError, RecursionError) as error:  # tomllib's own, a number of 5 000 digits, a deep nest
+        raise ConfigurationError(
+            [ConfigIssue(str(path), f"not TOML: {error}; correct that place")]
+        ) from error
+
+
+def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
+    """The API keys in the file at *path*, one a line; empty lines and comments (# first) are none.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds no key.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        cure = "create it, readable by the daemon, or take the key out"
+        raise ConfigurationError(
+            [ConfigIssue("api.api_keys_file", f"cannot read it: {reason}; {cure}", repr(str(path)))]
+        ) from error
+    written = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+    if not written:
+        raise ConfigurationError(
+            [ConfigIssue("api.api_keys_file", "holds no key; write one a line", repr(str(path)))]
+        )
+    return tuple(map(SecretStr, written))
+
+
+def _choose_file(config: Path | None, variables: Mapping[str, str], default_path: Path) -> Path | None:
+    if config is not None:
+        return config.absolute()
+    if named := variables.get(CONFIG_VARIABLE):
+        return Path(named).absolute()
+    return default_path if _may_be_there(default_path) else None
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether to read *path*: in a folder that this user may not search it is there until reading fails."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
+def in_force(loaded: LoadedConfig) -> Iterator[tuple[str, Any, str]]:
+    """Each key that is in force, its value and its origin, in the order of the model."""
+    yield from _leaves(loaded, loaded.settings, "")
+
+
+def _leaves(loaded: LoadedConfig, model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    values = {name: getattr(model, name) for name in type(model).model_fields}
+    if isinstance(model, ProbeTable):
+        values |= model.own
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _leaves(loaded, value, f"{key}.")
+        elif key == "probes":
+            for probe, table in value.items():
+                yield from _leaves(loaded, table, f"probes.{probe}.")
+        else:
+            yield key, value, loaded.origin(key)

@@ -1,0 +1,116 @@
+"""The answers that act: check a probe now, reload a probe, read the configuration anew."""
+
+import asyncio
+import logging
+from http import HTTPStatus
+
+from aiohttp import web
+
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.probe import ProbeError
+from mlopsd.watch import Busy
+from mlopsd.web.api.health import JSON_HEADERS, Health
+from mlopsd.web.api.problem import Problem
+from mlopsd.web.api.query import check_names, duration, flag
+from mlopsd.web.api.readings import ReadingDocuments, reload_state
+from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
+from mlopsd.web.context import ReloadLike, WatchLike, WebContext
+from mlopsd.web.jsonable import json_body, jsonable, time_text
+
+MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
+log = logging.getLogger("mlopsd.http")
+
+
+class Actions:
+    """Answers requests to do something."""
+
+    def __init__(self, parts: WebContext, health: Health, readings: ReadingDocuments) -> None:
+        self._parts = parts
+        self._health = health
+        self._readings = readings
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Check a probe now, or join the check in flight; its reading."""
+        check_names(request, ())
+        try:
+            entry = await self._watch(request).check()
+        except ProbeError as error:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+        return web.Response(body=self._readings.one(entry) + b"\n", headers=JSON_HEADERS)
+
+    async def reload_probe(self, request: web.Request) -> web.Response:
+        """Reload a probe; how that ended, if it ended while the caller would wait."""
+        watch = self._watch(request)
+        check_names(request, ("dry_run", "wait", "force"))
+        dry_run, force = flag(request, "dry_run"), flag(request, "force")
+        most = MOST_OF * self._parts.loaded().settings.api.request_timeout
+        wait = min(duration(request, "wait", most if dry_run else 0), most)
+        reload = self._start(watch, dry_run=dry_run, force=force)
+        await asyncio.wait({reload.done}, timeout=wait)
+        return _reload_answer(watch.configured.name, reload, dry_run=dry_run)
+
+    async def reload_configuration(self, request: web.Request) -> web.Response:
+        """Read the configuration anew; what changed."""
+        check_names(request, ())
+        try:
+            changes = await self._parts.reload_configuration()
+        except ConfigurationError as error:
+            lines = [str(mistake) for mistake in error.mistakes]
+            raise Problem(HTTPStatus.CONFLICT, "\n".join(lines), mistakes=lines) from error
+        answer = ConfigurationAnswer(changes=list(changes))
+        return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
+
+    def _watch(self, request: web.Request) -> WatchLike:
+        """The watch of the probe in the path.
+
+        Raises:
+            Problem: 404, there is no such probe; 503, it is on the board but is being replaced.
+        """
+        name = self._health.entry(request).probe
+        watch = self._parts.watches().get(name)
+        if watch is None:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"probe {name!r} is being replaced; ask again")
+        return watch
+
+    def _start(self, watch: WatchLike, *, dry_run: bool, force: bool) -> ReloadLike:
+        """Begin to reload.
+
+        Raises:
+            Problem: 405, the probe has nothing to reload; 409, a reload is running.
+        """
+        name = watch.configured.name
+        if not watch.can_reload:
+            detail = f"probe {name!r} has nothing to reload; POST /health/{name}/check looks again"
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": ""})
+        try:
+            reload = watch.start_reload(dry_run=dry_run, force=force)
+        except Busy as error:
+            detail = f"{error}; wait for its end, GET /health/{name} shows it"
+            raise Problem(HTTPStatus.CONFLICT, detail) from error
+        if force:
+            log.warning("reload forced", extra={"probe": name, "dry_run": dry_run})
+        return reload
+
+
+def _reload_answer(name: str, reload: ReloadLike, *, dry_run: bool) -> web.Response:
+    """200 for a reload that ended well, 202 for one that runs.
+
+    Raises:
+        Problem: 409, it was refused or failed.
+    """
+    stands = reload_state(reload)
+    if stands["state"] in ("refused", "failed"):
+        detail = f"cannot reload {name!r}: {stands['state']}: {stands['detail']}"
+        raise Problem(HTTPStatus.CONFLICT, detail)
+    answer = ReloadAnswer(
+        probe=name,
+        state="running" if stands["state"] == "running" else "done",
+        started_at=time_text(reload.started_at),
+        dry_run=dry_run,
+    )
+    if "detail" in stands:
+        answer["detail"] = stands["detail"]
+    if answer["state"] == "done":
+        return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
+    headers = JSON_HEADERS | {"Location": f"/health/{name}"}
+    return web.Response(status=HTTPStatus.ACCEPTED, body=json_body(jsonable(answer)), headers=headers)

@@ -1,0 +1,76 @@
+"""The answers about the daemon itself: what it is, what can be asked, and its metrics."""
+
+from collections.abc import Callable, Sequence
+
+from aiohttp import hdrs, web
+
+from mlopsd.web.api.health import JSON_HEADERS
+from mlopsd.web.api.problem import Problem
+from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
+from mlopsd.web.context import Info, WatchLike, WebContext
+from mlopsd.web.jsonable import json_body, jsonable, time_text
+
+
+class About:
+    """Answers questions about the daemon; *endpoints* lists what can be asked."""
+
+    def __init__(self, parts: WebContext, endpoints: Callable[[], Sequence[EndpointInfo]]) -> None:
+        self._parts = parts
+        self._endpoints = endpoints
+
+    def info(self, _request: web.Request) -> web.Response:
+        """The daemon, its configuration and its probes."""
+        return web.Response(body=json_body(jsonable(self._answer())), headers=JSON_HEADERS)
+
+    def metrics(self, request: web.Request) -> web.Response:
+        """The metrics in the best form that the caller takes."""
+        if not self._parts.loaded().settings.metrics.enabled:
+            raise Problem(404, "metrics are off ([metrics] enabled = false); set it to true")
+        accept = request.headers.get(hdrs.ACCEPT, "")
+        page = self._parts.metrics.render(accept, request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        return web.Response(body=page.body, headers=page.headers)
+
+    def _answer(self) -> InfoAnswer:
+        info = self._parts.info()
+        return {
+            "name": "mlopsd",
+            "version": info.version,
+            "started": time_text(info.started),
+            "mode": info.mode,
+            "configuration": self._configuration(),
+            "socket": _socket_info(info),
+            "probes": [_probe_info(watch) for watch in self._parts.watches().values()],
+            "endpoints": list(self._endpoints()),
+        }
+
+    def _configuration(self) -> ConfigurationInfo:
+        info, path = self._parts.info(), self._parts.loaded().path
+        answer = ConfigurationInfo()
+        if path is not None:
+            answer["file"] = str(path)
+        if info.reloaded_at is not None:
+            answer["reloaded_at"] = time_text(info.reloaded_at)
+        if info.reload_error is not None:
+            answer["error"] = info.reload_error
+        return answer
+
+
+def _socket_info(info: Info) -> SocketInfo:
+    answer = SocketInfo(path=info.socket)
+    if info.socket_error is not None:
+        answer["error"] = info.socket_error
+    return answer
+
+
+def _probe_info(watch: WatchLike) -> ProbeInfo:
+    configured = watch.configured
+    return {
+        "name": configured.name,
+        "plugin": configured.plugin.name,
+        "distribution": configured.plugin.distribution,
+        "isolation": configured.isolation,
+        "critical": configured.terms.critical,
+        "interval_seconds": configured.terms.interval,
+        "timeout_seconds": configured.terms.timeout,
+        "can_reload": watch.can_reload,
+    }

@@ -1,0 +1,81 @@
+"""One thing that can be asked over HTTP: how it is asked, by whom, and everything that may be answered."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiohttp import web
+
+from mlopsd.web.api.problem import CONTENT_TYPE
+from mlopsd.web.api.schemas import ProblemAnswer
+
+Who = Literal["anyone", "actors", "predictors"]
+Handler = Callable[[web.Request], web.StreamResponse | Awaitable[web.StreamResponse]]
+JSON = "application/json"
+TEXT = "text/plain"
+HTML = "text/html"
+CSV = "text/csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSpec:
+    """What may come back with one status code.
+
+    Attributes:
+        says: when this is the answer, as one sentence.
+        body: the type of the JSON, or None where the body is no JSON of ours.
+        content_types: the forms that the body may have.
+        headers: the headers that only this answer carries.
+    """
+
+    code: int
+    says: str
+    body: Any = None
+    content_types: Sequence[str] = (JSON,)
+    headers: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query or, where *place* says so, of the path; *schema* is its JSON schema."""
+
+    name: str
+    says: str
+    schema: Any
+    place: Literal["query", "path"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method on a path.
+
+    Attributes:
+        handler: a plain function answers from memory at once; a coroutine has the request timeout.
+        who: who may ask: anyone; only who may act, where something is changed; or who may have predictions.
+        takes: the forms that the request's body may have; none where no body is wanted.
+        polled: machines ask it all the time; an answer is not worth a line in the log.
+        bounded: whether the request timeout ends it.
+        aliases: further paths with the same answer.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    handler: Handler
+    answers: Sequence[ResponseSpec]
+    parameters: Sequence[Parameter] = ()
+    who: Who = "anyone"
+    takes: Sequence[str] = ()
+    polled: bool = False
+    bounded: bool = True
+    aliases: Sequence[str] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path, the one to be used first."""
+        return (self.path, *self.aliases)
+
+
+def problem(code: int, says: str, *headers: str) -> ResponseSpec:
+    """An answer that is a problem document."""
+    return ResponseSpec(code, says, ProblemAnswer, (CONTENT_TYPE,), headers)

@@ -1,0 +1,85 @@
+"""Builds the worker that the configuration wants for a probe."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlopsd.board import Board, Readings
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.probe import Context, Instruments, Metric, Probe
+from mlopsd.worker.loop import LoopWorker
+from mlopsd.worker.probe_process import LONGEST_PAUSE, InitMessage
+from mlopsd.worker.process import FIRST_PAUSE, ProcessWorker, Tally
+from mlopsd.worker.thread import ThreadWorker
+from mlopsd.worker.worker import Worker
+
+
+class Counting(Tally, Protocol):
+    """Takes everything that probes and their workers count."""
+
+    def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> Instruments:
+        """What *probe* of *plugin* counts with.
+
+        Raises:
+            ValueError: a metric among *declared* means something else already.
+        """
+
+    def worker_restarted(self, probe: str) -> None:
+        """The process of *probe* was started again."""
+
+
+def make_worker(
+    configured: ProbeConfig,
+    state_dir: Path,
+    board: Board,
+    counting: Counting,
+    log: logging.Logger,
+    *,
+    again: Callable[[], None] = lambda: None,
+    private: Callable[[], Sequence[Path]] = tuple,
+) -> Worker:
+    """The worker of *configured*; its probe is made at its first check, in the place where it runs.
+
+    *state_dir* is the probe's own folder, *log* takes what its process prints, *again* is called by a
+    probe on the loop that wants to be checked soon, *private* says what it keeps from a stranger's code.
+
+    Raises:
+        ValueError: one of its metrics means something else already.
+    """
+    name = configured.name
+    its_log = logging.getLogger(f"mlopsd.probe.{name}")
+    declared = configured.probe.declares(configured.options)
+    instruments = counting.instruments(name, configured.plugin.name, declared)
+    if configured.isolation == "process":
+        opening = InitMessage(
+            name,
+            configured.plugin.target,
+            configured.table,
+            state_dir,
+            its_log.getEffectiveLevel(),
+            configured.terms.timeout,
+            _longest_pause(configured.terms.interval),
+        )
+        return ProcessWorker(opening, counting, lambda: counting.worker_restarted(name), log)
+    context = Context(
+        name,
+        state_dir,
+        its_log,
+        Readings(board),
+        instruments,
+        configured.terms.timeout,
+        again,
+        lambda facts: board.show(name, facts),
+        private,
+    )
+
+    def make() -> Probe[Any]:
+        return configured.probe(configured.options, context)
+
+    return ThreadWorker(name, make) if configured.isolation == "thread" else LoopWorker(name, make)
+
+
+def _longest_pause(interval: float) -> float:
+    """One beat at most is without a process, or what heals by itself would be told minutes later."""
+    return min(max(interval, FIRST_PAUSE), LONGEST_PAUSE)

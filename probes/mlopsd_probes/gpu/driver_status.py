@@ -1,0 +1,67 @@
+"""Judges the driver as a whole: there, not there, or not to be spoken to."""
+
+from collections.abc import Mapping
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Status
+from mlopsd_probes.gpu.access import Access
+from mlopsd_probes.gpu.card_errors import FAULTS
+from mlopsd_probes.gpu.driver import Versions
+from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
+from mlopsd_probes.gpu.options import GpuOptions
+from mlopsd_probes.gpu.outage import no_answer
+from mlopsd_probes.gpu.quantities import several
+
+STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
+REASONS = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not there; install the NVIDIA driver",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; try modprobe nvidia, then dmesg",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
+        "the NVIDIA driver in the kernel and its library are of different versions, as after an upgrade; "
+        "load the driver anew or reboot"
+    ),
+    pynvml.NVML_ERROR_NO_PERMISSION: (
+        "the NVIDIA devices may not be opened; give the service DeviceAllow=char-nvidia* and the group of "
+        "/dev/nvidia* (video on many hosts)"
+    ),
+}
+
+
+def present(versions: Versions) -> Finding:
+    """NVML answers."""
+    told = f"NVML {versions.nvml or 'of unknown version'}, CUDA {versions.cuda or 'unknown'}"
+    return Finding(
+        "driver", Status.HEALTHY, f"driver {versions.driver or 'of unknown version'} answers ({told})"
+    )
+
+
+def absent(
+    error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str], access: Access
+) -> Finding:
+    """NVML cannot be spoken to."""
+    on_the_bus = (
+        f" ({several(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
+    )
+    reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
+    if error.value in NO_CARD:
+        fault = FAULTS[error.value]
+        summary = f"NVML fails: a GPU {fault.words}{on_the_bus}"
+        return Finding("driver", Status.UNHEALTHY, summary, advice=fault.advice, lasting=True)
+    if error.value in NO_MODULE and options.expected_count == 0:
+        return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")
+    if error.value == pynvml.NVML_ERROR_UNKNOWN or is_shut_out(error, access):
+        return no_answer(f"NVML fails: {error}{on_the_bus}", access)
+    if error.value in NO_MODULE:
+        status = STATUSES[options.on_no_driver]
+        advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
+        return Finding("driver", status, reason, advice=advice)
+    if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
+        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
+    advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.WATCH
+    return Finding("driver", Status.UNKNOWN, reason, advice=advice)
+
+
+def is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
+    """Return whether a driver that seems not loaded is there, and this process may not open it."""
+    return error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and access.to_driver is False

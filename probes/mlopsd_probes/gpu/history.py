@@ -1,0 +1,174 @@
+"""What must outlive a restart of the probe: who was there, which XIDs came, and where counters stood."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mlopsd_probes.gpu.card import Card
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+FILE = "past.json"
+
+
+@dataclass(slots=True)
+class XidEvent:
+    """An XID of a card since boot: how often, when last (Unix time), and whether no reset has ended it."""
+
+    count: int = 0
+    last: float = 0.0
+    is_open: bool = False
+
+
+@dataclass(slots=True)
+class Remembered:
+    """One card since boot.
+
+    Attributes:
+        index: as when it was last seen; so are *name* and *bus_id*.
+        uncorrected: volatile uncorrected ECC errors at the first look since the driver loaded.
+        nvlinks: the links that were up at once, at most, since the driver loaded.
+        pcie_width: the most PCIe lanes seen in this slot since the driver loaded.
+        pcie_generation: the fastest PCIe generation seen in this slot since the driver loaded.
+        energy: millijoules since the driver loaded or the card was reset; less of it than before is a reset.
+        needed_recovery: NVML asked for a reset or reboot, and has not taken it back.
+        is_expected: it answered since boot, or since the operator had the probe forget what was.
+        xids: by number.
+    """
+
+    index: int
+    name: str
+    bus_id: str
+    uncorrected: int | None = None
+    nvlinks: list[int] = field(default_factory=list)
+    pcie_width: int | None = None
+    pcie_generation: int | None = None
+    energy: int | None = None
+    needed_recovery: bool = False
+    is_expected: bool = True
+    xids: dict[int, XidEvent] = field(default_factory=dict)
+
+    def renew(self) -> None:
+        """The card was reset: what only that ends is ended, and counters begin anew; the counts stay."""
+        self.uncorrected, self.nvlinks, self.energy, self.needed_recovery = None, [], None, False
+        self.pcie_width = self.pcie_generation = None
+        for happened in self.xids.values():
+            happened.is_open = False
+
+
+class CardHistory:
+    """The cards of this boot by UUID, in a file of the probe's state folder.
+
+    The thread that waits for XIDs writes as well as the check: an XID is on disk before the driver call
+    that it makes hang.
+    """
+
+    def __init__(
+        self, state_dir: Path, boot_id: Callable[[], str] = lambda: BOOT_ID.read_text("ascii").strip()
+    ) -> None:
+        self.file = state_dir / FILE
+        self.lock = threading.RLock()
+        self.boot = boot_id()
+        self.driver = ""
+        self.cards: dict[str, Remembered] = {}
+        self.saved: str = ""
+        self.load()
+
+    def load(self) -> None:
+        """Take up what the file says of this boot; a file of another boot, or a broken one, says nothing."""
+        try:
+            told = json.loads(self.file.read_text("utf-8"))
+            if told["boot"] != self.boot:
+                return
+            self.cards = {uuid: _remembered(card) for uuid, card in told["cards"].items()}
+            self.driver = str(told["driver"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            self.cards = {}
+
+    def save(self) -> None:
+        """Write the file, if anything changed; a reader sees the old one or the new one whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self.lock:
+            told = json.dumps(
+                {"boot": self.boot, "driver": self.driver, "cards": self.cards}, default=_fields_of
+            )
+            if told == self.saved:
+                return
+            part = self.file.with_suffix(".part")
+            with part.open("w", encoding="utf-8") as file:
+                file.write(told)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.file)
+            self.saved = told
+
+    def driver_loaded(self, load: str) -> None:
+        """NVML speaks to the driver *load*, a text that another load would not have; a new one renews all."""
+        with self.lock:
+            if self.driver and load != self.driver:
+                for card in self.cards.values():
+                    card.renew()
+            self.driver = load
+
+    def of(self, card: Card) -> Remembered:
+        """What is remembered of *card*, as it is called now."""
+        with self.lock:
+            found = self.cards.setdefault(card.uuid, Remembered(card.index, card.name, card.bus_id))
+            if found.bus_id != card.bus_id:  # another slot, with another link
+                found.pcie_width = found.pcie_generation = None
+            found.index, found.name, found.bus_id = card.index, card.name, card.bus_id
+            found.is_expected = True
+            return found
+
+    def others(self, uuids: set[str]) -> dict[str, Remembered]:
+        """The cards that are expected and are not among *uuids*."""
+        with self.lock:
+            cards = self.cards.items()
+            return {uuid: card for uuid, card in cards if card.is_expected and uuid not in uuids}
+
+    def xids_of(self, uuid: str) -> dict[int, XidEvent]:
+        """A copy of what came from the card *uuid*, by number."""
+        with self.lock:
+            card = self.cards.get(uuid)
+            return {} if card is None else {xid: replace(told) for xid, told in sorted(card.xids.items())}
+
+    def record(self, card: Card, xid: int, at: float | None = None) -> None:
+        """*xid* came from *card*, now or at the Unix time *at*; it is on disk when this returns.
+
+        Raises:
+            OSError: it cannot be written; it is remembered all the same.
+        """
+        with self.lock:
+            happened = self.of(card).xids.setdefault(xid, XidEvent())
+            happened.count += 1
+            happened.last = time.time() if at is None else at
+            happened.is_open = True
+            self.save()
+
+    def forget(self) -> None:
+        """Forget which cards there were and end every XID; what is broken still shows by itself."""
+        with self.lock:
+            for card in self.cards.values():
+                card.renew()
+                card.is_expected = False
+
+    def open_xids(self) -> int:
+        """How many XIDs no reset has ended."""
+        with self.lock:
+            return sum(happened.is_open for card in self.cards.values() for happened in card.xids.values())
+
+
+def _fields_of(told: Remembered | XidEvent) -> dict[str, Any]:
+    return {each.name: getattr(told, each.name) for each in fields(told)}
+
+
+def _remembered(told: dict[str, Any]) -> Remembered:
+    xids = {int(xid): XidEvent(**happened) for xid, happened in told.pop("xids").items()}
+    return Remembered(**told, xids=xids)

@@ -1,0 +1,94 @@
+"""Memory that the card has taken out of use: remapped rows, on cards before Ampere retired pages."""
+
+from typing import Any
+
+import pynvml
+
+from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.nvml import ask, number
+from mlopsd_probes.gpu.quantities import several
+
+ROWS = Metric(
+    "remapped_rows",
+    "Rows remapped for corrected and uncorrected errors; pending and failed are 1 or 0.",
+    labels=(*LABELS, "kind"),
+)
+PAGES = Metric("retired_pages", "Pages retired for the cause; pending is 1 or 0.", labels=(*LABELS, "cause"))
+CAUSES = {
+    "single_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+    "double_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+}
+
+
+class RemappedRows(CardCollector):
+    """``nvmlDeviceGetRemappedRows`` (Ampere and later)."""
+
+    name = "remapped_rows"
+    findings = ("remapped_rows",)
+    metrics = (ROWS,)
+
+    def look(self, card: Card) -> CardResult:
+        """Judge whether a remap waits for a reset, or could not be made."""
+        told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
+        if told is None:
+            return CardResult()
+        corrected, uncorrected, pending, failed = told
+        rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
+        flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
+        numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
+        findings = [judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        return CardResult(findings, card.samples_of(ROWS, numbers))
+
+
+class RetiredPages(CardCollector):
+    """``nvmlDeviceGetRetiredPages`` and ``…RetiredPagesPendingStatus`` (before Ampere)."""
+
+    name = "retired_pages"
+    findings = ("retired_pages",)
+    metrics = (PAGES,)
+
+    def look(self, card: Card) -> CardResult:
+        """Judge how many there are, and whether one waits for a reset."""
+        counts = {cause: retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
+        numbers = {cause: count for cause, count in counts.items() if count is not None}
+        if not numbers:
+            return CardResult()
+        pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
+        finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
+        return CardResult([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
+
+    def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
+        """The finding."""
+        limit = self.options.retired_pages_unhealthy
+        status, words, advice = Status.HEALTHY, "", Advice.NONE
+        if pages >= limit:
+            status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
+        elif pending:
+            status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
+        summary = f"{card.title} has {several(pages, 'retired page')}{words}"
+        bad = status is not Status.HEALTHY
+        return Finding(
+            "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
+        )
+
+
+def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
+    """The finding of the four numbers of ``nvmlDeviceGetRemappedRows``."""
+    rows = numbers["corrected"] + numbers["uncorrected"]
+    status, words, advice = Status.HEALTHY, "", Advice.NONE
+    if numbers["failed"]:
+        status, advice = Status.UNHEALTHY, Advice.REPLACE_HARDWARE
+        words = ", and remapping failed: there are no spare rows left; replace the card"
+    elif numbers["pending"]:
+        status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
+    summary = f"{card.title} has {several(rows, 'remapped row')}{words}"
+    bad = status is not Status.HEALTHY
+    return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
+
+
+def retired(handle: Any, cause: int) -> int | None:
+    """How many pages were retired for *cause*."""
+    pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
+    return None if pages is None else len(pages)

@@ -1,0 +1,96 @@
+"""Why a model was not loaded, told so that an operator can act."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import versions
+
+LONGEST = 300  # characters of another's words
+
+
+class LoadError(Exception):
+    """The model was not loaded.
+
+    Attributes:
+        kind: ``corrupt``, ``import_error``, ``out_of_memory``, ``error``.
+        reason: one sentence that names the cause.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def explain(error: BaseException, folder: Path) -> LoadError:
+    """*error*, which the model's or a library's code raised while it loaded from *folder*, as a failure."""
+    if isinstance(error, LoadError):
+        return error
+    if is_out_of_memory(error):
+        return LoadError("out_of_memory", f"there was not enough memory to load it ({type(error).__name__})")
+    if (lacking := missing_module(error, folder)) is not None:
+        return lacking
+    said = f"loading it raised {type(error).__name__}{_words(error)}"
+    if isinstance(error, ImportError):
+        return LoadError("import_error", said + _logged_with(folder))
+    return LoadError("error", said)
+
+
+def missing_module(error: BaseException, folder: Path) -> LoadError | None:
+    """The failure if *error* comes of a module that this interpreter lacks, and None if not."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            said = f"it needs the module {cause.name!r}, which {sys.executable} does not have"
+            return LoadError("import_error", said + _cure(cause.name, folder))
+        # a library that words a failed import anew does so while it handles that
+        cause = cause.__cause__ or (cause.__context__ if isinstance(cause, ImportError) else None)
+    return None
+
+
+def _cure(name: str, folder: Path) -> str:
+    if _is_of_another_version(name):
+        return _logged_with(folder)
+    own = (
+        ""
+        if versions.is_required(name, folder)
+        else "; if it is the model's own code, log the version with it"
+    )
+    return f"; install it there, or set python{own}"
+
+
+def _is_of_another_version(name: str) -> bool:
+    """Whether *name* is an inner module: its library is here, but has no such part in this version."""
+    top, _, inner = name.partition(".")
+    if top.startswith("_"):
+        return True
+    try:
+        return bool(inner) and find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _logged_with(folder: Path) -> str:
+    if not (differing := versions.differences(folder)):
+        return ""
+    return f"; it was logged with {differing}: set python to an interpreter with these versions"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether *error* says so; the GPU libraries have classes of their own."""
+    return isinstance(error, MemoryError) or any(
+        "OutOfMemory" in kind.__name__ for kind in type(error).__mro__
+    )
+
+
+def _words(error: BaseException) -> str:
+    try:
+        words = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  # a stranger's __str__
+        return ""
+    if len(words) > LONGEST:
+        words = words[:LONGEST] + "…"
+    return f": {words}" if words else ""

@@ -1,0 +1,1 @@
+"""What the model's process gives up before it loads a model."""

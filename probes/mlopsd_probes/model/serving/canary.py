@@ -1,0 +1,42 @@
+"""What came of a canary prediction, as the daemon has it."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+CanarySource = Literal["configured", "example", "synthesised", "none"]
+CanaryKind = Literal["", "import_error", "input", "killed", "scarce"]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryResult:
+    """What came of a canary prediction.
+
+    Attributes:
+        verified: False where there was nothing to predict for, so that passing says little.
+        source: whose input it was.
+        reason: why it did not pass, or why it is not verified.
+        rows: how many predictions the input asked for; None where nobody can tell.
+        seconds: how long the model took.
+        minimum: the least number in the answer.
+        maximum: the greatest.
+        kind: why it did not pass, where the version is not at fault; see `mlopsd_probes.causes`.
+    """
+
+    passed: bool
+    verified: bool
+    source: CanarySource
+    reason: str = ""
+    rows: Count | None = None
+    seconds: Seconds = 0.0
+    minimum: float | None = None
+    maximum: float | None = None
+    kind: CanaryKind = ""
+
+
+def failed_canary(reason: str, seconds: float = 0.0, kind: CanaryKind = "") -> CanaryResult:
+    """One that did not come to an answer, and why."""
+    return CanaryResult(passed=False, verified=True, source="none", reason=reason, seconds=seconds, kind=kind)

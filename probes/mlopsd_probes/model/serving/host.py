@@ -1,0 +1,338 @@
+"""The daemon's side of a model host: a child process that holds one version, and is killed to unload it."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlopsd.log_limit import LogLimiter
+from mlopsd.predictor import Prediction, PredictionError
+from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
+from mlopsd.threads import in_thread
+from mlopsd_probes.model.cache.files import tidy
+from mlopsd_probes.model.frames import BadFrame, read_frame, write_frame
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.serving import replies
+from mlopsd_probes.model.serving.canary import CanaryKind, CanaryResult, failed_canary
+from mlopsd_probes.model.serving.launch import environment, opening
+from mlopsd_probes.model.serving.liveness import SHARE, HeartbeatPipe, Liveness, Reason, Silence
+from mlopsd_probes.model.serving.observation import Observation
+from mlopsd_probes.model.serving.replies import ReplyValidator
+from mlopsd_probes.model.serving.requests import LAST_WORDS, Answer, HostDied, PendingRequests
+from mlopsd_probes.model.version import CachedVersion, Version
+
+SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+PAGE = os.sysconf("SC_PAGE_SIZE")
+LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
+
+Phase = Callable[[str, float], None]
+
+
+class LoadFailed(Exception):
+    """A version was not loaded, and its process is gone.
+
+    Attributes:
+        kind: ``corrupt`` (the files on disk are not what was fetched), ``import_error``, ``error``,
+            ``out_of_memory``, ``died``, ``killed`` (by SIGKILL), ``timeout``, ``interpreter`` (there is no
+            such one), ``scarce`` (this host has no process or descriptor left).
+        reason: one sentence that names the cause.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def _nobody(*_: Observation) -> None:
+    return
+
+
+class ModelHost:
+    """One loaded version in a process of its own; made by `load`.
+
+    Attributes:
+        canary_behind: callers' requests that an overdue canary waits for, its turn being after theirs.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        heartbeat: HeartbeatPipe,
+        folder: Path,
+        options: ModelOptions,
+        *,
+        observe: Callable[[Observation], None],
+        on_mismatch: Callable[[], None],
+    ) -> None:
+        self._child = child
+        self._on_mismatch = on_mismatch
+        self._has_mismatched = False
+        self._heartbeat = heartbeat
+        self._liveness = Liveness(options.hang_timeout, options.stall_timeout)
+        self._stall_timeout = options.stall_timeout
+        self._folder = folder
+        self._canary_input = options.canary.input
+        self._canary_content: bytes | None = None
+        self._witness = ReplyValidator(len(options.prediction.buckets) + 1)
+        self._observe = observe
+        self._isolation: Any = None
+        self._facts: dict[str, Any] = {}
+        self._exchange = PendingRequests(child, self._notice)
+        self._is_ending = False
+        self.canary_behind = 0
+
+    @classmethod
+    async def load(
+        cls,
+        kept: CachedVersion,
+        options: ModelOptions,
+        log: logging.Logger,
+        *,
+        scratch: Path,
+        hidden: Sequence[Path],
+        phase: Phase,
+        observe: Callable[[Observation], None] = _nobody,
+        mismatched: bool = False,
+        on_mismatch: Callable[[], None] = _nobody,
+    ) -> "ModelHost":
+        """A process that has loaded *kept*; it has a folder in *scratch*, and nothing of *hidden* besides.
+
+        *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer. Where
+        *mismatched* it joins no requests; *on_mismatch* is told when it finds that it must not.
+
+        Raises:
+            LoadFailed: it was not loaded within ``load_timeout``, and why.
+        """
+        folder = scratch / f"host-{secrets.token_hex(8)}"
+        host = None
+        try:
+            await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
+            child, heartbeat = await _start(kept.version, options, log, folder)
+            host = cls(child, heartbeat, folder, options, observe=observe, on_mismatch=on_mismatch)
+            first = opening(kept, options, folder, hidden, mismatched=mismatched)
+            await host._load(first, options.load_timeout, phase)
+        except BaseException:
+            await asyncio.shield(host.kill() if host is not None else _remove(folder))
+            raise
+        return host
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is worth reading: flavor, MLflow, whether rows are predicted together …
+
+        The isolation is what the process said before any code of the model's ran in it.
+        """
+        return {**self._facts, "isolation": self._isolation}
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still answer."""
+        return not (self._is_ending or self._exchange.ended.done() or self._child.ended)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has not answered, those included that nobody waits for any more."""
+        return self._exchange.in_flight
+
+    @property
+    def beat_interval(self) -> float:
+        """Seconds between two heartbeats."""
+        return self._liveness.interval
+
+    def ailment(self) -> tuple[Reason, str] | None:
+        """Return whether it hangs or stalls, and why; to be asked once a `beat_interval`."""
+        return self._liveness.judge(
+            has_beaten=self._heartbeat.has_beaten(),
+            waiting=self._exchange.in_flight,
+            answered=self._exchange.answered,
+        )
+
+    async def rss(self) -> int | None:
+        """Resident bytes (``/proc/PID/statm``); None when the process is gone."""
+        statm = Path(f"/proc/{self.pid}/statm")
+        try:
+            pages = await in_thread("read the memory of a model host", statm.read_text)
+        except OSError:
+            return None
+        return int(pages.split()[1]) * PAGE if not self._child.ended else None
+
+    async def died(self) -> str:
+        """How it ended, when it has, unless it was to end."""
+        how = await asyncio.shield(self._exchange.ended)
+        if self._is_ending:
+            await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
+        return how
+
+    async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
+        """Its answer to *body*; one who stops waiting disturbs nobody.
+
+        What has not come to its turn *within* seconds is not predicted any more.
+
+        Raises:
+            Unpredicted: 400, 413 or 415 for the caller's mistake, 500 for the model's, 504 for want of time.
+            HostDied: the process ended first.
+        """
+        began = time.monotonic()
+        question = {"do": "predict", "type": content_type, "until": began + within}
+        header, answer = await self._ask(question, body)
+        try:
+            prediction, seen = self._witness.prediction(header, answer, time.monotonic() - began)
+        except BadFrame as error:
+            raise PredictionError(500, "the model failed: its process answered nonsense") from error
+        self._observe(seen)
+        return prediction
+
+    async def canary(self, timeout: float) -> CanaryResult:  # noqa: ASYNC109  # a time-out is an answer
+        """Have it predict for the canary's input, once it has answered what callers asked before.
+
+        The canary has *timeout* seconds when its turn has come, and ``stall_timeout`` for its turn to come.
+        """
+        asking = asyncio.create_task(self._canary(timeout), name=f"canary of model host {self.pid}")
+        try:
+            return await self._awaited(asking, timeout)
+        except HostDied as error:
+            kind: CanaryKind = "killed" if self._child.was_killed and not self._is_ending else ""
+            return failed_canary(f"its process {error} before it answered", kind=kind)
+        finally:
+            self.canary_behind = 0
+            asking.cancel()
+
+    async def _awaited(self, asking: asyncio.Task[CanaryResult], timeout: float) -> CanaryResult:  # noqa: ASYNC109
+        step = min(LOOK, timeout / SHARE)
+        in_all, in_turn = Silence(2 * step), Silence(2 * step)
+        while not (await asyncio.wait({asking}, timeout=step))[0]:
+            behind = self._exchange.ahead_of_canary()
+            waited = in_all.look(sign=False)
+            if in_turn.look(sign=behind > 0 and self._liveness.is_beating) >= timeout:
+                return failed_canary(f"no answer within {timeout:g} s", timeout)
+            if behind and waited >= self._stall_timeout:
+                said = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
+                return failed_canary(said, self._stall_timeout)
+            self.canary_behind = behind if waited >= timeout else 0
+        return asking.result()
+
+    async def _canary(self, patience: float) -> CanaryResult:
+        content, content_type = b"", ""
+        if (file := self._canary_input) is not None:
+            try:
+                content = await self._read_canary_input(file)
+            except OSError as error:
+                kind: CanaryKind = "scarce" if error.errno in SCARCE else "input"
+                return failed_canary(f"its input {file} cannot be read: {error.strerror}", kind=kind)
+            content_type = "text/csv" if file.suffix == ".csv" else "application/json"
+        request = {"do": "canary", "patience": patience, "type": content_type}
+        header, _ = await self._ask(request, content)
+        try:
+            self._facts = replies.facts(header.get("facts"))
+            return replies.canary(header.get("canary"))
+        except BadFrame:
+            return failed_canary("its process answered nonsense")
+
+    async def _read_canary_input(self, file: Path) -> bytes:
+        """As it is now; as it was last where this process has no descriptor left, no model's fault."""
+        try:
+            self._canary_content = await in_thread("read the canary's input", file.read_bytes)
+        except OSError as error:
+            if error.errno not in SCARCE or self._canary_content is None:
+                raise
+        return self._canary_content
+
+    async def end(self, within: float) -> None:
+        """Answer what it was asked, for at most *within* seconds, and be gone; cancelled, be gone at once."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._exchange.idle()
+        finally:
+            await asyncio.shield(self.kill())
+
+    async def kill(self) -> None:
+        """Be gone at once, with all that the model started and wrote into its own folder."""
+        self._is_ending = True
+        await self._child.kill()
+        self._heartbeat.close()
+        await self._exchange.close()
+        await _remove(self._folder)
+
+    def _notice(self, header: Mapping[str, Any]) -> None:
+        """It found, once in its life, that joined requests are answered otherwise than single ones."""
+        replies.mismatch(header)
+        if self._has_mismatched:
+            raise BadFrame("a second mismatch")
+        self._has_mismatched = True
+        self._on_mismatch()
+
+    async def _load(self, opening: Mapping[str, Any], seconds: float, phase: Phase) -> None:
+        doing = "was starting"
+        try:
+            async with asyncio.timeout(seconds):
+                await write_frame(self._child.writer, opening)
+                self._isolation = (await read_frame(self._child.reader))[0].get("isolation")
+                while "loaded" not in (header := (await read_frame(self._child.reader))[0]):
+                    if "failed" in header:
+                        raise LoadFailed(*replies.failure(header))
+                    phase(*replies.phase(header))
+                    doing = "was loading the model"
+                self._facts = replies.facts(header["loaded"])
+        except TimeoutError:
+            raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            how = await self._how_it_died(doing)
+            raise LoadFailed("killed" if self._child.was_killed else "died", how) from error
+        except BadFrame as error:
+            raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
+        self._exchange.begin()
+
+    async def _how_it_died(self, doing: str) -> str:
+        await self._child.wait(LAST_WORDS)
+        hint = "; the kernel does that when memory runs out" if self._child.was_killed else ""
+        return f"its process {self._child.how_it_ended()} while it {doing}{hint}"
+
+    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> Answer:
+        if not self.alive:
+            raise HostDied("was gone")
+        return await self._exchange.ask(request, body)
+
+
+async def _start(
+    version: Version, options: ModelOptions, log: logging.Logger, folder: Path
+) -> tuple[Child, HeartbeatPipe]:
+    """Its last word is MLflow's URI of the version: for who reads ``ps``, and for the GPU probe."""
+    python = str(options.python or sys.executable)
+    told = f"models:/{options.model}/{version.number}"
+    heartbeat = HeartbeatPipe()
+    pipe = heartbeat.write_end
+    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, str(pipe), told)
+    try:
+        child = await spawn(
+            *(command, "model host", log, LogLimiter()),
+            environment=environment(folder),
+            cwd=str(folder),
+            pass_fds=(pipe,),
+        )
+    except BaseException as error:
+        heartbeat.close()
+        if isinstance(error, OSError):
+            kind = "scarce" if error.errno in SCARCE else "interpreter"
+            raise LoadFailed(kind, f"cannot start {python}: {error.strerror}") from error
+        raise
+    heartbeat.close_write_end()
+    return child, heartbeat
+
+
+async def _remove(folder: Path) -> None:
+    await in_thread("clear up after a model host", lambda: tidy(folder))

@@ -1,0 +1,150 @@
+"""What a model's process says of itself and its answers, believed in its form alone.
+
+The model's code runs there and may say anything: what has the wrong form is an error of that model, and
+costs the daemon neither a task nor a header nor a series without bound.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mlopsd.predictor import Prediction, PredictionError
+from mlopsd_probes.model.frames import BadFrame
+from mlopsd_probes.model.serving.canary import CanaryResult, Count, Seconds
+from mlopsd_probes.model.serving.observation import Observation
+
+MOST_CLASSES = 20  # that one process may name in all its life; the host's script keeps to it by itself
+OTHER = "other"
+LONGEST_DETAIL = 2000  # characters
+LONGEST_CLASS = 200  # a longer one is no class but a text
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Answered(_Said):
+    code: Literal[200]
+    type: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+/;= _-]{1,100}$")]  # it becomes a header
+    rows: Count | None
+    counts: list[Count] = []
+    total: Finite = 0.0
+    classes: dict[str, Count] = {}
+
+
+class _Refused(_Said):
+    code: Literal[400, 413, 415, 500]
+    detail: str
+
+
+class _Mismatch(_Said):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    batching: Literal["mismatch"]
+
+
+class _Phase(_Said):
+    phase: Literal["import", "load"]
+    seconds: Seconds
+
+
+class _Failed(_Said):
+    failed: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]  # it becomes a label
+    reason: str
+
+
+Said = TypeVar("Said")
+_ANSWER: TypeAdapter[_Answered | _Refused] = TypeAdapter(_Answered | _Refused)
+_CANARY = TypeAdapter(CanaryResult)
+
+
+def phase(header: Mapping[str, Any]) -> tuple[str, float]:
+    """The step of loading that ended, and its seconds.
+
+    Raises:
+        BadFrame: *header* tells of none.
+    """
+    said = _believed(_Phase.model_validate, header)
+    return said.phase, said.seconds
+
+
+def failure(header: Mapping[str, Any]) -> tuple[str, str]:
+    """Of which kind the failure to load was, and why.
+
+    Raises:
+        BadFrame: *header* tells of none.
+    """
+    said = _believed(_Failed.model_validate, header)
+    return said.failed, said.reason[:LONGEST_DETAIL]
+
+
+def mismatch(header: Mapping[str, Any]) -> None:
+    """Read that joined requests were answered otherwise than single ones.
+
+    Raises:
+        BadFrame: *header* tells of something else.
+    """
+    _believed(_Mismatch.model_validate, header)
+
+
+def facts(found: object) -> dict[str, Any]:
+    """What it says of itself; what of it can be told is for the daemon to judge.
+
+    Raises:
+        BadFrame: it is no table.
+    """
+    if not isinstance(found, dict):
+        raise BadFrame("facts that are no table")
+    return found
+
+
+def canary(found: object) -> CanaryResult:
+    """What came of a canary.
+
+    Raises:
+        BadFrame: *found* does not tell it.
+    """
+    return _believed(_CANARY.validate_python, found)
+
+
+class ReplyValidator:
+    """Reads the answers of one process, whose numbers are counted in *buckets* buckets."""
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = buckets
+        self._classes: set[str] = set()
+
+    def prediction(
+        self, header: Mapping[str, Any], body: bytes, seconds: float
+    ) -> tuple[Prediction, Observation]:
+        """The answer that *header* and *body* are, and what it was made of; it took *seconds*.
+
+        Raises:
+            Unpredicted: they are a refusal.
+            BadFrame: they are neither.
+        """
+        said = _believed(_ANSWER.validate_python, header)
+        if isinstance(said, _Refused):
+            raise PredictionError(said.code, said.detail[:LONGEST_DETAIL])
+        if said.counts and len(said.counts) != self._buckets:
+            raise BadFrame("counts of other buckets")
+        counts, classes = tuple(said.counts), self._capped(said.classes)
+        return Prediction(body, said.type), Observation(said.rows or 1, seconds, counts, said.total, classes)
+
+    def _capped(self, classes: Mapping[str, int]) -> dict[str, int]:
+        capped: dict[str, int] = {}
+        for name, times in classes.items():
+            if len(self._classes) < MOST_CLASSES and len(name) <= LONGEST_CLASS:
+                self._classes.add(name)
+            known = name if name in self._classes else OTHER
+            capped[known] = capped.get(known, 0) + times
+        return capped
+
+
+def _believed(read: Callable[[Any], Said], found: object) -> Said:
+    try:
+        return read(found)
+    except ValidationError as error:
+        raise BadFrame(f"{error.error_count()} wrong parts in what it says") from None

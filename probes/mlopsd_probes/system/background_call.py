@@ -1,0 +1,48 @@
+"""A call that may never return, and what became of it."""
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class BackgroundCall(Generic[T]):
+    """One call in a daemon thread of its own, which keeps nobody from leaving.
+
+    Not the default executor: a process joins that at its end, and would wait for a dead mount.
+
+    Attributes:
+        answer: its future; done once the call returned or failed. Without a thread to be had (a pid
+            limit is reached) that is at once, with a `BlockingIOError`.
+    """
+
+    def __init__(self, call: Callable[[], T], name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.call = call
+        self.clock = clock
+        self.asked_at = clock()
+        self.answer: Future[T] = Future()
+        try:
+            threading.Thread(target=self.run, name=name, daemon=True).start()
+        except RuntimeError as error:
+            self.answer.set_exception(BlockingIOError(errno.EAGAIN, str(error)))
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was asked."""
+        return self.clock() - self.asked_at
+
+    def run(self) -> None:
+        """Make the call, in the thread; what goes wrong is raised where the answer is read."""
+        try:
+            self.answer.set_result(self.call())
+        except (OSError, ValueError) as error:
+            self.answer.set_exception(error)
+
+
+def wait_for(questions: Iterable[BackgroundCall[T]], timeout: float) -> None:
+    """Wait until all are answered, and no longer than *timeout* seconds for all of them together."""
+    wait([question.answer for question in questions], timeout)
