@@ -55,7 +55,7 @@ def options(command: str) -> set[str]:
     parser = ArgumentParser()
     module: Any = import_module(module_of(command))
     module.add_arguments(parser)
-    return set(parser._option_string_actions)
+    return {"--help", *re.findall(r"--[a-z][a-z-]*", parser.format_usage())}
 
 
 def usages(text: str) -> Iterator[tuple[str, list[str]]]:

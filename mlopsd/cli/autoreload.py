@@ -1,4 +1,4 @@
-"""``mlopsd run --debug --reload``: the daemon in a process that is started anew when its source changes."""
+"""``mlopsd run --debug --reload``: the daemon in a process that restarts when its source changes."""
 
 import signal
 import subprocess
@@ -19,10 +19,10 @@ STOPPING_SECONDS = 15.0  # more than a daemon takes whose drain_timeout is the d
 
 
 def run(arguments: Namespace) -> int:
-    """Start it, watch, stop it, and again, until SIGTERM or Ctrl-C.
+    """Start the daemon, wait for a change, stop it, and repeat until SIGTERM or Ctrl-C.
 
     Raises:
-        Failure: watchfiles is not installed, or this is not the development mode.
+        CommandError: watchfiles is not installed, or this is not the development mode.
     """
     if not arguments.debug:
         raise CommandError("cannot restart on changes: it is for development alone; add --debug")
@@ -64,7 +64,7 @@ def _wait_for_change(config: Path | None) -> str:
 
 
 def _source_folders() -> Iterator[Path]:
-    """Every folder of our own source and of each installed probe's, broken or not."""
+    """Yield every folder of the source of mlopsd and of each installed probe, broken or not."""
     packages = {"mlopsd", *(plugin.target.partition(":")[0].split(".")[0] for plugin in plugins.find())}
     for package in packages:
         spec = find_spec(package)
@@ -73,16 +73,16 @@ def _source_folders() -> Iterator[Path]:
 
 
 def _folders(spec: ModuleSpec) -> Iterator[Path]:
-    """The folder of a module, or every one of a package."""
+    """Yield the folder of a module, or every folder of a package."""
     if spec.submodule_search_locations is None:
         yield Path(spec.origin or ".").parent
-    for place in spec.submodule_search_locations or ():
-        yield Path(place)
-        yield from (path for path in Path(place).rglob("*/") if path.name != "__pycache__")
+    for folder in spec.submodule_search_locations or ():
+        yield Path(folder)
+        yield from (path for path in Path(folder).rglob("*/") if path.name != "__pycache__")
 
 
 def _configuration_file(config: Path | None) -> str | None:
-    """The file that is read; where it is broken, the one that was named; None where there is none."""
+    """Return the configuration file; if it is broken, the one that was named; None if there is none."""
     try:
         path = load(config).path
     except ConfigurationError:

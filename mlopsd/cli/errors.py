@@ -1,4 +1,4 @@
-"""What a command cannot do, as lines for standard error and an exit status; never a traceback."""
+"""The failure of a command: lines for standard error and an exit status, never a traceback."""
 
 import sys
 
@@ -9,7 +9,7 @@ class CommandError(Exception):
     """A command cannot be done.
 
     Attributes:
-        lines: each "cannot X: cause; cure".
+        lines: each "cannot X: cause; fix".
         status: the exit status; None is the command's own for a failure.
     """
 
@@ -19,7 +19,7 @@ class CommandError(Exception):
         self.status = status
 
 
-def complain(*lines: str) -> None:
+def print_error(*lines: str) -> None:
     """Print *lines* to standard error, each under the program's name."""
     for line in lines:
         print(f"mlopsd: {line}", file=sys.stderr)

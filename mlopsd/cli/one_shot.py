@@ -1,20 +1,22 @@
-"""One look at each probe with the daemon's own parts: the same workers, deadlines and judgement."""
+"""One check of each probe with the daemon's own parts: the same workers, timeouts and statuses."""
 
 import asyncio
 import json
 import logging
+import signal
 import socket
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from mlopsd.board import Board
 from mlopsd.cli.errors import CANNOT_TELL, CommandError
-from mlopsd.cli.terminal.progress import ProgressLine
-from mlopsd.cli.terminal.rollout_progress import Meter
+from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Sample
@@ -25,30 +27,65 @@ from mlopsd.worker.factory import make_worker
 
 PROGRESS = "progress"  # the fact in which a probe shows what is on its way
 REDRAW = 0.2  # seconds
+GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
 
 
-async def check_once(
-    probes: Sequence[ProbeConfig],
-    progress: ProgressLine,
-    turned: Callable[[], None],
-    private: Sequence[Path] = (),
+class EventLoopBlocked(Exception):
+    """Raised in the code that holds up the event loop."""
+
+
+def check_once(
+    probes: Sequence[ProbeConfig], progress: ProgressLine, private: Sequence[Path] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """The host's health as ``/health/detailed`` has it, found out now; and which samples are no use.
+    """Return the host's health as ``/health/detailed`` has it, and a line for each undeclared sample.
 
-    *turned* is called all the time while the event loop turns; *private* is kept from models.
+    *private* are files that no model may read.
 
     Raises:
-        Failure: there is no room for a state folder, or two probes contradict each other in their metrics.
+        CommandError: there is no room for a state folder, or two probes declare contradicting metrics.
     """
+    longest = max((one.terms.timeout for one in probes), default=0) + GRACE
+    with _alarm(longest) as put_off:
+        return asyncio.run(_check(probes, progress, put_off, private))
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[Callable[[], None]]:
+    """Raise `EventLoopBlocked` in the main thread after *seconds*, and every *seconds* until the end.
+
+    The event loop calls the function that this yields, which puts the alarm off. A coroutine that blocks
+    can be ended in no other way.
+    """
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise EventLoopBlocked(f"it held up the event loop for {seconds:g} s; a coroutine must not block")
+
+    before = signal.signal(signal.SIGALRM, ring)
+
+    def put_off() -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+    put_off()
+    try:
+        yield put_off
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+async def _check(
+    probes: Sequence[ProbeConfig],
+    progress: ProgressLine,
+    put_off: Callable[[], None],
+    private: Sequence[Path],
+) -> tuple[dict[str, Any], list[str]]:
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
             metrics = Metrics(board, version("mlopsd"))
-            looks = [
-                OneShotChecks(configured, board, metrics, Path(folder), private) for configured in probes
-            ]
-            await _look(looks, board, progress, turned)
-            return _health(board), list(_refused(probes, board))
+            checks = [OneShotCheck(one, board, metrics, Path(folder), private) for one in probes]
+            await _run_all(checks, board, progress, put_off)
+            return _build_health(board), list(_undeclared_samples(probes, board))
     except (OSError, ValueError) as error:
         raise CommandError(
             f"cannot check: {error}; correct that and try again", status=CANNOT_TELL
@@ -57,22 +94,22 @@ async def check_once(
         board.close()
 
 
-async def _look(
-    looks: Sequence["OneShotChecks"], board: Board, progress: ProgressLine, turned: Callable[[], None]
+async def _run_all(
+    checks: Sequence["OneShotCheck"], board: Board, progress: ProgressLine, put_off: Callable[[], None]
 ) -> None:
     adopt_orphans()
     loop = asyncio.get_running_loop()
-    checks = {loop.create_task(one.to_the_end(), name=one.name) for one in looks}
+    tasks = {loop.create_task(check.run(), name=check.name) for check in checks}
     try:
-        await _wait(checks, board, progress, turned)
+        await _wait_for(tasks, board, progress, put_off)
     finally:
-        for check in checks:
-            check.cancel()
-        await asyncio.gather(*(one.close() for one in looks))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*(check.close() for check in checks))
 
 
-class OneShotChecks:
-    """One look at a probe; at one that has something on its way, until that has arrived."""
+class OneShotCheck:
+    """The check of one probe; of a model that is being rolled out, every check until the rollout ends."""
 
     def __init__(
         self, configured: ProbeConfig, board: Board, metrics: Metrics, folder: Path, private: Sequence[Path]
@@ -89,8 +126,8 @@ class OneShotChecks:
         )
         self._watch = Watch(configured, worker, board, metrics)
 
-    async def to_the_end(self) -> None:
-        """Check, and check again whenever a probe that shows its progress asks for it."""
+    async def run(self) -> None:
+        """Check; while the probe shows progress, check again each time it asks for that."""
         await self._watch.check()
         while PROGRESS in self._board[self.name].facts:
             await self._again.wait()
@@ -102,43 +139,43 @@ class OneShotChecks:
         await self._watch.close()
 
 
-async def _wait(
-    checks: set[asyncio.Task[Any]], board: Board, progress: ProgressLine, turned: Callable[[], None]
+async def _wait_for(
+    tasks: set[asyncio.Task[Any]], board: Board, progress: ProgressLine, put_off: Callable[[], None]
 ) -> None:
-    """Wait for all of *checks* and say which are still at it, and what with."""
+    """Wait for all of *tasks* and show which still run, and the progress of those that have any."""
     loop = asyncio.get_running_loop()
-    began, pending = loop.time(), checks
-    meters: defaultdict[str, Meter] = defaultdict(Meter)
+    began, pending = loop.time(), tasks
+    meters: defaultdict[str, RolloutMeter] = defaultdict(RolloutMeter)
     while pending:
-        turned()
-        names = sorted(check.get_name() for check in pending)
-        on_the_way = [
-            f"{name}: {meters[name].live(shown)}"
+        put_off()
+        names = sorted(task.get_name() for task in pending)
+        rollouts = [
+            f"{name}: {meters[name].format_live(shown)}"
             for name in names
             if isinstance(shown := board[name].facts.get(PROGRESS), dict)
         ]
         waiting = f"checking {', '.join(names)} … {loop.time() - began:.0f} s"
-        progress.show(", ".join(on_the_way) or waiting)
+        progress.show(", ".join(rollouts) or waiting)
         _, pending = await asyncio.wait(pending, timeout=REDRAW)
 
 
-def _refused(probes: Sequence[ProbeConfig], board: Board) -> Iterator[str]:
-    """A line for each kind of sample that a probe reports and has not declared, so that no scrape has it."""
+def _undeclared_samples(probes: Sequence[ProbeConfig], board: Board) -> Iterator[str]:
+    """Yield a line for each reported sample that the probe has not declared: no scrape has it."""
     for probe in probes:
         declared = {metric.name: frozenset(metric.labels) for metric in probe.probe.metrics}
         reported = {(sample.name, frozenset(dict(sample.labels))) for sample in _samples(board, probe.name)}
-        for name, labels in sorted(reported, key=lambda kind: (kind[0], sorted(kind[1]))):
+        for name, labels in sorted(reported, key=lambda sample: (sample[0], sorted(sample[1]))):
             if declared.get(name) != labels:
-                told = f"{name}{{{', '.join(sorted(labels))}}}" if labels else name
-                cure = "declare it in the probe's metrics, with these labels"
-                yield f"cannot use the sample {told} of probe {probe.name!r}: it is not declared; {cure}"
+                shown = f"{name}{{{', '.join(sorted(labels))}}}" if labels else name
+                fix = "declare it in the probe's metrics, with these labels"
+                yield f"cannot use the sample {shown} of probe {probe.name!r}: it is not declared; {fix}"
 
 
 def _samples(board: Board, probe: str) -> Iterator[Sample]:
     return (sample for sample in board[probe].reading.samples if isinstance(sample, Sample))
 
 
-def _health(board: Board) -> dict[str, Any]:
+def _build_health(board: Board) -> dict[str, Any]:
     health: dict[str, Any] = json.loads(
         ReadingDocuments(board, lambda _probe: None).detailed(socket.gethostname(), version("mlopsd"))
     )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the configuration that they name."""
+"""The option ``--config`` of several commands, and the configuration that it names."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from mlopsd.config.probes import ProbeConfig, read_configuration
 from mlopsd.config.sources import Tree
 
 
-def add_config(parser: ArgumentParser) -> None:
-    """``--config``."""
+def add_config_option(parser: ArgumentParser) -> None:
+    """Declare ``--config``."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -21,13 +21,13 @@ def add_config(parser: ArgumentParser) -> None:
     )
 
 
-def configuration(
+def load_configuration(
     config: Path | None, arguments: Tree | None = None
 ) -> tuple[LoadedConfig, Sequence[ProbeConfig]]:
-    """Everything that is configured, and the probes that it wants.
+    """Load all settings and import the probes that they configure.
 
     Raises:
-        Failure: a line for each mistake.
+        CommandError: a line for each mistake.
     """
     try:
         return read_configuration(lambda: load(config, arguments))

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlopsd.cli.options import add_config, configuration
-from mlopsd.cli.terminal.text import columns, fitted, harmless
-from mlopsd.cli.terminal.toml import toml
-from mlopsd.cli.terminal.types import kind
+from mlopsd.cli.options import add_config_option, load_configuration
+from mlopsd.cli.terminal.text import align, sanitize, wrap
+from mlopsd.cli.terminal.toml import format_value
+from mlopsd.cli.terminal.types import describe_type
 from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.plugins import Plugin, PluginError
@@ -19,47 +19,47 @@ from mlopsd.probe import Probe
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which configuration counts."""
-    add_config(parser)
+    """Declare which configuration to read."""
+    add_config_option(parser)
     parser.epilog = "exit status: 0, or 1 if a probe that is configured cannot load"
 
 
 def run(arguments: Namespace) -> int:
-    """List them.
+    """List the probes.
 
     Raises:
-        Failure: a line for each configured probe that cannot be had.
+        CommandError: a line for each configured probe that cannot load.
     """
     installed = plugins.find()
     for plugin in installed:
-        print(*(fitted(line, indent) for line, indent in _account(plugin, installed)), "", sep="\n")
+        print(*(wrap(line, indent) for line, indent in _describe(plugin, installed)), "", sep="\n")
     if not installed:
         print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
-    loaded, _ = configuration(arguments.config)
-    print(_configured(loaded))
+    loaded, _ = load_configuration(arguments.config)
+    print(_format_configured(loaded))
     return 0
 
 
-def _configured(loaded: LoadedConfig) -> str:
+def _format_configured(loaded: LoadedConfig) -> str:
     where = loaded.path or "the built-in defaults"
     tables = loaded.settings.probes.items()
     named = [f"{name} ({table.use})" if table.use else name for name, table in tables if table.enabled]
     return f"configured in {where}: {', '.join(named) or 'none'}"
 
 
-def _account(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
-    """What there is to know about *plugin*, in lines; with each, how far in its continuation stands."""
+def _describe(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
+    """Yield the lines about *plugin*, each with the column in which its continuation begins."""
     yield f"{plugin.name}  {plugin.distribution or 'of no distribution'}  {plugin.target}", 2
     try:
         plugins.choose(installed, plugin.name)
         probe = plugin.load()
     except PluginError as error:
-        yield f"  {harmless(error)}", 2
+        yield f"  {sanitize(error)}", 2
         return
     yield f"  {_first_sentence(probe)}", 2
     number = len(probe.metrics)
     yield f"  {number} {'metric' if number == 1 else 'metrics'}; {_schedule(probe)}", 2
-    options = columns(map(_option, probe.Options.model_fields.items()))
+    options = align(map(_format_option, probe.Options.model_fields.items()))
     yield from ((f"  {line}", 2 + column) for line, column in options)
 
 
@@ -72,13 +72,13 @@ def _schedule(probe: type[Probe[Any]]) -> str:
     return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {place(probe)}"
 
 
-def _option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
-    """An option's name; its default or that it has none, its type, and what it is for."""
+def _format_option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
+    """Return the name of an option; and its default, its type and its purpose."""
     name, info = option
     default = info.get_default(call_default_factory=True)
     if default is PydanticUndefined:
-        said = "required"
+        shown = "required"
     else:
-        said = "no value" if default is None else f"= {toml(name, default)}"
-    parts = (said, f"({kind(info.annotation)})", info.description)
-    return name, harmless("  ".join(part for part in parts if part))
+        shown = "no value" if default is None else f"= {format_value(name, default)}"
+    parts = (shown, f"({describe_type(info.annotation)})", info.description)
+    return name, sanitize("  ".join(part for part in parts if part))

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlopsd.cli import autoreload
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.options import add_config
+from mlopsd.cli.options import add_config_option
 from mlopsd.config.errors import ConfigurationError
 from mlopsd.config.load import LoadedConfig, load
 from mlopsd.daemon import daemon
@@ -14,8 +14,8 @@ from mlopsd.web.server.listener import ListenError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What is laid over the configuration."""
-    add_config(parser)
+    """Declare the options that override the configuration."""
+    add_config_option(parser)
     parser.add_argument("--host", help="the address to listen on, over [api] host")
     parser.add_argument("--port", help="the port to listen on, over [api] port")
     parser.add_argument(
@@ -28,16 +28,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Run until told to stop.
+    """Run the daemon until SIGTERM.
 
     Raises:
-        Failure: it cannot start.
+        CommandError: it cannot start.
     """
     if arguments.reload:
         return autoreload.run(arguments)
 
     def read() -> LoadedConfig:
-        return load(arguments.config, overrides(arguments))
+        return load(arguments.config, _overrides(arguments))
 
     try:
         return daemon.main(read)
@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
         raise CommandError(str(error)) from error
 
 
-def overrides(arguments: Namespace) -> dict[str, Any]:
-    """The options as tables of the configuration, for its own rules to judge."""
+def _overrides(arguments: Namespace) -> dict[str, Any]:
+    """Return the options as tables of the configuration, to be validated with it."""
     api = {key: value for key in ("host", "port") if (value := getattr(arguments, key)) is not None}
     return ({"api": api} if api else {}) | ({"debug": True} if arguments.debug else {})

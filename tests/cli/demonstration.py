@@ -132,5 +132,5 @@ def serves(number: str) -> Callable[[dict[str, Any]], bool]:
 def calm(path: Path) -> None:
     """Change the configuration in *path*: no busy host may fail a test."""
     folder = DemoFolder(path)
-    folder.make()
+    folder.create()
     folder.config.write_text(folder.config.read_text().replace("\n[probes.system]\n", CALM_SYSTEM))

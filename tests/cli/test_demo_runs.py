@@ -106,7 +106,7 @@ def test_a_port_that_is_taken_is_one_line_before_anything_is_trained(short: Path
 
 def test_a_mistake_in_the_users_configuration_is_one_line(short: Path) -> None:
     folder = DemoFolder(short)
-    folder.make()
+    folder.create()
     folder.config.write_text(folder.config.read_text().replace("interval", "intervall"))
     done = mlopsd("demo", "--folder", short)
     assert done.returncode == 1

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli.terminal.progress import bar
-from mlopsd.cli.terminal.rollout_progress import Meter, plain
+from mlopsd.cli.terminal.progress import RolloutMeter, draw_bar, format_log_line
 from tests.cli.command import environment, mlopsd, on_a_terminal
 
 STARTED_AT = "2026-11-23T00:00:00.000Z"
@@ -189,23 +188,26 @@ def test_ctrl_c_ends_the_waiting_and_says_that_the_reload_goes_on() -> None:
 
 def test_the_rate_is_that_of_the_last_looks() -> None:
     clock = iter(range(100)).__next__
-    meter = Meter(clock)
-    meter.live({**FETCH, "bytes": 0})
-    assert meter.live({**FETCH, "bytes": 100_000_000}).endswith(" 5% of 2.0 GB, 100.0 MB/s, 19 s left")
+    meter = RolloutMeter(clock)
+    meter.format_live({**FETCH, "bytes": 0})
+    assert meter.format_live({**FETCH, "bytes": 100_000_000}).endswith(" 5% of 2.0 GB, 100.0 MB/s, 19 s left")
     for _ in range(10):
-        stuck = meter.live({**FETCH, "bytes": 100_000_000})
+        stuck = meter.format_live({**FETCH, "bytes": 100_000_000})
     assert stuck.endswith(" 5% of 2.0 GB"), "no rate, and no end in sight"
     unsized = {key: value for key, value in FETCH.items() if key != "total_bytes"}
-    assert meter.live({**unsized, "bytes": 200_000_000}) == "fetching version 7 200.0 MB, 11.1 MB/s"
+    assert meter.format_live({**unsized, "bytes": 200_000_000}) == "fetching version 7 200.0 MB, 11.1 MB/s"
 
 
 def test_what_is_no_step_of_ours_is_named_all_the_same() -> None:
-    assert Meter(lambda: 0.0).live({"step": "warm-up", "version": "7"}) == "| warm-up version 7 … 0 s"
-    assert plain({}) == "reloading version ?"
+    assert (
+        RolloutMeter(lambda: 0.0).format_live({"step": "warm-up", "version": "7"})
+        == "| warm-up version 7 … 0 s"
+    )
+    assert format_log_line({}) == "reloading version ?"
 
 
 def test_a_bar_stays_within_itself() -> None:
-    assert [bar(ratio, 4) for ratio in (-1, 0, 0.5, 1, 7)] == [
+    assert [draw_bar(ratio, 4) for ratio in (-1, 0, 0.5, 1, 7)] == [
         "[----]",
         "[----]",
         "[##--]",

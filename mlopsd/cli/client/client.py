@@ -1,4 +1,4 @@
-"""A running daemon, as the command line asks it: HTTP over its Unix socket or TCP, in bounded time."""
+"""A client of the running daemon: HTTP over its Unix socket or TCP, in bounded time."""
 
 import http.client
 import json
@@ -11,31 +11,31 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlopsd.cli.terminal.text import harmless
+from mlopsd.cli.terminal.text import sanitize
 
 TIMEOUT = 5.0  # seconds for an answer that the daemon has at hand
 MOST_BYTES = 32 * 1024 * 1024
 
 
 class DaemonUnreachable(Exception):
-    """Nothing that is mlopsd answers there, and why."""
+    """No daemon answers at an address; the text is the address and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonResponse:
-    """What the daemon said; *body* is its JSON object."""
+    """The response of the daemon; *body* is its JSON object."""
 
     status: int
     body: Mapping[str, Any]
 
     @property
-    def went_well(self) -> bool:
-        """Whether it did what was asked."""
+    def is_success(self) -> bool:
+        """True unless the status is 400 or more."""
         return self.status < HTTPStatus.BAD_REQUEST
 
     @property
     def detail(self) -> str:
-        """Why it did not."""
+        """The reason of a failure."""
         return str(self.body.get("detail") or self.body.get("title") or f"HTTP status {self.status}")
 
 
@@ -61,73 +61,75 @@ class DaemonClient:
     key: str | None = None
 
     def get(self, path: str) -> DaemonResponse:
-        """The answer to a question.
+        """Send a GET request.
 
         Raises:
-            NoAnswer: there is none within `TIMEOUT`.
+            DaemonUnreachable: there is no response within `TIMEOUT`.
         """
-        return self._ask("GET", path, TIMEOUT)
+        return self._request("GET", path, TIMEOUT)
 
     def post(self, path: str, timeout: float) -> DaemonResponse:
-        """The answer to a request that acts.
+        """Send a POST request.
 
         Raises:
-            NoAnswer: there is none within *timeout* seconds.
+            DaemonUnreachable: there is no response within *timeout* seconds.
         """
-        return self._ask("POST", path, timeout)
+        return self._request("POST", path, timeout)
 
-    def _ask(self, method: str, path: str, timeout: float) -> DaemonResponse:
+    def _request(self, method: str, path: str, timeout: float) -> DaemonResponse:
         try:
-            return _within(timeout, lambda: self._exchange(method, path, timeout))
+            return _run_with_deadline(timeout, lambda: self._send(method, path, timeout))
         except TimeoutError as error:
             raise DaemonUnreachable(f"{self.address}: no answer within {timeout:g} s") from error
         except (OSError, http.client.HTTPException) as error:
             reason = error.strerror if isinstance(error, OSError) else None
             raise DaemonUnreachable(
-                f"{self.address}: {harmless(reason or error) or type(error).__name__}"
+                f"{self.address}: {sanitize(reason or error) or type(error).__name__}"
             ) from error
         except ValueError as error:
             raise DaemonUnreachable(
                 f"{self.address}: the answer is not mlopsd's; is the address right?"
             ) from error
 
-    def _exchange(self, method: str, path: str, timeout: float) -> DaemonResponse:
-        connection = self._connection(timeout)
+    def _send(self, method: str, path: str, timeout: float) -> DaemonResponse:
+        connection = self._open_connection(timeout)
         try:
             connection.request(method, self._prefix + path, headers=self._headers())
             response = connection.getresponse()
-            return _answer(response.status, response.read(MOST_BYTES))
+            return _parse_response(response.status, response.read(MOST_BYTES))
         finally:
             connection.close()
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+    def _open_connection(self, timeout: float) -> http.client.HTTPConnection:
         if self.address.startswith("unix:"):
             return UnixConnection(self.address.removeprefix("unix:"), timeout)
         parts = urlsplit(self.address)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=timeout)
+        https = parts.scheme == "https"
+        connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
+        return connect(parts.hostname or "", parts.port, timeout=timeout)
 
     @property
     def _prefix(self) -> str:
-        """What a proxy has put before our own paths."""
+        """The path that a proxy puts before those of the API."""
         return "" if self.address.startswith("unix:") else urlsplit(self.address).path.rstrip("/")
 
     def _headers(self) -> dict[str, str]:
         return {"Accept": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
 
 
-def _within(seconds: float, ask: Callable[[], DaemonResponse]) -> DaemonResponse:
-    """What *ask* returns or raises, but for what it would take longer for: a socket's timeout is for each
-    byte, and looking a name up has none.
+def _run_with_deadline(seconds: float, send: Callable[[], DaemonResponse]) -> DaemonResponse:
+    """Return or raise the outcome of *send*, if it ends within *seconds*.
+
+    A socket's timeout is for each byte, and looking a name up has none.
 
     Raises:
-        TimeoutError: it takes longer; it is left to itself, in a thread that keeps nobody from exiting.
+        TimeoutError: *send* takes longer; it goes on in a thread that keeps no process from exiting.
     """
     ended: queue.SimpleQueue[DaemonResponse | Exception] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            ended.put(ask())
+            ended.put(send())
         except Exception as error:  # noqa: BLE001  # raised below, where it is waited for
             ended.put(error)
 
@@ -141,8 +143,8 @@ def _within(seconds: float, ask: Callable[[], DaemonResponse]) -> DaemonResponse
     return outcome
 
 
-def _answer(status: int, body: bytes) -> DaemonResponse:
-    """The answer with *body*.
+def _parse_response(status: int, body: bytes) -> DaemonResponse:
+    """Return the response with *body*.
 
     Raises:
         ValueError: *body* is no JSON object.

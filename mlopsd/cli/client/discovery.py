@@ -1,47 +1,62 @@
-"""Finds the running daemon: where the user says, else its Unix socket, else its port on this host."""
+"""Discovery of the running daemon: the given URL, else its Unix socket, else its port on this host."""
 
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlopsd.cli.client.client import DaemonClient, DaemonResponse, DaemonUnreachable
-from mlopsd.cli.errors import CommandError, complain
+from mlopsd.cli.errors import CommandError, print_error
 
 SERVICE_SOCKET = Path("/run/mlopsd/mlopsd.sock")
 DEFAULT_ADDRESS = "http://127.0.0.1:9178"
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 
+@dataclass(frozen=True, slots=True)
+class ListenAddresses:
+    """The addresses that a daemon with the configuration of this host listens on.
+
+    Attributes:
+        issues: a line for each reason not to use the configuration; then these are the defaults.
+    """
+
+    socket: Path
+    host: str
+    port: int
+    issues: tuple[str, ...] = ()
+
+
 def add_arguments(parser: ArgumentParser) -> None:
-    """The options that name a daemon elsewhere."""
+    """Declare the options that name a daemon elsewhere."""
     parser.add_argument("--url", metavar="URL", help="ask the daemon at this address (http://host:9178)")
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="the file that holds its API key")
 
 
-def find(arguments: Namespace) -> tuple[DaemonClient, DaemonResponse]:
-    """The first daemon that answers where *arguments* say, and its detailed health.
+def find_daemon(arguments: Namespace) -> tuple[DaemonClient, DaemonResponse]:
+    """Return the first daemon that answers where *arguments* say, and its detailed health.
 
     Raises:
-        Failure: none answers.
+        CommandError: none answers.
     """
-    refusals = []
+    failures = []
     for running in _candidates(arguments):
         try:
-            return running, health(running)
-        except DaemonUnreachable as silence:
-            refusals.append(str(silence))
-    cure = _doubt_about(arguments.url) if arguments.url else "is it running? systemctl status mlopsd"
-    raise CommandError(f"cannot ask the daemon: {'; '.join(refusals)}; {cure}")
+            return running, _get_health(running)
+        except DaemonUnreachable as error:
+            failures.append(str(error))
+    fix = _suggest_fix(arguments.url) if arguments.url else "is it running? systemctl status mlopsd"
+    raise CommandError(f"cannot ask the daemon: {'; '.join(failures)}; {fix}")
 
 
-def health(running: DaemonClient) -> DaemonResponse:
-    """The detailed health, from a daemon that is mlopsd.
+def _get_health(running: DaemonClient) -> DaemonResponse:
+    """Return the detailed health.
 
     Raises:
-        NoAnswer: there is none, or it is another program's.
+        DaemonUnreachable: there is no answer, or it is another program's.
     """
     answer = running.get("/health/detailed")
     if not isinstance(answer.body.get("probes"), dict) or "status" not in answer.body:
@@ -50,79 +65,95 @@ def health(running: DaemonClient) -> DaemonResponse:
 
 
 def _candidates(arguments: Namespace) -> Iterator[DaemonClient]:
-    key = _key(arguments.key_file)
+    key = _read_key(arguments.key_file)
     if arguments.url:
-        yield DaemonClient(_checked(arguments.url), key)
+        _check_url(arguments.url)
+        yield DaemonClient(arguments.url, key)
         return
     asked = None
-    if not _is_of_its_own(os.environ) and os.path.lexists(SERVICE_SOCKET):
+    if not _is_configured_apart(os.environ) and os.path.lexists(SERVICE_SOCKET):
         asked = SERVICE_SOCKET
         yield DaemonClient(f"unix:{SERVICE_SOCKET}")
-    # pydantic takes 0.2 s to import: only where the service's socket has not answered
-    from mlopsd.cli.client.listening import listening  # noqa: PLC0415
-
-    configured = listening()
-    _tell(configured.doubts)
+    configured = _read_addresses()
+    _warn_once(configured.issues)
     if configured.socket != asked and os.path.lexists(configured.socket):
         yield DaemonClient(f"unix:{configured.socket}")
-    yield DaemonClient(address(configured.host, configured.port), key)
+    yield DaemonClient(format_url(configured.host, configured.port), key)
 
 
-def _is_of_its_own(variables: Mapping[str, str]) -> bool:
-    """Whether the environment speaks of another daemon than the service."""
+def _is_configured_apart(variables: Mapping[str, str]) -> bool:
+    """Return true if the environment configures another daemon than the service."""
     return any(name.startswith("MLOPSD_") for name in variables)
 
 
+def _read_addresses() -> ListenAddresses:
+    """Return the configured addresses, or the defaults if this user may not read the configuration.
+
+    A daemon may run with it all the same.
+    """
+    # pydantic takes 0.2 s to import: only if the service's socket has not answered
+    from mlopsd.config.errors import ConfigurationError  # noqa: PLC0415
+    from mlopsd.config.load import load  # noqa: PLC0415
+    from mlopsd.config.schema import Settings  # noqa: PLC0415
+    from mlopsd.state_dir import places  # noqa: PLC0415
+
+    issues: tuple[str, ...] = ()
+    try:
+        settings = load().settings
+    except ConfigurationError as error:
+        settings, issues = Settings(), tuple(map(str, error.mistakes))
+    return ListenAddresses(places(settings).socket, settings.api.host, settings.api.port, issues)
+
+
 @cache
-def _tell(doubts: tuple[str, ...]) -> None:
-    """Say why the default places are asked, once: ``--watch`` asks again and again."""
-    for doubt in doubts:
-        cause = doubt.partition("; ")[0]  # without the cure, which is another command's
-        complain(
+def _warn_once(issues: tuple[str, ...]) -> None:
+    """Print why the default addresses are asked, once: ``--watch`` asks again and again."""
+    for issue in issues:
+        cause = issue.partition("; ")[0]  # without the fix, which is another command's
+        print_error(
             f"cannot use the configuration, so the default address is asked: {cause}; or name it with --url"
         )
 
 
-def address(host: str, port: int) -> str:
-    """The URL of a daemon that listens on *host* and *port*, as one asks it from this host."""
+def format_url(host: str, port: int) -> str:
+    """Return the URL for this host's own requests to a daemon that listens on *host* and *port*."""
     host = ANY_HOST.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _doubt_about(url: str) -> str:
+def _suggest_fix(url: str) -> str:
     path = urlsplit(url).path.rstrip("/")
     if not path:
         return "is the address right?"
     return f"is the address right? All paths were asked below {path}, as behind a proxy; leave it out if not"
 
 
-def _checked(url: str) -> str:
-    """*url*, if it can be asked.
+def _check_url(url: str) -> None:
+    """Check that *url* can be asked.
 
     Raises:
-        Failure: it is no http or https address.
+        CommandError: it is no http or https address, or has parts that mean nothing here.
     """
-    cure = f"write it like {DEFAULT_ADDRESS}"
+    fix = f"write it like {DEFAULT_ADDRESS}"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError as error:
-        raise CommandError(f"cannot ask {url!r}: {error}; {cure}") from error
+        raise CommandError(f"cannot ask {url!r}: {error}; {fix}") from error
     if not usable:
-        raise CommandError(f"cannot ask {url!r}: it is no address of a web server; {cure}")
+        raise CommandError(f"cannot ask {url!r}: it is no address of a web server; {fix}")
     if parts.query or parts.fragment or parts.username is not None:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         raise CommandError(
-            f"cannot ask more than {shown!r}: a user, a query or a fragment means nothing; {cure}"
+            f"cannot ask more than {shown!r}: a user, a query or a fragment means nothing; {fix}"
         )
-    return url
 
 
-def _key(path: Path | None) -> str | None:
-    """The API key in the file at *path*.
+def _read_key(path: Path | None) -> str | None:
+    """Return the API key in the file at *path*.
 
     Raises:
-        Failure: it cannot be read, or is empty.
+        CommandError: it cannot be read, or is empty.
     """
     if path is None:
         return None

@@ -5,14 +5,14 @@ from argparse import ArgumentParser, Namespace
 from contextlib import closing
 from pathlib import Path
 
-from mlopsd.cli.client.discovery import address
+from mlopsd.cli.client.discovery import format_url
 from mlopsd.cli.demo import training
 from mlopsd.cli.demo.folder import DemoFolder, default_folder
-from mlopsd.cli.demo.gpus import CHOICES, fake_gpus
-from mlopsd.cli.demo.hints import Next
+from mlopsd.cli.demo.gpus import CHOICES, create_fake_gpus
+from mlopsd.cli.demo.hints import DemoHints
 from mlopsd.cli.demo.training import Champion
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.options import configuration
+from mlopsd.cli.options import load_configuration
 from mlopsd.cli.terminal.progress import ProgressLine
 from mlopsd.config.errors import ConfigurationError
 from mlopsd.config.load import LoadedConfig, load
@@ -23,7 +23,7 @@ from mlopsd.web.server.listener import Listener, ListenError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where, and what to train."""
+    """Declare where everything is kept, and what to train."""
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help=f"where everything is kept, instead of {default_folder()}"
     )
@@ -45,39 +45,39 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Set up what is missing, then run the daemon until told to stop; or train a new version.
+    """Set up the parts that are missing and run the daemon until SIGTERM; or train a new version.
 
     Raises:
-        Failure: a package is missing, or it cannot be set up or started.
+        CommandError: a package is missing, or it cannot be set up or started.
     """
     training.check_packages()
     folder = DemoFolder((arguments.folder or default_folder()).absolute())
-    is_new = folder.make()
+    is_new = folder.create()
     return _retrain(folder, arguments) if arguments.retrain else _run(folder, arguments, is_new=is_new)
 
 
 def _retrain(folder: DemoFolder, arguments: Namespace) -> int:
     champion = _train(folder, arguments.experiment, new=True)
-    print(_told(champion, folder), *Next(folder).after_retraining(), sep="\n")
+    print(_describe(champion, folder), *DemoHints(folder).after_retraining(), sep="\n")
     return 0
 
 
 def _run(folder: DemoFolder, arguments: Namespace, *, is_new: bool) -> int:
-    gpus = [] if arguments.fake_gpus is None else [fake_gpus(arguments.fake_gpus, folder)]
-    loaded, _ = configuration(folder.config, _overrides(arguments.port))
+    gpus = [] if arguments.fake_gpus is None else [create_fake_gpus(arguments.fake_gpus, folder)]
+    loaded, _ = load_configuration(folder.config, _overrides(arguments.port))
     try:
-        port = _free_port(loaded)
+        port = _find_port(loaded)
         is_chosen = arguments.port is not None or loaded.settings.api.port == 0
         overrides = _overrides(port if is_chosen else None)
         champion = _train(folder, arguments.experiment, new=False)
         if is_new:
-            print(f"wrote {folder.config}, where your changes stay:", _indented(folder.config), sep="\n")
-        at = address(loaded.settings.api.host, port)
-        print(_told(champion, folder), *Next(folder).after_setting_up(at), sep="\n")
+            print(f"wrote {folder.config}, where your changes stay:", _indent(folder.config), sep="\n")
+        at = format_url(loaded.settings.api.host, port)
+        print(_describe(champion, folder), *DemoHints(folder).after_setting_up(at), sep="\n")
         for fake in gpus:
-            overrides = {**overrides, **fake.table(loaded)}
-            fake.put_in_place()
-            print(*fake.told(at), sep="\n")
+            overrides = {**overrides, **fake.overrides(loaded)}
+            fake.export()
+            print(*fake.hints(at), sep="\n")
         print("Ctrl-C ends the daemon, which starts now.", flush=True)
         return daemon.main(lambda: load(folder.config, overrides))
     except ConfigurationError as error:
@@ -90,12 +90,12 @@ def _overrides(port: object) -> Tree:
     return {} if port is None else {"api": {"port": port}}
 
 
-def _free_port(loaded: LoadedConfig) -> int:
-    """The port that the daemon can have, found out before anything is trained.
+def _find_port(loaded: LoadedConfig) -> int:
+    """Return the port that the daemon can have, before anything is trained.
 
     Raises:
         StateError: the demo runs already.
-        ListenError: somebody else is at its place.
+        ListenError: another process listens there.
     """
     where = places(loaded.settings)
     state = StateFolder(where.state)
@@ -113,8 +113,8 @@ def _train(folder: DemoFolder, experiment: str | None, *, new: bool) -> Champion
         return training.train(folder, experiment, progress, new=new)
 
 
-def _told(champion: Champion, folder: DemoFolder) -> str:
-    """What there is now, in a sentence."""
+def _describe(champion: Champion, folder: DemoFolder) -> str:
+    """Return a sentence about *champion*."""
     named = f"version {champion.version} of {folder.MODEL}"
     if not champion.metrics:
         return f"{named} is champion in {folder.registry}"
@@ -122,5 +122,5 @@ def _told(champion: Champion, folder: DemoFolder) -> str:
     return f"trained {named} ({measured}): it is champion in {folder.registry}"
 
 
-def _indented(path: Path) -> str:
+def _indent(path: Path) -> str:
     return "\n".join(f"    {line}".rstrip() for line in path.read_text("utf-8").splitlines())

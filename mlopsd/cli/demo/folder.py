@@ -1,4 +1,4 @@
-"""The folder of the demo: registry, artifacts, the daemon's state, and a configuration that is the user's."""
+"""The folder of the demo: registry, artifacts, the daemon's state, and the user's configuration."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.terminal.toml import quoted
+from mlopsd.cli.terminal.toml import quote
 from mlopsd.state_dir import state_home
 
 MARK = ".mlopsd-demo"  # an empty file; the training locks it
@@ -51,12 +51,12 @@ max = 500
 
 
 def default_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """The demo's folder in this user's state home."""
+    """Return the demo's folder in this user's state home."""
     return state_home(os.environ if environment is None else environment) / "mlopsd-demo"
 
 
 class DemoFolder:
-    """What is where in the folder *path*, which is absolute."""
+    """The paths in the folder *path*, which is absolute."""
 
     MODEL: ClassVar = "diabetes-progression"
 
@@ -68,42 +68,42 @@ class DemoFolder:
 
     @property
     def is_default(self) -> bool:
-        """Whether a command finds it without being told."""
+        """True if the demo uses this folder without ``--folder``."""
         return self.path == default_folder()
 
-    def make(self) -> bool:
-        """Make the folder and its configuration where they are not there; whether the latter was not.
+    def create(self) -> bool:
+        """Create the folder and its configuration if they are missing; return true for a new configuration.
 
         Raises:
-            Failure: it cannot be made, is somebody else's, or has a path that MLflow would misread.
+            CommandError: it cannot be created, holds other files, or has a path that MLflow would misread.
         """
         if bad := MISREAD & set(str(self.path)):
             raise CommandError(
                 f"cannot use {self.path}: MLflow would misread {min(bad)!r} in it; choose another"
             )
         try:
-            return self._make()
+            return self._create()
         except OSError as error:
-            cure = "choose another with --folder, or let this user write there"
-            raise CommandError(f"cannot use the folder {self.path}: {error.strerror}; {cure}") from error
+            fix = "choose another with --folder, or let this user write there"
+            raise CommandError(f"cannot use the folder {self.path}: {error.strerror}; {fix}") from error
 
-    def _make(self) -> bool:
+    def _create(self) -> bool:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self.path / MARK).exists() and any(self.path.iterdir()):
-            cure = "choose an empty one with --folder"
-            raise CommandError(f"cannot use the folder {self.path}: it holds files of others; {cure}")
+            fix = "choose an empty one with --folder"
+            raise CommandError(f"cannot use the folder {self.path}: it holds files of others; {fix}")
         (self.path / MARK).touch()
         if self.config.exists():
             return False
         part = self.path / ".config.toml.part"
-        part.write_text(self._configuration(), "utf-8")
+        part.write_text(self._render_configuration(), "utf-8")
         part.replace(self.config)
         return True
 
-    def _configuration(self) -> str:
+    def _render_configuration(self) -> str:
         return CONFIGURATION.format(
             model=self.MODEL,
-            registry=quoted(self.registry),
-            state=quoted(str(self.path / "state")),
-            socket=quoted(str(self.path / "mlopsd.sock")),
+            registry=quote(self.registry),
+            state=quote(str(self.path / "state")),
+            socket=quote(str(self.path / "mlopsd.sock")),
         )

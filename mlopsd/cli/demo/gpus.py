@@ -1,4 +1,4 @@
-"""The GPUs of ``mlopsd demo --fake-gpus``: a driver library that answers from a file which is the user's."""
+"""The GPUs of ``mlopsd demo --fake-gpus``: a driver library that answers from a file of the user."""
 
 import json
 import os
@@ -25,63 +25,63 @@ NEEDED = "nvidia-ml-py"
 
 @dataclass(frozen=True, slots=True)
 class FakeGpus:
-    """GPUs that are pretended.
+    """Simulated GPUs.
 
     Attributes:
-        scenario: the file that says what they are; the GPUs change with it.
-        folder: what else belongs to them.
-        environment: what a process needs to see them.
+        scenario: the file that describes them; the GPUs change with it.
+        folder: the folder of their other files.
+        environment: the variables with which a process sees them.
     """
 
     scenario: Path
     folder: Path
     environment: Mapping[str, str]
 
-    def put_in_place(self) -> None:
-        """Every process that is started from here on sees them, and not this host's own."""
+    def export(self) -> None:
+        """Show them, and not this host's own, to every process that starts from now on."""
         os.environ.update(self.environment)
 
-    def table(self, loaded: LoadedConfig) -> Tree:
-        """What goes over the configuration *loaded*: a ``[probes.gpu]`` that looks at them alone."""
+    def overrides(self, loaded: LoadedConfig) -> Tree:
+        """Return a ``[probes.gpu]`` that watches them alone, to override the configuration *loaded*."""
         own: dict[str, Any] = {"sysfs_path": str(self.folder)}  # where the PCI bus has no GPU of this host
         if "gpu" not in loaded.settings.probes:
             own["interval"] = INTERVAL
         return {"probes": {"gpu": own}}
 
-    def told(self, address: str) -> Iterator[str]:
-        """What to try with them, for a daemon at *address*."""
+    def hints(self, address: str) -> Iterator[str]:
+        """Yield the commands to try with them, for a daemon at *address*."""
         file = quote(str(self.scenario))
         yield f"the GPUs are pretended: they are what {self.scenario} says, and change with it; try"
         yield f"  echo 'xid 79 gpu 0' >> {file}; echo 'lost gpu 0' >> {file}"
         yield f"  curl {address}/health/gpu"
 
 
-def fake_gpus(name: str, folder: DemoFolder) -> FakeGpus:
-    """The GPUs of the scenario *name*, with their library compiled if it is not there.
+def create_fake_gpus(name: str, folder: DemoFolder) -> FakeGpus:
+    """Return the GPUs of the scenario *name*; compile their library if it is not there.
 
     Raises:
-        Failure: a package or a compiler is missing, or there is no such scenario.
+        CommandError: a package or a compiler is missing, or there is no such scenario.
     """
     _check_package()
     home = folder.path / "gpus"
     command = [sys.executable, "-m", FAKE, name, str(home)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = _last_line(done.stdout)
-    if "environment" not in told:
+    answer = _parse_last_line(done.stdout)
+    if "environment" not in answer:
         raise CommandError(
-            told.get("failed") or f"cannot pretend GPUs: {done.stderr.strip().rpartition(chr(10))[2]}"
+            answer.get("failed") or f"cannot pretend GPUs: {done.stderr.strip().rpartition(chr(10))[2]}"
         )
-    return FakeGpus(Path(told["scenario"]), home, told["environment"])
+    return FakeGpus(Path(answer["scenario"]), home, answer["environment"])
 
 
 def _check_package() -> None:
     try:
         version(NEEDED)
     except PackageNotFoundError as error:
-        cure = "pip install 'mlopsd[gpu]'"
-        raise CommandError(f"cannot look at GPUs: {NEEDED} is not installed; {cure}") from error
+        fix = "pip install 'mlopsd[gpu]'"
+        raise CommandError(f"cannot look at GPUs: {NEEDED} is not installed; {fix}") from error
 
 
-def _last_line(text: str) -> dict[str, Any]:
+def _parse_last_line(text: str) -> dict[str, Any]:
     lines = text.splitlines()
     return dict(json.loads(lines[-1])) if lines else {}

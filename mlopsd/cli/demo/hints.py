@@ -1,4 +1,4 @@
-"""The commands worth trying next to the demo, to be copied into another terminal as they are."""
+"""Commands to try with the demo, ready to be copied into another terminal."""
 
 import json
 import shutil
@@ -24,15 +24,15 @@ PATIENT = {  # the first row of load_diabetes(scaled=False), whose disease progr
 ROW = json.dumps({"dataframe_records": [PATIENT]})
 
 
-class Next:
-    """What to try with the demo in *folder*."""
+class DemoHints:
+    """The commands to try with the demo in *folder*."""
 
     def __init__(self, folder: DemoFolder) -> None:
         self._folder = folder
-        self._program = _program()
+        self._program = _find_program()
 
     def after_setting_up(self, address: str) -> Iterator[str]:
-        """With a daemon at *address*: ask for its health, for a prediction, and swap the model."""
+        """Yield commands for a daemon at *address*: ask for health and a prediction, and swap the model."""
         ask = ["curl", f"{address}/invocations", "-H", "Content-Type: application/json", "-d", ROW]
         where = [] if self._folder.is_default else ["--folder", str(self._folder.path)]
         yield "try, from another terminal:"
@@ -44,15 +44,15 @@ class Next:
         yield f"  {join([*self._program, 'demo', '--retrain', *where])}"
 
     def after_retraining(self) -> Iterator[str]:
-        """See a running daemon take the new version up, or hurry it."""
+        """Yield commands that show a running daemon take the new version up, or hurry it."""
         named = f"MLOPSD_CONFIG={quote(str(self._folder.config))} {join(self._program)}"
         yield "a demo that runs takes it up within seconds; see how it went, or hurry it:"
         yield f"  {named} status"
         yield f"  {named} reload model"
 
 
-def _program() -> list[str]:
-    """How this user calls this installation's ``mlopsd``."""
+def _find_program() -> list[str]:
+    """Return the words with which this user calls this installation's ``mlopsd``."""
     beside = Path(sys.executable).parent / "mlopsd"
     if not beside.exists():
         return [sys.executable, "-m", "mlopsd"]

@@ -1,4 +1,4 @@
-"""Has the demo's model trained, in a process of its own, since the daemon's must never import MLflow."""
+"""The training of the demo's model in its own process: the daemon must never import MLflow."""
 
 import json
 import queue
@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from mlopsd.cli.demo.folder import DemoFolder
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.terminal.progress import ProgressLine, bar
+from mlopsd.cli.terminal.progress import ProgressLine, draw_bar
 
 TRAINING = "mlopsd_probes.model.demo"  # run by its name and never imported
-STEPS = 6  # that it tells of when nothing is there
+STEPS = 6  # that it reports when nothing is there
 REDRAW = 0.2  # seconds
 NEEDED = {"mlflow": 3, "scikit-learn": 1}  # distributions and their oldest major version
 CURE = "pip install 'mlopsd[demo]'"
@@ -25,17 +25,17 @@ CURE = "pip install 'mlopsd[demo]'"
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version that the registry calls champion; *metrics* are known of one that was trained just now."""
+    """The version that the registry calls champion; *metrics* are known after a training."""
 
     version: str
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_packages() -> None:
-    """See that what trains is installed.
+    """Check that the packages for the training are installed.
 
     Raises:
-        Failure: it is not, or is too old.
+        CommandError: one is not, or is too old.
     """
     for name, oldest in NEEDED.items():
         try:
@@ -48,29 +48,29 @@ def check_packages() -> None:
 
 
 def train(folder: DemoFolder, experiment: str | None, progress: ProgressLine, *, new: bool) -> Champion:
-    """The champion of the registry in *folder*, trained if it is not there, or for a *new* version.
+    """Return the champion of the registry in *folder*; train it if there is none, or if it must be *new*.
 
     Raises:
-        Failure: it could not be trained.
+        CommandError: it could not be trained.
     """
     last: dict[str, Any] = {}
-    with _training(folder, _words(folder, experiment, new=new)) as lines:
-        for last in _shown(lines, progress):
+    with _start_training(folder, _command(folder, experiment, new=new)) as lines:
+        for last in _follow(lines, progress):
             if "version" in last:
                 return Champion(last["version"], last["metrics"] or {})
     reason = last.get("failed", "the training ended without a word")
     raise CommandError(f"cannot set up the demo: {reason}; see {folder.log}")
 
 
-def _words(folder: DemoFolder, experiment: str | None, *, new: bool) -> list[str]:
+def _command(folder: DemoFolder, experiment: str | None, *, new: bool) -> list[str]:
     named = [] if experiment is None else [f"--experiment={experiment}"]
     command = [sys.executable, "-m", TRAINING, str(folder.path), "--model", folder.MODEL]
     return [*command, *named, *(["--new"] if new else [])]
 
 
 @contextmanager
-def _training(folder: DemoFolder, command: list[str]) -> Iterator["queue.SimpleQueue[str]"]:
-    """What the process *command* tells, line by line, "" at its end; it ends with this one."""
+def _start_training(folder: DemoFolder, command: list[str]) -> Iterator["queue.SimpleQueue[str]"]:
+    """Yield a queue of the lines that *command* prints, "" at its end; the process ends with this one."""
     with (
         folder.log.open("wb") as log,
         subprocess.Popen(
@@ -85,34 +85,34 @@ def _training(folder: DemoFolder, command: list[str]) -> Iterator["queue.SimpleQ
         assert process.stdin is not None
         assert process.stdout is not None
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
+        threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True).start()
         try:
             yield lines
         finally:
             process.stdin.close()  # which it ends with
 
 
-def _pass_on(stream: IO[str], lines: "queue.SimpleQueue[str]") -> None:
+def _read_lines(stream: IO[str], lines: "queue.SimpleQueue[str]") -> None:
     for line in stream:
         lines.put(line)
     lines.put("")
 
 
-def _shown(lines: "queue.SimpleQueue[str]", progress: ProgressLine) -> Iterator[dict[str, Any]]:
-    """What the training tells, with the steps among it shown while they last."""
+def _follow(lines: "queue.SimpleQueue[str]", progress: ProgressLine) -> Iterator[dict[str, Any]]:
+    """Yield the messages of the training; show each step while it lasts."""
     step, number, began = "", 0, time.monotonic()
-    while line := _next(lines):
+    while line := _next_line(lines):
         if line != "\n":
-            told = json.loads(line)
-            yield told
-            step, number, began = told.get("step", step), number + 1, time.monotonic()
+            message = json.loads(line)
+            yield message
+            step, number, began = message.get("step", step), number + 1, time.monotonic()
         if step:
             seconds = time.monotonic() - began
-            progress.show(f"{bar((number - 1) / STEPS)} {step} … {seconds:.0f} s", plain=step)
+            progress.show(f"{draw_bar((number - 1) / STEPS)} {step} … {seconds:.0f} s", plain=step)
 
 
-def _next(lines: "queue.SimpleQueue[str]") -> str:
-    """The next line; an empty one if there is none for a while."""
+def _next_line(lines: "queue.SimpleQueue[str]") -> str:
+    """Return the next line; an empty one if there is none for a while."""
     try:
         return lines.get(timeout=REDRAW)
     except queue.Empty:

@@ -1,4 +1,4 @@
-"""``mlopsd install``: the service, its user and its configuration, from a virtual environment; and back."""
+"""``mlopsd install``: install or remove the service, its user and its configuration."""
 
 import os
 import re
@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.install import user
-from mlopsd.cli.install.files import InstalledFiles
-from mlopsd.cli.install.resource import resource
+from mlopsd.cli.install.files import InstalledFiles, read_shipped
 from mlopsd.cli.install.steps import SetupSteps
 
 SERVICE = "mlopsd.service"
@@ -23,43 +22,43 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which way, and whether at all."""
+    """Declare ``--uninstall`` and ``--dry-run``."""
     parser.add_argument("--uninstall", action="store_true", help="take away what was not changed")
     parser.add_argument("--dry-run", action="store_true", help="say each step and do none")
     parser.epilog = "exit status: 0 done, 1 with the reason; a file that was changed is never overwritten"
 
 
 def run(arguments: Namespace) -> int:
-    """Set it up, or take it away.
+    """Install, or uninstall.
 
     Raises:
-        Failure: this host or this user cannot; what was done before stays, and running it again goes on.
+        CommandError: this host or this user cannot. The steps done before stay; a second run goes on.
     """
     steps = SetupSteps(dry_run=arguments.dry_run)
     _check_host(steps)
-    placed = InstalledFiles(RECORD, steps)
+    files = InstalledFiles(RECORD, steps)
     if arguments.uninstall:
-        _uninstall(steps, placed)
+        _uninstall(steps, files)
     else:
-        _install(steps, placed)
+        _install(steps, files)
     return 0
 
 
 def _check_host(steps: SetupSteps) -> None:
     if not BOOTED.is_dir() or shutil.which("systemctl") is None:
-        cure = "run 'mlopsd run' under the service manager that there is"
-        raise CommandError(f"cannot install: systemd does not run this host; {cure}")
+        fix = "run 'mlopsd run' under the service manager that there is"
+        raise CommandError(f"cannot install: systemd does not run this host; {fix}")
     if os.geteuid() != 0 and not steps.dry_run:
         raise CommandError("cannot install: only root may; run it with sudo")
 
 
-def _install(steps: SetupSteps, placed: InstalledFiles) -> None:
+def _install(steps: SetupSteps, files: InstalledFiles) -> None:
     program = _program()
-    user.check_reach(program)
-    user.make(steps, placed)
-    placed.put(CONFIGURATION, resource("config.toml"), 0o640, user.group())
-    placed.put(UNIT, unit(program))
-    steps.command("systemctl", "daemon-reload")
+    user.check_access(program)
+    user.create(steps, files)
+    files.write(CONFIGURATION, read_shipped("config.toml"), 0o640, user.group_id())
+    files.write(UNIT, _render_unit(program))
+    steps.run("systemctl", "daemon-reload")
     print(
         "next:",
         f"  {program} config check         after a look into {CONFIGURATION}",
@@ -70,34 +69,34 @@ def _install(steps: SetupSteps, placed: InstalledFiles) -> None:
     )
 
 
-def _uninstall(steps: SetupSteps, placed: InstalledFiles) -> None:
+def _uninstall(steps: SetupSteps, files: InstalledFiles) -> None:
     if UNIT.exists():
-        steps.command("systemctl", "disable", "--now", SERVICE)
+        steps.run("systemctl", "disable", "--now", SERVICE)
     for path in (UNIT, CONFIGURATION, user.SYSUSERS):
-        placed.remove(path)
-    placed.forget()
-    steps.command("systemctl", "daemon-reload")
+        files.remove(path)
+    files.remove_record()
+    steps.run("systemctl", "daemon-reload")
     if Path(user.HOME).exists() or user.exists():
-        cure = f"rm -r {user.HOME}; userdel {user.USER}"
-        steps.tell(f"keep {user.HOME} and its user {user.USER}; to remove them: {cure}")
+        fix = f"rm -r {user.HOME}; userdel {user.USER}"
+        steps.report(f"keep {user.HOME} and its user {user.USER}; to remove them: {fix}")
 
 
 def _program() -> Path:
-    """This virtual environment's ``mlopsd``.
+    """Return the ``mlopsd`` of this virtual environment.
 
     Raises:
-        Failure: there is none.
+        CommandError: there is none, or systemd would misread its path.
     """
     program = Path(sys.executable).parent / "mlopsd"
     if sys.prefix == sys.base_prefix or not program.exists():
-        cure = "python3 -m venv /opt/mlopsd && /opt/mlopsd/bin/pip install 'mlopsd[all]'"
-        raise CommandError(f"cannot install: {sys.prefix} is no virtual environment with mlopsd; {cure}")
+        fix = "python3 -m venv /opt/mlopsd && /opt/mlopsd/bin/pip install 'mlopsd[all]'"
+        raise CommandError(f"cannot install: {sys.prefix} is no virtual environment with mlopsd; {fix}")
     if not PLAIN_PATH.fullmatch(str(program)):
-        cure = "make the virtual environment where the path has letters, digits and . _ + - alone"
-        raise CommandError(f"cannot install: systemd would misread the path {str(program)!r}; {cure}")
+        fix = "make the virtual environment where the path has letters, digits and . _ + - alone"
+        raise CommandError(f"cannot install: systemd would misread the path {str(program)!r}; {fix}")
     return program
 
 
-def unit(program: Path) -> bytes:
-    """The shipped unit, for *program*."""
-    return resource(SERVICE).replace(SHIPPED_PROGRAM.encode(), str(program).encode())
+def _render_unit(program: Path) -> bytes:
+    """Return the shipped unit, for *program*."""
+    return read_shipped(SERVICE).replace(SHIPPED_PROGRAM.encode(), str(program).encode())

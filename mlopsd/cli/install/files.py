@@ -1,41 +1,42 @@
-"""Files that were put on a host, with a record of what they were: what somebody changed is left alone."""
+"""Files that are installed on a host, with a record of their digests: a file that was changed is kept."""
 
 import json
 import os
 from hashlib import sha256
 from pathlib import Path
 
+import mlopsd
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.install.steps import SetupSteps
 
 
 class InstalledFiles:
-    """Puts files in place and takes them away again; *record* keeps the digest of each as it was put."""
+    """The files of an installation; the file *record* keeps the digest of each as it was written."""
 
     def __init__(self, record: Path, steps: SetupSteps) -> None:
         self._record = record
         self._steps = steps
-        self._digests = _read(record)
+        self._digests = _read_record(record)
 
-    def put(self, path: Path, content: bytes, mode: int = 0o644, group: int = 0) -> None:
-        """Write *content* to *path*, or beside it as ``.new`` where the file there is somebody's own work."""
+    def write(self, path: Path, content: bytes, mode: int = 0o644, group: int = 0) -> None:
+        """Write *content* to *path*, or beside it as ``.new`` if the file there was changed."""
         aside = path.with_name(f"{path.name}.new")
         if not self._may_read(path, aside):
             return
         if _digest(path) == _digest_of(content):
-            self._note(path, content)
+            self._record_digest(path, content)
             self._remove_unchanged(aside)
         elif not path.exists() or self._is_unchanged(path):
-            self._steps.take(f"write {path}", lambda: _write(path, content, mode, group))
-            self._note(path, content)
+            self._steps.do(f"write {path}", lambda: _write(path, content, mode, group))
+            self._record_digest(path, content)
             self._remove_unchanged(aside)
         elif _digest(aside) != _digest_of(content):
             what = f"write {aside}, and keep {path} as it is: it was changed; merge by hand what is new"
-            self._steps.take(what, lambda: _write(aside, content, mode, group))
-            self._note(aside, content)
+            self._steps.do(what, lambda: _write(aside, content, mode, group))
+            self._record_digest(aside, content)
 
     def remove(self, path: Path) -> None:
-        """Remove *path* if it is as it was put; keep it where it was changed."""
+        """Remove *path*, unless it was changed since it was written."""
         aside = path.with_name(f"{path.name}.new")
         if not self._may_read(path, aside):
             return
@@ -43,34 +44,34 @@ class InstalledFiles:
         if self._is_unchanged(path):
             self._remove_unchanged(path)
         elif path.exists():
-            self._steps.tell(f"keep {path}: it was changed")
+            self._steps.report(f"keep {path}: it was changed")
 
-    def forget(self) -> None:
+    def remove_record(self) -> None:
         """Remove the record, and its folder if nothing else is in it."""
         if self._record.exists():
-            self._steps.take(f"remove {self._record}", self._record.unlink)
+            self._steps.do(f"remove {self._record}", self._record.unlink)
         folder = self._record.parent
-        if folder.exists() and not self._others(folder):
-            self._steps.take(f"remove {folder}", folder.rmdir)
+        if folder.exists() and not self._has_others(folder):
+            self._steps.do(f"remove {folder}", folder.rmdir)
 
-    def _others(self, folder: Path) -> bool:
-        """Whether *folder* holds more than the record and, in a dry run, what would be gone."""
-        return any(path != self._record and not self._would_be_gone(path) for path in folder.iterdir())
+    def _has_others(self, folder: Path) -> bool:
+        """Return true if *folder* holds more than the record and, in a dry run, files to be removed."""
+        return any(path != self._record and not self._would_be_removed(path) for path in folder.iterdir())
 
-    def _would_be_gone(self, path: Path) -> bool:
-        return not _refusal(path) and self._is_unchanged(path)
+    def _would_be_removed(self, path: Path) -> bool:
+        return not _read_error(path) and self._is_unchanged(path)
 
     def _may_read(self, *paths: Path) -> bool:
-        """Whether it can be told what stands at *paths*; a dry run says where it cannot, and goes on.
+        """Return true if *paths* can be read; a dry run reports one that cannot.
 
         Raises:
-            Failure: it cannot, and this is no dry run.
+            CommandError: one cannot be read, and this is no dry run.
         """
         for path in paths:
-            if refusal := _refusal(path):
+            if reason := _read_error(path):
                 if not self._steps.dry_run:
-                    raise CommandError(f"cannot read {path}: {refusal}; correct that and run it again")
-                self._steps.tell(f"look into {path} first: this user cannot ({refusal}); ask with sudo")
+                    raise CommandError(f"cannot read {path}: {reason}; correct that and run it again")
+                self._steps.report(f"look into {path} first: this user cannot ({reason}); ask with sudo")
                 return False
         return True
 
@@ -79,20 +80,38 @@ class InstalledFiles:
 
     def _remove_unchanged(self, path: Path) -> None:
         if self._is_unchanged(path):
-            self._steps.take(f"remove {path}", path.unlink)
+            self._steps.do(f"remove {path}", path.unlink)
 
-    def _note(self, path: Path, content: bytes) -> None:
+    def _record_digest(self, path: Path, content: bytes) -> None:
         self._digests[str(path)] = _digest_of(content)
         if not self._steps.dry_run:
             text = json.dumps(self._digests, indent=2)
             _write(self._record, text.encode("ascii"), 0o644, 0)
 
 
-def _read(record: Path) -> dict[str, str]:
-    """The digests in *record*; none before the first installation.
+def read_shipped(name: str) -> bytes:
+    """Return the file *name* that is shipped beside the code.
+
+    In the wheel it is below ``mlopsd/data``, in a checkout at the root.
 
     Raises:
-        Failure: it cannot be read, or was cut.
+        CommandError: this installation lacks it.
+    """
+    package = Path(mlopsd.__file__).parent
+    for folder in (package / "data", package.parent):
+        path = folder / name
+        if path.is_file():
+            return path.read_bytes()
+    raise CommandError(
+        f"cannot find the shipped {name}: this installation lacks it; pip install mlopsd again"
+    )
+
+
+def _read_record(record: Path) -> dict[str, str]:
+    """Return the digests in *record*; none before the first installation.
+
+    Raises:
+        CommandError: it cannot be read, or was cut.
     """
     try:
         digests: dict[str, str] = json.loads(record.read_text("ascii"))
@@ -100,13 +119,13 @@ def _read(record: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "it is not what was written"
-        cure = "become root, or remove it: files that differ then count as changed, and stay"
-        raise CommandError(f"cannot read {record}: {cause}; {cure}") from error
+        fix = "become root, or remove it: files that differ then count as changed, and stay"
+        raise CommandError(f"cannot read {record}: {cause}; {fix}") from error
     return digests
 
 
-def _refusal(path: Path) -> str | None:
-    """Why the file at *path* cannot be read; None if it can, or is not there."""
+def _read_error(path: Path) -> str | None:
+    """Return the reason why *path* cannot be read; None if it can, or is not there."""
     try:
         with path.open("rb"):
             return None
@@ -125,7 +144,7 @@ def _digest_of(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int, group: int) -> None:
-    """The whole of *content*, or what was there before."""
+    """Replace *path* by *content* at once, so that it is never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)

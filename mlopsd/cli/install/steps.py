@@ -1,4 +1,4 @@
-"""The steps of a set-up: each one is told, then done, or with ``--dry-run`` only told."""
+"""The steps of an installation: each is printed and then done, or with ``--dry-run`` only printed."""
 
 import subprocess
 from collections.abc import Callable
@@ -11,17 +11,17 @@ COMMAND_SECONDS = 90.0  # stopping a service may take that long
 
 @dataclass(frozen=True, slots=True)
 class SetupSteps:
-    """Does what it is told, or only tells."""
+    """The steps to do, or only to print."""
 
     dry_run: bool
 
-    def take(self, what: str, act: Callable[[], object]) -> None:
-        """Tell *what* ("write /etc/x") and do *act*.
+    def do(self, what: str, act: Callable[[], object]) -> None:
+        """Print *what* ("write /etc/x") and call *act*.
 
         Raises:
-            Failure: the system refused.
+            CommandError: the system refused.
         """
-        self.tell(what)
+        self.report(what)
         if self.dry_run:
             return
         try:
@@ -29,14 +29,14 @@ class SetupSteps:
         except OSError as error:
             raise CommandError(f"cannot {what}: {error.strerror}; correct that and run it again") from error
 
-    def command(self, *words: str) -> None:
+    def run(self, *words: str) -> None:
         """Run a program of the system.
 
         Raises:
-            Failure: it is not there, does not end, or failed.
+            CommandError: it is not there, does not end, or failed.
         """
         what = f"run {' '.join(words)}"
-        self.tell(what)
+        self.report(what)
         if self.dry_run:
             return
         try:
@@ -47,6 +47,6 @@ class SetupSteps:
             reason = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
             raise CommandError(f"cannot {what}: {reason}; correct that and run it again")
 
-    def tell(self, what: str) -> None:
-        """Tell something that is, or will be."""
+    def report(self, what: str) -> None:
+        """Print *what* is, or would be, done."""
         print(f"would {what}" if self.dry_run else what)

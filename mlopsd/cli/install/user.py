@@ -1,4 +1,4 @@
-"""The system user that the service runs as, and whether it can reach what it is to run."""
+"""The system user that the service runs as, and its access to the program."""
 
 import grp
 import pwd
@@ -24,28 +24,28 @@ m {USER} {VIDEO}
 """
 
 
-def make(steps: SetupSteps, placed: InstalledFiles) -> None:
-    """Have the system make the user, if there is none.
+def create(steps: SetupSteps, files: InstalledFiles) -> None:
+    """Create the user, if there is none.
 
     Raises:
-        Failure: it cannot.
+        CommandError: it cannot be created.
     """
     if shutil.which("systemd-sysusers"):
-        placed.put(SYSUSERS, DECLARATION.encode("ascii"))
-        steps.command("systemd-sysusers", str(SYSUSERS))
+        files.write(SYSUSERS, DECLARATION.encode("ascii"))
+        steps.run("systemd-sysusers", str(SYSUSERS))
     elif not exists():
-        steps.command("useradd", *_declared(), USER)
+        steps.run("useradd", *_useradd_options(), USER)
 
 
-def _declared() -> Sequence[str]:
-    """What `DECLARATION` says, as options of useradd."""
-    groups = ("--groups", VIDEO) if _number(VIDEO) is not None else ()
+def _useradd_options() -> Sequence[str]:
+    """Return `DECLARATION` as options of useradd."""
+    groups = ("--groups", VIDEO) if _group_id(VIDEO) is not None else ()
     shell = "/usr/sbin/nologin"
     return ("--system", "--user-group", *groups, "--home-dir", HOME, "--shell", shell)
 
 
 def exists() -> bool:
-    """Whether the user is there."""
+    """Return true if the user is there."""
     try:
         pwd.getpwnam(USER)
     except KeyError:
@@ -53,31 +53,29 @@ def exists() -> bool:
     return True
 
 
-def group() -> int:
-    """The number of its group; root's where it is not made yet."""
-    return _number(USER) or 0
+def group_id() -> int:
+    """Return the ID of the user's group; root's before it is created."""
+    return _group_id(USER) or 0
 
 
-def _number(of_group: str) -> int | None:
+def _group_id(name: str) -> int | None:
     try:
-        return grp.getgrnam(of_group).gr_gid
+        return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
 
 
-def check_reach(program: Path) -> None:
-    """Make sure that any user can run *program*, its interpreter and this package.
+def check_access(program: Path) -> None:
+    """Check that any user can run *program*, its interpreter and this package.
 
     Raises:
-        Failure: a folder on the way is closed to others.
+        CommandError: a folder on the way is closed to others.
     """
     for target in (program, Path(sys.executable).resolve(), Path(mlopsd.__file__)):
-        for folder in _closed(target):
-            cure = f"chmod o+x {folder}, or make the virtual environment below /opt"
-            raise CommandError(
-                f"cannot install: the service's user may not enter {folder} ({target}); {cure}"
-            )
+        for folder in _closed_folders(target):
+            fix = f"chmod o+x {folder}, or make the virtual environment below /opt"
+            raise CommandError(f"cannot install: the service's user may not enter {folder} ({target}); {fix}")
 
 
-def _closed(path: Path) -> Iterator[Path]:
+def _closed_folders(path: Path) -> Iterator[Path]:
     return (folder for folder in reversed(path.parents) if not folder.stat().st_mode & stat.S_IXOTH)

@@ -1,21 +1,38 @@
-"""One line on a terminal that says what is going on, and is gone when it is over; else a line a step."""
+"""Progress on a terminal: a line that is drawn again and again, and the progress of a rollout in words."""
 
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
-from mlopsd.cli.terminal.text import harmless, width
+from mlopsd.cli.terminal.text import fill_width, format_duration, sanitize
 
 ERASE = "\r\x1b[K"
-CELLS = 24  # of a bar
+BAR_CELLS = 24
+ROLLOUT_BAR_CELLS = 14  # so that all fits 80 columns
+STEPS = {
+    "resolve": "asking the registry",
+    "judge": "judging version {}",
+    "fetch": "fetching version {}",
+    "load": "loading version {}",
+    "canary": "proving version {}",
+    "swap": "swapping to version {}",
+    "drain": "draining the version before",
+}
+SPINNER = "|/-\\"
+RATE_SAMPLES = 10  # that the rate is measured over
+UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+Fact = Mapping[str, Any]
 
 
 class ProgressLine:
-    """The last line of *stream*; where that is no terminal, what is worth a line of a log."""
+    """The last line of *stream*, gone at the end; on a stream that is no terminal, a line per step."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._shown = ""
-        self._told = ""
+        self._printed = ""
 
     def __enter__(self) -> Self:
         return self
@@ -28,12 +45,12 @@ class ProgressLine:
             self._stream.flush()
 
     def show(self, text: object, plain: str = "") -> None:
-        """Put *text* in place of what was there; where that cannot be, *plain* below it, if it is new."""
+        """Replace the line by *text*; on a stream that is no terminal, print *plain* if it is new."""
         if self._stream.isatty():
-            self._draw(harmless(text)[: width(self._stream) - 1])
-        elif plain and plain != self._told:
-            print(harmless(plain), file=self._stream, flush=True)
-            self._told = plain
+            self._draw(sanitize(text)[: fill_width(self._stream) - 1])
+        elif plain and plain != self._printed:
+            print(sanitize(plain), file=self._stream, flush=True)
+            self._printed = plain
 
     def _draw(self, line: str) -> None:
         if line != self._shown:
@@ -42,7 +59,71 @@ class ProgressLine:
             self._shown = line
 
 
-def bar(ratio: float, cells: int = CELLS) -> str:
-    """*ratio*, 0 to 1, as a bar of *cells*: ``[######------]``."""
+class RolloutMeter:
+    """The fact ``progress`` of a model's readings in words, with the download rate.
+
+    Rates and times are those of this host's clock: the daemon's may be a host far away.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._step = ""
+        self._began = 0.0
+        self._fetched: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
+
+    def format_live(self, progress: Fact) -> str:
+        """Return a line to be drawn again each time: a bar for a download of known size, else a spinner."""
+        now = self._record(progress)
+        got, total = progress.get("bytes"), progress.get("total_bytes")
+        if got is None:
+            elapsed = now - self._began
+            return f"{SPINNER[int(elapsed * 2) % len(SPINNER)]} {_format_step(progress)} … {elapsed:.0f} s"
+        if not total:
+            return f"{_format_step(progress)} {_format_size(got)}{self._format_rate()}"
+        share = min(got / total, 1)
+        drawn = f"{draw_bar(share, ROLLOUT_BAR_CELLS)} {share:.0%} of {_format_size(total)}"
+        return f"{_format_step(progress)} {drawn}{self._format_rate(total - got)}"
+
+    def _record(self, progress: Fact) -> float:
+        """Record the step and the bytes; return the time."""
+        now = self._clock()
+        if (step := _format_step(progress)) != self._step:
+            self._step, self._began = step, now
+            self._fetched.clear()
+        if (got := progress.get("bytes")) is not None:
+            self._fetched.append((now, got))
+        return now
+
+    def _format_rate(self, left: float | None = None) -> str:
+        """Return the rate, and the time for *left* bytes if known; "" before there is a rate."""
+        (then, had), (now, has) = self._fetched[0], self._fetched[-1]
+        if now <= then or has <= had:
+            return ""
+        rate = (has - had) / (now - then)
+        remaining = f", {format_duration(left / rate)} left" if left is not None else ""
+        return f", {_format_size(rate)}/s{remaining}"
+
+
+def draw_bar(ratio: float, cells: int = BAR_CELLS) -> str:
+    """Return *ratio*, 0 to 1, as a bar of *cells*: ``[######------]``."""
     full = round(min(max(ratio, 0), 1) * cells)
     return f"[{'#' * full}{'-' * (cells - full)}]"
+
+
+def format_log_line(progress: Fact) -> str:
+    """Return a line for a log, the same for as long as the step lasts."""
+    total = progress.get("total_bytes")
+    return f"{_format_step(progress)}, {_format_size(total)}" if total else _format_step(progress)
+
+
+def _format_step(progress: Fact) -> str:
+    """Return the step alone ("fetching version 7"), or the name of a step of a newer daemon."""
+    step = str(progress.get("step", "reloading"))
+    return STEPS.get(step, step + " version {}").format(progress.get("version", "?"))
+
+
+def _format_size(count: float) -> str:
+    for name, unit in UNITS:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} bytes"

@@ -1,4 +1,4 @@
-"""Values as TOML, with what is secret in them masked."""
+"""Values as TOML, with secrets masked."""
 
 import json
 from collections.abc import Mapping, Sequence, Set
@@ -11,42 +11,42 @@ from mlopsd.config.errors import CREDENTIALS_IN_URI, MASK, SECRET_KEY, shown
 BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
-def toml(key: str, value: object) -> str:
-    """*value* of *key* as TOML has it; a secret, and credentials in a URI, are `MASK`."""
+def format_value(key: str, value: object) -> str:
+    """Return the *value* of *key* as TOML; a secret, and credentials in a URI, are `MASK`."""
     if value and not isinstance(value, Mapping | BaseModel) and _is_secret(key, value):
         return f'["{MASK}"]' if isinstance(value, tuple | list) else f'"{MASK}"'
     if isinstance(value, BaseModel):
-        return toml(key, {name: getattr(value, name) for name in type(value).model_fields})
+        return format_value(key, {name: getattr(value, name) for name in type(value).model_fields})
     if isinstance(value, Mapping):
-        return _inline_table(value)
+        return _format_table(value)
     if isinstance(value, Sequence | Set) and not isinstance(value, str):
-        return f"[{', '.join(toml(key, item) for item in value if item is not None)}]"
-    return _scalar(value)
+        return f"[{', '.join(format_value(key, item) for item in value if item is not None)}]"
+    return _format_scalar(value)
 
 
-def quoted(text: str) -> str:
-    """*text* as a TOML string; JSON's escapes are TOML's too."""
+def quote(text: str) -> str:
+    """Return *text* as a TOML string; JSON's escapes are TOML's too."""
     return json.dumps(CREDENTIALS_IN_URI.sub(MASK, text), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def table_key(key: str) -> str:
-    """*key* with quotes where TOML wants them."""
-    return key if key and set(key) <= BARE else quoted(key)
+def format_key(key: str) -> str:
+    """Return *key*, in quotes if TOML wants them."""
+    return key if key and set(key) <= BARE else quote(key)
 
 
 def _is_secret(key: str, value: object) -> bool:
     return isinstance(value, SecretStr) or (bool(SECRET_KEY.search(key)) and shown(key, value) == MASK)
 
 
-def _scalar(value: object) -> str:
+def _format_scalar(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    return quoted(str(value))
+    return quote(str(value))
 
 
-def _inline_table(table: Mapping[Any, object]) -> str:
+def _format_table(table: Mapping[Any, object]) -> str:
     given = {str(key): item for key, item in table.items() if item is not None}
-    pairs = (f"{table_key(key)} = {toml(key, item)}" for key, item in given.items())
+    pairs = (f"{format_key(key)} = {format_value(key, item)}" for key, item in given.items())
     return f"{{ {', '.join(pairs)} }}"

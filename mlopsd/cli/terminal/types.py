@@ -1,4 +1,4 @@
-"""The type of an option in the operator's words."""
+"""The type of an option in words for operators."""
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -17,24 +17,24 @@ WORDS = {
 }
 
 
-def kind(annotation: Any) -> str:
-    """*annotation* as ``text``, ``list of path``, ``"a" or "b"``, ``table`` …"""
+def describe_type(annotation: Any) -> str:
+    """Return *annotation* as ``text``, ``list of path``, ``"a" or "b"``, ``table`` …"""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return kind(arguments[0])
+        return describe_type(arguments[0])
     if origin is Literal:
         return " or ".join(f'"{choice}"' for choice in arguments)
     if origin in (Union, UnionType):
-        return " or ".join(kind(argument) for argument in arguments if argument is not NoneType)
+        return " or ".join(describe_type(argument) for argument in arguments if argument is not NoneType)
     plain = origin or annotation
     if isinstance(plain, type) and plain not in WORDS:
-        return _collection(plain, arguments)
+        return _describe_collection(plain, arguments)
     return WORDS.get(plain, str(plain))
 
 
-def _collection(plain: type, arguments: tuple[Any, ...]) -> str:
+def _describe_collection(plain: type, arguments: tuple[Any, ...]) -> str:
     if issubclass(plain, Mapping | BaseModel):
         return "table"
     if issubclass(plain, Sequence | Set) and arguments:
-        return f"list of {kind(arguments[0])}"
+        return f"list of {describe_type(arguments[0])}"
     return plain.__name__

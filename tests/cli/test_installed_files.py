@@ -1,4 +1,4 @@
-"""The record of what was installed."""
+"""The files of an installation and their record."""
 
 import errno
 import os
@@ -34,25 +34,25 @@ def closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("way", ["put", "remove"])
+@pytest.mark.parametrize("way", ["write", "remove"])
 def test_a_dry_run_says_what_it_cannot_read_and_goes_on(
     closed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
-    placed = InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
-    if way == "put":
-        placed.put(closed, b"ours")
-        placed.put(tmp_path / "unit", b"ours")
+    files = InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
+    if way == "write":
+        files.write(closed, b"ours")
+        files.write(tmp_path / "unit", b"ours")
     else:
-        placed.remove(closed)
-        placed.forget()
+        files.remove(closed)
+        files.remove_record()
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"would look into {closed} first: this user cannot (Permission denied); ask with sudo"
-    assert rest == ([f"would write {tmp_path}/unit"] if way == "put" else [])
+    assert rest == ([f"would write {tmp_path}/unit"] if way == "write" else [])
 
 
 def test_what_cannot_be_read_is_never_overwritten(closed: Path, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"cannot read .*config\.toml: Permission denied; correct that"):
-        InstalledFiles(tmp_path / "record", SetupSteps(dry_run=False)).put(closed, b"ours")
+        InstalledFiles(tmp_path / "record", SetupSteps(dry_run=False)).write(closed, b"ours")
 
 
 def test_before_the_first_installation_there_is_none(tmp_path: Path) -> None:
