@@ -1,4 +1,4 @@
-"""The variables ``MLOPSD_<TABLE>__<KEY>``: what they set, and which of them nothing stands behind."""
+"""The variables ``MLOPSD_<TABLE>__<KEY>``: the keys that they set, and those that name no key."""
 
 from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
@@ -16,7 +16,7 @@ CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the file
 
 
 class _Environment(EnvSettingsSource):
-    """The variables as nested tables; what is no JSON stays text and is judged like any other value."""
+    """The variables as nested tables; a value that is no JSON stays text."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
@@ -26,14 +26,14 @@ class _Environment(EnvSettingsSource):
 
 
 def from_environment(variables: Mapping[str, str]) -> Tree:
-    """What *variables* say, as nested tables."""
+    """Return *variables* as nested tables."""
     source = _Environment(Settings)
     source.env_vars = {name.lower(): value for name, value in variables.items() if _is_known(name)}
     return source()
 
 
 def unknown_variables(variables: Mapping[str, str]) -> Iterator[ConfigIssue]:
-    """A mistake for each ``MLOPSD_*`` variable, in whatever letters, that no key stands behind.
+    """Yield an issue for each ``MLOPSD_*`` variable, in any case, that names no key.
 
     Pydantic-settings passes over such a variable in silence, and takes one in small letters for ours.
     """
@@ -57,7 +57,7 @@ def _known_variables() -> list[str]:
 
 
 def _names_a_probe(variable: str) -> bool:
-    """Whether *variable* is ``MLOPSD_PROBES__NAME__KEY``; the probe's own model judges the rest."""
+    """Return true for ``MLOPSD_PROBES__NAME__KEY``; the probe's own model validates the key."""
     table, *parts = variable.removeprefix(PREFIX).split("__")
     return variable.isupper() and table == "PROBES" and len(parts) > 1 and all(parts)
 

@@ -1,4 +1,4 @@
-"""A mistake in the configuration as one line: where it stands, key, value, reason and cure."""
+"""A mistake in the configuration as one line: origin, key, value, reason and fix."""
 
 import difflib
 import re
@@ -43,7 +43,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """One thing that is wrong in the configuration.
+    """A mistake in the configuration.
 
     Attributes:
         key: the key in full (``api.port``).
@@ -72,7 +72,7 @@ class ConfigurationError(Exception):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint at the one of *words* that was probably meant, or at all of them."""
+    """Return a hint at the one of *words* that was probably meant, or at all of them."""
     known = sorted(words)
     if match := difflib.get_close_matches(word, known, n=1, cutoff=0.6):
         return f"did you mean {match[0]!r}?"
@@ -80,7 +80,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def shown(key: str, value: object) -> str:
-    """*value* as it may be printed: no secret, no credentials in a URI, at most `LONGEST` characters."""
+    """Return *value* for printing: no secret, no credentials in a URI, at most `LONGEST` characters."""
     if _is_secret(key, value):
         return MASK
     text = repr(_masked(value))
@@ -88,17 +88,17 @@ def shown(key: str, value: object) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """*text* with `MASK` for the user and the password of a URI in it."""
+    """Replace the user and the password of each URI in *text* by `MASK`."""
     return CREDENTIALS_IN_URI.sub(MASK, text)
 
 
 def _printable(line: str) -> str:
-    """*line* with what could steer a terminal as Python writes it."""
+    """Escape control characters in *line*, as Python writes them."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def _masked(value: object) -> object:
-    """*value* without what is secret in it, item by item: one URI does not hide its neighbour."""
+    """Mask the secrets in *value* item by item: one URI does not hide its neighbour."""
     if isinstance(value, str):
         return without_credentials(value)
     if isinstance(value, Mapping):
@@ -110,7 +110,7 @@ def _masked(value: object) -> object:
 
 
 def _is_secret(key: str, value: object) -> bool:
-    """Whether *value* is a secret because of what it is or what it is called; nothing is no secret."""
+    """Return true if the type of *value* or its *key* makes it a secret; an empty value is none."""
     name = key.rsplit(".", 1)[-1]
     named = bool(SECRET_KEY.search(name)) and not name.endswith(PUBLIC_ENDINGS)
     return isinstance(value, SecretStr) or (named and bool(value))
@@ -123,7 +123,7 @@ def explain(
     origin: Callable[[str], str],
     also: Iterable[str] = (),
 ) -> list[ConfigIssue]:
-    """A `ConfigIssue` for each thing that pydantic found wrong in *model* below the table *prefix*.
+    """Return a `ConfigIssue` for each error that pydantic found in *model* below the table *prefix*.
 
     *also* are keys that the table may hold besides the model's.
     """
@@ -148,7 +148,7 @@ def _explain(
 
 
 def _value(detail: ErrorDetails, place: list[str]) -> str | None:
-    """The value as it may be shown; a whole table, or a name that is itself the mistake, is not."""
+    """Return the value for printing; None for a whole table, or a name that is itself the mistake."""
     is_name = "[key]" in detail["loc"]
     if is_name or detail["type"] == "missing" or isinstance(detail["input"], dict):
         return None
@@ -170,13 +170,13 @@ def _plainly(value: Any) -> str:
 
 
 def _named(place: list[str]) -> str:
-    """The last part of *place* that is a name: an item of a list is as secret as the list."""
+    """Return the last part of *place* that is a name: an item of a list is as secret as the list."""
     names = [part for part in place if not part.isdigit()]
     return names[-1] if names else ""
 
 
 def _siblings(model: type[BaseModel], place: list[str]) -> Iterable[str]:
-    """The keys that a table knows in which the last part of *place* stands."""
+    """Return the known keys of the table that holds the last part of *place*."""
     known = model
     inside: Any = model
     for part in place[:-1]:
@@ -186,7 +186,7 @@ def _siblings(model: type[BaseModel], place: list[str]) -> Iterable[str]:
 
 
 def _below(annotation: Any, part: str) -> Any:
-    """What *annotation* says of its *part*: of a key, of an item of a list, of a value of a map."""
+    """Return the annotation of *part* in *annotation*: of a key, an item of a list, a value of a map."""
     if _is_model(annotation):
         field = annotation.model_fields.get(part)
         return field.annotation if field else None

@@ -1,4 +1,4 @@
-"""Lays the sources of the settings over each other: defaults, file, environment, command line."""
+"""The settings from their sources: defaults, file, environment, command line."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: this
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """The settings in force and where they came from.
+    """The effective settings and their origins.
 
     Attributes:
         path: the file that was read, or None.
@@ -35,7 +35,7 @@ class LoadedConfig:
     api_keys: tuple[SecretStr, ...] = field(default=(), repr=False)
 
     def origin(self, key: str) -> str:
-        """The source that set *key* (``api.port``): a path, a variable, an option, or ``default``."""
+        """Return the source that set *key* (``api.port``): a path, a variable, an option, or ``default``."""
         return origin(self.layers, key)
 
 
@@ -57,7 +57,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     default_path: Path = DEFAULT_PATH,
 ) -> LoadedConfig:
-    """Read everything that is configured.
+    """Load the settings from all their sources.
 
     *config* is the file that ``--config`` names and *arguments* the nested tables of the other options.
 
@@ -84,7 +84,7 @@ def load(
 
 
 def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
-    """What *layers* say together; where there are mistakes, only the probes' tables that have none."""
+    """Merge and validate *layers*; if there are mistakes, return only the probes' tables without any."""
     tree = lay_together(layers)
     try:
         return Settings(**tree), []
@@ -94,14 +94,14 @@ def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
 
 
 def _without(probes: object, error: ValidationError) -> dict[str, Any]:
-    """Those of the tables *probes* that *error* does not speak of."""
+    """Return those of the tables *probes* that *error* does not name."""
     bad = {detail["loc"][:2] for detail in error.errors()}
     tables = probes if isinstance(probes, Mapping) else {}
     return {name: table for name, table in tables.items() if ("probes", name) not in bad}
 
 
 def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
-    """The keys of the table and of its file, and what is wrong with the file."""
+    """Return the keys of the table and of its file, and the mistakes in the file."""
     try:
         return api.api_keys + read_keys(api.api_keys_file), []
     except ConfigurationError as error:
@@ -109,7 +109,7 @@ def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
 
 
 def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
-    """What may run, but was hardly meant."""
+    """Yield issues that keep nothing from running, but were hardly meant."""
     for path in secret_files(loaded):
         if path != loaded.path and _is_for_everybody(path):
             cure = "take that right away: chmod o-r"
@@ -124,7 +124,7 @@ def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
 
 
 def secret_files(loaded: LoadedConfig) -> tuple[Path, ...]:
-    """The files in which secrets lie: the configuration, and what it names as ``…_key_file`` and the like."""
+    """Return the files that hold secrets: the configuration, and those that it names as ``…_key_file``."""
     named = [loaded.settings.api.api_keys_file, *_named_files(_probes_own(loaded.settings))]
     return tuple(path for path in (loaded.path, *named) if path is not None)
 
@@ -134,7 +134,7 @@ def _probes_own(settings: Settings) -> list[Any]:
 
 
 def _named_files(value: Any) -> Iterator[Path]:
-    """Where the secrets lie of which *value*, a table or a list, tells no more than that."""
+    """Yield the secret files that *value*, a table or a list, names."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if SECRET_KEY.search(key) and key.endswith("_file") and isinstance(item, str):
@@ -153,7 +153,7 @@ def _is_for_everybody(path: Path) -> bool:
 
 
 def read_toml(path: Path) -> Tree:
-    """The tables of the file at *path*.
+    """Read the tables of the file at *path*.
 
     Raises:
         ConfigurationError: it is not there, may not be read, or is no TOML.
@@ -173,7 +173,7 @@ def read_toml(path: Path) -> Tree:
 
 
 def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
-    """The API keys in the file at *path*, one a line; empty lines and comments (# first) are none.
+    """Read the API keys in the file at *path*, one a line; skip empty lines and comments (# first).
 
     Raises:
         ConfigurationError: it cannot be read, or holds no key.
@@ -205,7 +205,7 @@ def _choose_file(config: Path | None, variables: Mapping[str, str], default_path
 
 
 def _may_be_there(path: Path) -> bool:
-    """Whether to read *path*: in a folder that this user may not search it is there until reading fails."""
+    """Return true if *path* exists, or may exist: in a folder closed to this user reading it will tell."""
     try:
         return path.exists()
     except PermissionError:
@@ -213,7 +213,7 @@ def _may_be_there(path: Path) -> bool:
 
 
 def in_force(loaded: LoadedConfig) -> Iterator[tuple[str, Any, str]]:
-    """Each key that is in force, its value and its origin, in the order of the model."""
+    """Yield each effective key, its value and its origin, in the order of the model."""
     yield from _leaves(loaded, loaded.settings, "")
 
 

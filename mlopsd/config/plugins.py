@@ -1,4 +1,4 @@
-"""Entry points → probe classes; what cannot be had is named with its cure."""
+"""Probe classes from entry points; a probe that cannot load is named with its fix."""
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ GROUP = "mlopsd.probes"
 
 
 class PluginError(Exception):
-    """A probe that cannot be had: "cannot load probe X: cause; cure"."""
+    """A probe cannot load: "cannot load probe X: cause; fix"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Plugin:
 
 
 def find(points: Iterable[EntryPoint] | None = None) -> tuple[Plugin, ...]:
-    """Every installed probe, by name, without importing any."""
+    """Return every installed probe, by name, without importing any."""
     found = entry_points(group=GROUP) if points is None else points
     return tuple(sorted({_plugin(point) for point in found}, key=lambda plugin: (plugin.name, plugin.target)))
 
 
 def choose(plugins: Sequence[Plugin], name: str) -> Plugin:
-    """The one plugin called *name*.
+    """Return the one plugin called *name*.
 
     Raises:
         PluginError: there is none, or two distributions claim the name.
@@ -86,12 +86,12 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 
 def said(error: BaseException) -> str:
-    """What *error* says, as one line without credentials."""
+    """Return the text of *error* as one line without credentials."""
     return without_credentials(" ".join(f"{type(error).__name__}: {safe_message(error)}".split()))
 
 
 def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
-    """*found*, if it is a probe class that declares what it must.
+    """Return *found*, if it is a probe class with all declarations.
 
     Raises:
         PluginError: it is something else.
@@ -145,7 +145,7 @@ def _is_schedule(found: object) -> bool:
 
 
 def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:
-    """Tell a missing dependency, which has a cure, from a missing plugin module."""
+    """Distinguish a missing dependency, which pip can install, from a missing plugin module."""
     own = plugin.target.partition(":")[0].split(".")[0]
     missing = error.name or str(error)
     if missing.split(".")[0] == own:

@@ -1,4 +1,4 @@
-"""Probe classes and tables → probes that can be watched, as values; a mistake is named with its cure."""
+"""The configured probes, made from probe classes and tables; a mistake is named with its fix."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from mlopsd.probe import Isolation, Options, Probe, Schedule
 
 @dataclass(frozen=True, slots=True)
 class ProbeConfig:
-    """A probe that is imported, with everything that its table says.
+    """An imported probe with the settings of its table.
 
     Attributes:
         table: the probe's own keys as they were written, for a child process to validate again.
@@ -35,7 +35,7 @@ class ProbeConfig:
 
     @property
     def predicts(self) -> PredictorOptions | None:
-        """Its options, if it answers predictions."""
+        """The probe's options, if it serves predictions."""
         able = is_predictor(self.probe) and isinstance(self.options, PredictorOptions)
         return self.options if able else None  # type: ignore[return-value]  # a PredictorOptions if able
 
@@ -53,7 +53,7 @@ class ProbeConfig:
 
 
 def read_configuration(load: Callable[[], LoadedConfig]) -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
-    """What *load* reads and the probes that it wants; what is wrong in either is told in one go.
+    """Return the settings that *load* reads and their probes; report the mistakes of both together.
 
     Raises:
         ConfigurationError: with a line for each mistake.
@@ -66,7 +66,7 @@ def read_configuration(load: Callable[[], LoadedConfig]) -> tuple[LoadedConfig, 
 
 
 def _judge(loaded: LoadedConfig) -> Sequence[ConfigIssue]:
-    """What is wrong with the probes of *loaded*."""
+    """Return the mistakes in the probes of *loaded*."""
     try:
         configure(loaded)
     except ConfigurationError as error:
@@ -75,7 +75,7 @@ def _judge(loaded: LoadedConfig) -> Sequence[ConfigIssue]:
 
 
 def configure(loaded: LoadedConfig, installed: Sequence[Plugin] | None = None) -> tuple[ProbeConfig, ...]:
-    """Import and validate every probe that is configured and enabled, and no other.
+    """Import and validate each configured and enabled probe, and no other.
 
     Raises:
         ConfigurationError: with a line for each probe that cannot be had and each option that is wrong.
@@ -96,14 +96,14 @@ def configure(loaded: LoadedConfig, installed: Sequence[Plugin] | None = None) -
 
 
 def default_predictor(configured: Iterable[ProbeConfig]) -> ProbeConfig | None:
-    """Whom ``POST /invocations`` is for: the one that is the default, else the only one that predicts."""
+    """Return the probe for ``POST /invocations``: the default, else the only one that predicts."""
     able = [(one, one.predicts) for one in configured if one.predicts]
     chosen = [one for one, options in able if options.default]
     return next(iter(chosen or [one for one, _ in able]), None)
 
 
 def _check_default(configured: Iterable[ProbeConfig], loaded: LoadedConfig) -> None:
-    """See that there is one choice at most.
+    """Check that at most one probe is the default.
 
     Raises:
         ConfigurationError: several probes predict, and none of them or more than one is the default.
@@ -166,7 +166,7 @@ def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
 
 
 def place(probe: type[Probe[Any]], configured: Isolation | None = None) -> Isolation:
-    """Where the checks of *probe* run: as *configured*, else as it says, a coroutine on the loop."""
+    """Return the isolation of *probe*: as *configured*, else its own; a coroutine runs on the loop."""
     wanted = configured or probe.schedule.isolation
     coroutine = iscoroutinefunction(probe.check)
     return "loop" if coroutine and wanted == "thread" and configured is None else wanted

@@ -1,4 +1,4 @@
-"""What an operator may set: the typed tables of the configuration, frozen, with their defaults and ranges."""
+"""The schema of the configuration: typed, frozen tables with their defaults and ranges."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def _probe_name(name: str) -> str:
 
 
 def _split(value: object) -> object:
-    """A list may be written as text with commas, as an environment variable has it."""
+    """Split text at commas: a list may be written so in an environment variable."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -58,7 +58,7 @@ def _no_longer_auto(rule: object) -> object:
 
 
 def _origin(text: str) -> str:
-    """An origin as browsers send it, in small letters and without the slash that people add."""
+    """Return an origin as browsers send it, in small letters and without the slash that people add."""
     origin = text.lower().removesuffix("/")
     if origin != "*" and not ORIGIN.fullmatch(origin):
         raise ValueError("not an origin; write scheme://host or scheme://host:port")
@@ -76,13 +76,13 @@ HeaderName = Annotated[str, AfterValidator(_header_name)]
 
 
 class Table(BaseModel):
-    """One table of the configuration; an unknown key is an error."""
+    """A table of the configuration; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Api(Table):
-    """Where the daemon listens and what it demands of those who call."""
+    """The addresses that the daemon listens on, and its demands on callers."""
 
     host: str = "127.0.0.1"
     port: Port = 9178
@@ -99,7 +99,7 @@ class Api(Table):
 
 
 class MetricsTable(Table):
-    """Whether ``/metrics`` is served, and on which port of its own besides."""
+    """The switch of ``/metrics``, and an optional port for it alone."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -107,14 +107,14 @@ class MetricsTable(Table):
 
 
 class Log(Table):
-    """How much is logged, and as what."""
+    """The level and the format of the log."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["json", "text", "auto"] = "auto"
 
 
 class ProbeTable(BaseModel):
-    """What every probe's table may hold; any further key is for the probe's own model to judge.
+    """The keys of every probe's table; the probe's own model validates any further key.
 
     A key that is left out is taken from the plugin's `mlopsd.probe.Schedule`.
     """
@@ -132,12 +132,12 @@ class ProbeTable(BaseModel):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The keys that are the probe's own, as they were written."""
+        """The keys of the probe's own model, as they were written."""
         return dict(self.model_extra or {})
 
 
 class Settings(BaseSettings):
-    """All that is in force; made by `mlopsd.config.load.load`, which lays the sources over each other."""
+    """All settings; `mlopsd.config.load.load` makes them from their sources."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix="MLOPSD_", env_nested_delimiter="__"
@@ -160,5 +160,5 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is handed over: `load` has already laid file, environment and arguments together."""
+        """Take the arguments alone: `load` has already merged file, environment and command line."""
         return (init_settings,)

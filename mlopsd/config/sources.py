@@ -1,4 +1,4 @@
-"""Sources of settings as layers of nested tables: what they say together, and which of them said it."""
+"""The sources of settings as layers of nested tables, their merger, and the origin of each key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one source has to say, as nested tables, and what to call it."""
+    """The nested tables of one source, and its name."""
 
     name: str
     tree: Tree
 
 
 def origin(layers: Sequence[Layer], key: str) -> str:
-    """The name of the strongest of *layers* that sets *key* or a part of it."""
+    """Return the name of the strongest of *layers* that sets *key* or a part of it."""
     for layer in layers:
         if _lookup(layer.tree, key.split(".")):
             return PREFIX + key.upper().replace(".", "__") if layer.name == ENVIRONMENT else layer.name
@@ -42,7 +42,7 @@ def _items(value: Any) -> Sequence[Any]:
 
 
 def lay_together(layers: Sequence[Layer]) -> dict[str, Any]:
-    """What *layers*, the strongest first, say together."""
+    """Merge *layers*, the strongest first."""
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
         merged = _lay_over(merged, layer.tree)

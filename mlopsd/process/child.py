@@ -1,4 +1,4 @@
-"""One running process and the two ways to it: a channel of its own, and what it prints, which is logged."""
+"""A running child process with a channel of its own; the lines that it prints are logged."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ async def spawn(
     cwd: str = "/",
     pass_fds: Sequence[int] = (),
 ) -> "Child":
-    """Start *command* in a session of its own; what it prints goes to *log* as *name*'s.
+    """Start *command* in a session of its own; log the lines that it prints under *name*.
 
     All that it starts inherits a mark in its environment, by which it is found when the process has ended.
     In *command* ``{channel}`` stands for its end of the channel (a connected stream socket's file
@@ -67,7 +67,7 @@ async def spawn(
 
 
 def harmless_environment() -> dict[str, str]:
-    """What a child may know of our environment: not how to speak to systemd, and no secret of ours."""
+    """Return the daemon's environment for a child, without its secrets and the variables of systemd."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -80,7 +80,7 @@ def _filled(part: str, channel: socket.socket) -> str:
 
 
 class _Printer:
-    """Logs what comes out of a pipe until it is closed at either end."""
+    """A reader that logs the lines of a pipe until either end is closed."""
 
     def __init__(self, transport: asyncio.ReadTransport, pumping: asyncio.Task[None]) -> None:
         self._transport = transport
@@ -96,7 +96,7 @@ class _Printer:
         return cls(transport, loop.create_task(pump(stream, log, name, printed), name=f"output of {name}"))
 
     def close(self) -> None:
-        """A process that escaped may hold the other end, so nobody waits for it."""
+        """Close this end, without waiting: a process that escaped may hold the other end."""
         self._transport.close()
 
 
@@ -129,27 +129,27 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its process group's and session's too."""
+        """The process ID, which is also that of its process group and session."""
         return self._process.pid
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone and reaped; its pid may be somebody else's then."""
+        """True once it is reaped; its process ID may then be another process's."""
         return self._ended.done()
 
     async def wait(self, within: float | None = None) -> bool:
-        """Wait for its end, at most *within* seconds; whether it has ended."""
+        """Wait for the end, at most *within* seconds; return true if it has ended."""
         await asyncio.wait({self._ended}, timeout=within)
         return self.ended
 
     async def end(self) -> None:
-        """End it and what it started: SIGTERM, `PATIENCE`, SIGKILL; never waits for what cannot be ended."""
+        """End it and its descendants: SIGTERM, `PATIENCE`, SIGKILL; leave one that cannot be ended."""
         self._signal(signal.SIGTERM)
         await asyncio.wait({self._ended}, timeout=PATIENCE)
         await self.kill()
 
     async def kill(self) -> None:
-        """Kill it and what it started, and wait a moment for it to be gone."""
+        """Kill it and its descendants, and wait a moment for its end."""
         self._signal(signal.SIGKILL)
         self.writer.close()
         await asyncio.wait({self._cleared}, timeout=STUCK_AFTER)
@@ -158,7 +158,7 @@ class Child:
             await self.writer.wait_closed()
 
     def how_it_ended(self) -> str:
-        """For a person: "was killed by SIGSEGV", "ended with exit status 7"."""
+        """Return the end in words: "was killed by SIGSEGV", "ended with exit status 7"."""
         code = self._process.returncode
         if code is None:
             return "hung up without ending"
@@ -172,7 +172,7 @@ class Child:
         return self._process.returncode == -signal.SIGKILL
 
     async def _clear_up(self) -> None:
-        """At once after its end, while its pid cannot be anybody else's yet."""
+        """End the descendants at once, before the process ID can be another process's."""
         await self._ended
         procfs.WAITED_FOR.discard(self.pid)
         await tree.end_what_is_left(self.pid, self._family, self._mark)

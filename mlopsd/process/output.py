@@ -1,4 +1,4 @@
-"""What a probe's process prints, as lines of the daemon's log: the first ones, at a bounded pace."""
+"""The output of a probe's process as lines of the daemon's log: the first ones, at a limited rate."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ CHUNK = 64 * 1024
 
 
 async def pump(stream: asyncio.StreamReader, log: logging.Logger, probe: str, repeats: LogLimiter) -> None:
-    """Read *stream* to its end; log what is new in it and pass over the rest."""
+    """Read *stream* to its end; log new lines and skip the rest."""
     rest = b""
     while chunk := await stream.read(CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")

@@ -1,4 +1,4 @@
-"""Whose child a process is, and how it is, as the kernel has it in ``/proc``; nothing here can block.
+"""The children and states of processes from ``/proc``; nothing here can block.
 
 ``stat`` and ``children`` take no lock of the process they tell of. ``environ`` and ``cmdline`` do: they hang
 with a process that hangs in the kernel (state D), so whoever wants those asks in a thread.
@@ -18,7 +18,7 @@ _STATE, _SESSION, _STARTED = 0, 3, 19  # fields of stat, counted after the comma
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """A child of this process: a pid is another's after its end, a pid and the moment of its start is not.
+    """A child of this process. Its process ID may be reused, but not together with its start time.
 
     Attributes:
         started: in clock ticks since the boot.
@@ -32,7 +32,7 @@ class ProcessInfo:
 
 
 def children(pid: int) -> Iterator[int]:
-    """The children of *pid*, whichever of its threads started them."""
+    """Return the children of *pid*, of all its threads."""
     for thread in _threads(pid):
         try:
             listed = (thread / "children").read_text("ascii")
@@ -42,7 +42,7 @@ def children(pid: int) -> Iterator[int]:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The children of *pid* and theirs, as far as the kernel still knows whose they are.
+    """Yield the descendants of *pid*, as far as the kernel still knows their parents.
 
     It does not recurse: somebody else decides how long the chain is.
     """
@@ -56,7 +56,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def of_main_thread() -> Iterator[ProcessInfo]:
-    """The children of this process' main thread: all orphans that it adopted, and what it started itself.
+    """Return the children of this process's main thread: adopted orphans, and those that it started.
 
     What another thread has started is that thread's for as long as the thread lives.
     """
@@ -70,7 +70,7 @@ def of_main_thread() -> Iterator[ProcessInfo]:
 
 
 def child(pid: int) -> ProcessInfo | None:
-    """The process *pid*; None if it is gone."""
+    """Return the process *pid*; None if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     except OSError:  # it is gone meanwhile

@@ -1,4 +1,4 @@
-"""Adopts orphans, and waits for those that have ended, since nobody else does."""
+"""The reaper of adopted orphans, for which nobody else waits."""
 
 import contextlib
 import ctypes
@@ -13,12 +13,12 @@ GRACE = 60.0  # seconds for whoever started a process to ask how it ended
 
 
 def adopt_orphans() -> None:
-    """From now on processes whose parents end are children of this process, and not of init."""
+    """Make this process, and not init, the parent of processes whose parents end from now on."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Reaper:
-    """Reaps what was a zombie `GRACE` ago already, and never what asyncio waits for.
+    """A reaper of zombies older than `GRACE`; it leaves those that asyncio waits for.
 
     A probe that starts a process and asks for its end at each check has always asked before.
     """
@@ -29,7 +29,7 @@ class Reaper:
         self._seen: dict[procfs.ProcessInfo, float] = {}
 
     def reap(self) -> None:
-        """Reap what has been a zombie for long enough, and remember the others."""
+        """Reap old zombies, and remember the others."""
         now = self._clock()
         seen = {child: self._seen.get(child, now) for child in _zombies()}
         due = [child for child, since in seen.items() if now - since >= self._grace]

@@ -1,4 +1,4 @@
-"""The processes that descend from a probe's process, and how none of them stays behind.
+"""The descendants of a probe's process; none of them stays behind.
 
 While the process lives they are found as its descendants: it adopts those whose parents end (it is a
 subreaper). When it has ended they are the daemon's, which adopts too, and are told by a mark in their
@@ -27,12 +27,12 @@ log = logging.getLogger("mlopsd.children")
 
 
 def new_mark() -> str:
-    """A value of `MARK` for one process and all that descends from it."""
+    """Return a value of `MARK` for one process and its descendants."""
     return f"{os.getpid()}.{secrets.token_hex(8)}"
 
 
 def end(pid: int, number: signal.Signals) -> list[int]:
-    """Send *number* to *pid*, to its process group, and to all that descend from it; the descendants.
+    """Send the signal *number* to *pid*, its process group and its descendants; return the descendants.
 
     They are looked for first, since nobody knows whose they are once *pid* has ended. Whatever comes of
     that, *pid* and its group get the signal.
@@ -50,7 +50,7 @@ def end(pid: int, number: signal.Signals) -> list[int]:
 
 
 async def end_what_is_left(pid: int, family: Iterable[int], mark: str) -> None:
-    """Kill and reap what *pid*, which has just ended, leaves.
+    """Kill and reap the descendants of *pid*, which has just ended.
 
     *family* are descendants that were known; *mark* is its value of `MARK`. What a descendant has started
     is adopted when that one ends, which may be while we look: so we look again.
@@ -77,7 +77,7 @@ async def _end_adopted(pid: int, adopted: Iterable[procfs.ProcessInfo], known: s
 
 
 def _killed(pids: Iterable[int]) -> list[int]:
-    """*pids* and all that descends from them, after SIGKILL to each."""
+    """Kill *pids* and their descendants; return them all."""
     killed = dict.fromkeys(pids)
     for orphan in list(killed):
         killed.update(dict.fromkeys(end(orphan, signal.SIGKILL)))
@@ -85,7 +85,7 @@ def _killed(pids: Iterable[int]) -> list[int]:
 
 
 async def _reap(pids: list[int]) -> None:
-    """Wait for *pids*, which were killed, without blocking; one that the kernel holds is left to it."""
+    """Wait for the killed *pids* without blocking; leave one that the kernel holds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + REAPING_SECONDS
     while pids and loop.time() < deadline:
@@ -101,7 +101,7 @@ def _is_running(pid: int) -> bool:
 
 
 async def _marked(pids: Iterable[int], mark: str) -> AsyncIterator[int]:
-    """Those of *pids* that carry *mark*, as they are found out; who does not answer is given up at last."""
+    """Yield those of *pids* that carry *mark*; give up one that does not answer."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + READING_SECONDS
     asked = {loop.create_task(_ask(pid, mark), name=f"mark of {pid}"): pid for pid in pids}
@@ -118,7 +118,7 @@ async def _marked(pids: Iterable[int], mark: str) -> AsyncIterator[int]:
 
 
 async def _ask(pid: int, mark: str) -> bool:
-    """Whether *pid* carries *mark*, asked in a thread of its own, and not while the kernel holds *pid*."""
+    """Return true if *pid* carries *mark*; read it in a thread, and not while the kernel holds *pid*."""
     while (child := procfs.child(pid)) is not None and child.state == "D":  # noqa: ASYNC110  # the kernel's
         await asyncio.sleep(HELD_PAUSE)
     return await in_thread(f"mark of {pid}", partial(_carries, pid, mark))

@@ -1,1 +1,1 @@
-"""The system probe: whether the host has what its work needs."""
+"""The system probe: the resources of the host."""

@@ -1,4 +1,4 @@
-"""A call that may never return, and what became of it."""
+"""A call that may never return, and its outcome."""
 
 import errno
 import threading
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BackgroundCall(Generic[T]):
-    """One call in a daemon thread of its own, which keeps nobody from leaving.
+    """One call in a daemon thread, which keeps no process from exiting.
 
     Not the default executor: a process joins that at its end, and would wait for a dead mount.
 
@@ -32,11 +32,11 @@ class BackgroundCall(Generic[T]):
 
     @property
     def age(self) -> float:
-        """Seconds since it was asked."""
+        """The seconds since the call began."""
         return self.clock() - self.asked_at
 
     def run(self) -> None:
-        """Make the call, in the thread; what goes wrong is raised where the answer is read."""
+        """Make the call, in the thread; its exception is raised where the result is read."""
         try:
             self.answer.set_result(self.call())
         except (OSError, ValueError) as error:
@@ -44,5 +44,5 @@ class BackgroundCall(Generic[T]):
 
 
 def wait_for(questions: Iterable[BackgroundCall[T]], timeout: float) -> None:
-    """Wait until all are answered, and no longer than *timeout* seconds for all of them together."""
+    """Wait until all calls have returned, at most *timeout* seconds for all of them together."""
     wait([question.answer for question in questions], timeout)

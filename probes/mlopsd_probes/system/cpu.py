@@ -1,4 +1,4 @@
-"""What the CPUs spend their time on."""
+"""The time that the CPUs spend in each mode."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ Times = dict[str, float]
 
 
 class CpuUse(HostCollector):
-    """CPU time since boot, and the share of it that was busy between two looks (``psutil.cpu_times``)."""
+    """CPU time since boot, and the busy share of it between two checks (``psutil.cpu_times``)."""
 
     name = "cpu_use"
     source = "/proc/stat"
@@ -41,7 +41,7 @@ class CpuUse(HostCollector):
         self.last: Times = {}
 
     def look(self) -> Reading:
-        """The times of each mode; the use from the second look on."""
+        """Return the time of each mode; from the second check on also the use."""
         before, now = self.last, self.advance()
         samples = [SECONDS.sample(seconds, mode=mode) for mode, seconds in now.items()]
         ratio = busy_ratio(before, now)
@@ -54,7 +54,7 @@ class CpuUse(HostCollector):
         return Reading([finding], [*samples, USE.sample(ratio)])
 
     def advance(self) -> Times:
-        """The times now, none of them less than at the last look: idle and iowait may jump back (proc(5))."""
+        """Return the times now, none less than at the last check: idle and iowait may jump back (proc(5))."""
         times = self.read()
         now = {mode: getattr(times, mode) for mode in MODES if hasattr(times, mode)}
         self.last = {mode: max(seconds, self.last.get(mode, 0.0)) for mode, seconds in now.items()}
@@ -62,7 +62,7 @@ class CpuUse(HostCollector):
 
 
 def busy_ratio(before: Times, now: Times) -> float | None:
-    """The busy share of the time between two looks; None on the first, or if no tick passed."""
+    """Return the busy share between two checks; None at the first, or if no tick passed."""
     passed = {mode: now[mode] - before[mode] for mode in now if mode in before}
     total = sum(passed.values())
     if total <= 0:

@@ -1,4 +1,4 @@
-"""What the disks read and write."""
+"""Reads and writes of the disks."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +44,7 @@ class DiskIO(HostCollector):
         self.blocks = sys / "block"
 
     def look(self) -> Reading:
-        """Three samples a disk."""
+        """Return three samples per disk."""
         samples = []
         for device, counters in self.read(perdisk=True).items():
             if (self.blocks / device / "device").exists():

@@ -1,4 +1,4 @@
-"""The configured paths, each asked so that a dead mount costs only itself."""
+"""The configured paths, each queried on its own, so that a dead mount affects no other."""
 
 import os
 import time
@@ -44,7 +44,7 @@ class Disks(HostCollector):
         self.stuck: dict[str, Answer] = {}
 
     def look(self) -> Reading:
-        """What each path answered, or that it did not."""
+        """Return the reading of each path, answered or not."""
         owed = unanswered(self.stuck)
         asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
         wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
@@ -56,11 +56,11 @@ class Disks(HostCollector):
         )
 
     def ask(self, path: str) -> Answer:
-        """A new question."""
+        """Start a new call."""
         return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self.clock)
 
     def reading(self, path: str, question: Answer) -> Reading:
-        """One path's findings and samples."""
+        """Return the findings and samples of one path."""
         if path in self.stuck:
             return self.silent(path, question.age)
         filesystem = self.filesystems[path]
@@ -75,7 +75,7 @@ class Disks(HostCollector):
         return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
 
     def silent(self, path: str, age: float) -> Reading:
-        """The reading of a path that still owes its answer."""
+        """Return the reading of a path whose call has not returned."""
         so_far = f" ({duration(age)} so far)" if age > 2 * self.timeout else ""
         finding = Finding(
             "disk_path",
@@ -91,12 +91,12 @@ class Disks(HostCollector):
 
 
 def unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
-    """Those of *questions* whose call has not returned."""
+    """Return those of *questions* whose call has not returned."""
     return {path: question for path, question in questions.items() if not question.answer.done()}
 
 
 def refused(path: str, error: OSError | ValueError) -> Reading:
-    """The reading of a path that answered with an error."""
+    """Return the reading of a path that answered with an error."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         summary = f"{path} does not exist; mount or create it, or take it out of paths"
         finding = Finding("disk_path", Status.DEGRADED, summary, path, advice=Advice.FIX_CONFIG)
@@ -111,5 +111,5 @@ def refused(path: str, error: OSError | ValueError) -> Reading:
 
 
 def reason(error: OSError | ValueError) -> str:
-    """What the system says, without the path that the sentence already has."""
+    """Return the text of the error without the path, which the sentence already has."""
     return getattr(error, "strerror", None) or str(error)

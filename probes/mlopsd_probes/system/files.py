@@ -26,7 +26,7 @@ class OpenFiles(HostCollector):
         self.file_nr = proc / "sys/fs/file-nr"
 
     def look(self) -> Reading:
-        """How many are open of how many; many a host allows 2⁶³ of them."""
+        """Return the open files and their limit, which is 2⁶³ on many hosts."""
         allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
         used = allocated - free
         share = f"of {most} files are open ({percent(used / most)})"

@@ -1,4 +1,4 @@
-"""One file system that answered: its space, its inodes, and whether it can be written to."""
+"""A file system that answered: its space, its inodes, and its writability."""
 
 import os
 
@@ -15,7 +15,7 @@ READ_ONLY = Metric("disk_read_only", "1 if the path's file system is read-only."
 
 
 class Filesystem:
-    """What `os.statvfs` said of one path.
+    """The result of `os.statvfs` for one path.
 
     A read-only file system is not judged, for an image is always full; one that was writable when the
     probe first saw it and no longer is, has had an error (ext4's ``errors=remount-ro``).
@@ -33,7 +33,7 @@ class Filesystem:
         self.went_read_only = False
 
     def reading(self, numbers: os.statvfs_result) -> Reading:
-        """Findings and samples; a file system without blocks or inodes (btrfs, a bucket) has none of them."""
+        """Return findings and samples; of blocks or inodes only if there are any (btrfs, a bucket)."""
         read_only = bool(numbers.f_flag & os.ST_RDONLY)
         self.was_writable |= not read_only
         self.went_read_only = self.was_writable and read_only
@@ -49,7 +49,7 @@ class Filesystem:
         return [self.judge_writable(read_only=True)] if self.went_read_only else []
 
     def judge_writable(self, *, read_only: bool) -> Finding:
-        """Whether it still is what it was."""
+        """Compare the read-only flag with the one at the first check."""
         if read_only:
             summary = f"{self.path} was writable and is now read-only; the kernel's log says why"
             return Finding(
@@ -58,7 +58,7 @@ class Filesystem:
         return Finding("disk_writable", Status.HEALTHY, f"{self.path} is writable", self.path)
 
     def judge_space(self, numbers: os.statvfs_result) -> Finding:
-        """Free space as a share of the whole, unless it is enough by itself."""
+        """Judge free space as a share of the total, unless the absolute amount is enough."""
         free, total = numbers.f_bavail * numbers.f_frsize, numbers.f_blocks * numbers.f_frsize
         limits = self.space if free < self.enough else Limits()
         return limits.finding(
@@ -72,7 +72,7 @@ class Filesystem:
         )
 
     def judge_inodes(self, numbers: os.statvfs_result) -> Finding:
-        """Free inodes as a share of all."""
+        """Judge free inodes as a share of all."""
         free = numbers.f_favail / numbers.f_files
         return self.inodes.finding(
             "disk_inodes",
@@ -85,7 +85,7 @@ class Filesystem:
         )
 
     def samples(self, numbers: os.statvfs_result) -> list[Sample]:
-        """Every number that this file system counts."""
+        """Return every number that this file system counts."""
         samples = [READ_ONLY.sample(bool(numbers.f_flag & os.ST_RDONLY), path=self.path)]
         if numbers.f_blocks:
             samples.append(TOTAL.sample(numbers.f_blocks * numbers.f_frsize, path=self.path))

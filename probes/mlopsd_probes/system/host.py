@@ -1,4 +1,4 @@
-"""Which machine this is, and since when it runs."""
+"""The identity of the machine and its boot time."""
 
 import os
 import time
@@ -29,7 +29,7 @@ class HostInfo(HostCollector):
         self.boot_time = boot_time
 
     def look(self) -> Reading:
-        """Facts, and the boot time as a sample."""
+        """Return facts, and the boot time as a sample."""
         booted, system = self.boot_time(), os.uname()
         facts = {
             "hostname": system.nodename,

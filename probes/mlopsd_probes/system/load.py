@@ -1,4 +1,4 @@
-"""How many tasks run or wait, for each CPU."""
+"""The number of tasks that run or wait, per CPU."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ class Load(HostCollector):
         self.count_cpus = count_cpus
 
     def look(self) -> Reading:
-        """The three averages, judged for each CPU."""
+        """Return the three averages, judged per CPU."""
         loads = self.read()
         samples = [LOAD.sample(load, window=window) for window, load in zip(WINDOWS, loads, strict=True)]
         cpus = self.count_cpus()
@@ -56,7 +56,7 @@ class Load(HostCollector):
 
 
 def uncounted(load: float) -> Finding:
-    """The finding where nobody knows how many CPUs share the load."""
+    """Return the finding for an unknown number of CPUs."""
     where = "neither /sys/devices/system/cpu/online nor /proc/cpuinfo says how many CPUs there are"
     summary = f"cannot judge the load over 5 min ({load:.3g}): {where}"
     return Finding("load", Status.UNKNOWN, summary, advice=Advice.WATCH)

@@ -1,4 +1,4 @@
-"""One look at one thing of the host; the probe is a row of them."""
+"""The collector of one signal of the host; the probe is a list of them."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ from mlopsd_probes.system.options import SystemOptions
 
 
 class HostCollector:
-    """What the probe asks of each look; what a look must remember between checks, it keeps itself.
+    """A collector of one signal, which keeps its own state between checks.
 
     Attributes:
         name: its word in ``facts.absent``, and the name of the ``unknown`` finding when it fails.
@@ -24,10 +24,10 @@ class HostCollector:
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
     def __init__(self, options: SystemOptions) -> None:
-        """Take the limits out of *options*; a look without any takes it all the same."""
+        """Take the limits from *options*; a collector without any takes it all the same."""
 
     def look(self) -> Reading:
-        """Look once. A source that a host may lack, and this one does, gives an empty reading.
+        """Read the signal once. An optional source that this host lacks gives an empty reading.
 
         Raises:
             FileNotFoundError: the source is not there.

@@ -1,4 +1,4 @@
-"""Memory that programs can still have."""
+"""Memory that is available to programs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ class HostMemory(HostCollector):
         self.read = read
 
     def look(self) -> Reading:
-        """What is available, judged as a share of the total unless it is enough by itself."""
+        """Judge available memory as a share of the total, unless the absolute amount is enough."""
         memory = self.read()
         ratio = memory.available / memory.total
         limits = self.limits if memory.available < self.enough else Limits()

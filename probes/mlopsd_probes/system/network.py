@@ -1,4 +1,4 @@
-"""What the network cards receive and send."""
+"""Traffic of the network cards."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,7 +42,7 @@ class Network(HostCollector):
         self.interfaces = sys / "class/net"
 
     def look(self) -> Reading:
-        """Four samples a card."""
+        """Return four samples per card."""
         samples = []
         for device, counters in self.read(pernic=True).items():
             if (self.interfaces / device / "device").exists():

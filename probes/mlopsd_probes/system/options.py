@@ -1,4 +1,4 @@
-"""The system probe's keys in the configuration: each limit, its unit and why it is what it is."""
+"""The system probe's keys in the configuration: each limit, its unit and the reason for its value."""
 
 import os.path
 from typing import Annotated, Self
@@ -29,7 +29,7 @@ Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def absolute(path: str) -> str:
-    """*path* without ``..``, doubled or trailing slashes.
+    """Return *path* without ``..``, doubled or trailing slashes.
 
     Raises:
         ValueError: it does not start at the root, or no file can have that name.
@@ -42,7 +42,7 @@ def absolute(path: str) -> str:
 
 
 def within_a_check(seconds: float) -> float:
-    """*seconds*, if a check that waits for so long still comes to its end.
+    """Return *seconds*, if a check that waits so long still ends in time.
 
     Raises:
         ValueError: it does not, and all that the other looks found would be lost.
@@ -139,7 +139,7 @@ class SystemOptions(Options):
 
     @model_validator(mode="after")
     def limits_are_in_order(self) -> Self:
-        """Refuse a degraded limit that lies beyond the unhealthy one.
+        """Reject a degraded limit that lies beyond the unhealthy one.
 
         Raises:
             ValueError: naming both keys and both values.
@@ -155,7 +155,7 @@ class SystemOptions(Options):
 
     @model_validator(mode="after")
     def paths_are_distinct(self) -> Self:
-        """Refuse a path that is there twice: its numbers would collide.
+        """Reject a path that is there twice: its numbers would collide.
 
         Raises:
             ValueError: naming the path.

@@ -1,4 +1,4 @@
-"""Traffic to and from swap, and what the kernel killed for want of memory."""
+"""Traffic to and from swap, and kills for lack of memory."""
 
 import resource
 from pathlib import Path
@@ -36,7 +36,7 @@ class Paging(HostCollector):
         }
 
     def look(self) -> Reading:
-        """Those of the counters that this kernel has."""
+        """Return those of the counters that this kernel has."""
         samples = []
         for line in self.vmstat.read_text().splitlines():
             field, _, value = line.partition(" ")

@@ -35,7 +35,7 @@ Lines = dict[str, dict[str, float]]  # kind → field → number as the kernel w
 
 
 class Pressure(HostCollector):
-    """``/proc/pressure``, one finding a resource over 60 s.
+    """``/proc/pressure``, one finding per resource over 60 s.
 
     For cpu, ``full`` means nothing for a whole host (the kernel writes 0) and is left out.
     """
@@ -55,14 +55,14 @@ class Pressure(HostCollector):
         }
 
     def look(self) -> Reading:
-        """Every resource that this kernel accounts for; nothing where PSI is off."""
+        """Return every resource that this kernel accounts for; nothing if PSI is off."""
         found = {resource: lines for resource in JUDGED if (lines := self.read(resource))}
         findings = [self.judge(resource, lines) for resource, lines in found.items()]
         samples = [sample for resource, lines in found.items() for sample in to_samples(resource, lines)]
         return Reading(findings, samples)
 
     def read(self, resource: str) -> Lines:
-        """The lines of one file by kind; none where PSI was left out or is off (``psi=0``)."""
+        """Read the lines of one file by kind; none if PSI was left out or is off (``psi=0``)."""
         try:
             text = (self.folder / resource).read_text()
         except FileNotFoundError:
@@ -77,7 +77,7 @@ class Pressure(HostCollector):
         return lines
 
     def judge(self, resource: str, lines: Lines) -> Finding:
-        """The finding over 60 s."""
+        """Return the finding over 60 s."""
         kind, advice = JUDGED[resource]
         ratio = lines[kind]["avg60"] / 100
         who = "some task" if kind == "some" else "every task"
@@ -92,12 +92,12 @@ class Pressure(HostCollector):
 
 
 def parse(line: str) -> dict[str, float]:
-    """``some avg10=0.00 … total=4`` as numbers by field."""
+    """Parse ``some avg10=0.00 … total=4`` into numbers by field."""
     return {field: float(value) for field, _, value in (word.partition("=") for word in line.split()[1:])}
 
 
 def to_samples(resource: str, lines: Lines) -> Iterator[Sample]:
-    """The total in seconds and each window as a ratio, for each kind."""
+    """Return the total in seconds and each window as a ratio, for each kind."""
     for kind, fields in lines.items():
         yield STALLED.sample(fields["total"] / MICROSECONDS, resource=resource, kind=kind)
         for field, window in WINDOWS.items():

@@ -1,4 +1,4 @@
-"""The system probe: whether the host under the GPUs has what its work needs."""
+"""The system probe: the resources of the host under the GPUs."""
 
 import os.path
 from itertools import chain
@@ -57,7 +57,7 @@ class SystemProbe(Probe[SystemOptions]):
         self.looks: tuple[HostCollector, ...] = tuple(kind(options) for kind in LOOKS)
 
     def check(self) -> Reading:
-        """Take every look once and put the readings together."""
+        """Run each collector once and join the readings."""
         readings = {look.name: take(look) for look in self.looks}
         absent = [name for name, reading in readings.items() if is_empty(reading)]
         facts = {key: value for reading in readings.values() for key, value in reading.facts.items()}
@@ -69,7 +69,7 @@ class SystemProbe(Probe[SystemOptions]):
 
 
 def take(look: HostCollector) -> Reading:
-    """*look*'s reading: empty if its source may be absent and is; else ``unknown`` if it tells nothing."""
+    """Return *look*'s reading: empty if its optional source is absent, ``unknown`` if unreadable."""
     try:
         reading = look.look()
     except (OSError, ValueError, LookupError, RuntimeError) as error:
@@ -80,7 +80,7 @@ def take(look: HostCollector) -> Reading:
 
 
 def unreadable(look: HostCollector, error: Exception) -> Reading:
-    """One finding with the file and the cause."""
+    """Return one finding with the file and the cause."""
     file, cause = (error.filename, error.strerror) if isinstance(error, OSError) else (None, None)
     source = os.path.join(look.source, file) if isinstance(file, str) else look.source  # noqa: PTH118
     summary = f"cannot read {look.name} from {source}: {cause or error}"
@@ -88,5 +88,5 @@ def unreadable(look: HostCollector, error: Exception) -> Reading:
 
 
 def is_empty(reading: Reading) -> bool:
-    """Whether there was nothing to look at."""
+    """Return true if there was nothing to read."""
     return not (reading.findings or reading.samples or reading.facts)

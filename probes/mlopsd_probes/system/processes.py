@@ -1,4 +1,4 @@
-"""Processes that sleep and cannot be woken, the first sign of a hung driver."""
+"""Processes in uninterruptible sleep, the first sign of a hung driver."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ HIDDEN = (
 
 
 class Sleep(NamedTuple):
-    """One uninterruptible sleep of one process; a process that ran in between sleeps another one."""
+    """An uninterruptible sleep of one process; it is another one once the process ran in between."""
 
     pid: int
     started: int  # ticks after boot: tells a reused pid
@@ -36,7 +36,7 @@ class Sleep(NamedTuple):
 
 
 class StuckProcesses(HostCollector):
-    """Each ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not looked at.
+    """Processes from ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not read.
 
     A busy disk's readers are often seen in state D, but each time in another sleep; a stuck process is
     in the same one at every look.
@@ -59,7 +59,7 @@ class StuckProcesses(HostCollector):
         self.since: dict[Sleep, float] = {}
 
     def look(self) -> Reading:
-        """How many sleep so, and which of them since ``stuck_after``.
+        """Return the number of sleepers, and those that sleep longer than ``stuck_after``.
 
         Raises:
             PermissionError: /proc hides processes, and the count would lie.
@@ -75,13 +75,13 @@ class StuckProcesses(HostCollector):
         return Reading([finding], [SLEEPING.sample(len(ages)), STUCK.sample(len(stuck))])
 
     def sleeps(self) -> Iterator[Sleep]:
-        """The uninterruptible sleeps of now, the ignored commands' left out."""
+        """Return the current uninterruptible sleeps, without those of ignored commands."""
         for sleep in uninterruptible(self.proc):
             if not matches(sleep.command, self.options.stuck_ignored_commands):
                 yield sleep
 
     def judge(self, stuck: dict[Sleep, float]) -> Finding:
-        """The stuck ones by name, the driver's first."""
+        """Judge the stuck processes; name the driver's first."""
         is_driver = {sleep: matches(sleep.command, self.options.stuck_unhealthy_commands) for sleep in stuck}
         ordered = sorted(stuck, key=lambda sleep: (not is_driver[sleep], -stuck[sleep]))
         names = ", ".join(f"{sleep.command} (pid {sleep.pid})" for sleep in ordered[:NAMED])
@@ -99,7 +99,7 @@ class StuckProcesses(HostCollector):
         )
 
     def healthy(self, ages: dict[Sleep, float]) -> Finding:
-        """The finding while nothing is stuck; without a sleeper there is nothing observed."""
+        """Return the finding while nothing is stuck; without a sleeper nothing is observed."""
         limit = self.options.stuck_after
         summary = f"processes in uninterruptible sleep: {len(ages)}, none for {duration(limit)}"
         longest = max(ages.values(), default=None)
@@ -107,12 +107,12 @@ class StuckProcesses(HostCollector):
 
 
 def matches(command: str, patterns: tuple[str, ...]) -> bool:
-    """Whether one of the shell *patterns* fits."""
+    """Return true if one of the shell *patterns* fits."""
     return any(fnmatchcase(command, pattern) for pattern in patterns)
 
 
 def uninterruptible(proc: Path) -> Iterator[Sleep]:
-    """The processes in state D; one that ends meanwhile is not among them."""
+    """Yield the processes in state D; one that ends meanwhile is left out."""
     folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in os.listdir(folder):  # noqa: PTH208  # names alone: a Path each doubles the cost
@@ -124,7 +124,7 @@ def uninterruptible(proc: Path) -> Iterator[Sleep]:
 
 
 def sleep_of(pid: str, folder: int) -> list[Sleep]:
-    """The sleep of one process, if it is in state D; *folder* is a descriptor of ``/proc``."""
+    """Return the sleep of one process, if it is in state D; *folder* is a descriptor of ``/proc``."""
     line = read_at(f"{pid}/stat", folder)
     command = line[line.index(b"(") + 1 : line.rindex(b")")]  # may itself hold brackets and spaces
     state, *fields = line[line.rindex(b")") + 1 :].split()
@@ -136,7 +136,7 @@ def sleep_of(pid: str, folder: int) -> list[Sleep]:
 
 
 def context_switches(status: bytes) -> int:
-    """Voluntary and involuntary together.
+    """Return the voluntary and involuntary switches together.
 
     Raises:
         ValueError: there are none in *status*.
@@ -148,7 +148,7 @@ def context_switches(status: bytes) -> int:
 
 
 def read_at(path: str, folder: int, most: int = STAT_BYTES) -> bytes:
-    """At most *most* bytes of a file, in one read: a third of the cost of a file object."""
+    """Read at most *most* bytes of a file, in one read: a third of the cost of a file object."""
     file = os.open(path, os.O_RDONLY, dir_fd=folder)
     try:
         return os.read(file, most)

@@ -8,7 +8,7 @@ SUPER_OPTIONS = 2  # behind the dash of a line in /proc/PID/mountinfo, proc_pid_
 
 
 def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
-    """The numbers of *path*; ``ST_RDONLY`` only if the file system itself is read-only.
+    """Return the numbers of *path*; ``ST_RDONLY`` only if the file system itself is read-only.
 
     systemd's ``ProtectSystem=strict`` makes each mount of the service read-only, and the flag of
     ``statvfs`` is the mount's. The file system's own is among the super options of the mount.
@@ -28,7 +28,7 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
 
 
 def is_read_only(descriptor: int, proc: Path) -> bool:
-    """Whether the file system that *descriptor* is on is; True where the kernel does not say."""
+    """Return true if the file system of *descriptor* is read-only, or the kernel does not say."""
     mount = mount_id(told(proc / "fdinfo" / str(descriptor)))
     for line in told(proc / "mountinfo").splitlines():
         if line.split(" ", 1)[0] == mount:
@@ -38,7 +38,7 @@ def is_read_only(descriptor: int, proc: Path) -> bool:
 
 
 def told(file: Path) -> str:
-    """The text of one of procfs' files.
+    """Read a file of procfs.
 
     Raises:
         ValueError: it cannot be read.
@@ -50,13 +50,13 @@ def told(file: Path) -> str:
 
 
 def mount_id(fdinfo: str) -> str | None:
-    """The mount's number in *fdinfo*."""
+    """Return the mount's ID in *fdinfo*."""
     fields = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
     return fields["mnt_id"].strip() if "mnt_id" in fields else None
 
 
 def writable(numbers: os.statvfs_result) -> os.statvfs_result:
-    """*numbers* without ``ST_RDONLY``."""
+    """Return *numbers* without ``ST_RDONLY``."""
     values = list(numbers)
     values[F_FLAG] &= ~os.ST_RDONLY
     return os.statvfs_result([*values, numbers.f_fsid])

@@ -37,7 +37,7 @@ class Swap(HostCollector):
         self.read_memory = read_memory
 
     def look(self) -> Reading:
-        """How much is used; nothing on a host without swap."""
+        """Return the used swap; nothing on a host without swap."""
         swap = self.read()
         if not swap.total:
             return Reading()

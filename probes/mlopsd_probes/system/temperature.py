@@ -20,7 +20,7 @@ PLAUSIBLE_LIMIT = (30.0, 150.0)  # °C; an NVMe disk without a limit says 65261,
 
 
 class Sensor(NamedTuple):
-    """One sensor as psutil has it, °C; *label* may be empty, and two chips of a kind share theirs."""
+    """A sensor as psutil has it, °C; *label* may be empty, and two chips of a kind share theirs."""
 
     label: str
     current: float
@@ -29,7 +29,7 @@ class Sensor(NamedTuple):
 
 
 class HostTemperature(HostCollector):
-    """hwmon, else the thermal zones (``psutil.sensors_temperatures``), one finding a kind of chip."""
+    """Sensors of hwmon, else thermal zones (``psutil.sensors_temperatures``); a finding per kind of chip."""
 
     name = "temperature"
     source = "/sys/class/hwmon"
@@ -46,7 +46,7 @@ class HostTemperature(HostCollector):
         self.read = read
 
     def look(self) -> Reading:
-        """The hottest sensor of each kind, and the one that is worst against its own limits."""
+        """Return the hottest sensor of each kind, and the one that is worst against its own limits."""
         chips = {chip: plausible(sensors) for chip, sensors in self.read().items()}
         findings = [
             self.judge(chip, sensors) for chip, sensors in chips.items() if self.is_judged(chip, sensors)
@@ -59,12 +59,12 @@ class HostTemperature(HostCollector):
         return Reading(findings, samples)
 
     def is_judged(self, chip: str, sensors: list[Sensor]) -> bool:
-        """Whether there is something to judge and the operator wants it judged."""
+        """Return true if there is something to judge and the operator wants it judged."""
         ignored = any(fnmatchcase(chip, pattern) for pattern in self.options.temperature_ignored_chips)
         return bool(sensors) and not ignored
 
     def judge(self, chip: str, sensors: list[Sensor]) -> Finding:
-        """The finding of the sensor with the worst status, among equals the hottest."""
+        """Return the finding of the sensor with the worst status, among equals the hottest."""
         return max(
             (
                 self.judge_sensor(chip, sensor)
@@ -74,7 +74,7 @@ class HostTemperature(HostCollector):
         )
 
     def judge_sensor(self, chip: str, sensor: Sensor) -> Finding:
-        """One sensor against the configured limits, else its own."""
+        """Judge one sensor against the configured limits, else its own."""
         limits = Limits(
             self.options.temperature_degraded or sensor.high,
             self.options.temperature_unhealthy or sensor.critical,
@@ -91,7 +91,7 @@ class HostTemperature(HostCollector):
 
 
 def plausible(sensors: Iterable[Any]) -> list[Sensor]:
-    """The sensors that have something to measure, without limits that cannot be meant."""
+    """Return the sensors that measure something, without implausible limits."""
     low, high = PLAUSIBLE
     return [
         Sensor(sensor.label, sensor.current, plausible_limit(sensor.high), plausible_limit(sensor.critical))
@@ -101,6 +101,6 @@ def plausible(sensors: Iterable[Any]) -> list[Sensor]:
 
 
 def plausible_limit(limit: float | None) -> float | None:
-    """*limit* if a chip could mean it."""
+    """Return *limit* if it is plausible for a chip."""
     low, high = PLAUSIBLE_LIMIT
     return limit if limit is not None and low < limit < high else None
