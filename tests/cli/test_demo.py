@@ -354,7 +354,8 @@ def test_commands_ask_where_the_daemon_listens(folder: DemoFolder, host: str, as
 
 def test_the_daemons_process_imports_nothing_of_the_training() -> None:
     program = (
-        "import sys, mlopsd.cli.demo; print([n for n in ('mlflow', 'sklearn', 'pandas') if n in sys.modules])"
+        "import sys, mlopsd.cli.demo.command;"
+        "print([n for n in ('mlflow', 'sklearn', 'pandas') if n in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=os.sep

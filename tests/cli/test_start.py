@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.command import environment, mlopsd
 
-HEAVY = ("aiohttp", "aioprometheus", "pydantic", "mlopsd_probes", "mlopsd.settings", "mlopsd.daemon")
+HEAVY = ("aiohttp", "aioprometheus", "pydantic", "mlopsd_probes", "mlopsd.config", "mlopsd.daemon")
 LOOK = """
 import sys
 from mlopsd.cli import main
