@@ -193,7 +193,7 @@ class ProbeConformance:
     def _make(self, name: str, state_dir: Path) -> Probe[Any]:
         found = self._class()
         options = found.Options(**self.table)
-        instruments = Metrics(Board(), "0").instruments(name, self.name, found.declares(options))
+        instruments = Metrics(Board(), "0").probes.instruments(name, self.name, found.declares(options))
         folder = state_dir / name
         folder.mkdir(exist_ok=True)
         return found(options, Context(name, folder, logging.getLogger("mlopsd.testing"), {}, instruments))
@@ -215,11 +215,11 @@ async def _checked(configured: ProbeConfig, checks: int) -> list[Entry]:
 async def _checked_from_the_start(configured: ProbeConfig, checks: int) -> list[Entry]:
     board = Board()
     board.enrol(configured.name, configured.plugin.name, configured.terms)
-    counting = Metrics(board, "0")
+    recorder = Metrics(board, "0").probes
     log = logging.getLogger("mlopsd.testing")
     with tempfile.TemporaryDirectory() as folder:
-        worker = make_worker(configured, Path(folder), board, counting, log)
-        watch = Watch(configured, worker, board, counting)
+        worker = make_worker(configured, Path(folder), board, recorder, log)
+        watch = Watch(configured, worker, board, recorder)
         try:
             first = await watch.check()
             while _is_late(first) and isinstance(worker, ProcessWorker) and not worker.pause:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mlopsd.board import Board
 from mlopsd.config.probes import ProbeConfig
@@ -19,22 +19,12 @@ from mlopsd.predictor import Predictor
 from mlopsd.probe import ProbeError, Reading, ReloadRefused, can_reload
 from mlopsd.process.reaper import Reaper
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.worker import CLOSING_SECONDS, Worker
+from mlopsd.worker.worker import CLOSING_SECONDS, Recorder, Worker
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
 AGAIN_WITHIN = 0.05  # seconds in which several wishes to be checked again are one
 Result = TypeVar("Result")
 log = logging.getLogger("mlopsd.watch")
-
-
-class Account(Protocol):
-    """Takes what there is to count about checks."""
-
-    def checked(self, probe: str, result: str, seconds: float) -> None:
-        """A check ended with *result* after *seconds*."""
-
-    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # a gauge's value
-        """Whether a call of *probe* outlived its time and has not come back."""
 
 
 class Busy(Exception):
@@ -56,7 +46,7 @@ class ProbeReload:
 class Watch:
     """Watches one probe.
 
-    *worker* runs its checks, *board* takes its readings, *account* its counts. *again* is set by a probe
+    *worker* runs its checks, *board* takes its readings, *recorder* its counts. *again* is set by a probe
     that wants to be checked soon, between its beats. *host* spreads a fleet: the same probe beats at
     another moment on another host.
     """
@@ -66,7 +56,7 @@ class Watch:
         configured: ProbeConfig,
         worker: Worker,
         board: Board,
-        account: Account,
+        recorder: Recorder,
         *,
         again: asyncio.Event | None = None,
         host: str | None = None,
@@ -75,7 +65,7 @@ class Watch:
         self._again = again or asyncio.Event()
         self._worker = worker
         self._board = board
-        self._account = account
+        self._recorder = recorder
         self._spread = spread(host or socket.gethostname(), configured.name)
         self._turn = asyncio.Lock()  # of the worker: one call of it at a time
         self._closed = False
@@ -219,8 +209,8 @@ class Watch:
             began = clock()
             result, reading = await self._look()
             seconds = clock() - began
-        self._account.checked(self.name, result, seconds)
-        self._account.hung(self.name, self._worker.stuck is not None)
+        self._recorder.checked(self.name, result, seconds)
+        self._recorder.hung(self.name, self._worker.stuck is not None)
         entry = self._board.record(self.name, reading, seconds)
         self._first.set()
         log.debug("checked", extra={"probe": self.name, "result": result, "duration_seconds": seconds})

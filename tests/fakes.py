@@ -54,7 +54,7 @@ class Account:
 
     checks: list[tuple[str, str]] = field(default_factory=list)
     hanging: dict[str, bool] = field(default_factory=dict)
-    counts: list[tuple[str, str, dict[str, str], Number]] = field(default_factory=list)
+    counts: list[tuple[str, str, dict[str, object], Number]] = field(default_factory=list)
     restarts: int = 0
 
     def checked(self, probe: str, result: str, seconds: float) -> None:
@@ -64,19 +64,48 @@ class Account:
     def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001
         self.hanging[probe] = hung
 
-    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
-        self.counts.append((probe, name, dict(labels), amount))
+    def worker_restarted(self, _probe: str) -> None:
+        self.restarts += 1
 
-    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
-        self.counts.append((probe, name, dict(labels), value))
-
-    def observe_counts(
-        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
-    ) -> None:
-        self.counts.append((probe, name, {**labels, "counts": str(list(counts))}, total))
+    def instruments(self, probe: str, _plugin: str, _declared: Sequence[Metric]) -> "AccountInstruments":
+        return AccountInstruments(self, probe)
 
     def restarted(self) -> None:
         self.restarts += 1
+
+
+@dataclass
+class AccountInstruments:
+    """Hands out instruments that write to an `Account`."""
+
+    account: Account
+    probe: str
+
+    def counter(self, metric: Metric) -> "AccountInstrument":
+        assert metric.kind == "counter"
+        return AccountInstrument(self.account, self.probe, metric.name)
+
+    def histogram(self, metric: Metric) -> "AccountInstrument":
+        assert metric.kind == "histogram"
+        return AccountInstrument(self.account, self.probe, metric.name)
+
+
+@dataclass
+class AccountInstrument:
+    """Writes what it is told to an `Account`."""
+
+    account: Account
+    probe: str
+    name: str
+
+    def inc(self, amount: Number = 1, **labels: object) -> None:
+        self.account.counts.append((self.probe, self.name, labels, amount))
+
+    def observe(self, value: Number, **labels: object) -> None:
+        self.account.counts.append((self.probe, self.name, labels, value))
+
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        self.account.counts.append((self.probe, self.name, {**labels, "counts": list(counts)}, total))
 
 
 @dataclass
@@ -114,7 +143,9 @@ def worker(configured: ProbeConfig, folder: Path, account: Account) -> Worker:
         opening = InitMessage(
             configured.name, target, configured.table, folder, logging.DEBUG, configured.terms.timeout
         )
-        return ProcessWorker(opening, account, account.restarted, log)
+        declared = configured.probe.declares(configured.options)
+        instruments = account.instruments(configured.name, configured.plugin.name, declared)
+        return ProcessWorker(opening, declared, instruments, account.restarted, log)
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
     return kind(configured.name, lambda: configured.probe(configured.options, context))
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.metrics.own import FAMILIES
-from mlopsd.metrics.verdicts import BOARD_FAMILIES
+from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES
 
 ROOT = Path(__file__).parent.parent
 OPERATING = ROOT / "docs" / "operating.md"

@@ -1,30 +1,34 @@
 """What the page says: of the daemon, of the board, of what probes report and count."""
 
 import gzip
+import logging
 import os
 import re
 import resource
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aioprometheus.collectors import REGISTRY
+from aioprometheus.collectors import REGISTRY, Collector, Counter, Gauge, Histogram
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import Metrics, own
-from mlopsd.metrics.exposition import Dialect
-from mlopsd.metrics.live import SERIES_PER_FAMILY
-from mlopsd.metrics.requests import REST
-from mlopsd.metrics.samples import SAMPLES_PER_READING
-from mlopsd.metrics.verdicts import FINDINGS_PER_PROBE
+from mlopsd.metrics import Metrics
+from mlopsd.metrics.collectors import SERIES_PER_FAMILY
+from mlopsd.metrics.exposition import bound_text
+from mlopsd.metrics.families import BOARD_FAMILIES, COMPONENTS
+from mlopsd.metrics.registry import REST
+from mlopsd.metrics.samples import FINDINGS_PER_PROBE, SAMPLES_PER_READING
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
+from mlopsd.worker.probe_process import InitMessage
+from mlopsd.worker.process import ProcessWorker
 from tests import fakes
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,7 +86,7 @@ def refused(metrics: Metrics) -> float:
 async def busy(board: Board, proc: Path, clock: Callable[[], float] = lambda: 0.0) -> Metrics:
     """A daemon that has seen something of everything; its numbers are fixed."""
     metrics = Metrics(board, "1.2.3", clock, proc)
-    metrics.declare("gpu", [TEMPERATURE, ERRORS])
+    metrics.probes.declare("gpu", [TEMPERATURE, ERRORS])
     for name, plugin in (("gpu", "gpu"), ("champion", "model"), ("other", "gpu")):
         board.enrol(name, plugin, TERMS)
     hot = (
@@ -92,15 +96,15 @@ async def busy(board: Board, proc: Path, clock: Callable[[], float] = lambda: 0.
     )
     board.record("gpu", reading(*hot, status=Status.DEGRADED), 0.25)
     board.record("other", reading(TEMPERATURE.sample(38.0, gpu=7)), 0.5)
-    held = metrics.instruments("champion", "model", [PREDICTIONS, LATENCY, VALUES])
+    held = metrics.probes.instruments("champion", "model", [PREDICTIONS, LATENCY, VALUES])
     held.counter(PREDICTIONS).inc(result="ok")
     held.histogram(LATENCY).observe(0.25)
     held.histogram(VALUES).observe(-0.5)
     metrics.http_request("GET", "/health/", 200, 0.002)
     metrics.http_request("BREW", "/metrics", 405, 0.5)
-    metrics.checked("gpu", "degraded", 0.25)
-    metrics.hung("gpu", hung=True)
-    metrics.worker_restarted("gpu")
+    metrics.probes.checked("gpu", "degraded", 0.25)
+    metrics.probes.hung("gpu", hung=True)
+    metrics.probes.worker_restarted("gpu")
     metrics.loop_lag(0.003)
     metrics.error("web")
     return metrics
@@ -129,14 +133,37 @@ async def test_the_page_is_the_golden_one(board: Board, tmp_path: Path, name: st
     assert page == (GOLDEN / name).read_text()
 
 
-@pytest.mark.parametrize("dialect", Dialect)
-async def test_the_page_of_parts_is_what_the_formatter_makes_of_the_registry(
-    board: Board, tmp_path: Path, dialect: Dialect
+@pytest.mark.parametrize(("parse", "accept"), [(text_families, ""), (openmetrics_families, OPENMETRICS)])
+async def test_the_page_is_what_the_registry_holds_and_what_the_board_says(
+    board: Board, tmp_path: Path, parse: Any, accept: str
 ) -> None:
     metrics = await busy(board, a_proc(tmp_path))
-    page = metrics.render(OPENMETRICS if dialect is Dialect.OPENMETRICS else "").body.decode()
-    whole = metrics.pages[dialect]._formatter.marshall(metrics.registry).decode()
-    assert sorted(page.splitlines()) == sorted(whole.splitlines())
+    page = metrics.render(accept).body.decode()
+    shown = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in parse(page)
+        for sample in family.samples
+    }
+    held = dict(series for collector in metrics.registry.get_all() for series in held_by(collector))
+    assert held.items() <= shown.items()
+    assert {name for name, _ in shown.keys() - held.keys()} == {
+        *(family.name for family in BOARD_FAMILIES),
+        "mlopsd_gpu_temperature_celsius",
+        "mlopsd_gpu_ecc_errors_total",
+    }
+
+
+def held_by(collector: Collector) -> Iterator[tuple[tuple[str, frozenset[tuple[str, str]]], float]]:
+    """The series of a collector, but for the sum and count of a histogram with a bucket below 0."""
+    assert isinstance(collector, Counter | Gauge | Histogram), "the quantiles of a Summary are wrong"
+    for labels, value in collector.get_all():
+        parts: Any = value if isinstance(value, dict) else {"": value}
+        may_fall = any(part < 0 for part in parts if isinstance(part, float))
+        for part, number in parts.items():
+            le = {"le": bound_text(part)} if isinstance(part, float) else {}
+            suffix = "_bucket" if le else f"_{part}" * bool(part)
+            if le or not may_fall:
+                yield (collector.name + suffix, frozenset({**labels, **le}.items())), number
 
 
 async def test_both_dialects_hold_the_same_series_and_values(board: Board, tmp_path: Path) -> None:
@@ -220,7 +247,7 @@ async def test_a_refused_configuration_and_the_end_are_on_the_page(metrics: Metr
 
 
 async def test_a_vanished_subject_is_gone_from_the_next_scrape(board: Board, metrics: Metrics) -> None:
-    metrics.declare("gpu", [TEMPERATURE])
+    metrics.probes.declare("gpu", [TEMPERATURE])
     board.enrol("gpu", "gpu", TERMS)
     board.record("gpu", reading(TEMPERATURE.sample(40, gpu=0), TEMPERATURE.sample(41, gpu=1)), 0.1)
     assert len(series(metrics)) == 2
@@ -231,7 +258,7 @@ async def test_a_vanished_subject_is_gone_from_the_next_scrape(board: Board, met
 
 
 async def test_a_probe_that_left_the_board_leaves_the_page(board: Board, metrics: Metrics) -> None:
-    metrics.declare("gpu", [TEMPERATURE])
+    metrics.probes.declare("gpu", [TEMPERATURE])
     board.enrol("gpu", "gpu", TERMS)
     board.record("gpu", reading(TEMPERATURE.sample(40, gpu=0)), 0.1)
     assert series(metrics)
@@ -243,7 +270,7 @@ async def test_a_probe_that_now_uses_another_plugin_leaves_the_family_of_the_old
     board: Board, metrics: Metrics
 ) -> None:
     for plugin in ("gpu", "fan"):
-        metrics.declare(plugin, [TEMPERATURE])
+        metrics.probes.declare(plugin, [TEMPERATURE])
         board.forget("card")
         board.enrol("card", plugin, TERMS)
         board.record("card", reading(TEMPERATURE.sample(40, gpu=0)), 0.1)
@@ -254,24 +281,24 @@ async def test_a_probe_that_now_uses_another_plugin_leaves_the_family_of_the_old
 
 async def test_forget_probe_drops_its_series_from_every_family(board: Board, tmp_path: Path) -> None:
     metrics = await busy(board, a_proc(tmp_path))
-    metrics.checked("champion", "healthy", 0.1)
+    metrics.probes.checked("champion", "healthy", 0.1)
     metrics.render()
-    metrics.worker_restarted("champion")  # not on the page yet
+    metrics.probes.worker_restarted("champion")  # not on the page yet
     for name in ("gpu", "champion"):
         board.forget(name)
-        metrics.forget_probe(name)
+        metrics.probes.forget(name)
     page = metrics.render().body.decode()
     assert 'probe="gpu"' not in page
     assert 'probe="champion"' not in page
     assert 'probe="other"' in page
     for family in metrics.registry.get_all():
         assert not any("champion" in str(key) for key in family.values)
-    metrics.worker_restarted("champion")
+    metrics.probes.worker_restarted("champion")
     assert lines(metrics, "mlopsd_probe_worker") == ['mlopsd_probe_worker_restarts_total{probe="champion"} 1']
 
 
 async def test_the_last_of_two_samples_of_one_identity_wins(board: Board, metrics: Metrics) -> None:
-    metrics.declare("gpu", [TEMPERATURE, ERRORS])
+    metrics.probes.declare("gpu", [TEMPERATURE, ERRORS])
     board.enrol("gpu", "gpu", TERMS)
     twins = (
         TEMPERATURE.sample(1, gpu=0),
@@ -308,7 +335,7 @@ async def test_the_last_of_two_samples_of_one_identity_wins(board: Board, metric
 async def test_a_bad_sample_costs_itself_and_is_counted_once(
     board: Board, metrics: Metrics, bad: Sample
 ) -> None:
-    metrics.declare("gpu", [TEMPERATURE, ERRORS, LATENCY])
+    metrics.probes.declare("gpu", [TEMPERATURE, ERRORS, LATENCY])
     board.enrol("gpu", "gpu", TERMS)
     good = TEMPERATURE.sample(40, gpu=1)
     fine = ERRORS.sample(2, gpu=1, kind="x")
@@ -326,7 +353,7 @@ async def test_a_bad_sample_costs_itself_and_is_counted_once(
 
 async def test_other_series_in_the_same_places_are_noticed(board: Board, metrics: Metrics) -> None:
     fans = Metric("fans", "How many.", labels=("gpu",))
-    metrics.declare("gpu", [TEMPERATURE, fans])
+    metrics.probes.declare("gpu", [TEMPERATURE, fans])
     board.enrol("gpu", "gpu", TERMS)
     for metric, gpu in ((TEMPERATURE, 0), (TEMPERATURE, 1), (fans, 1)):
         board.record("gpu", reading(metric.sample(2, gpu=gpu)), 0.1)
@@ -343,30 +370,31 @@ async def test_a_refusal_is_not_counted_again_when_another_probe_was_looked_at(
 
 
 async def test_a_family_that_takes_the_place_of_another_is_noticed(board: Board, metrics: Metrics) -> None:
-    metrics.declare("model", [PREDICTIONS])
+    metrics.probes.declare("model", [PREDICTIONS])
     board.enrol("champion", "model", TERMS)
     board.record("champion", reading(PREDICTIONS.sample(7, result="ok")), 0.1)
     assert series(metrics, "mlopsd_model")[0].endswith(" 7")
-    held = metrics.instruments("champion", "model", [PREDICTIONS, TEMPERATURE])
+    held = metrics.probes.instruments("champion", "model", [PREDICTIONS, TEMPERATURE])
     held.counter(PREDICTIONS)
     board.record("champion", reading(TEMPERATURE.sample(8, gpu=0)), 0.1)
     assert series(metrics, "mlopsd_model") == ['mlopsd_model_temperature_celsius{probe="champion",gpu="0"} 8']
 
 
-async def test_a_series_that_was_not_written_to_is_not_written_out_again(metrics: Metrics) -> None:
+async def test_the_name_of_a_series_is_written_once(metrics: Metrics) -> None:
     for component in ("web", "watch"):
         metrics.error(component)
     metrics.render()
-    metrics._errors._texts["web",] = "kept\n"
+    key, _ = metrics._errors._children["web",]
+    metrics._errors._children["web",] = key, "kept %s\n"
     metrics.error("watch")
-    assert lines(metrics, "kept") == ["kept"]
+    assert lines(metrics, "kept") == ["kept 1"]
     assert lines(metrics, 'mlopsd_errors_total{component="watch"}')[0].endswith(" 2")
 
 
 async def test_a_refused_sample_is_logged_once_until_it_was_right_again(
     board: Board, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metrics.declare("gpu", [ERRORS])
+    metrics.probes.declare("gpu", [ERRORS])
     board.enrol("gpu", "gpu", TERMS)
     odd = [ERRORS.sample(-number, gpu=0, kind="x") for number in (1, 2, 3)]
     for samples in (odd[:1], odd[1:2], (), odd[2:]):
@@ -376,7 +404,7 @@ async def test_a_refused_sample_is_logged_once_until_it_was_right_again(
 
 
 async def test_more_samples_than_the_limit_are_dropped_and_counted(board: Board, metrics: Metrics) -> None:
-    metrics.declare("gpu", [TEMPERATURE])
+    metrics.probes.declare("gpu", [TEMPERATURE])
     board.enrol("gpu", "gpu", TERMS)
     many = [TEMPERATURE.sample(1, gpu=number) for number in range(SAMPLES_PER_READING + 3)]
     board.record("gpu", reading(*many), 0.1)
@@ -391,12 +419,12 @@ async def test_more_series_than_the_limit_are_dropped_and_counted(metrics: Metri
     assert refused(metrics) == 4  # the counter and the histogram, twice
     for number in range(SERIES_PER_FAMILY + 2):
         metrics.error(f"component {number}")
-    assert refused(metrics) == 4 + 2 + len(own.COMPONENTS)
+    assert refused(metrics) == 4 + 2 + len(COMPONENTS)
 
 
 async def test_counters_and_histograms_of_two_probes_share_a_family(metrics: Metrics) -> None:
     for probe in ("champion", "challenger"):
-        held = metrics.instruments(probe, "model", [PREDICTIONS, LATENCY])
+        held = metrics.probes.instruments(probe, "model", [PREDICTIONS, LATENCY])
         held.counter(PREDICTIONS).inc(2, result="ok")
         held.histogram(LATENCY).observe(0.5)
     assert lines(metrics, "mlopsd_model_predictions_total") == [
@@ -411,17 +439,28 @@ async def test_counters_and_histograms_of_two_probes_share_a_family(metrics: Met
     ]
 
 
-async def test_a_probe_in_a_child_process_counts_by_name(board: Board, metrics: Metrics) -> None:
-    metrics.declare("model", [PREDICTIONS, LATENCY])
-    board.enrol("champion", "model", TERMS)
-    metrics.count("champion", "predictions_total", {"result": "ok"}, 2)
-    metrics.observe("champion", "prediction_duration_seconds", {}, 0.5)
+def in_a_process(metrics: Metrics, declared: Sequence[Metric]) -> ProcessWorker:
+    """The daemon's side of a probe ``champion`` in a child process."""
+    opening = InitMessage("champion", "x:y", {}, Path(), logging.INFO, 5)
+    instruments = metrics.probes.instruments("champion", "model", declared)
+    return ProcessWorker(opening, declared, instruments, lambda: None, logging.getLogger("mlopsd.test"))
+
+
+async def test_a_probe_in_a_child_process_counts_by_name(metrics: Metrics) -> None:
+    duration = "prediction_duration_seconds"
+    in_a_process(metrics, [PREDICTIONS, LATENCY])._pass_on(
+        {
+            "counts": [["predictions_total", [["result", "ok"]], 2]],
+            "observations": [[duration, [], 0.5], [duration, [], [[1, 2, 0], 1.5]]],
+        }
+    )
     assert 'mlopsd_model_predictions_total{probe="champion",result="ok"} 2' in lines(metrics)
-    assert 'mlopsd_model_prediction_duration_seconds_count{probe="champion"} 1' in lines(metrics)
+    assert f'mlopsd_model_{duration}_count{{probe="champion"}} 4' in lines(metrics)
+    assert f'mlopsd_model_{duration}_sum{{probe="champion"}} 2' in lines(metrics)
 
 
-async def test_what_was_not_declared_cannot_be_counted(board: Board, metrics: Metrics) -> None:
-    held = metrics.instruments("champion", "model", [PREDICTIONS, LATENCY, TEMPERATURE])
+async def test_what_was_not_declared_cannot_be_counted(metrics: Metrics) -> None:
+    held = metrics.probes.instruments("champion", "model", [PREDICTIONS, LATENCY, TEMPERATURE])
     with pytest.raises(
         ValueError, match="does not declare 'ecc_errors_total'; it declares: predictions_total"
     ):
@@ -432,17 +471,18 @@ async def test_what_was_not_declared_cannot_be_counted(board: Board, metrics: Me
         held.histogram(TEMPERATURE)
     with pytest.raises(ValueError, match="has the labels"):
         held.counter(PREDICTIONS).inc(outcome="ok")
-    with pytest.raises(ValueError, match="no such probe"):
-        metrics.count("stranger", "predictions_total", {"result": "ok"})
-    with pytest.raises(ValueError, match="does not declare 'nothing'"):
-        metrics.observe("champion", "nothing", {}, 1)
+    worker = in_a_process(metrics, [PREDICTIONS, LATENCY, TEMPERATURE])
+    with pytest.raises(KeyError, match="nothing"):
+        worker._pass_on({"observations": [["nothing", [], 1]]})
+    with pytest.raises(ValueError, match="is a gauge, no histogram"):
+        worker._pass_on({"observations": [["temperature_celsius", [["gpu", "0"]], 1]]})
     with pytest.raises(ValueError, match="has the labels"):
-        metrics.count("champion", "predictions_total", {}, 1)
+        worker._pass_on({"counts": [["predictions_total", [], 1]]})
 
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "1", None, 10**400])
 async def test_a_counter_takes_finite_numbers_from_0_up(metrics: Metrics, amount: float) -> None:
-    counter = metrics.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS)
+    counter = metrics.probes.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS)
     with pytest.raises(ValueError, match="only finite numbers from 0 up"):
         counter.inc(amount, result="ok")
     assert lines(metrics, "mlopsd_model") == []
@@ -452,7 +492,7 @@ async def test_a_counter_takes_finite_numbers_from_0_up(metrics: Metrics, amount
 async def test_an_observation_that_is_not_finite_is_dropped_and_counted(
     metrics: Metrics, value: float
 ) -> None:
-    histogram = metrics.instruments("champion", "model", [LATENCY]).histogram(LATENCY)
+    histogram = metrics.probes.instruments("champion", "model", [LATENCY]).histogram(LATENCY)
     histogram.observe(0.5)
     histogram.observe(value)
     assert lines(metrics, "mlopsd_model_prediction_duration_seconds_sum") == [
@@ -464,11 +504,11 @@ async def test_an_observation_that_is_not_finite_is_dropped_and_counted(
 async def test_a_counter_that_was_handed_out_is_no_longer_taken_from_readings(
     board: Board, metrics: Metrics
 ) -> None:
-    metrics.declare("model", [PREDICTIONS])
+    metrics.probes.declare("model", [PREDICTIONS])
     board.enrol("champion", "model", TERMS)
     board.record("champion", reading(PREDICTIONS.sample(7, result="ok")), 0.1)
     assert series(metrics, "mlopsd_model")[0].endswith(" 7")
-    metrics.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS).inc(result="ok")
+    metrics.probes.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS).inc(result="ok")
     assert series(metrics, "mlopsd_model") == [
         'mlopsd_model_predictions_total{probe="champion",result="ok"} 1'
     ]
@@ -477,7 +517,7 @@ async def test_a_counter_that_was_handed_out_is_no_longer_taken_from_readings(
 
 async def test_counting_in_threads_while_the_page_is_made_loses_nothing(metrics: Metrics) -> None:
     interval = sys.getswitchinterval()
-    counter = metrics.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS)
+    counter = metrics.probes.instruments("champion", "model", [PREDICTIONS]).counter(PREDICTIONS)
 
     def work(name: str) -> None:
         for number in range(2000):
@@ -495,9 +535,9 @@ async def test_counting_in_threads_while_the_page_is_made_loses_nothing(metrics:
 
 
 async def test_declaring_the_same_again_is_nothing(board: Board, metrics: Metrics) -> None:
-    metrics.declare("gpu", [TEMPERATURE, LATENCY])
-    metrics.declare("gpu", [LATENCY, TEMPERATURE])
-    metrics.declare("GPU", [TEMPERATURE])  # another plugin that means the same by it
+    metrics.probes.declare("gpu", [TEMPERATURE, LATENCY])
+    metrics.probes.declare("gpu", [LATENCY, TEMPERATURE])
+    metrics.probes.declare("GPU", [TEMPERATURE])  # another plugin that means the same by it
     for name, plugin in (("a", "gpu"), ("b", "GPU")):
         board.enrol(name, plugin, TERMS)
         board.record(name, reading(TEMPERATURE.sample(4, gpu=0)), 0.1)
@@ -524,20 +564,20 @@ async def test_one_name_cannot_mean_two_things(
     metrics: Metrics, plugin: str, metric: Metric, said: str
 ) -> None:
     first = (Metric("temp_celsius", "One."), Metric("faults_total", "The counter.", kind="counter"))
-    metrics.declare("other_gpu", first)
+    metrics.probes.declare("other_gpu", first)
     with pytest.raises(ValueError, match=said):
-        metrics.declare(plugin, [Metric("innocent", "Goes down with it."), metric])
-    metrics.declare("other_gpu", [Metric("innocent", "Said otherwise.")])
+        metrics.probes.declare(plugin, [Metric("innocent", "Goes down with it."), metric])
+    metrics.probes.declare("other_gpu", [Metric("innocent", "Said otherwise.")])
 
 
 async def test_what_clashes_is_told_before_anything_is_declared(metrics: Metrics) -> None:
     status, open_ = Metric("status", "Its own."), Metric("open", "Open.")
     other = Metric("b_open", "Another.")  # mlopsd_a_b_open, as the plugin a_b would call its own
-    clashes = metrics.clashes({"probe": (status,), "a_b": (open_,), "a": (other,), "door": (open_,)})
+    clashes = metrics.probes.clashes({"probe": (status,), "a_b": (open_,), "a": (other,), "door": (open_,)})
     assert sorted(clashes) == ["a", "probe"]
     assert "mlopsd_probe_status is taken by mlopsd_probe_status of mlopsd itself" in clashes["probe"]
     assert "mlopsd_a_b_open is taken by mlopsd_a_b_open of plugin 'a_b'" in clashes["a"]
-    metrics.declare("a", (other,))  # nobody was given the name
+    metrics.probes.declare("a", (other,))  # nobody was given the name
 
 
 async def test_what_cannot_be_read_of_the_process_is_left_out(
@@ -573,17 +613,26 @@ async def test_this_process_is_on_the_page(metrics: Metrics) -> None:
 async def test_nothing_is_made_again_while_nothing_changed(board: Board, tmp_path: Path) -> None:
     clock = fakes.Clock()
     metrics = await busy(board, a_proc(tmp_path), clock)
-    pages = metrics.pages[Dialect.TEXT]
     page = metrics.render("", "gzip")
-    made = pages.made
+    before = dict(metrics._samples._probes)
+    texts = {probe: samples.texts for probe, samples in before.items()}
     assert metrics.render("", "gzip") is page
     metrics.http_request("GET", "/metrics", 200, 0.1)
     clock.now += REST
     assert metrics.render("", "gzip") is not page
-    assert pages.made == made + 1  # the requests alone
+    assert all(samples.texts is texts[probe] for probe, samples in metrics._samples._probes.items())
     board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
     metrics.render("", "gzip")
-    assert pages.made == made + 3  # the board and that plugin's samples
+    assert metrics._samples._probes == before
+    assert [probe for probe, samples in before.items() if samples.texts is not texts[probe]] == ["other"]
+
+
+async def test_a_page_is_compressed_once_and_either_form_is_of_the_same_numbers(metrics: Metrics) -> None:
+    packed = metrics.render("", "gzip")
+    metrics.http_request("GET", "/livez", 200, 0.1)
+    plain = metrics.render("", "")
+    assert metrics.render("", "gzip") is packed
+    assert gzip.decompress(packed.body) == plain.body
 
 
 async def test_requests_are_written_out_ten_times_a_second_at_most_and_readings_at_once(
@@ -591,15 +640,15 @@ async def test_requests_are_written_out_ten_times_a_second_at_most_and_readings_
 ) -> None:
     clock = fakes.Clock()
     metrics = await busy(board, a_proc(tmp_path), clock)
-    page = metrics.render("", "gzip")
+    page, shown = metrics.render("", "gzip"), shown_by(metrics)
     metrics.http_request("GET", "/metrics", 200, 0.1)
     clock.now += REST / 2
     assert metrics.render("", "gzip") is page
-    board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
-    assert b'gpu="7"' in gzip.decompress(metrics.render("", "gzip").body)
-    shown = shown_by(metrics)
+    assert shown_by(metrics) == shown
     clock.now += REST
     assert shown_by(metrics) - shown == 1
+    board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
+    assert b'gpu="7"} 39' in gzip.decompress(metrics.render("", "gzip").body)
 
 
 def shown_by(metrics: Metrics) -> float:
@@ -614,23 +663,26 @@ def text_of(metrics: Metrics) -> str:
     return metrics.render("", "").body.decode()
 
 
-async def test_the_same_reading_again_leaves_the_samples_alone(board: Board, metrics: Metrics) -> None:
-    metrics.declare("gpu", [TEMPERATURE])
+async def test_a_reading_that_is_shown_already_leaves_the_samples_alone(
+    board: Board, metrics: Metrics
+) -> None:
+    metrics.probes.declare("gpu", [TEMPERATURE])
     board.enrol("gpu", "gpu", TERMS)
-    marks = []
-    for degrees in (40.5, 40.5, 41):
-        board.record("gpu", reading(TEMPERATURE.sample(degrees, gpu=0)), 0.1)
+    same = reading(TEMPERATURE.sample(40.5, gpu=0))
+    texts = []
+    for shown in (same, same, reading(TEMPERATURE.sample(41, gpu=0))):
+        board.record("gpu", shown, 0.1)
         metrics.render()
-        marks.append(metrics._sampled["mlopsd_gpu_temperature_celsius"].mark.number)
-    assert marks[0] == marks[1] < marks[2]
+        texts.append(metrics._samples._probes["gpu"].texts)
+    assert texts[0] is texts[1] is not texts[2]
 
 
 async def test_what_was_counted_elsewhere_adds_to_the_buckets_of_one_probe(board: Board) -> None:
     metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))
     metrics = Metrics(board, "1")
     wide = replace(metric, buckets=(-5.0, 5.0, 50.0))
-    first = metrics.instruments("first", "model", [metric]).histogram(metric)
-    second = metrics.instruments("second", "model", [wide]).histogram(wide)
+    first = metrics.probes.instruments("first", "model", [metric]).histogram(metric)
+    second = metrics.probes.instruments("second", "model", [wide]).histogram(wide)
     first.observe_counts([1, 2, 3], 40)
     first.observe(11)
     second.observe_counts([1, 0, 1, 0], 13)
@@ -651,7 +703,7 @@ async def test_what_was_counted_elsewhere_adds_to_the_buckets_of_one_probe(board
 def test_a_sum_beyond_every_float_stays_finite() -> None:
     metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))
     metrics = Metrics(Board(), "1")
-    histogram = metrics.instruments("first", "model", [metric]).histogram(metric)
+    histogram = metrics.probes.instruments("first", "model", [metric]).histogram(metric)
     histogram.observe_counts([0, 0, 2], sys.float_info.max)
     histogram.observe(sys.float_info.max)
     assert 'value_sum{probe="first"} 1.7976931348623157e+308\n' in text_of(metrics)
@@ -660,6 +712,6 @@ def test_a_sum_beyond_every_float_stays_finite() -> None:
 @pytest.mark.parametrize("counts", [[1, 2], [1, 2, 3, 4], [1, 2, -1]])
 def test_counts_that_fit_no_buckets_are_refused(counts: list[int]) -> None:
     metric = Metric("value", "Numbers.", "histogram", buckets=(0.0, 10.0))
-    histogram = Metrics(Board(), "1").instruments("first", "model", [metric]).histogram(metric)
+    histogram = Metrics(Board(), "1").probes.instruments("first", "model", [metric]).histogram(metric)
     with pytest.raises(ValueError, match="3 counts from 0 up"):
         histogram.observe_counts(counts, 1.0)

@@ -6,8 +6,6 @@ import shutil
 import subprocess
 
 import pytest
-from aioprometheus.collectors import Counter as PlainCounter
-from aioprometheus.collectors import Gauge, Histogram, Registry, Summary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -17,7 +15,6 @@ from mlopsd.board import Board
 from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect
-from mlopsd.metrics.formatter import Formatter
 from mlopsd.probe import Finding, Metric, Reading, Sample, Status
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -73,10 +70,10 @@ def page_of(*samples: Sample, metrics: tuple[Metric, ...], counted: str | None =
         board = Board()
         board.enrol("p", "trap", Terms(interval=15, timeout=5))
         page = Metrics(board, "0")
-        page.declare("trap", metrics)
+        page.probes.declare("trap", metrics)
         board.record("p", Reading([Finding("x", Status.HEALTHY, "x")], samples), 0.1)
         if counted is not None:
-            page.count("p", "things_total", {"what": counted}, 1)
+            page.probes.instruments("p", "trap", metrics).counter(COUNTED).inc(what=counted)
         board.close()
         return page.render().body.decode(), page.render(OPENMETRICS).body.decode()
 
@@ -129,7 +126,7 @@ def test_a_label_value_of_a_histogram_comes_back_as_it_went_in(value: str) -> No
 
     async def make() -> tuple[str, str]:
         page = Metrics(Board(), "0")
-        page.instruments("p", "trap", [taken]).histogram(taken).observe(0.5, what=value)
+        page.probes.instruments("p", "trap", [taken]).histogram(taken).observe(0.5, what=value)
         return page.render().body.decode(), page.render(OPENMETRICS).body.decode()
 
     pages = asyncio.run(make())
@@ -220,30 +217,3 @@ def test_a_family_whose_help_is_empty_has_no_help_line() -> None:
     said = Metric("thing", "")
     page, _ = page_of(said.sample(1), metrics=(said,))
     assert "# HELP mlopsd_trap_thing" not in page
-
-
-@pytest.mark.parametrize("dialect", Dialect)
-def test_the_formatter_writes_plain_collectors_of_aioprometheus_too(dialect: Dialect) -> None:
-    registry = Registry()
-    gauge = Gauge("g", "a\nb", const_labels={"host": 'h"'}, registry=registry)
-    gauge.set({"a": "\\"}, math.inf)
-    PlainCounter("c_total", "c", registry=registry).inc({})
-    Histogram("h", "h", registry=registry, buckets=(1, math.inf)).add({"a": "x"}, 2)
-    Gauge("empty", "no series", registry=registry)
-    page = Formatter(dialect).marshall(registry).decode()
-    parse = openmetrics_families if dialect is Dialect.OPENMETRICS else text_families
-    assert [(s.name, s.labels, s.value) for family in parse(page) for s in family.samples] == [
-        ("g", {"host": 'h"', "a": "\\"}, math.inf),
-        ("c_total", {}, 1.0),
-        ("h_bucket", {"a": "x", "le": "1.0"}, 0.0),
-        ("h_bucket", {"a": "x", "le": "+Inf"}, 1.0),
-        ("h_count", {"a": "x"}, 1.0),
-        ("h_sum", {"a": "x"}, 2.0),
-    ]
-
-
-def test_a_summary_is_refused() -> None:
-    registry = Registry()
-    Summary("s", "s", registry=registry).observe({}, 1)
-    with pytest.raises(TypeError, match="use a histogram"):
-        Formatter(Dialect.TEXT).marshall(registry)

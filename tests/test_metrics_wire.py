@@ -17,8 +17,7 @@ from aiohttp.test_utils import TestServer, unused_port
 from mlopsd.board import Board
 from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
-from mlopsd.metrics.exposition import Dialect
-from mlopsd.metrics.negotiation import accepts_gzip, choose_dialect
+from mlopsd.metrics.exposition import Dialect, accepts_gzip, choose_dialect
 from mlopsd.probe import Finding, Metric, Reading, Status
 
 OPENMETRICS = "application/openmetrics-text"
@@ -128,7 +127,7 @@ async def test_gzip_stays_one_valid_member_through_many_partial_changes(board: B
     metrics = Metrics(board, "1", lambda: now[0])
     dice = random.Random(7)
     for probe in "abc":
-        metrics.declare(f"plugin{probe}", [HEAT])
+        metrics.probes.declare(f"plugin{probe}", [HEAT])
         board.enrol(probe, f"plugin{probe}", TERMS)
     for step in range(300):
         change = dice.randrange(5)
@@ -137,9 +136,9 @@ async def test_gzip_stays_one_valid_member_through_many_partial_changes(board: B
         elif change == 1:
             metrics.http_request("GET", f"/{dice.randrange(9)}", 200, dice.random())
         elif change == 2:
-            metrics.checked(dice.choice("abc"), "healthy", dice.random())
+            metrics.probes.checked(dice.choice("abc"), "healthy", dice.random())
         elif change == 3:
-            metrics.forget_probe(dice.choice("abc"))
+            metrics.probes.forget(dice.choice("abc"))
         else:
             now[0] += 1
         accept = dice.choice((PROMETHEUS_2, ""))
@@ -179,7 +178,7 @@ Served = tuple[Metrics, list[dict[str, str]], TestServer, asyncio.Event]
 
 async def test_curl_unpacks_the_page(board: Board, served: Served) -> None:
     metrics, asked, server, _ = served
-    metrics.declare("gpu", [HEAT])
+    metrics.probes.declare("gpu", [HEAT])
     board.enrol("gpu", "gpu", TERMS)
     record(board, "gpu", 50)
     metrics.render("", "gzip")
@@ -199,7 +198,7 @@ async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
 ) -> None:
     metrics, asked, server, enough = served
     traps = ['x"} 1\nfake{b="y', "back\\slash", "größe 🔥", "control \x1f\x0b\r\x00.", ""]
-    metrics.declare("gpu", [HEAT])
+    metrics.probes.declare("gpu", [HEAT])
     board.enrol("gpu", "gpu", TERMS)
     samples = [HEAT.sample(40 + number, gpu=number, what=trap) for number, trap in enumerate(traps)]
     board.record("gpu", Reading([Finding("heat", Status.HEALTHY, "fine")], samples), 0.1)

@@ -24,6 +24,7 @@ from mlopsd.process.reaper import adopt_orphans
 from mlopsd.watch import Watch
 from mlopsd.web.api.readings import ReadingDocuments
 from mlopsd.worker.factory import make_worker
+from mlopsd.worker.worker import Recorder
 
 PROGRESS = "progress"  # the fact in which a probe shows what is on its way
 REDRAW = 0.2  # seconds
@@ -82,8 +83,8 @@ async def _check(
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
-            metrics = Metrics(board, version("mlopsd"))
-            checks = [OneShotCheck(one, board, metrics, Path(folder), private) for one in probes]
+            recorder = Metrics(board, version("mlopsd")).probes
+            checks = [OneShotCheck(one, board, recorder, Path(folder), private) for one in probes]
             await _run_all(checks, board, progress, put_off)
             return _build_health(board), list(_undeclared_samples(probes, board))
     except (OSError, ValueError) as error:
@@ -112,7 +113,7 @@ class OneShotCheck:
     """The check of one probe; of a model that is being rolled out, every check until the rollout ends."""
 
     def __init__(
-        self, configured: ProbeConfig, board: Board, metrics: Metrics, folder: Path, private: Sequence[Path]
+        self, configured: ProbeConfig, board: Board, recorder: Recorder, folder: Path, private: Sequence[Path]
     ) -> None:
         self.name = configured.name
         self._board = board
@@ -122,9 +123,9 @@ class OneShotCheck:
         self._again = asyncio.Event()
         log = logging.getLogger("mlopsd.worker")
         worker = make_worker(
-            configured, state, board, metrics, log, again=self._again.set, private=lambda: private
+            configured, state, board, recorder, log, again=self._again.set, private=lambda: private
         )
-        self._watch = Watch(configured, worker, board, metrics)
+        self._watch = Watch(configured, worker, board, recorder)
 
     async def run(self) -> None:
         """Check; while the probe shows progress, check again each time it asks for that."""

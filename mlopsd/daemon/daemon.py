@@ -116,7 +116,7 @@ class Daemon:
         _doubt(self._loaded, configured, self._places)
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Watches(
-                self._board, group, self._watch, self._metrics.forget_probe
+                self._board, group, self._watch, self._metrics.probes.forget
             )
             heart = group.create_task(
                 run_watchdog(self._notifier, self._metrics.loop_lag, self._status_line), name="heart"
@@ -204,9 +204,9 @@ class Daemon:
         folder = self._folder.place_of(configured.name)
         again = asyncio.Event()
         worker = make_worker(
-            configured, folder, self._board, self._metrics, log, again=again.set, private=self._private
+            configured, folder, self._board, self._metrics.probes, log, again=again.set, private=self._private
         )
-        return Watch(configured, worker, self._board, self._metrics, again=again)
+        return Watch(configured, worker, self._board, self._metrics.probes, again=again)
 
     def _private(self) -> Sequence[Path]:
         """What no code of a model may see: by what it wrote or read there it would be the daemon.

@@ -21,7 +21,7 @@ def without_folder(folder: StateFolder, configured: Sequence[ProbeConfig]) -> It
 
 def clashing(metrics: Metrics, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
     """A mistake for each probe whose metrics mean something else already."""
-    clashes = metrics.clashes({one.plugin.name: one.probe.declares(one.options) for one in configured})
+    clashes = metrics.probes.clashes({one.plugin.name: one.probe.declares(one.options) for one in configured})
     for one in configured:
         if (clash := clashes.get(one.plugin.name)) is not None:
             yield ConfigIssue(f"probes.{one.name}", f"{clash}, or leave one out")

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.metrics.own import OTHER, method_label
+from mlopsd.metrics.families import OTHER, method_label
 from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
 from mlopsd.web.api.route import Route
 from mlopsd.web.context import MetricsLike

@@ -3,37 +3,23 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mlopsd.board import Board, Readings
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.probe import Context, Instruments, Metric, Probe
+from mlopsd.probe import Context, Probe
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.probe_process import LONGEST_PAUSE, InitMessage
-from mlopsd.worker.process import FIRST_PAUSE, ProcessWorker, Tally
+from mlopsd.worker.process import FIRST_PAUSE, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
-from mlopsd.worker.worker import Worker
-
-
-class Counting(Tally, Protocol):
-    """Takes everything that probes and their workers count."""
-
-    def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> Instruments:
-        """What *probe* of *plugin* counts with.
-
-        Raises:
-            ValueError: a metric among *declared* means something else already.
-        """
-
-    def worker_restarted(self, probe: str) -> None:
-        """The process of *probe* was started again."""
+from mlopsd.worker.worker import Recorder, Worker
 
 
 def make_worker(
     configured: ProbeConfig,
     state_dir: Path,
     board: Board,
-    counting: Counting,
+    recorder: Recorder,
     log: logging.Logger,
     *,
     again: Callable[[], None] = lambda: None,
@@ -50,7 +36,7 @@ def make_worker(
     name = configured.name
     its_log = logging.getLogger(f"mlopsd.probe.{name}")
     declared = configured.probe.declares(configured.options)
-    instruments = counting.instruments(name, configured.plugin.name, declared)
+    instruments = recorder.instruments(name, configured.plugin.name, declared)
     if configured.isolation == "process":
         opening = InitMessage(
             name,
@@ -61,7 +47,7 @@ def make_worker(
             configured.terms.timeout,
             _longest_pause(configured.terms.interval),
         )
-        return ProcessWorker(opening, counting, lambda: counting.worker_restarted(name), log)
+        return ProcessWorker(opening, declared, instruments, lambda: recorder.worker_restarted(name), log)
     context = Context(
         name,
         state_dir,

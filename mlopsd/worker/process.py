@@ -7,10 +7,10 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.probe import Number, ProbeError, Reading, ReloadRefused
+from mlopsd.probe import Instruments, Metric, ProbeError, Reading, ReloadRefused
 from mlopsd.process.output import LINES_PER_HOUR
 from mlopsd.worker import frames
 from mlopsd.worker.codec import Incoming
@@ -31,34 +31,22 @@ class ProbeRaised(Exception):
         self.traceback = traceback
 
 
-class Tally(Protocol):
-    """Takes what a probe counted and observed in its process."""
-
-    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
-        """Add *amount* to a counter that the probe declares."""
-
-    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
-        """Count *value* in a histogram that the probe declares."""
-
-    def observe_counts(
-        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
-    ) -> None:
-        """Count in such a histogram what was counted elsewhere."""
-
-
 class ProcessWorker:
     """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
 
     def __init__(
         self,
         opening: InitMessage,
-        tally: Tally,
+        declared: Sequence[Metric],
+        instruments: Instruments,
         on_restart: Callable[[], None],
         log: logging.Logger,
+        *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opening = opening
-        self._tally = tally
+        self._declared = {metric.name: metric for metric in declared}
+        self._instruments = instruments
         self._on_restart = on_restart
         self._log = log
         self._probe_log = logging.getLogger(f"mlopsd.probe.{opening.name}")
@@ -172,12 +160,13 @@ class ProcessWorker:
         for level, event, fields in answer.get("log", ()):
             self._probe_log.log(level, "%s", event, extra={"probe": name, **fields})
         for metric, labels, amount in answer.get("counts", ()):
-            self._tally.count(name, metric, dict(labels), amount)
+            self._instruments.counter(self._declared[metric]).inc(amount, **dict(labels))
         for metric, labels, value in answer.get("observations", ()):
+            histogram = self._instruments.histogram(self._declared[metric])
             if isinstance(value, list):
-                self._tally.observe_counts(name, metric, dict(labels), *value)
+                histogram.observe_counts(*value, **dict(labels))
             else:
-                self._tally.observe(name, metric, dict(labels), value)
+                histogram.observe(value, **dict(labels))
 
     async def _running(self) -> ProbeProcess:
         """The process, started if there is none; the start goes on if the caller is cancelled.

@@ -1,8 +1,9 @@
-"""What a watch asks of the place where a probe's checks run, whichever of the three it is."""
+"""What a watch asks of the place where a probe's checks run, and where both record what they count."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from mlopsd.probe import Reading
+from mlopsd.probe import Instruments, Metric, Reading
 
 
 class Worker(Protocol):
@@ -27,6 +28,22 @@ class Worker(Protocol):
 
     async def close(self) -> None:
         """Release the probe within a second, whatever it is stuck in."""
+
+
+class Recorder(Protocol):
+    """Records what happens to probes, for Prometheus."""
+
+    def checked(self, probe: str, result: str, seconds: float) -> None:
+        """Record that a check ended as *result* after *seconds*."""
+
+    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # a gauge's value
+        """Record if a call of *probe* outlived its time and has not come back."""
+
+    def worker_restarted(self, probe: str) -> None:
+        """Record that the process of *probe* was started again."""
+
+    def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> Instruments:
+        """Return the counters and histograms among *declared* for *probe*; a ValueError if one clashes."""
 
 
 class WorkerDied(Exception):

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from mlopsd.board import Board
+from mlopsd.metrics import Metrics
 from mlopsd.predictor import Prediction, PredictionError
-from mlopsd.probe import Finding, ProbeError, Reading, ReloadRefused, Sample, Status
+from mlopsd.probe import Finding, Metric, ProbeError, Reading, ReloadRefused, Sample, Status
 from mlopsd.worker import frames
 from mlopsd.worker.codec import Incoming, Outgoing
 from mlopsd.worker.probe_process import InitMessage
@@ -20,7 +22,6 @@ from mlopsd.worker.process import ProbeRaised, ProcessWorker
 from mlopsd.worker.worker import InvalidReading
 from mlopsd_probes.model import frames as host_frames
 from mlopsd_probes.model.serving import replies
-from tests.fakes import Account
 
 BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)
 JSON = st.recursive(
@@ -35,10 +36,14 @@ def keyed(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, JSON))
 
 
+COUNTED = Metric("looks_total", "Times that it looked.", "counter", labels=("side",))
+TIMED = Metric("look_seconds", "How long it looked.", "histogram", "seconds")
+COUNTS = st.lists(st.tuples(st.sampled_from([COUNTED.name, TIMED.name]), JSON, JSON), max_size=2)
 READINGS = keyed("status", "summary", "findings", "samples", "facts")
 ANSWERS = keyed("reading", "said", "log", "counts", "observations", "children", "error") | st.builds(
     lambda reading: {"reading": reading}, READINGS
 )
+ANSWERS |= st.fixed_dictionaries({}, optional={"counts": COUNTS, "observations": COUNTS})
 
 
 @BOUNDED
@@ -97,7 +102,9 @@ class Liar:
 async def ask(said: Any, what: str) -> Any:
     """What the daemon makes of an answer *said* to a check or a reload."""
     opening = InitMessage("door", "x:y", {}, Path(), logging.INFO, 5)
-    worker = ProcessWorker(opening, Account(), lambda: None, logging.getLogger("mlopsd.test"))
+    declared = [COUNTED, TIMED]
+    instruments = Metrics(Board(), "0").probes.instruments("door", "door", declared)
+    worker = ProcessWorker(opening, declared, instruments, lambda: None, logging.getLogger("mlopsd.test"))
     starting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     starting.set_result(Liar(said))
     worker._starting = starting  # type: ignore[assignment]  # as good as the task that spawns
@@ -116,6 +123,11 @@ async def ask(said: Any, what: str) -> Any:
 @example({"error": {}}, "reload")
 @example({"children": "many"}, "reload")
 @example({"counts": [["x", 5, 5]]}, "reload")
+@example({"counts": [["looks_total", 5, 5]]}, "reload")
+@example({"counts": [["looks_total", [["side", "left"]], [5]]]}, "reload")
+@example({"counts": [["looks_total", [["amount", 5]], 5]]}, "reload")
+@example({"observations": [["look_seconds", [], [[1], "x"]]]}, "check")
+@example({"observations": [["look_seconds", [], [1, 2, 3]]]}, "check")
 def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_that_probe(
     said: dict[str, Any], what: str
 ) -> None:

@@ -83,7 +83,7 @@ async def test_the_pause_before_a_start_is_at_most_an_interval(
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
     configured = replace(configured, terms=replace(configured.terms, interval=interval))
     board = Board()
-    worker = make_worker(configured, tmp_path, board, Metrics(board, "1"), logging.getLogger("test"))
+    worker = make_worker(configured, tmp_path, board, Metrics(board, "1").probes, logging.getLogger("test"))
     assert isinstance(worker, process.ProcessWorker)
     monkeypatch.setattr(worker, "_clock", clock := fakes.Clock())
     for _ in range(12):
@@ -104,7 +104,9 @@ async def test_the_pause_before_a_start_doubles_up_to_five_minutes(
     clock = fakes.Clock()
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
     opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
-    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
+    worker = process.ProcessWorker(
+        opening, (), fakes.Instruments(), account.restarted, logging.getLogger("test"), clock=clock
+    )
     pauses = []
     for _ in range(2000):
         with pytest.raises(ProbeError, match="cannot start"):
@@ -304,7 +306,9 @@ async def test_a_level_of_the_log_that_was_changed_holds_in_a_running_process(
 ) -> None:
     configured = fakes.configured(troubled, "process", {"trouble": "logs_at_every_level"})
     opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.WARNING, 1.0)
-    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"))
+    worker = process.ProcessWorker(
+        opening, (), fakes.Instruments(), account.restarted, logging.getLogger("test")
+    )
     for level, told in (("WARNING", 1), ("DEBUG", 3), ("INFO", 2), ("ERROR", 0)):
         caplog.set_level(level, "mlopsd.probe")
         caplog.clear()

@@ -1,0 +1,175 @@
+"""The daemon's own numbers: collectors of aioprometheus, which any thread may write to.
+
+aioprometheus finds a series by the JSON of its labels, which costs microseconds. A child remembers that
+key, so that a write costs one dictionary access. The numbers are in the collectors alone.
+"""
+
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
+from aioprometheus.histogram import Histogram as Buckets
+
+from mlopsd.metrics.exposition import as_number, bound_text, encodable, number_text, series_text
+from mlopsd.metrics.families import Family
+
+SERIES_PER_FAMILY = 1_000
+"""More series in one family than this come from a label that is not bounded. The daemon's own labels
+(routes by methods by codes, probes by results) and a probe's (results, phases) stay far below it."""
+
+Key = tuple[str, ...]  # the label values of a series, in the family's order
+Child = tuple[bytes, str]  # its key in the collector's values, and its lines with ``%s`` for each number
+
+
+class FamilyCollector:
+    """A collector of aioprometheus for *family*, and a child for each of its series.
+
+    *errors* counts the writes that were dropped; None if this is that family.
+
+    Attributes:
+        revision: grows with each write.
+    """
+
+    def __init__(self, family: Family, registry: Registry, errors: "FamilyCollector | None") -> None:
+        self.family = family
+        self.revision = 0
+        kind = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}[family.kind]
+        self._collector = kind(family.name, family.help, registry=registry)
+        self._values: dict[bytes, Any] = self._collector.values.store  # a number or `Buckets`
+        self._errors = errors or self
+        self._lock = threading.RLock()  # a full family of errors counts in itself what it drops
+        self._children: dict[Key, Child] = {}
+        self._bounds: dict[str, tuple[float, ...]] = {}  # by the first label value
+
+    def inc(self, key: Key, amount: float = 1) -> None:
+        """Add *amount* to the series *key* of a counter; a ValueError if it is negative or not finite."""
+        number = as_number(amount)
+        if number is None or not 0 <= number < math.inf:
+            raise ValueError(f"cannot add {amount!r} to {self.family.name}: only finite numbers from 0 up")
+        with self._lock:
+            if (child := self._child(key)) is not None:
+                self._values[child[0]] += number
+                self.revision += 1
+
+    def set(self, key: Key, value: float) -> None:
+        """Set the series *key* of a gauge to *value*."""
+        with self._lock:
+            if (child := self._child(key)) is not None and self._values[child[0]] != value:
+                self._values[child[0]] = float(value)
+                self.revision += 1
+
+    def observe(self, key: Key, value: float) -> None:
+        """Count *value* in its bucket of the series *key* of a histogram; a ValueError if it is no number.
+
+        One that is not finite is dropped: it belongs to no bucket, and would spoil the sum for good.
+        """
+        number = as_number(value)
+        if number is None:
+            raise ValueError(f"cannot observe {value!r} in {self.family.name}: it is not a number")
+        if not math.isfinite(number):
+            self._drop()
+            return
+        with self._lock:
+            if (child := self._child(key)) is not None:
+                self._values[child[0]].observe(number)
+                self._end_observing(self._values[child[0]])
+
+    def observe_counts(self, key: Key, counts: Sequence[int], total: float) -> None:
+        """Add to the series *key* of a histogram what was counted elsewhere, bucket by bucket.
+
+        A ValueError unless there is a count for each bound and one beyond, none negative, and a finite sum.
+        """
+        needed = len(self._bounds_of(key)) + 1
+        if len(counts) != needed or min(counts) < 0 or not math.isfinite(total):
+            raise ValueError(
+                f"cannot observe in {self.family.name}: {needed} counts from 0 up and a sum are needed"
+            )
+        with self._lock:
+            if any(counts) and (child := self._child(key)) is not None:
+                buckets, below = self._values[child[0]], 0
+                for bound, count in zip(buckets.buckets, counts, strict=True):
+                    below += count
+                    buckets.buckets[bound] += below  # they are cumulative
+                buckets.observations += below
+                buckets.sum += total
+                self._end_observing(buckets)
+
+    def set_bounds(self, probe: str, bounds: tuple[float, ...]) -> None:
+        """Count *probe* in buckets with these upper *bounds*; a change begins its series anew."""
+        if self._bounds.get(probe, self.family.buckets) != bounds:
+            self.forget(probe)
+            self._bounds[probe] = bounds
+
+    def forget(self, probe: str) -> None:
+        """Remove every series of *probe*; do nothing if the family's first label is another."""
+        if self.family.labels[:1] == ("probe",):
+            with self._lock:
+                for key in [key for key in self._children if key[0] == probe]:
+                    self.remove(key)
+
+    def remove(self, key: Key) -> None:
+        """Remove the series *key*, if there is one."""
+        with self._lock:
+            if (child := self._children.pop(key, None)) is not None:
+                del self._values[child[0]]
+                self.revision += 1
+
+    def text(self) -> str:
+        """Write the lines of every series."""
+        with self._lock:
+            return "".join([lines % _numbers(self._values[key]) for key, lines in self._children.values()])
+
+    def _child(self, key: Key) -> Child | None:
+        """Find the series *key*, or open it; count a drop if there is no room for one more."""
+        if (child := self._children.get(key)) is None:
+            key = tuple(map(encodable, key))
+            child = self._children.get(key) or self._open(key)
+        return child
+
+    def _open(self, key: Key) -> Child | None:
+        if len(self._children) >= SERIES_PER_FAMILY:
+            self._drop()
+            return None
+        labels = dict(zip(self.family.labels, key, strict=True))
+        value = Buckets(*self._bounds_of(key)) if self.family.kind == "histogram" else 0.0
+        self._collector.set_value(labels, value)
+        child = self._children[key] = next(reversed(self._values)), self._lines(labels, value)
+        self.revision += 1
+        return child
+
+    def _lines(self, labels: dict[str, str], value: float | Buckets) -> str:
+        name, pairs = self.family.name, tuple(labels.items())
+        series = [series_text(name, pairs)]
+        if isinstance(value, Buckets):
+            bounds = [(*pairs, ("le", bound_text(bound))) for bound in value.buckets]
+            series = [series_text(f"{name}_bucket", labels_of_bucket) for labels_of_bucket in bounds]
+            if _has_sum(value):
+                series += [series_text(f"{name}_count", pairs), series_text(f"{name}_sum", pairs)]
+        return "".join(one.replace("%", "%%") + " %s\n" for one in series)
+
+    def _bounds_of(self, key: Key) -> tuple[float, ...]:
+        return self._bounds.get(key[0], self.family.buckets) if key else self.family.buckets
+
+    def _end_observing(self, buckets: Buckets) -> None:
+        if math.isinf(buckets.sum):  # that would stay
+            buckets.sum = math.copysign(sys.float_info.max, buckets.sum)
+        self.revision += 1
+
+    def _drop(self) -> None:
+        self._errors.inc(("metrics",))
+
+
+def _numbers(value: float | Buckets) -> tuple[object, ...]:
+    """Return the numbers of a series in the order of its lines."""
+    if not isinstance(value, Buckets):
+        return (number_text(value),)
+    total = (value.observations, number_text(value.sum)) if _has_sum(value) else ()
+    return *value.buckets.values(), *total
+
+
+def _has_sum(buckets: Buckets) -> bool:
+    """Show no sum and count if a bucket is below 0: OpenMetrics forbids a sum that may fall."""
+    return next(iter(buckets.buckets)) >= 0
