@@ -22,8 +22,9 @@ from mlopsd.board import Board
 from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
 from mlopsd.metrics.collectors import SERIES_PER_FAMILY
-from mlopsd.metrics.exposition import bound_text
+from mlopsd.metrics.exposition import Dialect, bound_text
 from mlopsd.metrics.families import BOARD_FAMILIES, COMPONENTS
+from mlopsd.metrics.page import Page
 from mlopsd.metrics.registry import REST
 from mlopsd.metrics.samples import FINDINGS_PER_PROBE, SAMPLES_PER_READING
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
@@ -625,6 +626,23 @@ async def test_nothing_is_made_again_while_nothing_changed(board: Board, tmp_pat
     metrics.render("", "gzip")
     assert metrics._samples._probes == before
     assert [probe for probe, samples in before.items() if samples.texts is not texts[probe]] == ["other"]
+
+
+async def test_a_page_that_takes_long_to_write_is_not_written_again_for_each_scrape(board: Board) -> None:
+    clock = fakes.Clock()
+    metrics = Metrics(board, "1", clock)
+    write = metrics._pages._write
+
+    def write_slowly(dialect: Dialect) -> Page:
+        clock.now += 3 * REST
+        return write(dialect)
+
+    metrics._pages._write = write_slowly  # type: ignore[method-assign]
+    page = metrics.render()
+    metrics.http_request("GET", "/metrics", 200, 0.1)
+    assert metrics.render() is page
+    clock.now += REST
+    assert metrics.render() is not page
 
 
 async def test_a_page_is_compressed_once_and_either_form_is_of_the_same_numbers(metrics: Metrics) -> None:

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from aioprometheus.collectors import Registry
-
 from mlopsd.metrics.collectors import FamilyCollector
-from mlopsd.metrics.families import PROCESS_FAMILIES
+from mlopsd.metrics.families import PROCESS_FAMILIES, Family
 
 AT_MOST_EVERY = 1.0  # seconds; a read of all costs 0.2 ms where the processor has done other things meanwhile
 
 
-class Process:
+class ProcessCollector:
     """The numbers of this process, read when asked, at most once a second on *clock*.
 
     Attributes:
@@ -24,9 +22,9 @@ class Process:
     """
 
     def __init__(
-        self, registry: Registry, errors: FamilyCollector, clock: Callable[[], float], proc: Path
+        self, open_family: Callable[[Family], FamilyCollector], clock: Callable[[], float], proc: Path
     ) -> None:
-        self.collectors = [FamilyCollector(family, registry, errors) for family in PROCESS_FAMILIES]
+        self.collectors = list(map(open_family, PROCESS_FAMILIES))
         self._clock = clock
         self._proc = proc
         self._read_at = -math.inf

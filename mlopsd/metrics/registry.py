@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from aioprometheus.collectors import Registry
@@ -17,7 +17,7 @@ from mlopsd.metrics.collectors import FamilyCollector, Key
 from mlopsd.metrics.exposition import accepts_gzip, choose_dialect
 from mlopsd.metrics.families import Family, Owners, claim, family_of, method_label
 from mlopsd.metrics.page import Page, PageCache
-from mlopsd.metrics.process import Process
+from mlopsd.metrics.process import ProcessCollector
 from mlopsd.metrics.samples import Samples, board_texts
 from mlopsd.probe import Metric, Number
 
@@ -50,15 +50,19 @@ class Metrics:
         self._clock = clock
         self._samples = Samples(board)
         self._errors = FamilyCollector(own.ERRORS, self.registry, None)
-        self.probes = ProbeRecorder(self.registry, self._errors, self._samples)
-        build_info, *state = map(self._open, (own.BUILD_INFO, own.DRAINING, own.RELOADED, own.RELOADED_AT))
+        opened = partial(FamilyCollector, registry=self.registry, errors=self._errors)
+        self.probes = ProbeRecorder(opened, self._errors, self._samples)
+        build_info, *state = map(opened, (own.BUILD_INFO, own.DRAINING, own.RELOADED, own.RELOADED_AT))
         self._draining, self._reloaded, self._reloaded_at = state
         self._state = build_info, *state
-        self._process = Process(self.registry, self._errors, clock, proc)
-        self._lag = self._open(own.LOOP_LAG)
-        self._requests, self._request_seconds = self._open(own.REQUESTS), self._open(own.REQUEST_SECONDS)
-        self._requests_seen = (-REST, 0)  # when, and their revision then
+        self._process = ProcessCollector(opened, clock, proc)
+        self._lag = opened(own.LOOP_LAG)
+        self._requests, self._request_seconds = opened(own.REQUESTS), opened(own.REQUEST_SECONDS)
         self._pages = PageCache(self._texts)
+        self._shown, self._shown_at = (
+            (0, 0, 0, 0),
+            -REST,
+        )  # the revision of the page, and when that was written
         self._dialect = lru_cache(maxsize=64)(choose_dialect)
         self._gzip = lru_cache(maxsize=64)(accepts_gzip)
         build_info.set((platform.python_version(), version), 1)
@@ -73,7 +77,11 @@ class Metrics:
             self._errors.inc(("metrics",), refused)
         self._process.refresh()
         dialect, gzip = self._dialect(accept), self._gzip(accept_encoding)
-        return self._pages.page(self._revision(), dialect, compressed=gzip)
+        revision = self._revision()
+        page = self._pages.page(revision, dialect, compressed=gzip)
+        if revision != self._shown:
+            self._shown, self._shown_at = revision, self._clock()  # after the writing, which may take a while
+        return page
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record an answer to a request to *route* (the pattern, never the path)."""
@@ -101,15 +109,11 @@ class Metrics:
         """Record that a changed configuration was refused; the one before is in force."""
         self._reloaded.set((), 0)
 
-    def _open(self, family: Family) -> FamilyCollector:
-        return FamilyCollector(family, self.registry, self._errors)
-
-    def _revision(self) -> tuple[int, ...]:
+    def _revision(self) -> tuple[int, int, int, int]:
         """Number all that is on the page; asked first, so that what is written meanwhile shows next time."""
-        seen_at, requests = self._requests_seen
-        if (now := self._clock()) - seen_at >= REST:
+        requests = self._shown[-1]
+        if self._clock() - self._shown_at >= REST:
             requests = self._requests.revision + self._request_seconds.revision
-            self._requests_seen = now, requests
         live = (*self._state, *self.probes.collectors, self._lag, *self._process.collectors)
         return self._board.version, self._samples.revision, sum(one.revision for one in live), requests
 
@@ -128,13 +132,14 @@ class ProbeRecorder:
     The instruments and `clashes` may be used from any thread, all else from the event loop's alone.
     """
 
-    def __init__(self, registry: Registry, errors: FamilyCollector, samples: Samples) -> None:
-        self._registry = registry
-        self._errors = errors
+    def __init__(
+        self, open_family: Callable[[Family], FamilyCollector], errors: FamilyCollector, samples: Samples
+    ) -> None:
+        self._open_family = open_family
         self._samples = samples
         ours = (*own.FAMILIES, *own.BOARD_FAMILIES, *own.PROCESS_FAMILIES)
         self._owners = claim({}, ours, "mlopsd itself")
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._collectors: dict[str, FamilyCollector] = {}
         recorded = map(self._collector, (own.CHECKS, own.CHECK_SECONDS, own.HUNG, own.WORKER_RESTARTS))
         self._checks, self._check_seconds, self._hung, self._restarts = recorded
@@ -178,11 +183,10 @@ class ProbeRecorder:
         self._owners = _claimed(self._owners, plugin, metrics)
         for metric in metrics:
             family = family_of(plugin, metric)
-            if metric.kind == "histogram":
-                self._collector(family)
-                continue
             with self._opening:
-                if family.name not in self._collectors:
+                if metric.kind == "histogram":
+                    self._collector(family)
+                elif family.name not in self._collectors:
                     self._samples.show(plugin, metric.name, family)
 
     def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> "ProbeInstruments":
@@ -199,22 +203,18 @@ class ProbeRecorder:
         with self._opening:
             if (known := self._collectors.get(family.name)) is None:
                 self._samples.hide(family)
-                known = self._collectors[family.name] = FamilyCollector(family, self._registry, self._errors)
+                known = self._collectors[family.name] = self._open_family(family)
             return known
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeInstruments:
-    """The counters and histograms that *probe* of *plugin* may write to; *open_family* finds a family.
-
-    Raises:
-        ValueError: the probe does not declare the metric, or it is of another kind.
-    """
+    """The counters and histograms that *probe* of *plugin* may write to; any other is a ValueError."""
 
     probe: str
     plugin: str
     declared: tuple[Metric, ...]
-    open_family: Callable[[Family], FamilyCollector]
+    collector: Callable[[Family], FamilyCollector]
 
     def counter(self, metric: Metric) -> "ProbeInstrument":
         """Return the counter that *metric* declares, which is no longer taken from readings."""
@@ -232,7 +232,7 @@ class ProbeInstruments:
             raise ValueError(
                 f"metric {metric.name!r} of plugin {self.plugin!r} is a {metric.kind}, no {kind}"
             )
-        return ProbeInstrument(self.probe, metric, self.open_family(family_of(self.plugin, metric)))
+        return ProbeInstrument(self.probe, metric, self.collector(family_of(self.plugin, metric)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,8 @@ class ProbeSamples:
             return 0
         self._reading = reading
         samples, refused = _sound(reading.samples)
-        if (series := list(map(_SERIES, samples))) != self._series:
-            self._series = series
+        before, self._series = self._series, list(map(_SERIES, samples))  # an older one keeps labels alive
+        if before != self._series:
             self._blocks, self._misplaced = _lay_out(self._probe, self.families, samples)
         refused += self._misplaced
         values, self.texts = _numbers(samples), {}
@@ -227,10 +227,8 @@ def _sound(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[str]]:
         refused += [f"more than {SAMPLES_PER_READING} samples in one reading"] * over
         samples = samples[:SAMPLES_PER_READING]
     if not set(map(type, samples)) <= {Sample}:
-        refused += [
-            f"a {type(sample).__name__} is not a sample" for sample in samples if type(sample) is not Sample
-        ]
-        samples = [sample for sample in samples if type(sample) is Sample]
+        refused += [f"a {type(one).__name__} is not a sample" for one in samples if type(one) is not Sample]
+        samples = [one for one in samples if type(one) is Sample]
     return samples, refused
 
 
