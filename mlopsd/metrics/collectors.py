@@ -7,11 +7,12 @@ key, so that a write costs one dictionary access. The numbers are in the collect
 import math
 import sys
 import threading
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
-from aioprometheus.histogram import Histogram as Buckets
 
 from mlopsd.metrics.exposition import as_number, bound_text, encodable, number_text, series_text
 from mlopsd.metrics.families import Family
@@ -22,6 +23,38 @@ SERIES_PER_FAMILY = 1_000
 
 Key = tuple[str, ...]  # the label values of a series, in the family's order
 Child = tuple[bytes, str]  # its key in the collector's values, and its lines with ``%s`` for each number
+
+
+class Buckets:
+    """The value of one series of a `Histogram`, in which aioprometheus reads buckets, observations and sum.
+
+    Its own class adds an observation to each bucket above the value; here it is one addition.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = (*map(float, bounds), math.inf)
+        self.counts = [0] * len(self.bounds)  # of each bucket alone
+        self.observations = 0
+        self.sum = 0.0
+
+    @property
+    def buckets(self) -> dict[float, int]:
+        """The observations up to each bound."""
+        return dict(zip(self.bounds, accumulate(self.counts), strict=True))
+
+    @property
+    def has_sum(self) -> bool:
+        """Tell if a sum and a count are shown: OpenMetrics forbids a sum that may fall."""
+        return self.bounds[0] >= 0
+
+    def add(self, counts: Iterable[tuple[int, int]], total: float) -> None:
+        """Add *counts* to buckets by their places, and *total* to the sum."""
+        for place, count in counts:
+            self.counts[place] += count
+            self.observations += count
+        self.sum += total
+        if math.isinf(self.sum):  # that would stay
+            self.sum = math.copysign(sys.float_info.max, self.sum)
 
 
 class FamilyCollector:
@@ -74,8 +107,9 @@ class FamilyCollector:
             return
         with self._lock:
             if (child := self._child(key)) is not None:
-                self._values[child[0]].observe(number)
-                self._end_observing(self._values[child[0]])
+                buckets: Buckets = self._values[child[0]]
+                buckets.add(((bisect_left(buckets.bounds, number), 1),), number)
+                self.revision += 1
 
     def observe_counts(self, key: Key, counts: Sequence[int], total: float) -> None:
         """Add to the series *key* of a histogram what was counted elsewhere, bucket by bucket.
@@ -89,13 +123,8 @@ class FamilyCollector:
             )
         with self._lock:
             if any(counts) and (child := self._child(key)) is not None:
-                buckets, below = self._values[child[0]], 0
-                for bound, count in zip(buckets.buckets, counts, strict=True):
-                    below += count
-                    buckets.buckets[bound] += below  # they are cumulative
-                buckets.observations += below
-                buckets.sum += total
-                self._end_observing(buckets)
+                self._values[child[0]].add(enumerate(counts), total)
+                self.revision += 1
 
     def set_bounds(self, probe: str, bounds: tuple[float, ...]) -> None:
         """Count *probe* in buckets with these upper *bounds*; a change begins its series anew."""
@@ -134,7 +163,7 @@ class FamilyCollector:
             self._drop()
             return None
         labels = dict(zip(self.family.labels, key, strict=True))
-        value = Buckets(*self._bounds_of(key)) if self.family.kind == "histogram" else 0.0
+        value = Buckets(self._bounds_of(key)) if self.family.kind == "histogram" else 0.0
         self._collector.set_value(labels, value)
         child = self._children[key] = next(reversed(self._values)), self._lines(labels, value)
         self.revision += 1
@@ -144,19 +173,14 @@ class FamilyCollector:
         name, pairs = self.family.name, tuple(labels.items())
         series = [series_text(name, pairs)]
         if isinstance(value, Buckets):
-            bounds = [(*pairs, ("le", bound_text(bound))) for bound in value.buckets]
+            bounds = [(*pairs, ("le", bound_text(bound))) for bound in value.bounds]
             series = [series_text(f"{name}_bucket", labels_of_bucket) for labels_of_bucket in bounds]
-            if _has_sum(value):
+            if value.has_sum:
                 series += [series_text(f"{name}_count", pairs), series_text(f"{name}_sum", pairs)]
         return "".join(one.replace("%", "%%") + " %s\n" for one in series)
 
     def _bounds_of(self, key: Key) -> tuple[float, ...]:
         return self._bounds.get(key[0], self.family.buckets) if key else self.family.buckets
-
-    def _end_observing(self, buckets: Buckets) -> None:
-        if math.isinf(buckets.sum):  # that would stay
-            buckets.sum = math.copysign(sys.float_info.max, buckets.sum)
-        self.revision += 1
 
     def _drop(self) -> None:
         self._errors.inc(("metrics",))
@@ -166,10 +190,5 @@ def _numbers(value: float | Buckets) -> tuple[object, ...]:
     """Return the numbers of a series in the order of its lines."""
     if not isinstance(value, Buckets):
         return (number_text(value),)
-    total = (value.observations, number_text(value.sum)) if _has_sum(value) else ()
-    return *value.buckets.values(), *total
-
-
-def _has_sum(buckets: Buckets) -> bool:
-    """Show no sum and count if a bucket is below 0: OpenMetrics forbids a sum that may fall."""
-    return next(iter(buckets.buckets)) >= 0
+    total = (value.observations, number_text(value.sum)) if value.has_sum else ()
+    return *accumulate(value.counts), *total
