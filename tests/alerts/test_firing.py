@@ -74,7 +74,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 FIRES = [
     ("whole", "MlopsdHostUnhealthy", {"severity": "page"}),
     ("whole", "MlopsdGpuXid", {"subject": "gpu 1", "advice": "reset_gpu"}),
-    ("whole", "MlopsdModelRefused", {"subject": "version 2", "finding": "load", "advice": "fix_registry"}),
+    ("whole", "MlopsdModelRefused", {"subject": "version 2", "finding": "load", "advice": "fix_config"}),
     ("whole", "MlopsdModelDrift", {"probe": "model"}),
     ("whole", "MlopsdPredictionsFailing", {"probe": "model", "severity": "page"}),
     ("lost", "MlopsdGpuLost", {"subject": "gpu 1", "finding": "gpu_answers", "advice": "reboot"}),
