@@ -94,6 +94,7 @@ class FakeHost:
         self.hangs = False
         self.beat_interval = 0.005
         self.canary_behind = 0
+        self.predictions_in_flight = 0
         self.is_mismatched = False
         self.tell_mismatch: Callable[[], None] = lambda: None
         self.ails: tuple[Reason, str] | None = None

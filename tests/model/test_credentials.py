@@ -56,3 +56,23 @@ def test_what_clients_get_and_what_systemd_hands_over_is_hidden_and_no_program_o
 
 def test_without_a_home_there_is_none_to_hide() -> None:
     assert credential_paths({}) == OF_THE_SYSTEM
+
+
+def test_the_value_of_a_secret_is_never_taken_for_a_path() -> None:
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "AWS_SESSION_TOKEN": "/token",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/0a1b",
+        "AZURE_STORAGE_CONNECTION_STRING": "AccountKey=x;/y",
+        "AZURE_CLIENT_SECRET": "/secret",
+        "MLFLOW_TRACKING_PASSWORD": "a:/secretpart",
+        "MLFLOW_TRACKING_TOKEN": "/token",
+        "MLFLOW_TRACKING_URI": "https://me:/word@registry.example/mlflow",
+        "DATABRICKS_TOKEN": "/token",
+        "https_proxy": "http://me:/word@proxy:3128",
+    }
+    assert credential_paths(secrets) == OF_THE_SYSTEM
+
+
+def test_a_registry_on_this_disk_is_hidden() -> None:
+    assert "/srv/mlflow.db" in credential_paths({"MLFLOW_TRACKING_URI": "sqlite:////srv/mlflow.db"})

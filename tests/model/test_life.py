@@ -622,6 +622,19 @@ async def test_too_many_requests_at_a_time_are_turned_away(tmp_path: Path) -> No
     await world.life.close()
 
 
+async def test_a_request_that_its_caller_gave_up_still_takes_a_place(tmp_path: Path) -> None:
+    world = World(tmp_path, prediction=PredictionOptions(max_in_flight=2))
+    world.names("1")
+    await world.look()
+    world.hosts[0].predictions_in_flight = 2  # their callers got 504, and the process still has them
+    with pytest.raises(PredictionError) as refusal:
+        await world.life.service.predict(b"", JSON)
+    assert (refusal.value.code, refusal.value.retry_after) == (429, 1.0)
+    world.hosts[0].predictions_in_flight = 1
+    assert (await world.life.service.predict(b"", JSON)).body == b"1"
+    await world.life.close()
+
+
 async def test_closing_in_the_middle_of_a_fetch_leaves_nothing_half_fetched(world: World) -> None:
     await world.set_out("1", "fetch")
     await world.life.close()

@@ -90,6 +90,7 @@ def test_a_note_by_who_does_not_know_an_earlier_one_keeps_it(tmp_path: Path, sto
     kept = put(store, 1)
     store.note(kept, batching_mismatch=True)
     assert store.note(kept, proven=True, cuda=False).notes == {"batching_mismatch": True, "cuda": False}
+    assert store.note(kept, batching_mismatch=True).proven, "a note takes no proof back"
     (found,) = Store(tmp_path, "iris").load()
     assert found.notes == {"batching_mismatch": True, "cuda": False}
 

@@ -160,15 +160,15 @@ class Store:
             StoreError: that cannot be written down.
         """
         learnt = {name: value for name, value in notes.items() if value is not None}
-        noted = replace(
-            kept,
-            proven=kept.proven if proven is None else proven,
-            notes={**(kept.notes or {}), **learnt},
-        )
+        noted = replace(kept, notes={**(kept.notes or {}), **learnt})
         path = self._path(kept.version, MANIFEST)
         with self._changing(f"note what was learnt of version {kept.version.number}"):
             manifest = MANIFESTS.validate_json(path.read_bytes())
-            noted = replace(noted, notes={**manifest.notes, **(noted.notes or {})})
+            noted = replace(
+                noted,
+                proven=manifest.proven if proven is None else proven,
+                notes={**manifest.notes, **(noted.notes or {})},
+            )
             manifest = replace(manifest, proven=noted.proven, notes=dict(noted.notes or {}))
             write(path, MANIFESTS.dump_json(manifest))
         return noted

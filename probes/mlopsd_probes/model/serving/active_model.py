@@ -148,13 +148,12 @@ class ActiveModel:
             await before.host.kill()
 
     async def _predict(self, body: bytes, content_type: str) -> Prediction:
-        if self._in_flight >= self._options.max_in_flight:
-            detail = (
-                f"{self._in_flight} requests are being predicted ([…prediction] max_in_flight); ask again"
-            )
-            raise PredictionError(429, detail, RETRY_BUSY)
         if (serving := self._serving) is None:
             raise PredictionError(503, f"no version is in service: {self._why_not()}", RETRY_EMPTY)
+        in_flight = max(self._in_flight, serving.host.predictions_in_flight)
+        if in_flight >= self._options.max_in_flight:
+            detail = f"{in_flight} requests are being predicted ([…prediction] max_in_flight); ask again"
+            raise PredictionError(429, detail, RETRY_BUSY)
         self._in_flight += 1
         try:
             async with asyncio.timeout(self._options.timeout):

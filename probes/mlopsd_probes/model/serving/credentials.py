@@ -14,10 +14,14 @@ NO_CREDENTIALS = frozenset(  # programs, libraries, authorities that everybody m
         *("LANG", "LANGUAGE", "USER", "LOGNAME"),
     }
 )
+HOLDS_A_PATH = re.compile(r"_(FILE|PATH|DIR|DIRECTORY|CONFIG)(_|$)")  # other values may be the secret itself
+PATHS_BY_OTHER_NAMES = ("GOOGLE_APPLICATION_CREDENTIALS", "KRB5CCNAME")
 NAMED_BESIDES = ("CREDENTIALS_DIRECTORY", "KUBECONFIG", "DOCKER_CONFIG", "NETRC", "PGPASSFILE", "KRB5_KTNAME")
+URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # of a database or a folder on this host
 OF_HOME = (
     *(".aws", ".azure", ".config/gcloud", ".mlflow", ".databrickscfg", ".netrc", ".ssh", ".kube", ".docker"),
-    *(".boto", ".pgpass", ".git-credentials"),
+    *(".boto", ".pgpass", ".git-credentials", ".cache/huggingface/token", ".pypirc", ".my.cnf", ".s3cfg"),
+    *(".config/rclone", ".config/gh", ".oci", ".gnupg"),
 )
 OF_THE_SYSTEM = ("/var/run/secrets", "/run/secrets")  # Kubernetes' and Docker's
 LOCAL_URL = re.compile(r"[A-Za-z][\w+.-]*:///+")  # file:///etc/x, sqlite:////var/x
@@ -33,15 +37,19 @@ def _paths(ours: Mapping[str, str]) -> Iterator[str]:
     for name, value in ours.items():
         if _names_credentials(name):
             yield from absolute_paths(value)
+        elif name in URIS and LOCAL_URL.match(value):
+            yield LOCAL_URL.sub("/", value)
     if (home := ours.get("HOME", "")).startswith("/"):
         yield from (f"{home}/{place}" for place in OF_HOME)
     yield from OF_THE_SYSTEM
 
 
 def _names_credentials(name: str) -> bool:
-    if name in NO_CREDENTIALS or name.startswith("LC_"):
+    if name in NAMED_BESIDES:
+        return True
+    if name in NO_CREDENTIALS or not (HOLDS_A_PATH.search(name) or name in PATHS_BY_OTHER_NAMES):
         return False
-    return is_kept(name) or name in (*INHERITED, *NAMED_BESIDES) or name.startswith("DATABRICKS_")
+    return is_kept(name) or name in INHERITED or name.startswith("DATABRICKS_")
 
 
 def absolute_paths(value: str) -> Iterator[str]:

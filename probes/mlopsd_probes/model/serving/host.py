@@ -149,6 +149,11 @@ class ModelHost:
         return self._exchange.in_flight
 
     @property
+    def predictions_in_flight(self) -> int:
+        """Return how many requests of callers have no answer, also if the caller has stopped waiting."""
+        return self._exchange.predictions_in_flight
+
+    @property
     def beat_interval(self) -> float:
         """Seconds between two heartbeats."""
         return self._liveness.interval

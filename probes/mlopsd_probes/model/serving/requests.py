@@ -57,6 +57,11 @@ class PendingRequests:
         """Questions without an answer, those included that nobody waits for any more."""
         return len(self._waiting)
 
+    @property
+    def predictions_in_flight(self) -> int:
+        """Return how many callers' requests have no answer, also where the caller has stopped waiting."""
+        return sum(not waiting.is_canary for waiting in self._waiting.values())
+
     def ahead_of_canary(self) -> int:
         """Return how many callers' requests were sent before the last canary and have no answer yet."""
         return sum(
