@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parents[2] / "deploy" / "grafana" / "mlopsd.json"
-VALUES = {
-    "$__rate_interval": "1m",
-    "$job": ".*",  # the value of "All"
-    "$instance": ".*",
-    "$gpu": ".*",
-}
+RATE_INTERVAL = "1m"
 LOOKS = {
     "temperature": "mlopsd_system_temperature",
     "pressure": "mlopsd_system_pressure",
@@ -73,7 +68,8 @@ def _choice(variable: dict[str, Any]) -> Query:
 
 def filled(expression: str) -> str:
     """*expression* as Grafana sends it where everything is chosen."""
-    for name, value in VALUES.items():
-        expression = expression.replace(name, value)
+    expression = expression.replace("$__rate_interval", RATE_INTERVAL)
+    for variable in variables():
+        expression = expression.replace(f"${variable['name']}", variable.get("allValue", ""))
     assert "$" not in expression, expression
     return expression

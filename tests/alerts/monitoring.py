@@ -49,6 +49,15 @@ class Monitoring(Database):
         except OSError:
             return []
 
+    def targets(self) -> list[dict[str, Any]]:
+        """Return every target that is scraped: its labels, and those that it was discovered with."""
+        try:
+            with urllib.request.urlopen(f"{self.uri}/api/v1/targets?state=active", timeout=5) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["activeTargets"]
+                return found
+        except OSError:
+            return []
+
     def firing(self, **labels: str) -> list[Alert]:
         """The alerts that fire and have *labels*."""
         return [one for one in self.alerts() if one["state"] == "firing" and _has(one, labels)]
@@ -79,13 +88,20 @@ def _has(alert: Alert, labels: dict[str, str]) -> bool:
 @contextmanager
 def monitoring(folder: Path, more: str = "", targets: Sequence[str] = ()) -> Iterator[Monitoring]:
     """A Prometheus in *folder*, with *more* in its configuration; ended when the block ends."""
+    with configured(folder, CONFIGURATION.format(more=more)) as database:
+        database.watch(*targets)
+        yield database
+
+
+@contextmanager
+def configured(folder: Path, text: str) -> Iterator[Monitoring]:
+    """Run a Prometheus with the configuration *text* and the shortened rules beside it in *folder*."""
     folder.mkdir(exist_ok=True)
     (folder / "mlopsd.rules.yml").write_text(shortened(), "utf-8")
     config = folder / "prometheus.yml"
-    config.write_text(CONFIGURATION.format(more=more), "utf-8")
+    config.write_text(text, "utf-8")
     port = free_port()
     database = Monitoring(port, folder)
-    database.watch(*targets)
     command = [
         shutil.which("prometheus") or "prometheus",
         f"--config.file={config}",

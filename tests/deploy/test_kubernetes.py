@@ -72,16 +72,14 @@ def test_its_probes_ask_what_there_is_and_only_readiness_asks_for_the_verdict(wo
     assert {name: get["path"] for name, get in asked.items()} == {
         "startup": "/livez", "liveness": "/livez", "readiness": "/readyz",
     }  # fmt: skip
-    annotations = workload["spec"]["template"]["metadata"]["annotations"]
-    assert {"/livez", "/readyz", annotations["prometheus.io/path"]} <= known
+    (endpoint,) = ALL["PodMonitor mlopsd"]["spec"]["podMetricsEndpoints"]
+    assert {"/livez", "/readyz", endpoint["path"]} <= known
     assert {get["port"] for get in asked.values()} == {"http"}
 
 
 @by_name
 def test_every_place_has_the_daemons_port(workload: Manifest) -> None:
     assert container(workload)["ports"] == [{"name": "http", "containerPort": Settings().api.port}]
-    annotations = workload["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/port"] == str(Settings().api.port)
 
 
 def test_what_refers_to_pods_finds_them() -> None:
