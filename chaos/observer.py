@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,8 +31,8 @@ class Truth:
 class Seen:
     """The last look: statuses and facts by probe, the verdict, and when it was asked for and had."""
 
-    asked: float = 0.0
-    at: float = 0.0
+    asked: float = -math.inf
+    at: float = -math.inf
     verdict: str = "unknown"
     readings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from typing import Any
 from mlopsd.cli.client.client import UnixConnection
 
 UP_SECONDS = 30.0
+GIVE_UP = 120.0  # seconds after which a test gives up on what never comes; no claim about the machine's pace
 AT_ONCE = 10.0  # seconds in which whatever waits for nothing is over, here too; `make bench` has the pace
 CALM_SYSTEM = """
 [probes.system]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import sys
 import time
@@ -59,7 +60,7 @@ class ProcessWorker:
         self._deaths = 0  # since the last answer
         self._last_words = ""  # how it died last
         self._starts = 0
-        self._not_before = 0.0
+        self._not_before = -math.inf  # on the steady clock
 
     @property
     def stuck(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from mlopsd_probes.causes import OF_VERSION, cause_of
 from mlopsd_probes.model.rollout.backoff import Backoff
 from mlopsd_probes.model.rollout.rejections import Rejections
@@ -94,6 +96,12 @@ def test_a_host_that_is_lost_is_replaced_at_once_and_then_ever_more_slowly() -> 
     assert 0.8 <= waits[1] <= 1.2
     assert 1.6 <= waits[2] <= 2.4
     assert 3.2 <= waits[3] <= 4.8
+
+
+@pytest.mark.parametrize("moment", [-5.0, 0.0, 5.0])
+def test_nothing_waits_before_anything_failed_wherever_the_steady_clock_begins(moment: float) -> None:
+    backoff = Backoff(lambda: moment)
+    assert (backoff.may_try(), backoff.left()) == (True, 0)
 
 
 def test_a_host_that_lasted_is_replaced_at_once_again() -> None:

@@ -23,6 +23,7 @@ from mlopsd.worker.factory import make_worker
 from mlopsd.worker.frames import BadFrame
 from mlopsd.worker.probe_process import InitMessage, ProbeProcess
 from tests import fakes
+from tests.running import GIVE_UP
 from tests.worker.watching import lose_patience, reached, watching
 
 
@@ -63,7 +64,7 @@ async def test_a_process_that_cannot_be_started_is_a_reading_and_tried_again(
             summary == "cannot start its process: Resource temporarily unavailable; free what the host lacks"
         )
         monkeypatch.setattr(child, "spawn", real)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
 
@@ -120,6 +121,16 @@ async def test_the_pause_before_a_start_doubles_up_to_five_minutes(
     assert len(set(pauses[9:])) > 1, "jitter"
 
 
+async def test_a_first_start_waits_for_nothing_wherever_the_steady_clock_begins(
+    troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
+) -> None:
+    configured = fakes.configured(troubled, "process", {"trouble": "none"})
+    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
+    clock = fakes.Clock(-5.0)
+    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
+    assert worker.pause == 0
+
+
 async def test_a_probe_that_hung_once_is_well_again_when_it_answers(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
@@ -129,7 +140,7 @@ async def test_a_probe_that_hung_once_is_well_again_when_it_answers(
         lose_patience(watch)
         assert (await watch.check()).status is Status.UNKNOWN
         lose_patience(watch, 20)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
     assert account.restarts == 1
@@ -169,7 +180,7 @@ async def test_a_process_that_does_not_start_is_started_anew(
         (tmp_path / "gate.reached").unlink()
         gate.touch()
         lose_patience(watch, 20)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
     assert account.restarts == 1
@@ -181,7 +192,7 @@ async def test_what_a_process_prints_logs_and_counts_reaches_the_daemon(
     caplog.set_level(logging.DEBUG, "mlopsd")
     async with watching(troubled, "process", tmp_path, account, trouble="says") as watch:
         await watch.check()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while not any(record.message == "probe printed" for record in caplog.records):
                 await asyncio.sleep(0.01)
     said = {record.message: record.__dict__ for record in caplog.records}
@@ -264,7 +275,7 @@ async def test_a_process_whose_answer_was_not_received_is_never_asked_again(
         with monkeypatch.context() as patch:
             patch.setattr(ProbeProcess, "_receive", breaks)
             assert "ZeroDivisionError" in (await watch.check()).reading.summary
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while (entry := await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.05)
     assert entry.reading.facts["pid"] != pid
@@ -341,7 +352,7 @@ async def test_each_process_says_once_what_its_samples_are_called(
                 assert [sample.labels for sample in reading.samples] == [(("side", "left"),)]
             pids.add(reading.facts["pid"])
             psutil.Process(reading.facts["pid"]).kill()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(GIVE_UP):
                 while (await watch.check()).status is not Status.HEALTHY:
                     await asyncio.sleep(0.1)
     assert len(pids) == 2

@@ -1,6 +1,7 @@
 """One connection: aiohttp's, closed when its other end sends no request, or does not read the answer."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -120,17 +121,17 @@ class Connection(web.RequestHandler):
         self._write_deadline: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None  # of the newest request, while it comes
         self._body_length = 0  # as the newest request's head has it
-        self._answered_at = 0.0  # the newest request, if its body was not whole then; 0 for none
+        self._answered_at: float | None = None  # the newest request, if its body was not whole then
 
     @property
     def lingers(self) -> bool:
         """Whether its last request is answered, and the rest of that one's body still comes."""
-        return self._answered_at > 0 and not self.idle
+        return self._answered_at is not None and not self.idle
 
     @property
     def answered_at(self) -> float:
-        """When the connection that `lingers` was answered, on the loop's clock."""
-        return self._answered_at
+        """Return when the connection that `lingers` was answered, on the loop's clock; else never."""
+        return math.inf if self._answered_at is None else self._answered_at
 
     @property
     def idle(self) -> bool:
@@ -165,6 +166,7 @@ class Connection(web.RequestHandler):
             plug.close()
             return
         super().connection_made(transport)
+        self._next_keepalive_close_time = self._loop.time() + self._patience.idle  # 0 with older aiohttp
         plug.set_write_buffer_limits(high=0)  # then "paused" is: something has not been read yet
         self._expect_head()
 
@@ -230,12 +232,12 @@ class Connection(web.RequestHandler):
         if self._crowd.leaving:
             self._lingering_time = min(self._patience.linger, LAST_MOMENT)
         finished = await super().finish_response(request, resp, start_time)
-        self._answered_at = 0.0 if request.content.is_eof() else self._loop.time()
+        self._answered_at = None if request.content.is_eof() else self._loop.time()
         return finished
 
     def _take_newest(self, message: object, body: StreamReader) -> None:
         """Know how long the newest request is; where its bytes are no request, *message* has no headers."""
-        self._answered_at = 0.0
+        self._answered_at = None
         self._body = body
         headers = getattr(message, "headers", {})
         self._body_length = int(headers.get(hdrs.CONTENT_LENGTH, 0))

@@ -1,5 +1,6 @@
 """How long to wait before what just failed is tried again."""
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ class Backoff:
         self._clock = clock
         self._longest = longest
         self._wait = 0.0
-        self._next = 0.0
+        self._next = -math.inf  # on the steady clock
         self._good_since: float | None = None
 
     def may_try(self) -> bool:
