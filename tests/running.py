@@ -20,9 +20,7 @@ from typing import Any
 
 from mlopsd.cli.client.client import UnixConnection
 
-UP_SECONDS = 30.0
 GIVE_UP = 120.0  # seconds after which a test gives up on what never comes; no claim about the machine's pace
-AT_ONCE = 10.0  # seconds in which whatever waits for nothing is over, here too; `make bench` has the pace
 CALM_SYSTEM = """
 [probes.system]
 load_degraded = 1e6
@@ -119,7 +117,7 @@ class Running(AbstractContextManager["Running"]):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(GIVE_UP)
         assert self.process.stderr is not None
         self.process.stderr.close()
 
@@ -140,9 +138,7 @@ class Running(AbstractContextManager["Running"]):
         self._drain()
         return [line for line in self.log if line["event"] == name]
 
-    def wait_for(
-        self, wanted: Callable[[dict[str, Any]], bool], seconds: float = UP_SECONDS
-    ) -> dict[str, Any]:
+    def wait_for(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = GIVE_UP) -> dict[str, Any]:
         """The first line from now on that is *wanted*.
 
         Raises:
@@ -174,9 +170,9 @@ class Running(AbstractContextManager["Running"]):
     ) -> Answer:
         """A request, over the Unix socket if *local*."""
         connection = (
-            UnixConnection(str(self.socket), 20)
+            UnixConnection(str(self.socket), GIVE_UP)
             if local
-            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=GIVE_UP)
         )
         try:
             connection.request(method, path, body, headers=dict(headers or {}))
@@ -184,7 +180,7 @@ class Running(AbstractContextManager["Running"]):
         finally:
             connection.close()
 
-    def until(self, path: str, wanted: Callable[[Any], bool], seconds: float = UP_SECONDS) -> Any:
+    def until(self, path: str, wanted: Callable[[Any], bool], seconds: float = GIVE_UP) -> Any:
         """The JSON at *path* as soon as it is *wanted*.
 
         Raises:
@@ -200,9 +196,9 @@ class Running(AbstractContextManager["Running"]):
         """Send *number* and wait for the end; the seconds that it took."""
         began = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(GIVE_UP)
         took = time.monotonic() - began
-        self._reader.join(5)
+        self._reader.join(GIVE_UP)
         self._drain()
         return took
 

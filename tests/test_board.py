@@ -12,6 +12,7 @@ from mlopsd.entry import MOST_KEPT, Entry, Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd.verdict import Verdict
 from tests.fakes import Clock
+from tests.running import GIVE_UP
 
 H, D, N, U = Status.HEALTHY, Status.DEGRADED, Status.UNKNOWN, Status.UNHEALTHY
 
@@ -118,7 +119,7 @@ async def test_no_reading_before_a_silence_counts_for_the_damping_after_it() -> 
     board.enrol("door", "door", Terms(interval=0.01, timeout=0.01, fail_after=2))
     board.record("door", reading(H), 0)
     board.record("door", reading(U), 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GIVE_UP):
         while not board["door"].stale:
             await asyncio.sleep(0.005)
     assert board["door"].held == ()
@@ -143,14 +144,16 @@ async def test_every_change_is_told_exactly_once(board: Board, witness: Witness)
 
 
 async def test_a_dead_watcher_shows_because_the_board_has_a_timer_of_its_own(witness: Witness) -> None:
-    board = Board(on_change=witness.change, on_verdict=witness.verdict)
+    clock = Clock()
+    board = Board(on_change=witness.change, on_verdict=witness.verdict, clock=clock)
     board.enrol("door", "door", Terms(interval=0.01, timeout=0.01))
     board.record("door", reading(H), 0)
-    async with asyncio.timeout(5):
+    clock.now += 7
+    async with asyncio.timeout(GIVE_UP):
         while board["door"].status is not N:
             await asyncio.sleep(0.005)
     assert board["door"].stale
-    assert board["door"].reading.summary.startswith("no reading for 0 s, expected every 0.01 s")
+    assert board["door"].reading.summary.startswith("no reading for 7 s, expected every 0.01 s")
     assert board["door"].reading.samples == ()
     assert witness.changes[-1] == ("door", H, N)
     assert board.verdict.status is N
@@ -178,7 +181,7 @@ async def test_new_terms_keep_what_is_known_and_move_the_expiry(board: Board) ->
     board.retime("door", Terms(0.001, 0.001))
     assert (board["door"].status, board["door"].since) == (H, before.since)
     assert not board["door"].before_reload
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GIVE_UP):
         while not board["door"].stale:
             await asyncio.sleep(0.005)
 

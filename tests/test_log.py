@@ -13,6 +13,7 @@ import pytest
 from mlopsd import log as logs
 from mlopsd.log_limit import LogLimiter, gist
 from tests.fakes import Clock
+from tests.running import GIVE_UP
 
 log = logging.getLogger("mlopsd.test_log")
 
@@ -156,7 +157,7 @@ def test_a_journal_that_takes_nothing_costs_records_and_not_the_daemon(
             done.set()
 
         threading.Thread(target=speak, daemon=True).start()
-        assert done.wait(20), "logging waited for the journal"
+        assert done.wait(GIVE_UP), "logging waited for the journal"
         assert len(lost) >= 80
         drain.end()
         threading.Thread(target=drain.records.put, args=(None,), daemon=True).start()  # it found no room

@@ -7,6 +7,7 @@ import re
 import resource
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -606,7 +607,7 @@ async def test_the_process_is_read_at_most_once_a_second(board: Board, tmp_path:
 async def test_this_process_is_on_the_page(metrics: Metrics) -> None:
     shown = {line.split()[0]: float(line.split()[1]) for line in series(metrics, "process_")}
     assert len(shown) == 6
-    assert 0 < shown["process_cpu_seconds_total"] < 10_000
+    assert 0 < shown["process_cpu_seconds_total"] <= time.process_time() + 1
     assert shown["process_resident_memory_bytes"] > 2**20
     assert shown["process_start_time_seconds"] < datetime.now(UTC).timestamp()
 

@@ -19,6 +19,7 @@ from mlopsd.entry import Terms
 from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect, accepts_gzip, choose_dialect
 from mlopsd.probe import Finding, Metric, Reading, Status
+from tests.running import GIVE_UP
 
 OPENMETRICS = "application/openmetrics-text"
 PROMETHEUS_2 = (
@@ -176,6 +177,7 @@ async def served(
 Served = tuple[Metrics, list[dict[str, str]], TestServer, asyncio.Event]
 
 
+@pytest.mark.needs("curl")
 async def test_curl_unpacks_the_page(board: Board, served: Served) -> None:
     metrics, asked, server, _ = served
     metrics.probes.declare("gpu", [HEAT])
@@ -186,7 +188,7 @@ async def test_curl_unpacks_the_page(board: Board, served: Served) -> None:
     curl = await asyncio.create_subprocess_exec(
         "curl", "-sS", "--compressed", str(server.make_url("/metrics")), stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(curl.communicate(), 20)
+    out, _ = await asyncio.wait_for(curl.communicate(), GIVE_UP)
     assert asked[0]["Content-Encoding"] == "gzip"
     assert out.count(b"mlopsd_gpu_temperature_celsius{") == 50
     assert b'route="/health/",status="200"} 1\n' in out
@@ -216,7 +218,7 @@ async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        await asyncio.wait_for(enough.wait(), 40)
+        await asyncio.wait_for(enough.wait(), GIVE_UP)
         found = await until_stored(port, "mlopsd_gpu_temperature_celsius", len(traps))
         assert {series["metric"].get("what", "") for series in found} == set(
             traps
@@ -227,12 +229,12 @@ async def test_a_real_prometheus_scrapes_the_page_as_gzip_and_finds_its_series(
         assert {one["Content-Type"] for one in asked} == {Dialect.OPENMETRICS.value}
     finally:
         prometheus.terminate()
-        await asyncio.wait_for(prometheus.wait(), 20)
+        await asyncio.wait_for(prometheus.wait(), GIVE_UP)
 
 
 async def until_stored(port: int, expression: str, many: int) -> list[dict[str, Any]]:
     """At least *many* series for *expression*, from a scrape that was not late: such a one stores nothing."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(GIVE_UP):
         while True:
             found = await query(port, expression)
             up = [series["value"][1] for series in await query(port, "up")]

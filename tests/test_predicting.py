@@ -18,7 +18,7 @@ from mlopsd.daemon.preflight import keyless
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Reading
 from tests.installed import installed
-from tests.running import Answer, Running
+from tests.running import GIVE_UP, Answer, Running
 
 NO_CHOICE = (
     "probes.side: POST /invocations is for [probes.front], [probes.back] or for [probes.side], "
@@ -187,8 +187,8 @@ def test_a_prediction_in_flight_is_answered_before_the_end(
         daemon.process.terminate()
         daemon.wait_for(lambda line: line["event"] == "stopping")
         gate.touch()
-        asking.join(20)
-        assert daemon.process.wait(20) == 0
+        asking.join(GIVE_UP)
+        assert daemon.process.wait(GIVE_UP) == 0
     assert [(answer.status, answer.json) for answer in answers] == [(200, {"echo": [1]})]
 
 
@@ -211,7 +211,7 @@ def test_version_is_that_of_the_mlflow_that_is_installed(start: Callable[[str], 
     assert expected[1] in answer.body.decode()
 
 
-def wait_until(ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 10) -> Any:
+def wait_until(ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = GIVE_UP) -> Any:
     """What *ask* says as soon as it is *wanted*."""
     deadline = time.monotonic() + seconds
     while not wanted(found := ask()):

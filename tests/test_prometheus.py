@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mlopsd.config import plugins
-from tests.running import CALM_SYSTEM, Running, free_port
+from tests.running import CALM_SYSTEM, GIVE_UP, Running, free_port
 
 CONFIGURATION = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
@@ -43,7 +43,7 @@ def prometheus(folder: Path, api: int, metrics: int) -> Iterator["Database"]:
         yield Database(port)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(GIVE_UP)
 
 
 class Database:
@@ -64,7 +64,7 @@ class Database:
         except OSError:
             return []
 
-    def wait(self, query: str, many: int = 1, seconds: float = 30) -> list[dict[str, Any]]:
+    def wait(self, query: str, many: int = 1, seconds: float = GIVE_UP) -> list[dict[str, Any]]:
         """At least *many* series for *query*.
 
         Raises:

@@ -14,6 +14,7 @@ from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Context, Finding, Options, Probe, Reading, Status
 from mlopsd.watch import Watch
 from tests import fakes
+from tests.running import GIVE_UP
 
 
 class Door(Probe):
@@ -68,7 +69,7 @@ def doors(*names: str) -> list[ProbeConfig]:
 
 
 async def test_a_roster_that_is_closed_begins_nothing_more(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(GIVE_UP), asyncio.TaskGroup() as group:
         stage = Stage(group, tmp_path)
         stage.let_go.set()
         await stage.roster.change(doors("front"))
@@ -80,7 +81,7 @@ async def test_a_roster_that_is_closed_begins_nothing_more(tmp_path: Path) -> No
 
 
 async def test_a_change_that_is_under_way_at_the_end_begins_nothing_more(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(GIVE_UP), asyncio.TaskGroup() as group:
         stage = Stage(group, tmp_path)
         await stage.roster.change(doors("front"))
         change = asyncio.ensure_future(stage.roster.change(doors("back")))
@@ -95,7 +96,7 @@ async def test_a_change_that_is_under_way_at_the_end_begins_nothing_more(tmp_pat
 
 
 async def test_a_change_that_is_cancelled_leaves_the_end_of_its_watches_to_the_close(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(GIVE_UP), asyncio.TaskGroup() as group:
         stage = Stage(group, tmp_path)
         await stage.roster.change(doors("front", "back"))
         change = asyncio.ensure_future(stage.roster.change(doors("back")))
@@ -128,7 +129,7 @@ async def test_a_probe_whose_terms_change_keeps_what_it_holds(tmp_path: Path) ->
     before = fakes.configured(Marked, "loop", name="model")
     longer = replace(before, terms=replace(before.terms, interval=77.0, critical=False))
     other = replace(before, options=MarkedOptions(mark="another"))
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(GIVE_UP), asyncio.TaskGroup() as group:
         board = Board()
 
         def watch(configured: ProbeConfig) -> Watch:

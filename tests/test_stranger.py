@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import CALM_SYSTEM, Running
+from tests.running import CALM_SYSTEM, GIVE_UP, Running
 
 PACKAGE = Path(__file__).parent / "packages" / "mlopsd-probe-neighbours"
 
@@ -29,7 +29,7 @@ def environment(site: Path) -> dict[str, str]:
 
 def test_its_three_probes_are_found_with_their_distribution(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "mlopsd", "probes"]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GIVE_UP)
     assert said.returncode == 0, said.stderr
     for name in ("tcp_port", "heartbeat_file", "network_mount"):
         assert name in said.stdout

@@ -10,6 +10,7 @@ from mlopsd.board import Board
 from mlopsd.probe import Finding, Probe, Reading, Schedule, Status
 from mlopsd.watch import next_beat, spread
 from tests import fakes
+from tests.running import GIVE_UP
 
 
 def test_the_same_probe_beats_at_another_moment_on_another_host() -> None:
@@ -31,7 +32,7 @@ def test_the_beat_does_not_drift_and_missed_ones_are_skipped(
 
 
 class Quick(Probe):
-    schedule = Schedule(interval=0.05, timeout=1, isolation="loop")
+    schedule = Schedule(interval=0.05, timeout=60, isolation="loop")
 
     async def check(self) -> Reading:
         return Reading([Finding("door", Status.HEALTHY, "shut")])
@@ -41,8 +42,8 @@ async def test_a_probe_is_checked_at_once_and_then_on_its_beat(tmp_path: Path) -
     board, account = Board(), fakes.Account()
     watch = fakes.watch(fakes.configured(Quick, "loop"), tmp_path, board, account)
     running = asyncio.create_task(watch.run(), name="watch")
-    await asyncio.wait_for(watch.first_reading(), 5)
-    async with asyncio.timeout(5):
+    await asyncio.wait_for(watch.first_reading(), GIVE_UP)
+    async with asyncio.timeout(GIVE_UP):
         while len(account.checks) < 5:
             await asyncio.sleep(0.01)
     running.cancel()
@@ -55,7 +56,7 @@ async def test_slow_checks_of_one_probe_never_overlap(tmp_path: Path) -> None:
     board, account = Board(), fakes.Account()
 
     class Slow(Quick):
-        schedule = Schedule(interval=0.1, timeout=1, isolation="loop")
+        schedule = Schedule(interval=0.1, timeout=60, isolation="loop")
 
         async def check(self) -> Reading:
             await asyncio.sleep(0.15)
@@ -64,7 +65,7 @@ async def test_slow_checks_of_one_probe_never_overlap(tmp_path: Path) -> None:
     watch = fakes.watch(fakes.configured(Slow, "loop"), tmp_path, board, account)
     began = asyncio.get_running_loop().time()
     running = asyncio.create_task(watch.run(), name="watch")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GIVE_UP):
         while len(account.checks) < 4:
             await asyncio.sleep(0.01)
     took = asyncio.get_running_loop().time() - began

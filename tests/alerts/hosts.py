@@ -17,9 +17,9 @@ from tests.installed import installed
 from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar
 from tests.model.registry_server import empty
-from tests.running import CALM_SYSTEM, Running
+from tests.running import CALM_SYSTEM, GIVE_UP, Running
 
-TAKEN_UP = 90.0  # seconds for two models to serve, on a busy machine
+TAKEN_UP = GIVE_UP  # for two models to serve
 HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
 GPU = '[probes.gpu]\ninterval = 0.5\ntimeout = 10\nsysfs_path = "/nonexistent"\n'
 CARD = ("fan.count 1", "fan.speed 40", "fan.min 30", "fan.max 100")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.alerts.rules import shortened
-from tests.running import free_port
+from tests.running import GIVE_UP, free_port
 from tests.test_prometheus import Database
 
 CONFIGURATION = """
@@ -22,7 +22,7 @@ scrape_configs:
   file_sd_configs: [{{files: [hosts.json], refresh_interval: 1s}}]
 {more}
 """
-FIRING_SECONDS = 60.0  # a busy machine; it is seen within three
+FIRING_SECONDS = GIVE_UP  # it is seen within three
 Alert = dict[str, Any]
 
 
@@ -114,4 +114,4 @@ def configured(folder: Path, text: str) -> Iterator[Monitoring]:
         yield database
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(GIVE_UP)

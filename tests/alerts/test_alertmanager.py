@@ -16,12 +16,12 @@ import pytest
 
 from mlopsd.probe import Advice
 from tests.alerts.rules import FOLDER, Rule, alerts
-from tests.running import free_port
+from tests.running import GIVE_UP, free_port
 
 FILE = FOLDER / "alertmanager.yml"
 HARDWARE = {"reset_gpu", "reboot", "replace_hardware"}
 OF_MODELS = {"MlopsdModelDrift", "MlopsdModelRefused", "MlopsdModelFallback"}
-TOLD_SECONDS = 60.0
+TOLD_SECONDS = GIVE_UP
 HOST = {"job": "mlopsd", "instance": "gpu-01:9178"}
 
 
@@ -98,7 +98,7 @@ def alertmanager(folder: Path) -> Iterator[tuple[str, Receivers]]:
         yield f"http://127.0.0.1:{port}", receivers
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(GIVE_UP)
         receivers.server.shutdown()
         thread.join()
         receivers.server.server_close()

@@ -8,7 +8,9 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 
-SECONDS = 30.0
+from tests.running import GIVE_UP
+
+SECONDS = GIVE_UP
 Done = subprocess.CompletedProcess[str]
 
 

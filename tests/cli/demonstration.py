@@ -17,9 +17,9 @@ import pytest
 
 from mlopsd.cli.demo.folder import DemoFolder
 from tests.cli.command import environment
-from tests.running import CALM_SYSTEM
+from tests.running import CALM_SYSTEM, GIVE_UP
 
-TRAINING_SECONDS = 120.0  # 12 s on two idle cores, most of it MLflow's imports and its tables
+TRAINING_SECONDS = 4 * GIVE_UP  # for a hang; most of it is MLflow's imports and its tables
 
 
 class Demo:
@@ -59,15 +59,15 @@ class Demo:
     def stop(self) -> int:
         """End it as Ctrl-C does; its exit status."""
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(20)
-        self._reader.join(5)
+        status = self.process.wait(GIVE_UP)
+        self._reader.join(GIVE_UP)
         return status
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(GIVE_UP)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -107,7 +107,7 @@ def reading(
     """The reading of *probe*, as soon as it is *wanted*."""
     deadline = time.monotonic() + seconds
     while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GIVE_UP)
         with closing(connection):
             connection.request("GET", f"/health/{probe}")
             told: dict[str, Any] = json.loads(connection.getresponse().read())

@@ -15,6 +15,7 @@ import pytest
 
 from tests import processes
 from tests.cli.command import environment, mlopsd, on_a_terminal
+from tests.running import GIVE_UP
 
 
 def tables(*names: str) -> str:
@@ -157,10 +158,10 @@ def test_ctrl_c_ends_it_without_a_word(odd: Mapping[str, str], config: Path) -> 
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(odd)
     ) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + GIVE_UP
         while not children.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=GIVE_UP)
     assert (process.returncode, out, err) == (130, "", "")

@@ -22,11 +22,12 @@ from mlopsd.cli.errors import CommandError
 from mlopsd.config.load import load
 from mlopsd_probes.model.demo.champion import champion
 from tests.cli.command import environment, mlopsd, on_a_terminal
+from tests.cli.demonstration import TRAINING_SECONDS
+from tests.running import GIVE_UP
 
 REPOSITORY = Path(__file__).parents[2]
-TRAINING_SECONDS = 120.0  # 12 s on two idle cores, most of it MLflow's imports and its tables
 MISLEADING = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "MLFLOW_RUN_ID": "nobody's"}
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def asked_of_mlflow(folder: DemoFolder, question: str) -> Any:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TRAINING_SECONDS,
         check=True,
         cwd=folder.path,
     )
@@ -302,7 +303,7 @@ def test_the_training_ends_with_whoever_started_it(folder: DemoFolder) -> None:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.stdin.close()
-        assert process.wait(20) == 1
+        assert process.wait(GIVE_UP) == 1
 
 
 def test_two_at_a_time_train_once(folder: DemoFolder) -> None:

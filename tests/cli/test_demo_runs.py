@@ -14,7 +14,7 @@ from tests.cli.command import mlopsd
 from tests.cli.demonstration import calm, demo, is_healthy, reading, serves, tried
 from tests.running import free_port
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("d") / "my demo"
 
 
+@pytest.mark.needs("cc", "curl")
 def test_it_all_works_as_printed(short: Path) -> None:
     port = free_port()
     calm(short)
@@ -86,6 +87,7 @@ def test_the_kinds_of_pretended_gpus_that_help_names_are_those_there_are() -> No
     assert list(SCENARIOS) == build.scenarios()
 
 
+@pytest.mark.needs("cc")
 def test_a_scenario_that_was_changed_stays_and_a_file_of_ones_own_is_used_where_it_is(tmp_path: Path) -> None:
     first = prepared("t4", tmp_path)
     changed = Path(first["scenario"])

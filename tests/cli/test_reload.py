@@ -16,6 +16,7 @@ import pytest
 
 from mlopsd.cli.terminal.progress import RolloutMeter, draw_bar, format_log_line
 from tests.cli.command import environment, mlopsd, on_a_terminal
+from tests.running import GIVE_UP
 
 STARTED_AT = "2026-11-23T00:00:00.000Z"
 FETCH = {"step": "fetch", "version": "7", "total_bytes": 2_000_000_000, "since": STARTED_AT}
@@ -99,7 +100,7 @@ def played(
             yield server, f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
-            thread.join(5)
+            thread.join(GIVE_UP)
 
 
 DONE = {"state": "done", "detail": "went to version 7"}
@@ -177,9 +178,9 @@ def test_ctrl_c_ends_the_waiting_and_says_that_the_reload_goes_on() -> None:
         ) as process,
     ):
         os.close(theirs)
-        assert server.waited_for.wait(20)
+        assert server.waited_for.wait(GIVE_UP)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(GIVE_UP) == 130
     text = os.read(ours, 65536).decode()
     os.close(ours)
     goes_on = "mlopsd: the reload of probe 'model' goes on without being waited for; see how it ends"

@@ -16,8 +16,9 @@ from queue import Empty, Queue
 import pytest
 
 from tests.cli.command import environment, mlopsd
+from tests.running import GIVE_UP
 
-SECONDS = 30.0
+SECONDS = GIVE_UP
 
 
 def start(config: Path, *words: str) -> subprocess.CompletedProcess[str]:

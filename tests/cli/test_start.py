@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.cli.command import environment, mlopsd
+from tests.running import GIVE_UP
 
 HEAVY = ("aiohttp", "aioprometheus", "pydantic", "mlopsd_probes", "mlopsd.config", "mlopsd.daemon")
 LOOK = """
@@ -88,6 +89,11 @@ def test_no_command_at_all_shows_what_there_is() -> None:
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     command = f"{sys.executable} -m mlopsd probes | true"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, env=environment(), timeout=30, check=False
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=GIVE_UP,
+        check=False,
     )
     assert done.stderr == ""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import SECONDS, Done, environment, mlopsd, on_a_terminal
-from tests.running import Running, free_port
+from tests.running import GIVE_UP, Running, free_port
 
 KEY = "a-key-that-is-long-enough"
 PROBES = "[probes.open]\n[probes.fine]\n"
@@ -199,14 +199,14 @@ def server(answer: bytes) -> Iterator[str]:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(GIVE_UP)
             for connection in held:
                 connection.close()
 
 
 def test_a_daemon_that_accepts_and_never_answers_costs_five_seconds() -> None:
     with server(b"") as address:
-        done = mlopsd("status", "--url", address, seconds=30)
+        done = mlopsd("status", "--url", address)
     assert done.returncode == 3
     assert "no answer within 5 s" in done.stderr
 
@@ -226,7 +226,7 @@ def test_a_daemon_that_drips_costs_no_more() -> None:
         thread = threading.Thread(target=lambda: drip(listening.accept()[0]))
         thread.start()
         try:
-            done = mlopsd("status", "--url", address, seconds=30)
+            done = mlopsd("status", "--url", address)
         finally:
             over.set()
             thread.join()
@@ -256,7 +256,7 @@ def test_a_socket_that_accepts_and_never_answers_costs_no_more(tmp_path: Path) -
         listening.bind(str(path))
         listening.listen()
         env = {"MLOPSD_SOCKET": str(path), "MLOPSD_API__PORT": str(free_port())}
-        done = mlopsd("status", env=env, seconds=30)
+        done = mlopsd("status", env=env)
     assert done.returncode == 3
     assert f"unix:{path}: no answer within 5 s" in done.stderr
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.running import free_port
+from tests.running import GIVE_UP, free_port
 
 SHIPPED = Path(__file__).parents[2] / "deploy/haproxy/haproxy.cfg"
 SECONDS = 180.0  # for anything to happen, on a busy machine
@@ -29,7 +29,7 @@ class Balancer:
     def state(self, server: str) -> str:
         """What it thinks of *server*: ``UP``, ``DOWN``, on the way between them ``UP 1/2`` and the like."""
         with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(10)
+            control.settimeout(GIVE_UP)
             control.connect(str(self._control))
             control.sendall(b"show stat\n")
             table = control.makefile("r", encoding="ascii").read()
@@ -85,7 +85,7 @@ def balancer(folder: Path, ports: Sequence[int], *, retries: bool = True, **time
         yield Balancer(port, control)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(GIVE_UP)
 
 
 class Load:

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import STRANGE
 from tests.deploy.balancing import SHIPPED, Balancer, Load, balancer
 from tests.installed import installed
-from tests.running import Running, free_port
+from tests.running import GIVE_UP, Running, free_port
 
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
 HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
@@ -117,7 +117,7 @@ def load(front: Balancer) -> Iterator[Load]:
 
 
 def test_the_shipped_configuration_is_one() -> None:
-    done = subprocess.run(["haproxy", "-c", "-f", SHIPPED], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["haproxy", "-c", "-f", SHIPPED], capture_output=True, text=True, timeout=GIVE_UP)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -151,7 +151,7 @@ def test_a_host_that_goes_without_a_word_fails_nobody(
     number: signal.Signals, hosts: list[Host], front: Balancer, load: Load
 ) -> None:
     hosts[1].process.send_signal(number)
-    hosts[1].process.wait(30)
+    hosts[1].process.wait(GIVE_UP)
     load.more()
     hosts[1].start()
     front.wait("gpu2", "UP")
@@ -176,7 +176,7 @@ def test_nothing_passes_but_predictions_and_questions_about_models(front: Balanc
 
 
 def status(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GIVE_UP)
     try:
         connection.request("GET", path)
         return connection.getresponse().status

@@ -15,6 +15,7 @@ from mlopsd.worker.probe_process import InitMessage
 from mlopsd.worker.process import ProcessWorker
 from mlopsd_probes.fake_nvml import build
 from mlopsd_probes.gpu.probe import GpuProbe
+from tests.running import GIVE_UP
 
 TARGET = "mlopsd_probes.gpu.probe:GpuProbe"
 HEALTHY = """
@@ -189,7 +190,7 @@ def library(tmp: pytest.TempPathFactory) -> Path:
 Drive = Callable[..., Driven]
 
 
-async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: float = 20) -> Reading:
+async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: float = GIVE_UP) -> Reading:
     """The first reading that is *wanted*."""
     deadline = time.monotonic() + seconds
     while not wanted(reading := await driven.check()):

@@ -13,6 +13,7 @@ from mlopsd.probe import Context, Reading
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
 from tests.gpu.driving import values
+from tests.running import GIVE_UP
 from tests.system.conftest import NoInstruments
 
 MIB = 2**20
@@ -47,7 +48,7 @@ def asked(*fields: str) -> Iterator[dict[str, str]]:
     """What nvidia-smi says of each card, without units."""
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     lines = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=60
+        command, capture_output=True, text=True, check=True, timeout=GIVE_UP
     ).stdout.splitlines()
     for row in csv.reader(lines, skipinitialspace=True):
         yield dict(zip(fields, row, strict=True))

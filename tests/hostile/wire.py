@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.running import Running
+from tests.running import GIVE_UP, Running
 
-PATIENCE = 20.0
+PATIENCE = GIVE_UP
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 

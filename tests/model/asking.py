@@ -15,10 +15,10 @@ from mlopsd.process import procfs
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.registry.registries import Registries
 from tests.processes import command
-from tests.running import AT_ONCE
+from tests.running import GIVE_UP
 
 CLIENT = b"mlopsd_probes.registry.child"
-GONE_SECONDS = 30.0  # for what was ended to be gone, on a busy machine
+GONE_SECONDS = GIVE_UP  # for what was ended to be gone
 
 Counted = list[tuple[str, str]]
 
@@ -41,7 +41,7 @@ async def asking(
     try:
         yield made, counted
     finally:
-        async with asyncio.timeout(AT_ONCE):  # whatever a registry does, nobody waits for it to finish
+        async with asyncio.timeout(GIVE_UP):  # whatever a registry does, nobody waits for it to finish
             await made.close()
     await nothing_left(scratch, before, others)
 

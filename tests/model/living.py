@@ -24,6 +24,7 @@ from mlopsd_probes.model.serving.requests import HostDied
 from mlopsd_probes.model.version import CachedVersion, File, Version
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
 from tests.fakes import Sink
+from tests.running import GIVE_UP
 
 URI = "http://registry"
 WELL = CanaryResult(passed=True, verified=True, source="example", rows=3, seconds=0.01)
@@ -248,7 +249,7 @@ class World:
 
     async def until(self, comes_true: Callable[[], bool]) -> None:
         """Wait for what happens in other tasks."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GIVE_UP):
             while not comes_true():
                 await asyncio.sleep(0.005)
 

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from tests.running import GIVE_UP
+
 Act = Callable[["Handler"], None]
 Rule = Callable[[str], Act | None]
 
@@ -148,7 +150,7 @@ def once(act: Act) -> Act:
 
 def silence(handler: Handler) -> None:
     """Never answers."""
-    handler.server.meddler.over.wait(30)
+    handler.server.meddler.over.wait(10 * GIVE_UP)
 
 
 def drip(handler: Handler) -> None:
@@ -168,7 +170,7 @@ def stall(handler: Handler) -> None:
     code, headers, body = handler.upstream_answer(handler.path)
     handler.answer(code, headers.get("Content-Type", ""), body[: len(body) // 2], len(body))
     handler.wfile.flush()
-    handler.server.meddler.over.wait(30)
+    handler.server.meddler.over.wait(10 * GIVE_UP)
 
 
 def break_off(handler: Handler) -> None:

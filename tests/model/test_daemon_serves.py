@@ -21,7 +21,7 @@ from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop
 from tests.processes import command
-from tests.running import AT_ONCE, Answer, Running
+from tests.running import GIVE_UP, Answer, Running
 
 KEYS = '[api]\napi_keys = ["sesame"]\n'
 HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
@@ -119,7 +119,7 @@ def test_a_moved_alias_is_taken_up_without_a_failed_request(model: Registrar, tm
         assert f'mlopsd_model_served_version{{probe="model",model="{model.name}"}} 2' in page
         assert 'mlopsd_model_loads_total{probe="model",result="ok"} 2' in page
         assert f'mlopsd_model_predictions_total{{probe="model",result="ok"}} {len(codes)}' in page
-        assert daemon.stop() < AT_ONCE
+        daemon.stop()
         assert daemon.process.returncode == 0
 
 
@@ -152,7 +152,7 @@ def test_a_table_that_changes_takes_nothing_out_of_service(model: Registrar, tmp
 
 
 def eventually(comes_true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + GIVE_UP
     while not comes_true():
         assert time.monotonic() < deadline, f"not so: {what}"
         time.sleep(0.05)
@@ -390,7 +390,7 @@ def step(reading: dict[str, Any]) -> str | None:
     return (reading["facts"].get("progress") or {}).get("step")
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "mount")
 def test_a_full_disk_is_a_finding_and_the_old_version_serves(model: Registrar, tmp_path: Path) -> None:
     model.register(troubled(tmp_path / "good"))
     big = troubled(tmp_path / "big")
@@ -409,7 +409,7 @@ def test_a_full_disk_is_a_finding_and_the_old_version_serves(model: Registrar, t
         until_healthy(daemon)
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "mount")
 def test_a_disk_that_became_read_only_is_a_finding_and_the_old_version_serves(
     model: Registrar, tmp_path: Path
 ) -> None:

@@ -375,7 +375,8 @@ async def test_requests_that_wait_are_predicted_together_and_answered_as_each_al
     processes = [psutil.Process(hosts[model].pid) for model in ("iris", "mixed", "coded")]
     for process in processes:
         process.suspend()
-    await asyncio.sleep(0.2)  # all are sent
+    while sum(hosts[name].in_flight for name in ("iris", "mixed", "coded")) < len(asked):
+        await asyncio.sleep(0.01)  # until all are sent
     for process in processes:
         process.resume()
 
@@ -403,7 +404,8 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
     asking = [asyncio.create_task(_bytes(host, body)) for body in bodies]
     process = psutil.Process(host.pid)
     process.suspend()
-    await asyncio.sleep(0.2)
+    while host.in_flight < len(bodies):
+        await asyncio.sleep(0.01)
     process.resume()
     together = [json.loads(body) for body in await asyncio.gather(*asking)]
     for one, other in zip(alone, together, strict=True):

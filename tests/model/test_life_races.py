@@ -16,6 +16,7 @@ from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
 from tests.model.living import DOWN, URI, WELL, World, failing, told
+from tests.running import GIVE_UP
 
 ABSENT = Complaint(URI, "absent", "no version of 'iris' is @champion; give a version one of these names")
 STRICT = {"accuracy": Range(min=0.9)}
@@ -155,7 +156,7 @@ async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetch
     await world.look()
     await world.set_out("2", "fetch")
     world.hosts[0].die()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GIVE_UP):
         while len(world.hosts) < 2:
             await asyncio.sleep(0.005)
     await world.until_serving("1")
@@ -433,7 +434,7 @@ async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_told(tmp_pat
     await world.look()
     host = world.hosts[-1]
     host.proving.clear()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GIVE_UP):
         await world.life.look()
         reading = await world.reading()
     assert told(reading, "canary")[0] == "healthy"
@@ -509,7 +510,7 @@ async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> Non
     assert world.serves == "1"
     await before.close()
     await world.life.look()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GIVE_UP):
         while world.steps_of("1")[-1] != "load":
             await asyncio.sleep(0.005)
     assert (await world.life.service.predict(b"for ", "application/json")).body == b"for 1"
@@ -570,7 +571,7 @@ async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: P
     await world.life.look()
     assert (world.serves, world.wishes) == (None, 0)
     world.registry.answering.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GIVE_UP):
         while not world.wishes:
             await asyncio.sleep(0.005)
     await world.look()

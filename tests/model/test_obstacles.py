@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from mlopsd.board import Board, Readings
@@ -40,7 +41,7 @@ def test_memory_is_held_against_what_the_last_load_needed(monkeypatch: pytest.Mo
 def test_the_memory_of_this_host_can_be_read() -> None:
     available = available_memory()
     assert available is not None
-    assert 10**6 < available < 10**14
+    assert 0 < available < psutil.virtual_memory().total
 
 
 async def test_a_gpu_that_was_lost_before_its_driver_hung_is_still_in_the_way(

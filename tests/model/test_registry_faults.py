@@ -19,7 +19,7 @@ from tests.model import meddler as meddling
 from tests.model.asking import asking, client_is_there, clients
 from tests.model.meddler import Act, Meddler
 from tests.model.registry_server import Shop
-from tests.running import AT_ONCE, free_port
+from tests.running import GIVE_UP, free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # a registry is filled
 
@@ -79,9 +79,7 @@ async def test_the_trouble_is_named_and_the_next_registry_asked(
     registries: Registries, meddler: Meddler, newest: Shop, kind: str, said: str, act: Act
 ) -> None:
     meddler.meddle(GET, act)
-    began = asyncio.get_running_loop().time()
     resolution = await registries.resolve()
-    took = asyncio.get_running_loop().time() - began
     assert resolution.found is not None
     assert (resolution.found.number, resolution.found.registry_rank) == ("1", 1)
     assert resolution.found.registry == newest.uri
@@ -89,7 +87,6 @@ async def test_the_trouble_is_named_and_the_next_registry_asked(
     (complaint,) = resolution.complaints
     assert (complaint.registry, complaint.kind) == (meddler.uri, kind)
     assert said in complaint.reason
-    assert took < LIMIT + AT_ONCE
 
 
 async def test_who_drips_is_not_waited_for_and_its_process_killed(
@@ -180,6 +177,18 @@ async def test_whoever_gives_up_waiting_costs_no_process(registries: Registries,
     meddler.behave()
     assert (await registries.resolve()).complaints == ()
     assert clients() == before
+
+
+async def test_the_end_waits_for_no_registry(meddler: Meddler, tmp_path: Path) -> None:
+    meddler.meddle(GET, meddling.silence)
+    async with asking(tmp_path / "scratch", meddler.uri, registry_timeout=3600) as (registries, _):
+        question = asyncio.ensure_future(registries.resolve())
+        while not meddler.asked:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(GIVE_UP):  # while the registry is still silent
+            await registries.close()
+            await asyncio.wait({question})
+        meddler.behave()
 
 
 async def test_metrics_that_cannot_be_had_are_told_as_such(registries: Registries, meddler: Meddler) -> None:

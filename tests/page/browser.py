@@ -17,7 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ANSWER_SECONDS = 30.0
+from tests.running import GIVE_UP
+
+ANSWER_SECONDS = GIVE_UP
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -62,7 +64,7 @@ class Browser(AbstractContextManager["Browser"]):
     ) -> None:
         os.close(self._out)  # which ends it
         try:
-            self._process.wait(10)
+            self._process.wait(GIVE_UP)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -13,6 +13,7 @@ from mlopsd_probes.system import superblock
 from mlopsd_probes.system.background_call import BackgroundCall
 from mlopsd_probes.system.disks import Answer, Disks
 from mlopsd_probes.system.options import SystemOptions
+from tests.running import GIVE_UP
 
 
 class Hang:
@@ -116,7 +117,7 @@ def up(reading: Reading) -> dict[str, float]:
 def no_thread_is_left(path: str) -> bool:
     threads = [thread for thread in threading.enumerate() if thread.name == f"statvfs {path}"]
     for thread in threads:
-        thread.join(10)
+        thread.join(GIVE_UP)
     return not any(thread.is_alive() for thread in threads)
 
 

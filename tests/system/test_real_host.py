@@ -1,7 +1,7 @@
 """What the probe reports of the host it runs on, against what the kernel says to others who ask."""
 
 import os
-import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -37,65 +37,102 @@ def field(file: str, name: str) -> int:
     return next(int(words[1]) for words in lines if words and words[0] == name)
 
 
+def assert_it_tells(
+    probe: SystemProbe, told: Callable[[Reading], float], kernel: Callable[[], float], slack: float
+) -> None:
+    """Hold a reading against what the kernel says right before and right after it.
+
+    Others change the number meanwhile; only a probe that is wrong is outside ten times running.
+    """
+    for _ in range(10):
+        before, found, after = kernel(), told(probe.check()), kernel()
+        if min(before, after) - slack <= found <= max(before, after) + slack:
+            return
+    pytest.fail(f"{found} is not between {before} and {after}")
+
+
 def test_memory_is_the_kernels(reading: Reading) -> None:
     assert value(reading, "memory_total_bytes") == field("meminfo", "MemTotal") * 1024
     assert reading.facts["memory_total_bytes"] == field("meminfo", "MemTotal") * 1024
 
 
 def test_available_memory_is_the_kernels(probe: SystemProbe) -> None:
-    """Others take and return it meanwhile; only a probe that is wrong is so ten times running."""
-    for _ in range(10):
-        before = field("meminfo", "MemAvailable") * 1024
-        told = value(probe.check(), "memory_available_bytes")
-        after = field("meminfo", "MemAvailable") * 1024
-        if 0.95 * min(before, after) <= told <= 1.05 * max(before, after):
-            return
-    pytest.fail(f"{told} is not between {before} and {after}")
+    slack = 0.05 * field("meminfo", "MemAvailable") * 1024
+    assert_it_tells(
+        probe,
+        lambda reading: value(reading, "memory_available_bytes"),
+        lambda: field("meminfo", "MemAvailable") * 1024,
+        slack,
+    )
 
 
-def test_a_disk_is_what_statvfs_says(reading: Reading) -> None:
+def test_a_disk_is_what_statvfs_says(probe: SystemProbe, reading: Reading) -> None:
     root = os.statvfs("/")
     assert value(reading, "disk_total_bytes", path="/") == root.f_blocks * root.f_frsize
-    assert value(reading, "disk_free_bytes", path="/") == pytest.approx(
-        root.f_bavail * root.f_frsize, abs=2**28
-    )
     assert value(reading, "disk_path_up", path="/") == 1
+    assert_it_tells(
+        probe,
+        lambda reading: value(reading, "disk_free_bytes", path="/"),
+        lambda: os.statvfs("/").f_bavail * root.f_frsize,
+        2**24,
+    )
 
 
-def test_cpu_times_are_those_of_proc_stat(reading: Reading) -> None:
-    modes = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-    ticks = (PROC / "stat").read_text().split()[1:9]
-    for mode, count in zip(modes, ticks, strict=True):
-        seconds = int(count) / os.sysconf("SC_CLK_TCK")
-        assert value(reading, "cpu_seconds_total", mode=mode) == pytest.approx(seconds, abs=30), mode
+@pytest.mark.parametrize(
+    ("place", "mode"),
+    list(enumerate(("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 1)),
+)
+def test_cpu_times_are_those_of_proc_stat(probe: SystemProbe, place: int, mode: str) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert_it_tells(
+        probe,
+        lambda reading: value(reading, "cpu_seconds_total", mode=mode),
+        lambda: int((PROC / "stat").read_text().split()[place]) / ticks,
+        1,
+    )
 
 
-def test_load_and_cpus_are_those_of_the_scheduler(reading: Reading) -> None:
+def test_load_and_cpus_are_those_of_the_scheduler(probe: SystemProbe, reading: Reading) -> None:
     assert value(reading, "cpus") == psutil.cpu_count() == os.sysconf("SC_NPROCESSORS_ONLN")
-    assert value(reading, "load_average", window="15m") == pytest.approx(os.getloadavg()[2], abs=0.5)
+    assert_it_tells(
+        probe,
+        lambda reading: value(reading, "load_average", window="15m"),
+        lambda: os.getloadavg()[2],
+        0.01,
+    )
 
 
-def test_open_files_and_threads_are_the_kernels_count(reading: Reading) -> None:
-    files = (PROC / "sys/fs/file-nr").read_text().split()
-    assert value(reading, "open_files") == pytest.approx(int(files[0]), rel=0.2, abs=100)
-    assert value(reading, "open_files_limit") == float(files[2])
-    processes = psutil.process_iter(["num_threads"])  # a container sees fewer
-    visible = sum(process.info["num_threads"] or 0 for process in processes)
-    assert value(reading, "pids", scope="host") >= 0.8 * visible - 20
-    counted = int((PROC / "loadavg").read_text().split("/")[1].split()[0])
-    assert value(reading, "pids", scope="host") == pytest.approx(counted, rel=0.2, abs=20)
+def test_open_files_and_threads_are_the_kernels_count(probe: SystemProbe, reading: Reading) -> None:
+    files, loadavg = PROC / "sys/fs/file-nr", PROC / "loadavg"
+    assert value(reading, "open_files_limit") == float(files.read_text().split()[2])
     assert value(reading, "pids_limit", scope="host") <= int((PROC / "sys/kernel/pid_max").read_text())
+    counted_apart = 64 * (os.cpu_count() or 1)  # each CPU has some that are not in the kernel's sum yet
+    assert_it_tells(
+        probe,
+        lambda reading: value(reading, "open_files"),
+        lambda: int(files.read_text().split()[0]),
+        counted_apart,
+    )
+    assert_it_tells(
+        probe,
+        lambda reading: value(reading, "pids", scope="host"),
+        lambda: int(loadavg.read_text().split("/")[1].split()[0]),
+        20,
+    )
 
 
-def test_the_facts_are_the_hosts(reading: Reading) -> None:
+def test_the_facts_are_the_hosts(probe: SystemProbe, reading: Reading) -> None:
     assert reading.facts["hostname"] == (PROC / "sys/kernel/hostname").read_text().strip()
     assert reading.facts["kernel"] == (PROC / "sys/kernel/osrelease").read_text().strip()
     booted = datetime.fromisoformat(reading.facts["boot_time"])
     assert booted.timestamp() == pytest.approx(field("stat", "btime"), abs=2)
     assert value(reading, "boot_timestamp_seconds") == booted.timestamp()
-    uptime = float((PROC / "uptime").read_text().split()[0])
-    assert reading.facts["uptime_seconds"] == pytest.approx(uptime, abs=5)
-    assert booted.timestamp() + uptime == pytest.approx(time.time(), abs=5)
+    assert_it_tells(
+        probe,
+        lambda reading: float(reading.facts["uptime_seconds"]),
+        lambda: float((PROC / "uptime").read_text().split()[0]),
+        1,
+    )
 
 
 def test_what_this_host_does_not_have_is_absent_and_never_zero(reading: Reading) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd_probes.system import superblock
+from tests.running import GIVE_UP
 
 SANDBOX = """
 import ctypes, os, sys
@@ -55,7 +56,7 @@ def test_a_read_only_mount_of_a_writable_file_system_is_writable(tmp_path: Path)
     """As in a service with ProtectSystem=strict; through a symbolic link as well."""
     (tmp_path / "mount").mkdir()
     command = [sys.executable, "-c", SANDBOX, str(tmp_path / "mount"), str(tmp_path / "link")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = subprocess.run(command, capture_output=True, text=True, timeout=GIVE_UP)
     assert said.returncode == 0, said.stderr
     assert said.stdout.splitlines() == [
         "mount True False True False",

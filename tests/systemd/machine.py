@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from tests.running import GIVE_UP
+
 VENV = "/opt/mlopsd"
 MLOPSD = f"{VENV}/bin/mlopsd"
 DROP_IN = "/run/systemd/system/mlopsd.service.d/test.conf"
 CONFIG = "/etc/mlopsd/config.toml"
 PORT = 9178
+NEEDED = pytest.mark.needs(
+    "root", "bash", "setpriv", "unshare", "mount", "nsenter", "systemctl", "curl", "pgrep"
+)  # by the box, and by what is run in it
 
 Done = subprocess.CompletedProcess[str]
 
@@ -23,7 +28,7 @@ class Box:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def run(self, *words: str, check: bool = True, timeout: float = 60, stdin: bytes = b"") -> Done:
+    def run(self, *words: str, check: bool = True, timeout: float = GIVE_UP, stdin: bytes = b"") -> Done:
         """Run a program in it as root, from its root folder, with an environment of its own."""
         enter = ["nsenter", "--all", "--target", str(self.pid), "env", "-i", "-C", "/"]
         path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
@@ -49,7 +54,7 @@ class Box:
         """Whether there is something at *path*."""
         return self.run("test", "-e", path, check=False).returncode == 0
 
-    def until(self, holds: Callable[[], bool], what: str, seconds: float = 20) -> float:
+    def until(self, holds: Callable[[], bool], what: str, seconds: float = GIVE_UP) -> float:
         """Wait for *holds*; the seconds that it took."""
         began = time.monotonic()
         while not holds():

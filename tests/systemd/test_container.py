@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from tests.deploy.image import ROOT, environment, health_check
-from tests.systemd.machine import VENV, Box
+from tests.systemd.machine import NEEDED, VENV, Box
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [NEEDED, pytest.mark.timeout(180)]
 CONFIG = "/etc/mlopsd-pod.toml"
 UNIT = "pod.service"
 STATE = "/var/lib/mlopsd-pod"

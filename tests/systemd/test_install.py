@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.machine import CONFIG, MLOPSD, VENV, Box
+from tests.systemd.machine import CONFIG, MLOPSD, NEEDED, VENV, Box
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [NEEDED, pytest.mark.timeout(180)]
 UNIT = "/etc/systemd/system/mlopsd.service"
 SYSUSERS = "/etc/sysusers.d/mlopsd.conf"
 SYSUSERS_PROGRAM = "/usr/bin/systemd-sysusers"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import PORT, Box
+from tests.systemd.machine import NEEDED, PORT, Box
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [NEEDED, pytest.mark.timeout(240)]
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text("utf-8")
 FROM_AFAR = ("python3 -m venv", "/opt/mlopsd/bin/pip install")  # the box has both already, and no network
 VERDICTS = ("status", "check")

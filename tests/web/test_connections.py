@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd.web.server import connection
 from mlopsd.web.app import make_app
+from mlopsd.web.server import connection
 from mlopsd.web.server.connection import LAST_MOMENT, Connection, Timeouts
 from mlopsd.web.server.listener import Listener
 from mlopsd.web.server.site import MOST_LOCAL, Site
@@ -412,7 +412,7 @@ async def test_stopping_lets_a_body_that_is_on_its_way_arrive() -> None:
 
 async def test_stopping_does_not_wait_for_a_body_that_was_refused_before() -> None:
     async with (
-        a_server(a_house(), patience=Patience(linger=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(linger=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask(REFUSED) == 401
@@ -436,7 +436,7 @@ async def test_stopping_answers_what_comes_after_a_body_that_was_refused() -> No
 
 async def test_stopping_does_not_wait_for_a_body_that_is_refused_meanwhile() -> None:
     async with (
-        a_server(a_house(), patience=Patience(linger=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(linger=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         await until(lambda: serving.connections)
@@ -469,7 +469,7 @@ async def test_stopping_lets_who_has_only_just_come_ask_once(monkeypatch: pytest
 
 async def test_stopping_does_not_wait_long_for_who_came_and_says_nothing() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG, idle=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG, idle=LONG)) as serving,
         callers(serving, 1) as (silent,),
     ):
         await until(lambda: serving.connections)

@@ -19,6 +19,7 @@ from mlopsd.web.access import callers
 from mlopsd.web.access.callers import Credentials
 from mlopsd.web.server.connection import Timeouts
 from mlopsd.web.server.listener import Listener
+from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 
 KEY = {"X-API-Key": "sesame"}
@@ -94,12 +95,12 @@ async def test_a_probe_that_raises_anything_else_is_a_500_that_tells_nothing() -
 
 
 async def test_a_prediction_may_take_longer_than_the_request_timeout() -> None:
-    house = a_house(api={"request_timeout": 0.05})
+    house = a_house(api={"request_timeout": 0.5})
     oracle(house).hold = asyncio.Event()
     async with house.on_tcp() as client:
         asking = asyncio.ensure_future(post(client))
         await until(lambda: oracle(house).asked)
-        await asyncio.sleep(0.2)  # four times the timeout
+        await asyncio.sleep(1)  # twice the timeout
         oracle(house).hold.set()
         assert (await asking).status == 200
 
@@ -309,7 +310,7 @@ async def test_a_body_that_does_not_come_is_408_and_never_asked() -> None:
 
     async def never() -> Any:
         yield b"x"
-        await asyncio.sleep(10)
+        await asyncio.sleep(GIVE_UP)
 
     async with house.on_tcp(Timeouts(linger=0.05)) as client:
         assert (await post(client, data=never())).status == 408

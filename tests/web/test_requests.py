@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -196,13 +197,15 @@ async def test_a_request_has_one_line_in_the_log_with_the_route_and_not_the_path
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "mlopsd.http")
+    began = time.perf_counter()
     async with built() as (_, client):
         await client.post(CHECK, headers=KEY | {"X-Request-ID": "mine"})
+    took = time.perf_counter() - began
     (line,) = [record for record in caplog.records if record.name == "mlopsd.http"]
     facts = {name: line.__dict__[name] for name in ("id", "method", "route", "status")}
     assert line.message == "request"
     assert facts == {"id": "mine", "method": "POST", "route": "/health/{probe}/check", "status": 200}
-    assert 0 <= line.__dict__["duration_seconds"] < 30
+    assert 0 < line.__dict__["duration_seconds"] < took
     assert "sesame" not in str(line.__dict__)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mlopsd.probe import Probe
 from tests import fakes
+from tests.running import GIVE_UP
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def nothing_is_left_behind() -> Any:
     me = psutil.Process()
     before = (me.num_fds(), len(me.children(recursive=True)))
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + GIVE_UP
     while (me.num_fds(), len(me.children(recursive=True))) > before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert (me.num_fds(), len(me.children(recursive=True))) <= before, me.children(recursive=True)

@@ -19,6 +19,7 @@ from mlopsd.process import procfs, tree
 from mlopsd.process.child import spawn
 from mlopsd.process.reaper import Reaper, adopt_orphans
 from tests import fakes
+from tests.running import GIVE_UP
 from tests.worker.watching import children, lose_patience, watching
 
 
@@ -51,7 +52,7 @@ async def test_a_probe_that_leaks_and_fails_is_started_afresh(
     ) as watch:
         pid = (await watch.check()).reading.facts["pid"]
         summary = (await watch.check()).reading.summary
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while psutil.pid_exists(pid):
                 await asyncio.sleep(0.01)
     why = "ZeroDivisionError: one over nought"
@@ -151,15 +152,17 @@ async def test_a_process_that_cannot_be_asked_holds_up_neither_the_loop_nor_the_
     real = tree._carries
 
     def carries(pid: int, mark: str) -> bool:
-        return not gate.wait(30) if pid == hangs.pid else real(pid, mark)
+        return not gate.wait(10 * GIVE_UP) if pid == hangs.pid else real(pid, mark)
 
     monkeypatch.setattr(tree, "_carries", carries)
-    async with watching(troubled, "process", tmp_path, account, trouble="leaks_and_exits") as watch:
-        await watch.check()
-        async with asyncio.timeout(10):
-            while any(child.pid not in before for child in psutil.Process().children()):
-                await asyncio.sleep(0.01)
-    gate.set()
+    try:
+        async with watching(troubled, "process", tmp_path, account, trouble="leaks_and_exits") as watch:
+            await watch.check()
+            async with asyncio.timeout(GIVE_UP):
+                while any(child.pid not in before for child in psutil.Process().children()):
+                    await asyncio.sleep(0.01)
+    finally:
+        gate.set()
     hangs.kill()
     await hangs.wait()
 
@@ -170,7 +173,7 @@ def zombies() -> list[int]:
 
 
 async def until_there_is_a_zombie() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GIVE_UP):
         while not zombies():
             await asyncio.sleep(0.01)
 
@@ -185,12 +188,12 @@ async def test_what_a_probe_in_a_thread_leaves_is_reaped_when_it_has_ended(
         await until_there_is_a_zombie()
         watch._reaper = Reaper(grace=0)
         first = zombies()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GIVE_UP):
             while set(first) & set(zombies()):
                 await asyncio.sleep(0.01)
         running.cancel()
         await watch.check()  # it, or the one in flight, is the last that leaves anything
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while children() > before:
                 Reaper(grace=0).reap()
                 await asyncio.sleep(0.01)

@@ -125,9 +125,16 @@ async def test_a_first_start_waits_for_nothing_wherever_the_steady_clock_begins(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
-    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
+    opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
     clock = fakes.Clock(-5.0)
-    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
+    worker = process.ProcessWorker(
+        opening,
+        (),
+        account.instruments("door", "troubled", ()),
+        lambda: None,
+        logging.getLogger("test"),
+        clock=clock,
+    )
     assert worker.pause == 0
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mlopsd.probe import Advice, Probe, Status
 from tests import fakes
+from tests.running import GIVE_UP
 from tests.worker.watching import lose_patience, watching
 
 
@@ -136,7 +137,7 @@ async def test_a_hung_thread_is_waited_for_and_not_repeated(
         assert account.hanging == {"door": True}
         assert len(calls) == 1
         gate.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.01)
         assert account.hanging == {"door": False}

@@ -14,6 +14,7 @@ from mlopsd.probe import Probe
 from mlopsd.process import procfs
 from mlopsd.watch import Watch
 from tests import fakes
+from tests.running import GIVE_UP
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +36,7 @@ async def watching(
     finally:
         await watch.close()
         board.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + GIVE_UP
         while children() > before and time.monotonic() < deadline:  # some end when nobody waits, on this loop
             await asyncio.sleep(0.01)
 
@@ -53,6 +54,6 @@ def lose_patience(watch: Watch, seconds: float = 0.3) -> None:
 
 async def reached(path: Path) -> None:
     """Wait until *path* is there."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(GIVE_UP):
         while not path.exists():  # noqa: ASYNC240  # a moment's look at a local file
             await asyncio.sleep(0.01)
