@@ -14,6 +14,7 @@ from mlopsd.process import procfs, tree
 from mlopsd.process.output import CHUNK, pump
 
 PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
+LAST_WORDS = 1.0  # seconds after the end of a process when its channel ends, whoever else may hold it
 STUCK_AFTER = 1.0  # seconds after SIGKILL when a process that goes on is the kernel's
 CHANNEL = "{channel}"  # in a command: the number of the channel's file descriptor
 PARENT = "{parent}"  # in a command: our process id
@@ -25,7 +26,7 @@ async def spawn(
     command: Sequence[str],
     name: str,
     log: logging.Logger,
-    printed: LogLimiter,
+    printed: LogLimiter | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     cwd: str = "/",
@@ -35,7 +36,8 @@ async def spawn(
 
     All that it starts inherits a mark in its environment, by which it is found when the process has ended.
     In *command* ``{channel}`` stands for its end of the channel (a connected stream socket's file
-    descriptor) and ``{parent}`` for our pid. *environment* is all that it gets, or what of ours is
+    descriptor) and ``{parent}`` for our pid. *printed* keeps repeated lines out of the log, which processes
+    that follow one another may share. *environment* is all that it gets, or what of ours is
     harmless if left out. It inherits the descriptors *pass_fds*, which stay open here too.
 
     Raises:
@@ -61,7 +63,7 @@ async def spawn(
                     start_new_session=True,
                 )
         reader, writer = await asyncio.open_connection(sock=ours)
-        printer = await _Printer.listen(printed_end, name, log, printed)
+        printer = await _Printer.listen(printed_end, name, log, printed or LogLimiter())
         our_ends.pop_all()
     return Child(process, reader, writer, printer, mark)
 
@@ -151,7 +153,7 @@ class Child:
     async def kill(self) -> None:
         """Kill it and its descendants, and wait a moment for its end."""
         self._signal(signal.SIGKILL)
-        self.writer.close()
+        self.writer.transport.abort()  # close() would wait for who does not read any more
         await asyncio.wait({self._cleared}, timeout=STUCK_AFTER)
         self._printer.close()
         with contextlib.suppress(ConnectionError):
@@ -168,12 +170,13 @@ class Child:
 
     @property
     def was_killed(self) -> bool:
-        """Whether it ended by SIGKILL, which the kernel sends when memory runs out."""
+        """True if it ended by SIGKILL, which the kernel sends when memory runs out."""
         return self._process.returncode == -signal.SIGKILL
 
     async def _clear_up(self) -> None:
         """End the descendants at once, before the process ID can be another process's."""
         await self._ended
+        asyncio.get_running_loop().call_later(LAST_WORDS, self.writer.transport.abort)
         procfs.WAITED_FOR.discard(self.pid)
         await tree.end_what_is_left(self.pid, self._family, self._mark)
 
