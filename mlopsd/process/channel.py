@@ -78,6 +78,7 @@ class RequestChannel:
         self._pending: dict[int, _Pending] = {}
         self._notices: asyncio.Queue[Header | None] = asyncio.Queue()  # None: no more
         self._end: ChannelClosed | BadFrame = ChannelClosed("it hung up")
+        child.hang_up_when_ended()
         self._reading = asyncio.create_task(self._read(), name=f"read from {child.pid}")
 
     @property

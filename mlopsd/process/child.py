@@ -11,11 +11,14 @@ from typing import IO
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.process import procfs, tree
-from mlopsd.process.output import CHUNK, pump
 
 PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
 LAST_WORDS = 1.0  # seconds after the end of a process when its channel ends, whoever else may hold it
 STUCK_AFTER = 1.0  # seconds after SIGKILL when a process that goes on is the kernel's
+BYTES_PER_SECOND = 1024 * 1024  # a process that prints faster waits, and runs into its own deadline
+LINES_PER_HOUR = 50
+LONGEST_LINE = 500
+CHUNK = 64 * 1024
 CHANNEL = "{channel}"  # in a command: the number of the channel's file descriptor
 PARENT = "{parent}"  # in a command: our process id
 KEPT_FROM_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY")
@@ -95,7 +98,7 @@ class _Printer:
         stream = asyncio.StreamReader(limit=CHUNK)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), read_end)
-        return cls(transport, loop.create_task(pump(stream, log, name, printed), name=f"output of {name}"))
+        return cls(transport, loop.create_task(_pump(stream, log, name, printed), name=f"output of {name}"))
 
     def close(self) -> None:
         """Close this end, without waiting: a process that escaped may hold the other end."""
@@ -159,6 +162,11 @@ class Child:
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
 
+    def hang_up_when_ended(self) -> None:
+        """End the channel `LAST_WORDS` after the process; its reader must leave nothing unread till then."""
+        loop = asyncio.get_running_loop()
+        self._ended.add_done_callback(lambda _: loop.call_later(LAST_WORDS, self.writer.transport.abort))
+
     def how_it_ended(self) -> str:
         """Return the end in words: "was killed by SIGSEGV", "ended with exit status 7"."""
         code = self._process.returncode
@@ -176,7 +184,6 @@ class Child:
     async def _clear_up(self) -> None:
         """End the descendants at once, before the process ID can be another process's."""
         await self._ended
-        asyncio.get_running_loop().call_later(LAST_WORDS, self.writer.transport.abort)
         procfs.WAITED_FOR.discard(self.pid)
         await tree.end_what_is_left(self.pid, self._family, self._mark)
 
@@ -190,3 +197,22 @@ def _name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal between the two that have names
         return f"signal {number}"
+
+
+async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, printed: LogLimiter) -> None:
+    """Read *stream* to its end; log new lines and skip the rest."""
+    rest = b""
+    while chunk := await stream.read(CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[-CHUNK:]
+        for line in lines[:LINES_PER_HOUR]:
+            _log(line, log, name, printed)
+        await asyncio.sleep(len(chunk) / BYTES_PER_SECOND)
+    if rest:
+        _log(rest, log, name, printed)
+
+
+def _log(line: bytes, log: logging.Logger, name: str, printed: LogLimiter) -> None:
+    text = line[:LONGEST_LINE].decode(errors="replace").strip()
+    if text and printed.worth_saying(text) is not None:
+        log.info("probe printed", extra={"probe": name, "line": text})

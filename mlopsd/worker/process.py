@@ -11,9 +11,8 @@ from typing import Any
 from mlopsd.log_limit import LogLimiter
 from mlopsd.probe import Instruments, Metric, ProbeError, Reading
 from mlopsd.process.backoff import ExponentialBackoff
-from mlopsd.process.child import Child
+from mlopsd.process.child import LINES_PER_HOUR, Child
 from mlopsd.process.frames import BadFrame, Header
-from mlopsd.process.output import LINES_PER_HOUR
 from mlopsd.worker.codec import OURS, Incoming
 from mlopsd.worker.probe_process import InitMessage, ProbeProcess, spawn
 from mlopsd.worker.validate import verified
@@ -152,7 +151,7 @@ class ProcessWorker:
         return {**request, "log_level": self._probe_log.getEffectiveLevel()}
 
     def _pass_on(self, answer: Mapping[str, Any]) -> None:
-        """Pass on what was logged, counted and observed."""
+        """Pass on the log records, counts and observations."""
         name = self._opening.name
         for level, event, fields in answer.get("log", ()):
             self._probe_log.log(level, "%s", event, extra={"probe": name, **fields})

@@ -58,11 +58,6 @@ class ClientProcess:
         self._running: RequestChannel | None = None
 
     @property
-    def pid(self) -> int | None:
-        """The process ID, once the process is ready."""
-        return None if self._running is None else self._running.child.pid
-
-    @property
     def is_up(self) -> bool:
         """True if there is a process, ready or starting."""
         return self._running is not None or self._starting is not None

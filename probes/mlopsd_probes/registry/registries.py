@@ -162,9 +162,7 @@ class Registries:
         await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
 
     def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:
-        folder = (
-            self._scratch / f"client-{secrets.token_hex(8)}"
-        )  # who takes over has the same scratch folder
+        folder = self._scratch / f"client-{secrets.token_hex(8)}"  # a successor has the same scratch folder
         return ClientProcess(
             registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
         )
