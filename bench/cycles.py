@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.cost import memory
 from mlopsd.probe import Context, Reading
-from mlopsd.worker import frames
+from mlopsd.process import frames
 from mlopsd.worker.codec import Outgoing
 from mlopsd.worker.outbox import Outbox
 from mlopsd.worker.validate import verified
@@ -41,7 +41,7 @@ def _measured(probe: GpuProbe, count: int) -> dict[str, float]:
         checked = time.thread_time()
         answer = outgoing.frame(verified(reading), known)
         known = answer["samples"]["layout"]
-        frames.encode({"reading": answer})
+        frames.pack({"reading": answer})
         checking += checked - began
         answering += time.thread_time() - checked
     return {"check": checking * 1000 / count, "answer": answering * 1000 / count}

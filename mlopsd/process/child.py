@@ -11,10 +11,14 @@ from typing import IO
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.process import procfs, tree
-from mlopsd.process.output import CHUNK, pump
 
 PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
+LAST_WORDS = 1.0  # seconds after the end of a process when its channel ends, whoever else may hold it
 STUCK_AFTER = 1.0  # seconds after SIGKILL when a process that goes on is the kernel's
+BYTES_PER_SECOND = 1024 * 1024  # a process that prints faster waits, and runs into its own deadline
+LINES_PER_HOUR = 50
+LONGEST_LINE = 500
+CHUNK = 64 * 1024
 CHANNEL = "{channel}"  # in a command: the number of the channel's file descriptor
 PARENT = "{parent}"  # in a command: our process id
 KEPT_FROM_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY")
@@ -25,7 +29,7 @@ async def spawn(
     command: Sequence[str],
     name: str,
     log: logging.Logger,
-    printed: LogLimiter,
+    printed: LogLimiter | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     cwd: str = "/",
@@ -35,7 +39,8 @@ async def spawn(
 
     All that it starts inherits a mark in its environment, by which it is found when the process has ended.
     In *command* ``{channel}`` stands for its end of the channel (a connected stream socket's file
-    descriptor) and ``{parent}`` for our pid. *environment* is all that it gets, or what of ours is
+    descriptor) and ``{parent}`` for our pid. *printed* keeps repeated lines out of the log, which processes
+    that follow one another may share. *environment* is all that it gets, or what of ours is
     harmless if left out. It inherits the descriptors *pass_fds*, which stay open here too.
 
     Raises:
@@ -61,7 +66,7 @@ async def spawn(
                     start_new_session=True,
                 )
         reader, writer = await asyncio.open_connection(sock=ours)
-        printer = await _Printer.listen(printed_end, name, log, printed)
+        printer = await _Printer.listen(printed_end, name, log, printed or LogLimiter())
         our_ends.pop_all()
     return Child(process, reader, writer, printer, mark)
 
@@ -93,7 +98,7 @@ class _Printer:
         stream = asyncio.StreamReader(limit=CHUNK)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), read_end)
-        return cls(transport, loop.create_task(pump(stream, log, name, printed), name=f"output of {name}"))
+        return cls(transport, loop.create_task(_pump(stream, log, name, printed), name=f"output of {name}"))
 
     def close(self) -> None:
         """Close this end, without waiting: a process that escaped may hold the other end."""
@@ -151,11 +156,16 @@ class Child:
     async def kill(self) -> None:
         """Kill it and its descendants, and wait a moment for its end."""
         self._signal(signal.SIGKILL)
-        self.writer.close()
+        self.writer.transport.abort()  # close() would wait for who does not read any more
         await asyncio.wait({self._cleared}, timeout=STUCK_AFTER)
         self._printer.close()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
+
+    def hang_up_when_ended(self) -> None:
+        """End the channel `LAST_WORDS` after the process; its reader must leave nothing unread till then."""
+        loop = asyncio.get_running_loop()
+        self._ended.add_done_callback(lambda _: loop.call_later(LAST_WORDS, self.writer.transport.abort))
 
     def how_it_ended(self) -> str:
         """Return the end in words: "was killed by SIGSEGV", "ended with exit status 7"."""
@@ -168,7 +178,7 @@ class Child:
 
     @property
     def was_killed(self) -> bool:
-        """Whether it ended by SIGKILL, which the kernel sends when memory runs out."""
+        """True if it ended by SIGKILL, which the kernel sends when memory runs out."""
         return self._process.returncode == -signal.SIGKILL
 
     async def _clear_up(self) -> None:
@@ -187,3 +197,22 @@ def _name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal between the two that have names
         return f"signal {number}"
+
+
+async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, printed: LogLimiter) -> None:
+    """Read *stream* to its end; log new lines and skip the rest."""
+    rest = b""
+    while chunk := await stream.read(CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[-CHUNK:]
+        for line in lines[:LINES_PER_HOUR]:
+            _log(line, log, name, printed)
+        await asyncio.sleep(len(chunk) / BYTES_PER_SECOND)
+    if rest:
+        _log(rest, log, name, printed)
+
+
+def _log(line: bytes, log: logging.Logger, name: str, printed: LogLimiter) -> None:
+    text = line[:LONGEST_LINE].decode(errors="replace").strip()
+    if text and printed.worth_saying(text) is not None:
+        log.info("probe printed", extra={"probe": name, "line": text})

@@ -3,14 +3,9 @@
 Everything that a probe can do to a process (hang in a driver, hold the GIL, crash) it does here.
 """
 
-import ctypes
 import inspect
 import logging
-import os
-import resource
-import signal
 import socket
-import sys
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
@@ -18,70 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.exceptions import safe_message
-from mlopsd.probe import Context, Probe, ReloadRefused
+from mlopsd.probe import Context, Probe
 from mlopsd.process import procfs
-from mlopsd.process.reaper import Reaper, adopt_orphans
-from mlopsd.worker import frames
-from mlopsd.worker.codec import Outgoing
+from mlopsd.process.frames import BadFrame, receive, send
+from mlopsd.process.reaper import Reaper
+from mlopsd.process.setup import open_channel
+from mlopsd.worker.codec import LIMITS, Outgoing, decode_options, kind_of
 from mlopsd.worker.outbox import Outbox
 from mlopsd.worker.validate import verified
-
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Answer until the daemon hangs up."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    _settle_in(parent)
-    with socket.socket(fileno=descriptor) as channel:
-        opening = _receive(channel)
-        if opening is None:
+    with open_channel() as channel, channel.makefile("rb") as incoming:
+        if (opening := receive(incoming)) is None:
             return
-        ledger = Outbox()
-        host = ProbeRunner(opening, ledger)
-        channel.sendall(frames.READY)
-        while (request := _receive(channel)) is not None:
-            channel.sendall(_encoded(host.answer(request) | ledger.taken()))
+        outbox = Outbox()
+        runner = ProbeRunner(opening, outbox)
+        send(channel, {"ready": True})  # the probe has been made, or cannot be
+        while (request := receive(incoming)) is not None:
+            _answer(channel, runner.answer(request) | outbox.taken())
 
 
-def _settle_in(parent: int) -> None:
-    """Die with the daemon, before it in want of memory, and without a dump; adopt what the probe leaks."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    adopt_orphans()
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on a terminal is the daemon's to handle
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _answer(channel: socket.socket, answer: Mapping[str, Any]) -> None:
     try:
-        Path("/proc/self/oom_score_adj").write_text("500", "ascii")
-    except OSError:  # a sandbox may forbid it; the order of dying is a courtesy
-        return
-
-
-def _receive(channel: socket.socket) -> dict[str, Any] | None:
-    head = _receive_exactly(channel, frames.LENGTH.size)
-    if head is None:
-        return None
-    body = _receive_exactly(channel, frames.length(head))
-    return None if body is None else frames.decode(body, with_times=True)
-
-
-def _receive_exactly(channel: socket.socket, size: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < size:
-        part = channel.recv(size - len(parts))
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
-
-
-def _encoded(answer: Mapping[str, Any]) -> bytes:
-    try:
-        return frames.encode(answer)
-    except frames.BadFrame as error:
+        send(channel, answer, LIMITS)
+    except BadFrame as error:
         kept = {key: answer[key] for key in ("id", "children")}
-        return frames.encode(kept | {"error": {"kind": "nonsense", "text": str(error)}})
+        send(channel, kept | {"error": {"kind": "invalid_reading", "text": str(error)}})
 
 
 class ProbeRunner:
@@ -102,7 +61,7 @@ class ProbeRunner:
             self._fault = error
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What became of *request*, under its id; an error is a result too."""
+        """Return the result of *request* under its id; an error is a result too."""
         self._log.setLevel(request["log_level"])
         result = self._result(request)
         self._reaper.reap()
@@ -111,10 +70,8 @@ class ProbeRunner:
     def _result(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return self._do(request)
-        except ReloadRefused as refusal:
-            return _error("refused", refusal)
         except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
-            return _error("raised", error)
+            return _error(error)
 
     def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._fault is not None:
@@ -149,7 +106,7 @@ class ProbeRunner:
             self._ledger,
             opening["timeout"],
         )
-        made: Probe[Any] = probe(probe.Options(**opening["table"]), context)
+        made: Probe[Any] = probe(probe.Options(**decode_options(opening["table"])), context)
         return made
 
 
@@ -164,10 +121,10 @@ async def _await(result: Any) -> Any:
     return await result
 
 
-def _error(kind: str, error: BaseException) -> dict[str, Any]:
+def _error(error: BaseException) -> dict[str, Any]:
     return {
         "error": {
-            "kind": kind,
+            "kind": kind_of(error),
             "type": type(error).__name__,
             "text": safe_message(error)[:2000],
             "traceback": "".join(traceback.format_exception(error))[-8000:],
@@ -176,7 +133,7 @@ def _error(kind: str, error: BaseException) -> dict[str, Any]:
 
 
 def _children() -> int:
-    """How many processes the probe has running; what has ended holds nothing but its pid."""
+    """Count the processes that the probe has running; one that has ended holds nothing but its pid."""
     return sum(child.state != "Z" for child in procfs.of_main_thread())
 
 

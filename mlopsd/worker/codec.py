@@ -2,16 +2,48 @@
 
 Eight GPUs have a thousand samples, which have the same names and labels at every check. The *layout* is those
 names and labels; who asks says which layout it has, and is sent another only if there is another.
+
+The other way go the options, of which TOML's dates and times are no JSON.
 """
 
+import datetime
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from mlopsd.probe import Advice, Finding, Reading, Sample, Status
-from mlopsd.worker.frames import BadFrame
+from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Sample, Status
+from mlopsd.process import frames
+from mlopsd.process.frames import BadFrame, FrameLimits
+from mlopsd.worker.worker import InvalidReading
+
+LIMITS = FrameLimits(header=8 * 1024 * 1024, body=0)  # a reading of 25 000 samples takes 0.4 to 3 MB
+TIME = "mlopsd.time"  # the only key of the object that stands for a date or a time
+TIMES = {kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time)}
 
 Labels = tuple[tuple[str, str], ...]
 Layout = list[tuple[str, Labels]]
+
+
+ErrorKind = Literal["probe_error", "reload_refused", "invalid_reading", "raised"]  # the last is any other
+OURS: Mapping[ErrorKind, type[Exception]] = {
+    "probe_error": ProbeError,
+    "reload_refused": ReloadRefused,
+    "invalid_reading": InvalidReading,
+}
+
+
+def kind_of(error: BaseException) -> ErrorKind:
+    """Return the kind of *error*, which a call of a probe ended with."""
+    return next((kind for kind, ours in OURS.items() if isinstance(error, ours)), "raised")
+
+
+def encode_options(table: Mapping[str, Any]) -> str:
+    """Return a probe's own keys as JSON; a BadFrame names a value that has no form there."""
+    return frames.encode(table, _from_time).decode()
+
+
+def decode_options(text: str) -> dict[str, Any]:
+    """Return the keys that `encode_options` was given; a BadFrame says that *text* is no table."""
+    return frames.decode(text, _to_time)
 
 
 class Outgoing:
@@ -22,7 +54,7 @@ class Outgoing:
         self._number = 0
 
     def frame(self, reading: Reading, known: int | None = None) -> dict[str, Any]:
-        """*reading* for one who has the layout *known*; None has none."""
+        """Return *reading* for one who has the layout *known*; None has none."""
         return {
             "status": int(reading.status),
             "summary": reading.summary,
@@ -53,7 +85,7 @@ class Incoming:
         self._last: tuple[Sample, ...] = ()
 
     def reading(self, frame: Mapping[str, Any]) -> Reading:
-        """The reading in *frame*.
+        """Return the reading in *frame*.
 
         Raises:
             BadFrame: a part is missing or of another kind.
@@ -83,6 +115,19 @@ class Incoming:
             raise ValueError(f"samples of the layout {layout!r}, which was not told")
         self._last, self.known = tuple(samples), int(layout)
         return self._last
+
+
+def _from_time(value: object) -> dict[str, Any]:
+    if not isinstance(value, datetime.date | datetime.time) or type(value) not in TIMES.values():
+        raise TypeError(f"{type(value).__name__} is no plain value")
+    return {TIME: [type(value).__name__, value.isoformat()]}
+
+
+def _to_time(found: dict[str, Any]) -> Any:
+    if set(found) != {TIME}:
+        return found
+    kind, text = found[TIME]
+    return TIMES[kind].fromisoformat(text)
 
 
 def _from_finding(finding: Finding) -> list[Any]:

@@ -8,9 +8,10 @@ from typing import Any
 from mlopsd.board import Board, Readings
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.probe import Context, Probe
+from mlopsd.process.backoff import FIRST, LONGEST
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.probe_process import LONGEST_PAUSE, InitMessage
-from mlopsd.worker.process import FIRST_PAUSE, ProcessWorker
+from mlopsd.worker.probe_process import InitMessage
+from mlopsd.worker.process import ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
 from mlopsd.worker.worker import Recorder, Worker
 
@@ -68,4 +69,4 @@ def make_worker(
 
 def _longest_pause(interval: float) -> float:
     """One beat at most is without a process, or what heals by itself would be told minutes later."""
-    return min(max(interval, FIRST_PAUSE), LONGEST_PAUSE)
+    return min(max(interval, FIRST), LONGEST)

@@ -25,7 +25,7 @@ class Calling:
         self.task.add_done_callback(_look_at)
 
     async def result(self) -> Any:
-        """What came of it; cancelled, it is abandoned."""
+        """Return its result; abandon it when cancelled."""
         try:
             await asyncio.wait({self.task})
         except asyncio.CancelledError:

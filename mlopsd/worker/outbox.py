@@ -1,4 +1,4 @@
-"""What a probe logs, counts and observes in its process, kept until the next answer takes it along."""
+"""The log records, counts and observations of a probe in its process, until an answer takes them along."""
 
 import logging
 from collections.abc import Sequence

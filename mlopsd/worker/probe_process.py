@@ -1,22 +1,23 @@
-"""One running process of a probe: what it is told first, and how it is asked."""
+"""One running process of a probe: its first message, its requests and its end."""
 
 import asyncio
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.process import child
-from mlopsd.worker import frames
+from mlopsd.process.backoff import LONGEST
+from mlopsd.process.channel import ChannelClosed, RequestChannel
+from mlopsd.process.frames import Header, pack
+from mlopsd.worker.codec import LIMITS, encode_options
 from mlopsd.worker.worker import WorkerDied
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", child.CHANNEL, child.PARENT)
-LONGEST_PAUSE = 300.0
 START_SECONDS = 30.0  # for an interpreter and what a probe imports, on a busy host; a check has its own time
-LAST_WORDS = 0.1  # seconds for an answer that was on its way when its process ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,104 +37,62 @@ class InitMessage:
     state_dir: Path
     log_level: int
     timeout: float
-    longest_pause: float = LONGEST_PAUSE
+    longest_pause: float = LONGEST
 
-    def frame(self) -> frames.Frame:
-        """As JSON."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "table": self.table,
-            "state_dir": str(self.state_dir),
-            "log_level": self.log_level,
-            "timeout": self.timeout,
-        }
+    def header(self) -> Header:
+        """Return it as JSON.
+
+        Raises:
+            BadFrame: JSON has no form for one of the keys.
+        """
+        return asdict(self) | {"table": encode_options(self.table), "state_dir": str(self.state_dir)}
 
 
 async def spawn(opening: InitMessage, log: logging.Logger, printed: LogLimiter) -> "ProbeProcess":
-    """Start a process for the probe of *opening*; what it prints goes to *log*.
+    """Start a process for the probe of *opening*; the lines that it prints go to *log*.
 
     Raises:
-        frames.BadFrame: *opening* cannot be told to it.
+        BadFrame: *opening* cannot be sent to it.
         OSError: it cannot be started.
     """
-    first = frames.encode(opening.frame())  # before there is anything to undo
+    first = pack(opening.header(), limits=LIMITS)  # before there is anything to undo
     started = await child.spawn(COMMAND, opening.name, log, printed)
     started.writer.write(first)
     return ProbeProcess(started)
 
 
 class ProbeProcess:
-    """A running process of a probe, asked one thing at a time."""
+    """A running process of a probe, asked one thing at a time.
+
+    Attributes:
+        child: the process.
+    """
 
     def __init__(self, started: child.Child) -> None:
-        self._child = started
-        self._asked = 0
+        self.child = started
+        self._channel = RequestChannel(started, LIMITS)
         self._is_ready = False
         self._given_up_at = asyncio.get_running_loop().time() + START_SECONDS
 
     @property
-    def pid(self) -> int:
-        """Its process id, which is its process group's and session's too."""
-        return self._child.pid
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is gone and reaped; its pid may be somebody else's then."""
-        return self._child.ended
-
-    @property
     def is_starting(self) -> bool:
-        """Whether its probe has not been made yet, and nothing was asked, within `START_SECONDS`."""
+        """True while its probe has not been made and nothing was asked, within `START_SECONDS`."""
         return not self._is_ready and asyncio.get_running_loop().time() < self._given_up_at
 
-    async def ask(self, request: frames.Frame) -> dict[str, Any]:
-        """Its answer to *request*, which is put as soon as it has started.
+    async def ask(self, request: Header) -> dict[str, Any]:
+        """Return its answer to *request*, which is sent as soon as it has started.
 
-        After an exception it must not be asked again unless it `is_starting`: an answer may be under way.
+        After an exception it must not be asked again unless it `is_starting`: it may still be at work.
 
         Raises:
             WorkerDied: it ended instead of answering.
-            frames.BadFrame: its answer is none of ours, or to another request.
+            BadFrame: its answer is none of ours, or to another request.
         """
-        loop = asyncio.get_running_loop()
-        answer = loop.create_task(self._exchange(request), name=f"answer of {self.pid}")
-        end = loop.create_task(self._child.wait(), name=f"end of {self.pid}")
         try:
-            await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
-            return await asyncio.wait_for(answer, None if answer.done() else LAST_WORDS)
-        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
-            await self._child.wait(child.PATIENCE)
-            raise WorkerDied(f"its process {self._child.how_it_ended()}") from error
-        finally:
-            answer.cancel()
-            end.cancel()
-
-    async def end(self) -> None:
-        """End it and what it started, as `Child.end`."""
-        await self._child.end()
-
-    async def kill(self) -> None:
-        """Kill it and what it started, as `Child.kill`."""
-        await self._child.kill()
-
-    async def _exchange(self, request: frames.Frame) -> dict[str, Any]:
-        await self._start()
-        self._asked += 1
-        self._child.writer.write(frames.encode({**request, "id": self._asked}))
-        return await self._receive()
-
-    async def _start(self) -> None:
-        """Wait until it can be asked; cancelled, another may wait."""
-        if self._is_ready:
-            return
-        if (said := await self._child.reader.readexactly(len(frames.READY))) != frames.READY:
-            raise frames.BadFrame(f"{said!r} instead of a sign that it has started")
-        self._is_ready = True
-
-    async def _receive(self) -> dict[str, Any]:
-        head = await self._child.reader.readexactly(frames.LENGTH.size)
-        answer = frames.decode(await self._child.reader.readexactly(frames.length(head)))
-        if answer.get("id") != self._asked:
-            raise frames.BadFrame(f"an answer to request {answer.get('id')}, not to {self._asked}")
-        return answer
+            if not self._is_ready:
+                await self._channel.notice()
+                self._is_ready = True
+            return (await self._channel.ask(request))[0]
+        except ChannelClosed as error:
+            await self.child.wait(child.PATIENCE)
+            raise WorkerDied(f"its process {self.child.how_it_ended()}") from error

@@ -3,24 +3,21 @@
 import asyncio
 import contextlib
 import logging
-import math
-import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.probe import Instruments, Metric, ProbeError, Reading, ReloadRefused
-from mlopsd.process.output import LINES_PER_HOUR
-from mlopsd.worker import frames
-from mlopsd.worker.codec import Incoming
+from mlopsd.probe import Instruments, Metric, ProbeError, Reading
+from mlopsd.process.backoff import ExponentialBackoff
+from mlopsd.process.child import LINES_PER_HOUR, Child
+from mlopsd.process.frames import BadFrame, Header
+from mlopsd.worker.codec import OURS, Incoming
 from mlopsd.worker.probe_process import InitMessage, ProbeProcess, spawn
 from mlopsd.worker.validate import verified
 from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, WorkerDied
 
-FIRST_PAUSE = 1.0  # seconds before a process that died is started again, doubling
-MOST_DOUBLINGS = 10  # a float has room for no more than some thousand
 MOST_CHILDREN = 32  # of a probe; more are a leak, and its process is started afresh
 
 
@@ -51,16 +48,14 @@ class ProcessWorker:
         self._on_restart = on_restart
         self._log = log
         self._probe_log = logging.getLogger(f"mlopsd.probe.{opening.name}")
-        self._clock = clock
+        self._backoff = ExponentialBackoff(clock, opening.longest_pause)
         self._printed = LogLimiter(most=LINES_PER_HOUR)
         self._incoming = Incoming()
         self._starting: asyncio.Task[ProbeProcess] | None = None
-        self._dying: ProbeProcess | None = None
+        self._dying: Child | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._deaths = 0  # since the last answer
         self._last_words = ""  # how it died last
         self._starts = 0
-        self._not_before = -math.inf  # on the steady clock
 
     @property
     def stuck(self) -> str | None:
@@ -77,7 +72,7 @@ class ProcessWorker:
     @property
     def pause(self) -> float:
         """Seconds until a process may be started again; 0 when it may."""
-        return max(self._not_before - self._clock(), 0)
+        return self._backoff.left()
 
     def prepare(self) -> None:
         """Start the process, which makes its probe at once."""
@@ -96,7 +91,7 @@ class ProcessWorker:
         answer = await self._ask({"do": "check", "layout": self._incoming.known})
         try:
             return verified(self._incoming.reading(answer["reading"]))  # a probe's code may write there too
-        except (KeyError, frames.BadFrame) as error:
+        except (KeyError, BadFrame) as error:
             raise InvalidReading(f"its process answered nonsense: {error}") from error
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
@@ -109,9 +104,9 @@ class ProcessWorker:
         if self._ending is not None:
             self._ending.cancel()
         if (child := await self._started()) is not None:
-            with contextlib.suppress(TimeoutError, WorkerDied, frames.BadFrame):
+            with contextlib.suppress(TimeoutError, WorkerDied, BadFrame):
                 await asyncio.wait_for(child.ask(self._in_full({"do": "close"})), CLOSING_SECONDS)
-            await child.kill()
+            await child.child.kill()
         if self._dying is not None:
             await self._dying.kill()
 
@@ -121,10 +116,10 @@ class ProcessWorker:
             return None
         try:
             return await self._starting
-        except (OSError, frames.BadFrame):  # there is no process, and that has been or will not be asked for
+        except (OSError, BadFrame):  # there is no process, and that has been or will not be asked for
             return None
 
-    async def _ask(self, request: frames.Frame) -> dict[str, Any]:
+    async def _ask(self, request: Header) -> dict[str, Any]:
         child = await self._running()
         try:
             answer = await child.ask(self._in_full(request))
@@ -133,7 +128,7 @@ class ProcessWorker:
                 raise  # killed for being slow on a busy host it would only begin anew
             self._discard(child)
             self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
-            if isinstance(error, frames.BadFrame):
+            if isinstance(error, BadFrame):
                 raise InvalidReading(f"its process answered nonsense: {error}") from error
             raise
         try:
@@ -143,7 +138,7 @@ class ProcessWorker:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._discard(child)
             raise InvalidReading(f"its process answered nonsense: {type(error).__name__}: {error}") from error
-        self._deaths = 0
+        self._backoff.forget()
         if leaks:
             self._discard(child)
             raise _leak(answer["children"], failure) from failure
@@ -151,12 +146,12 @@ class ProcessWorker:
             raise failure
         return answer
 
-    def _in_full(self, request: frames.Frame) -> frames.Frame:
+    def _in_full(self, request: Header) -> Header:
         """*request* with what else goes with each: the level of the log, which a reload may have changed."""
         return {**request, "log_level": self._probe_log.getEffectiveLevel()}
 
     def _pass_on(self, answer: Mapping[str, Any]) -> None:
-        """Pass on what was logged, counted and observed."""
+        """Pass on the log records, counts and observations."""
         name = self._opening.name
         for level, event, fields in answer.get("log", ()):
             self._probe_log.log(level, "%s", event, extra={"probe": name, **fields})
@@ -177,14 +172,14 @@ class ProcessWorker:
         """
         if self._starting is None:
             if self.pause > 0:
-                dead = f"its process died {self._deaths} times in a row{self._last_words}"
+                dead = f"its process died {self._backoff.failures} times in a row{self._last_words}"
                 raise ProbeError(f"{dead}; next start in {self.pause:.0f} s")
             self._starting = self._start()
         try:
             return await asyncio.shield(self._starting)
         except Exception as error:
             self._starting = None
-            self._put_off()
+            self._backoff.failed()
             raise ProbeError(f"cannot start its process: {_why_not(error)}") from error
 
     def _start(self) -> asyncio.Task[ProbeProcess]:
@@ -197,26 +192,18 @@ class ProcessWorker:
 
     def _discard(self, child: ProbeProcess) -> None:
         """Take *child* out of service, end it in the background, and put off its successor."""
-        self._starting, self._dying = None, child
-        self._put_off()
-        self._ending = asyncio.get_running_loop().create_task(child.end(), name=f"end {child.pid}")
-
-    def _put_off(self) -> None:
-        """No start for a while, which doubles with each death in a row, and has jitter."""
-        self._deaths += 1
-        pause = min(FIRST_PAUSE * 2 ** min(self._deaths - 1, MOST_DOUBLINGS), self._opening.longest_pause)
-        self._not_before = self._clock() + pause * random.uniform(0.8, 1.2)
+        self._starting, self._dying = None, child.child
+        self._backoff.failed()
+        self._ending = asyncio.get_running_loop().create_task(
+            self._dying.end(), name=f"end {self._dying.pid}"
+        )
 
 
-def _failure(error: Mapping[str, str]) -> Exception:
-    """What was raised in the process, as it is raised here."""
-    if error["kind"] == "refused":
-        return ReloadRefused(error["text"])
-    if error["kind"] == "nonsense" or error.get("type") == "InvalidReading":
-        return InvalidReading(error["text"])
-    if error["type"] == "ProbeError":
-        return ProbeError(error["text"])
-    return ProbeRaised(error["type"], error["text"], error["traceback"])
+def _failure(error: Mapping[str, Any]) -> Exception:
+    """Return the exception that the probe raised in its process, as it is raised here."""
+    if error["kind"] == "raised":
+        return ProbeRaised(error["type"], error["text"], error["traceback"])
+    return OURS[error["kind"]](error["text"])
 
 
 def _leak(left: int, failure: Exception | None) -> ProbeError:
@@ -225,8 +212,8 @@ def _leak(left: int, failure: Exception | None) -> ProbeError:
 
 
 def _why_not(error: Exception) -> str:
-    """Why a process could not be started, and the cure."""
-    if isinstance(error, frames.BadFrame):
+    """Say why a process could not be started, and how to fix it."""
+    if isinstance(error, BadFrame):
         return f'its options cannot be told to it: {error}; use plain values, or isolation = "thread"'
     if isinstance(error, PermissionError | FileNotFoundError):
         return f"{error.strerror}; mend {sys.executable}"

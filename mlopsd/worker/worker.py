@@ -1,4 +1,4 @@
-"""What a watch asks of the place where a probe's checks run, and where both record what they count."""
+"""The contracts of a watch: the place where a probe's checks run, and the place where both count."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,7 +15,7 @@ class Worker(Protocol):
 
     @property
     def stuck(self) -> str | None:
-        """Why no call can begin now (an abandoned one has not come back), or None."""
+        """The reason why no call can begin now (an abandoned one has not come back), or None."""
 
     def prepare(self) -> None:
         """Begin whatever the first check would otherwise have to wait for."""

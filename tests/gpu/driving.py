@@ -202,7 +202,7 @@ async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: floa
 def process_of(driven: Driven) -> int:
     starting = driven.worker._starting
     assert starting is not None
-    return starting.result().pid
+    return starting.result().child.pid
 
 
 def descriptors(pid: int) -> int:

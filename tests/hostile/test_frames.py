@@ -15,12 +15,12 @@ from mlopsd.board import Board
 from mlopsd.metrics import Metrics
 from mlopsd.predictor import Prediction, PredictionError
 from mlopsd.probe import Finding, Metric, ProbeError, Reading, ReloadRefused, Sample, Status
-from mlopsd.worker import frames
-from mlopsd.worker.codec import Incoming, Outgoing
+from mlopsd.process import frames
+from mlopsd.process.channel import read_frame
+from mlopsd.worker.codec import LIMITS, Incoming, Outgoing, decode_options
 from mlopsd.worker.probe_process import InitMessage
 from mlopsd.worker.process import ProbeRaised, ProcessWorker
 from mlopsd.worker.worker import InvalidReading
-from mlopsd_probes.model import frames as host_frames
 from mlopsd_probes.model.serving import replies
 
 BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)
@@ -47,23 +47,33 @@ ANSWERS |= st.fixed_dictionaries({}, optional={"counts": COUNTS, "observations":
 
 
 @BOUNDED
-@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()), st.booleans())
-@example(body=b'{"mlopsd.time": 5}', with_times=True)
-@example(body=b'{"mlopsd.time": ["date", 5]}', with_times=True)
-@example(body=b'{"mlopsd.time": ["eval", "x"]}', with_times=True)
-@example(body=b"[" * 100_000, with_times=False)
-@example(body=b'{"a": ' + b"9" * 5000 + b"}", with_times=False)
-def test_any_bytes_are_a_frame_or_no_frame(body: bytes, with_times: bool) -> None:  # noqa: FBT001
+@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+@example(body=b"[" * 100_000)
+@example(body=b'{"a": ' + b"9" * 5000 + b"}")
+def test_any_bytes_are_a_frame_or_no_frame(body: bytes) -> None:
     try:
-        assert isinstance(frames.decode(body, with_times=with_times), dict)
+        assert isinstance(frames.decode(body), dict)
     except frames.BadFrame as error:
         assert str(error)
 
 
-@pytest.mark.parametrize("size", [frames.MOST_BYTES + 1, 2**32 - 1])
-def test_a_frame_that_says_it_is_too_long_is_none(size: int) -> None:
+@BOUNDED
+@given(st.text(max_size=200) | JSON.map(json.dumps))
+@example(text='{"mlopsd.time": 5}')
+@example(text='{"mlopsd.time": ["date", 5]}')
+@example(text='{"mlopsd.time": ["eval", "x"]}')
+@example(text="[" * 100_000)
+def test_any_text_is_a_table_of_options_or_none(text: str) -> None:
+    try:
+        assert isinstance(decode_options(text), dict)
+    except frames.BadFrame as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("sizes", [(LIMITS.header + 1, 0), (2**32 - 1, 0), (2, 1)])
+def test_a_frame_that_says_it_is_too_long_is_none(sizes: tuple[int, int]) -> None:
     with pytest.raises(frames.BadFrame):
-        frames.length(frames.LENGTH.pack(size))
+        frames.unpack_sizes(frames.HEAD.pack(*sizes), LIMITS)
 
 
 @BOUNDED
@@ -77,8 +87,8 @@ def test_a_reading_comes_out_of_its_frame_as_it_went_in(
         facts={text: [text, number]},
         summary=text or "a summary",
     )
-    body = frames.encode(Outgoing().frame(reading))[frames.LENGTH.size :]
-    assert Incoming().reading(frames.decode(body)) == reading
+    encoded = frames.pack(Outgoing().frame(reading))[frames.HEAD.size :]
+    assert Incoming().reading(frames.decode(encoded)) == reading
 
 
 class Liar:
@@ -88,6 +98,7 @@ class Liar:
 
     def __init__(self, said: Any) -> None:
         self.said = said
+        self.child = self
 
     async def ask(self, _request: Any) -> Any:
         return self.said
@@ -143,17 +154,17 @@ def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_th
 
 @settings(BOUNDED, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=300))
-@example(host_frames.HEAD.pack(2**32 - 1, 0))
-@example(host_frames.HEAD.pack(2, 2**63) + b"{}")
-@example(host_frames.HEAD.pack(2, 0) + b"[]")
-@example(host_frames.HEAD.pack(9_999, 0) + b"[" * 9_999)
+@example(frames.HEAD.pack(2**32 - 1, 0))
+@example(frames.HEAD.pack(2, 2**63) + b"{}")
+@example(frames.HEAD.pack(2, 0) + b"[]")
+@example(frames.HEAD.pack(9_999, 0) + b"[" * 9_999)
 def test_any_bytes_from_a_models_process_are_a_frame_or_a_clean_failure(sent: bytes) -> None:
     async def read() -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(sent)
         reader.feed_eof()
         while True:
-            header, body = await host_frames.read_frame(reader)
+            header, body = await read_frame(reader)
             assert isinstance(header, dict)
             assert isinstance(body, bytes)
 

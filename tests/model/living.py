@@ -18,9 +18,8 @@ from mlopsd_probes.model.report import report
 from mlopsd_probes.model.rollout.context import RolloutContext
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.canary import CanaryResult
-from mlopsd_probes.model.serving.host import LoadFailed, ModelHost
+from mlopsd_probes.model.serving.host import HostDied, LoadFailed, ModelHost
 from mlopsd_probes.model.serving.liveness import Reason
-from mlopsd_probes.model.serving.requests import HostDied
 from mlopsd_probes.model.version import CachedVersion, File, Version
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
 from tests.fakes import Sink

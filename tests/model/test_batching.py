@@ -12,7 +12,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd_probes.model.frames import BadFrame
+from mlopsd.process.frames import BadFrame
 from mlopsd_probes.model.serving.host import ModelHost
 from tests.model.models.conditional import RULES
 from tests.model.models.saved import HERE, kept, options, rows, written

@@ -496,7 +496,7 @@ async def test_one_who_stops_waiting_disturbs_nobody(hosts: Hosts) -> None:
 
 async def test_the_daemons_side_imports_no_mlflow_pandas_or_numpy() -> None:
     check = (
-        "import sys, mlopsd_probes.model.serving.host, mlopsd_probes.model.frames;"
+        "import sys, mlopsd_probes.model.serving.host, mlopsd.process.channel;"
         "print([name for name in ('mlflow', 'pandas', 'numpy', 'sklearn') if name in sys.modules])"
     )
     pipe = asyncio.subprocess.PIPE

@@ -16,8 +16,7 @@ import pytest_asyncio
 
 from mlopsd.predictor import PredictionError
 from mlopsd.process.reaper import adopt_orphans
-from mlopsd_probes.model.serving.host import ModelHost
-from mlopsd_probes.model.serving.requests import HostDied
+from mlopsd_probes.model.serving.host import HostDied, ModelHost
 from tests.model.asking import hosts_left_in
 from tests.model.models.saved import kept, options, rows, troubled
 from tests.running import GIVE_UP

@@ -113,6 +113,12 @@ class Troubled(Probe[TroubledOptions]):
     def cannot_tell(self) -> None:
         raise ProbeError("cannot see the door: no light; bring a lamp")
 
+    def cannot_tell_in_a_way_of_its_own(self) -> None:
+        raise type("NoDoor", (ProbeError,), {})("there is no door; build one")
+
+    def raises_a_namesake(self) -> None:
+        raise type("ProbeError", (Exception,), {})("of another library")
+
     def nonsense(self) -> str:
         return "all is well"
 
@@ -236,10 +242,11 @@ class Troubled(Probe[TroubledOptions]):
         time.sleep(3600)
 
     def answers_for_us(self) -> Reading:
-        from mlopsd.worker import codec, frames
+        from mlopsd.process import frames
+        from mlopsd.worker import codec
 
         forged = {"reading": codec.Outgoing().frame(self.none()), "id": self.checks - 1, "children": 0}
-        os.write(int(sys.argv[1]), frames.encode(forged))
+        os.write(int(sys.argv[1]), frames.pack(forged))
         return self.none()
 
     def looks_around(self) -> Reading:

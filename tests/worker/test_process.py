@@ -17,10 +17,11 @@ from mlopsd.board import Board
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Probe, ProbeError, Reading, Status
 from mlopsd.process import child
+from mlopsd.process.channel import RequestChannel
+from mlopsd.process.frames import BadFrame
 from mlopsd.worker import probe_process, process
 from mlopsd.worker.codec import Incoming
 from mlopsd.worker.factory import make_worker
-from mlopsd.worker.frames import BadFrame
 from mlopsd.worker.probe_process import InitMessage, ProbeProcess
 from tests import fakes
 from tests.running import GIVE_UP
@@ -40,7 +41,8 @@ async def test_a_process_that_dies_says_how_and_is_started_again_after_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with watching(troubled, "process", tmp_path, account, trouble=trouble) as watch:
-        monkeypatch.setattr(watch._worker, "_clock", fakes.Clock())
+        assert isinstance(watch._worker, process.ProcessWorker)
+        monkeypatch.setattr(watch._worker._backoff, "_clock", fakes.Clock())
         first = await watch.check()
         assert sentence in first.reading.summary
         second = await watch.check()
@@ -86,7 +88,7 @@ async def test_the_pause_before_a_start_is_at_most_an_interval(
     board = Board()
     worker = make_worker(configured, tmp_path, board, Metrics(board, "1").probes, logging.getLogger("test"))
     assert isinstance(worker, process.ProcessWorker)
-    monkeypatch.setattr(worker, "_clock", clock := fakes.Clock())
+    monkeypatch.setattr(worker._backoff, "_clock", clock := fakes.Clock())
     for _ in range(12):
         with pytest.raises(ProbeError, match="cannot start"):
             await worker.check()
@@ -280,7 +282,7 @@ async def test_a_process_whose_answer_was_not_received_is_never_asked_again(
     async with watching(troubled, "process", tmp_path, account) as watch:
         pid = (await watch.check()).reading.facts["pid"]
         with monkeypatch.context() as patch:
-            patch.setattr(ProbeProcess, "_receive", breaks)
+            patch.setattr(RequestChannel, "ask", breaks)
             assert "ZeroDivisionError" in (await watch.check()).reading.summary
         async with asyncio.timeout(GIVE_UP):
             while (entry := await watch.check()).status is not Status.HEALTHY:

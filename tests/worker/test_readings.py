@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
-from mlopsd.worker import frames
+from mlopsd.process import frames
 from mlopsd.worker.codec import Incoming, Outgoing
 
 FINE = Finding("door", Status.HEALTHY, "shut")
@@ -20,7 +20,7 @@ CARDS = [
 
 def sent(frame: dict[str, Any]) -> dict[str, Any]:
     """*frame* as it arrives."""
-    return frames.decode(frames.encode(frame)[frames.LENGTH.size :])
+    return frames.decode(frames.pack(frame)[frames.HEAD.size :])
 
 
 def over_the_wire(*samples: Sample) -> Reading:

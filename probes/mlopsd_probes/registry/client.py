@@ -1,26 +1,24 @@
-"""The daemon's side of a registry's process: started when it is first asked, and anew after it was killed."""
+"""The daemon's side of a registry's process, which the first question starts, and the next after its end."""
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import sys
-from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.process.child import Child, spawn
+from mlopsd.process.channel import ChannelClosed, OnPart, RequestChannel
+from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
+from mlopsd.process.frames import BadFrame
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import tidy
-from mlopsd_probes.model.frames import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.options import RegistryOptions
 from mlopsd_probes.registry.environment import client_environment, inherited_credentials
 
-COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.registry.child", "{channel}", "{parent}")
+COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.registry.child", CHANNEL, PARENT)
 START_LIMIT = 60.0  # seconds for Python and MLflow to be imported on a busy machine
 
-Frame = dict[str, Any]
+Answer = dict[str, Any]
 
 
 class Unanswered(Exception):
@@ -56,27 +54,21 @@ class ClientProcess:
         self._name = name
         self._log = log
         self._printed = printed
-        self._numbers = itertools.count(1)
         self._starting: asyncio.Task[Unanswered | None] | None = None
-        self._running: _Running | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process, once it is ready."""
-        return None if self._running is None else self._running.child.pid
+        self._running: RequestChannel | None = None
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a process, ready or on its way there."""
+        """True if there is a process, ready or starting."""
         return self._running is not None or self._starting is not None
 
     async def start(self) -> None:
-        """Have it ready to be asked; who is cancelled meanwhile leaves it starting.
+        """Have it ready to be asked; a caller that is cancelled meanwhile leaves it starting.
 
         Raises:
             Unanswered: it cannot be started.
         """
-        if self._running is not None and self._running.hung_up:
+        if self._running is not None and self._running.closed.is_set():
             await self.end()
         if self._running is not None:
             return
@@ -92,51 +84,44 @@ class ClientProcess:
         if (fault := starting.result()) is not None:
             raise fault
 
-    async def ask(self, question: Frame, limit: float) -> Frame:
-        """The answer to *question*; a process that has none within *limit* seconds is killed.
+    async def ask(self, question: Answer, limit: float) -> Answer:
+        """Return the answer to *question*; kill a process that has none within *limit* seconds.
 
         Raises:
             Unanswered: there is none, and why.
         """
         await self.start()
         try:
-            return await self._answer(question, limit)
-        except Unanswered as error:
-            if error.kind == "import_error":  # a new process sees what is installed meanwhile
-                await self.end()
-            raise
-
-    async def _answer(self, question: Frame, limit: float) -> Frame:
-        try:
             async with asyncio.timeout(limit):
-                async with contextlib.aclosing(self.follow(question)) as frames:
-                    async for frame in frames:
-                        if "pulse" not in frame:
-                            return frame
+                return await self.ask_started(question)
         except TimeoutError:
             await self.end()
             raise Unanswered(
                 "timeout", f"no answer within {limit:g} s; check that it runs, and the way to it"
             ) from None
-        raise AssertionError("frames end with an answer or with Unanswered")
+        except Unanswered as error:
+            if error.kind == "import_error":  # a new process sees what is installed meanwhile
+                await self.end()
+            raise
 
-    async def follow(self, question: Frame) -> AsyncGenerator[Frame]:
-        """What it says to *question*: any number of pulses and at last the answer; it has been started.
+    async def ask_started(self, question: Answer, on_part: OnPart | None = None) -> Answer:
+        """Return the answer of a process that has been started; call *on_part* with each part before it.
 
         Raises:
             Unanswered: it says that there is no answer, or ended.
         """
-        if self._running is None:  # somebody else lost patience with it meanwhile
+        if (running := self._running) is None:  # another caller's time was up
             raise Unanswered("client", "its client was ended before it was asked; it is started again")
-        with self._running.listening(next(self._numbers)) as (number, said):
-            await self._running.send({**question, "number": number})
-            while True:
-                frame = await said.get()
-                if (fault := frame.get("fault")) is not None:
-                    raise Unanswered(fault["kind"], fault["reason"])
-                yield frame
-                if "pulse" not in frame:
-                    return
+        try:
+            answer, _ = await running.ask(question, on_part=on_part)
+        except (ChannelClosed, BadFrame):
+            if self._running is not running:
+                raise Unanswered("client", "its client was ended; it is started again") from None
+            how = await _how_it_ended(running.child)
+            raise Unanswered(_kind_of_end(running.child), f"its client {how}; it is started again") from None
+        if (fault := answer.get("fault")) is not None:
+            raise Unanswered(fault["kind"], fault["reason"])
+        return answer
 
     async def end(self) -> None:
         """Kill it, and remove what it left."""
@@ -146,11 +131,11 @@ class ClientProcess:
             await asyncio.wait({starting})
         if (running := self._running) is not None:
             self._running = None
-            await running.end()
+            await running.child.kill()
         await in_thread("remove a client's files", lambda: tidy(self._folder))
 
     async def _start(self) -> Unanswered | None:
-        """What went wrong is a result and not an exception, since nobody may be left to hear of it."""
+        """Return a fault instead of raising it, since nobody may be left to hear of it."""
         try:
             async with asyncio.timeout(START_LIMIT):
                 self._running = await self._started()
@@ -164,7 +149,7 @@ class ClientProcess:
             )
         return None
 
-    async def _started(self) -> "_Running":
+    async def _started(self) -> RequestChannel:
         await in_thread(
             "make a client's folder", lambda: self._folder.mkdir(0o700, parents=True, exist_ok=True)
         )
@@ -177,27 +162,28 @@ class ClientProcess:
             environment=client_environment(registry, self._folder, self._http_timeout),
             cwd=str(self._folder),
         )
+        channel = RequestChannel(child)
         try:
-            await self._open(child)
+            await self._open(channel)
         except BaseException:
             await child.kill()
             raise
-        return _Running(child)
+        return channel
 
-    async def _open(self, child: Child) -> None:
-        """Tell *child* which registry it is for, and wait until it is ready."""
+    async def _open(self, channel: RequestChannel) -> None:
+        """Send the process the registry that it is for, and wait until it is ready."""
         try:
-            await write_frame(child.writer, self._opening())
-            frame, _ = await read_frame(child.reader)
-        except (asyncio.IncompleteReadError, ConnectionError, BadFrame):
-            await child.wait(1)
-            said = f"its client {child.how_it_ended()} when it was started; see what it printed"
-            raise Unanswered(_kind_of_end(child), said) from None
-        if (fault := frame.get("fault")) is not None:
+            await channel.send(self._opening())
+            notice = await channel.notice()
+        except (ChannelClosed, BadFrame):
+            how = await _how_it_ended(channel.child)
+            said = f"its client {how} when it was started; see what it printed"
+            raise Unanswered(_kind_of_end(channel.child), said) from None
+        if (fault := notice.get("fault")) is not None:
             raise Unanswered(fault["kind"], fault["reason"])
 
-    def _opening(self) -> Frame:
-        """Secrets go this way, and not by the environment, which others of this user can read."""
+    def _opening(self) -> Answer:
+        """Return the first message, with the secrets: others of this user can read an environment."""
         registry = self._registry
         return {
             "uri": registry.uri,
@@ -208,57 +194,9 @@ class ClientProcess:
         }
 
 
-class _Running:
-    """A process that is ready, and who waits for which answer."""
-
-    def __init__(self, child: Child) -> None:
-        self.child = child
-        self._waiting: dict[int, asyncio.Queue[Frame]] = {}
-        self._reading = asyncio.get_running_loop().create_task(self._read(), name=f"answers of {child.pid}")
-
-    @property
-    def hung_up(self) -> bool:
-        """Whether nothing more comes from it."""
-        return self.child.ended or self.child.reader.at_eof()
-
-    @contextlib.contextmanager
-    def listening(self, number: int) -> Iterator[tuple[int, asyncio.Queue[Frame]]]:
-        """*number* and what is said to the question of that number."""
-        said: asyncio.Queue[Frame] = asyncio.Queue()
-        self._waiting[number] = said
-        try:
-            yield number, said
-        finally:
-            del self._waiting[number]
-
-    async def send(self, question: Frame) -> None:
-        try:
-            await write_frame(self.child.writer, question)
-        except ConnectionError:
-            self._tell_end()
-
-    async def end(self) -> None:
-        self._reading.cancel()
-        await self.child.kill()
-        self._tell("client", "its client was ended; it is started again")
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                frame, _ = await read_frame(self.child.reader)
-                if (said := self._waiting.get(frame["number"])) is not None:  # else nobody waits any more
-                    said.put_nowait(frame)
-        except (asyncio.IncompleteReadError, ConnectionError, BadFrame):
-            await self.child.wait(1)
-            self._tell_end()
-
-    def _tell_end(self) -> None:
-        self._tell(_kind_of_end(self.child), f"its client {self.child.how_it_ended()}; it is started again")
-
-    def _tell(self, kind: str, reason: str) -> None:
-        fault = {"kind": kind, "reason": reason}
-        for said in self._waiting.values():
-            said.put_nowait({"fault": fault})
+async def _how_it_ended(child: Child) -> str:
+    await child.wait(1)
+    return child.how_it_ended()
 
 
 def _kind_of_end(child: Child) -> str:

@@ -1,7 +1,6 @@
 """The registries that say which version is wanted, asked in order; none of them can hurt the daemon."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -27,7 +26,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What a registry said instead of an answer, or beside it.
+    """A trouble of a registry, named instead of an answer or beside it.
 
     Attributes:
         registry: its URI without credentials.
@@ -45,20 +44,20 @@ class Complaint:
 
     @property
     def cause(self) -> Cause:
-        """Whose fault it is, and what to do."""
+        """The side that is at fault, and the advice."""
         return cause_of(REGISTRY, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What the registries said; *found* is the wanted version."""
+    """The answers of the registries; *found* is the wanted version."""
 
     found: Version | None
     complaints: tuple[Complaint, ...] = ()
 
     @property
     def is_denial(self) -> bool:
-        """Whether every registry has answered, and none has the version."""
+        """True if every registry has answered, and none has the version."""
         return self.found is None and all(complaint.kind in ANSWERS for complaint in self.complaints)
 
 
@@ -83,12 +82,12 @@ class FetchError(Exception):
 
     @property
     def is_of_disk(self) -> bool:
-        """Whether the disk of this host is to blame."""
+        """True if the disk of this host is to blame."""
         return self.kind in {"disk_full", "disk"}
 
     @property
     def is_of_version(self) -> bool:
-        """Whether it is proven that the version itself is at fault."""
+        """True if it is proven that the version itself is at fault."""
         return cause_of("fetch", self.kind).at_fault == "version"
 
 
@@ -163,9 +162,7 @@ class Registries:
         await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
 
     def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:
-        folder = (
-            self._scratch / f"client-{secrets.token_hex(8)}"
-        )  # who takes over has the same scratch folder
+        folder = self._scratch / f"client-{secrets.token_hex(8)}"  # a successor has the same scratch folder
         return ClientProcess(
             registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
         )
@@ -205,29 +202,27 @@ class Registries:
             "folder": str(folder),
         }
         alive = 0
+
+        def pulse(part: Mapping[str, Any]) -> None:
+            nonlocal alive
+            now_alive = part["pulse"]["alive"]
+            progress(part["pulse"]["bytes"], part["pulse"]["total"])
+            if now_alive != alive and not idle.expired():
+                alive = now_alive
+                idle.reschedule(now() + idle_limit)
+
         try:
-            async with (
-                asyncio.timeout(limit),
-                asyncio.timeout(idle_limit) as idle,
-                contextlib.aclosing(client.follow(question)) as frames,
-            ):
-                async for frame in frames:
-                    if (pulse := frame.get("pulse")) is None:
-                        return cast("list[Any]", frame["files"])
-                    progress(pulse["bytes"], pulse["total"])
-                    if pulse["alive"] != alive:
-                        alive = pulse["alive"]
-                        idle.reschedule(now() + idle_limit)
+            async with asyncio.timeout(limit), asyncio.timeout(idle_limit) as idle:
+                return cast("list[Any]", (await client.ask_started(question, pulse))["files"])
         except TimeoutError:
             idled = f"no byte came for {idle_limit:g} s (fetch_idle_timeout)"
             said = idled if idle.expired() else f"it is not here after {limit:g} s (fetch_timeout)"
             raise Unanswered("timeout", f"{said}; check the registry's store of files") from None
-        raise AssertionError("frames end with an answer or with Unanswered")
 
     async def _counted(
         self, operation: str, work: Awaitable[Result], result_of: Callable[[Result], str] = lambda _: "ok"
     ) -> Result:
-        """What *work* comes to, counted and timed."""
+        """Return the result of *work*; count and time it."""
         began = time.monotonic()
         try:
             result = await work

@@ -92,9 +92,12 @@ class Resolver:
 
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         uri = self._client.get_model_version_download_uri(question["model"], question["version"])
-        number = question["number"]
         download = Download(uri, self._uri, Path(question["folder"]))
-        return {"files": download.run(lambda pulse: self._say({"number": number, "pulse": pulse}))}
+        return {
+            "files": download.run(
+                lambda pulse: self._say({"id": question["id"], "more": True, "pulse": pulse})
+            )
+        }
 
 
 class _Registered:

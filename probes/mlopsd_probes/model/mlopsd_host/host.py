@@ -30,9 +30,9 @@ def main(descriptor: int, parent: int, pipe: int) -> None:
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     os.set_inheritable(pipe, False)  # noqa: FBT003  # it takes no keyword
-    if (frame := wire.receive(channel)) is None:
+    if not (frames := wire.Inbox(channel).wait()):
         return
-    opening, _ = frame
+    opening, _ = frames[0]
     hidden, credentials = opening["hidden"], opening["credentials"]
     isolation = enter_sandbox(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
     wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie

@@ -11,9 +11,8 @@ from mlopsd.predictor import Prediction, PredictionError
 from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import PredictionOptions
 from mlopsd_probes.model.serving.canary import CanaryResult
-from mlopsd_probes.model.serving.host import ModelHost
+from mlopsd_probes.model.serving.host import HostDied, ModelHost
 from mlopsd_probes.model.serving.observation import Observation
-from mlopsd_probes.model.serving.requests import HostDied
 from mlopsd_probes.model.version import CachedVersion, Version
 
 RETRY_BUSY = 1.0  # seconds after which a caller who met a full house asks again

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlopsd.log_limit import LogLimiter
 from mlopsd.predictor import Prediction, PredictionError
-from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
+from mlopsd.process.channel import ChannelClosed, RequestChannel
+from mlopsd.process.child import CHANNEL, LAST_WORDS, PARENT, Child, spawn
+from mlopsd.process.frames import BadFrame, Frame
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import tidy
-from mlopsd_probes.model.frames import BadFrame, read_frame, write_frame
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving import replies
 from mlopsd_probes.model.serving.canary import CanaryKind, CanaryResult, failed_canary
@@ -25,7 +25,6 @@ from mlopsd_probes.model.serving.launch import environment, opening
 from mlopsd_probes.model.serving.liveness import SHARE, HeartbeatPipe, Liveness, Reason, Silence
 from mlopsd_probes.model.serving.observation import Observation
 from mlopsd_probes.model.serving.replies import ReplyValidator
-from mlopsd_probes.model.serving.requests import LAST_WORDS, Answer, HostDied, PendingRequests
 from mlopsd_probes.model.version import CachedVersion, Version
 
 SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
@@ -34,6 +33,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
 
 Phase = Callable[[str, float], None]
+
+
+class HostDied(Exception):
+    """The process ended, in the words of `Child.how_it_ended`, before it answered."""
 
 
 class LoadFailed(Exception):
@@ -86,7 +89,8 @@ class ModelHost:
         self._observe = observe
         self._isolation: Any = None
         self._facts: dict[str, Any] = {}
-        self._exchange = PendingRequests(child, self._notice)
+        self._channel = RequestChannel(child)
+        self._listening: asyncio.Task[None] | None = None
         self._is_ending = False
         self.canary_behind = 0
 
@@ -104,7 +108,7 @@ class ModelHost:
         mismatched: bool = False,
         on_mismatch: Callable[[], None] = _nobody,
     ) -> "ModelHost":
-        """A process that has loaded *kept*; it has a folder in *scratch*, and nothing of *hidden* besides.
+        """Start a process that loads *kept*; it has a folder in *scratch*, and nothing of *hidden* besides.
 
         *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer. Where
         *mismatched* it joins no requests; *on_mismatch* is told when it finds that it must not.
@@ -127,7 +131,7 @@ class ModelHost:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What is worth reading: flavor, MLflow, whether rows are predicted together …
+        """The facts about it: flavor, MLflow, and if rows are predicted together …
 
         The isolation is what the process said before any code of the model's ran in it.
         """
@@ -140,18 +144,18 @@ class ModelHost:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still answer."""
-        return not (self._is_ending or self._exchange.ended.done() or self._child.ended)
+        """True while it can answer."""
+        return not (self._is_ending or self._channel.closed.is_set() or self._child.ended)
 
     @property
     def in_flight(self) -> int:
         """Requests that it has not answered, those included that nobody waits for any more."""
-        return self._exchange.in_flight
+        return len(self._channel.unanswered)
 
     @property
     def predictions_in_flight(self) -> int:
         """Return how many requests of callers have no answer, also if the caller has stopped waiting."""
-        return self._exchange.predictions_in_flight
+        return sum(request["do"] != "canary" for request in self._channel.unanswered)
 
     @property
     def beat_interval(self) -> float:
@@ -162,8 +166,8 @@ class ModelHost:
         """Return whether it hangs or stalls, and why; to be asked once a `beat_interval`."""
         return self._liveness.judge(
             has_beaten=self._heartbeat.has_beaten(),
-            waiting=self._exchange.in_flight,
-            answered=self._exchange.answered,
+            waiting=self.in_flight,
+            answered=self._channel.answered,
         )
 
     async def rss(self) -> int | None:
@@ -176,8 +180,9 @@ class ModelHost:
         return int(pages.split()[1]) * PAGE if not self._child.ended else None
 
     async def died(self) -> str:
-        """How it ended, when it has, unless it was to end."""
-        how = await asyncio.shield(self._exchange.ended)
+        """Wait for its end, unless it was to end; return how it ended."""
+        await self._channel.closed.wait()
+        how = await self._how_it_ended()
         if self._is_ending:
             await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
         return how
@@ -220,7 +225,7 @@ class ModelHost:
         step = min(LOOK, timeout / SHARE)
         in_all, in_turn = Silence(2 * step), Silence(2 * step)
         while not (await asyncio.wait({asking}, timeout=step))[0]:
-            behind = self._exchange.ahead_of_canary()
+            behind = self._ahead_of_canary()
             waited = in_all.look(sign=False)
             if in_turn.look(sign=behind > 0 and self._liveness.is_beating) >= timeout:
                 return failed_canary(f"no answer within {timeout:g} s", timeout)
@@ -229,6 +234,13 @@ class ModelHost:
                 return failed_canary(said, self._stall_timeout)
             self.canary_behind = behind if waited >= timeout else 0
         return asking.result()
+
+    def _ahead_of_canary(self) -> int:
+        """Count the callers' requests that were sent before the last canary and have no answer yet."""
+        verbs = [request["do"] for request in self._channel.unanswered]
+        while verbs and verbs.pop() != "canary":
+            continue
+        return len(verbs) - verbs.count("canary")
 
     async def _canary(self, patience: float) -> CanaryResult:
         content, content_type = b"", ""
@@ -261,7 +273,7 @@ class ModelHost:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
-                    await self._exchange.idle()
+                    await self._channel.idle.wait()
         finally:
             await asyncio.shield(self.kill())
 
@@ -270,24 +282,33 @@ class ModelHost:
         self._is_ending = True
         await self._child.kill()
         self._heartbeat.close()
-        await self._exchange.close()
         await _remove(self._folder)
 
     def _notice(self, header: Mapping[str, Any]) -> None:
-        """It found, once in its life, that joined requests are answered otherwise than single ones."""
+        """Take note, once in its life, that joined requests are answered otherwise than single ones."""
         replies.mismatch(header)
         if self._has_mismatched:
             raise BadFrame("a second mismatch")
         self._has_mismatched = True
         self._on_mismatch()
 
+    async def _listen(self) -> None:
+        """Read its notices; kill it for nonsense."""
+        try:
+            while True:
+                self._notice(await self._channel.notice())
+        except ChannelClosed:
+            return
+        except BadFrame:
+            await self._child.kill()
+
     async def _load(self, opening: Mapping[str, Any], seconds: float, phase: Phase) -> None:
         doing = "was starting"
         try:
             async with asyncio.timeout(seconds):
-                await write_frame(self._child.writer, opening)
-                self._isolation = (await read_frame(self._child.reader))[0].get("isolation")
-                while "loaded" not in (header := (await read_frame(self._child.reader))[0]):
+                await self._channel.send(opening)
+                self._isolation = (await self._channel.notice()).get("isolation")
+                while "loaded" not in (header := await self._channel.notice()):
                     if "failed" in header:
                         raise LoadFailed(*replies.failure(header))
                     phase(*replies.phase(header))
@@ -295,22 +316,31 @@ class ModelHost:
                 self._facts = replies.facts(header["loaded"])
         except TimeoutError:
             raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+        except ChannelClosed as error:
             how = await self._how_it_died(doing)
             raise LoadFailed("killed" if self._child.was_killed else "died", how) from error
         except BadFrame as error:
             raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
-        self._exchange.begin()
+        self._listening = asyncio.create_task(self._listen(), name=f"notices of model host {self.pid}")
 
     async def _how_it_died(self, doing: str) -> str:
         await self._child.wait(LAST_WORDS)
         hint = "; the kernel does that when memory runs out" if self._child.was_killed else ""
         return f"its process {self._child.how_it_ended()} while it {doing}{hint}"
 
-    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> Answer:
+    async def _how_it_ended(self) -> str:
+        """Wait for the end of a process that hung up; kill one that goes on."""
+        if not await self._child.wait(LAST_WORDS):
+            await self._child.kill()
+        return self._child.how_it_ended()
+
+    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> Frame:
         if not self.alive:
             raise HostDied("was gone")
-        return await self._exchange.ask(request, body)
+        try:
+            return await self._channel.ask(request, body)
+        except (ChannelClosed, BadFrame) as error:
+            raise HostDied(await self._how_it_ended()) from error
 
 
 async def _start(
@@ -324,7 +354,7 @@ async def _start(
     command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, str(pipe), told)
     try:
         child = await spawn(
-            *(command, "model host", log, LogLimiter()),
+            *(command, "model host", log),
             environment=environment(folder),
             cwd=str(folder),
             pass_fds=(pipe,),

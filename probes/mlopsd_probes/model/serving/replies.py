@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlopsd.predictor import Prediction, PredictionError
-from mlopsd_probes.model.frames import BadFrame
+from mlopsd.process.frames import BadFrame
 from mlopsd_probes.model.serving.canary import CanaryResult, Count, Seconds
 from mlopsd_probes.model.serving.observation import Observation
 

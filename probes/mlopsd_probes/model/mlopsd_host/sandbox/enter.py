@@ -1,4 +1,7 @@
-"""What this process gives up before any code of the model's runs in it."""
+"""The prologue of a model's process, before any code of the model's runs in it.
+
+`mlopsd.process.setup` does the same for the processes that run in the daemon's own interpreter.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def enter_sandbox(
     readable: Iterable[str],
     writable: Iterable[str],
 ) -> dict[str, str]:
-    """Give it all up; what came of the two that the system may refuse, network and state.
+    """Give up all that a model needs not; return the result of the two that the system may refuse.
 
     Must be called before there are threads: a namespace and Landlock hold for those that come after.
     """
