@@ -15,7 +15,6 @@ from mlopsd_probes.gpu.history import CardHistory, Remembered
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.probe import GpuProbe
-from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.sustained import Sustained
 from mlopsd_probes.gpu.temperature import gpu_limits
 from mlopsd_probes.gpu.xid_table import XIDS
@@ -213,11 +212,6 @@ def test_another_load_of_the_driver_shows_in_sysfs(tmp_path: Path) -> None:
 
 def test_a_host_without_pci_devices_shows_none(tmp_path: Path) -> None:
     assert Bus(tmp_path).cards() == {}
-
-
-@pytest.mark.parametrize(("number", "told"), [(0, "0 s"), (300, "300 s"), (3600, "60 min"), (90_000, "25 h")])
-def test_a_time_reads_as_people_write_it(number: float, told: str) -> None:
-    assert seconds(number) == told
 
 
 def test_the_probe_calls_a_driver_and_therefore_has_a_process_of_its_own() -> None:

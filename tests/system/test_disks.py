@@ -125,7 +125,7 @@ def test_a_dead_mount_costs_its_own_finding_and_not_the_others(hang: Hang) -> No
     reading = disks.look()
     silent = of("/dead", reading)["disk_path"]
     assert (silent.status, silent.advice, silent.limit) == (Status.UNHEALTHY, Advice.WATCH, 0.05)
-    assert silent.summary == "/dead did not answer within 0.05 s; the mount may be dead"
+    assert silent.summary == "/dead did not answer within 50 ms; the mount may be dead"
     assert of("/", reading)["disk_path"].status is Status.HEALTHY
     assert {"disk_space", "disk_path"} <= of("/", reading).keys()
     assert set(of("/dead", reading)) == {"disk_path"}
@@ -170,7 +170,7 @@ def test_how_long_a_path_has_been_silent_is_said(tmp_path: Path) -> None:
     clock.now = 46.0
     finding = of("/dead", disks.look())["disk_path"]
     hang.let_go()
-    assert finding.summary == "/dead did not answer within 0.05 s (46 s so far); the mount may be dead"
+    assert finding.summary == "/dead did not answer within 50 ms (46 s so far); the mount may be dead"
     assert finding.observed == 46.0
 
 

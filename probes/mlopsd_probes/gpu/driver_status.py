@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pynvml
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.access import Access
 from mlopsd_probes.gpu.card_errors import FAULTS
@@ -11,7 +12,6 @@ from mlopsd_probes.gpu.driver import Versions
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.outage import no_answer
-from mlopsd_probes.gpu.quantities import several
 
 STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
 REASONS = {
@@ -41,7 +41,7 @@ def absent(
 ) -> Finding:
     """NVML cannot be spoken to."""
     on_the_bus = (
-        f" ({several(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
+        f" ({format_count(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
     )
     reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
     if error.value in NO_CARD:

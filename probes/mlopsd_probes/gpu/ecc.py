@@ -5,11 +5,11 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
-from mlopsd_probes.gpu.quantities import several
 
 ERRORS = Metric(
     "ecc_errors_total",
@@ -33,7 +33,7 @@ class Ecc(CardCollector):
 
     def look(self, card: Card) -> CardResult:
         """Four counters, and whether the uncorrected ones became more since the first look."""
-        counts = {scope: errors(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
+        counts = {scope: error_counts(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
         samples = chain.from_iterable(
             card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
         )
@@ -49,7 +49,8 @@ class Ecc(CardCollector):
             more = uncorrected - past.uncorrected
         limit = self.options.ecc_uncorrected_unhealthy
         bad = more >= limit
-        summary = f"{card.title} had {several(more, 'uncorrected ECC error')} since it was first looked at"
+        errors = format_count(more, "uncorrected ECC error")
+        summary = f"{card.title} had {errors} since it was first looked at"
         return Finding(
             "ecc_uncorrected",
             Status.UNHEALTHY if bad else Status.HEALTHY,
@@ -63,7 +64,7 @@ class Ecc(CardCollector):
         )
 
 
-def errors(handle: Any, scope: int) -> dict[str, int | None]:
+def error_counts(handle: Any, scope: int) -> dict[str, int | None]:
     """The counter of each kind in one scope."""
     return {
         kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import pynvml
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.access import Access
 from mlopsd_probes.gpu.looks import CardReading
-from mlopsd_probes.gpu.quantities import several
 
 IN_CONTAINER = (
     "this container has probably lost its GPU devices, as after systemctl daemon-reload on its host: "
@@ -36,7 +36,7 @@ def outage(seen: Sequence[CardReading], access: Callable[[], Access]) -> Finding
     if len(seen) == 1 and (not is_unknown or access().is_granted):
         return None
     told = " or ".join(sorted({str(error) for error in errors}))
-    summary = f"no GPU answers: {several(len(errors), 'GPU')} only said {told}"
+    summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {told}"
     if is_unknown:
         return no_answer(summary, access())
     summary += "; the driver may have failed: see dmesg for NVRM and XID"

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.driver_status import STATUSES
 from mlopsd_probes.gpu.history import Remembered
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.quantities import several
 
 DEVICES = Metric("devices", "GPUs that answer.")
 
@@ -58,7 +58,7 @@ def with_hidden(finding: Finding, hidden: Collection[str]) -> Finding:
     """Add to the number the cards that this container cannot see; they are no reason to reboot."""
     if not hidden:
         return finding
-    seen = f"{several(len(hidden), 'other GPU')} of the host {'is' if len(hidden) == 1 else 'are'}"
+    seen = f"{format_count(len(hidden), 'other GPU')} of the host {'is' if len(hidden) == 1 else 'are'}"
     advice = Advice.FIX_CONFIG if finding.advice is Advice.REBOOT else finding.advice
     return replace(finding, summary=f"{finding.summary}; {seen} not visible in this container", advice=advice)
 
@@ -72,7 +72,7 @@ def judge_number(
     number whole it is unknown.
     """
     status, advice = Status.HEALTHY, Advice.NONE
-    summary = f"{several(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
+    summary = f"{format_count(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
     if answering < expected:
         status = Status.UNKNOWN if answering + unasked >= expected else Status.UNHEALTHY
         advice = Advice.WATCH if is_named else Advice.REBOOT

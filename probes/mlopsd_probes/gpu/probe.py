@@ -8,6 +8,7 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
 from mlopsd_probes.gpu import driver_status, presence
 from mlopsd_probes.gpu.access import Access, access, is_container
@@ -17,7 +18,6 @@ from mlopsd_probes.gpu.looks import LOOKS, CardCollectors, CardReading
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.outage import outage as outage_of
-from mlopsd_probes.gpu.quantities import several
 from mlopsd_probes.gpu.tenants import Tenants
 from mlopsd_probes.gpu.xids import Xids
 
@@ -123,7 +123,7 @@ class GpuProbe(Probe[GpuOptions]):
         if watcher.trouble is not None:
             summary = f"XIDs are missed at present: {watcher.trouble}"
             return [Finding("xid_watch", Status.DEGRADED, summary, advice=Advice.WATCH)]
-        summary = f"the XIDs of {several(len(watcher.cards), 'GPU')} are waited for"
+        summary = f"the XIDs of {format_count(len(watcher.cards), 'GPU')} are waited for"
         return [Finding("xid_watch", Status.HEALTHY, summary)]
 
     def without_nvml(self, error: pynvml.NVMLError) -> Reading:
@@ -159,7 +159,7 @@ class GpuProbe(Probe[GpuOptions]):
         """Left to the findings, unless all is well."""
         if any(finding.status is not Status.HEALTHY for finding in findings):
             return ""
-        return f"{several(answering, 'GPU')}, all healthy"
+        return f"{format_count(answering, 'GPU')}, all healthy"
 
     def ignores(self, bus_id: str, uuid: str) -> bool:
         """Whether the operator wants that card left alone."""
@@ -172,7 +172,9 @@ class GpuProbe(Probe[GpuOptions]):
         Raises:
             Refused: it would be back after a restart, since the state folder cannot be written.
         """
-        told = f"{several(self.past.open_xids(), 'XID')} that wait for a reset, and which GPUs there were"
+        told = (
+            f"{format_count(self.past.open_xids(), 'XID')} that wait for a reset, and which GPUs there were"
+        )
         if dry_run:
             return f"would forget {told}"
         self.past.forget()

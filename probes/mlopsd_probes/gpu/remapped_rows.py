@@ -4,11 +4,11 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Metric, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import ask, number
-from mlopsd_probes.gpu.quantities import several
 
 ROWS = Metric(
     "remapped_rows",
@@ -67,7 +67,7 @@ class RetiredPages(CardCollector):
             status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
         elif pending:
             status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
-        summary = f"{card.title} has {several(pages, 'retired page')}{words}"
+        summary = f"{card.title} has {format_count(pages, 'retired page')}{words}"
         bad = status is not Status.HEALTHY
         return Finding(
             "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
@@ -83,7 +83,7 @@ def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
         words = ", and remapping failed: there are no spare rows left; replace the card"
     elif numbers["pending"]:
         status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
-    summary = f"{card.title} has {several(rows, 'remapped row')}{words}"
+    summary = f"{card.title} has {format_count(rows, 'remapped row')}{words}"
     bad = status is not Status.HEALTHY
     return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.format import format_celsius
 from mlopsd.probe import Advice, Finding, Metric
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.fields import Fields
 from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.quantities import celsius
 from mlopsd_probes.limits import Limits
 
 TEMPERATURE = Metric(
@@ -77,10 +77,10 @@ def heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Find
     """How hot it is, °C."""
     return limits.finding(
         name,
-        f"{what} is at {celsius(degrees)}",
+        f"{what} is at {format_celsius(degrees)}",
         degrees,
         unit="celsius",
-        text=celsius,
+        text=format_celsius,
         advice=Advice.WATCH,
         subject=card.subject,
     )

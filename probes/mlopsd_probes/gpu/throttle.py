@@ -6,6 +6,7 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.fields import Fields
@@ -13,7 +14,6 @@ from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.sustained import Sustained
 
 THROTTLED = Metric("throttled", "1 while the reason holds the clocks down.", labels=(*LABELS, "reason"))
@@ -86,13 +86,11 @@ class Throttle(CardCollector):
             for reason in JUDGED
         }
         reason = max(held, key=lambda reason: held[reason])
-        limit, window = self.options.throttled_degraded, seconds(self.options.throttled_window)
+        limit, window = self.options.throttled_degraded, format_duration(self.options.throttled_window)
+        summary = f"{card.title} was slowed down for {format_duration(held[reason])} of the last {window}"
         if held[reason] < limit:
-            summary = f"{card.title} was slowed down for {seconds(held[reason])} of the last {window}"
             return Finding("throttled", Status.HEALTHY, summary, card.subject, held[reason], "seconds", limit)
-        summary = (
-            f"{card.title} was slowed down for {seconds(held[reason])} of the last {window} {JUDGED[reason]}"
-        )
+        summary = f"{summary} {JUDGED[reason]}"
         return Finding(
             "throttled", Status.DEGRADED, summary, card.subject, held[reason], "seconds", limit, Advice.WATCH
         )

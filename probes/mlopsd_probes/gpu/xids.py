@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Mapping
 
+from mlopsd.format import format_age
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.history import CardHistory, XidEvent
 from mlopsd_probes.gpu.look import CardResult
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.xid_table import FALLEN_OFF, meaning
 
 ERRORS = Metric(
@@ -54,7 +54,7 @@ class Xids:
         status, last, xid = max(judged, default=(Status.HEALTHY, 0.0, 0))
         if status is Status.HEALTHY:
             return Finding("xid", status, f"{card.title} has no XID that counts", card.subject)
-        told, ago = happened[xid], seconds(max(self.clock() - last, 0))
+        told, ago = happened[xid], format_age(self.clock() - last)
         often = f"{told.count} times, last" if told.count > 1 else "once,"
         until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
         summary = f"{card.title} had XID {xid} ({meaning(xid).words}) {often} {ago} ago{until}"

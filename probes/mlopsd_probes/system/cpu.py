@@ -5,11 +5,11 @@ from typing import Any
 
 import psutil
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 SECONDS = Metric(
     "cpu_seconds_total",
@@ -47,9 +47,9 @@ class CpuUse(HostCollector):
         ratio = busy_ratio(before, now)
         if ratio is None:
             return Reading(samples=samples)
-        fact = f"the CPUs are {percent(ratio)} busy"
+        fact = f"the CPUs are {format_ratio(ratio)} busy"
         finding = self.limits.finding(
-            "cpu_use", fact, ratio, unit="ratio", text=percent, advice=Advice.FREE_RESOURCES
+            "cpu_use", fact, ratio, unit="ratio", text=format_ratio, advice=Advice.FREE_RESOURCES
         )
         return Reading([finding], [*samples, USE.sample(ratio)])
 

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.system import superblock
 from mlopsd_probes.system.background_call import BackgroundCall, wait_for
 from mlopsd_probes.system.filesystem import Filesystem
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import duration
 
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
@@ -76,11 +76,11 @@ class Disks(HostCollector):
 
     def silent(self, path: str, age: float) -> Reading:
         """Return the reading of a path whose call has not returned."""
-        so_far = f" ({duration(age)} so far)" if age > 2 * self.timeout else ""
+        so_far = f" ({format_duration(age)} so far)" if age > 2 * self.timeout else ""
         finding = Finding(
             "disk_path",
             Status.UNHEALTHY,
-            f"{path} did not answer within {duration(self.timeout)}{so_far}; the mount may be dead",
+            f"{path} did not answer within {format_duration(self.timeout)}{so_far}; the mount may be dead",
             path,
             age,
             "seconds",

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 OPEN = Metric("open_files", "Open file handles of the whole host.")
 LIMIT = Metric("open_files_limit", "How many the kernel allows (fs.file-max).")
@@ -29,14 +29,14 @@ class OpenFiles(HostCollector):
         """Return the open files and their limit, which is 2⁶³ on many hosts."""
         allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
         used = allocated - free
-        share = f"of {most} files are open ({percent(used / most)})"
+        share = f"of {most} files are open ({format_ratio(used / most)})"
         fact = "files are open, and there is no limit" if most >= UNLIMITED else share
         finding = self.limits.finding(
             "open_files",
             f"{used} {fact}",
             used / most,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.RESTART_APP,
         )
         return Reading([finding], [OPEN.sample(used), LIMIT.sample(most)])

@@ -2,10 +2,10 @@
 
 import os
 
+from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent, size
 
 TOTAL = Metric("disk_total_bytes", "Size of the path's file system.", unit="bytes", labels=("path",))
 FREE = Metric("disk_free_bytes", "Space free for users, not root.", unit="bytes", labels=("path",))
@@ -61,12 +61,13 @@ class Filesystem:
         """Judge free space as a share of the total, unless the absolute amount is enough."""
         free, total = numbers.f_bavail * numbers.f_frsize, numbers.f_blocks * numbers.f_frsize
         limits = self.space if free < self.enough else Limits()
+        share = format_ratio(free / total)
         return limits.finding(
             "disk_space",
-            f"{self.path} has {size(free)} free of {size(total)} ({percent(free / total)})",
+            f"{self.path} has {format_size(free)} free of {format_size(total)} ({share})",
             free / total,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.FREE_RESOURCES,
             subject=self.path,
         )
@@ -76,10 +77,10 @@ class Filesystem:
         free = numbers.f_favail / numbers.f_files
         return self.inodes.finding(
             "disk_inodes",
-            f"{self.path} has {numbers.f_favail} free inodes of {numbers.f_files} ({percent(free)})",
+            f"{self.path} has {numbers.f_favail} free inodes of {numbers.f_files} ({format_ratio(free)})",
             free,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.FREE_RESOURCES,
             subject=self.path,
         )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import psutil
 
+from mlopsd.format import format_time
 from mlopsd.probe import Metric, Reading
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
@@ -34,7 +35,7 @@ class HostInfo(HostCollector):
         facts = {
             "hostname": system.nodename,
             "kernel": system.release,
-            "boot_time": datetime.fromtimestamp(booted, UTC).isoformat().replace("+00:00", "Z"),
+            "boot_time": format_time(datetime.fromtimestamp(booted, UTC)),
             "uptime_seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME)),
         }
         return Reading(samples=[BOOTED.sample(booted)], facts=facts)

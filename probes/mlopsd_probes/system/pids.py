@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 USED = Metric(
     "pids", "Processes and threads, of the host or of the cgroup nearest to its limit.", labels=("scope",)
@@ -62,10 +62,10 @@ class Pids(HostCollector):
         where = "of the host" if use.scope == "host" else "of this service's cgroup"
         return self.limits.finding(
             "pids",
-            f"{use.used} of the {use.limit} process ids {where} are used ({percent(use.ratio)})",
+            f"{use.used} of the {use.limit} process ids {where} are used ({format_ratio(use.ratio)})",
             use.ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.RESTART_APP,
             subject=use.scope,
         )

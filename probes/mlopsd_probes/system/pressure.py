@@ -4,11 +4,11 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 STALLED = Metric(
     "pressure_stalled_seconds_total",
@@ -83,10 +83,10 @@ class Pressure(HostCollector):
         who = "some task" if kind == "some" else "every task"
         return self.limits[resource].finding(
             f"pressure_{resource}",
-            f"{who} waited for {resource} in {percent(ratio)} of the last 60 s",
+            f"{who} waited for {resource} in {format_ratio(ratio)} of the last 60 s",
             ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=advice,
         )
 

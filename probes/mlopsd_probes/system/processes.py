@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import duration
 
 SLEEPING = Metric(
     "uninterruptible_processes", "Processes in uninterruptible sleep (state D), however briefly."
@@ -87,11 +87,12 @@ class StuckProcesses(HostCollector):
         names = ", ".join(f"{sleep.command} (pid {sleep.pid})" for sleep in ordered[:NAMED])
         more = f" and {len(stuck) - NAMED} more" if len(stuck) > NAMED else ""
         longest, limit = max(stuck.values()), self.options.stuck_after
+        times = f"{format_duration(longest)} (limit {format_duration(limit)})"
         hung = any(is_driver.values())
         return Finding(
             "stuck_processes",
             Status.UNHEALTHY if hung else Status.DEGRADED,
-            f"in one uninterruptible sleep for {duration(longest)} (limit {duration(limit)}): {names}{more}",
+            f"in one uninterruptible sleep for {times}: {names}{more}",
             observed=longest,
             unit="seconds",
             limit=limit,
@@ -101,7 +102,7 @@ class StuckProcesses(HostCollector):
     def healthy(self, ages: dict[Sleep, float]) -> Finding:
         """Return the finding while nothing is stuck; without a sleeper nothing is observed."""
         limit = self.options.stuck_after
-        summary = f"processes in uninterruptible sleep: {len(ages)}, none for {duration(limit)}"
+        summary = f"processes in uninterruptible sleep: {len(ages)}, none for {format_duration(limit)}"
         longest = max(ages.values(), default=None)
         return Finding("stuck_processes", Status.HEALTHY, summary, None, longest, "seconds", limit)
 

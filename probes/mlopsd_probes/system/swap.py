@@ -5,11 +5,11 @@ from typing import Any
 
 import psutil
 
+from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent, size
 
 TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="bytes")
 FREE = Metric("swap_free_bytes", "Swap space that is not used (SwapFree).", unit="bytes")
@@ -46,12 +46,13 @@ class Swap(HostCollector):
         is_short = available < self.short and memory.available < self.enough
         limits = self.limits if is_short else Limits()
         ratio = (swap.total - swap.free) / swap.total
+        used = f"{format_ratio(ratio)} of {format_size(swap.total)} swap is used"
         finding = limits.finding(
             "swap_used",
-            f"{percent(ratio)} of {size(swap.total)} swap is used, {percent(available)} of memory available",
+            f"{used}, {format_ratio(available)} of memory available",
             ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.FREE_RESOURCES,
         )
         return Reading([finding], [TOTAL.sample(swap.total), FREE.sample(swap.free)])

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from mlopsd.format import format_celsius
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import celsius
 
 TEMPERATURE = Metric(
     "temperature_celsius", "The hottest sensor of each kind of chip.", unit="celsius", labels=("chip",)
@@ -81,10 +81,10 @@ class HostTemperature(HostCollector):
         )
         return limits.finding(
             "temperature",
-            f"{' '.join(filter(None, (chip, sensor.label)))} is at {celsius(sensor.current)}",
+            f"{' '.join(filter(None, (chip, sensor.label)))} is at {format_celsius(sensor.current)}",
             sensor.current,
             unit="celsius",
-            text=celsius,
+            text=format_celsius,
             advice=Advice.WATCH,
             subject=chip,
         )
