@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.gpu.looks import LOOKS
+from mlopsd_probes.gpu.card_reading import COLLECTORS
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import OWN_FINDINGS, GpuProbe
 from mlopsd_probes.gpu.xid_table import XIDS
@@ -33,7 +33,7 @@ def written(default: object) -> str:
 
 def test_the_page_has_every_finding(page: dict[str, list[Row]]) -> None:
     rows = [name for row in page["Findings"] for name in row[0].split()]
-    findings = {*OWN_FINDINGS, *(name for look in LOOKS for name in (look.name, *look.findings))}
+    findings = {*OWN_FINDINGS, *(name for look in COLLECTORS for name in (look.name, *look.findings))}
     assert sorted(rows) == sorted(findings)
 
 

@@ -138,10 +138,3 @@ def silent(card: Card, fault: Fault) -> Finding:
     return Finding(
         "gpu_answers", fault.status, summary, card.subject, advice=fault.advice, lasting=fault.is_loss
     )
-
-
-def unreadable(name: str, card: Card, error: pynvml.NVMLError, *, judged: bool) -> Finding:
-    """One look failed: without a judgement there is no telling; without a number there only is no number."""
-    status = Status.UNKNOWN if judged else Status.DEGRADED
-    summary = f"cannot read {name.replace('_', ' ')} of {card.title}: {error}"
-    return Finding(name, status, summary, card.subject, advice=Advice.WATCH)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 
 CLOCK = Metric("clock_hertz", "Current frequency of the clock.", unit="hertz", labels=(*LABELS, "clock"))
@@ -30,11 +30,11 @@ class Clocks(CardCollector):
     name = "clocks"
     metrics = (CLOCK, CLOCK_LIMIT)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Each clock that there is."""
         now = hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
         highest = hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
-        return CardResult(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
+        return Reading(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
 
 
 def hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:

@@ -42,11 +42,15 @@ class Driver:
     """
 
     def __init__(
-        self, sysfs: Path, past: CardHistory, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+        self,
+        sysfs: Path,
+        history: CardHistory,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sysfs = sysfs
         self.bus = Bus(sysfs)
-        self.past = past
+        self.history = history
         self.log = log
         self.clock = clock
         self.is_open = False
@@ -127,7 +131,7 @@ class Driver:
         self.is_open = True
         self.load = driver_load(self.sysfs)
         self.versions = versions()
-        self.past.driver_loaded(f"{self.versions.driver} {self.load}".strip())
+        self.history.driver_loaded(f"{self.versions.driver} {self.load}".strip())
         self.list_cards()
         self.tried = self.disagreement()
         self.lost_since = None
@@ -160,7 +164,7 @@ class Driver:
         Raises:
             OSError: it cannot be written.
         """
-        self.past.record(card, xid)
+        self.history.record(card, xid)
         self.log.warning(
             "XID", extra={"gpu": card.index, "uuid": card.uuid, "bus_id": card.bus_id, "xid": xid}
         )

@@ -1,6 +1,6 @@
 """Judges the driver as a whole: there, not there, or not to be spoken to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pynvml
 
@@ -8,10 +8,10 @@ from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.access import Access
 from mlopsd_probes.gpu.card_errors import FAULTS
+from mlopsd_probes.gpu.card_reading import CardReading
 from mlopsd_probes.gpu.driver import Versions
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.outage import no_answer
 
 STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
 REASONS = {
@@ -26,6 +26,19 @@ REASONS = {
         "/dev/nvidia* (video on many hosts)"
     ),
 }
+IN_CONTAINER = (
+    "this container has probably lost its GPU devices, as after systemctl daemon-reload on its host: "
+    "restart the container; if that does not help, see dmesg on the host for NVRM and XID 79"
+)
+DENIED = "/dev/nvidiactl may not be opened: give the service DeviceAllow=char-nvidia* and restart mlopsd"
+FAILED = (
+    "/dev/nvidiactl can be opened, so the driver or the GPUs have failed: "
+    "see dmesg for NVRM and XID 79, and reboot"
+)
+NO_EVIDENCE = (
+    "mlopsd may have lost its access to the devices (see DeviceAllow=char-nvidia*, and restart mlopsd), "
+    "or the driver or the GPUs have failed (see dmesg for NVRM and XID 79)"
+)
 
 
 def present(versions: Versions) -> Finding:
@@ -65,3 +78,40 @@ def absent(
 def is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
     """Return whether a driver that seems not loaded is there, and this process may not open it."""
     return error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and access.to_driver is False
+
+
+def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Finding | None:
+    """Return a finding on the driver if no card answers and NVML's error does not name the cause.
+
+    A single card has itself to blame if this process may open the driver.
+    """
+    errors = [one.error for one in seen if one.error is not None and one.is_unexplained]
+    if not errors or any(one.error is None for one in seen):
+        return None
+    is_unknown = all(error.value == pynvml.NVML_ERROR_UNKNOWN for error in errors)
+    if len(seen) == 1 and (not is_unknown or access().is_granted):
+        return None
+    told = " or ".join(sorted({str(error) for error in errors}))
+    summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {told}"
+    if is_unknown:
+        return no_answer(summary, access())
+    summary += "; the driver may have failed: see dmesg for NVRM and XID"
+    return Finding("driver", Status.UNHEALTHY, summary, advice=Advice.WATCH)
+
+
+def no_answer(summary: str, access: Access) -> Finding:
+    """Return the finding for Unknown Error from everything, with the cause as far as *access* shows it."""
+    status, cause, advice = cause_of(access)
+    lasting = advice is Advice.REBOOT
+    return Finding("driver", status, f"{summary}; {cause}", advice=advice, lasting=lasting)
+
+
+def cause_of(access: Access) -> tuple[Status, str, Advice]:
+    """Return what the evidence says; a reboot is advised only where nothing else is left."""
+    if access.in_container:
+        return Status.UNKNOWN, IN_CONTAINER, Advice.RESTART_APP
+    if access.to_driver is None:
+        return Status.UNKNOWN, NO_EVIDENCE, Advice.WATCH
+    if access.is_granted:
+        return Status.UNHEALTHY, FAILED, Advice.REBOOT
+    return Status.UNKNOWN, DENIED, Advice.FIX_CONFIG

@@ -6,9 +6,9 @@ from typing import Any
 import pynvml
 
 from mlopsd.format import format_count
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 ERRORS = Metric(
@@ -31,22 +31,22 @@ class Ecc(CardCollector):
     findings = ("ecc_uncorrected",)
     metrics = (ERRORS,)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Four counters, and whether the uncorrected ones became more since the first look."""
         counts = {scope: error_counts(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
         samples = chain.from_iterable(
             card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
         )
         uncorrected = counts["volatile"]["uncorrected"]
-        return CardResult([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
+        return Reading([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
 
     def judge(self, card: Card, uncorrected: int) -> Finding:
         """Against the first look since the driver loaded; a counter that went back was reset."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.uncorrected is None or uncorrected < past.uncorrected:
-                past.uncorrected = uncorrected
-            more = uncorrected - past.uncorrected
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.uncorrected is None or uncorrected < known.uncorrected:
+                known.uncorrected = uncorrected
+            more = uncorrected - known.uncorrected
         limit = self.options.ecc_uncorrected_unhealthy
         bad = more >= limit
         errors = format_count(more, "uncorrected ECC error")

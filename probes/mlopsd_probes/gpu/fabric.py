@@ -5,11 +5,11 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Status
+from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.history import CardHistory
-from mlopsd_probes.gpu.links import Links
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.nvlink import Links
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask
 from mlopsd_probes.gpu.options import GpuOptions
 
@@ -37,28 +37,28 @@ class Fabric(CardCollector):
     name = "nvlink_fabric"
     findings = ("nvlink_fabric",)
 
-    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
-        super().__init__(options, past)
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        super().__init__(options, history)
         self.links = Links()
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Judge, where there is a fabric."""
         told = pynvml.c_nvmlGpuFabricInfoV_t()
         answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
         state = told.state & STATE_BITS
         if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
-            return CardResult()
+            return Reading()
         if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
             needed = self.needs_fabric(card.handle)
-            return CardResult([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
+            return Reading([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
         if told.status:
-            return CardResult(
+            return Reading(
                 [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
             )
         if ills := troubles(told.healthMask):
-            return CardResult([trouble(card, f"has a fabric with {' and '.join(ills)}")])
+            return Reading([trouble(card, f"has a fabric with {' and '.join(ills)}")])
         summary = f"{card.title} is part of its NVLink fabric"
-        return CardResult([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+        return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
 
     def needs_fabric(self, handle: Any) -> bool:
         """Return whether an active link leads to a switch; a bridge between two cards needs no fabric."""

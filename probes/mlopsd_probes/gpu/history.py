@@ -25,7 +25,7 @@ class XidEvent:
 
 
 @dataclass(slots=True)
-class Remembered:
+class CardRecord:
     """One card since boot.
 
     Attributes:
@@ -52,13 +52,6 @@ class Remembered:
     is_expected: bool = True
     xids: dict[int, XidEvent] = field(default_factory=dict)
 
-    def renew(self) -> None:
-        """The card was reset: what only that ends is ended, and counters begin anew; the counts stay."""
-        self.uncorrected, self.nvlinks, self.energy, self.needed_recovery = None, [], None, False
-        self.pcie_width = self.pcie_generation = None
-        for happened in self.xids.values():
-            happened.is_open = False
-
 
 class CardHistory:
     """The cards of this boot by UUID, in a file of the probe's state folder.
@@ -74,7 +67,7 @@ class CardHistory:
         self.lock = threading.RLock()
         self.boot = boot_id()
         self.driver = ""
-        self.cards: dict[str, Remembered] = {}
+        self.cards: dict[str, CardRecord] = {}
         self.saved: str = ""
         self.load()
 
@@ -114,20 +107,25 @@ class CardHistory:
         with self.lock:
             if self.driver and load != self.driver:
                 for card in self.cards.values():
-                    card.renew()
+                    _renew(card)
             self.driver = load
 
-    def of(self, card: Card) -> Remembered:
+    def of(self, card: Card) -> CardRecord:
         """What is remembered of *card*, as it is called now."""
         with self.lock:
-            found = self.cards.setdefault(card.uuid, Remembered(card.index, card.name, card.bus_id))
+            found = self.cards.setdefault(card.uuid, CardRecord(card.index, card.name, card.bus_id))
             if found.bus_id != card.bus_id:  # another slot, with another link
                 found.pcie_width = found.pcie_generation = None
             found.index, found.name, found.bus_id = card.index, card.name, card.bus_id
             found.is_expected = True
             return found
 
-    def others(self, uuids: set[str]) -> dict[str, Remembered]:
+    def card_reset(self, card: Card) -> None:
+        """End what the reset of *card* ends."""
+        with self.lock:
+            _renew(self.of(card))
+
+    def others(self, uuids: set[str]) -> dict[str, CardRecord]:
         """The cards that are expected and are not among *uuids*."""
         with self.lock:
             cards = self.cards.items()
@@ -156,7 +154,7 @@ class CardHistory:
         """Forget which cards there were and end every XID; what is broken still shows by itself."""
         with self.lock:
             for card in self.cards.values():
-                card.renew()
+                _renew(card)
                 card.is_expected = False
 
     def open_xids(self) -> int:
@@ -165,10 +163,18 @@ class CardHistory:
             return sum(happened.is_open for card in self.cards.values() for happened in card.xids.values())
 
 
-def _fields_of(told: Remembered | XidEvent) -> dict[str, Any]:
+def _renew(card: CardRecord) -> None:
+    """End what only a reset ends, and let counters begin again; the counts stay."""
+    card.uncorrected, card.nvlinks, card.energy, card.needed_recovery = None, [], None, False
+    card.pcie_width = card.pcie_generation = None
+    for event in card.xids.values():
+        event.is_open = False
+
+
+def _fields_of(told: CardRecord | XidEvent) -> dict[str, Any]:
     return {each.name: getattr(told, each.name) for each in fields(told)}
 
 
-def _remembered(told: dict[str, Any]) -> Remembered:
+def _remembered(told: dict[str, Any]) -> CardRecord:
     xids = {int(xid): XidEvent(**happened) for xid, happened in told.pop("xids").items()}
-    return Remembered(**told, xids=xids)
+    return CardRecord(**told, xids=xids)

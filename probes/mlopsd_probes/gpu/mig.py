@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.memory import memory_of
 from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, text
 
@@ -23,11 +23,11 @@ class Mig(CardCollector):
     name = "mig"
     metrics = (MODE, INSTANCES)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """The mode, and the instances as facts."""
         modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
         if modes is None or modes[0] not in (OFF, ON):
-            return CardResult()
+            return Reading()
         current, pending = modes
         samples = card.samples(MODE, int(bool(current)))
         facts: dict[str, Any] = {"mig_mode": bool(current)}
@@ -36,7 +36,7 @@ class Mig(CardCollector):
         if current:
             facts["mig_instances"] = instances(card.handle)
             samples += card.samples(INSTANCES, len(facts["mig_instances"]))
-        return CardResult(samples=samples, facts=facts)
+        return Reading(samples=samples, facts=facts)
 
 
 def instances(handle: Any) -> list[dict[str, Any]]:

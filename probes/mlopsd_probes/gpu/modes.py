@@ -5,9 +5,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number, text
 
 INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
@@ -23,7 +23,7 @@ class Modes(CardCollector):
     name = "modes"
     metrics = (INFO, PERSISTENCE)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Facts, and two samples."""
         persistence = number(ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle), most=1)
         vbios = text(card.once(pynvml.nvmlDeviceGetVbiosVersion))
@@ -35,7 +35,7 @@ class Modes(CardCollector):
         }
         info = card.samples(INFO, 1, card.name, card.bus_id, card.driver, vbios)
         samples = info + card.samples(PERSISTENCE, persistence)
-        return CardResult(
+        return Reading(
             samples=samples, facts={key: value for key, value in facts.items() if value is not None}
         )
 

@@ -1,6 +1,6 @@
 """NVML's calls, and what its error codes mean to somebody who looks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pynvml
@@ -45,6 +45,15 @@ SENTINELS = frozenset(
     {2**32 - 1, 2**64 - 1, *range(2**63 - 16, 2**63)}
 )  # NVML_VALUE_NOT_AVAILABLE, DCGM's blanks
 MOST = 2**63 - 17  # below the last sentinels; no counter comes near
+VALUE_FIELDS = (
+    "dVal",
+    "uiVal",
+    "ulVal",
+    "ullVal",
+    "sllVal",
+    "siVal",
+    "usVal",
+)  # of nvmlValue_t, by nvmlValueType_t
 
 
 def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
@@ -91,3 +100,41 @@ def checked(answer: int) -> bool:
 def text(value: str | bytes | None) -> str:
     """NVML's strings, which older bindings give as bytes; "" for none."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""
+
+
+class Fields:
+    """``nvmlDeviceGetFieldValues`` of the field *ids*.
+
+    The array for them is laid out once: to make its type anew costs five times what the call does.
+    """
+
+    def __init__(self, *ids: int) -> None:
+        self.kind = pynvml.c_nvmlFieldValue_t * len(ids)
+        self.blank = self.kind()
+        for place, number in zip(self.blank, ids, strict=True):
+            place.fieldId = number
+
+    def of(self, handle: Any) -> Mapping[int, float]:
+        """Those that the card has, by id.
+
+        Raises:
+            NVMLError: one of them cannot be read, and not because card or driver lack it.
+        """
+        told = ask(self._filled, handle) or ()
+        values = ((value.fieldId, _of(value)) for value in told if _is_there(value.nvmlReturn))
+        return {number: value for number, value in values if value not in SENTINELS}
+
+    def _filled(self, handle: Any) -> Any:
+        told = self.kind.from_buffer_copy(self.blank)
+        checked(function("nvmlDeviceGetFieldValues")(handle, len(told), told))
+        return told
+
+
+def _is_there(answer: int) -> bool:
+    return answer not in UNKNOWN_ARGUMENT and checked(answer)
+
+
+def _of(value: Any) -> float:
+    kind = VALUE_FIELDS[value.valueType] if value.valueType < len(VALUE_FIELDS) else "ullVal"
+    found: float = getattr(value.value, kind)
+    return found

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.history import CardHistory
-from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.sustained import Sustained
+from mlopsd_probes.gpu.throttle import Sustained
 from mlopsd_probes.gpu.utilization import PERCENT, SLOWEST
 
 GENERATION = Metric("pcie_link_generation", "PCIe generation that the link runs at.", labels=LABELS)
@@ -43,13 +43,13 @@ class Pcie(CardCollector):
     metrics = (GENERATION, GENERATION_LIMIT, WIDTH, WIDTH_LIMIT, REPLAYS, THROUGHPUT)
 
     def __init__(
-        self, options: GpuOptions, past: CardHistory, clock: Callable[[], float] = time.monotonic
+        self, options: GpuOptions, history: CardHistory, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(options, past)
+        super().__init__(options, history)
         self.clock = clock
         self.slow: dict[str, Sustained] = {}
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Report the link; judge it while the card is busy."""
         width = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card.handle), 1, MOST_LANES)
         widest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, card.handle), 1, MOST_LANES)
@@ -60,14 +60,14 @@ class Pcie(CardCollector):
         samples += card.samples(GENERATION, generation) + card.samples(GENERATION_LIMIT, newest)
         samples += card.samples(REPLAYS, replays)
         samples += throughput(card) if self.options.pcie_throughput else ()
-        return CardResult(list(self.judge(card, width, generation)), samples)
+        return Reading(list(self.judge(card, width, generation)), samples)
 
     def judge(self, card: Card, width: int | None, generation: int | None) -> Iterator[Finding]:
         """Compare the link with the best one seen."""
-        with self.past.lock:
-            past = self.past.of(card)
-            past.pcie_width = widest = max(width or 0, past.pcie_width or 0) or None
-            past.pcie_generation = newest = max(generation or 0, past.pcie_generation or 0) or None
+        with self.history.lock:
+            known = self.history.of(card)
+            known.pcie_width = widest = max(width or 0, known.pcie_width or 0) or None
+            known.pcie_generation = newest = max(generation or 0, known.pcie_generation or 0) or None
         if width is not None and widest is not None:
             yield judge_width(card, width, widest, busy=width < widest and self.is_busy(card))
         if generation is not None and newest is not None:

@@ -2,9 +2,9 @@
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 DRAW = Metric("power_watts", "Power that the card draws.", unit="watts", labels=LABELS)
@@ -25,7 +25,7 @@ class Power(CardCollector):
     name = "power"
     metrics = (DRAW, LIMIT, ENERGY)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Report, and remember the energy while an XID waits for a reset."""
         draw = number(ask(pynvml.nvmlDeviceGetPowerUsage, card.handle), most=MOST)
         limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
@@ -33,7 +33,7 @@ class Power(CardCollector):
         if energy is not None:
             self.remember(card, energy)
         told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
-        return CardResult(
+        return Reading(
             samples=[
                 sample
                 for metric, milli in told
@@ -43,12 +43,12 @@ class Power(CardCollector):
 
     def remember(self, card: Card, energy: int) -> None:
         """Renew the card's past if it was reset."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.energy is not None and energy < past.energy and is_persistent(card):
-                past.renew()
-            waits = any(happened.is_open for happened in past.xids.values())
-            past.energy = energy if waits else None
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.energy is not None and energy < known.energy and is_persistent(card):
+                self.history.card_reset(card)
+            waits = any(happened.is_open for happened in known.xids.values())
+            known.energy = energy if waits else None
 
 
 def is_persistent(card: Card) -> bool:

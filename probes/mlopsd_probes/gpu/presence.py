@@ -7,7 +7,7 @@ from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.driver_status import STATUSES
-from mlopsd_probes.gpu.history import Remembered
+from mlopsd_probes.gpu.history import CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
 
 DEVICES = Metric("devices", "GPUs that answer.")
@@ -22,7 +22,7 @@ def judge(
     options: GpuOptions,
     listed: Sequence[Card],
     lost: Collection[int],
-    gone: Mapping[str, Remembered],
+    gone: Mapping[str, CardRecord],
     on_bus: Collection[str],
     *,
     unasked: Collection[int] = (),
@@ -87,14 +87,14 @@ def judge_number(
     return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice, lasting)
 
 
-def called(gone: Mapping[str, Remembered], listed: Sequence[Card]) -> dict[str, str]:
+def called(gone: Mapping[str, CardRecord], listed: Sequence[Card]) -> dict[str, str]:
     """What findings call each card that was there, with its UUID; its index may be another's by now."""
     taken = {card.index for card in listed}
     return {f"gpu {card.index}{' before' * (card.index in taken)}": uuid for uuid, card in gone.items()}
 
 
 def missing_cards(
-    gone: Mapping[str, Remembered], listed: Sequence[Card], *, in_container: bool
+    gone: Mapping[str, CardRecord], listed: Sequence[Card], *, in_container: bool
 ) -> list[Finding]:
     """Each card that was there."""
     found = []

@@ -12,12 +12,11 @@ from mlopsd.format import format_count
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
 from mlopsd_probes.gpu import driver_status, presence
 from mlopsd_probes.gpu.access import Access, access, is_container
+from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
 from mlopsd_probes.gpu.history import CardHistory
-from mlopsd_probes.gpu.looks import LOOKS, CardCollectors, CardReading
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.outage import outage as outage_of
 from mlopsd_probes.gpu.tenants import Tenants
 from mlopsd_probes.gpu.xids import Xids
 
@@ -32,43 +31,43 @@ class GpuProbe(Probe[GpuOptions]):
     """
 
     Options = GpuOptions
-    metrics = (presence.DEVICES, *chain.from_iterable(look.metrics for look in LOOKS), *Xids.metrics)
+    metrics = (presence.DEVICES, *chain.from_iterable(kind.metrics for kind in COLLECTORS), *Xids.metrics)
     schedule = Schedule(interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process")
     subject = ("expected_count", "ignored_cards", "sysfs_path")
 
     def __init__(self, options: GpuOptions, context: Context) -> None:
         super().__init__(options, context)
         self.root = Path(options.sysfs_path).parent
-        self.past = CardHistory(context.state_dir)
-        self.driver = Driver(Path(options.sysfs_path), self.past, context.log)
-        self.looks = CardCollectors(options, self.past)
+        self.history = CardHistory(context.state_dir)
+        self.driver = Driver(Path(options.sysfs_path), self.history, context.log)
+        self.collectors = CardCollectors(options, self.history)
         self.tenants = Tenants()
 
     def check(self) -> Reading:
         """Look at every card once; if NVML is no longer initialised, initialise it once more."""
         try:
             try:
-                reading = self.look_at_all()
+                reading = self.collect()
             except pynvml.NVMLError as error:
                 if error.value not in NO_SESSION or not self.driver.is_open:
                     raise
                 self.driver.close()
-                reading = self.look_at_all()
+                reading = self.collect()
         except pynvml.NVMLError as error:
             mismatch = error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
             self.driver.close(forget_library=mismatch)
             reading = self.without_nvml(error)
         return self.remembered(reading)
 
-    def look_at_all(self) -> Reading:
+    def collect(self) -> Reading:
         """What there is to see.
 
         Raises:
             NVMLError: NVML as a whole cannot be spoken to.
         """
         self.driver.ready()
-        seen = self.see_all()
-        outage = outage_of(seen, self.access)
+        seen = self.collect_cards()
+        outage = driver_status.outage_of(seen, self.access)
         if outage is not None:
             seen = [one.without_blame(outage) for one in seen]
         findings = self.judge(seen, outage)
@@ -76,7 +75,7 @@ class GpuProbe(Probe[GpuOptions]):
         samples = [presence.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
         return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
 
-    def see_all(self) -> list[CardReading]:
+    def collect_cards(self) -> list[CardReading]:
         """Each card that NVML counts and that is not to be left alone, by index.
 
         Raises:
@@ -84,12 +83,15 @@ class GpuProbe(Probe[GpuOptions]):
         """
         cards = [card for card in self.driver.cards if not self.ignores(card.bus_id, card.uuid)]
         for card in cards:
-            self.past.of(card)
-        seen = [self.looks.at(card) for card in cards]
+            self.history.of(card)
+        seen = [self.collectors.collect(card) for card in cards]
         for one in seen:
             if one.error is None:
                 self.tenants.note(one.card, one.reading.facts.get("models", ()))
-        seen += [self.looks.refused(index, error, cards) for index, error in self.driver.refused.items()]
+        seen += [
+            self.collectors.collect_refused(index, error, cards)
+            for index, error in self.driver.refused.items()
+        ]
         return sorted(seen, key=lambda one: one.card.index)
 
     def access(self) -> Access:
@@ -102,12 +104,12 @@ class GpuProbe(Probe[GpuOptions]):
         unasked = {one.card.index for one in seen if one.error is not None} - lost
         self.driver.note_loss(lost=bool(lost) or outage is not None)
         listed = [one.card for one in seen]
-        gone = self.past.others({card.uuid for card in listed})
+        gone = self.history.others({card.uuid for card in listed})
         gone = {uuid: card for uuid, card in gone.items() if not self.ignores(card.bus_id, uuid)}
         on_bus = [bus_id for bus_id in self.driver.on_bus if not self.ignores(bus_id, "")]
         findings = [outage or driver_status.present(self.driver.versions)]
         findings += chain.from_iterable(one.reading.findings for one in seen)
-        findings += self.looks.open_xids(gone, listed)
+        findings += self.collectors.open_xids(gone, listed)
         findings += presence.judge(
             self.options, listed, lost, gone, on_bus, unasked=unasked, in_container=is_container(self.root)
         )
@@ -131,15 +133,17 @@ class GpuProbe(Probe[GpuOptions]):
         on_bus = {bus: driver for bus, driver in self.driver.on_bus.items() if not self.ignores(bus, "")}
         findings = [driver_status.absent(error, self.options, on_bus, self.access())]
         if self.options.expected_count != 0:
-            findings += self.looks.open_xids(self.past.others(set()), ())
+            findings += self.collectors.open_xids(self.history.others(set()), ())
         return Reading(findings, [presence.devices(0)])
 
     def remembered(self, reading: Reading) -> Reading:
         """*reading*, after what must outlive a restart is on disk."""
         try:
-            self.past.save()
+            self.history.save()
         except OSError as error:
-            cause = f"cannot write {self.past.file}: {error.strerror}; a restart forgets the XIDs that came"
+            cause = (
+                f"cannot write {self.history.file}: {error.strerror}; a restart forgets the XIDs that came"
+            )
             finding = Finding("past", Status.DEGRADED, cause, advice=Advice.FREE_RESOURCES)
             return Reading([*reading.findings, finding], reading.samples, reading.facts)
         return reading
@@ -170,18 +174,17 @@ class GpuProbe(Probe[GpuOptions]):
         """Forget which cards there were and the XIDs that came; the next check initialises NVML anew.
 
         Raises:
-            Refused: it would be back after a restart, since the state folder cannot be written.
+            ReloadRefused: it would be back after a restart, since the state folder cannot be written.
         """
-        told = (
-            f"{format_count(self.past.open_xids(), 'XID')} that wait for a reset, and which GPUs there were"
-        )
+        xids = format_count(self.history.open_xids(), "XID")
+        told = f"{xids} that wait for a reset, and which GPUs there were"
         if dry_run:
             return f"would forget {told}"
-        self.past.forget()
+        self.history.forget()
         try:
-            self.past.save()
+            self.history.save()
         except OSError as error:
-            raise ReloadRefused(f"cannot write {self.past.file}: {error.strerror}") from error
+            raise ReloadRefused(f"cannot write {self.history.file}: {error.strerror}") from error
         self.driver.close()
         return f"forgot {told}; the next check initialises NVML anew"
 

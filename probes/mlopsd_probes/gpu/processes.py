@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION, ask, number
 from mlopsd_probes.gpu.tenants import models
 
@@ -22,7 +22,7 @@ class Processes(CardCollector):
     name = "processes"
     metrics = (PROCESSES,)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """The models, and if wanted the count and the largest, as facts.
 
         Raises:
@@ -37,10 +37,10 @@ class Processes(CardCollector):
         uris = models(process.pid for process in found or ())
         facts: dict[str, Any] = {"models": uris} if uris else {}
         if found is None or not self.options.processes:
-            return CardResult(facts=facts)
+            return Reading(facts=facts)
         listed = sorted((told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
         facts["processes"] = listed[: self.options.processes_most]
-        return CardResult(samples=card.samples(PROCESSES, len(listed)), facts=facts)
+        return Reading(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 
 def told(process: Any) -> dict[str, int]:

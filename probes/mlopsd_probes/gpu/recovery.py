@@ -2,10 +2,10 @@
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.nvml import Fields
 
 ACTION = Metric(
     "recovery_action",
@@ -39,22 +39,22 @@ class Recovery(CardCollector):
     findings = ("recovery_action",)
     metrics = (ACTION,)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """The action, judged as the driver means it."""
         told = FIELDS.of(card.handle)
         if not told:
-            return CardResult()
+            return Reading()
         action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
         self.remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
-        return CardResult([judge(card, action)], card.samples(ACTION, action))
+        return Reading([judge(card, action)], card.samples(ACTION, action))
 
     def remember(self, card: Card, *, needs_recovery: bool) -> None:
         """Renew the card's past when the need is over."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.needed_recovery and not needs_recovery:
-                past.renew()
-            past.needed_recovery = needs_recovery
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.needed_recovery and not needs_recovery:
+                self.history.card_reset(card)
+            known.needed_recovery = needs_recovery
 
 
 def judge(card: Card, action: int) -> Finding:

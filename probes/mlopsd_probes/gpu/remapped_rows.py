@@ -5,9 +5,9 @@ from typing import Any
 import pynvml
 
 from mlopsd.format import format_count
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 ROWS = Metric(
@@ -29,17 +29,17 @@ class RemappedRows(CardCollector):
     findings = ("remapped_rows",)
     metrics = (ROWS,)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Judge whether a remap waits for a reset, or could not be made."""
         told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
         if told is None:
-            return CardResult()
+            return Reading()
         corrected, uncorrected, pending, failed = told
         rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
         flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
         numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
         findings = [judge_rows(card, numbers)] if len(numbers) == len(told) else []
-        return CardResult(findings, card.samples_of(ROWS, numbers))
+        return Reading(findings, card.samples_of(ROWS, numbers))
 
 
 class RetiredPages(CardCollector):
@@ -49,15 +49,15 @@ class RetiredPages(CardCollector):
     findings = ("retired_pages",)
     metrics = (PAGES,)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Judge how many there are, and whether one waits for a reset."""
         counts = {cause: retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
         numbers = {cause: count for cause, count in counts.items() if count is not None}
         if not numbers:
-            return CardResult()
+            return Reading()
         pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
         finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
-        return CardResult([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
+        return Reading([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
 
     def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
         """The finding."""

@@ -6,11 +6,10 @@ from typing import Any
 import pynvml
 
 from mlopsd.format import format_celsius
-from mlopsd.probe import Advice, Finding, Metric
+from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import CardCollector, CardResult
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, Fields, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.limits import Limits
 
@@ -53,12 +52,12 @@ class CardTemperature(CardCollector):
     findings = ("temperature", "memory_temperature")
     metrics = (TEMPERATURE, LIMIT)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Judge each sensor that there is."""
         degrees = temperatures(card.handle)
         limits = own_limits(card)
         samples = card.samples_of(TEMPERATURE, degrees) + card.samples_of(LIMIT, limits)
-        return CardResult(list(self.judge(card, degrees, limits)), samples)
+        return Reading(list(self.judge(card, degrees, limits)), samples)
 
     def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
         """What was measured against the operator's limits, else the card's."""

@@ -1,20 +1,19 @@
 """What holds a card's clocks down, and for how long it did."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pynvml
 
 from mlopsd.format import format_duration
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.fields import Fields
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.history import CardHistory
-from mlopsd_probes.gpu.look import CardCollector, CardResult
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, Fields, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.sustained import Sustained
 
 THROTTLED = Metric("throttled", "1 while the reason holds the clocks down.", labels=(*LABELS, "reason"))
 THROTTLED_SECONDS = Metric(
@@ -63,20 +62,20 @@ class Throttle(CardCollector):
     metrics = (THROTTLED, THROTTLED_SECONDS)
 
     def __init__(
-        self, options: GpuOptions, past: CardHistory, clock: Callable[[], float] = time.monotonic
+        self, options: GpuOptions, history: CardHistory, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(options, past)
+        super().__init__(options, history)
         self.clock = clock
         self.held: dict[tuple[str, str], Sustained] = {}
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """The reasons of this moment, and the judgement over the window."""
         samples = lost_time(card)
         reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
         if reasons is None:
-            return CardResult(samples=samples)
+            return Reading(samples=samples)
         holding = {reason: int(bool(reasons & bit)) for reason, bit in REASONS.items()}
-        return CardResult([self.judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
+        return Reading([self.judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
 
     def judge(self, card: Card, reasons: int) -> Finding:
         """The reason that held longest; among equals the one that says most."""
@@ -99,6 +98,29 @@ class Throttle(CardCollector):
         """Seconds of the window in which *reason* held."""
         sustained = self.held.setdefault((card.uuid, reason), Sustained(self.options.throttled_window))
         return sustained.seen(now, holds=holds)
+
+
+class Sustained:
+    """Seconds within the last *window* seconds in which something held, by looks at it.
+
+    What a look finds counts for the time since the look before; the first look counts for none.
+    """
+
+    def __init__(self, window: float) -> None:
+        self.window = window
+        self.spans: deque[tuple[float, float, bool]] = deque()
+        self.last: float | None = None
+
+    def seen(self, at: float, *, holds: bool) -> float:
+        """The seconds in which it held, after a look *at* a moment of a steady clock that found it so."""
+        if self.last is not None:
+            went_on = bool(self.spans) and self.spans[-1][2] == holds
+            start = self.spans.pop()[0] if went_on else self.last
+            self.spans.append((start, at, holds))
+        self.last = at
+        while self.spans and self.spans[0][1] <= at - self.window:
+            self.spans.popleft()
+        return sum(end - max(start, at - self.window) for start, end, held in self.spans if held)
 
 
 def lost_time(card: Card) -> tuple[Sample, ...]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 UTILIZATION = Metric(
@@ -26,12 +26,12 @@ class Utilization(CardCollector):
     name = "utilization"
     metrics = (UTILIZATION, PERFORMANCE_STATE)
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Each engine that there is; a card that is split by MIG has none of its own."""
         busy = busy_percent(card.handle)
         ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
-        return CardResult(
+        return Reading(
             samples=[*card.samples_of(UTILIZATION, ratios), *card.samples(PERFORMANCE_STATE, state)]
         )
 

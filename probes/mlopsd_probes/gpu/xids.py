@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from mlopsd.format import format_age
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.history import CardHistory, XidEvent
-from mlopsd_probes.gpu.look import CardResult
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.xid_table import FALLEN_OFF, meaning
 
@@ -25,27 +25,27 @@ LAST = Metric(
 )
 
 
-class Xids:
-    """Judges what the past knows of a card's XIDs; asks NVML nothing, so that a lost card has them too."""
+class Xids(CardCollector):
+    """The XIDs that are remembered of a card; NVML is not asked, so that a lost card has them too."""
 
+    name = "xid"
     findings = ("xid",)
     metrics = (ERRORS, LAST)
 
     def __init__(
-        self, options: GpuOptions, past: CardHistory, clock: Callable[[], float] = time.time
+        self, options: GpuOptions, history: CardHistory, clock: Callable[[], float] = time.time
     ) -> None:
-        self.options = options
-        self.past = past
+        super().__init__(options, history)
         self.clock = clock
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """One finding a card, by its worst XID; the counts of all."""
-        happened = self.past.xids_of(card.uuid)
-        return CardResult([self.judge(card, happened)], samples(card, happened))
+        happened = self.history.xids_of(card.uuid)
+        return Reading([self.judge(card, happened)], samples(card, happened))
 
     def fell_off(self, card: Card) -> bool:
         """Return whether XID 79 came from *card* and no reset has ended it."""
-        happened = self.past.xids_of(card.uuid).get(FALLEN_OFF)
+        happened = self.history.xids_of(card.uuid).get(FALLEN_OFF)
         return happened is not None and happened.is_open
 
     def judge(self, card: Card, happened: Mapping[int, XidEvent]) -> Finding:

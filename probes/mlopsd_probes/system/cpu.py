@@ -8,7 +8,7 @@ import psutil
 from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 SECONDS = Metric(
@@ -40,7 +40,7 @@ class CpuUse(HostCollector):
         self.read = read
         self.last: Times = {}
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the time of each mode; from the second check on also the use."""
         before, now = self.last, self.advance()
         samples = [SECONDS.sample(seconds, mode=mode) for mode, seconds in now.items()]

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 READ = Metric(
@@ -43,7 +43,7 @@ class DiskIO(HostCollector):
         self.read = read
         self.blocks = sys / "block"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return three samples per disk."""
         samples = []
         for device, counters in self.read(perdisk=True).items():

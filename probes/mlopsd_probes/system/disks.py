@@ -7,10 +7,11 @@ from functools import partial
 
 from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.collector import join
 from mlopsd_probes.system import superblock
 from mlopsd_probes.system.background_call import BackgroundCall, wait_for
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.filesystem import Filesystem
-from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
@@ -43,17 +44,13 @@ class Disks(HostCollector):
         self.filesystems = {path: Filesystem(path, options) for path in options.paths}
         self.stuck: dict[str, Answer] = {}
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the reading of each path, answered or not."""
         owed = unanswered(self.stuck)
         asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
         wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
         self.stuck = unanswered(asked)
-        readings = [self.reading(path, question) for path, question in asked.items()]
-        return Reading(
-            [finding for reading in readings for finding in reading.findings],
-            [sample for reading in readings for sample in reading.samples],
-        )
+        return join(self.reading(path, question) for path, question in asked.items())
 
     def ask(self, path: str) -> Answer:
         """Start a new call."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 OPEN = Metric("open_files", "Open file handles of the whole host.")
@@ -25,7 +25,7 @@ class OpenFiles(HostCollector):
         self.limits = Limits(options.open_files_degraded, options.open_files_unhealthy)
         self.file_nr = proc / "sys/fs/file-nr"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the open files and their limit, which is 2⁶³ on many hosts."""
         allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
         used = allocated - free

@@ -9,7 +9,7 @@ import psutil
 
 from mlopsd.format import format_time
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 BOOTED = Metric("boot_timestamp_seconds", "When the host was booted, in Unix time.", unit="seconds")
@@ -29,7 +29,7 @@ class HostInfo(HostCollector):
     def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
         self.boot_time = boot_time
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return facts, and the boot time as a sample."""
         booted, system = self.boot_time(), os.uname()
         facts = {

@@ -6,7 +6,7 @@ import psutil
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 CPUS = Metric("cpus", "Logical CPUs that are online.")
@@ -36,7 +36,7 @@ class Load(HostCollector):
         self.read = read
         self.count_cpus = count_cpus
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the three averages, judged per CPU."""
         loads = self.read()
         samples = [LOAD.sample(load, window=window) for window, load in zip(WINDOWS, loads, strict=True)]

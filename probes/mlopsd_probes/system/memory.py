@@ -8,7 +8,7 @@ import psutil
 from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 TOTAL = Metric("memory_total_bytes", "Memory of the host (MemTotal).", unit="bytes")
@@ -32,7 +32,7 @@ class HostMemory(HostCollector):
         self.enough = options.memory_available_enough
         self.read = read
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Judge available memory as a share of the total, unless the absolute amount is enough."""
         memory = self.read()
         ratio = memory.available / memory.total

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 RECEIVED = Metric(
@@ -41,7 +41,7 @@ class Network(HostCollector):
         self.read = read
         self.interfaces = sys / "class/net"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return four samples per card."""
         samples = []
         for device, counters in self.read(pernic=True).items():

@@ -4,7 +4,7 @@ import resource
 from pathlib import Path
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 SWAPPED_IN = Metric("swapped_in_bytes_total", "Read from swap since boot.", kind="counter", unit="bytes")
@@ -35,7 +35,7 @@ class Paging(HostCollector):
             "oom_kill": (OOM_KILLS, 1),
         }
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return those of the counters that this kernel has."""
         samples = []
         for line in self.vmstat.read_text().splitlines():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 USED = Metric(
@@ -45,7 +45,7 @@ class Pids(HostCollector):
         self.proc = proc
         self.cgroups = sys / "fs/cgroup"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the host's use, and that of the tightest cgroup if one is limited."""
         uses = [host_use(self.proc), *self.tightest_cgroup()]
         samples = [USED.sample(use.used, scope=use.scope) for use in uses]

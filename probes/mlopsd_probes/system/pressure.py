@@ -7,7 +7,7 @@ from pathlib import Path
 from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 STALLED = Metric(
@@ -54,7 +54,7 @@ class Pressure(HostCollector):
             "io": Limits(options.pressure_io_degraded, options.pressure_io_unhealthy),
         }
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return every resource that this kernel accounts for; nothing if PSI is off."""
         found = {resource: lines for resource in JUDGED if (lines := self.read(resource))}
         findings = [self.judge(resource, lines) for resource, lines in found.items()]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 SLEEPING = Metric(
@@ -58,7 +58,7 @@ class StuckProcesses(HostCollector):
         self.clock = clock
         self.since: dict[Sleep, float] = {}
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the number of sleepers, and those that sleep longer than ``stuck_after``.
 
         Raises:

@@ -8,7 +8,7 @@ import psutil
 from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="bytes")
@@ -36,7 +36,7 @@ class Swap(HostCollector):
         self.read = read
         self.read_memory = read_memory
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the used swap; nothing on a host without swap."""
         swap = self.read()
         if not swap.total:

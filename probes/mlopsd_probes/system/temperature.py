@@ -9,7 +9,7 @@ import psutil
 from mlopsd.format import format_celsius
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 TEMPERATURE = Metric(
@@ -45,7 +45,7 @@ class HostTemperature(HostCollector):
         self.options = options
         self.read = read
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the hottest sensor of each kind, and the one that is worst against its own limits."""
         chips = {chip: plausible(sensors) for chip, sensors in self.read().items()}
         findings = [
