@@ -1,4 +1,4 @@
-"""Judges a card that does not answer at all, or not to one look."""
+"""Errors of a card that answers nothing, and their meaning."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ RIGHTS = "give the service DeviceAllow=char-nvidia* and the group of /dev/nvidia
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What an error means if a card answers nothing else.
+    """The meaning of an error if a card answers nothing else.
 
     Attributes:
         status: unhealthy if the card is lost; unknown if the probe cannot ask it.
@@ -29,7 +29,7 @@ class Fault:
 
     @property
     def is_loss(self) -> bool:
-        """Whether the card is known to be broken."""
+        """True if the card is known to be broken."""
         return self.status is Status.UNHEALTHY
 
 
@@ -108,26 +108,26 @@ def shared_error(card: Card) -> pynvml.NVMLError | None:
 
 
 def answers(card: Card) -> Finding:
-    """The card answers."""
+    """Return the finding on a card that answers."""
     return Finding("gpu_answers", Status.HEALTHY, f"{card.title} answers", card.subject)
 
 
 def fault_of(error: pynvml.NVMLError) -> Fault:
-    """Return what *error* means if a card answers nothing else."""
+    """Return the meaning of *error* if a card answers nothing else."""
     if error.value in NOT_ITS_FAULT:
-        return unclear(error)
+        return _unclear(error)
     lost = Fault(Status.UNHEALTHY, f"answers only {error}; see dmesg for NVRM", Advice.WATCH)
     return FAULTS.get(error.value, lost)
 
 
 def refusal_of(error: pynvml.NVMLError) -> Fault:
-    """Return what *error* means if the driver gives it in place of the card's handle or UUID."""
+    """Return the meaning of *error* if the driver gives it in place of the card's handle or UUID."""
     fault = fault_of(error)
     is_proof = error.value in NO_CARD or error.value == pynvml.NVML_ERROR_UNKNOWN
-    return fault if is_proof or not fault.is_loss else unclear(error)
+    return fault if is_proof or not fault.is_loss else _unclear(error)
 
 
-def unclear(error: pynvml.NVMLError) -> Fault:
+def _unclear(error: pynvml.NVMLError) -> Fault:
     """Return a fault that says nothing of the card."""
     return Fault(Status.UNKNOWN, f"cannot be asked: {error}", Advice.WATCH)
 

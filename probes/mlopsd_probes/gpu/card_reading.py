@@ -84,9 +84,9 @@ class CardCollectors:
     """Every collector of a card."""
 
     def __init__(self, options: GpuOptions, history: CardHistory) -> None:
-        self.history = history
-        self.all: tuple[CardCollector, ...] = tuple(kind(options, history) for kind in COLLECTORS)
-        self.xids = Xids(options, history)
+        self._history = history
+        self._all: tuple[CardCollector, ...] = tuple(kind(options, history) for kind in COLLECTORS)
+        self._xids = Xids(options, history)
 
     def collect(self, card: Card) -> CardReading:
         """Return what all collectors found of *card*, or why it does not answer.
@@ -95,30 +95,30 @@ class CardCollectors:
             NVMLError: NVML as a whole cannot be spoken to.
         """
         try:
-            readings = [*self.each(card), self.xids.collect(card)]
+            readings = [*self._each(card), self._xids.collect(card)]
         except pynvml.NVMLError as error:
             if error.value in NO_SESSION:
                 raise
-            return self.silent(card, error, card_errors.fault_of(error))
+            return self._silent(card, error, card_errors.fault_of(error))
         return CardReading(card, join([Reading([card_errors.answers(card)]), *readings]))
 
-    def each(self, card: Card) -> Iterator[Reading]:
+    def _each(self, card: Card) -> Iterator[Reading]:
         """Yield what each collector finds, or that it failed.
 
         Raises:
             NVMLError: no further call for *card* will do better.
         """
         answers = False
-        for collector in self.all:
+        for collector in self._all:
             try:
                 reading = collector.collect(card)
             except pynvml.NVMLError as error:
                 if error.value in NO_SESSION | NO_CARD:
                     raise
                 if not answers:
-                    require_answer(card)
+                    _require_answer(card)
                     answers = True
-                reading = Reading() if is_withheld(card, error) else collector.explain(card, error)
+                reading = Reading() if _is_withheld(card, error) else collector.explain(card, error)
             yield reading
 
     def collect_refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> CardReading:
@@ -126,38 +126,38 @@ class CardCollectors:
 
         If a card of its index was there and is not among *cards*, it is that one.
         """
-        gone = self.history.others({card.uuid for card in cards})
+        gone = self._history.others({card.uuid for card in cards})
         known = ((uuid, card) for uuid, card in gone.items() if card.index == index)
         uuid, card = next(known, ("", CardRecord(index, "GPU", "")))
         known_as = Card(index, uuid, card.name, card.bus_id)
-        return self.silent(known_as, error, card_errors.refusal_of(error))
+        return self._silent(known_as, error, card_errors.refusal_of(error))
 
     def open_xids(self, gone: dict[str, CardRecord], listed: Iterable[Card]) -> list[Finding]:
         """Return the findings of cards that are gone, by the XIDs that they went with."""
         taken = {card.index for card in listed}
         cards = [Card(card.index, uuid, card.name, card.bus_id) for uuid, card in gone.items()]
-        findings = chain(*(self.xids.collect(card).findings for card in cards if card.index not in taken))
+        findings = chain(*(self._xids.collect(card).findings for card in cards if card.index not in taken))
         return [finding for finding in findings if finding.status is not Status.HEALTHY]
 
-    def silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.Fault) -> CardReading:
+    def _silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.Fault) -> CardReading:
         """Return a card that does not answer: it has no numbers, and its XIDs tell why."""
-        xids = self.xids.collect(card)
+        xids = self._xids.collect(card)
         reading = Reading([card_errors.silent(card, why), *xids.findings], xids.samples)
-        is_explained = error.value in NO_CARD or self.xids.fell_off(card)
+        is_explained = error.value in NO_CARD or self._xids.fell_off(card)
         return CardReading(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
 
 
-def require_answer(card: Card) -> None:
+def _require_answer(card: Card) -> None:
     """Ask *card* for what every card has.
 
     Raises:
         NVMLError: it answers nothing else.
     """
     error = card_errors.shared_error(card)
-    if error is not None and not is_withheld(card, error):
+    if error is not None and not _is_withheld(card, error):
         raise error
 
 
-def is_withheld(card: Card, error: pynvml.NVMLError) -> bool:
+def _is_withheld(card: Card, error: pynvml.NVMLError) -> bool:
     """Return true if *error* is usual: much of a card in MIG mode is for root alone."""
     return error.value == pynvml.NVML_ERROR_NO_PERMISSION and is_split(card.handle)

@@ -1,4 +1,4 @@
-"""A card's clocks; what holds them down is the look at throttling."""
+"""A card's clocks; throttle.py has the reasons that hold them down."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,14 +31,14 @@ class Clocks(CardCollector):
     metrics = (CLOCK, CLOCK_LIMIT)
 
     def collect(self, card: Card) -> Reading:
-        """Each clock that there is."""
-        now = hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
-        highest = hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
+        """Report each clock that there is."""
+        now = _hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
+        highest = _hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
         return Reading(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
 
 
-def hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
-    """What *call*, which answers in MHz, tells of each clock."""
+def _hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
+    """Return Hz by clock, as *call* answers in MHz."""
     told = {
         name: number(ask(call, handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
         for name, clock in CLOCKS.items()

@@ -1,4 +1,4 @@
-"""Judges the driver as a whole: there, not there, or not to be spoken to."""
+"""The finding on the driver: it answers, it does not, or no card answers and no single one is to blame."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -42,7 +42,7 @@ NO_EVIDENCE = (
 
 
 def present(versions: Versions) -> Finding:
-    """NVML answers."""
+    """Return the finding while NVML answers."""
     told = f"NVML {versions.nvml or 'of unknown version'}, CUDA {versions.cuda or 'unknown'}"
     return Finding(
         "driver", Status.HEALTHY, f"driver {versions.driver or 'of unknown version'} answers ({told})"
@@ -52,7 +52,7 @@ def present(versions: Versions) -> Finding:
 def absent(
     error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str], access: Access
 ) -> Finding:
-    """NVML cannot be spoken to."""
+    """Return the finding while NVML cannot be used."""
     on_the_bus = (
         f" ({format_count(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
     )
@@ -63,8 +63,8 @@ def absent(
         return Finding("driver", Status.UNHEALTHY, summary, advice=fault.advice, lasting=True)
     if error.value in NO_MODULE and options.expected_count == 0:
         return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")
-    if error.value == pynvml.NVML_ERROR_UNKNOWN or is_shut_out(error, access):
-        return no_answer(f"NVML fails: {error}{on_the_bus}", access)
+    if error.value == pynvml.NVML_ERROR_UNKNOWN or _is_shut_out(error, access):
+        return _no_answer(f"NVML fails: {error}{on_the_bus}", access)
     if error.value in NO_MODULE:
         status = STATUSES[options.on_no_driver]
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
@@ -75,8 +75,8 @@ def absent(
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)
 
 
-def is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
-    """Return whether a driver that seems not loaded is there, and this process may not open it."""
+def _is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
+    """Return true if a driver that seems not loaded is there, and this process may not open it."""
     return error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and access.to_driver is False
 
 
@@ -94,12 +94,12 @@ def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Find
     told = " or ".join(sorted({str(error) for error in errors}))
     summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {told}"
     if is_unknown:
-        return no_answer(summary, access())
+        return _no_answer(summary, access())
     summary += "; the driver may have failed: see dmesg for NVRM and XID"
     return Finding("driver", Status.UNHEALTHY, summary, advice=Advice.WATCH)
 
 
-def no_answer(summary: str, access: Access) -> Finding:
+def _no_answer(summary: str, access: Access) -> Finding:
     """Return the finding for Unknown Error from everything, with the cause as far as *access* shows it."""
     status, cause, advice = cause_of(access)
     lasting = advice is Advice.REBOOT
@@ -107,7 +107,7 @@ def no_answer(summary: str, access: Access) -> Finding:
 
 
 def cause_of(access: Access) -> tuple[Status, str, Advice]:
-    """Return what the evidence says; a reboot is advised only where nothing else is left."""
+    """Return the status, cause and advice by the evidence; a reboot only where nothing else is left."""
     if access.in_container:
         return Status.UNKNOWN, IN_CONTAINER, Advice.RESTART_APP
     if access.to_driver is None:

@@ -32,16 +32,16 @@ class Ecc(CardCollector):
     metrics = (ERRORS,)
 
     def collect(self, card: Card) -> Reading:
-        """Four counters, and whether the uncorrected ones became more since the first look."""
-        counts = {scope: error_counts(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
+        """Report four counters; judge the uncorrected errors since the first check."""
+        counts = {scope: _error_counts(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
         samples = chain.from_iterable(
             card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
         )
         uncorrected = counts["volatile"]["uncorrected"]
-        return Reading([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
+        return Reading([] if uncorrected is None else [self._judge(card, uncorrected)], list(samples))
 
-    def judge(self, card: Card, uncorrected: int) -> Finding:
-        """Against the first look since the driver loaded; a counter that went back was reset."""
+    def _judge(self, card: Card, uncorrected: int) -> Finding:
+        """Judge the increase since the driver loaded; a counter that went back was reset."""
         with self.history.lock:
             known = self.history.of(card)
             if known.uncorrected is None or uncorrected < known.uncorrected:
@@ -64,8 +64,8 @@ class Ecc(CardCollector):
         )
 
 
-def error_counts(handle: Any, scope: int) -> dict[str, int | None]:
-    """The counter of each kind in one scope."""
+def _error_counts(handle: Any, scope: int) -> dict[str, int | None]:
+    """Return the counter of each kind in one scope."""
     return {
         kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))
         for kind, kind_id in KINDS.items()

@@ -1,4 +1,4 @@
-"""Whether a card has joined the fabric of its NVSwitches."""
+"""The membership of a card in the fabric of its NVSwitches."""
 
 from ctypes import byref
 from typing import Any
@@ -39,7 +39,7 @@ class Fabric(CardCollector):
 
     def __init__(self, options: GpuOptions, history: CardHistory) -> None:
         super().__init__(options, history)
-        self.links = Links()
+        self._links = Links()
 
     def collect(self, card: Card) -> Reading:
         """Judge, where there is a fabric."""
@@ -49,38 +49,38 @@ class Fabric(CardCollector):
         if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
             return Reading()
         if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
-            needed = self.needs_fabric(card.handle)
-            return Reading([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
+            needed = self._needs_fabric(card.handle)
+            return Reading([_trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
         if told.status:
             return Reading(
-                [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
+                [_trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
             )
-        if ills := troubles(told.healthMask):
-            return Reading([trouble(card, f"has a fabric with {' and '.join(ills)}")])
+        if ills := _troubles(told.healthMask):
+            return Reading([_trouble(card, f"has a fabric with {' and '.join(ills)}")])
         summary = f"{card.title} is part of its NVLink fabric"
         return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
 
-    def needs_fabric(self, handle: Any) -> bool:
-        """Return whether an active link leads to a switch; a bridge between two cards needs no fabric."""
-        up = (link for link, state in self.links.states(handle).items() if state)
-        return any(may_be_switch(handle, link) for link in up)
+    def _needs_fabric(self, handle: Any) -> bool:
+        """Return true if an active link leads to a switch; a bridge between two cards needs no fabric."""
+        up = (link for link, state in self._links.states(handle).items() if state)
+        return any(_may_be_switch(handle, link) for link in up)
 
 
-def may_be_switch(handle: Any, link: int) -> bool:
-    """Return whether the other end of *link* is an NVSwitch, or not told."""
+def _may_be_switch(handle: Any, link: int) -> bool:
+    """Return true if the other end of *link* is an NVSwitch, or not told."""
     end = ask(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link, lacking=UNKNOWN_ARGUMENT)
     return end in (None, pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN)
 
 
-def trouble(card: Card, words: str) -> Finding:
-    """A degraded finding."""
+def _trouble(card: Card, words: str) -> Finding:
+    """Return a degraded finding."""
     return Finding(
         "nvlink_fabric", Status.DEGRADED, f"{card.title} {words}", card.subject, advice=Advice.RESET_GPU
     )
 
 
-def troubles(mask: int) -> list[str]:
-    """What ``healthMask`` says is true."""
+def _troubles(mask: int) -> list[str]:
+    """Return the troubles that ``healthMask`` says are true."""
     return [words for name, words in TROUBLES.items() if _field(mask, name) == 1]
 
 

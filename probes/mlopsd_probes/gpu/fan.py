@@ -20,6 +20,6 @@ class Fan(CardCollector):
     metrics = (SPEED,)
 
     def collect(self, card: Card) -> Reading:
-        """Report."""
+        """Report the speed."""
         speed = number(ask(pynvml.nvmlDeviceGetFanSpeed, card.handle), most=MOST)
         return Reading(samples=card.samples(SPEED, None if speed is None else speed / 100))

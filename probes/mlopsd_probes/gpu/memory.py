@@ -26,7 +26,7 @@ class CardMemory(CardCollector):
     metrics = (TOTAL, USED, FREE)
 
     def collect(self, card: Card) -> Reading:
-        """Three numbers, and how much memory the card has."""
+        """Report three numbers, and the card's memory as a fact."""
         told = memory_of(card.handle)
         if told is None:
             return Reading()
@@ -36,6 +36,6 @@ class CardMemory(CardCollector):
 
 
 def memory_of(handle: Any) -> Any:
-    """``nvmlMemory_t`` in its second version where the driver has it."""
+    """Return ``nvmlMemory_t``, in its second version where the driver has it."""
     told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
     return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)

@@ -24,7 +24,7 @@ class Mig(CardCollector):
     metrics = (MODE, INSTANCES)
 
     def collect(self, card: Card) -> Reading:
-        """The mode, and the instances as facts."""
+        """Report the mode, and the instances as facts."""
         modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
         if modes is None or modes[0] not in (OFF, ON):
             return Reading()
@@ -34,23 +34,23 @@ class Mig(CardCollector):
         if pending != current:
             facts["mig_mode_pending"] = bool(pending)
         if current:
-            facts["mig_instances"] = instances(card.handle)
+            facts["mig_instances"] = _instances(card.handle)
             samples += card.samples(INSTANCES, len(facts["mig_instances"]))
         return Reading(samples=samples, facts=facts)
 
 
-def instances(handle: Any) -> list[dict[str, Any]]:
-    """Each MIG device: UUID, name, ids of its GPU and compute instance, memory in bytes where it is told."""
+def _instances(handle: Any) -> list[dict[str, Any]]:
+    """Return each MIG device: UUID, name, ids of its GPU and compute instance, memory in bytes if known."""
     most = ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
     found = (
         ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index, lacking=NO_INSTANCE)
         for index in range(most)
     )
-    return [instance(device) for device in found if device is not None]
+    return [_instance(device) for device in found if device is not None]
 
 
-def instance(device: Any) -> dict[str, Any]:
-    """One MIG device."""
+def _instance(device: Any) -> dict[str, Any]:
+    """Return one MIG device."""
     memory = ask(memory_of, device, lacking=NOT_ALLOWED)
     told = {
         "uuid": text(ask(pynvml.nvmlDeviceGetUUID, device)),
@@ -64,6 +64,6 @@ def instance(device: Any) -> dict[str, Any]:
 
 
 def is_split(handle: Any) -> bool:
-    """Whether MIG is on; of such a card the unprivileged are told less."""
+    """Return true if MIG is on; of such a card the unprivileged read less."""
     modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=OF_THE_CALL)
     return bool(modes and modes[0] == ON)

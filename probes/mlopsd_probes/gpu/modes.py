@@ -1,4 +1,4 @@
-"""How a card is set up: choices of the operator, reported and not judged."""
+"""The modes of a card: choices of the operator, reported and not judged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,13 +24,13 @@ class Modes(CardCollector):
     metrics = (INFO, PERSISTENCE)
 
     def collect(self, card: Card) -> Reading:
-        """Facts, and two samples."""
+        """Report the modes as facts, and two samples."""
         persistence = number(ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle), most=1)
         vbios = text(card.once(pynvml.nvmlDeviceGetVbiosVersion))
         facts = {
             "persistence_mode": None if persistence is None else bool(persistence),
-            "compute_mode": compute_mode(card.handle),
-            "ecc_mode": flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
+            "compute_mode": _compute_mode(card.handle),
+            "ecc_mode": _flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
             "vbios": vbios or None,
         }
         info = card.samples(INFO, 1, card.name, card.bus_id, card.driver, vbios)
@@ -40,13 +40,13 @@ class Modes(CardCollector):
         )
 
 
-def compute_mode(handle: Any) -> str | None:
-    """Who may compute on the card, in nvidia-smi's words."""
+def _compute_mode(handle: Any) -> str | None:
+    """Return the compute mode by nvidia-smi's name."""
     mode = ask(pynvml.nvmlDeviceGetComputeMode, handle)
     return None if mode is None else COMPUTE_MODES.get(mode, str(mode))
 
 
-def flag(call: Callable[[Any], int], handle: Any) -> bool | None:
-    """On, off, or not there."""
+def _flag(call: Callable[[Any], int], handle: Any) -> bool | None:
+    """Return true for on, false for off, None where the card has no such mode."""
     told = number(ask(call, handle), most=1)
     return None if told is None else bool(told)

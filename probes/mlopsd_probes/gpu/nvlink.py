@@ -46,31 +46,31 @@ class NvLink(CardCollector):
 
     def __init__(self, options: GpuOptions, history: CardHistory) -> None:
         super().__init__(options, history)
-        self.links = Links()
+        self._links = Links()
 
     def collect(self, card: Card) -> Reading:
-        """Each link, and whether one that was up is down."""
-        states = self.links.states(card.handle)
+        """Report each link; judge those that were up and are down."""
+        states = self._links.states(card.handle)
         if not states or (0 in states.values() and is_split(card.handle)):
             return Reading()
         up = [link for link, state in states.items() if state]
-        findings = [self.judge(card, up)] if self.is_judged(card, up) else []
+        findings = [self._judge(card, up)] if self._is_judged(card, up) else []
         return Reading(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
 
     def errors(self, card: Card, up: list[int]) -> Iterator[Sample]:
-        """Of each kind, if the links that are *up* count it."""
+        """Yield the errors of each kind, if the links that are *up* count it."""
         for kind, counter in KINDS.items():
-            yield from card.samples_of(ERRORS, self.links.errors(card.handle, up, counter), kind)
+            yield from card.samples_of(ERRORS, self._links.errors(card.handle, up, counter), kind)
 
-    def is_judged(self, card: Card, up: list[int]) -> bool:
-        """Whether links are expected; remembers those that are up."""
+    def _is_judged(self, card: Card, up: list[int]) -> bool:
+        """Record the links that are *up*; return true if links are expected."""
         with self.history.lock:
             known = self.history.of(card)
             known.nvlinks = sorted({*known.nvlinks, *up})
             return bool(known.nvlinks or self.options.expected_nvlinks)
 
-    def judge(self, card: Card, up: list[int]) -> Finding:
-        """Against the configured number, else by link."""
+    def _judge(self, card: Card, up: list[int]) -> Finding:
+        """Judge the links against the configured number, else against those that were up."""
         down = [link for link in self.history.of(card).nvlinks if link not in up]
         expected = self.options.expected_nvlinks
         missed = len(down) if expected is None else expected - len(up)
@@ -97,13 +97,13 @@ class Links:
     """
 
     def __init__(self) -> None:
-        self.told_states = (c_uint * MOST_LINKS)()
-        self.told_counts = (c_ulonglong * MOST_LINKS)()
-        self.state_places = [byref(self.told_states, at * sizeof(c_uint)) for at in range(MOST_LINKS)]
-        self.count_places = [byref(self.told_counts, at * sizeof(c_ulonglong)) for at in range(MOST_LINKS)]
+        self._told_states = (c_uint * MOST_LINKS)()
+        self._told_counts = (c_ulonglong * MOST_LINKS)()
+        self._state_places = [byref(self._told_states, at * sizeof(c_uint)) for at in range(MOST_LINKS)]
+        self._count_places = [byref(self._told_counts, at * sizeof(c_ulonglong)) for at in range(MOST_LINKS)]
 
     def states(self, handle: Any) -> dict[int, int]:
-        """1 or 0 by link, of the links that the card has.
+        """Return 1 or 0 by link, of the links that the card has.
 
         Raises:
             NVMLError: it has some, and one cannot be read.
@@ -112,17 +112,17 @@ class Links:
         found: dict[int, int] = {}
         if call is None:
             return found
-        answers = map(call, repeat(handle), range(MOST_LINKS), self.state_places)
+        answers = map(call, repeat(handle), range(MOST_LINKS), self._state_places)
         for link, answer in enumerate(answers):
             if answer not in UNKNOWN_ARGUMENT:
                 checked(answer)
-                found[link] = int(bool(self.told_states[link]))
+                found[link] = int(bool(self._told_states[link]))
             elif not found:
                 break  # a card without links says so at the first
         return found
 
     def errors(self, handle: Any, links: Sequence[int], counter: int) -> dict[int, int | None]:
-        """The `number` by link; nothing if one of *links* does not count errors of that kind.
+        """Return the `number` by link; nothing if one of *links* does not count errors of that kind.
 
         Raises:
             NVMLError: it counts, and cannot be read.
@@ -130,9 +130,9 @@ class Links:
         call = ask(function, "nvmlDeviceGetNvLinkErrorCounter")
         if call is None:
             return {}
-        answers = map(call, repeat(handle), links, repeat(counter), self.count_places)
+        answers = map(call, repeat(handle), links, repeat(counter), self._count_places)
         refused = next(filter(None, answers), pynvml.NVML_SUCCESS)  # the first, after which none is asked
         if refused in UNKNOWN_ARGUMENT:
             return {}
         checked(refused)
-        return dict(zip(links, map(number, self.told_counts[: len(links)]), strict=True))
+        return dict(zip(links, map(number, self._told_counts[: len(links)]), strict=True))

@@ -1,4 +1,4 @@
-"""NVML's calls, and what its error codes mean to somebody who looks."""
+"""NVML's calls, and its error codes by their meaning."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -57,7 +57,7 @@ VALUE_FIELDS = (
 
 
 def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
-    """What *call* answers; None where this card or driver does not have it.
+    """Return the answer of *call*; None where this card or driver does not have it.
 
     Raises:
         NVMLError: any other error.
@@ -71,14 +71,14 @@ def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKI
 
 
 def number(value: int | None, least: int = 0, most: int = MOST) -> int | None:
-    """*value*, or None where it is a sentinel or cannot be meant."""
+    """Return *value*, or None where it is a sentinel or cannot be meant."""
     if value is None or value in SENTINELS or not least <= value <= most:
         return None
     return value
 
 
 def function(name: str) -> Any:
-    """NVML's C function called *name*; pynvml's own functions, where they will do, say more.
+    """Return NVML's C function called *name*; pynvml's own functions, where they will do, say more.
 
     Raises:
         NVMLError: the driver is older than it.
@@ -87,7 +87,7 @@ def function(name: str) -> Any:
 
 
 def checked(answer: int) -> bool:
-    """True.
+    """Return true.
 
     Raises:
         NVMLError: *answer*, which a C function gave, says that it did not succeed.
@@ -98,7 +98,7 @@ def checked(answer: int) -> bool:
 
 
 def text(value: str | bytes | None) -> str:
-    """NVML's strings, which older bindings give as bytes; "" for none."""
+    """Return a string of NVML, which older bindings give as bytes; "" for none."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""
 
 
@@ -109,13 +109,13 @@ class Fields:
     """
 
     def __init__(self, *ids: int) -> None:
-        self.kind = pynvml.c_nvmlFieldValue_t * len(ids)
-        self.blank = self.kind()
-        for place, number in zip(self.blank, ids, strict=True):
+        self._kind = pynvml.c_nvmlFieldValue_t * len(ids)
+        self._blank = self._kind()
+        for place, number in zip(self._blank, ids, strict=True):
             place.fieldId = number
 
     def of(self, handle: Any) -> Mapping[int, float]:
-        """Those that the card has, by id.
+        """Return the values that the card has, by id.
 
         Raises:
             NVMLError: one of them cannot be read, and not because card or driver lack it.
@@ -125,7 +125,7 @@ class Fields:
         return {number: value for number, value in values if value not in SENTINELS}
 
     def _filled(self, handle: Any) -> Any:
-        told = self.kind.from_buffer_copy(self.blank)
+        told = self._kind.from_buffer_copy(self._blank)
         checked(function("nvmlDeviceGetFieldValues")(handle, len(told), told))
         return told
 

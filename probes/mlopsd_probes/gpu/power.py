@@ -1,4 +1,4 @@
-"""What a card draws, and what it may draw; at its limit is where a busy card belongs."""
+"""The power of a card and its limit; a busy card belongs at its limit."""
 
 import pynvml
 
@@ -31,7 +31,7 @@ class Power(CardCollector):
         limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
         energy = number(ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, card.handle))
         if energy is not None:
-            self.remember(card, energy)
+            self._remember(card, energy)
         told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
         return Reading(
             samples=[
@@ -41,16 +41,16 @@ class Power(CardCollector):
             ]
         )
 
-    def remember(self, card: Card, energy: int) -> None:
-        """Renew the card's past if it was reset."""
+    def _remember(self, card: Card, energy: int) -> None:
+        """Record *energy*; less of it than before means a reset."""
         with self.history.lock:
             known = self.history.of(card)
-            if known.energy is not None and energy < known.energy and is_persistent(card):
+            if known.energy is not None and energy < known.energy and _is_persistent(card):
                 self.history.card_reset(card)
             waits = any(happened.is_open for happened in known.xids.values())
             known.energy = energy if waits else None
 
 
-def is_persistent(card: Card) -> bool:
-    """Whether the driver keeps the card set up without users (``nvmlDeviceGetPersistenceMode``)."""
+def _is_persistent(card: Card) -> bool:
+    """Return true if the driver keeps the card set up without users (``nvmlDeviceGetPersistenceMode``)."""
     return ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle) == 1

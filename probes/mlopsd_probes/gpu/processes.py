@@ -1,4 +1,4 @@
-"""Who uses a card, if the operator wants it listed."""
+"""The processes that use a card, if the operator wants them listed."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class Processes(CardCollector):
     metrics = (PROCESSES,)
 
     def collect(self, card: Card) -> Reading:
-        """The models, and if wanted the count and the largest, as facts.
+        """Report the models, and if wanted the count and the largest, as facts.
 
         Raises:
             NVMLError: the list is wanted and NVML fails in a way that is no lack, or no call works.
@@ -38,12 +38,12 @@ class Processes(CardCollector):
         facts: dict[str, Any] = {"models": uris} if uris else {}
         if found is None or not self.options.processes:
             return Reading(facts=facts)
-        listed = sorted((told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
+        listed = sorted((_told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
         facts["processes"] = listed[: self.options.processes_most]
         return Reading(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 
-def told(process: Any) -> dict[str, int]:
-    """Its pid, and its memory in bytes where NVML tells."""
+def _told(process: Any) -> dict[str, int]:
+    """Return its pid, and its memory in bytes if NVML knows it."""
     memory = number(process.usedGpuMemory)
     return {"pid": process.pid} if memory is None else {"pid": process.pid, "memory_bytes": memory}

@@ -1,4 +1,4 @@
-"""What the driver itself says must be done to a card."""
+"""The recovery action that the driver itself asks for."""
 
 import pynvml
 
@@ -40,16 +40,16 @@ class Recovery(CardCollector):
     metrics = (ACTION,)
 
     def collect(self, card: Card) -> Reading:
-        """The action, judged as the driver means it."""
+        """Judge the action as the driver means it."""
         told = FIELDS.of(card.handle)
         if not told:
             return Reading()
         action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
-        self.remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
-        return Reading([judge(card, action)], card.samples(ACTION, action))
+        self._remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
+        return Reading([_judge(card, action)], card.samples(ACTION, action))
 
-    def remember(self, card: Card, *, needs_recovery: bool) -> None:
-        """Renew the card's past when the need is over."""
+    def _remember(self, card: Card, *, needs_recovery: bool) -> None:
+        """Record the need; when it is over, the card was reset."""
         with self.history.lock:
             known = self.history.of(card)
             if known.needed_recovery and not needs_recovery:
@@ -57,8 +57,8 @@ class Recovery(CardCollector):
             known.needed_recovery = needs_recovery
 
 
-def judge(card: Card, action: int) -> Finding:
-    """One finding; an action that this version does not know needs a reset at least."""
+def _judge(card: Card, action: int) -> Finding:
+    """Judge the action; one that this version does not know needs a reset at least."""
     if action == pynvml.NVML_GPU_RECOVERY_ACTION_NONE:
         summary = f"{card.title} needs no recovery"
         return Finding("recovery_action", Status.HEALTHY, summary, card.subject)

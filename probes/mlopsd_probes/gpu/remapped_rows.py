@@ -30,7 +30,7 @@ class RemappedRows(CardCollector):
     metrics = (ROWS,)
 
     def collect(self, card: Card) -> Reading:
-        """Judge whether a remap waits for a reset, or could not be made."""
+        """Judge the rows: a remap may wait for a reset, or have failed."""
         told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
         if told is None:
             return Reading()
@@ -38,7 +38,7 @@ class RemappedRows(CardCollector):
         rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
         flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
         numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
-        findings = [judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        findings = [_judge_rows(card, numbers)] if len(numbers) == len(told) else []
         return Reading(findings, card.samples_of(ROWS, numbers))
 
 
@@ -50,17 +50,17 @@ class RetiredPages(CardCollector):
     metrics = (PAGES,)
 
     def collect(self, card: Card) -> Reading:
-        """Judge how many there are, and whether one waits for a reset."""
-        counts = {cause: retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
+        """Judge the number of pages, and one that waits for a reset."""
+        counts = {cause: _retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
         numbers = {cause: count for cause, count in counts.items() if count is not None}
         if not numbers:
             return Reading()
         pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
-        finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
+        finding = self._judge(card, sum(numbers.values()), pending=bool(pending))
         return Reading([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
 
-    def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
-        """The finding."""
+    def _judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
+        """Judge the number of pages."""
         limit = self.options.retired_pages_unhealthy
         status, words, advice = Status.HEALTHY, "", Advice.NONE
         if pages >= limit:
@@ -74,8 +74,8 @@ class RetiredPages(CardCollector):
         )
 
 
-def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
-    """The finding of the four numbers of ``nvmlDeviceGetRemappedRows``."""
+def _judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
+    """Judge the four numbers of ``nvmlDeviceGetRemappedRows``."""
     rows = numbers["corrected"] + numbers["uncorrected"]
     status, words, advice = Status.HEALTHY, "", Advice.NONE
     if numbers["failed"]:
@@ -88,7 +88,7 @@ def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
     return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
 
 
-def retired(handle: Any, cause: int) -> int | None:
-    """How many pages were retired for *cause*."""
+def _retired(handle: Any, cause: int) -> int | None:
+    """Count the pages that were retired for *cause*."""
     pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
     return None if pages is None else len(pages)

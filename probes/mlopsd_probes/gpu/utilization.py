@@ -1,4 +1,4 @@
-"""How busy a card is; busy is what it is for, so nothing is judged."""
+"""The utilization of a card; to be busy is its purpose, so nothing is judged."""
 
 from typing import Any
 
@@ -27,8 +27,8 @@ class Utilization(CardCollector):
     metrics = (UTILIZATION, PERFORMANCE_STATE)
 
     def collect(self, card: Card) -> Reading:
-        """Each engine that there is; a card that is split by MIG has none of its own."""
-        busy = busy_percent(card.handle)
+        """Report each engine that there is; a card that is split by MIG has none of its own."""
+        busy = _busy_percent(card.handle)
         ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
         return Reading(
@@ -36,8 +36,8 @@ class Utilization(CardCollector):
         )
 
 
-def busy_percent(handle: Any) -> dict[str, int | None]:
-    """Percent by engine; more than 100, as NVML sometimes says, is none."""
+def _busy_percent(handle: Any) -> dict[str, int | None]:
+    """Return percent by engine; more than 100, as NVML sometimes says, is none."""
     rates = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     coding = (pynvml.nvmlDeviceGetEncoderUtilization, pynvml.nvmlDeviceGetDecoderUtilization)
     encoder, decoder = (ask(call, handle) for call in coding)

@@ -40,38 +40,38 @@ class Disks(HostCollector):
     ) -> None:
         self.timeout = options.path_timeout
         self.statvfs = statvfs
-        self.clock = clock
+        self._clock = clock
         self.filesystems = {path: Filesystem(path, options) for path in options.paths}
         self.stuck: dict[str, Answer] = {}
 
     def collect(self) -> Reading:
         """Return the reading of each path, answered or not."""
-        owed = unanswered(self.stuck)
+        owed = _unanswered(self.stuck)
         asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
         wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
-        self.stuck = unanswered(asked)
-        return join(self.reading(path, question) for path, question in asked.items())
+        self.stuck = _unanswered(asked)
+        return join(self._read(path, question) for path, question in asked.items())
 
     def ask(self, path: str) -> Answer:
         """Start a new call."""
-        return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self.clock)
+        return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self._clock)
 
-    def reading(self, path: str, question: Answer) -> Reading:
+    def _read(self, path: str, question: Answer) -> Reading:
         """Return the findings and samples of one path."""
         if path in self.stuck:
-            return self.silent(path, question.age)
+            return self._silent(path, question.age)
         filesystem = self.filesystems[path]
         try:
             answer = filesystem.reading(question.answer.result())
         except (OSError, ValueError) as error:
-            refusal = refused(path, error)
+            refusal = _refused(path, error)
             if refusal.status is not Status.UNHEALTHY:
                 return refusal
             return Reading([*refusal.findings, *filesystem.remembered()], refusal.samples)
         answers = Finding("disk_path", Status.HEALTHY, f"{path} answers", path)
         return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
 
-    def silent(self, path: str, age: float) -> Reading:
+    def _silent(self, path: str, age: float) -> Reading:
         """Return the reading of a path whose call has not returned."""
         so_far = f" ({format_duration(age)} so far)" if age > 2 * self.timeout else ""
         finding = Finding(
@@ -87,12 +87,12 @@ class Disks(HostCollector):
         return Reading([finding, *self.filesystems[path].remembered()], [UP.sample(0, path=path)])
 
 
-def unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
+def _unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
     """Return those of *questions* whose call has not returned."""
     return {path: question for path, question in questions.items() if not question.answer.done()}
 
 
-def refused(path: str, error: OSError | ValueError) -> Reading:
+def _refused(path: str, error: OSError | ValueError) -> Reading:
     """Return the reading of a path that answered with an error."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         summary = f"{path} does not exist; mount or create it, or take it out of paths"
@@ -100,13 +100,13 @@ def refused(path: str, error: OSError | ValueError) -> Reading:
         return Reading([finding], [UP.sample(0, path=path)])
     if isinstance(error, PermissionError | BlockingIOError | ValueError):  # says nothing of the path itself
         advice = Advice.WATCH if isinstance(error, BlockingIOError) else Advice.FIX_CONFIG
-        summary = f"cannot look at {path}: {reason(error)}"
+        summary = f"cannot look at {path}: {_reason(error)}"
         return Reading([Finding("disk_path", Status.UNKNOWN, summary, path, advice=advice)])
-    summary = f"{path} answers with an error: {reason(error)}; the mount or its disk is dead"
+    summary = f"{path} answers with an error: {_reason(error)}; the mount or its disk is dead"
     finding = Finding("disk_path", Status.UNHEALTHY, summary, path, advice=Advice.WATCH)
     return Reading([finding], [UP.sample(0, path=path)])
 
 
-def reason(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     """Return the text of the error without the path, which the sentence already has."""
     return getattr(error, "strerror", None) or str(error)

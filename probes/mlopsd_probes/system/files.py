@@ -22,16 +22,16 @@ class OpenFiles(HostCollector):
     metrics = (OPEN, LIMIT)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
-        self.limits = Limits(options.open_files_degraded, options.open_files_unhealthy)
-        self.file_nr = proc / "sys/fs/file-nr"
+        self._limits = Limits(options.open_files_degraded, options.open_files_unhealthy)
+        self._file_nr = proc / "sys/fs/file-nr"
 
     def collect(self) -> Reading:
         """Return the open files and their limit, which is 2⁶³ on many hosts."""
-        allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
+        allocated, free, most = (int(number) for number in self._file_nr.read_text().split())
         used = allocated - free
         share = f"of {most} files are open ({format_ratio(used / most)})"
         fact = "files are open, and there is no limit" if most >= UNLIMITED else share
-        finding = self.limits.finding(
+        finding = self._limits.finding(
             "open_files",
             f"{used} {fact}",
             used / most,

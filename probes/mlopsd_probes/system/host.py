@@ -27,11 +27,11 @@ class HostInfo(HostCollector):
     metrics = (BOOTED,)
 
     def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
-        self.boot_time = boot_time
+        self._boot_time = boot_time
 
     def collect(self) -> Reading:
         """Return facts, and the boot time as a sample."""
-        booted, system = self.boot_time(), os.uname()
+        booted, system = self._boot_time(), os.uname()
         facts = {
             "hostname": system.nodename,
             "kernel": system.release,

@@ -26,17 +26,17 @@ class HostMemory(HostCollector):
     metrics = (TOTAL, AVAILABLE)
 
     def __init__(self, options: SystemOptions, read: Callable[[], Any] = psutil.virtual_memory) -> None:
-        self.limits = Limits(
+        self._limits = Limits(
             options.memory_available_degraded, options.memory_available_unhealthy, floor=True
         )
-        self.enough = options.memory_available_enough
+        self._enough = options.memory_available_enough
         self.read = read
 
     def collect(self) -> Reading:
         """Judge available memory as a share of the total, unless the absolute amount is enough."""
         memory = self.read()
         ratio = memory.available / memory.total
-        limits = self.limits if memory.available < self.enough else Limits()
+        limits = self._limits if memory.available < self._enough else Limits()
         available, total = format_size(memory.available), format_size(memory.total)
         finding = limits.finding(
             "memory_available",

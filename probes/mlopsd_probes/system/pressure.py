@@ -47,8 +47,8 @@ class Pressure(HostCollector):
     metrics = (STALLED, RATIO)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
-        self.folder = proc / "pressure"
-        self.limits = {
+        self._folder = proc / "pressure"
+        self._limits = {
             "cpu": Limits(options.pressure_cpu_degraded, options.pressure_cpu_unhealthy),
             "memory": Limits(options.pressure_memory_degraded, options.pressure_memory_unhealthy),
             "io": Limits(options.pressure_io_degraded, options.pressure_io_unhealthy),
@@ -56,32 +56,32 @@ class Pressure(HostCollector):
 
     def collect(self) -> Reading:
         """Return every resource that this kernel accounts for; nothing if PSI is off."""
-        found = {resource: lines for resource in JUDGED if (lines := self.read(resource))}
-        findings = [self.judge(resource, lines) for resource, lines in found.items()]
-        samples = [sample for resource, lines in found.items() for sample in to_samples(resource, lines)]
+        found = {resource: lines for resource in JUDGED if (lines := self._read(resource))}
+        findings = [self._judge(resource, lines) for resource, lines in found.items()]
+        samples = [sample for resource, lines in found.items() for sample in _to_samples(resource, lines)]
         return Reading(findings, samples)
 
-    def read(self, resource: str) -> Lines:
+    def _read(self, resource: str) -> Lines:
         """Read the lines of one file by kind; none if PSI was left out or is off (``psi=0``)."""
         try:
-            text = (self.folder / resource).read_text()
+            text = (self._folder / resource).read_text()
         except FileNotFoundError:
             return {}
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return {}
             raise
-        lines = {line.split()[0]: parse(line) for line in text.splitlines()}
+        lines = {line.split()[0]: _parse(line) for line in text.splitlines()}
         if resource == "cpu":
             lines.pop("full", None)
         return lines
 
-    def judge(self, resource: str, lines: Lines) -> Finding:
+    def _judge(self, resource: str, lines: Lines) -> Finding:
         """Return the finding over 60 s."""
         kind, advice = JUDGED[resource]
         ratio = lines[kind]["avg60"] / 100
         who = "some task" if kind == "some" else "every task"
-        return self.limits[resource].finding(
+        return self._limits[resource].finding(
             f"pressure_{resource}",
             f"{who} waited for {resource} in {format_ratio(ratio)} of the last 60 s",
             ratio,
@@ -91,12 +91,12 @@ class Pressure(HostCollector):
         )
 
 
-def parse(line: str) -> dict[str, float]:
+def _parse(line: str) -> dict[str, float]:
     """Parse ``some avg10=0.00 … total=4`` into numbers by field."""
     return {field: float(value) for field, _, value in (word.partition("=") for word in line.split()[1:])}
 
 
-def to_samples(resource: str, lines: Lines) -> Iterator[Sample]:
+def _to_samples(resource: str, lines: Lines) -> Iterator[Sample]:
     """Return the total in seconds and each window as a ratio, for each kind."""
     for kind, fields in lines.items():
         yield STALLED.sample(fields["total"] / MICROSECONDS, resource=resource, kind=kind)

@@ -30,21 +30,21 @@ class Swap(HostCollector):
         read: Callable[[], Any] = psutil.swap_memory,
         read_memory: Callable[[], Any] = psutil.virtual_memory,
     ) -> None:
-        self.limits = Limits(options.swap_used_degraded, options.swap_used_unhealthy)
-        self.short = options.swap_memory_short
-        self.enough = options.memory_available_enough
-        self.read = read
-        self.read_memory = read_memory
+        self._limits = Limits(options.swap_used_degraded, options.swap_used_unhealthy)
+        self._short = options.swap_memory_short
+        self._enough = options.memory_available_enough
+        self._read = read
+        self._read_memory = read_memory
 
     def collect(self) -> Reading:
         """Return the used swap; nothing on a host without swap."""
-        swap = self.read()
+        swap = self._read()
         if not swap.total:
             return Reading()
-        memory = self.read_memory()
+        memory = self._read_memory()
         available = memory.available / memory.total
-        is_short = available < self.short and memory.available < self.enough
-        limits = self.limits if is_short else Limits()
+        is_short = available < self._short and memory.available < self._enough
+        limits = self._limits if is_short else Limits()
         ratio = (swap.total - swap.free) / swap.total
         used = f"{format_ratio(ratio)} of {format_size(swap.total)} swap is used"
         finding = limits.finding(
