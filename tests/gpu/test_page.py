@@ -65,7 +65,7 @@ def test_the_page_has_every_xid_with_its_words_its_judgement_and_its_advice(
         options.xids_degraded, "degraded"
     )
     assert page["XIDs"] == [
-        (str(xid), told.words, judged.get(xid, "counted"), str(told.advice) if xid in judged else "")
+        (str(xid), told.text, judged.get(xid, "counted"), str(told.advice) if xid in judged else "")
         for xid, told in XIDS.items()
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.system import superblock
 from mlopsd_probes.system.background_call import BackgroundCall
-from mlopsd_probes.system.disks import Answer, Disks
+from mlopsd_probes.system.disks import Disks, PathCall
 from mlopsd_probes.system.options import SystemOptions
 
 
@@ -83,8 +83,8 @@ def hang(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hang]:
 class OneSilent(Disks):
     """The timeout is the dead path's alone: the others have answered before it begins."""
 
-    def ask(self, path: str) -> Answer:
-        question = super().ask(path)
+    def start_call(self, path: str) -> PathCall:
+        question = super().start_call(path)
         if path != "/dead":
             question.answer.exception(10)
         return question

@@ -139,7 +139,7 @@ class CardCollectors:
         findings = chain(*(self._xids.collect(card).findings for card in cards if card.index not in taken))
         return [finding for finding in findings if finding.status is not Status.HEALTHY]
 
-    def _silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.Fault) -> CardReading:
+    def _silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.CardFault) -> CardReading:
         """Return a card that does not answer: it has no numbers, and its XIDs tell why."""
         xids = self._xids.collect(card)
         reading = Reading([card_errors.silent(card, why), *xids.findings], xids.samples)

@@ -152,13 +152,13 @@ class Driver:
     def _watch(self) -> None:
         """Wait for XIDs, if this NVML has events."""
         try:
-            self.watcher = Watcher(self.cards, self._take)
+            self.watcher = Watcher(self.cards, self._record_xid)
         except pynvml.NVMLError as error:
             if error.value not in LACKING:
                 raise
             self.watcher = None
 
-    def _take(self, card: Card, xid: int) -> None:
+    def _record_xid(self, card: Card, xid: int) -> None:
         """Write down that *xid* came; in the watcher's thread.
 
         Raises:

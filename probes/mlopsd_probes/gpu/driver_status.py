@@ -59,7 +59,7 @@ def absent(
     reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
     if error.value in NO_CARD:
         fault = FAULTS[error.value]
-        summary = f"NVML fails: a GPU {fault.words}{on_the_bus}"
+        summary = f"NVML fails: a GPU {fault.text}{on_the_bus}"
         return Finding("driver", Status.UNHEALTHY, summary, advice=fault.advice, lasting=True)
     if error.value in NO_MODULE and options.expected_count == 0:
         return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")

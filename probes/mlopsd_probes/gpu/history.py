@@ -30,7 +30,7 @@ class CardRecord:
 
     Attributes:
         index: as when it was last seen; so are *name* and *bus_id*.
-        uncorrected: volatile uncorrected ECC errors at the first look since the driver loaded.
+        uncorrected: volatile uncorrected ECC errors at the first check since the driver loaded.
         nvlinks: the links that were up at once, at most, since the driver loaded.
         pcie_width: the most PCIe lanes seen in this slot since the driver loaded.
         pcie_generation: the fastest PCIe generation seen in this slot since the driver loaded.

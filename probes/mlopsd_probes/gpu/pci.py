@@ -32,7 +32,7 @@ class Bus:
         """
         listed = self._listed()
         if listed != self.known.keys():
-            self._get_to_know(listed)
+            self._classify(listed)
         drivers = {address: _driver(link) for address, link in self._gpus.items()}
         return {address: driver for address, driver in drivers.items() if driver in OURS}
 
@@ -43,7 +43,7 @@ class Bus:
         except OSError:
             return set()
 
-    def _get_to_know(self, listed: Iterable[Device]) -> None:
+    def _classify(self, listed: Iterable[Device]) -> None:
         """Read each new device; one that goes away meanwhile is gone, or read again at the next check."""
         before, self.known = self.known, {}
         for device in sorted(listed):

@@ -87,7 +87,7 @@ def _judge_number(
     return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice, lasting)
 
 
-def called(gone: Mapping[str, CardRecord], listed: Sequence[Card]) -> dict[str, str]:
+def subjects_of(gone: Mapping[str, CardRecord], listed: Sequence[Card]) -> dict[str, str]:
     """Return the UUID of each card that was there by its subject; its index may be another's now."""
     taken = {card.index for card in listed}
     return {f"gpu {card.index}{' before' * (card.index in taken)}": uuid for uuid, card in gone.items()}
@@ -98,7 +98,7 @@ def _missing_cards(
 ) -> list[Finding]:
     """Return a finding on each card that was there."""
     found = []
-    for subject, uuid in called(gone, listed).items():
+    for subject, uuid in subjects_of(gone, listed).items():
         card = gone[uuid]
         title = f"gpu {card.index} ({card.name}, {card.bus_id}, {uuid})"
         summary = f"{title} was there and is gone; see dmesg for XID 79"

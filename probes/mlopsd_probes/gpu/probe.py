@@ -57,7 +57,7 @@ class GpuProbe(Probe[GpuOptions]):
             mismatch = error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
             self._driver.close(forget_library=mismatch)
             reading = self._without_nvml(error)
-        return self._remembered(reading)
+        return self._save_history(reading)
 
     def _collect(self) -> Reading:
         """Return the reading of all cards.
@@ -114,8 +114,8 @@ class GpuProbe(Probe[GpuOptions]):
             self.options, listed, lost, gone, on_bus, unasked=unasked, in_container=is_container(self._root)
         )
         findings += self._watching()
-        uuids = {**presence.called(gone, listed), **{card.subject: card.uuid for card in listed}}
-        return self._tenants.named(findings, uuids)
+        uuids = {**presence.subjects_of(gone, listed), **{card.subject: card.uuid for card in listed}}
+        return self._tenants.name_models(findings, uuids)
 
     def _watching(self) -> list[Finding]:
         """Return the finding on the wait for XIDs; nothing where no card reports any."""
@@ -136,7 +136,7 @@ class GpuProbe(Probe[GpuOptions]):
             findings += self._collectors.open_xids(self._history.others(set()), ())
         return Reading(findings, [presence.devices(0)])
 
-    def _remembered(self, reading: Reading) -> Reading:
+    def _save_history(self, reading: Reading) -> Reading:
         """Return *reading* after the history is on disk; a finding says if it cannot be written."""
         try:
             self._history.save()

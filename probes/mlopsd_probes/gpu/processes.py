@@ -38,12 +38,14 @@ class Processes(CardCollector):
         facts: dict[str, Any] = {"models": uris} if uris else {}
         if found is None or not self.options.processes:
             return Reading(facts=facts)
-        listed = sorted((_told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
+        listed = sorted(
+            (_describe(process) for process in found), key=lambda one: -one.get("memory_bytes", 0)
+        )
         facts["processes"] = listed[: self.options.processes_most]
         return Reading(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 
-def _told(process: Any) -> dict[str, int]:
+def _describe(process: Any) -> dict[str, int]:
     """Return its pid, and its memory in bytes if NVML knows it."""
     memory = number(process.usedGpuMemory)
     return {"pid": process.pid} if memory is None else {"pid": process.pid, "memory_bytes": memory}

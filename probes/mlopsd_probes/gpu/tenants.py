@@ -33,13 +33,14 @@ class Tenants:
         """Record that *uris* are on *card*, which answers, now."""
         self._last[card.uuid] = uris
 
-    def named(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
+    def name_models(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
         """Return *findings*; those that are not healthy name the models of their card.
 
         *uuids* are the cards by what findings call them.
         """
         return [
-            _with(finding, self._last.get(uuids.get(finding.subject or "", ""), ())) for finding in findings
+            _name_models(finding, self._last.get(uuids.get(finding.subject or "", ""), ()))
+            for finding in findings
         ]
 
 
@@ -60,7 +61,7 @@ def _model(pid: int, proc: Path) -> str | None:
     return None
 
 
-def _with(finding: Finding, uris: Sequence[str]) -> Finding:
+def _name_models(finding: Finding, uris: Sequence[str]) -> Finding:
     if finding.status is Status.HEALTHY or not uris:
         return finding
     on_it = f"model{'s' * (len(uris) > 1)} on it: {_listed(uris)}"
@@ -69,12 +70,12 @@ def _with(finding: Finding, uris: Sequence[str]) -> Finding:
 
 def _listed(uris: Sequence[str]) -> str:
     """Return *uris* in words: ``churn version 7, fraud version 2``."""
-    named = [_told(uri) for uri in uris[:MOST_NAMED]]
+    named = [_describe(uri) for uri in uris[:MOST_NAMED]]
     more = [f"{len(uris) - MOST_NAMED} more"] if len(uris) > MOST_NAMED else []
     return ", ".join(named + more)
 
 
-def _told(uri: str) -> str:
+def _describe(uri: str) -> str:
     match = MODEL.fullmatch(uri)
     if match is None:
         return uri

@@ -42,7 +42,7 @@ class Watcher:
         """Ask for the XIDs of *card*; return true if NVML reports them."""
         try:
             pynvml.nvmlDeviceRegisterEvents(card.handle, pynvml.nvmlEventTypeXidCriticalError, self._events)
-        except pynvml.NVMLError:  # lost, or not supported; the looks at the card say what it is
+        except pynvml.NVMLError:  # lost, or not supported; the collectors say what it is
             self.unwatched.append(card)
             return False
         return True
@@ -52,7 +52,7 @@ class Watcher:
         pause = FIRST_PAUSE
         while not self.stopping.is_set():
             try:
-                self._take(pynvml.nvmlEventSetWait_v2(self._events, WAIT))
+                self._handle_event(pynvml.nvmlEventSetWait_v2(self._events, WAIT))
             except (pynvml.NVMLError, OSError) as error:
                 if getattr(error, "value", None) == pynvml.NVML_ERROR_TIMEOUT:
                     self.trouble, pause = None, FIRST_PAUSE
@@ -63,7 +63,7 @@ class Watcher:
                 self.stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _take(self, event: Any) -> None:
+    def _handle_event(self, event: Any) -> None:
         """Hand on an XID of a card that is known.
 
         Raises:

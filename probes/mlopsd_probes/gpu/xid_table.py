@@ -12,7 +12,7 @@ FALLEN_OFF = 79
 class Meaning:
     """An XID in words, and the advice if it is judged."""
 
-    words: str
+    text: str
     advice: Advice
 
 

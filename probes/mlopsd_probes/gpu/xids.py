@@ -57,7 +57,7 @@ class Xids(CardCollector):
         told, ago = happened[xid], format_age(self._clock() - last)
         often = f"{told.count} times, last" if told.count > 1 else "once,"
         until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
-        summary = f"{card.title} had XID {xid} ({meaning(xid).words}) {often} {ago} ago{until}"
+        summary = f"{card.title} had XID {xid} ({meaning(xid).text}) {often} {ago} ago{until}"
         lasting = status is Status.UNHEALTHY
         advice = self._advice(status, xid)
         return Finding("xid", status, summary, card.subject, xid, advice=advice, lasting=lasting)

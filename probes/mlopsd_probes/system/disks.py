@@ -16,13 +16,13 @@ from mlopsd_probes.system.options import SystemOptions
 
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
-Answer = BackgroundCall[os.statvfs_result]
+PathCall = BackgroundCall[os.statvfs_result]
 
 
 class Disks(HostCollector):
     """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
 
-    A path whose call does not return in time is not asked again until it has returned. Only the
+    A path whose call does not return in time is not calls again until it has returned. Only the
     configured paths are touched, never the list of mounts.
     """
 
@@ -42,29 +42,29 @@ class Disks(HostCollector):
         self.statvfs = statvfs
         self._clock = clock
         self.filesystems = {path: Filesystem(path, options) for path in options.paths}
-        self.stuck: dict[str, Answer] = {}
+        self.stuck: dict[str, PathCall] = {}
 
     def collect(self) -> Reading:
         """Return the reading of each path, answered or not."""
-        owed = _unanswered(self.stuck)
-        asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
-        wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
-        self.stuck = _unanswered(asked)
-        return join(self._read(path, question) for path, question in asked.items())
+        pending = _unanswered(self.stuck)
+        calls = {path: pending.get(path) or self.start_call(path) for path in self.filesystems}
+        wait_for((call for path, call in calls.items() if path not in pending), self.timeout)
+        self.stuck = _unanswered(calls)
+        return join(self._read(path, call) for path, call in calls.items())
 
-    def ask(self, path: str) -> Answer:
+    def start_call(self, path: str) -> PathCall:
         """Start a new call."""
         return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self._clock)
 
-    def _read(self, path: str, question: Answer) -> Reading:
+    def _read(self, path: str, call: PathCall) -> Reading:
         """Return the findings and samples of one path."""
         if path in self.stuck:
-            return self._silent(path, question.age)
+            return self._silent(path, call.age)
         filesystem = self.filesystems[path]
         try:
-            answer = filesystem.reading(question.answer.result())
+            answer = filesystem.reading(call.answer.result())
         except (OSError, ValueError) as error:
-            refusal = _refused(path, error)
+            refusal = _refusal(path, error)
             if refusal.status is not Status.UNHEALTHY:
                 return refusal
             return Reading([*refusal.findings, *filesystem.remembered()], refusal.samples)
@@ -87,12 +87,12 @@ class Disks(HostCollector):
         return Reading([finding, *self.filesystems[path].remembered()], [UP.sample(0, path=path)])
 
 
-def _unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
-    """Return those of *questions* whose call has not returned."""
-    return {path: question for path, question in questions.items() if not question.answer.done()}
+def _unanswered(calls: dict[str, PathCall]) -> dict[str, PathCall]:
+    """Return those of *calls* whose call has not returned."""
+    return {path: call for path, call in calls.items() if not call.answer.done()}
 
 
-def _refused(path: str, error: OSError | ValueError) -> Reading:
+def _refusal(path: str, error: OSError | ValueError) -> Reading:
     """Return the reading of a path that answered with an error."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         summary = f"{path} does not exist; mount or create it, or take it out of paths"

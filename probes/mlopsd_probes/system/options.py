@@ -21,7 +21,7 @@ CEILINGS = (
     "temperature",
 )
 TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
-LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other looks and a child that has to start
+LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other collectors and a child that has to start
 FLOORS = ("disk_free", "inodes_free", "memory_available")
 
 Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -45,7 +45,7 @@ def _within_a_check(seconds: float) -> float:
     """Return *seconds*, if a check that waits so long still ends in time.
 
     Raises:
-        ValueError: it does not, and all that the other looks found would be lost.
+        ValueError: it does not, and all that the other collectors found would be lost.
     """
     if seconds > LONGEST_PATH_TIMEOUT:
         loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and take every other finding"

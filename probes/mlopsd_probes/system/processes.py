@@ -39,7 +39,7 @@ class StuckProcesses(HostCollector):
     """Processes from ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not read.
 
     A busy disk's readers are often seen in state D, but each time in another sleep; a stuck process is
-    in the same one at every look.
+    in the same one at every check.
     """
 
     name = "stuck_processes"

@@ -29,15 +29,15 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
 
 def is_read_only(descriptor: int, proc: Path) -> bool:
     """Return true if the file system of *descriptor* is read-only, or the kernel does not say."""
-    mount = _mount_id(_told(proc / "fdinfo" / str(descriptor)))
-    for line in _told(proc / "mountinfo").splitlines():
+    mount = _mount_id(_read(proc / "fdinfo" / str(descriptor)))
+    for line in _read(proc / "mountinfo").splitlines():
         if line.split(" ", 1)[0] == mount:
             options = line.rpartition(" - ")[2].split()[SUPER_OPTIONS:]
             return not options or "ro" in options[0].split(",")
     return True
 
 
-def _told(file: Path) -> str:
+def _read(file: Path) -> str:
     """Read a file of procfs.
 
     Raises:
