@@ -18,6 +18,7 @@ from mlopsd.board import Board
 from mlopsd.cli.errors import CANNOT_TELL, CommandError
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
+from mlopsd.format import format_age
 from mlopsd.metrics import Metrics
 from mlopsd.probe import Sample
 from mlopsd.process.reaper import adopt_orphans
@@ -155,7 +156,7 @@ async def _wait_for(
             for name in names
             if isinstance(shown := board[name].facts.get(PROGRESS), dict)
         ]
-        waiting = f"checking {', '.join(names)} … {loop.time() - began:.0f} s"
+        waiting = f"checking {', '.join(names)} … {format_age(loop.time() - began)}"
         progress.show(", ".join(rollouts) or waiting)
         _, pending = await asyncio.wait(pending, timeout=REDRAW)
 

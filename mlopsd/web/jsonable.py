@@ -5,9 +5,10 @@ import math
 import numbers
 import reprlib
 from collections.abc import Mapping, Set
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from mlopsd.format import format_time
 from mlopsd.probe import Advice, Status
 
 DEEPEST = 20  # nested facts below this are cut off: a fact that holds itself must end
@@ -27,7 +28,7 @@ def json_body(value: object) -> bytes:
 
 def time_text(moment: datetime) -> str:
     """*moment* as RFC 3339 in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_time(moment)
 
 
 def jsonable(value: object, depth: int = 0) -> Any:

@@ -113,8 +113,8 @@ def test_a_terminal_sees_a_bar_with_the_share_the_size_and_the_rate() -> None:
     drawn = text.split("\r\x1b[K")
     assert drawn[1] == "reloading model: serving version 6"
     assert drawn[2] == "| asking the registry … 0 s"
-    assert drawn[3] == "fetching version 7 [--------------] 0% of 2.0 GB"
-    assert drawn[4].startswith("fetching version 7 [####----------] 25% of 2.0 GB, ")
+    assert drawn[3] == "fetching version 7 [--------------] 0 % of 2 GB"
+    assert drawn[4].startswith("fetching version 7 [####----------] 25 % of 2 GB, ")
     assert drawn[4].endswith(" s left")
     assert "B/s" in drawn[4]
     assert drawn[5] == "| loading version 7 … 0 s"
@@ -129,7 +129,7 @@ def test_a_log_gets_a_line_a_step() -> None:
     assert (done.returncode, done.stdout) == (0, "went to version 7\n")
     assert done.stderr.splitlines() == [
         "asking the registry",
-        "fetching version 7, 2.0 GB",
+        "fetching version 7, 2 GB",
         "loading version 7",
         "proving version 7",
     ]
@@ -191,12 +191,12 @@ def test_the_rate_is_that_of_the_last_looks() -> None:
     clock = iter(range(100)).__next__
     meter = RolloutMeter(clock)
     meter.format_live({**FETCH, "bytes": 0})
-    assert meter.format_live({**FETCH, "bytes": 100_000_000}).endswith(" 5% of 2.0 GB, 100.0 MB/s, 19 s left")
+    assert meter.format_live({**FETCH, "bytes": 100_000_000}).endswith(" 5 % of 2 GB, 100 MB/s, 19 s left")
     for _ in range(10):
         stuck = meter.format_live({**FETCH, "bytes": 100_000_000})
-    assert stuck.endswith(" 5% of 2.0 GB"), "no rate, and no end in sight"
+    assert stuck.endswith(" 5 % of 2 GB"), "no rate, and no end in sight"
     unsized = {key: value for key, value in FETCH.items() if key != "total_bytes"}
-    assert meter.format_live({**unsized, "bytes": 200_000_000}) == "fetching version 7 200.0 MB, 11.1 MB/s"
+    assert meter.format_live({**unsized, "bytes": 200_000_000}) == "fetching version 7 200 MB, 11.1 MB/s"
 
 
 def test_what_is_no_step_of_ours_is_named_all_the_same() -> None:

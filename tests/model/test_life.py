@@ -180,7 +180,7 @@ async def test_with_the_registry_gone_the_version_serves_on_and_the_reading_says
     assert told(reading, "cache")[0] == "healthy"
     world.passed = timedelta(hours=2)
     assert told(await world.reading(), "cache")[1] == (
-        "last proven and confirmed by a registry 2 h ago, more than cache_ttl (1 h)"
+        "last proven and confirmed by a registry 2 h ago, more than cache_ttl (60 min)"
     )
 
 

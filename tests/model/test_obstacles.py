@@ -33,7 +33,7 @@ def test_a_gpu_that_the_model_does_not_see_is_not(
 def test_memory_is_held_against_what_the_last_load_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preconditions, "available_memory", lambda: 3 * 10**9)
     assert too_little_memory(2 * 10**9) is None
-    assert too_little_memory(4 * 10**9) == "3.0 GB of memory are available and the last load needed 4.0 GB"
+    assert too_little_memory(4 * 10**9) == "3 GB of memory are available and the last load needed 4 GB"
     assert too_little_memory(4 * 10**9, given_back=10**9) is None
     assert too_little_memory(None) is None
 

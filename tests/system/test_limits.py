@@ -30,18 +30,18 @@ World = Callable[[float], Reading]  # a look at a host on which the judged numbe
 def cpu_use(options: SystemOptions, tree: Tree) -> World:
     clock = SimpleNamespace(user=0.0, idle=0.0)
     look = CpuUse(options, read=lambda: clock)
-    look.look()
+    look.collect()
 
     def at(value: float) -> Reading:
         clock.user += 100 * value
         clock.idle += 100 * (1 - value)
-        return look.look()
+        return look.collect()
 
     return at
 
 
 def load(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: Load(options, lambda: (99.0, 4 * value, 99.0), lambda: 4).look()
+    return lambda value: Load(options, lambda: (99.0, 4 * value, 99.0), lambda: 4).collect()
 
 
 def memory(share: float) -> Callable[[], Any]:
@@ -49,13 +49,13 @@ def memory(share: float) -> Callable[[], Any]:
 
 
 def memory_available(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: HostMemory(options, memory(value)).look()
+    return lambda value: HostMemory(options, memory(value)).collect()
 
 
 def swap_used(options: SystemOptions, tree: Tree) -> World:
     def at(value: float) -> Reading:
         swap = SimpleNamespace(total=1000, free=round(1000 * (1 - value)))
-        return Swap(options, lambda: swap, memory(0.01)).look()
+        return Swap(options, lambda: swap, memory(0.01)).collect()
 
     return at
 
@@ -66,7 +66,7 @@ def pressure(resource: str) -> Callable[[SystemOptions, Tree], World]:
 
         def at(value: float) -> Reading:
             line = f"{kind} avg10=99.00 avg60={100 * value:.2f} avg300=99.00 total=1\n"
-            return Pressure(options, tree({f"pressure/{resource}": line})).look()
+            return Pressure(options, tree({f"pressure/{resource}": line})).collect()
 
         return at
 
@@ -85,15 +85,17 @@ def disks(options: SystemOptions, **numbers: int) -> Disks:
 
 
 def disk_free(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: disks(options, f_bavail=round(value * 10**6)).look()
+    return lambda value: disks(options, f_bavail=round(value * 10**6)).collect()
 
 
 def inodes_free(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: disks(options, f_favail=round(value * 1000)).look()
+    return lambda value: disks(options, f_favail=round(value * 1000)).collect()
 
 
 def open_files(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: OpenFiles(options, tree({"sys/fs/file-nr": f"{value * 1000:.0f}\t0\t1000\n"})).look()
+    return lambda value: OpenFiles(
+        options, tree({"sys/fs/file-nr": f"{value * 1000:.0f}\t0\t1000\n"})
+    ).collect()
 
 
 def pids(options: SystemOptions, tree: Tree) -> World:
@@ -106,7 +108,7 @@ def pids(options: SystemOptions, tree: Tree) -> World:
                 "self/cgroup": "0::/\n",
             }
         )
-        return Pids(options, root, root).look()
+        return Pids(options, root, root).collect()
 
     return at
 
@@ -114,7 +116,7 @@ def pids(options: SystemOptions, tree: Tree) -> World:
 def temperature(options: SystemOptions, tree: Tree) -> World:
     def at(value: float) -> Reading:
         sensor = SimpleNamespace(label="Composite", current=value, high=None, critical=None)
-        return HostTemperature(options, lambda: {"nvme": [sensor]}).look()
+        return HostTemperature(options, lambda: {"nvme": [sensor]}).collect()
 
     return at
 
@@ -209,7 +211,7 @@ def test_a_host_with_nothing_left_of_what_has_a_hard_default_is_unhealthy(tree: 
 
 def test_a_summary_has_the_number_and_the_limit(tree: Tree) -> None:
     options = SystemOptions(paths=("/var",))
-    reading = disks(options, f_blocks=25_000_000, f_bavail=300_000).look()
+    reading = disks(options, f_blocks=25_000_000, f_bavail=300_000).collect()
     finding = the("disk_space", reading)
     assert finding.summary == "/var has 1.23 GB free of 102 GB (1.2 %), below 2 %"
     assert finding.subject == "/var"

@@ -15,6 +15,7 @@ from typing import IO, Any
 from mlopsd.cli.demo.folder import DemoFolder
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.terminal.progress import ProgressLine, draw_bar
+from mlopsd.format import format_age
 
 TRAINING = "mlopsd_probes.model.demo"  # run by its name and never imported
 STEPS = 6  # that it reports when nothing is there
@@ -107,8 +108,8 @@ def _follow(lines: "queue.SimpleQueue[str]", progress: ProgressLine) -> Iterator
             yield message
             step, number, began = message.get("step", step), number + 1, time.monotonic()
         if step:
-            seconds = time.monotonic() - began
-            progress.show(f"{draw_bar((number - 1) / STEPS)} {step} … {seconds:.0f} s", plain=step)
+            elapsed = format_age(time.monotonic() - began)
+            progress.show(f"{draw_bar((number - 1) / STEPS)} {step} … {elapsed}", plain=step)
 
 
 def _next_line(lines: "queue.SimpleQueue[str]") -> str:

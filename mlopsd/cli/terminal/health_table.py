@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from mlopsd.cli.terminal.text import format_duration, paint, sanitize
+from mlopsd.cli.terminal.text import paint, sanitize
+from mlopsd.format import format_age
 
-AGE_COLUMN = 7  # "12 min" and a space
+AGE_COLUMN = 8  # "119 min" and a space
 STATUS_COLUMN = 11  # "unhealthy" and two
 Document = Mapping[str, Any]
 
@@ -45,7 +46,7 @@ def _without_probes(health: Document) -> str:
 def _format_since(health: Document, now: datetime) -> str:
     try:
         since = datetime.fromisoformat(health["since"])
-        return f"for {format_duration(max((now - since).total_seconds(), 0))}"
+        return f"for {format_age((now - since).total_seconds())}"
     except (KeyError, TypeError, ValueError):  # an older or a newer daemon
         return ""
 
@@ -54,7 +55,7 @@ def _format_probe(
     name: str, reading: Document, name_column: int, width: int, *, coloured: bool
 ) -> Iterator[str]:
     status, age = sanitize(reading["status"]), reading.get("age_seconds")
-    row = _format_row(sanitize(name), status, "-" if age is None else format_duration(age), name_column)
+    row = _format_row(sanitize(name), status, "-" if age is None else format_age(age), name_column)
     first, *more = _wrap(reading.get("summary", ""), len(row), width)
     yield row.replace(status, paint(status, status, coloured=coloured), 1) + first.lstrip()
     yield from more

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from mlopsd.cli.terminal.text import fill_width, format_duration, sanitize
+from mlopsd.cli.terminal.text import fill_width, sanitize
+from mlopsd.format import format_age, format_ratio, format_size
 
 ERASE = "\r\x1b[K"
 BAR_CELLS = 24
@@ -22,7 +23,6 @@ STEPS = {
 }
 SPINNER = "|/-\\"
 RATE_SAMPLES = 10  # that the rate is measured over
-UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 Fact = Mapping[str, Any]
 
 
@@ -77,11 +77,13 @@ class RolloutMeter:
         got, total = progress.get("bytes"), progress.get("total_bytes")
         if got is None:
             elapsed = now - self._began
-            return f"{SPINNER[int(elapsed * 2) % len(SPINNER)]} {_format_step(progress)} … {elapsed:.0f} s"
+            return (
+                f"{SPINNER[int(elapsed * 2) % len(SPINNER)]} {_format_step(progress)} … {format_age(elapsed)}"
+            )
         if not total:
-            return f"{_format_step(progress)} {_format_size(got)}{self._format_rate()}"
+            return f"{_format_step(progress)} {format_size(got)}{self._format_rate()}"
         share = min(got / total, 1)
-        drawn = f"{draw_bar(share, ROLLOUT_BAR_CELLS)} {share:.0%} of {_format_size(total)}"
+        drawn = f"{draw_bar(share, ROLLOUT_BAR_CELLS)} {format_ratio(share)} of {format_size(total)}"
         return f"{_format_step(progress)} {drawn}{self._format_rate(total - got)}"
 
     def _record(self, progress: Fact) -> float:
@@ -100,8 +102,8 @@ class RolloutMeter:
         if now <= then or has <= had:
             return ""
         rate = (has - had) / (now - then)
-        remaining = f", {format_duration(left / rate)} left" if left is not None else ""
-        return f", {_format_size(rate)}/s{remaining}"
+        remaining = f", {format_age(left / rate)} left" if left is not None else ""
+        return f", {format_size(rate)}/s{remaining}"
 
 
 def draw_bar(ratio: float, cells: int = BAR_CELLS) -> str:
@@ -113,17 +115,10 @@ def draw_bar(ratio: float, cells: int = BAR_CELLS) -> str:
 def format_log_line(progress: Fact) -> str:
     """Return a line for a log, the same for as long as the step lasts."""
     total = progress.get("total_bytes")
-    return f"{_format_step(progress)}, {_format_size(total)}" if total else _format_step(progress)
+    return f"{_format_step(progress)}, {format_size(total)}" if total else _format_step(progress)
 
 
 def _format_step(progress: Fact) -> str:
     """Return the step alone ("fetching version 7"), or the name of a step of a newer daemon."""
     step = str(progress.get("step", "reloading"))
     return STEPS.get(step, step + " version {}").format(progress.get("version", "?"))
-
-
-def _format_size(count: float) -> str:
-    for name, unit in UNITS:
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count:.0f} bytes"

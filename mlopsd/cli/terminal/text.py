@@ -36,14 +36,6 @@ def sanitize(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
-def format_duration(seconds: float) -> str:
-    """Return *seconds* in the largest unit that fits: ``4 s``, ``12 min``, ``3 h``, ``9 d``."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def align(rows: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
     """Return *rows* of two cells as lines, each with the column in which its second cell begins."""
     pairs = list(rows)

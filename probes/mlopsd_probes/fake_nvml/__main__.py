@@ -1,4 +1,4 @@
-"""``python -m mlopsd_probes.fake_nvml SCENARIO FOLDER``: what it takes to see a scenario's GPUs, as JSON.
+"""``python -m mlopsd_probes.fake_nvml SCENARIO FOLDER``: the environment of a scenario's GPUs, as JSON.
 
 The scenario is copied into FOLDER, to be changed there while it is in use; one of that name that is there
 stays as it is, and a file of one's own is used where it is. One line is printed: ``{"scenario": PATH,
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def prepared(name: str, folder: Path) -> dict[str, Any]:
-    """What is printed when all is well.
+    """Return the answer in JSON when all is well.
 
     Raises:
         NoFake: see `build.scenario` and `build.library`.

@@ -1,4 +1,4 @@
-"""Compiles the fake and names its scenarios: what makes a process see the GPUs of one instead of its own."""
+"""Build of the fake, and its scenarios: a process sees the GPUs of one instead of its own."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ class NoFake(Exception):
 
 
 def library(folder: Path, *flags: str) -> Path:
-    """The compiled library below *folder*, in a folder of its own to put into ``LD_LIBRARY_PATH``.
+    """Return the compiled library below *folder*, in a folder of its own to put into ``LD_LIBRARY_PATH``.
 
     It is compiled if it is not there yet for these sources and *flags*; two processes may do so at once.
 
@@ -41,12 +41,12 @@ def library(folder: Path, *flags: str) -> Path:
 
 
 def scenarios() -> list[str]:
-    """The names of the scenarios that come along."""
+    """Return the names of the scenarios that come along."""
     return sorted(path.stem for path in SCENARIOS.glob(f"*{SUFFIX}"))
 
 
 def scenario(name: str) -> Path:
-    """The file of the scenario called *name*, which may also be a path of one's own.
+    """Return the file of the scenario called *name*, which may also be a path of one's own.
 
     Raises:
         NoFake: there is none.
@@ -60,7 +60,7 @@ def scenario(name: str) -> Path:
 def environment(
     path: Path, folder: Path, inherited: Mapping[str, str] = os.environ, *, calls: Path | None = None
 ) -> dict[str, str]:
-    """What a process needs in its environment to see the GPUs of the scenario at *path*.
+    """Return the variables with which a process sees the GPUs of the scenario at *path*.
 
     The scenario's time begins now, for all processes that get this environment. *folder* is where the library
     is kept; *calls* a file in which the calls are counted, a line ``NAME NUMBER`` each.
@@ -94,7 +94,7 @@ def _fingerprint(flags: tuple[str, ...]) -> str:
 
 
 def _compile(home: Path, flags: tuple[str, ...]) -> None:
-    """To a name of its own and then renamed, so that nobody loads half a library."""
+    """Compile to a name of its own and then rename it, so that nobody loads half a library."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NoFake(f"cannot build the fake GPUs: no C compiler ({', '.join(COMPILERS)}); install gcc")

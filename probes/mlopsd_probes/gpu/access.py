@@ -15,7 +15,7 @@ DENIED = frozenset({errno.EPERM, errno.EACCES})  # EPERM comes from the device c
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What this process may reach.
+    """The access of this process to the driver.
 
     Attributes:
         in_container: it runs in a container, which may be given some devices of its host.
@@ -27,7 +27,7 @@ class Access:
 
     @property
     def is_granted(self) -> bool:
-        """Whether nothing stands between this process and the driver."""
+        """True if nothing stands between this process and the driver."""
         return self.to_driver is True and not self.in_container
 
 
@@ -37,7 +37,7 @@ def access(root: Path) -> Access:
 
 
 def is_container(root: Path, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether Docker, Podman, systemd-nspawn, LXC or Kubernetes left its mark."""
+    """Return true if Docker, Podman, systemd-nspawn, LXC or Kubernetes left its mark."""
     return (
         KUBERNETES in environment
         or any((root / marker).exists() for marker in MARKERS)

@@ -1,4 +1,4 @@
-"""Judges a card that does not answer at all, or not to one look."""
+"""Errors of a card that answers nothing, and their meaning."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,53 +14,57 @@ RIGHTS = "give the service DeviceAllow=char-nvidia* and the group of /dev/nvidia
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What an error means if a card answers nothing else.
+class CardFault:
+    """The meaning of an error if a card answers nothing else.
 
     Attributes:
         status: unhealthy if the card is lost; unknown if the probe cannot ask it.
-        words: what is said of the card.
+        text: the predicate of a sentence on the card.
         advice: what to do.
     """
 
     status: Status
-    words: str
+    text: str
     advice: Advice
 
     @property
     def is_loss(self) -> bool:
-        """Whether the card is known to be broken."""
+        """True if the card is known to be broken."""
         return self.status is Status.UNHEALTHY
 
 
 FAULTS = {
-    pynvml.NVML_ERROR_GPU_IS_LOST: Fault(
+    pynvml.NVML_ERROR_GPU_IS_LOST: CardFault(
         Status.UNHEALTHY, "is lost: it has fallen off the bus or cannot be reached", Advice.REBOOT
     ),
-    pynvml.NVML_ERROR_GPU_NOT_FOUND: Fault(
+    pynvml.NVML_ERROR_GPU_NOT_FOUND: CardFault(
         Status.UNHEALTHY, "is no longer found by its driver", Advice.REBOOT
     ),
-    pynvml.NVML_ERROR_RESET_REQUIRED: Fault(
+    pynvml.NVML_ERROR_RESET_REQUIRED: CardFault(
         Status.UNHEALTHY, "must be reset before it works again", Advice.RESET_GPU
     ),
-    pynvml.NVML_ERROR_INSUFFICIENT_POWER: Fault(
+    pynvml.NVML_ERROR_INSUFFICIENT_POWER: CardFault(
         Status.UNHEALTHY, "lacks power: look at its power cables", Advice.REPLACE_HARDWARE
     ),
-    pynvml.NVML_ERROR_IRQ_ISSUE: Fault(Status.UNHEALTHY, "gets no interrupts from the host", Advice.REBOOT),
-    pynvml.NVML_ERROR_CORRUPTED_INFOROM: Fault(
+    pynvml.NVML_ERROR_IRQ_ISSUE: CardFault(
+        Status.UNHEALTHY, "gets no interrupts from the host", Advice.REBOOT
+    ),
+    pynvml.NVML_ERROR_CORRUPTED_INFOROM: CardFault(
         Status.UNHEALTHY, "has a corrupted infoROM", Advice.REPLACE_HARDWARE
     ),
-    pynvml.NVML_ERROR_UNKNOWN: Fault(
+    pynvml.NVML_ERROR_UNKNOWN: CardFault(
         Status.UNHEALTHY, "is lost: it answers only Unknown Error; see dmesg for XID 79", Advice.REBOOT
     ),
-    pynvml.NVML_ERROR_TIMEOUT: Fault(
+    pynvml.NVML_ERROR_TIMEOUT: CardFault(
         Status.UNHEALTHY, "answers nothing in time; see dmesg for XID 119", Advice.RESET_GPU
     ),
-    pynvml.NVML_ERROR_NO_PERMISSION: Fault(Status.UNKNOWN, f"may not be opened; {RIGHTS}", Advice.FIX_CONFIG),
-    pynvml.NVML_ERROR_OPERATING_SYSTEM: Fault(
+    pynvml.NVML_ERROR_NO_PERMISSION: CardFault(
+        Status.UNKNOWN, f"may not be opened; {RIGHTS}", Advice.FIX_CONFIG
+    ),
+    pynvml.NVML_ERROR_OPERATING_SYSTEM: CardFault(
         Status.UNKNOWN, f"is blocked by the operating system; {RIGHTS}", Advice.FIX_CONFIG
     ),
-    pynvml.NVML_ERROR_MEMORY: Fault(
+    pynvml.NVML_ERROR_MEMORY: CardFault(
         Status.UNKNOWN, "cannot be asked: the host has no memory left for it", Advice.FREE_RESOURCES
     ),
 }
@@ -108,40 +112,33 @@ def shared_error(card: Card) -> pynvml.NVMLError | None:
 
 
 def answers(card: Card) -> Finding:
-    """The card answers."""
+    """Return the finding on a card that answers."""
     return Finding("gpu_answers", Status.HEALTHY, f"{card.title} answers", card.subject)
 
 
-def fault_of(error: pynvml.NVMLError) -> Fault:
-    """Return what *error* means if a card answers nothing else."""
+def fault_of(error: pynvml.NVMLError) -> CardFault:
+    """Return the meaning of *error* if a card answers nothing else."""
     if error.value in NOT_ITS_FAULT:
-        return unclear(error)
-    lost = Fault(Status.UNHEALTHY, f"answers only {error}; see dmesg for NVRM", Advice.WATCH)
+        return _unclear(error)
+    lost = CardFault(Status.UNHEALTHY, f"answers only {error}; see dmesg for NVRM", Advice.WATCH)
     return FAULTS.get(error.value, lost)
 
 
-def refusal_of(error: pynvml.NVMLError) -> Fault:
-    """Return what *error* means if the driver gives it in place of the card's handle or UUID."""
+def refusal_of(error: pynvml.NVMLError) -> CardFault:
+    """Return the meaning of *error* if the driver gives it in place of the card's handle or UUID."""
     fault = fault_of(error)
     is_proof = error.value in NO_CARD or error.value == pynvml.NVML_ERROR_UNKNOWN
-    return fault if is_proof or not fault.is_loss else unclear(error)
+    return fault if is_proof or not fault.is_loss else _unclear(error)
 
 
-def unclear(error: pynvml.NVMLError) -> Fault:
+def _unclear(error: pynvml.NVMLError) -> CardFault:
     """Return a fault that says nothing of the card."""
-    return Fault(Status.UNKNOWN, f"cannot be asked: {error}", Advice.WATCH)
+    return CardFault(Status.UNKNOWN, f"cannot be asked: {error}", Advice.WATCH)
 
 
-def silent(card: Card, fault: Fault) -> Finding:
+def silent(card: Card, fault: CardFault) -> Finding:
     """Return the finding on a card that does not answer."""
-    summary = f"{card.title} {fault.words}"
+    summary = f"{card.title} {fault.text}"
     return Finding(
         "gpu_answers", fault.status, summary, card.subject, advice=fault.advice, lasting=fault.is_loss
     )
-
-
-def unreadable(name: str, card: Card, error: pynvml.NVMLError, *, judged: bool) -> Finding:
-    """One look failed: without a judgement there is no telling; without a number there only is no number."""
-    status = Status.UNKNOWN if judged else Status.DEGRADED
-    summary = f"cannot read {name.replace('_', ' ')} of {card.title}: {error}"
-    return Finding(name, status, summary, card.subject, advice=Advice.WATCH)

@@ -1,17 +1,17 @@
-"""Judges the driver as a whole: there, not there, or not to be spoken to."""
+"""The finding on the driver: it answers, it does not, or no card answers and no single one is to blame."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pynvml
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.access import Access
 from mlopsd_probes.gpu.card_errors import FAULTS
+from mlopsd_probes.gpu.card_reading import CardReading
 from mlopsd_probes.gpu.driver import Versions
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.outage import no_answer
-from mlopsd_probes.gpu.quantities import several
 
 STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
 REASONS = {
@@ -26,10 +26,23 @@ REASONS = {
         "/dev/nvidia* (video on many hosts)"
     ),
 }
+IN_CONTAINER = (
+    "this container has probably lost its GPU devices, as after systemctl daemon-reload on its host: "
+    "restart the container; if that does not help, see dmesg on the host for NVRM and XID 79"
+)
+DENIED = "/dev/nvidiactl may not be opened: give the service DeviceAllow=char-nvidia* and restart mlopsd"
+FAILED = (
+    "/dev/nvidiactl can be opened, so the driver or the GPUs have failed: "
+    "see dmesg for NVRM and XID 79, and reboot"
+)
+NO_EVIDENCE = (
+    "mlopsd may have lost its access to the devices (see DeviceAllow=char-nvidia*, and restart mlopsd), "
+    "or the driver or the GPUs have failed (see dmesg for NVRM and XID 79)"
+)
 
 
 def present(versions: Versions) -> Finding:
-    """NVML answers."""
+    """Return the finding while NVML answers."""
     told = f"NVML {versions.nvml or 'of unknown version'}, CUDA {versions.cuda or 'unknown'}"
     return Finding(
         "driver", Status.HEALTHY, f"driver {versions.driver or 'of unknown version'} answers ({told})"
@@ -39,19 +52,19 @@ def present(versions: Versions) -> Finding:
 def absent(
     error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str], access: Access
 ) -> Finding:
-    """NVML cannot be spoken to."""
+    """Return the finding while NVML cannot be used."""
     on_the_bus = (
-        f" ({several(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
+        f" ({format_count(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
     )
     reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
     if error.value in NO_CARD:
         fault = FAULTS[error.value]
-        summary = f"NVML fails: a GPU {fault.words}{on_the_bus}"
+        summary = f"NVML fails: a GPU {fault.text}{on_the_bus}"
         return Finding("driver", Status.UNHEALTHY, summary, advice=fault.advice, lasting=True)
     if error.value in NO_MODULE and options.expected_count == 0:
         return Finding("driver", Status.HEALTHY, f"no GPU is expected, and {reason.partition(';')[0]}")
-    if error.value == pynvml.NVML_ERROR_UNKNOWN or is_shut_out(error, access):
-        return no_answer(f"NVML fails: {error}{on_the_bus}", access)
+    if error.value == pynvml.NVML_ERROR_UNKNOWN or _is_shut_out(error, access):
+        return _no_answer(f"NVML fails: {error}{on_the_bus}", access)
     if error.value in NO_MODULE:
         status = STATUSES[options.on_no_driver]
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
@@ -62,6 +75,43 @@ def absent(
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)
 
 
-def is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
-    """Return whether a driver that seems not loaded is there, and this process may not open it."""
+def _is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
+    """Return true if a driver that seems not loaded is there, and this process may not open it."""
     return error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and access.to_driver is False
+
+
+def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Finding | None:
+    """Return a finding on the driver if no card answers and NVML's error does not name the cause.
+
+    A single card has itself to blame if this process may open the driver.
+    """
+    errors = [one.error for one in seen if one.error is not None and one.is_unexplained]
+    if not errors or any(one.error is None for one in seen):
+        return None
+    is_unknown = all(error.value == pynvml.NVML_ERROR_UNKNOWN for error in errors)
+    if len(seen) == 1 and (not is_unknown or access().is_granted):
+        return None
+    told = " or ".join(sorted({str(error) for error in errors}))
+    summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {told}"
+    if is_unknown:
+        return _no_answer(summary, access())
+    summary += "; the driver may have failed: see dmesg for NVRM and XID"
+    return Finding("driver", Status.UNHEALTHY, summary, advice=Advice.WATCH)
+
+
+def _no_answer(summary: str, access: Access) -> Finding:
+    """Return the finding for Unknown Error from everything, with the cause as far as *access* shows it."""
+    status, cause, advice = cause_of(access)
+    lasting = advice is Advice.REBOOT
+    return Finding("driver", status, f"{summary}; {cause}", advice=advice, lasting=lasting)
+
+
+def cause_of(access: Access) -> tuple[Status, str, Advice]:
+    """Return the status, cause and advice by the evidence; a reboot only where nothing else is left."""
+    if access.in_container:
+        return Status.UNKNOWN, IN_CONTAINER, Advice.RESTART_APP
+    if access.to_driver is None:
+        return Status.UNKNOWN, NO_EVIDENCE, Advice.WATCH
+    if access.is_granted:
+        return Status.UNHEALTHY, FAILED, Advice.REBOOT
+    return Status.UNKNOWN, DENIED, Advice.FIX_CONFIG

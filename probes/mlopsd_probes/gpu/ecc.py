@@ -5,11 +5,11 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.format import format_count
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
-from mlopsd_probes.gpu.quantities import several
 
 ERRORS = Metric(
     "ecc_errors_total",
@@ -31,25 +31,26 @@ class Ecc(CardCollector):
     findings = ("ecc_uncorrected",)
     metrics = (ERRORS,)
 
-    def look(self, card: Card) -> CardResult:
-        """Four counters, and whether the uncorrected ones became more since the first look."""
-        counts = {scope: errors(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
+    def collect(self, card: Card) -> Reading:
+        """Report four counters; judge the uncorrected errors since the first check."""
+        counts = {scope: _error_counts(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
         samples = chain.from_iterable(
             card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
         )
         uncorrected = counts["volatile"]["uncorrected"]
-        return CardResult([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
+        return Reading([] if uncorrected is None else [self._judge(card, uncorrected)], list(samples))
 
-    def judge(self, card: Card, uncorrected: int) -> Finding:
-        """Against the first look since the driver loaded; a counter that went back was reset."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.uncorrected is None or uncorrected < past.uncorrected:
-                past.uncorrected = uncorrected
-            more = uncorrected - past.uncorrected
+    def _judge(self, card: Card, uncorrected: int) -> Finding:
+        """Judge the increase since the driver loaded; a counter that went back was reset."""
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.uncorrected is None or uncorrected < known.uncorrected:
+                known.uncorrected = uncorrected
+            more = uncorrected - known.uncorrected
         limit = self.options.ecc_uncorrected_unhealthy
         bad = more >= limit
-        summary = f"{card.title} had {several(more, 'uncorrected ECC error')} since it was first looked at"
+        errors = format_count(more, "uncorrected ECC error")
+        summary = f"{card.title} had {errors} since it was first looked at"
         return Finding(
             "ecc_uncorrected",
             Status.UNHEALTHY if bad else Status.HEALTHY,
@@ -63,8 +64,8 @@ class Ecc(CardCollector):
         )
 
 
-def errors(handle: Any, scope: int) -> dict[str, int | None]:
-    """The counter of each kind in one scope."""
+def _error_counts(handle: Any, scope: int) -> dict[str, int | None]:
+    """Return the counter of each kind in one scope."""
     return {
         kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))
         for kind, kind_id in KINDS.items()

@@ -1,15 +1,15 @@
-"""Whether a card has joined the fabric of its NVSwitches."""
+"""The membership of a card in the fabric of its NVSwitches."""
 
 from ctypes import byref
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Status
+from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.history import CardHistory
-from mlopsd_probes.gpu.links import Links
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.nvlink import Links
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask
 from mlopsd_probes.gpu.options import GpuOptions
 
@@ -37,50 +37,50 @@ class Fabric(CardCollector):
     name = "nvlink_fabric"
     findings = ("nvlink_fabric",)
 
-    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
-        super().__init__(options, past)
-        self.links = Links()
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        super().__init__(options, history)
+        self._links = Links()
 
-    def look(self, card: Card) -> CardResult:
+    def collect(self, card: Card) -> Reading:
         """Judge, where there is a fabric."""
         told = pynvml.c_nvmlGpuFabricInfoV_t()
         answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
         state = told.state & STATE_BITS
         if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
-            return CardResult()
+            return Reading()
         if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
-            needed = self.needs_fabric(card.handle)
-            return CardResult([trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
+            needed = self._needs_fabric(card.handle)
+            return Reading([_trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
         if told.status:
-            return CardResult(
-                [trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
+            return Reading(
+                [_trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
             )
-        if ills := troubles(told.healthMask):
-            return CardResult([trouble(card, f"has a fabric with {' and '.join(ills)}")])
+        if ills := _troubles(told.healthMask):
+            return Reading([_trouble(card, f"has a fabric with {' and '.join(ills)}")])
         summary = f"{card.title} is part of its NVLink fabric"
-        return CardResult([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+        return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
 
-    def needs_fabric(self, handle: Any) -> bool:
-        """Return whether an active link leads to a switch; a bridge between two cards needs no fabric."""
-        up = (link for link, state in self.links.states(handle).items() if state)
-        return any(may_be_switch(handle, link) for link in up)
+    def _needs_fabric(self, handle: Any) -> bool:
+        """Return true if an active link leads to a switch; a bridge between two cards needs no fabric."""
+        up = (link for link, state in self._links.states(handle).items() if state)
+        return any(_may_be_switch(handle, link) for link in up)
 
 
-def may_be_switch(handle: Any, link: int) -> bool:
-    """Return whether the other end of *link* is an NVSwitch, or not told."""
+def _may_be_switch(handle: Any, link: int) -> bool:
+    """Return true if the other end of *link* is an NVSwitch, or not told."""
     end = ask(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link, lacking=UNKNOWN_ARGUMENT)
     return end in (None, pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN)
 
 
-def trouble(card: Card, words: str) -> Finding:
-    """A degraded finding."""
+def _trouble(card: Card, words: str) -> Finding:
+    """Return a degraded finding."""
     return Finding(
         "nvlink_fabric", Status.DEGRADED, f"{card.title} {words}", card.subject, advice=Advice.RESET_GPU
     )
 
 
-def troubles(mask: int) -> list[str]:
-    """What ``healthMask`` says is true."""
+def _troubles(mask: int) -> list[str]:
+    """Return the troubles that ``healthMask`` says are true."""
     return [words for name, words in TROUBLES.items() if _field(mask, name) == 1]
 
 

@@ -2,9 +2,9 @@
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 SPEED = Metric(
@@ -19,7 +19,7 @@ class Fan(CardCollector):
     name = "fan"
     metrics = (SPEED,)
 
-    def look(self, card: Card) -> CardResult:
-        """Report."""
+    def collect(self, card: Card) -> Reading:
+        """Report the speed."""
         speed = number(ask(pynvml.nvmlDeviceGetFanSpeed, card.handle), most=MOST)
-        return CardResult(samples=card.samples(SPEED, None if speed is None else speed / 100))
+        return Reading(samples=card.samples(SPEED, None if speed is None else speed / 100))

@@ -1,4 +1,4 @@
-"""What must outlive a restart of the probe: who was there, which XIDs came, and where counters stood."""
+"""The state that outlives a restart of the probe: the cards, their XIDs, and where their counters stood."""
 
 import json
 import os
@@ -25,12 +25,12 @@ class XidEvent:
 
 
 @dataclass(slots=True)
-class Remembered:
-    """One card since boot.
+class CardRecord:
+    """One card, and its history since boot.
 
     Attributes:
         index: as when it was last seen; so are *name* and *bus_id*.
-        uncorrected: volatile uncorrected ECC errors at the first look since the driver loaded.
+        uncorrected: volatile uncorrected ECC errors at the first check since the driver loaded.
         nvlinks: the links that were up at once, at most, since the driver loaded.
         pcie_width: the most PCIe lanes seen in this slot since the driver loaded.
         pcie_generation: the fastest PCIe generation seen in this slot since the driver loaded.
@@ -52,13 +52,6 @@ class Remembered:
     is_expected: bool = True
     xids: dict[int, XidEvent] = field(default_factory=dict)
 
-    def renew(self) -> None:
-        """The card was reset: what only that ends is ended, and counters begin anew; the counts stay."""
-        self.uncorrected, self.nvlinks, self.energy, self.needed_recovery = None, [], None, False
-        self.pcie_width = self.pcie_generation = None
-        for happened in self.xids.values():
-            happened.is_open = False
-
 
 class CardHistory:
     """The cards of this boot by UUID, in a file of the probe's state folder.
@@ -72,20 +65,20 @@ class CardHistory:
     ) -> None:
         self.file = state_dir / FILE
         self.lock = threading.RLock()
-        self.boot = boot_id()
-        self.driver = ""
-        self.cards: dict[str, Remembered] = {}
-        self.saved: str = ""
-        self.load()
+        self._boot = boot_id()
+        self._driver = ""
+        self.cards: dict[str, CardRecord] = {}
+        self._saved: str = ""
+        self._load()
 
-    def load(self) -> None:
+    def _load(self) -> None:
         """Take up what the file says of this boot; a file of another boot, or a broken one, says nothing."""
         try:
             told = json.loads(self.file.read_text("utf-8"))
-            if told["boot"] != self.boot:
+            if told["boot"] != self._boot:
                 return
             self.cards = {uuid: _remembered(card) for uuid, card in told["cards"].items()}
-            self.driver = str(told["driver"])
+            self._driver = str(told["driver"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             self.cards = {}
 
@@ -97,9 +90,9 @@ class CardHistory:
         """
         with self.lock:
             told = json.dumps(
-                {"boot": self.boot, "driver": self.driver, "cards": self.cards}, default=_fields_of
+                {"boot": self._boot, "driver": self._driver, "cards": self.cards}, default=_fields_of
             )
-            if told == self.saved:
+            if told == self._saved:
                 return
             part = self.file.with_suffix(".part")
             with part.open("w", encoding="utf-8") as file:
@@ -107,40 +100,45 @@ class CardHistory:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.file)
-            self.saved = told
+            self._saved = told
 
     def driver_loaded(self, load: str) -> None:
-        """NVML speaks to the driver *load*, a text that another load would not have; a new one renews all."""
+        """Record the driver *load*, a text unique to each load; a new one ends what a reset ends."""
         with self.lock:
-            if self.driver and load != self.driver:
+            if self._driver and load != self._driver:
                 for card in self.cards.values():
-                    card.renew()
-            self.driver = load
+                    _renew(card)
+            self._driver = load
 
-    def of(self, card: Card) -> Remembered:
-        """What is remembered of *card*, as it is called now."""
+    def of(self, card: Card) -> CardRecord:
+        """Return the record of *card*, with its present name and place."""
         with self.lock:
-            found = self.cards.setdefault(card.uuid, Remembered(card.index, card.name, card.bus_id))
+            found = self.cards.setdefault(card.uuid, CardRecord(card.index, card.name, card.bus_id))
             if found.bus_id != card.bus_id:  # another slot, with another link
                 found.pcie_width = found.pcie_generation = None
             found.index, found.name, found.bus_id = card.index, card.name, card.bus_id
             found.is_expected = True
             return found
 
-    def others(self, uuids: set[str]) -> dict[str, Remembered]:
-        """The cards that are expected and are not among *uuids*."""
+    def card_reset(self, card: Card) -> None:
+        """End what the reset of *card* ends."""
+        with self.lock:
+            _renew(self.of(card))
+
+    def others(self, uuids: set[str]) -> dict[str, CardRecord]:
+        """Return the cards that are expected and are not among *uuids*."""
         with self.lock:
             cards = self.cards.items()
             return {uuid: card for uuid, card in cards if card.is_expected and uuid not in uuids}
 
     def xids_of(self, uuid: str) -> dict[int, XidEvent]:
-        """A copy of what came from the card *uuid*, by number."""
+        """Return a copy of the XIDs of the card *uuid*, by number."""
         with self.lock:
             card = self.cards.get(uuid)
             return {} if card is None else {xid: replace(told) for xid, told in sorted(card.xids.items())}
 
     def record(self, card: Card, xid: int, at: float | None = None) -> None:
-        """*xid* came from *card*, now or at the Unix time *at*; it is on disk when this returns.
+        """Record that *xid* came from *card*, now or at the Unix time *at*; it is on disk when this returns.
 
         Raises:
             OSError: it cannot be written; it is remembered all the same.
@@ -156,19 +154,27 @@ class CardHistory:
         """Forget which cards there were and end every XID; what is broken still shows by itself."""
         with self.lock:
             for card in self.cards.values():
-                card.renew()
+                _renew(card)
                 card.is_expected = False
 
     def open_xids(self) -> int:
-        """How many XIDs no reset has ended."""
+        """Count the XIDs that no reset has ended."""
         with self.lock:
             return sum(happened.is_open for card in self.cards.values() for happened in card.xids.values())
 
 
-def _fields_of(told: Remembered | XidEvent) -> dict[str, Any]:
+def _renew(card: CardRecord) -> None:
+    """End what only a reset ends, and let counters begin again; the counts stay."""
+    card.uncorrected, card.nvlinks, card.energy, card.needed_recovery = None, [], None, False
+    card.pcie_width = card.pcie_generation = None
+    for event in card.xids.values():
+        event.is_open = False
+
+
+def _fields_of(told: CardRecord | XidEvent) -> dict[str, Any]:
     return {each.name: getattr(told, each.name) for each in fields(told)}
 
 
-def _remembered(told: dict[str, Any]) -> Remembered:
+def _remembered(told: dict[str, Any]) -> CardRecord:
     xids = {int(xid): XidEvent(**happened) for xid, happened in told.pop("xids").items()}
-    return Remembered(**told, xids=xids)
+    return CardRecord(**told, xids=xids)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 TOTAL = Metric("memory_total_bytes", "Memory of the card.", unit="bytes", labels=LABELS)
@@ -25,17 +25,17 @@ class CardMemory(CardCollector):
     name = "memory"
     metrics = (TOTAL, USED, FREE)
 
-    def look(self, card: Card) -> CardResult:
-        """Three numbers, and how much memory the card has."""
+    def collect(self, card: Card) -> Reading:
+        """Report three numbers, and the card's memory as a fact."""
         told = memory_of(card.handle)
         if told is None:
-            return CardResult()
+            return Reading()
         total, used, free = (number(value) for value in (told.total, told.used, told.free))
         samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
-        return CardResult(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
+        return Reading(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
 
 
 def memory_of(handle: Any) -> Any:
-    """``nvmlMemory_t`` in its second version where the driver has it."""
+    """Return ``nvmlMemory_t``, in its second version where the driver has it."""
     told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
     return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)

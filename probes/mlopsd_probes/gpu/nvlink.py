@@ -1,15 +1,18 @@
 """A card's NVLinks to its neighbours and switches, where it has any."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ctypes import byref, c_uint, c_ulonglong, sizeof
+from itertools import repeat
+from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.history import CardHistory
-from mlopsd_probes.gpu.links import Links
-from mlopsd_probes.gpu.look import CardCollector, CardResult
 from mlopsd_probes.gpu.mig import is_split
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, checked, function, number
 from mlopsd_probes.gpu.options import GpuOptions
 
 UP = Metric("nvlink_up", "1 if the link is active.", labels=(*LABELS, "link"))
@@ -27,6 +30,9 @@ KINDS = {
 }
 
 
+MOST_LINKS: int = pynvml.NVML_NVLINK_MAX_LINKS
+
+
 class NvLink(CardCollector):
     """The state of every link, and the errors of those that are up.
 
@@ -38,34 +44,34 @@ class NvLink(CardCollector):
     findings = ("nvlink",)
     metrics = (UP, ERRORS)
 
-    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
-        super().__init__(options, past)
-        self.links = Links()
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        super().__init__(options, history)
+        self._links = Links()
 
-    def look(self, card: Card) -> CardResult:
-        """Each link, and whether one that was up is down."""
-        states = self.links.states(card.handle)
+    def collect(self, card: Card) -> Reading:
+        """Report each link; judge those that were up and are down."""
+        states = self._links.states(card.handle)
         if not states or (0 in states.values() and is_split(card.handle)):
-            return CardResult()
+            return Reading()
         up = [link for link, state in states.items() if state]
-        findings = [self.judge(card, up)] if self.is_judged(card, up) else []
-        return CardResult(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
+        findings = [self._judge(card, up)] if self._is_judged(card, up) else []
+        return Reading(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
 
     def errors(self, card: Card, up: list[int]) -> Iterator[Sample]:
-        """Of each kind, if the links that are *up* count it."""
+        """Yield the errors of each kind, if the links that are *up* count it."""
         for kind, counter in KINDS.items():
-            yield from card.samples_of(ERRORS, self.links.errors(card.handle, up, counter), kind)
+            yield from card.samples_of(ERRORS, self._links.errors(card.handle, up, counter), kind)
 
-    def is_judged(self, card: Card, up: list[int]) -> bool:
-        """Whether links are expected; remembers those that are up."""
-        with self.past.lock:
-            past = self.past.of(card)
-            past.nvlinks = sorted({*past.nvlinks, *up})
-            return bool(past.nvlinks or self.options.expected_nvlinks)
+    def _is_judged(self, card: Card, up: list[int]) -> bool:
+        """Record the links that are *up*; return true if links are expected."""
+        with self.history.lock:
+            known = self.history.of(card)
+            known.nvlinks = sorted({*known.nvlinks, *up})
+            return bool(known.nvlinks or self.options.expected_nvlinks)
 
-    def judge(self, card: Card, up: list[int]) -> Finding:
-        """Against the configured number, else by link."""
-        down = [link for link in self.past.of(card).nvlinks if link not in up]
+    def _judge(self, card: Card, up: list[int]) -> Finding:
+        """Judge the links against the configured number, else against those that were up."""
+        down = [link for link in self.history.of(card).nvlinks if link not in up]
         expected = self.options.expected_nvlinks
         missed = len(down) if expected is None else expected - len(up)
         most = len(up) + len(down) if expected is None else expected
@@ -81,3 +87,52 @@ class NvLink(CardCollector):
             most,
             Advice.RESET_GPU if bad else Advice.NONE,
         )
+
+
+class Links:
+    """``nvmlDeviceGetNvLinkState`` and ``nvmlDeviceGetNvLinkErrorCounter``.
+
+    Eight cards have hundreds of these numbers, and pynvml's own functions take three times as long for one.
+    So the C functions are called in a row, into places that are laid out once.
+    """
+
+    def __init__(self) -> None:
+        self._told_states = (c_uint * MOST_LINKS)()
+        self._told_counts = (c_ulonglong * MOST_LINKS)()
+        self._state_places = [byref(self._told_states, at * sizeof(c_uint)) for at in range(MOST_LINKS)]
+        self._count_places = [byref(self._told_counts, at * sizeof(c_ulonglong)) for at in range(MOST_LINKS)]
+
+    def states(self, handle: Any) -> dict[int, int]:
+        """Return 1 or 0 by link, of the links that the card has.
+
+        Raises:
+            NVMLError: it has some, and one cannot be read.
+        """
+        call = ask(function, "nvmlDeviceGetNvLinkState")
+        found: dict[int, int] = {}
+        if call is None:
+            return found
+        answers = map(call, repeat(handle), range(MOST_LINKS), self._state_places)
+        for link, answer in enumerate(answers):
+            if answer not in UNKNOWN_ARGUMENT:
+                checked(answer)
+                found[link] = int(bool(self._told_states[link]))
+            elif not found:
+                break  # a card without links says so at the first
+        return found
+
+    def errors(self, handle: Any, links: Sequence[int], counter: int) -> dict[int, int | None]:
+        """Return the `number` by link; nothing if one of *links* does not count errors of that kind.
+
+        Raises:
+            NVMLError: it counts, and cannot be read.
+        """
+        call = ask(function, "nvmlDeviceGetNvLinkErrorCounter")
+        if call is None:
+            return {}
+        answers = map(call, repeat(handle), links, repeat(counter), self._count_places)
+        refused = next(filter(None, answers), pynvml.NVML_SUCCESS)  # the first, after which none is asked
+        if refused in UNKNOWN_ARGUMENT:
+            return {}
+        checked(refused)
+        return dict(zip(links, map(number, self._told_counts[: len(links)]), strict=True))

@@ -1,4 +1,4 @@
-"""The NVIDIA cards on the PCI bus, whatever the driver says."""
+"""The NVIDIA cards on the PCI bus, independent of the driver."""
 
 import contextlib
 import os
@@ -21,41 +21,41 @@ class Bus:
     """
 
     def __init__(self, sysfs: Path) -> None:
-        self.devices = sysfs / "bus/pci/devices"
+        self._devices = sysfs / "bus/pci/devices"
         self.known: dict[Device, bool] = {}
-        self.gpus: dict[str, str] = {}  # the link to the driver of each, by address
+        self._gpus: dict[str, str] = {}  # the link to the driver of each, by address
 
     def cards(self) -> Mapping[str, str]:
-        """The driver by PCI address ("" for none) of each NVIDIA GPU that NVML ought to see.
+        """Return the driver by PCI address ("" for none) of each NVIDIA GPU that NVML ought to see.
 
         Empty where sysfs does not show PCI devices.
         """
         listed = self._listed()
         if listed != self.known.keys():
-            self._get_to_know(listed)
-        drivers = {address: _driver(link) for address, link in self.gpus.items()}
+            self._classify(listed)
+        drivers = {address: _driver(link) for address, link in self._gpus.items()}
         return {address: driver for address, driver in drivers.items() if driver in OURS}
 
     def _listed(self) -> set[Device]:
         try:
-            with os.scandir(self.devices) as entries:
+            with os.scandir(self._devices) as entries:
                 return {(entry.name, entry.inode()) for entry in entries}
         except OSError:
             return set()
 
-    def _get_to_know(self, listed: Iterable[Device]) -> None:
-        """What each device is; one that goes away while it is looked at is gone, or looked at again."""
+    def _classify(self, listed: Iterable[Device]) -> None:
+        """Read each new device; one that goes away meanwhile is gone, or read again at the next check."""
         before, self.known = self.known, {}
         for device in sorted(listed):
             with contextlib.suppress(OSError):
                 known = before.get(device)
-                self.known[device] = _is_gpu(self.devices / device[0]) if known is None else known
+                self.known[device] = _is_gpu(self._devices / device[0]) if known is None else known
         gpus = (address for (address, _), is_gpu in self.known.items() if is_gpu)
-        self.gpus = {address: f"{self.devices}/{address}/driver" for address in gpus}
+        self._gpus = {address: f"{self._devices}/{address}/driver" for address in gpus}
 
 
 def driver_load(sysfs: Path) -> str:
-    """What another load of the driver would not have: its folder's inode, which the kernel never reuses."""
+    """Return an id of this load of the driver: its folder's inode, which the kernel never reuses."""
     try:
         return str((sysfs / "module/nvidia").stat().st_ino)
     except OSError:
@@ -69,7 +69,7 @@ def _is_gpu(device: Path) -> bool:
 
 
 def _driver(link: str) -> str:
-    """The name of the driver; a Path would intern the words of its target anew for each card and check."""
+    """Return the name of the driver; a Path would intern its parts again at each check."""
     try:
         return os.readlink(link).rpartition("/")[2]  # noqa: PTH115
     except OSError:

@@ -3,18 +3,18 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.driver_status import STATUSES
-from mlopsd_probes.gpu.history import Remembered
+from mlopsd_probes.gpu.history import CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.quantities import several
 
 DEVICES = Metric("devices", "GPUs that answer.")
 
 
 def devices(answering: int) -> Sample:
-    """The number."""
+    """Return the number of GPUs that answer as a sample."""
     return DEVICES.sample(answering)
 
 
@@ -22,13 +22,13 @@ def judge(
     options: GpuOptions,
     listed: Sequence[Card],
     lost: Collection[int],
-    gone: Mapping[str, Remembered],
+    gone: Mapping[str, CardRecord],
     on_bus: Collection[str],
     *,
     unasked: Collection[int] = (),
     in_container: bool = False,
 ) -> list[Finding]:
-    """One finding on the number, and one on each card that is not there at all.
+    """Return one finding on the number, and one on each card that is not there at all.
 
     Args:
         options: has ``expected_count``, which decides where it is set.
@@ -47,32 +47,32 @@ def judge(
     expected = options.expected_count
     if expected is None:
         expected = len(listed) + len(gone) + len(silent)
-    missing = [*missing_cards(gone, listed, in_container=in_container), *map(silent_card, silent)]
-    named = missing if answering < expected else []
+    absent = [*_missing_cards(gone, listed, in_container=in_container), *map(_silent_card, silent)]
+    named = absent if answering < expected else []
     is_named = bool(named or lost or unasked)
-    number = judge_number(answering, expected, options, is_named=is_named, unasked=len(unasked))
-    return [*named, with_hidden(number, hidden)]
+    number = _judge_number(answering, expected, options, is_named=is_named, unasked=len(unasked))
+    return [*named, _with_hidden(number, hidden)]
 
 
-def with_hidden(finding: Finding, hidden: Collection[str]) -> Finding:
+def _with_hidden(finding: Finding, hidden: Collection[str]) -> Finding:
     """Add to the number the cards that this container cannot see; they are no reason to reboot."""
     if not hidden:
         return finding
-    seen = f"{several(len(hidden), 'other GPU')} of the host {'is' if len(hidden) == 1 else 'are'}"
+    seen = f"{format_count(len(hidden), 'other GPU')} of the host {'is' if len(hidden) == 1 else 'are'}"
     advice = Advice.FIX_CONFIG if finding.advice is Advice.REBOOT else finding.advice
     return replace(finding, summary=f"{finding.summary}; {seen} not visible in this container", advice=advice)
 
 
-def judge_number(
+def _judge_number(
     answering: int, expected: int, options: GpuOptions, *, is_named: bool, unasked: int = 0
 ) -> Finding:
-    """Fewer than expected is unhealthy, more is for the operator to mend, none what the operator said.
+    """Judge the number: fewer than expected is unhealthy, more is a wrong key, none what the operator set.
 
     Where other findings name the cards (*is_named*), their advice counts. Where the *unasked* would make the
     number whole it is unknown.
     """
     status, advice = Status.HEALTHY, Advice.NONE
-    summary = f"{several(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
+    summary = f"{format_count(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
     if answering < expected:
         status = Status.UNKNOWN if answering + unasked >= expected else Status.UNHEALTHY
         advice = Advice.WATCH if is_named else Advice.REBOOT
@@ -87,37 +87,37 @@ def judge_number(
     return Finding("gpu_count", status, summary, None, answering, "gpus", expected, advice, lasting)
 
 
-def called(gone: Mapping[str, Remembered], listed: Sequence[Card]) -> dict[str, str]:
-    """What findings call each card that was there, with its UUID; its index may be another's by now."""
+def subjects_of(gone: Mapping[str, CardRecord], listed: Sequence[Card]) -> dict[str, str]:
+    """Return the UUID of each card that was there by its subject; its index may be another's now."""
     taken = {card.index for card in listed}
     return {f"gpu {card.index}{' before' * (card.index in taken)}": uuid for uuid, card in gone.items()}
 
 
-def missing_cards(
-    gone: Mapping[str, Remembered], listed: Sequence[Card], *, in_container: bool
+def _missing_cards(
+    gone: Mapping[str, CardRecord], listed: Sequence[Card], *, in_container: bool
 ) -> list[Finding]:
-    """Each card that was there."""
+    """Return a finding on each card that was there."""
     found = []
-    for subject, uuid in called(gone, listed).items():
+    for subject, uuid in subjects_of(gone, listed).items():
         card = gone[uuid]
         title = f"gpu {card.index} ({card.name}, {card.bus_id}, {uuid})"
         summary = f"{title} was there and is gone; see dmesg for XID 79"
-        found.append(taken_away(summary, subject) if in_container else missing(summary, subject))
+        found.append(_taken_away(summary, subject) if in_container else _missing(summary, subject))
     return found
 
 
-def silent_card(bus_id: str) -> Finding:
-    """A card that the kernel shows and NVML does not."""
+def _silent_card(bus_id: str) -> Finding:
+    """Return the finding on a card that the kernel shows and NVML does not."""
     summary = f"the NVIDIA GPU at {bus_id} is on the PCI bus and NVML does not list it; see dmesg for NVRM"
-    return missing(f"{summary}, or name it in ignored_cards", f"pci {bus_id}")
+    return _missing(f"{summary}, or name it in ignored_cards", f"pci {bus_id}")
 
 
-def taken_away(summary: str, subject: str) -> Finding:
-    """A card that is gone from a container, which may have been started again without it."""
+def _taken_away(summary: str, subject: str) -> Finding:
+    """Return the finding on a card that is gone from a container, which may have restarted without it."""
     summary += " on the host, or, if this container was not given it again, mlopsd reload gpu"
     return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.FIX_CONFIG)
 
 
-def missing(summary: str, subject: str) -> Finding:
-    """An unhealthy finding."""
+def _missing(summary: str, subject: str) -> Finding:
+    """Return an unhealthy finding."""
     return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.REBOOT, lasting=True)

@@ -1,12 +1,12 @@
-"""Who uses a card, if the operator wants it listed."""
+"""The processes that use a card, if the operator wants them listed."""
 
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION, ask, number
 from mlopsd_probes.gpu.tenants import models
 
@@ -22,8 +22,8 @@ class Processes(CardCollector):
     name = "processes"
     metrics = (PROCESSES,)
 
-    def look(self, card: Card) -> CardResult:
-        """The models, and if wanted the count and the largest, as facts.
+    def collect(self, card: Card) -> Reading:
+        """Report the models, and if wanted the count and the largest, as facts.
 
         Raises:
             NVMLError: the list is wanted and NVML fails in a way that is no lack, or no call works.
@@ -37,13 +37,15 @@ class Processes(CardCollector):
         uris = models(process.pid for process in found or ())
         facts: dict[str, Any] = {"models": uris} if uris else {}
         if found is None or not self.options.processes:
-            return CardResult(facts=facts)
-        listed = sorted((told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
+            return Reading(facts=facts)
+        listed = sorted(
+            (_describe(process) for process in found), key=lambda one: -one.get("memory_bytes", 0)
+        )
         facts["processes"] = listed[: self.options.processes_most]
-        return CardResult(samples=card.samples(PROCESSES, len(listed)), facts=facts)
+        return Reading(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 
-def told(process: Any) -> dict[str, int]:
-    """Its pid, and its memory in bytes where NVML tells."""
+def _describe(process: Any) -> dict[str, int]:
+    """Return its pid, and its memory in bytes if NVML knows it."""
     memory = number(process.usedGpuMemory)
     return {"pid": process.pid} if memory is None else {"pid": process.pid, "memory_bytes": memory}

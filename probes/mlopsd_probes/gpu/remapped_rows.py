@@ -4,11 +4,11 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.format import format_count
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
-from mlopsd_probes.gpu.quantities import several
 
 ROWS = Metric(
     "remapped_rows",
@@ -29,17 +29,17 @@ class RemappedRows(CardCollector):
     findings = ("remapped_rows",)
     metrics = (ROWS,)
 
-    def look(self, card: Card) -> CardResult:
-        """Judge whether a remap waits for a reset, or could not be made."""
+    def collect(self, card: Card) -> Reading:
+        """Judge the rows: a remap may wait for a reset, or have failed."""
         told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
         if told is None:
-            return CardResult()
+            return Reading()
         corrected, uncorrected, pending, failed = told
         rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
         flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
         numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
-        findings = [judge_rows(card, numbers)] if len(numbers) == len(told) else []
-        return CardResult(findings, card.samples_of(ROWS, numbers))
+        findings = [_judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        return Reading(findings, card.samples_of(ROWS, numbers))
 
 
 class RetiredPages(CardCollector):
@@ -49,33 +49,33 @@ class RetiredPages(CardCollector):
     findings = ("retired_pages",)
     metrics = (PAGES,)
 
-    def look(self, card: Card) -> CardResult:
-        """Judge how many there are, and whether one waits for a reset."""
-        counts = {cause: retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
+    def collect(self, card: Card) -> Reading:
+        """Judge the number of pages, and one that waits for a reset."""
+        counts = {cause: _retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
         numbers = {cause: count for cause, count in counts.items() if count is not None}
         if not numbers:
-            return CardResult()
+            return Reading()
         pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
-        finding = self.judge(card, sum(numbers.values()), pending=bool(pending))
-        return CardResult([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
+        finding = self._judge(card, sum(numbers.values()), pending=bool(pending))
+        return Reading([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
 
-    def judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
-        """The finding."""
+    def _judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
+        """Judge the number of pages."""
         limit = self.options.retired_pages_unhealthy
         status, words, advice = Status.HEALTHY, "", Advice.NONE
         if pages >= limit:
             status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
         elif pending:
             status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
-        summary = f"{card.title} has {several(pages, 'retired page')}{words}"
+        summary = f"{card.title} has {format_count(pages, 'retired page')}{words}"
         bad = status is not Status.HEALTHY
         return Finding(
             "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
         )
 
 
-def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
-    """The finding of the four numbers of ``nvmlDeviceGetRemappedRows``."""
+def _judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
+    """Judge the four numbers of ``nvmlDeviceGetRemappedRows``."""
     rows = numbers["corrected"] + numbers["uncorrected"]
     status, words, advice = Status.HEALTHY, "", Advice.NONE
     if numbers["failed"]:
@@ -83,12 +83,12 @@ def judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
         words = ", and remapping failed: there are no spare rows left; replace the card"
     elif numbers["pending"]:
         status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
-    summary = f"{card.title} has {several(rows, 'remapped row')}{words}"
+    summary = f"{card.title} has {format_count(rows, 'remapped row')}{words}"
     bad = status is not Status.HEALTHY
     return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
 
 
-def retired(handle: Any, cause: int) -> int | None:
-    """How many pages were retired for *cause*."""
+def _retired(handle: Any, cause: int) -> int | None:
+    """Count the pages that were retired for *cause*."""
     pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
     return None if pages is None else len(pages)

@@ -1,4 +1,4 @@
-"""Whose models are on a card, so that a finding on the card names them."""
+"""The models on a card, so that a finding on the card names them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ MOST_NAMED = 3  # in one sentence
 
 
 def models(pids: Iterable[int], proc: Path = PROC) -> list[str]:
-    """MLflow's URIs of the models that the processes *pids* serve, each once, as ``/proc/PID/cmdline`` says.
+    """Return MLflow's URIs of the models that the processes *pids* serve, each once (``/proc/PID/cmdline``).
 
     mlopsd starts the process of a model with the model's URI as its last word; ``mlflow models serve -m``
     has it among its words.
@@ -24,27 +24,28 @@ def models(pids: Iterable[int], proc: Path = PROC) -> list[str]:
 
 
 class Tenants:
-    """Which models were last seen on each card; one that is lost lists no processes any more."""
+    """The models last seen on each card; one that is lost lists no processes any more."""
 
     def __init__(self) -> None:
         self._last: dict[str, Sequence[str]] = {}
 
     def note(self, card: Card, uris: Sequence[str]) -> None:
-        """*uris* are on *card*, which answers, now."""
+        """Record that *uris* are on *card*, which answers, now."""
         self._last[card.uuid] = uris
 
-    def named(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
-        """*findings*, those of trouble with the models of the card that they speak of.
+    def name_models(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
+        """Return *findings*; those that are not healthy name the models of their card.
 
         *uuids* are the cards by what findings call them.
         """
         return [
-            _with(finding, self._last.get(uuids.get(finding.subject or "", ""), ())) for finding in findings
+            _name_models(finding, self._last.get(uuids.get(finding.subject or "", ""), ()))
+            for finding in findings
         ]
 
 
 def _model(pid: int, proc: Path) -> str | None:
-    """The URI in the command line of *pid*, or of the nearest process that it descends from."""
+    """Return the URI in the command line of *pid*, or of the nearest process that it descends from."""
     for _ in range(MOST_ANCESTORS):
         if pid <= 1:
             return None
@@ -60,7 +61,7 @@ def _model(pid: int, proc: Path) -> str | None:
     return None
 
 
-def _with(finding: Finding, uris: Sequence[str]) -> Finding:
+def _name_models(finding: Finding, uris: Sequence[str]) -> Finding:
     if finding.status is Status.HEALTHY or not uris:
         return finding
     on_it = f"model{'s' * (len(uris) > 1)} on it: {_listed(uris)}"
@@ -68,13 +69,13 @@ def _with(finding: Finding, uris: Sequence[str]) -> Finding:
 
 
 def _listed(uris: Sequence[str]) -> str:
-    """``churn version 7, fraud version 2``."""
-    named = [_told(uri) for uri in uris[:MOST_NAMED]]
+    """Return *uris* in words: ``churn version 7, fraud version 2``."""
+    named = [_describe(uri) for uri in uris[:MOST_NAMED]]
     more = [f"{len(uris) - MOST_NAMED} more"] if len(uris) > MOST_NAMED else []
     return ", ".join(named + more)
 
 
-def _told(uri: str) -> str:
+def _describe(uri: str) -> str:
     match = MODEL.fullmatch(uri)
     if match is None:
         return uri

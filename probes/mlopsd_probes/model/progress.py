@@ -1,8 +1,10 @@
 """What is going on with a version at this moment, for whoever looks while it lasts."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
+
+from mlopsd.format import format_size, format_time
 
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
 WORDS = {
@@ -13,7 +15,6 @@ WORDS = {
     "swap": "swapping to",
     "drain": "draining the version before",
 }
-UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Progress:
         return {key: value for key, value in shown.items() if value is not None}
 
     def sentence(self) -> str:
-        """For a person: "fetching version 7, 3.0 of 10.0 GB"."""
+        """For a person: "fetching version 7, 3 GB of 10 GB"."""
         said = f"{WORDS[self.step]} version {self.version}"
         if self.bytes is None:
             return said
@@ -49,12 +50,9 @@ class Progress:
 
 def moment_text(moment: datetime) -> str:
     """*moment* as everything else in an answer has it: RFC 3339, in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_time(moment)
 
 
 def size_text(size: int) -> str:
     """*size* in bytes as people say it."""
-    for unit, name in UNITS:
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
+    return format_size(size)

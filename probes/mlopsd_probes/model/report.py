@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from mlopsd.format import format_age
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd_probes.causes import cause_of
 from mlopsd_probes.model.metrics import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
@@ -14,7 +15,6 @@ from mlopsd_probes.model.rollout.status import RolloutStatus
 from mlopsd_probes.registry.registries import ANSWERS
 
 CANNOT_ASK = frozenset({"input", "scarce"})  # kinds of canaries that the version was never asked
-UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 REFUSED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
@@ -287,7 +287,4 @@ def _facts(state: RolloutStatus, options: ModelOptions) -> dict[str, Any]:
 
 def age_text(seconds: float) -> str:
     """*seconds* as people say it: "12 min"."""
-    for unit, name in UNITS:
-        if seconds >= unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"
+    return format_age(seconds)

@@ -21,28 +21,28 @@ class BackgroundCall(Generic[T]):
     """
 
     def __init__(self, call: Callable[[], T], name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.call = call
-        self.clock = clock
-        self.asked_at = clock()
+        self._call = call
+        self._clock = clock
+        self._started_at = clock()
         self.answer: Future[T] = Future()
         try:
-            threading.Thread(target=self.run, name=name, daemon=True).start()
+            threading.Thread(target=self._run, name=name, daemon=True).start()
         except RuntimeError as error:
             self.answer.set_exception(BlockingIOError(errno.EAGAIN, str(error)))
 
     @property
     def age(self) -> float:
         """The seconds since the call began."""
-        return self.clock() - self.asked_at
+        return self._clock() - self._started_at
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Make the call, in the thread; its exception is raised where the result is read."""
         try:
-            self.answer.set_result(self.call())
+            self.answer.set_result(self._call())
         except (OSError, ValueError) as error:
             self.answer.set_exception(error)
 
 
-def wait_for(questions: Iterable[BackgroundCall[T]], timeout: float) -> None:
+def wait_for(calls: Iterable[BackgroundCall[T]], timeout: float) -> None:
     """Wait until all calls have returned, at most *timeout* seconds for all of them together."""
-    wait([question.answer for question in questions], timeout)
+    wait([call.answer for call in calls], timeout)

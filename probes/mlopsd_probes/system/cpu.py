@@ -5,11 +5,11 @@ from typing import Any
 
 import psutil
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 SECONDS = Metric(
     "cpu_seconds_total",
@@ -36,32 +36,32 @@ class CpuUse(HostCollector):
     metrics = (SECONDS, USE)
 
     def __init__(self, options: SystemOptions, read: Callable[[], Any] = psutil.cpu_times) -> None:
-        self.limits = Limits(options.cpu_use_degraded, options.cpu_use_unhealthy)
-        self.read = read
-        self.last: Times = {}
+        self._limits = Limits(options.cpu_use_degraded, options.cpu_use_unhealthy)
+        self._read = read
+        self._last: Times = {}
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the time of each mode; from the second check on also the use."""
-        before, now = self.last, self.advance()
+        before, now = self._last, self._advance()
         samples = [SECONDS.sample(seconds, mode=mode) for mode, seconds in now.items()]
-        ratio = busy_ratio(before, now)
+        ratio = _busy_ratio(before, now)
         if ratio is None:
             return Reading(samples=samples)
-        fact = f"the CPUs are {percent(ratio)} busy"
-        finding = self.limits.finding(
-            "cpu_use", fact, ratio, unit="ratio", text=percent, advice=Advice.FREE_RESOURCES
+        fact = f"the CPUs are {format_ratio(ratio)} busy"
+        finding = self._limits.finding(
+            "cpu_use", fact, ratio, unit="ratio", text=format_ratio, advice=Advice.FREE_RESOURCES
         )
         return Reading([finding], [*samples, USE.sample(ratio)])
 
-    def advance(self) -> Times:
+    def _advance(self) -> Times:
         """Return the times now, none less than at the last check: idle and iowait may jump back (proc(5))."""
-        times = self.read()
+        times = self._read()
         now = {mode: getattr(times, mode) for mode in MODES if hasattr(times, mode)}
-        self.last = {mode: max(seconds, self.last.get(mode, 0.0)) for mode, seconds in now.items()}
-        return self.last
+        self._last = {mode: max(seconds, self._last.get(mode, 0.0)) for mode, seconds in now.items()}
+        return self._last
 
 
-def busy_ratio(before: Times, now: Times) -> float | None:
+def _busy_ratio(before: Times, now: Times) -> float | None:
     """Return the busy share between two checks; None at the first, or if no tick passed."""
     passed = {mode: now[mode] - before[mode] for mode in now if mode in before}
     total = sum(passed.values())

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 READ = Metric(
@@ -40,14 +40,14 @@ class DiskIO(HostCollector):
         read: Callable[..., Mapping[str, Any]] = psutil.disk_io_counters,
         sys: Path = Path("/sys"),
     ) -> None:
-        self.read = read
-        self.blocks = sys / "block"
+        self._read = read
+        self._blocks = sys / "block"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return three samples per disk."""
         samples = []
-        for device, counters in self.read(perdisk=True).items():
-            if (self.blocks / device / "device").exists():
+        for device, counters in self._read(perdisk=True).items():
+            if (self._blocks / device / "device").exists():
                 samples.append(READ.sample(counters.read_bytes, device=device))
                 samples.append(WRITTEN.sample(counters.write_bytes, device=device))
                 samples.append(BUSY.sample(counters.busy_time / MILLISECONDS, device=device))

@@ -5,23 +5,24 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.collector import join
 from mlopsd_probes.system import superblock
 from mlopsd_probes.system.background_call import BackgroundCall, wait_for
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.filesystem import Filesystem
-from mlopsd_probes.system.look import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import duration
 
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
-Answer = BackgroundCall[os.statvfs_result]
+PathCall = BackgroundCall[os.statvfs_result]
 
 
 class Disks(HostCollector):
     """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
 
-    A path whose call does not return in time is not asked again until it has returned. Only the
+    A path whose call does not return in time is not calls again until it has returned. Only the
     configured paths are touched, never the list of mounts.
     """
 
@@ -39,48 +40,44 @@ class Disks(HostCollector):
     ) -> None:
         self.timeout = options.path_timeout
         self.statvfs = statvfs
-        self.clock = clock
+        self._clock = clock
         self.filesystems = {path: Filesystem(path, options) for path in options.paths}
-        self.stuck: dict[str, Answer] = {}
+        self.stuck: dict[str, PathCall] = {}
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the reading of each path, answered or not."""
-        owed = unanswered(self.stuck)
-        asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
-        wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
-        self.stuck = unanswered(asked)
-        readings = [self.reading(path, question) for path, question in asked.items()]
-        return Reading(
-            [finding for reading in readings for finding in reading.findings],
-            [sample for reading in readings for sample in reading.samples],
-        )
+        pending = _unanswered(self.stuck)
+        calls = {path: pending.get(path) or self.start_call(path) for path in self.filesystems}
+        wait_for((call for path, call in calls.items() if path not in pending), self.timeout)
+        self.stuck = _unanswered(calls)
+        return join(self._read(path, call) for path, call in calls.items())
 
-    def ask(self, path: str) -> Answer:
+    def start_call(self, path: str) -> PathCall:
         """Start a new call."""
-        return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self.clock)
+        return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self._clock)
 
-    def reading(self, path: str, question: Answer) -> Reading:
+    def _read(self, path: str, call: PathCall) -> Reading:
         """Return the findings and samples of one path."""
         if path in self.stuck:
-            return self.silent(path, question.age)
+            return self._silent(path, call.age)
         filesystem = self.filesystems[path]
         try:
-            answer = filesystem.reading(question.answer.result())
+            answer = filesystem.reading(call.answer.result())
         except (OSError, ValueError) as error:
-            refusal = refused(path, error)
+            refusal = _refusal(path, error)
             if refusal.status is not Status.UNHEALTHY:
                 return refusal
             return Reading([*refusal.findings, *filesystem.remembered()], refusal.samples)
         answers = Finding("disk_path", Status.HEALTHY, f"{path} answers", path)
         return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
 
-    def silent(self, path: str, age: float) -> Reading:
+    def _silent(self, path: str, age: float) -> Reading:
         """Return the reading of a path whose call has not returned."""
-        so_far = f" ({duration(age)} so far)" if age > 2 * self.timeout else ""
+        so_far = f" ({format_duration(age)} so far)" if age > 2 * self.timeout else ""
         finding = Finding(
             "disk_path",
             Status.UNHEALTHY,
-            f"{path} did not answer within {duration(self.timeout)}{so_far}; the mount may be dead",
+            f"{path} did not answer within {format_duration(self.timeout)}{so_far}; the mount may be dead",
             path,
             age,
             "seconds",
@@ -90,12 +87,12 @@ class Disks(HostCollector):
         return Reading([finding, *self.filesystems[path].remembered()], [UP.sample(0, path=path)])
 
 
-def unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
-    """Return those of *questions* whose call has not returned."""
-    return {path: question for path, question in questions.items() if not question.answer.done()}
+def _unanswered(calls: dict[str, PathCall]) -> dict[str, PathCall]:
+    """Return those of *calls* whose call has not returned."""
+    return {path: call for path, call in calls.items() if not call.answer.done()}
 
 
-def refused(path: str, error: OSError | ValueError) -> Reading:
+def _refusal(path: str, error: OSError | ValueError) -> Reading:
     """Return the reading of a path that answered with an error."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         summary = f"{path} does not exist; mount or create it, or take it out of paths"
@@ -103,13 +100,13 @@ def refused(path: str, error: OSError | ValueError) -> Reading:
         return Reading([finding], [UP.sample(0, path=path)])
     if isinstance(error, PermissionError | BlockingIOError | ValueError):  # says nothing of the path itself
         advice = Advice.WATCH if isinstance(error, BlockingIOError) else Advice.FIX_CONFIG
-        summary = f"cannot look at {path}: {reason(error)}"
+        summary = f"cannot look at {path}: {_reason(error)}"
         return Reading([Finding("disk_path", Status.UNKNOWN, summary, path, advice=advice)])
-    summary = f"{path} answers with an error: {reason(error)}; the mount or its disk is dead"
+    summary = f"{path} answers with an error: {_reason(error)}; the mount or its disk is dead"
     finding = Finding("disk_path", Status.UNHEALTHY, summary, path, advice=Advice.WATCH)
     return Reading([finding], [UP.sample(0, path=path)])
 
 
-def reason(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     """Return the text of the error without the path, which the sentence already has."""
     return getattr(error, "strerror", None) or str(error)

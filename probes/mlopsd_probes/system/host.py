@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import psutil
 
+from mlopsd.format import format_time
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 BOOTED = Metric("boot_timestamp_seconds", "When the host was booted, in Unix time.", unit="seconds")
@@ -26,15 +27,15 @@ class HostInfo(HostCollector):
     metrics = (BOOTED,)
 
     def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
-        self.boot_time = boot_time
+        self._boot_time = boot_time
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return facts, and the boot time as a sample."""
-        booted, system = self.boot_time(), os.uname()
+        booted, system = self._boot_time(), os.uname()
         facts = {
             "hostname": system.nodename,
             "kernel": system.release,
-            "boot_time": datetime.fromtimestamp(booted, UTC).isoformat().replace("+00:00", "Z"),
+            "boot_time": format_time(datetime.fromtimestamp(booted, UTC)),
             "uptime_seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME)),
         }
         return Reading(samples=[BOOTED.sample(booted)], facts=facts)

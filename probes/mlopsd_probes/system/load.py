@@ -6,7 +6,7 @@ import psutil
 
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 CPUS = Metric("cpus", "Logical CPUs that are online.")
@@ -32,19 +32,19 @@ class Load(HostCollector):
         read: Callable[[], tuple[float, float, float]] = psutil.getloadavg,
         count_cpus: Callable[[], int | None] = psutil.cpu_count,
     ) -> None:
-        self.limits = Limits(options.load_degraded, options.load_unhealthy)
-        self.read = read
-        self.count_cpus = count_cpus
+        self._limits = Limits(options.load_degraded, options.load_unhealthy)
+        self._read = read
+        self._count_cpus = count_cpus
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the three averages, judged per CPU."""
-        loads = self.read()
+        loads = self._read()
         samples = [LOAD.sample(load, window=window) for window, load in zip(WINDOWS, loads, strict=True)]
-        cpus = self.count_cpus()
+        cpus = self._count_cpus()
         if cpus is None:
-            return Reading([uncounted(loads[1])], samples)
+            return Reading([_uncounted(loads[1])], samples)
         each = loads[1] / cpus
-        finding = self.limits.finding(
+        finding = self._limits.finding(
             "load",
             f"the load over 5 min is {loads[1]:.3g} on {cpus} CPUs ({each:.2g} for each)",
             each,
@@ -55,7 +55,7 @@ class Load(HostCollector):
         return Reading([finding], [*samples, CPUS.sample(cpus)])
 
 
-def uncounted(load: float) -> Finding:
+def _uncounted(load: float) -> Finding:
     """Return the finding for an unknown number of CPUs."""
     where = "neither /sys/devices/system/cpu/online nor /proc/cpuinfo says how many CPUs there are"
     summary = f"cannot judge the load over 5 min ({load:.3g}): {where}"

@@ -5,11 +5,11 @@ from typing import Any
 
 import psutil
 
+from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent, size
 
 TOTAL = Metric("memory_total_bytes", "Memory of the host (MemTotal).", unit="bytes")
 AVAILABLE = Metric(
@@ -26,23 +26,24 @@ class HostMemory(HostCollector):
     metrics = (TOTAL, AVAILABLE)
 
     def __init__(self, options: SystemOptions, read: Callable[[], Any] = psutil.virtual_memory) -> None:
-        self.limits = Limits(
+        self._limits = Limits(
             options.memory_available_degraded, options.memory_available_unhealthy, floor=True
         )
-        self.enough = options.memory_available_enough
+        self._enough = options.memory_available_enough
         self.read = read
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Judge available memory as a share of the total, unless the absolute amount is enough."""
         memory = self.read()
         ratio = memory.available / memory.total
-        limits = self.limits if memory.available < self.enough else Limits()
+        limits = self._limits if memory.available < self._enough else Limits()
+        available, total = format_size(memory.available), format_size(memory.total)
         finding = limits.finding(
             "memory_available",
-            f"{size(memory.available)} of {size(memory.total)} memory is available ({percent(ratio)})",
+            f"{available} of {total} memory is available ({format_ratio(ratio)})",
             ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.FREE_RESOURCES,
         )
         samples = [TOTAL.sample(memory.total), AVAILABLE.sample(memory.available)]

@@ -21,14 +21,14 @@ CEILINGS = (
     "temperature",
 )
 TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
-LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other looks and a child that has to start
+LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other collectors and a child that has to start
 FLOORS = ("disk_free", "inodes_free", "memory_available")
 
 Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def absolute(path: str) -> str:
+def _absolute(path: str) -> str:
     """Return *path* without ``..``, doubled or trailing slashes.
 
     Raises:
@@ -41,11 +41,11 @@ def absolute(path: str) -> str:
     return os.path.normpath(path).replace("//", "/")
 
 
-def within_a_check(seconds: float) -> float:
+def _within_a_check(seconds: float) -> float:
     """Return *seconds*, if a check that waits so long still ends in time.
 
     Raises:
-        ValueError: it does not, and all that the other looks found would be lost.
+        ValueError: it does not, and all that the other collectors found would be lost.
     """
     if seconds > LONGEST_PATH_TIMEOUT:
         loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and take every other finding"
@@ -59,10 +59,10 @@ class SystemOptions(Options):
     A number *reaches* an upper limit and *falls below* a lower one, so 0 switches a lower limit off.
     """
 
-    paths: tuple[Annotated[str, AfterValidator(absolute)], ...] = key(
+    paths: tuple[Annotated[str, AfterValidator(_absolute)], ...] = key(
         ("/",), "paths", "The paths whose file systems are looked at; name the model cache's here."
     )
-    path_timeout: Annotated[Moment, AfterValidator(within_a_check)] = key(
+    path_timeout: Annotated[Moment, AfterValidator(_within_a_check)] = key(
         1.0, "seconds", "A fifth of the check's timeout; a live file system answers in microseconds."
     )
     disk_free_degraded: Ratio = key(0.05, "ratio", "Free for users; ext4 itself keeps 5 % back for root.")

@@ -4,7 +4,7 @@ import resource
 from pathlib import Path
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 SWAPPED_IN = Metric("swapped_in_bytes_total", "Read from swap since boot.", kind="counter", unit="bytes")
@@ -27,20 +27,20 @@ class Paging(HostCollector):
     metrics = (SWAPPED_IN, SWAPPED_OUT, OOM_KILLS)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
-        self.vmstat = proc / "vmstat"
+        self._vmstat = proc / "vmstat"
         page = resource.getpagesize()
-        self.fields = {
+        self._fields = {
             "pswpin": (SWAPPED_IN, page),
             "pswpout": (SWAPPED_OUT, page),
             "oom_kill": (OOM_KILLS, 1),
         }
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return those of the counters that this kernel has."""
         samples = []
-        for line in self.vmstat.read_text().splitlines():
+        for line in self._vmstat.read_text().splitlines():
             field, _, value = line.partition(" ")
-            if field in self.fields:
-                metric, factor = self.fields[field]
+            if field in self._fields:
+                metric, factor = self._fields[field]
                 samples.append(metric.sample(int(value) * factor))
         return Reading(samples=samples)

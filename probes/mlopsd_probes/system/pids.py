@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 USED = Metric(
     "pids", "Processes and threads, of the host or of the cgroup nearest to its limit.", labels=("scope",)
@@ -41,44 +41,44 @@ class Pids(HostCollector):
     metrics = (USED, LIMIT)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
-        self.limits = Limits(options.pids_degraded, options.pids_unhealthy)
-        self.proc = proc
-        self.cgroups = sys / "fs/cgroup"
+        self._limits = Limits(options.pids_degraded, options.pids_unhealthy)
+        self._proc = proc
+        self._cgroups = sys / "fs/cgroup"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the host's use, and that of the tightest cgroup if one is limited."""
-        uses = [host_use(self.proc), *self.tightest_cgroup()]
+        uses = [_host_use(self._proc), *self._tightest_cgroup()]
         samples = [USED.sample(use.used, scope=use.scope) for use in uses]
         samples += [LIMIT.sample(use.limit, scope=use.scope) for use in uses]
-        return Reading([self.judge(use) for use in uses], samples)
+        return Reading([self._judge(use) for use in uses], samples)
 
-    def tightest_cgroup(self) -> list[Use]:
+    def _tightest_cgroup(self) -> list[Use]:
         """Return the cgroup nearest to its limit among this process's and those above it."""
-        uses = [use for folder in own_cgroups(self.proc, self.cgroups) for use in cgroup_use(folder)]
+        uses = [use for folder in _own_cgroups(self._proc, self._cgroups) for use in _cgroup_use(folder)]
         return [max(uses, key=lambda use: use.ratio)] if uses else []
 
-    def judge(self, use: Use) -> Finding:
+    def _judge(self, use: Use) -> Finding:
         """Return one finding per scope."""
         where = "of the host" if use.scope == "host" else "of this service's cgroup"
-        return self.limits.finding(
+        return self._limits.finding(
             "pids",
-            f"{use.used} of the {use.limit} process ids {where} are used ({percent(use.ratio)})",
+            f"{use.used} of the {use.limit} process ids {where} are used ({format_ratio(use.ratio)})",
             use.ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.RESTART_APP,
             subject=use.scope,
         )
 
 
-def host_use(proc: Path) -> Use:
+def _host_use(proc: Path) -> Use:
     """Return the host's threads (behind the slash in loadavg) against the lower of the two limits."""
     threads = int((proc / "loadavg").read_text().split()[3].partition("/")[2])
     limits = [int((proc / "sys/kernel" / name).read_text()) for name in ("pid_max", "threads-max")]
     return Use("host", threads, min(limits))
 
 
-def own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
+def _own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
     """Yield this process's folder in each hierarchy that may count pids (v2's, v1's), and those above it."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
@@ -92,7 +92,7 @@ def own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
             yield from (above for above in folder.parents if above.is_relative_to(cgroups / controllers))
 
 
-def cgroup_use(folder: Path) -> list[Use]:
+def _cgroup_use(folder: Path) -> list[Use]:
     """Return the use of one cgroup, if it is there and limited."""
     try:
         most, used = (folder / "pids.max").read_text().strip(), (folder / "pids.current").read_text()

@@ -21,7 +21,7 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
     try:
         numbers = os.fstatvfs(descriptor)
         if numbers.f_flag & os.ST_RDONLY and not is_read_only(descriptor, proc):
-            return writable(numbers)
+            return _writable(numbers)
         return numbers
     finally:
         os.close(descriptor)
@@ -29,15 +29,15 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
 
 def is_read_only(descriptor: int, proc: Path) -> bool:
     """Return true if the file system of *descriptor* is read-only, or the kernel does not say."""
-    mount = mount_id(told(proc / "fdinfo" / str(descriptor)))
-    for line in told(proc / "mountinfo").splitlines():
+    mount = _mount_id(_read(proc / "fdinfo" / str(descriptor)))
+    for line in _read(proc / "mountinfo").splitlines():
         if line.split(" ", 1)[0] == mount:
             options = line.rpartition(" - ")[2].split()[SUPER_OPTIONS:]
             return not options or "ro" in options[0].split(",")
     return True
 
 
-def told(file: Path) -> str:
+def _read(file: Path) -> str:
     """Read a file of procfs.
 
     Raises:
@@ -49,13 +49,13 @@ def told(file: Path) -> str:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
 
 
-def mount_id(fdinfo: str) -> str | None:
+def _mount_id(fdinfo: str) -> str | None:
     """Return the mount's ID in *fdinfo*."""
     fields = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
     return fields["mnt_id"].strip() if "mnt_id" in fields else None
 
 
-def writable(numbers: os.statvfs_result) -> os.statvfs_result:
+def _writable(numbers: os.statvfs_result) -> os.statvfs_result:
     """Return *numbers* without ``ST_RDONLY``."""
     values = list(numbers)
     values[F_FLAG] &= ~os.ST_RDONLY

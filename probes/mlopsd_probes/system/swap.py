@@ -5,11 +5,11 @@ from typing import Any
 
 import psutil
 
+from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import HostCollector
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent, size
 
 TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="bytes")
 FREE = Metric("swap_free_bytes", "Swap space that is not used (SwapFree).", unit="bytes")
@@ -30,28 +30,29 @@ class Swap(HostCollector):
         read: Callable[[], Any] = psutil.swap_memory,
         read_memory: Callable[[], Any] = psutil.virtual_memory,
     ) -> None:
-        self.limits = Limits(options.swap_used_degraded, options.swap_used_unhealthy)
-        self.short = options.swap_memory_short
-        self.enough = options.memory_available_enough
-        self.read = read
-        self.read_memory = read_memory
+        self._limits = Limits(options.swap_used_degraded, options.swap_used_unhealthy)
+        self._short = options.swap_memory_short
+        self._enough = options.memory_available_enough
+        self._read = read
+        self._read_memory = read_memory
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         """Return the used swap; nothing on a host without swap."""
-        swap = self.read()
+        swap = self._read()
         if not swap.total:
             return Reading()
-        memory = self.read_memory()
+        memory = self._read_memory()
         available = memory.available / memory.total
-        is_short = available < self.short and memory.available < self.enough
-        limits = self.limits if is_short else Limits()
+        is_short = available < self._short and memory.available < self._enough
+        limits = self._limits if is_short else Limits()
         ratio = (swap.total - swap.free) / swap.total
+        used = f"{format_ratio(ratio)} of {format_size(swap.total)} swap is used"
         finding = limits.finding(
             "swap_used",
-            f"{percent(ratio)} of {size(swap.total)} swap is used, {percent(available)} of memory available",
+            f"{used}, {format_ratio(available)} of memory available",
             ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.FREE_RESOURCES,
         )
         return Reading([finding], [TOTAL.sample(swap.total), FREE.sample(swap.free)])

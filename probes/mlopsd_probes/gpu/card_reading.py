@@ -1,4 +1,4 @@
-"""All looks at one card, whatever becomes of each."""
+"""All that is read of one card in a check; a collector that fails costs its own findings and no others."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -7,14 +7,15 @@ from itertools import chain
 import pynvml
 
 from mlopsd.probe import Finding, Reading, Status
+from mlopsd_probes.collector import join
 from mlopsd_probes.gpu import card_errors
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.clocks import Clocks
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.ecc import Ecc
 from mlopsd_probes.gpu.fabric import Fabric
 from mlopsd_probes.gpu.fan import Fan
-from mlopsd_probes.gpu.history import CardHistory, Remembered
-from mlopsd_probes.gpu.look import CardCollector, CardResult
+from mlopsd_probes.gpu.history import CardHistory, CardRecord
 from mlopsd_probes.gpu.memory import CardMemory
 from mlopsd_probes.gpu.mig import Mig, is_split
 from mlopsd_probes.gpu.modes import Modes
@@ -31,7 +32,7 @@ from mlopsd_probes.gpu.throttle import Throttle
 from mlopsd_probes.gpu.utilization import Utilization
 from mlopsd_probes.gpu.xids import Xids
 
-LOOKS: tuple[type[CardCollector], ...] = (
+COLLECTORS: tuple[type[CardCollector], ...] = (
     Modes,
     Mig,
     Recovery,
@@ -54,7 +55,7 @@ LOOKS: tuple[type[CardCollector], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class CardReading:
-    """What was seen of one card.
+    """All that is known of one card after a check.
 
     Attributes:
         card: which one.
@@ -80,90 +81,83 @@ class CardReading:
 
 
 class CardCollectors:
-    """Looks at a card in every way there is; one that fails costs its own findings and no others."""
+    """Every collector of a card."""
 
-    def __init__(self, options: GpuOptions, past: CardHistory) -> None:
-        self.past = past
-        self.all: tuple[CardCollector, ...] = tuple(kind(options, past) for kind in LOOKS)
-        self.xids = Xids(options, past)
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        self._history = history
+        self._all: tuple[CardCollector, ...] = tuple(kind(options, history) for kind in COLLECTORS)
+        self._xids = Xids(options, history)
 
-    def at(self, card: Card) -> CardReading:
-        """Every look at *card*, or why it does not answer.
+    def collect(self, card: Card) -> CardReading:
+        """Return what all collectors found of *card*, or why it does not answer.
 
         Raises:
             NVMLError: NVML as a whole cannot be spoken to.
         """
         try:
-            looked = [*self.each(card), self.xids.look(card)]
+            readings = [*self._each(card), self._xids.collect(card)]
         except pynvml.NVMLError as error:
             if error.value in NO_SESSION:
                 raise
-            return self.silent(card, error, card_errors.fault_of(error))
-        findings = [card_errors.answers(card), *chain.from_iterable(one.findings for one in looked)]
-        samples = list(chain.from_iterable(one.samples for one in looked))
-        facts = {key: value for one in looked for key, value in one.facts.items()}
-        return CardReading(card, Reading(findings, samples, facts))
+            return self._silent(card, error, card_errors.fault_of(error))
+        return CardReading(card, join([Reading([card_errors.answers(card)]), *readings]))
 
-    def each(self, card: Card) -> Iterator[CardResult]:
-        """Yield what each look finds, or that it failed.
+    def _each(self, card: Card) -> Iterator[Reading]:
+        """Yield what each collector finds, or that it failed.
 
         Raises:
-            NVMLError: no look at *card* will do better.
+            NVMLError: no further call for *card* will do better.
         """
         answers = False
-        for look in self.all:
+        for collector in self._all:
             try:
-                found = look.look(card)
+                reading = collector.collect(card)
             except pynvml.NVMLError as error:
                 if error.value in NO_SESSION | NO_CARD:
                     raise
                 if not answers:
-                    require_answer(card)
+                    _require_answer(card)
                     answers = True
-                found = failed(look, card, error)
-            yield found
+                reading = Reading() if _is_withheld(card, error) else collector.explain(card, error)
+            yield reading
 
-    def silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.Fault) -> CardReading:
-        """A card that does not answer has no numbers; its XIDs tell why."""
-        xids = self.xids.look(card)
-        reading = Reading([card_errors.silent(card, why), *xids.findings], xids.samples)
-        is_explained = error.value in NO_CARD or self.xids.fell_off(card)
-        return CardReading(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
+    def collect_refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> CardReading:
+        """Return a card that NVML counts and says nothing of.
 
-    def refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> CardReading:
-        """A card that NVML counts and says nothing of; if one of its index was there, it is that one."""
-        gone = self.past.others({card.uuid for card in cards})
+        If a card of its index was there and is not among *cards*, it is that one.
+        """
+        gone = self._history.others({card.uuid for card in cards})
         known = ((uuid, card) for uuid, card in gone.items() if card.index == index)
-        uuid, card = next(known, ("", Remembered(index, "GPU", "")))
+        uuid, card = next(known, ("", CardRecord(index, "GPU", "")))
         known_as = Card(index, uuid, card.name, card.bus_id)
-        return self.silent(known_as, error, card_errors.refusal_of(error))
+        return self._silent(known_as, error, card_errors.refusal_of(error))
 
-    def open_xids(self, gone: dict[str, Remembered], listed: Iterable[Card]) -> list[Finding]:
-        """The findings of cards that are gone, by the XIDs that they went with."""
+    def open_xids(self, gone: dict[str, CardRecord], listed: Iterable[Card]) -> list[Finding]:
+        """Return the findings of cards that are gone, by the XIDs that they went with."""
         taken = {card.index for card in listed}
         cards = [Card(card.index, uuid, card.name, card.bus_id) for uuid, card in gone.items()]
-        findings = chain(*(self.xids.look(card).findings for card in cards if card.index not in taken))
+        findings = chain(*(self._xids.collect(card).findings for card in cards if card.index not in taken))
         return [finding for finding in findings if finding.status is not Status.HEALTHY]
 
+    def _silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.CardFault) -> CardReading:
+        """Return a card that does not answer: it has no numbers, and its XIDs tell why."""
+        xids = self._xids.collect(card)
+        reading = Reading([card_errors.silent(card, why), *xids.findings], xids.samples)
+        is_explained = error.value in NO_CARD or self._xids.fell_off(card)
+        return CardReading(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
 
-def require_answer(card: Card) -> None:
+
+def _require_answer(card: Card) -> None:
     """Ask *card* for what every card has.
 
     Raises:
         NVMLError: it answers nothing else.
     """
     error = card_errors.shared_error(card)
-    if error is not None and not is_withheld(card, error):
+    if error is not None and not _is_withheld(card, error):
         raise error
 
 
-def failed(look: CardCollector, card: Card, error: pynvml.NVMLError) -> CardResult:
-    """Return what is left of a look that *error* has ended."""
-    if is_withheld(card, error):
-        return CardResult()
-    return CardResult([card_errors.unreadable(look.name, card, error, judged=bool(look.findings))])
-
-
-def is_withheld(card: Card, error: pynvml.NVMLError) -> bool:
-    """Return whether *error* is usual: much of a card in MIG mode is for root alone."""
+def _is_withheld(card: Card, error: pynvml.NVMLError) -> bool:
+    """Return true if *error* is usual: much of a card in MIG mode is for root alone."""
     return error.value == pynvml.NVML_ERROR_NO_PERMISSION and is_split(card.handle)
