@@ -5,10 +5,11 @@ import math
 import numbers
 import reprlib
 from collections.abc import Mapping, Set
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from mlopsd.probe import Advice, Status
+from mlopsd.texts import time_text
 
 DEEPEST = 20  # nested facts below this are cut off: a fact that holds itself must end
 LONGEST_REPR = 200  # characters
@@ -23,11 +24,6 @@ def dumps(value: object) -> bytes:
 def json_body(value: object) -> bytes:
     """*value* as a whole answer: JSON with a newline at its end, so that a terminal's prompt is not on it."""
     return dumps(value) + b"\n"
-
-
-def time_text(moment: datetime) -> str:
-    """*moment* as RFC 3339 in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def jsonable(value: object, depth: int = 0) -> Any:

@@ -218,10 +218,11 @@ def _about_routes(desk: Handlers) -> Sequence[Route]:
     )
     same = ResponseSpec(304, "the page is still the one with this ETag, ages aside", None, (HTML,))
     description = ResponseSpec(200, "OpenAPI 3.1", None)
+    page_route = _polled("/", "The status page, or /info", page.answer, root, same)
     return (
         metrics_route(about),
         _polled("/info", "The daemon about itself", about.info, facts),
-        _polled("/", "The status page, or /info", page.answer, root, same),
+        replace(page_route, bounded=False),  # it waits once, for its template
         Route(
             "GET",
             "/openapi.json",

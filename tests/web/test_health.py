@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd.web.jsonable import DEEPEST, dumps, jsonable, time_text
+from mlopsd.texts import time_text
+from mlopsd.web.jsonable import DEEPEST, dumps, jsonable
 from tests.web.fakes import OPEN_PATHS, House, OneReload
 
 HEALTHY = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])

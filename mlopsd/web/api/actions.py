@@ -8,6 +8,7 @@ from aiohttp import web
 
 from mlopsd.config.errors import ConfigurationError
 from mlopsd.probe import ProbeError
+from mlopsd.texts import time_text
 from mlopsd.watch import Busy
 from mlopsd.web.api.health import JSON_HEADERS, Health
 from mlopsd.web.api.problem import Problem
@@ -15,7 +16,7 @@ from mlopsd.web.api.query import check_names, duration, flag
 from mlopsd.web.api.readings import ReadingDocuments, reload_state
 from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
 from mlopsd.web.context import ReloadLike, WatchLike, WebContext
-from mlopsd.web.jsonable import json_body, jsonable, time_text
+from mlopsd.web.jsonable import json_body, jsonable
 
 MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
 log = logging.getLogger("mlopsd.http")

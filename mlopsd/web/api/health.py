@@ -8,11 +8,12 @@ from aiohttp import web
 from mlopsd.config.errors import nearest
 from mlopsd.entry import Entry
 from mlopsd.probe import Status
+from mlopsd.texts import time_text
 from mlopsd.web.api.problem import Problem, retry_after
 from mlopsd.web.api.readings import ReadingDocuments
 from mlopsd.web.api.schemas import VerdictAnswer
 from mlopsd.web.context import WebContext
-from mlopsd.web.jsonable import json_body, jsonable, time_text
+from mlopsd.web.jsonable import json_body, jsonable
 
 SERVING = (Status.HEALTHY, Status.DEGRADED)
 AGES_WITHIN = 0.1  # seconds for which all readings together are kept written out

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import hdrs, web
 
+from mlopsd.texts import time_text
 from mlopsd.web.api.health import JSON_HEADERS
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
 from mlopsd.web.context import Info, WatchLike, WebContext
-from mlopsd.web.jsonable import json_body, jsonable, time_text
+from mlopsd.web.jsonable import json_body, jsonable
 
 
 class About:

@@ -8,9 +8,10 @@ from mlopsd.board import Board
 from mlopsd.entry import Entry
 from mlopsd.exceptions import safe_message
 from mlopsd.probe import Finding, ReloadRefused, Status
+from mlopsd.texts import time_text
 from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.context import ReloadLike
-from mlopsd.web.jsonable import dumps, jsonable, time_text
+from mlopsd.web.jsonable import dumps, jsonable
 
 
 @dataclass(frozen=True, slots=True)
