@@ -48,7 +48,7 @@ NOT_DEBUG = problem(404, "debug mode is off, or the files are not installed")
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Whatever answers."""
+    """All that answer requests."""
 
     health: Health
     actions: Actions

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlopsd.log_limit import LogLimiter
+from mlopsd.predictor import PredictorOptions
 from mlopsd.probe import Instruments, Metric, ProbeError, Reading, ReloadRefused
 from mlopsd.process.output import LINES_PER_HOUR
 from mlopsd.worker import frames
@@ -33,6 +34,8 @@ class ProbeRaised(Exception):
 
 class ProcessWorker:
     """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
+
+    predictor = None
 
     def __init__(
         self,
@@ -102,6 +105,10 @@ class ProcessWorker:
         """Have the probe reload in its process."""
         answer = await self._ask({"do": "reload", "dry_run": dry_run, "force": force})
         return str(answer.get("said", ""))
+
+    async def reconfigure(self, _options: PredictorOptions) -> bool:
+        """Return False: a predictor runs on the loop."""
+        return False
 
     async def close(self) -> None:
         """Let the probe release what it holds, then end its process, whatever it is doing."""

@@ -9,13 +9,13 @@ from aiohttp import web
 from mlopsd.config.errors import ConfigurationError
 from mlopsd.probe import ProbeError
 from mlopsd.texts import time_text
-from mlopsd.watch import Busy
+from mlopsd.watch import Busy, ProbeReload, Watch
 from mlopsd.web.api.health import JSON_HEADERS, Health
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.query import check_names, duration, flag
 from mlopsd.web.api.readings import ReadingDocuments, reload_state
 from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
-from mlopsd.web.context import ReloadLike, WatchLike, WebContext
+from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body, jsonable
 
 MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
@@ -44,7 +44,7 @@ class Actions:
         watch = self._watch(request)
         check_names(request, ("dry_run", "wait", "force"))
         dry_run, force = flag(request, "dry_run"), flag(request, "force")
-        most = MOST_OF * self._parts.loaded().settings.api.request_timeout
+        most = MOST_OF * self._parts.loaded.settings.api.request_timeout
         wait = min(duration(request, "wait", most if dry_run else 0), most)
         reload = self._start(watch, dry_run=dry_run, force=force)
         await asyncio.wait({reload.done}, timeout=wait)
@@ -61,19 +61,19 @@ class Actions:
         answer = ConfigurationAnswer(changes=list(changes))
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
 
-    def _watch(self, request: web.Request) -> WatchLike:
+    def _watch(self, request: web.Request) -> Watch:
         """The watch of the probe in the path.
 
         Raises:
             Problem: 404, there is no such probe; 503, it is on the board but is being replaced.
         """
         name = self._health.entry(request).probe
-        watch = self._parts.watches().get(name)
+        watch = self._parts.watches.get(name)
         if watch is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"probe {name!r} is being replaced; ask again")
         return watch
 
-    def _start(self, watch: WatchLike, *, dry_run: bool, force: bool) -> ReloadLike:
+    def _start(self, watch: Watch, *, dry_run: bool, force: bool) -> ProbeReload:
         """Begin to reload.
 
         Raises:
@@ -93,7 +93,7 @@ class Actions:
         return reload
 
 
-def _reload_answer(name: str, reload: ReloadLike, *, dry_run: bool) -> web.Response:
+def _reload_answer(name: str, reload: ProbeReload, *, dry_run: bool) -> web.Response:
     """200 for a reload that ended well, 202 for one that runs.
 
     Raises:

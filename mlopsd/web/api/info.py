@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from aiohttp import hdrs, web
 
 from mlopsd.texts import time_text
+from mlopsd.watch import Watch
 from mlopsd.web.api.health import JSON_HEADERS
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
-from mlopsd.web.context import Info, WatchLike, WebContext
+from mlopsd.web.context import Info, WebContext
 from mlopsd.web.jsonable import json_body, jsonable
 
 
@@ -25,14 +26,14 @@ class About:
 
     def metrics(self, request: web.Request) -> web.Response:
         """The metrics in the best form that the caller takes."""
-        if not self._parts.loaded().settings.metrics.enabled:
+        if not self._parts.loaded.settings.metrics.enabled:
             raise Problem(404, "metrics are off ([metrics] enabled = false); set it to true")
         accept = request.headers.get(hdrs.ACCEPT, "")
         page = self._parts.metrics.render(accept, request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         return web.Response(body=page.body, headers=page.headers)
 
     def _answer(self) -> InfoAnswer:
-        info = self._parts.info()
+        info = self._parts.info
         return {
             "name": "mlopsd",
             "version": info.version,
@@ -40,12 +41,12 @@ class About:
             "mode": info.mode,
             "configuration": self._configuration(),
             "socket": _socket_info(info),
-            "probes": [_probe_info(watch) for watch in self._parts.watches().values()],
+            "probes": [_probe_info(watch) for watch in self._parts.watches.values()],
             "endpoints": list(self._endpoints()),
         }
 
     def _configuration(self) -> ConfigurationInfo:
-        info, path = self._parts.info(), self._parts.loaded().path
+        info, path = self._parts.info, self._parts.loaded.path
         answer = ConfigurationInfo()
         if path is not None:
             answer["file"] = str(path)
@@ -63,7 +64,7 @@ def _socket_info(info: Info) -> SocketInfo:
     return answer
 
 
-def _probe_info(watch: WatchLike) -> ProbeInfo:
+def _probe_info(watch: Watch) -> ProbeInfo:
     configured = watch.configured
     return {
         "name": configured.name,

@@ -26,7 +26,7 @@ def check_names(request: web.Request, known: Sequence[str]) -> None:
 
 
 def flag(request: web.Request, name: str) -> bool:
-    """Whether the parameter *name* is there, and not as a no.
+    """Tell if the parameter *name* is there, and not as a no.
 
     Raises:
         Problem: 400, it is neither a yes nor a no.
@@ -38,7 +38,7 @@ def flag(request: web.Request, name: str) -> bool:
 
 
 def duration(request: web.Request, name: str, default: float) -> float:
-    """The parameter *name* in seconds: a number, or text like ``15s``.
+    """Return the parameter *name* in seconds: a number, or text like ``15s``.
 
     Raises:
         Problem: 400, it is no duration.

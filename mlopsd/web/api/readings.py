@@ -9,8 +9,8 @@ from mlopsd.entry import Entry
 from mlopsd.exceptions import safe_message
 from mlopsd.probe import Finding, ReloadRefused, Status
 from mlopsd.texts import time_text
+from mlopsd.watch import ProbeReload
 from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
-from mlopsd.web.context import ReloadLike
 from mlopsd.web.jsonable import dumps, jsonable
 
 
@@ -19,20 +19,20 @@ class CachedJson:
     """The text of one entry, cut where its age goes."""
 
     entry: Entry
-    reload: ReloadLike | None
+    reload: ProbeReload | None
     running: bool
     before_age: bytes
     after_age: bytes
 
-    def is_of(self, entry: Entry, reload: ReloadLike | None) -> bool:
-        """Whether this is still the text of *entry*; entries are replaced, never changed."""
+    def is_of(self, entry: Entry, reload: ProbeReload | None) -> bool:
+        """Tell if this is still the text of *entry*; entries are replaced, never changed."""
         return self.entry is entry and self.reload is reload and self.running == _running(reload)
 
 
 class ReadingDocuments:
     """Writes the board's entries; *reload_of* knows the last reload of a probe by its name."""
 
-    def __init__(self, board: Board, reload_of: Callable[[str], ReloadLike | None]) -> None:
+    def __init__(self, board: Board, reload_of: Callable[[str], ProbeReload | None]) -> None:
         self._board = board
         self._reload_of = reload_of
         self._written: dict[str, CachedJson] = {}
@@ -73,7 +73,7 @@ class ReadingDocuments:
         return written
 
 
-def _write(entry: Entry, reload: ReloadLike | None) -> CachedJson:
+def _write(entry: Entry, reload: ProbeReload | None) -> CachedJson:
     before = dumps(jsonable(_before_age(entry)))[:-1]
     after = b", " + dumps(jsonable(_after_age(entry, reload)))[1:]
     return CachedJson(entry, reload, _running(reload), before, after)
@@ -93,7 +93,7 @@ def _before_age(entry: Entry) -> dict[str, Any]:
     return answer
 
 
-def _after_age(entry: Entry, reload: ReloadLike | None) -> dict[str, Any]:
+def _after_age(entry: Entry, reload: ProbeReload | None) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if entry.duration is not None:
         answer["duration_seconds"] = round(entry.duration, 6)
@@ -123,8 +123,8 @@ def finding_answer(finding: Finding) -> FindingAnswer:
     return {key: value for key, value in given.items() if value is not None}  # type: ignore[return-value]
 
 
-def reload_state(reload: ReloadLike) -> ReloadState:
-    """How *reload* stands."""
+def reload_state(reload: ProbeReload) -> ReloadState:
+    """Return the state of *reload*."""
     started_at = time_text(reload.started_at)
     if not reload.done.done():
         return {"state": "running", "started_at": started_at}
@@ -138,11 +138,11 @@ def reload_state(reload: ReloadLike) -> ReloadState:
 
 
 def why(error: BaseException) -> str:
-    """The words of *error*, or its name where it has none."""
+    """Return the words of *error*, or its name where it has none."""
     if isinstance(error, TimeoutError):
         return "it took longer than the probe's timeout; raise the timeout or look at what it waits for"
     return safe_message(error) or type(error).__name__
 
 
-def _running(reload: ReloadLike | None) -> bool:
+def _running(reload: ProbeReload | None) -> bool:
     return reload is not None and not reload.done.done()

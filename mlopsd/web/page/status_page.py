@@ -20,9 +20,10 @@ from mlopsd.predictor import VersionFacts
 from mlopsd.probe import Finding, Status
 from mlopsd.texts import age_text, duration_text, size_text, time_text
 from mlopsd.threads import in_thread
+from mlopsd.watch import ProbeReload
 from mlopsd.web.api.info import About
 from mlopsd.web.api.readings import reload_state
-from mlopsd.web.context import ReloadLike, WebContext
+from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import DEEPEST, jsonable
 from mlopsd.web.page.plot import Plot, plot
 
@@ -74,20 +75,20 @@ class StatusPage:
             "host": self._host,
             "now": board.now(),
             "verdict": board.verdict,
-            "draining": self._parts.draining(),
+            "draining": self._parts.draining,
             "cards": [make_card(board, entry, reloads.get(entry.probe)) for entry in worst_first],
-            "info": self._parts.info(),
+            "info": self._parts.info,
         }
 
-    def _reloads(self) -> Iterator[tuple[str, ReloadLike]]:
-        for name, watch in self._parts.watches().items():
+    def _reloads(self) -> Iterator[tuple[str, ProbeReload]]:
+        for name, watch in self._parts.watches.items():
             if watch.reload is not None:
                 yield name, watch.reload
 
     def _seal(self) -> str:
         """Return another seal when the page is another one, ages aside; entries are never changed."""
         reloads = [(name, reload.started_at, reload.done.done()) for name, reload in self._reloads()]
-        said = (self._parts.draining(), self._parts.info(), self._parts.board.verdict, reloads)
+        said = (self._parts.draining, self._parts.info, self._parts.board.verdict, reloads)
         entries = tuple(self._parts.board)
         if said != self._said or not _same(entries, self._entries):
             self._said, self._entries = said, entries
@@ -182,7 +183,7 @@ class ProbeCard:
     rows: Sequence[tuple[str, str]]
 
 
-def make_card(board: Board, entry: Entry, reload: ReloadLike | None) -> ProbeCard:
+def make_card(board: Board, entry: Entry, reload: ProbeReload | None) -> ProbeCard:
     """Return the card of *entry*."""
     findings = sorted(entry.reading.findings, key=lambda finding: (-finding.status, -finding.advice))
     unwell = [_plain_finding(finding) for finding in findings if finding.status != Status.HEALTHY]
@@ -216,7 +217,7 @@ def _plain_finding(finding: Finding) -> Finding:
     )
 
 
-def _reload_line(reload: ReloadLike) -> ReloadLine:
+def _reload_line(reload: ProbeReload) -> ReloadLine:
     state = reload_state(reload)
     return ReloadLine(state["state"], reload.started_at, jsonable(state.get("detail")))
 
