@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from mlopsd.config.schema import PROBE_NAME
 from mlopsd.units import DURATION
 from mlopsd.web.api import schemas
-from mlopsd.web.api.actions import Actions
+from mlopsd.web.api.actions import NO, YES, Actions
 from mlopsd.web.api.docs import Docs
 from mlopsd.web.api.health import Health
 from mlopsd.web.api.info import About
 from mlopsd.web.api.openapi import Description
 from mlopsd.web.api.predictions import Predictions
-from mlopsd.web.api.query import NO, YES
 from mlopsd.web.api.route import CSV, HTML, JSON, TEXT, Handler, Parameter, ResponseSpec, Route, problem
 from mlopsd.web.page.status_page import StatusPage
 

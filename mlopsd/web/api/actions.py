@@ -2,23 +2,26 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
-from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.errors import ConfigurationError, nearest
 from mlopsd.probe import ProbeError
 from mlopsd.texts import time_text
+from mlopsd.units import seconds
 from mlopsd.watch import Busy, ProbeReload, Watch
 from mlopsd.web.api.health import JSON_HEADERS, Health
 from mlopsd.web.api.problem import Problem
-from mlopsd.web.api.query import check_names, duration, flag
 from mlopsd.web.api.readings import ReadingDocuments, reload_state
 from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body, jsonable
 
 MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
+YES = ("true", "True", "1", "yes", "")
+NO = ("false", "False", "0", "no")
 log = logging.getLogger("mlopsd.http")
 
 
@@ -115,3 +118,44 @@ def _reload_answer(name: str, reload: ProbeReload, *, dry_run: bool) -> web.Resp
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
     headers = JSON_HEADERS | {"Location": f"/health/{name}"}
     return web.Response(status=HTTPStatus.ACCEPTED, body=json_body(jsonable(answer)), headers=headers)
+
+
+def check_names(request: web.Request, known: Sequence[str]) -> None:
+    """Refuse a parameter that is not *known*, or that is there twice.
+
+    Raises:
+        Problem: 400 that names it.
+    """
+    for name in request.query:
+        if name not in known:
+            raise Problem(400, f"no such parameter: {name[:60]!r}; {nearest(name[:60], known)}")
+        if len(request.query.getall(name)) > 1:
+            raise Problem(400, f"the parameter {name!r} is there twice; give it once")
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """Tell if the parameter *name* is there, and not as a no.
+
+    Raises:
+        Problem: 400, it is neither a yes nor a no.
+    """
+    value = request.query.get(name, "false")
+    if value not in YES + NO:
+        raise Problem(400, f"{name}={value[:60]!r} is neither true nor false; write one of them")
+    return value in YES
+
+
+def duration(request: web.Request, name: str, default: float) -> float:
+    """Return the parameter *name* in seconds: a number, or text like ``15s``.
+
+    Raises:
+        Problem: 400, it is no duration.
+    """
+    value = request.query.get(name)
+    if value is None:
+        return default
+    try:
+        given = seconds(value)
+    except ValueError as error:
+        raise Problem(400, f"{name}={value[:60]!r} is {error}") from error
+    return float(given)  # type: ignore[arg-type]  # text gives a number
