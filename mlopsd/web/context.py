@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlopsd.board import Board
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.metrics import Metrics
-from mlopsd.watch import Watch
+
+if TYPE_CHECKING:  # the HTTP side calls them, and makes none
+    from mlopsd.metrics import Metrics
+    from mlopsd.watch import Watch
 
 REQUEST_ID = "X-Request-ID"
 
@@ -51,10 +53,10 @@ class WebContext:
     """
 
     board: Board
-    metrics: Metrics
+    metrics: "Metrics"
     loaded: LoadedConfig
     info: Info
     reload_configuration: Callable[[], Awaitable[Sequence[str]]]
     configured: Collection[ProbeConfig] = ()
-    watches: Mapping[str, Watch] = field(default_factory=dict)
+    watches: "Mapping[str, Watch]" = field(default_factory=dict)
     draining: bool = False

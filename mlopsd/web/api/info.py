@@ -1,16 +1,21 @@
 """The answers about the daemon itself: what it is, what can be asked, and its metrics."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
 from mlopsd.texts import time_text
-from mlopsd.watch import Watch
 from mlopsd.web.api.health import JSON_HEADERS
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.jsonable import json_body, jsonable
+
+if TYPE_CHECKING:
+    from mlopsd.watch import Watch
 
 
 class About:

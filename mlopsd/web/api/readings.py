@@ -1,17 +1,21 @@
 """The board's entries as JSON, each written out once and kept until it changes; only ages are added."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlopsd.board import Board
 from mlopsd.entry import Entry
 from mlopsd.exceptions import safe_message
 from mlopsd.probe import Finding, ReloadRefused, Status
 from mlopsd.texts import time_text
-from mlopsd.watch import ProbeReload
 from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.jsonable import dumps, jsonable
+
+if TYPE_CHECKING:
+    from mlopsd.watch import ProbeReload
 
 
 @dataclass(frozen=True, slots=True)

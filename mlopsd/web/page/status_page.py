@@ -1,5 +1,7 @@
 """The status page: one answer with nothing from elsewhere, true without scripts, kept current by its own."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
 import hashlib
@@ -20,7 +22,6 @@ from mlopsd.predictor import VersionFacts
 from mlopsd.probe import Finding, Status
 from mlopsd.texts import age_text, duration_text, size_text, time_text
 from mlopsd.threads import in_thread
-from mlopsd.watch import ProbeReload
 from mlopsd.web.api.info import About
 from mlopsd.web.api.readings import reload_state
 from mlopsd.web.context import WebContext
@@ -29,6 +30,8 @@ from mlopsd.web.page.plot import Plot, plot
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from mlopsd.watch import ProbeReload
 
 LONGEST = 2000  # characters of one text; the whole is in the JSON
 MOST_IN_ROW = 20  # values of a list of facts in one row of the table
@@ -62,7 +65,7 @@ class StatusPage:
             return web.Response(status=304, headers=headers)
         return web.Response(body=template.render(self._values()), headers=headers)
 
-    async def _loaded(self) -> "PageTemplate":
+    async def _loaded(self) -> PageTemplate:
         async with self._loading:
             if self._template is None:
                 self._template = await in_thread("load the status page", PageTemplate)
@@ -127,7 +130,7 @@ class PageTemplate:
         return self._template.render(values).encode("utf-8", "replace")
 
 
-def _compile(source: str, style: str, script: str) -> "Template":
+def _compile(source: str, style: str, script: str) -> Template:
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # at the first page: see PageTemplate
     from markupsafe import Markup  # noqa: PLC0415  # likewise
 
