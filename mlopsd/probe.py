@@ -30,7 +30,7 @@ from typing_extensions import TypeVar
 
 
 class Status(enum.IntEnum):
-    """How a thing is, from best to worst, so that ``max()`` of several is the status of all.
+    """The status of a thing, from best to worst, so that ``max()`` of several is the status of all.
 
     ``UNKNOWN`` is better than ``UNHEALTHY``: a probe that cannot tell never hides one that can.
     """
@@ -45,7 +45,7 @@ class Status(enum.IntEnum):
 
 
 class Advice(enum.IntEnum):
-    """What a person should do, from nothing to the most drastic; mlopsd itself acts on none of it."""
+    """The advice to a person, from nothing to the most drastic; mlopsd itself acts on none of it."""
 
     NONE = 0
     WATCH = 1
@@ -170,7 +170,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one check returned.
+    """The result of one check.
 
     Attributes:
         findings: the judged facts; their worst is the status unless *status* says otherwise.
@@ -247,7 +247,7 @@ class Instruments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a probe is given besides its options.
+    """The surroundings of a probe, which it is given besides its options.
 
     Attributes:
         name: the probe's name in the configuration; two tables may use one plugin.
@@ -282,7 +282,7 @@ class Options(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When and where a probe is checked unless the configuration says otherwise.
+    """The time and place of a probe's checks unless the configuration says otherwise.
 
     Attributes:
         interval: seconds between two checks.
@@ -351,5 +351,5 @@ class Probe(Generic[OptionsT]):
 
 
 def can_reload(probe: type[Probe[Any]]) -> bool:
-    """Whether *probe* defines `Probe.reload`."""
+    """Tell if *probe* defines `Probe.reload`."""
     return probe.reload is not Probe.reload

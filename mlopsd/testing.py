@@ -175,7 +175,7 @@ class ProbeConformance:
         return plugins.choose(plugins.find(), self.name).load()
 
     def _refusal(self, table: Mapping[str, Any]) -> str:
-        """Why *table* is no set of options, or nothing if it is one."""
+        """Return why *table* is no set of options, or nothing if it is one."""
         try:
             self._class().Options(**table)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Asks one probe on its interval: the deadline, one check at a time, and the only error boundary."""
+"""One probe on its interval: the deadline, one check at a time, and the only error boundary."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,6 @@ from mlopsd.failures import CheckTimeout, Failures, Stuck
 from mlopsd.predictor import Predictor
 from mlopsd.probe import ProbeError, Reading, ReloadRefused, can_reload
 from mlopsd.process.reaper import Reaper
-from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.worker import CLOSING_SECONDS, Recorder, Worker
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
@@ -82,17 +81,17 @@ class Watch:
 
     @property
     def predictor(self) -> Predictor | None:
-        """The probe itself, if it predicts and has been made, for which the loop is the only place."""
-        return self._worker.predictor if isinstance(self._worker, LoopWorker) else None
+        """Return the probe itself, if it predicts and has been made."""
+        return self._worker.predictor
 
     @property
     def can_reload(self) -> bool:
-        """Whether the probe takes its subject up anew when told to."""
+        """Tell if the probe can be reloaded."""
         return can_reload(self.configured.probe)
 
     @property
     def reload(self) -> ProbeReload | None:
-        """The reload that is running, or ran last."""
+        """Return the reload that is running, or ran last."""
         return self._reload
 
     def retime(self, configured: ProbeConfig) -> None:
@@ -101,14 +100,14 @@ class Watch:
         self._again.set()
 
     async def amend(self, configured: ProbeConfig) -> bool:
-        """Let a predictor go on with the options of *configured* between two checks; whether it does."""
-        if configured.predicts is None or not isinstance(self._worker, LoopWorker):
+        """Let a predictor go on with the options of *configured* between two checks; return if it does."""
+        if configured.predicts is None:
             return False
         async with self._turn:
             if self._closed:
                 return False
             try:
-                amended = await self._worker.amend(configured.predicts)
+                amended = await self._worker.reconfigure(configured.predicts)
             except Exception:  # the boundary to a stranger's code
                 log.exception("cannot go on with a changed table", extra={"probe": self.name})
                 return False
@@ -136,7 +135,7 @@ class Watch:
                 await self.check()
 
     async def _is_asked_until(self, beat: float) -> bool:
-        """Wait for the moment *beat* of the loop's clock; whether the probe asked to be checked before it."""
+        """Wait until *beat* of the loop's clock; return if the probe asked to be checked before."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(beat):
                 await self._again.wait()
@@ -226,11 +225,11 @@ class Watch:
         return "ok", reading
 
     async def _in_time(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """What *call* of the worker gives; one that takes too long is cancelled, and returns at once then.
+        """Return what *call* of the worker gives; one that takes too long is cancelled, and returns at once.
 
         Raises:
             Stuck: an earlier call has not come back.
-            NoAnswer: it took longer than the probe may take.
+            CheckTimeout: it took longer than the probe may take.
         """
         if stuck := self._worker.stuck:
             raise Stuck(f"cannot be asked: {stuck}")
@@ -262,7 +261,7 @@ class Watch:
         """Reload where one thing is done at a time, after the check in flight; the next check waits.
 
         Raises:
-            Refused: an earlier call has not come back, and this one would wait for it as well.
+            ReloadRefused: an earlier call has not come back, and this one would wait for it as well.
         """
         async with self._turn:
             try:

@@ -20,6 +20,7 @@ from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.format import format_age
 from mlopsd.metrics import Metrics
+from mlopsd.predictor import Progress, VersionFacts
 from mlopsd.probe import Sample
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd.watch import Watch
@@ -27,7 +28,6 @@ from mlopsd.web.api.readings import ReadingDocuments
 from mlopsd.worker.factory import make_worker
 from mlopsd.worker.worker import Recorder
 
-PROGRESS = "progress"  # the fact in which a probe shows what is on its way
 REDRAW = 0.2  # seconds
 GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
 
@@ -131,7 +131,7 @@ class OneShotCheck:
     async def run(self) -> None:
         """Check; while the probe shows progress, check again each time it asks for that."""
         await self._watch.check()
-        while PROGRESS in self._board[self.name].facts:
+        while _progress_of(self._board, self.name) is not None:
             await self._again.wait()
             self._again.clear()
             await self._watch.check()
@@ -154,11 +154,15 @@ async def _wait_for(
         rollouts = [
             f"{name}: {meters[name].format_live(shown)}"
             for name in names
-            if isinstance(shown := board[name].facts.get(PROGRESS), dict)
+            if (shown := _progress_of(board, name)) is not None
         ]
         waiting = f"checking {', '.join(names)} … {format_age(loop.time() - began)}"
         progress.show(", ".join(rollouts) or waiting)
         _, pending = await asyncio.wait(pending, timeout=REDRAW)
+
+
+def _progress_of(board: Board, probe: str) -> Progress | None:
+    return VersionFacts.read(board[probe].facts).progress
 
 
 def _undeclared_samples(probes: Sequence[ProbeConfig], board: Board) -> Iterator[str]:

@@ -14,6 +14,7 @@ from mlopsd.cli.client.client import DaemonClient, DaemonResponse, DaemonUnreach
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter, format_log_line
 from mlopsd.cli.terminal.text import sanitize
+from mlopsd.predictor import Progress
 
 CONFIGURATION_TIMEOUT = 60.0  # seconds; every probe whose table changed is ended first, 2 s at most
 POLL = 0.5  # seconds
@@ -92,10 +93,11 @@ def _show_progress(
 ) -> None:
     """Show the fact ``progress``: a table for a model, a sentence or nothing for another probe."""
     fact = reading.get("facts", {}).get("progress")
-    if isinstance(fact, Mapping):
-        progress.show(meter.format_live(fact), plain=format_log_line(fact))
+    if (step := Progress.read(fact)) is not None:
+        progress.show(meter.format_live(step), plain=format_log_line(step))
     else:
-        progress.show(f"reloading {probe}: {fact or reading['summary']}")
+        text = fact if fact and isinstance(fact, str) else reading["summary"]
+        progress.show(f"reloading {probe}: {text}")
 
 
 def _outcome(probe: str, reload: dict[str, Any]) -> str:

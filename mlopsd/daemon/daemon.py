@@ -4,9 +4,11 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from mlopsd import log as logs
 from mlopsd.board import Board
@@ -18,7 +20,7 @@ from mlopsd.daemon.event_loop import Unawaited, run
 from mlopsd.daemon.preflight import clashing, keyless, moved, shared, without_folder
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier
-from mlopsd.daemon.watchdog import run_watchdog
+from mlopsd.daemon.watchdog import run_watchdog, status_line
 from mlopsd.daemon.watches import Watches
 from mlopsd.metrics import Metrics
 from mlopsd.process.reaper import adopt_orphans
@@ -73,23 +75,24 @@ class Daemon:
         drain: logs.Drain,
     ) -> None:
         self._load = load
-        self._loaded = loaded
         self._folder = folder
         self._places = where
         self._drain = drain
-        self._version = version("mlopsd")
-        self._mlflow = _mlflow_version()
         self._stop = asyncio.Event()
-        self._announced = False
-        self._draining = False
-        self._configured: Sequence[ProbeConfig] = ()
         self._board = Board(on_change=transitions.entry_changed, on_verdict=transitions.verdict_changed)
-        self.reloads = ConfigReloads(self._change, self, self._board.now)
-        self._metrics = Metrics(self._board, self._version)
+        self._metrics = Metrics(self._board, version("mlopsd"))
+        info = Info(
+            version=version("mlopsd"),
+            started=self._board.started,
+            mode=_mode(loaded),
+            mlflow=_mlflow_version(),
+            socket=str(where.socket),
+        )
+        self._context = WebContext(self._board, self._metrics, loaded, info, self._reload)
         self._notifier = Notifier()
-        self._doors = HttpServer(self._parts())
-        self._guard = SocketGuard(self._doors, self._metrics.error)
-        self._watches: Mapping[str, Watch] = {}  # until the roster is there, which needs the task group
+        self.reloads = ConfigReloads(self._change, self._context, self._notifier)
+        self._doors = HttpServer(self._context)
+        self._guard = SocketGuard(self._doors, self._context)
         drain.on_loss = lambda: self._metrics.error("log")
 
     def prepare(self, configured: Sequence[ProbeConfig]) -> None:
@@ -103,24 +106,22 @@ class Daemon:
 
     async def run(self, configured: Sequence[ProbeConfig]) -> None:
         """Start, serve until a signal says stop, and leave; the order of both stands here."""
-        self._configured = configured
+        self._context.configured = configured
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).tell)
         adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with self.reloads.put_off():  # who asks at the first door for a reload waits for the last one
-            await self._doors.open(self._loaded.settings, self._places.socket)
-        file = str(self._loaded.path) if self._loaded.path else "none"
+            await self._doors.open(self._context.loaded.settings, self._places.socket)
+        file = str(self._context.loaded.path) if self._context.loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
-        _doubt(self._loaded, configured, self._places)
+        _doubt(self._context.loaded, configured, self._places)
         async with asyncio.TaskGroup() as group:
-            self._watches = self._roster = Watches(
+            self._context.watches = self._roster = Watches(
                 self._board, group, self._watch, self._metrics.probes.forget
             )
-            heart = group.create_task(
-                run_watchdog(self._notifier, self._metrics.loop_lag, self._status_line), name="heart"
-            )
+            heart = group.create_task(run_watchdog(self._notifier, self._context), name="heart")
             guarding = group.create_task(self._guard.run(), name="guard the socket")
             await self._roster.change(configured)
             announcing = group.create_task(self._announce(), name="announce")
@@ -128,6 +129,7 @@ class Daemon:
             await self._stop.wait()
             announcing.cancel()
             guarding.cancel()
+            self._notifier.stopping()
             await self.reloads.end()
             await self._drain_out()
             await self._roster.close()
@@ -139,7 +141,7 @@ class Daemon:
         """Put a new configuration in force; all that could go wrong is found out before anything changes."""
         if self._stop.is_set():
             raise ConfigurationError([STOPPING])
-        before = self._loaded.settings
+        before = self._context.loaded.settings
         loaded, configured = await in_thread("load configuration", lambda: read_configuration(self._load))
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
@@ -148,8 +150,9 @@ class Daemon:
             changed = await self._doors.change(loaded.settings)
         except ListenError as error:
             raise ConfigurationError([ConfigIssue("api", str(error))]) from error
-        self._loaded = loaded
-        self._configured = configured
+        self._context.loaded = loaded
+        self._context.info = replace(self._context.info, mode=_mode(loaded))
+        self._context.configured = configured
         _doubt(loaded, configured, self._places)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
@@ -160,45 +163,26 @@ class Daemon:
         ]
         return changed + await self._roster.change(configured)
 
-    def reloading(self) -> None:
-        """See `Surroundings`: a service manager is told."""
-        if self._is_up:
-            self._notifier.reloading()
-
-    def in_force(self) -> None:
-        """See `Surroundings`: Prometheus is told."""
-        self._metrics.configured(self._board.now())
-
-    def refused(self, *, broke: bool) -> None:
-        """See `Surroundings`: Prometheus is told."""
-        self._metrics.not_configured()
-        if broke:
-            self._metrics.error("reload")
-
-    def reloaded(self) -> None:
-        """See `Surroundings`: a service manager is told."""
-        if self._is_up:
-            self._notifier.ready(self._status_line())
+    async def _reload(self) -> Sequence[str]:
+        return await self.reloads.ask()
 
     async def _announce(self) -> None:
         """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
-        for watch in list(self._watches.values()):  # a reload may change them meanwhile
+        for watch in list(self._context.watches.values()):  # a reload may change them meanwhile
             await watch.first_reading()
         gc.collect()
         gc.freeze()  # a full collection over what stays anyway would hold the loop for 7 ms
-        self._announced = True
-        self._notifier.ready(self._status_line())
-        log.info("started", extra={"version": self._version, **self._doors.places})
+        self._notifier.ready(status_line(self._context))
+        log.info("started", extra={"version": self._context.info.version, **self._doors.places})
 
     async def _drain_out(self) -> None:
         """Say no to new work, go on serving for as long as configured, then close the doors."""
-        self._draining = True
+        self._context.draining = True
         self._metrics.draining()
-        self._notifier.stopping()
         log.info("stopping", extra={"summary": self._board.verdict.summary})
         self._doors.part()
-        await asyncio.sleep(self._loaded.settings.api.drain_delay)
-        await self._doors.close(self._loaded.settings.api.drain_timeout)
+        await asyncio.sleep(self._context.loaded.settings.api.drain_delay)
+        await self._doors.close(self._context.loaded.settings.api.drain_timeout)
 
     def _watch(self, configured: ProbeConfig) -> Watch:
         folder = self._folder.place_of(configured.name)
@@ -213,41 +197,11 @@ class Daemon:
 
         With the socket itself hidden, nothing in its folder can be added, removed or renamed.
         """
-        return self._places.state, self._places.socket, *secret_files(self._loaded)
+        return self._places.state, self._places.socket, *secret_files(self._context.loaded)
 
-    @property
-    def _is_up(self) -> bool:
-        """Between READY=1 and STOPPING=1, the only time in which a service manager hears of reloads."""
-        return self._announced and not self._stop.is_set()
 
-    def _status_line(self) -> str:
-        verdict = self._board.verdict
-        trouble = "; last configuration reload failed, see the journal" if self.reloads.error else ""
-        return f"{verdict.status}: {verdict.summary}{trouble}"
-
-    def _info(self) -> Info:
-        return Info(
-            version=self._version,
-            started=self._board.started,
-            mode="development" if self._loaded.settings.debug else "production",
-            reloaded_at=self.reloads.at,
-            reload_error=self.reloads.error,
-            mlflow=self._mlflow,
-            socket=str(self._places.socket),
-            socket_error=self._guard.error,
-        )
-
-    def _parts(self) -> WebContext:
-        return WebContext(
-            board=self._board,
-            metrics=self._metrics,
-            configured=lambda: self._configured,
-            watches=lambda: self._watches,
-            loaded=lambda: self._loaded,
-            reload_configuration=self.reloads.ask,
-            draining=lambda: self._draining,
-            info=self._info,
-        )
+def _mode(loaded: LoadedConfig) -> Literal["production", "development"]:
+    return "development" if loaded.settings.debug else "production"
 
 
 def _mlflow_version() -> str | None:

@@ -4,56 +4,36 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Protocol
+from dataclasses import replace
+from typing import Any
 
 from mlopsd.config.errors import ConfigIssue, ConfigurationError
+from mlopsd.daemon.systemd import Notifier
+from mlopsd.daemon.watchdog import status_line
+from mlopsd.web.context import WebContext
 
 STOPPING = ConfigIssue("reload", "the daemon is stopping; start it again, it reads the configuration then")
 log = logging.getLogger("mlopsd.daemon")
 
 
-class Surroundings(Protocol):
-    """What reloads need of the daemon."""
-
-    def reloading(self) -> None:
-        """A reload begins."""
-
-    def in_force(self) -> None:
-        """A reload has put a configuration in force."""
-
-    def refused(self, *, broke: bool) -> None:
-        """A reload has changed nothing; *broke* is whether the fault is mlopsd's."""
-
-    def reloaded(self) -> None:
-        """A reload has ended, well or not."""
-
-
 class ConfigReloads:
-    """Has *change* read the configuration and put it in force, which gives a sentence for each change.
+    """Reloads of the configuration by *change*, which returns a sentence for each change.
 
-    Attributes:
-        at: when the last reload ended; None before the first.
-        error: why the last one changed nothing; None if it was well.
+    How each ended is in the context's info, in the metrics, and told to the service manager.
     """
 
     def __init__(
-        self,
-        change: Callable[[], Awaitable[list[str]]],
-        around: Surroundings,
-        now: Callable[[], datetime],
+        self, change: Callable[[], Awaitable[list[str]]], context: WebContext, notifier: Notifier
     ) -> None:
         self._change = change
-        self._around = around
-        self._now = now
+        self._context = context
+        self._notifier = notifier
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[list[str]]] = set()
-        self.at: datetime | None = None
-        self.error: str | None = None
 
     @asynccontextmanager
     async def put_off(self) -> AsyncIterator[None]:
-        """Whoever asks meanwhile waits until the end of it."""
+        """Let every reload that is asked for meanwhile wait until the end."""
         async with self._turn:
             yield
 
@@ -90,12 +70,12 @@ class ConfigReloads:
 
     async def _in_turn(self) -> list[str]:
         async with self._turn:
-            self._around.reloading()
+            self._notifier.reloading()
             try:
                 changes = await self._reported()
             finally:
-                self.at = self._now()
-                self._around.reloaded()
+                self._note(reloaded_at=self._context.board.now())
+                self._notifier.reloaded(status_line(self._context))
             log.info("configuration reloaded", extra={"changes": changes})
             return changes
 
@@ -110,12 +90,17 @@ class ConfigReloads:
             broken = ConfigurationError([ConfigIssue("reload", complaint)])
             self._failed(broken, error)
             raise broken from error
-        self.error = None
-        self._around.in_force()
+        self._note(reload_error=None)
+        self._context.metrics.configured(self._context.board.now())
         return changes
 
     def _failed(self, error: ConfigurationError, fault: Exception | None = None) -> None:
-        self.error = str(error)
-        self._around.refused(broke=fault is not None)
+        self._note(reload_error=str(error))
+        self._context.metrics.not_configured()
+        if fault is not None:
+            self._context.metrics.error("reload")
         extra = {"mistakes": list(map(str, error.mistakes))}
         log.error("configuration not reloaded", extra=extra, exc_info=fault)
+
+    def _note(self, **changed: Any) -> None:
+        self._context.info = replace(self._context.info, **changed)

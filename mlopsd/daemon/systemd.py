@@ -1,4 +1,4 @@
-"""What the service manager is told: sd_notify(3), a datagram to the socket that it names."""
+"""Messages to the service manager: sd_notify(3), a datagram to the socket that it names."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class Notifier:
-    """Tells systemd how the daemon is; without systemd it tells nobody."""
+    """Sender of the daemon's state to systemd; without systemd it sends nothing."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         variables = os.environ if environment is None else environment
@@ -15,32 +15,41 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = _watchdog(variables)
         self._owed = ""  # a READY=1 that systemd had no room for
+        self._is_up = False  # between READY=1 and STOPPING=1, the only time in which it hears of reloads
 
     def ready(self, status: str) -> None:
-        """Started, or done with a reload."""
+        """Tell that the daemon has started."""
+        self._is_up = True
         message = f"READY=1\nSTATUS={_one_line(status)}"
         self._owed = "" if self._tell(message) else message
 
     def status(self, status: str) -> None:
-        """One line for ``systemctl status``."""
+        """Tell one line for ``systemctl status``."""
         self._tell(f"STATUS={_one_line(status)}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Tell that a reload begins; `reloaded` ends it."""
+        if self._is_up:
+            self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self, status: str) -> None:
+        """Tell that a reload has ended, well or not."""
+        if self._is_up:
+            self.ready(status)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Tell that the daemon is stopping."""
+        self._is_up = False
         self._tell("STOPPING=1")
 
     def alive(self) -> None:
-        """The event loop turns; said at least once in half of `watchdog`."""
+        """Tell that the event loop turns, at least once in half of `watchdog`."""
         if self._owed and self._tell(self._owed):
             self._owed = ""
         self._tell("WATCHDOG=1")
 
     def _tell(self, message: str) -> bool:
-        """Whether *message* was taken, or there is nobody to take it."""
+        """Send *message*; return if it was taken, or there is nobody to take it."""
         if not self._address:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
@@ -53,7 +62,7 @@ class Notifier:
 
 
 def _watchdog(variables: Mapping[str, str]) -> float | None:
-    """Seconds after which systemd takes a silent daemon for dead, or None where it does not."""
+    """Return the seconds after which systemd takes a silent daemon for dead, or None where it does not."""
     usec, pid = variables.get("WATCHDOG_USEC", ""), variables.get("WATCHDOG_PID", "")
     if not usec.isdigit() or (pid and pid != str(os.getpid())):
         return None

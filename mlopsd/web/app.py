@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from aiohttp import web
 
 from mlopsd.config.schema import Settings
+from mlopsd.watch import ProbeReload
 from mlopsd.web.access.cors import allow_origins
 from mlopsd.web.access.gate import Gate
 from mlopsd.web.api.actions import Actions
@@ -17,7 +18,7 @@ from mlopsd.web.api.predictions import Predictions
 from mlopsd.web.api.readings import ReadingDocuments
 from mlopsd.web.api.route import Route
 from mlopsd.web.api.schemas import EndpointInfo
-from mlopsd.web.context import ReloadLike, WebContext
+from mlopsd.web.context import WebContext
 from mlopsd.web.middleware import RequestRecorder
 from mlopsd.web.page.status_page import StatusPage
 from mlopsd.web.routes import Handlers, metrics_route, table
@@ -36,15 +37,15 @@ def make_app(parts: WebContext, settings: Settings, *, local: bool) -> web.Appli
     """
     routes: list[Route] = []
 
-    def reload_of(probe: str) -> ReloadLike | None:
-        watch = parts.watches().get(probe)
+    def reload_of(probe: str) -> ProbeReload | None:
+        watch = parts.watches.get(probe)
         return watch.reload if watch is not None else None
 
     def describe() -> bytes:
-        return described(routes, parts.info().version, settings.api.api_key_header)
+        return described(routes, parts.info.version, settings.api.api_key_header)
 
     def debug() -> bool:
-        return parts.loaded().settings.debug
+        return parts.loaded.settings.debug
 
     def endpoints() -> Sequence[EndpointInfo]:
         return [{"method": route.method, "path": route.path, "summary": route.summary} for route in routes]

@@ -26,11 +26,6 @@ def json_body(value: object) -> bytes:
     return dumps(value) + b"\n"
 
 
-def time_text(moment: datetime) -> str:
-    """*moment* as RFC 3339 in UTC, to the millisecond."""
-    return format_time(moment)
-
-
 def jsonable(value: object, depth: int = 0) -> Any:
     """*value* as JSON has it: what is no number is null, what JSON does not know is its ``repr``."""
     if not isinstance(value, Mapping | list | tuple | Set):
@@ -51,7 +46,7 @@ def _single(value: object) -> bool | str | int | float | None:
         return str(value)
     if isinstance(value, numbers.Real):
         return number(value)
-    return time_text(value) if isinstance(value, datetime) else _repr(value)
+    return format_time(value) if isinstance(value, datetime) else _repr(value)
 
 
 def number(value: numbers.Real) -> int | float | None:

@@ -1,4 +1,4 @@
-"""What every request passes: its id, its time, its line in the log, and the form of what went wrong."""
+"""The frame of every request: its id, its time, its line in the log, and the form of what went wrong."""
 
 import logging
 import random
@@ -12,13 +12,13 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from mlopsd.log_limit import LogLimiter
+from mlopsd.metrics import Metrics
 from mlopsd.metrics.families import OTHER, method_label
 from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
 from mlopsd.web.api.route import Route
-from mlopsd.web.context import MetricsLike
+from mlopsd.web.context import REQUEST_ID
 from mlopsd.web.jsonable import json_body
 
-REQUEST_ID = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UNMATCHED = "unmatched"
 SAME_AGAIN = 60.0  # seconds in which machines that are refused alike have one line in the log
@@ -45,11 +45,11 @@ class RequestRecord:
 
     @property
     def is_of_machines(self) -> bool:
-        """Whether there may be hundreds like it in a second: polls, predictions, and what a scanner tries."""
+        """Tell if there may be hundreds like it in a second: polls, predictions, and what a scanner tries."""
         return self.polled or self.route == UNMATCHED
 
     def level(self, status: int) -> int:
-        """How much the line is worth: faults of ours, what people do, what machines ask all the time."""
+        """Return the level of the line: faults of ours, what people do, what machines ask all the time."""
         if self.fault and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return logging.WARNING
         quiet = self.polled and not self.fault and self.method in ("GET", "HEAD", "POST")
@@ -59,7 +59,7 @@ class RequestRecord:
 class RequestRecorder:
     """Stands around every handler; *origins* says whether answers differ by ``Origin``."""
 
-    def __init__(self, metrics: MetricsLike, *, origins: bool) -> None:
+    def __init__(self, metrics: Metrics, *, origins: bool) -> None:
         self._metrics = metrics
         self._varies = origins
         self._routes: dict[web.AbstractResource, Route] = {}
@@ -148,7 +148,7 @@ class RequestRecorder:
             log.log(level, "request", extra=fields | ({"kept_back": kept_back} if kept_back else {}))
 
     def _worth(self, exchange: RequestRecord, status: int) -> tuple[int, int]:
-        """The level of the line, and how many like it were not worth one since the last."""
+        """Return the level of the line, and how many like it were kept back since the last."""
         level = exchange.level(status)
         if level == logging.DEBUG or not exchange.is_of_machines:
             return level, 0

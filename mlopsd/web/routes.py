@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from mlopsd.config.schema import PROBE_NAME
 from mlopsd.units import DURATION
 from mlopsd.web.api import schemas
-from mlopsd.web.api.actions import Actions
+from mlopsd.web.api.actions import NO, YES, Actions
 from mlopsd.web.api.docs import Docs
 from mlopsd.web.api.health import Health
 from mlopsd.web.api.info import About
 from mlopsd.web.api.openapi import Description
 from mlopsd.web.api.predictions import Predictions
-from mlopsd.web.api.query import NO, YES
 from mlopsd.web.api.route import CSV, HTML, JSON, TEXT, Handler, Parameter, ResponseSpec, Route, problem
 from mlopsd.web.page.status_page import StatusPage
 
@@ -48,7 +47,7 @@ NOT_DEBUG = problem(404, "debug mode is off, or the files are not installed")
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Whatever answers."""
+    """All that answer requests."""
 
     health: Health
     actions: Actions
@@ -218,10 +217,11 @@ def _about_routes(desk: Handlers) -> Sequence[Route]:
     )
     same = ResponseSpec(304, "the page is still the one with this ETag, ages aside", None, (HTML,))
     description = ResponseSpec(200, "OpenAPI 3.1", None)
+    page_route = _polled("/", "The status page, or /info", page.answer, root, same)
     return (
         metrics_route(about),
         _polled("/info", "The daemon about itself", about.info, facts),
-        _polled("/", "The status page, or /info", page.answer, root, same),
+        replace(page_route, bounded=False),  # it waits once, for its template
         Route(
             "GET",
             "/openapi.json",

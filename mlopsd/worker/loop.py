@@ -87,8 +87,8 @@ class LoopWorker:
         reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
         return str(await reloading.result())
 
-    async def amend(self, options: PredictorOptions) -> bool:
-        """Let the probe, if it predicts and has been made, go on with *options*; whether it does."""
+    async def reconfigure(self, options: PredictorOptions) -> bool:
+        """Let the probe, if it predicts and has been made, go on with *options*; return if it does."""
         if (predictor := self.predictor) is None:
             return False
         amending = self._start("amend", lambda: predictor.amend(options))

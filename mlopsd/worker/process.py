@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlopsd.log_limit import LogLimiter
+from mlopsd.predictor import PredictorOptions
 from mlopsd.probe import Instruments, Metric, ProbeError, Reading
 from mlopsd.process.backoff import ExponentialBackoff
 from mlopsd.process.child import LINES_PER_HOUR, Child
@@ -31,6 +32,8 @@ class ProbeRaised(Exception):
 
 class ProcessWorker:
     """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
+
+    predictor = None
 
     def __init__(
         self,
@@ -98,6 +101,10 @@ class ProcessWorker:
         """Have the probe reload in its process."""
         answer = await self._ask({"do": "reload", "dry_run": dry_run, "force": force})
         return str(answer.get("said", ""))
+
+    async def reconfigure(self, _options: PredictorOptions) -> bool:
+        """Return False: a predictor runs on the loop."""
+        return False
 
     async def close(self) -> None:
         """Let the probe release what it holds, then end its process, whatever it is doing."""

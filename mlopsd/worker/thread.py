@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from mlopsd.predictor import PredictorOptions
 from mlopsd.probe import Probe, Reading
 from mlopsd.threads import Call
 from mlopsd.worker.validate import verified
@@ -45,6 +46,8 @@ class Lane(threading.Thread):
 class ThreadWorker:
     """Runs a probe's calls in a daemon thread, one at a time; a hung one is waited for, not repeated."""
 
+    predictor = None
+
     def __init__(self, name: str, make: Callable[[], Probe[Any]]) -> None:
         self._name = name
         self._make = make
@@ -69,6 +72,10 @@ class ThreadWorker:
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's own reload."""
         return await self._run(lambda: str(self._made().reload(dry_run=dry_run, force=force)))
+
+    async def reconfigure(self, _options: PredictorOptions) -> bool:
+        """Return False: a predictor runs on the loop."""
+        return False
 
     async def close(self) -> None:
         """Let the probe release what it holds, unless a call of it still hangs; the thread ends by itself."""

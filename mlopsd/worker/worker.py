@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Instruments, Metric, Reading
 
 
@@ -14,8 +15,12 @@ class Worker(Protocol):
     """
 
     @property
+    def predictor(self) -> Predictor | None:
+        """Return the probe itself if it predicts and has been made, for which the loop is the only place."""
+
+    @property
     def stuck(self) -> str | None:
-        """The reason why no call can begin now (an abandoned one has not come back), or None."""
+        """Return why no call can begin now (an abandoned one has not come back), or None."""
 
     def prepare(self) -> None:
         """Begin whatever the first check would otherwise have to wait for."""
@@ -25,6 +30,9 @@ class Worker(Protocol):
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's reload and return its sentence."""
+
+    async def reconfigure(self, options: PredictorOptions) -> bool:
+        """Let a predictor go on with *options*; return if it does."""
 
     async def close(self) -> None:
         """Release the probe within a second, whatever it is stuck in."""

@@ -9,12 +9,15 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from mlopsd.cli.terminal.progress import RolloutMeter, draw_bar, format_log_line
+from mlopsd.cli.reload import _show_progress
+from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter, draw_bar, format_log_line
+from mlopsd.predictor import Progress
 from tests.cli.command import environment, mlopsd, on_a_terminal
 from tests.running import GIVE_UP
 
@@ -190,21 +193,33 @@ def test_ctrl_c_ends_the_waiting_and_says_that_the_reload_goes_on() -> None:
 def test_the_rate_is_that_of_the_last_looks() -> None:
     clock = iter(range(100)).__next__
     meter = RolloutMeter(clock)
-    meter.format_live({**FETCH, "bytes": 0})
-    assert meter.format_live({**FETCH, "bytes": 100_000_000}).endswith(" 5 % of 2 GB, 100 MB/s, 19 s left")
+    fetch = Progress("fetch", "7", total_bytes=2_000_000_000)
+    meter.format_live(replace(fetch, bytes=0))
+    looked = replace(fetch, bytes=100_000_000)
+    assert meter.format_live(looked).endswith(" 5 % of 2 GB, 100 MB/s, 19 s left")
     for _ in range(10):
-        stuck = meter.format_live({**FETCH, "bytes": 100_000_000})
+        stuck = meter.format_live(looked)
     assert stuck.endswith(" 5 % of 2 GB"), "no rate, and no end in sight"
-    unsized = {key: value for key, value in FETCH.items() if key != "total_bytes"}
-    assert meter.format_live({**unsized, "bytes": 200_000_000}) == "fetching version 7 200 MB, 11.1 MB/s"
+    unsized = Progress("fetch", "7", bytes=200_000_000)
+    assert meter.format_live(unsized) == "fetching version 7 200 MB, 11.1 MB/s"
 
 
 def test_what_is_no_step_of_ours_is_named_all_the_same() -> None:
-    assert (
-        RolloutMeter(lambda: 0.0).format_live({"step": "warm-up", "version": "7"})
-        == "| warm-up version 7 … 0 s"
-    )
-    assert format_log_line({}) == "reloading version ?"
+    assert RolloutMeter(lambda: 0.0).format_live(Progress("warm-up", "7")) == "| warm-up version 7 … 0 s"
+    assert format_log_line(Progress("reloading")) == "reloading version ?"
+
+
+@pytest.mark.parametrize("fact", [{}, {"version": "7"}, [], 7, ""])
+def test_a_progress_of_another_form_is_left_out(fact: object) -> None:
+    reading = {"summary": "serving version 6", "facts": {"progress": fact}}
+    shown: list[object] = []
+
+    class Line(ProgressLine):
+        def show(self, text: object, plain: str = "") -> None:
+            shown.append(text)
+
+    _show_progress("model", reading, RolloutMeter(), Line(sys.stderr))
+    assert shown == ["reloading model: serving version 6"]
 
 
 def test_a_bar_stays_within_itself() -> None:

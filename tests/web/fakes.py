@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from pydantic import SecretStr
@@ -18,9 +18,10 @@ from mlopsd.config.plugins import Plugin
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
+from mlopsd.metrics import Metrics
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Context, Options, Probe, Reading
-from mlopsd.watch import Busy
+from mlopsd.watch import Busy, Watch
 from mlopsd.web.app import make_app
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.connection import Timeouts
@@ -156,11 +157,48 @@ class House:
         self.metrics = FakeMetrics()
         self.watches: dict[str, FakeWatch] = {}
         self.configured: dict[str, ProbeConfig] = {}
-        self.draining = False
-        self.keys: tuple[str, ...] = ()
-        self.settings = Settings(**tables)
         self.reloading: Callable[[], Awaitable[Sequence[str]]] = self._nothing_changed
-        self.info = Info("1.2.3", STARTED, "production", mlflow="3.2.1")
+        self.parts = WebContext(
+            self.board,
+            cast("Metrics", self.metrics),
+            LoadedConfig(Settings(**tables), Path("/etc/mlopsd/config.toml"), ()),
+            Info("1.2.3", STARTED, "production", mlflow="3.2.1"),
+            self._reload,
+            self.configured.values(),
+            cast("Mapping[str, Watch]", self.watches),
+        )
+
+    @property
+    def draining(self) -> bool:
+        return self.parts.draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self.parts.draining = draining
+
+    @property
+    def info(self) -> Info:
+        return self.parts.info
+
+    @info.setter
+    def info(self, info: Info) -> None:
+        self.parts.info = info
+
+    @property
+    def settings(self) -> Settings:
+        return self.parts.loaded.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self.parts.loaded = replace(self.parts.loaded, settings=settings)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.get_secret_value() for key in self.parts.loaded.api_keys)
+
+    @keys.setter
+    def keys(self, keys: tuple[str, ...]) -> None:
+        self.parts.loaded = replace(self.parts.loaded, api_keys=tuple(map(SecretStr, keys)))
 
     def watch(self, name: str, reading: Reading | None = None, *, reloads: bool = True) -> FakeWatch:
         """Enrol a probe; with *reading* it has been checked."""
@@ -178,24 +216,6 @@ class House:
         watch.configured = replace(watch.configured, probe=Oracle, options=oracle.options, isolation="loop")
         self.configured[name] = watch.configured
         return oracle
-
-    @property
-    def parts(self) -> WebContext:
-        return WebContext(
-            board=self.board,
-            metrics=self.metrics,
-            configured=lambda: tuple(self.configured.values()),
-            watches=lambda: self.watches,
-            loaded=self.loaded,
-            reload_configuration=self._reload,
-            draining=lambda: self.draining,
-            info=lambda: self.info,
-        )
-
-    def loaded(self) -> LoadedConfig:
-        return LoadedConfig(
-            self.settings, Path("/etc/mlopsd/config.toml"), (), tuple(map(SecretStr, self.keys))
-        )
 
     async def _reload(self) -> Sequence[str]:
         return await self.reloading()

@@ -189,9 +189,9 @@ async def _acting(witness: Witness, house: House, client: Any) -> None:
         await _refusals(witness, house, client, path, at)
     for path in (check, reload):
         assert await witness.hold(client, "POST", path, path.format(probe="none"), headers=KEY) == 404
-        watches, house.watches = house.watches, {}
+        watches, house.parts.watches = house.parts.watches, {}
         assert await witness.hold(client, "POST", path, path.format(probe="well"), headers=KEY) == 503
-        house.watches = watches
+        house.parts.watches = watches
     await _checks(witness, house, client, check)
     await _reloads(witness, house, client, reload)
     await _configuration(witness, house, client)
@@ -267,9 +267,9 @@ async def _predicting(witness: Witness, house: House, client: Any) -> None:
             oracle.failure = PredictionError(code, "not so; otherwise")
             assert await witness.hold(client, "POST", path, at, headers=KEY) == code
         oracle.failure = None
-        configured, house.configured = house.configured, {}
+        configured, house.parts.configured = house.parts.configured, ()
         assert await witness.hold(client, "POST", path, at, headers=KEY) == 404
-        house.configured = configured
+        house.parts.configured = configured
 
 
 async def _readiness(witness: Witness, house: House, client: Any) -> None:
@@ -285,10 +285,10 @@ async def _readiness(witness: Witness, house: House, client: Any) -> None:
     house.draining = True
     for path, at in (questions[0], questions[3], model):
         assert await witness.hold(client, "GET", path, at) == 503
-    house.draining, configured, house.configured = False, house.configured, {}
+    house.draining, configured, house.parts.configured = False, house.parts.configured, ()
     for path, at in (*questions[:2], questions[3], model):
         assert await witness.hold(client, "GET", path, at) == 404
-    house.configured = configured
+    house.parts.configured = configured
 
 
 async def _about(witness: Witness, house: House, client: Any) -> None:

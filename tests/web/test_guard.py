@@ -19,11 +19,11 @@ from tests.web.fakes import House
 class Guarded:
     """Open doors, and the guard of their socket at *path*."""
 
-    def __init__(self, doors: HttpServer, path: Path) -> None:
+    def __init__(self, doors: HttpServer, house: House, path: Path) -> None:
         self.doors = doors
         self.path = path
-        self.counted: list[str] = []
-        self.guard = SocketGuard(doors, self.counted.append)
+        self.house = house
+        self.guard = SocketGuard(doors, house.parts)
 
     async def answers(self) -> bool:
         """Whether the daemon is whoever answers at the path."""
@@ -41,10 +41,11 @@ class Guarded:
 @asynccontextmanager
 async def guarded(folder: Path) -> AsyncIterator[Guarded]:
     path = folder / "run/s"
-    doors = HttpServer(House().parts)
+    house = House()
+    doors = HttpServer(house.parts)
     await doors.open(Settings(api={"port": 0}), path)  # type: ignore[arg-type]  # as a file has it
     try:
-        yield Guarded(doors, path)
+        yield Guarded(doors, house, path)
     finally:
         await doors.close(0)
 
@@ -80,13 +81,13 @@ async def test_a_path_that_leads_elsewhere_is_told_once_and_bound_again(
         for _ in range(3):
             await its.guard.look()
         assert await its.answers()
-        assert its.guard.error is None
+        assert its.house.info.socket_error is None
     assert [record.getMessage() for record in caplog.records] == [
         "Unix socket replaced",
         "Unix socket bound again",
     ]
     assert caplog.records[0].__dict__["path"] == str(its.path)
-    assert its.counted == ["socket"]
+    assert its.house.metrics.errors == ["socket"]
     assert not its.path.exists()
 
 
@@ -119,14 +120,14 @@ async def test_what_is_no_socket_stays_and_is_told_until_it_is_gone(
         its.path.write_text("a file of somebody")
         for _ in range(5):
             await its.guard.look()
-        assert its.guard.error is not None
-        assert "there is something else; remove it" in its.guard.error
+        assert its.house.info.socket_error is not None
+        assert "there is something else; remove it" in its.house.info.socket_error
         assert its.path.read_text() == "a file of somebody"
-        assert its.counted == ["socket"]
+        assert its.house.metrics.errors == ["socket"]
         assert [record.getMessage() for record in caplog.records].count("Unix socket lost") == 1
         its.path.unlink()
         await its.guard.look()
-        assert its.guard.error is None
+        assert its.house.info.socket_error is None
         assert await its.answers()
 
 

@@ -4,6 +4,9 @@ import asyncio
 import base64
 import hashlib
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from mlopsd.entry import PastReading
+from mlopsd.format import format_age
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
 from mlopsd.web.api import docs
 from mlopsd.web.context import Info
-from mlopsd.web.page.markup import age_text
 from mlopsd.web.page.plot import plot
 from tests.web.fakes import STARTED, House, OneReload
 
@@ -122,24 +126,31 @@ async def test_a_summary_that_is_the_worst_finding_is_not_said_twice_in_a_card()
     assert "other unhealthy a sentence of its own Advice" in text
 
 
-async def test_the_page_escapes_whatever_a_probe_says() -> None:
+@pytest.mark.parametrize("evil", [EVIL, Markup(EVIL)], ids=["text", "text that calls itself HTML"])
+async def test_the_page_escapes_whatever_a_probe_says(evil: str) -> None:
     house = House()
-    finding = Finding(EVIL, Status.UNHEALTHY, EVIL, EVIL)
+    finding = Finding(evil, Status.UNHEALTHY, evil, evil)
+    well = Finding(evil, Status.HEALTHY, evil, evil)
     facts = {
-        EVIL: EVIL,
-        "nested": [{EVIL: EVIL}],
-        "model": EVIL,
-        "desired": {"version": EVIL, "candidate": EVIL, "registry": EVIL},
-        "progress": {"step": EVIL, "version": EVIL, "since": EVIL, "bytes": 1, "total_bytes": 2},
-        "refused": [{"version": EVIL, "reason": EVIL, "until": EVIL}],
-        "drift_since": EVIL,
+        evil: evil,
+        "nested": [{evil: evil}],
+        "list": [evil, evil],
+        "model": evil,
+        "desired": {"version": evil, "candidate": evil, "registry": evil},
+        "served": {"version": evil, "candidate": evil, "registry": evil},
+        "progress": {"step": evil, "version": evil, "since": evil, "bytes": 1, "total_bytes": 2},
+        "refused": [{"version": evil, "reason": evil, "until": evil}],
+        "drift_since": evil,
     }
-    reading = Reading(findings=[finding], summary=EVIL, facts=facts)
-    house.watch("gpu", reading).reload = OneReload(ended(ReloadRefused(EVIL)))
+    reading = Reading(findings=[finding, well], summary=evil, facts=facts)
+    house.watch("gpu", reading).reload = OneReload(ended(ReloadRefused(evil)))
+    other = house.watch("other", Reading(findings=[finding], summary=evil + "."))
+    other.reload = OneReload(asyncio.get_running_loop().create_future())
+    other.reload.done.set_result(evil)
     house.info = Info(EVIL, STARTED, "production", STARTED, EVIL)
     outline = await page(house)
     assert outline.tags.count("script") == 1
-    assert outline.text.count(EVIL) >= 18
+    assert outline.text.count(EVIL) >= 31
 
 
 async def test_the_page_survives_text_that_is_no_unicode() -> None:
@@ -286,19 +297,31 @@ async def test_the_last_readings_are_a_plot_and_a_sentence() -> None:
 
 def test_each_status_has_a_sign_of_its_own_in_the_plot() -> None:
     drawn = [plot([PastReading(STARTED, status, status, 0.0)]) for status in Status]
-    shapes = {
-        re.sub(r"\s|class=.\w+.", "", found) for one in drawn for found in re.findall(r"<path[^>]*>", one)
-    }
+    shapes = {path for one in drawn if one is not None for _status, path in one.paths}
     assert len(shapes) == len(Status)
 
 
 async def test_no_file_is_read_while_the_loop_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, *_: object, **__: object) -> None:
-        raise AssertionError(f"{path} is read on the loop")
+    really, loop = Path.open, threading.get_ident()
+    read: list[str] = []
 
-    monkeypatch.setattr(Path, "open", refuse)
+    def only_elsewhere(path: Path, *arguments: Any, **named: Any) -> Any:
+        assert threading.get_ident() != loop, f"{path} is read on the loop"
+        read.append(path.name)
+        return really(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", only_elsewhere)
     outline = await page(House())
     assert outline.text
+    assert read == ["page.css", "page.js", "template.html"]
+
+
+def test_the_template_engine_is_imported_when_a_page_is_asked_for_and_not_before() -> None:
+    code = (
+        "import sys; from mlopsd.daemon import daemon; from mlopsd.web.page.status_page import PageTemplate; "
+        "assert 'jinja2' not in sys.modules; PageTemplate(); assert 'jinja2' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 async def test_the_page_has_one_style_and_one_script_known_by_their_hashes_and_loads_nothing() -> None:
@@ -393,7 +416,7 @@ async def test_a_program_gets_the_information_at_the_root() -> None:
     ],
 )
 def test_an_age_is_said_in_the_largest_unit_it_fills_twice(seconds: float, said: str) -> None:
-    assert age_text(seconds) == said
+    assert format_age(seconds) == said
 
 
 @pytest.mark.parametrize("viewer", [docs.SWAGGER, docs.REDOC])

@@ -2,28 +2,19 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Self, TextIO
 
 from mlopsd.cli.terminal.text import fill_width, sanitize
 from mlopsd.format import format_age, format_ratio, format_size
+from mlopsd.predictor import Progress
 
 ERASE = "\r\x1b[K"
 BAR_CELLS = 24
 ROLLOUT_BAR_CELLS = 14  # so that all fits 80 columns
-STEPS = {
-    "resolve": "asking the registry",
-    "judge": "judging version {}",
-    "fetch": "fetching version {}",
-    "load": "loading version {}",
-    "canary": "proving version {}",
-    "swap": "swapping to version {}",
-    "drain": "draining the version before",
-}
 SPINNER = "|/-\\"
 RATE_SAMPLES = 10  # that the rate is measured over
-Fact = Mapping[str, Any]
 
 
 class ProgressLine:
@@ -60,7 +51,7 @@ class ProgressLine:
 
 
 class RolloutMeter:
-    """The fact ``progress`` of a model's readings in words, with the download rate.
+    """The progress of a rollout in words, with the download rate.
 
     Rates and times are those of this host's clock: the daemon's may be a host far away.
     """
@@ -71,29 +62,27 @@ class RolloutMeter:
         self._began = 0.0
         self._fetched: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
 
-    def format_live(self, progress: Fact) -> str:
+    def format_live(self, progress: Progress) -> str:
         """Return a line to be drawn again each time: a bar for a download of known size, else a spinner."""
         now = self._record(progress)
-        got, total = progress.get("bytes"), progress.get("total_bytes")
+        got, total = progress.bytes, progress.total_bytes
         if got is None:
             elapsed = now - self._began
-            return (
-                f"{SPINNER[int(elapsed * 2) % len(SPINNER)]} {_format_step(progress)} … {format_age(elapsed)}"
-            )
+            return f"{SPINNER[int(elapsed * 2) % len(SPINNER)]} {progress.activity()} … {format_age(elapsed)}"
         if not total:
-            return f"{_format_step(progress)} {format_size(got)}{self._format_rate()}"
+            return f"{progress.activity()} {format_size(got)}{self._format_rate()}"
         share = min(got / total, 1)
         drawn = f"{draw_bar(share, ROLLOUT_BAR_CELLS)} {format_ratio(share)} of {format_size(total)}"
-        return f"{_format_step(progress)} {drawn}{self._format_rate(total - got)}"
+        return f"{progress.activity()} {drawn}{self._format_rate(total - got)}"
 
-    def _record(self, progress: Fact) -> float:
+    def _record(self, progress: Progress) -> float:
         """Record the step and the bytes; return the time."""
         now = self._clock()
-        if (step := _format_step(progress)) != self._step:
+        if (step := progress.activity()) != self._step:
             self._step, self._began = step, now
             self._fetched.clear()
-        if (got := progress.get("bytes")) is not None:
-            self._fetched.append((now, got))
+        if progress.bytes is not None:
+            self._fetched.append((now, progress.bytes))
         return now
 
     def _format_rate(self, left: float | None = None) -> str:
@@ -112,13 +101,7 @@ def draw_bar(ratio: float, cells: int = BAR_CELLS) -> str:
     return f"[{'#' * full}{'-' * (cells - full)}]"
 
 
-def format_log_line(progress: Fact) -> str:
+def format_log_line(progress: Progress) -> str:
     """Return a line for a log, the same for as long as the step lasts."""
-    total = progress.get("total_bytes")
-    return f"{_format_step(progress)}, {format_size(total)}" if total else _format_step(progress)
-
-
-def _format_step(progress: Fact) -> str:
-    """Return the step alone ("fetching version 7"), or the name of a step of a newer daemon."""
-    step = str(progress.get("step", "reloading"))
-    return STEPS.get(step, step + " version {}").format(progress.get("version", "?"))
+    total = progress.total_bytes
+    return f"{progress.activity()}, {format_size(total)}" if total else progress.activity()

@@ -1,1 +1,1 @@
-"""Who may call what."""
+"""Access: the rights of each caller."""

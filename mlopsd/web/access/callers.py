@@ -1,4 +1,4 @@
-"""Who may act or predict: by the kernel's word on the Unix socket, by an API key over TCP.
+"""The callers that may act or predict: by the kernel's word on the Unix socket, by an API key over TCP.
 
 The address of a caller is no identity. A proxy on this host passes on what anybody asks, and need not say so.
 """
@@ -26,7 +26,7 @@ MOST_GROUPS_BYTES = 1024  # what Python's getsockopt can take: 256 groups
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who the process at the other end of a Unix socket was when it connected, as numbers."""
+    """The process at the other end of a Unix socket when it connected, as numbers."""
 
     uid: int
     gids: frozenset[int]
@@ -34,7 +34,7 @@ class Credentials:
 
 
 def credentials(connection: socket.socket) -> Credentials:
-    """The kernel's word on the other end of *connection*; no name is looked up, since that can block."""
+    """Return the kernel's word on the other end of *connection*; a name is not looked up: that can block."""
     size = struct.calcsize("3i")
     pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return Credentials(uid, frozenset({gid, *_supplementary(connection)}), pid)
@@ -68,12 +68,12 @@ def check_local(request: web.Request) -> None:
 
 
 def is_trusted(caller: Credentials, uid: int, gid: int) -> bool:
-    """Whether a daemon that runs as *uid* and *gid* takes orders from *caller*."""
+    """Tell if a daemon that runs as *uid* and *gid* takes orders from *caller*."""
     return caller.uid in (0, uid) or gid in caller.gids
 
 
 def is_of_our_network(connection: socket.socket, pid: int) -> bool:
-    """Whether the process *pid* at the other end has the network that we have.
+    """Tell if the process *pid* at the other end has the network that we have.
 
     A model runs as our own user, and its network is cut: that tells it, and all that it starts, from the
     command line. It cannot join ours again. One that has ended meanwhile might not be the one that *pid* is.
@@ -95,7 +95,7 @@ def _is_network_ours(pid: int) -> bool:
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    """Whether the process at the other end is gone, where the kernel tells."""
+    """Tell if the process at the other end is gone, where the kernel tells."""
     try:
         descriptor = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except OSError as error:
@@ -153,7 +153,7 @@ def _check_key(request: web.Request, loaded: LoadedConfig, no_keys: str) -> None
 
 
 def key_of(request: web.Request, header: str) -> str | None:
-    """The key that came in *header* or as a bearer token, or None."""
+    """Return the key that came in *header* or as a bearer token, or None."""
     if (given := request.headers.get(header)) is not None:
         return given
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
@@ -161,7 +161,7 @@ def key_of(request: web.Request, header: str) -> str | None:
 
 
 def is_known(given: str, keys: Sequence[SecretStr]) -> bool:
-    """Whether *given* is one of *keys*, in a time that does not tell which or how nearly."""
+    """Tell if *given* is one of *keys*, in a time that does not tell which or how nearly."""
     candidate = given.encode("utf-8", "surrogateescape")
     matches = [hmac.compare_digest(candidate, key.get_secret_value().encode()) for key in keys]
     return any(matches)

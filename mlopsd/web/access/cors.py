@@ -1,10 +1,10 @@
-"""Which pages of other origins a browser lets read the answers; none unless the configuration names them."""
+"""Pages of other origins that a browser lets read the answers; none unless the configuration names them."""
 
 import aiohttp_cors
 from aiohttp import hdrs, web
 
 from mlopsd.config.schema import Api
-from mlopsd.web.middleware import REQUEST_ID
+from mlopsd.web.context import REQUEST_ID
 
 PREFLIGHT_SECONDS = 600  # that a browser may keep the answer to its question
 

@@ -1,4 +1,4 @@
-"""What stands before a handler: may the caller, is the body bearable, is the answer there in time."""
+"""The gate before a handler: may the caller, is the body bearable, is the answer there in time."""
 
 import asyncio
 from http import HTTPStatus
@@ -13,14 +13,14 @@ from mlopsd.web.context import WebContext
 
 
 class Gate:
-    """Makes an aiohttp handler of a `Route`: may the caller, is the body bearable, is it done in time."""
+    """Maker of the aiohttp handler of a `Route`: may the caller, is the body bearable, is it done in time."""
 
     def __init__(self, parts: WebContext, *, local: bool) -> None:
         self._parts = parts
         self._local = local
 
     def handler(self, route: Route) -> Handler:
-        """The handler of *route* for aiohttp."""
+        """Return the handler of *route* for aiohttp."""
         answer = route.handler
         if route.who == "anyone" and not asyncio.iscoroutinefunction(answer):
 
@@ -43,7 +43,7 @@ class Gate:
         Raises:
             Problem: 401 or 403, the caller may not.
         """
-        loaded = self._parts.loaded()
+        loaded = self._parts.loaded
         if route.who == "predictors":
             check_predictor(request, loaded, local=self._local)
         elif self._local:
@@ -52,7 +52,7 @@ class Gate:
             check_actor(request, loaded)
 
     async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
-        limit = self._parts.loaded().settings.api.request_timeout if route.bounded else None
+        limit = self._parts.loaded.settings.api.request_timeout if route.bounded else None
         try:
             async with asyncio.timeout(limit) as deadline:
                 return await route.handler(request)  # type: ignore[misc, no-any-return]  # a coroutine
@@ -63,12 +63,12 @@ class Gate:
             raise Problem(HTTPStatus.GATEWAY_TIMEOUT, detail) from None
 
     async def _read(self, request: web.Request) -> web.Request:
-        """*request* with its body read, so that reading it again costs nothing.
+        """Return *request* with its body read, so that reading it again costs nothing.
 
         Raises:
             Problem: 413 it is too large, 408 it does not arrive, 400 it is broken.
         """
-        api = self._parts.loaded().settings.api
+        api = self._parts.loaded.settings.api
         if (request.content_length or 0) > api.max_body_size:
             raise _too_large(api.max_body_size)
         request = request.clone(client_max_size=api.max_body_size)

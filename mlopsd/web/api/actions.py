@@ -2,22 +2,26 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
-from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.errors import ConfigurationError, nearest
+from mlopsd.format import format_time
 from mlopsd.probe import ProbeError
-from mlopsd.watch import Busy
+from mlopsd.units import seconds
+from mlopsd.watch import Busy, ProbeReload, Watch
 from mlopsd.web.api.health import JSON_HEADERS, Health
 from mlopsd.web.api.problem import Problem
-from mlopsd.web.api.query import check_names, duration, flag
 from mlopsd.web.api.readings import ReadingDocuments, reload_state
 from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
-from mlopsd.web.context import ReloadLike, WatchLike, WebContext
-from mlopsd.web.jsonable import json_body, jsonable, time_text
+from mlopsd.web.context import WebContext
+from mlopsd.web.jsonable import json_body, jsonable
 
 MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
+YES = ("true", "True", "1", "yes", "")
+NO = ("false", "False", "0", "no")
 log = logging.getLogger("mlopsd.http")
 
 
@@ -43,7 +47,7 @@ class Actions:
         watch = self._watch(request)
         check_names(request, ("dry_run", "wait", "force"))
         dry_run, force = flag(request, "dry_run"), flag(request, "force")
-        most = MOST_OF * self._parts.loaded().settings.api.request_timeout
+        most = MOST_OF * self._parts.loaded.settings.api.request_timeout
         wait = min(duration(request, "wait", most if dry_run else 0), most)
         reload = self._start(watch, dry_run=dry_run, force=force)
         await asyncio.wait({reload.done}, timeout=wait)
@@ -60,19 +64,19 @@ class Actions:
         answer = ConfigurationAnswer(changes=list(changes))
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
 
-    def _watch(self, request: web.Request) -> WatchLike:
+    def _watch(self, request: web.Request) -> Watch:
         """The watch of the probe in the path.
 
         Raises:
             Problem: 404, there is no such probe; 503, it is on the board but is being replaced.
         """
         name = self._health.entry(request).probe
-        watch = self._parts.watches().get(name)
+        watch = self._parts.watches.get(name)
         if watch is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"probe {name!r} is being replaced; ask again")
         return watch
 
-    def _start(self, watch: WatchLike, *, dry_run: bool, force: bool) -> ReloadLike:
+    def _start(self, watch: Watch, *, dry_run: bool, force: bool) -> ProbeReload:
         """Begin to reload.
 
         Raises:
@@ -92,7 +96,7 @@ class Actions:
         return reload
 
 
-def _reload_answer(name: str, reload: ReloadLike, *, dry_run: bool) -> web.Response:
+def _reload_answer(name: str, reload: ProbeReload, *, dry_run: bool) -> web.Response:
     """200 for a reload that ended well, 202 for one that runs.
 
     Raises:
@@ -105,7 +109,7 @@ def _reload_answer(name: str, reload: ReloadLike, *, dry_run: bool) -> web.Respo
     answer = ReloadAnswer(
         probe=name,
         state="running" if stands["state"] == "running" else "done",
-        started_at=time_text(reload.started_at),
+        started_at=format_time(reload.started_at),
         dry_run=dry_run,
     )
     if "detail" in stands:
@@ -114,3 +118,44 @@ def _reload_answer(name: str, reload: ReloadLike, *, dry_run: bool) -> web.Respo
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
     headers = JSON_HEADERS | {"Location": f"/health/{name}"}
     return web.Response(status=HTTPStatus.ACCEPTED, body=json_body(jsonable(answer)), headers=headers)
+
+
+def check_names(request: web.Request, known: Sequence[str]) -> None:
+    """Refuse a parameter that is not *known*, or that is there twice.
+
+    Raises:
+        Problem: 400 that names it.
+    """
+    for name in request.query:
+        if name not in known:
+            raise Problem(400, f"no such parameter: {name[:60]!r}; {nearest(name[:60], known)}")
+        if len(request.query.getall(name)) > 1:
+            raise Problem(400, f"the parameter {name!r} is there twice; give it once")
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """Tell if the parameter *name* is there, and not as a no.
+
+    Raises:
+        Problem: 400, it is neither a yes nor a no.
+    """
+    value = request.query.get(name, "false")
+    if value not in YES + NO:
+        raise Problem(400, f"{name}={value[:60]!r} is neither true nor false; write one of them")
+    return value in YES
+
+
+def duration(request: web.Request, name: str, default: float) -> float:
+    """Return the parameter *name* in seconds: a number, or text like ``15s``.
+
+    Raises:
+        Problem: 400, it is no duration.
+    """
+    value = request.query.get(name)
+    if value is None:
+        return default
+    try:
+        given = seconds(value)
+    except ValueError as error:
+        raise Problem(400, f"{name}={value[:60]!r} is {error}") from error
+    return float(given)  # type: ignore[arg-type]  # text gives a number

@@ -104,7 +104,7 @@ class Docs:
         return _response((folder / name).read_bytes(), TYPES[Path(name).suffix])
 
     def _folder(self, viewer: Viewer) -> Path:
-        """Where the files of *viewer* lie.
+        """Return the folder of the files of *viewer*.
 
         Raises:
             Problem: 404, this is not the debug mode, or the package is not installed.

@@ -1,14 +1,21 @@
 """The answers about the daemon itself: what it is, what can be asked, and its metrics."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
+from mlopsd.format import format_time
 from mlopsd.web.api.health import JSON_HEADERS
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
-from mlopsd.web.context import Info, WatchLike, WebContext
-from mlopsd.web.jsonable import json_body, jsonable, time_text
+from mlopsd.web.context import Info, WebContext
+from mlopsd.web.jsonable import json_body, jsonable
+
+if TYPE_CHECKING:
+    from mlopsd.watch import Watch
 
 
 class About:
@@ -24,32 +31,32 @@ class About:
 
     def metrics(self, request: web.Request) -> web.Response:
         """The metrics in the best form that the caller takes."""
-        if not self._parts.loaded().settings.metrics.enabled:
+        if not self._parts.loaded.settings.metrics.enabled:
             raise Problem(404, "metrics are off ([metrics] enabled = false); set it to true")
         accept = request.headers.get(hdrs.ACCEPT, "")
         page = self._parts.metrics.render(accept, request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         return web.Response(body=page.body, headers=page.headers)
 
     def _answer(self) -> InfoAnswer:
-        info = self._parts.info()
+        info = self._parts.info
         return {
             "name": "mlopsd",
             "version": info.version,
-            "started": time_text(info.started),
+            "started": format_time(info.started),
             "mode": info.mode,
             "configuration": self._configuration(),
             "socket": _socket_info(info),
-            "probes": [_probe_info(watch) for watch in self._parts.watches().values()],
+            "probes": [_probe_info(watch) for watch in self._parts.watches.values()],
             "endpoints": list(self._endpoints()),
         }
 
     def _configuration(self) -> ConfigurationInfo:
-        info, path = self._parts.info(), self._parts.loaded().path
+        info, path = self._parts.info, self._parts.loaded.path
         answer = ConfigurationInfo()
         if path is not None:
             answer["file"] = str(path)
         if info.reloaded_at is not None:
-            answer["reloaded_at"] = time_text(info.reloaded_at)
+            answer["reloaded_at"] = format_time(info.reloaded_at)
         if info.reload_error is not None:
             answer["error"] = info.reload_error
         return answer
@@ -62,7 +69,7 @@ def _socket_info(info: Info) -> SocketInfo:
     return answer
 
 
-def _probe_info(watch: WatchLike) -> ProbeInfo:
+def _probe_info(watch: Watch) -> ProbeInfo:
     configured = watch.configured
     return {
         "name": configured.name,

@@ -1,4 +1,4 @@
-"""Predictions, and whether there can be any, as MLflow's server and the Open Inference Protocol are asked."""
+"""Predictions and readiness, as MLflow's server and the Open Inference Protocol are asked."""
 
 from http import HTTPStatus
 
@@ -18,20 +18,20 @@ NO_MLFLOW = "MLflow is not installed beside mlopsd; pip install 'mlopsd[model]'"
 
 
 class Predictions:
-    """Answers requests for predictions, and whether there could be any."""
+    """Answers to requests for predictions and readiness."""
 
     def __init__(self, parts: WebContext) -> None:
         self._parts = parts
 
     async def by_default(self, request: web.Request) -> web.Response:
-        """What the one predictor, or the one with ``default = true``, predicts."""
-        chosen = default_predictor(self._parts.configured())
+        """Return the prediction of the one predictor, or of the one with ``default = true``."""
+        chosen = default_predictor(self._parts.configured)
         if chosen is None:
             raise Problem(HTTPStatus.NOT_FOUND, NO_PREDICTOR)
         return await self._predict(chosen, request)
 
     async def by_probe(self, request: web.Request) -> web.Response:
-        """What the predictor in the path predicts."""
+        """Return the prediction of the predictor in the path."""
         asked = request.match_info["probe"]
         found = {one.name: one for one in self._predictors()}
         if asked not in found:
@@ -40,29 +40,29 @@ class Predictions:
         return await self._predict(found[asked], request)
 
     def ping(self, _request: web.Request) -> web.Response:
-        """MLflow's question whether predictions are answered: by every predictor."""
+        """Tell if every predictor serves, as MLflow asks."""
         return _by_state(all(map(self._serves, self._predictors())), b"\n", TEXT_HEADERS)
 
     def version(self, _request: web.Request) -> web.Response:
-        """MLflow's version, as its own server would say it."""
+        """Return MLflow's version, as its own server would say it."""
         self._predictors()
-        mlflow = self._parts.info().mlflow
+        mlflow = self._parts.info.mlflow
         if mlflow is None:
             raise Problem(HTTPStatus.NOT_FOUND, NO_MLFLOW)
         return web.Response(body=mlflow.encode(), headers=TEXT_HEADERS)
 
     def live(self, _request: web.Request) -> web.Response:
-        """That the event loop turns, which this answer proves."""
+        """Return an answer, which proves that the event loop turns."""
         return web.Response(body=json_body(LiveAnswer(live=True)), headers=JSON_HEADERS)
 
     def ready(self, _request: web.Request) -> web.Response:
-        """Whether every predictor serves and the host is well enough."""
+        """Tell if every predictor serves and the host is well enough."""
         well = self._parts.board.verdict.status in SERVING
         ready = all(map(self._serves, self._predictors())) and well
         return _by_state(ready, json_body(ReadyAnswer(ready=ready)), JSON_HEADERS)
 
     def model_ready(self, request: web.Request) -> web.Response:
-        """Whether any predictor of the registered model in the path serves."""
+        """Tell if any predictor of the registered model in the path serves."""
         asked = request.match_info["model"]
         models = [(one.predicts.model, one) for one in self._predictors() if one.predicts]
         having = [one for model, one in models if model == asked]
@@ -73,7 +73,7 @@ class Predictions:
         return _by_state(ready, json_body(ModelReadyAnswer(name=asked, ready=ready)), JSON_HEADERS)
 
     async def _predict(self, chosen: ProbeConfig, request: web.Request) -> web.Response:
-        """What *chosen* predicts, as it says it; it minds its own clock.
+        """Return the prediction of *chosen*, which minds its own clock.
 
         Raises:
             Problem: it has no prediction; or 503, it is being made or replaced.
@@ -92,28 +92,28 @@ class Predictions:
         return web.Response(body=prediction.body, headers={hdrs.CONTENT_TYPE: prediction.content_type})
 
     def _predictors(self) -> list[ProbeConfig]:
-        """Every predictor that is configured, be it there already or not.
+        """Return every predictor that is configured, also one that is not made yet.
 
         Raises:
             Problem: 404, there is none.
         """
-        found = [one for one in self._parts.configured() if one.predicts]
+        found = [one for one in self._parts.configured if one.predicts]
         if not found:
             raise Problem(HTTPStatus.NOT_FOUND, NO_PREDICTOR)
         return found
 
     def _serves(self, one: ProbeConfig) -> bool:
         predictor = self._live(one)
-        return predictor is not None and predictor.serves is not None and not self._parts.draining()
+        return predictor is not None and predictor.serves is not None and not self._parts.draining
 
     def _live(self, one: ProbeConfig) -> Predictor | None:
-        """The predictor itself; None while it is being made or replaced."""
-        watch = self._parts.watches().get(one.name)
+        """Return the predictor itself; None while it is being made or replaced."""
+        watch = self._parts.watches.get(one.name)
         return watch.predictor if watch is not None else None
 
 
 def _by_state(good: bool, body: bytes, headers: dict[str, str]) -> web.Response:  # noqa: FBT001  # what it is about
-    """*body* as 200 while all is *good*, else as 503."""
+    """Return *body* as 200 while all is *good*, else as 503."""
     if good:
         return web.Response(body=body, headers=headers)
     later = headers | retry_after(RETRY_AFTER)

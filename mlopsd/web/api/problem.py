@@ -63,7 +63,7 @@ class Problem(Exception):
 
 
 def from_aiohttp(error: web.HTTPException, path: str) -> Problem:
-    """What aiohttp says about a request for *path* that found no handler, in our form."""
+    """Return the problem of a request for *path* that found no handler, by what aiohttp says."""
     kept = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
     if error.status == HTTPStatus.NOT_FOUND:
         return Problem(error.status, f"there is nothing at {path}; see /info for what there is")
@@ -73,7 +73,7 @@ def from_aiohttp(error: web.HTTPException, path: str) -> Problem:
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """The header that says when to ask again."""
+    """Return the header that says when to ask again."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 

@@ -1,16 +1,21 @@
 """The board's entries as JSON, each written out once and kept until it changes; only ages are added."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlopsd.board import Board
 from mlopsd.entry import Entry
 from mlopsd.exceptions import safe_message
+from mlopsd.format import format_time
 from mlopsd.probe import Finding, ReloadRefused, Status
 from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
-from mlopsd.web.context import ReloadLike
-from mlopsd.web.jsonable import dumps, jsonable, time_text
+from mlopsd.web.jsonable import dumps, jsonable
+
+if TYPE_CHECKING:
+    from mlopsd.watch import ProbeReload
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +23,20 @@ class CachedJson:
     """The text of one entry, cut where its age goes."""
 
     entry: Entry
-    reload: ReloadLike | None
+    reload: ProbeReload | None
     running: bool
     before_age: bytes
     after_age: bytes
 
-    def is_of(self, entry: Entry, reload: ReloadLike | None) -> bool:
-        """Whether this is still the text of *entry*; entries are replaced, never changed."""
+    def is_of(self, entry: Entry, reload: ProbeReload | None) -> bool:
+        """Tell if this is still the text of *entry*; entries are replaced, never changed."""
         return self.entry is entry and self.reload is reload and self.running == _running(reload)
 
 
 class ReadingDocuments:
     """Writes the board's entries; *reload_of* knows the last reload of a probe by its name."""
 
-    def __init__(self, board: Board, reload_of: Callable[[str], ReloadLike | None]) -> None:
+    def __init__(self, board: Board, reload_of: Callable[[str], ProbeReload | None]) -> None:
         self._board = board
         self._reload_of = reload_of
         self._written: dict[str, CachedJson] = {}
@@ -49,7 +54,7 @@ class ReadingDocuments:
         verdict = self._board.verdict
         about = {
             "status": str(verdict.status),
-            "since": time_text(verdict.since),
+            "since": format_time(verdict.since),
             "summary": verdict.summary,
             "advice": str(verdict.advice),
             "host": host,
@@ -72,7 +77,7 @@ class ReadingDocuments:
         return written
 
 
-def _write(entry: Entry, reload: ReloadLike | None) -> CachedJson:
+def _write(entry: Entry, reload: ProbeReload | None) -> CachedJson:
     before = dumps(jsonable(_before_age(entry)))[:-1]
     after = b", " + dumps(jsonable(_after_age(entry, reload)))[1:]
     return CachedJson(entry, reload, _running(reload), before, after)
@@ -83,16 +88,16 @@ def _before_age(entry: Entry) -> dict[str, Any]:
         "probe": entry.probe,
         "status": str(entry.status),
         "summary": entry.summary,
-        "since": time_text(entry.since),
+        "since": format_time(entry.since),
     }
     if entry.before_reload:
         answer["before_reload"] = True
     if entry.checked_at is not None:
-        answer["checked_at"] = time_text(entry.checked_at)
+        answer["checked_at"] = format_time(entry.checked_at)
     return answer
 
 
-def _after_age(entry: Entry, reload: ReloadLike | None) -> dict[str, Any]:
+def _after_age(entry: Entry, reload: ProbeReload | None) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if entry.duration is not None:
         answer["duration_seconds"] = round(entry.duration, 6)
@@ -122,9 +127,9 @@ def finding_answer(finding: Finding) -> FindingAnswer:
     return {key: value for key, value in given.items() if value is not None}  # type: ignore[return-value]
 
 
-def reload_state(reload: ReloadLike) -> ReloadState:
-    """How *reload* stands."""
-    started_at = time_text(reload.started_at)
+def reload_state(reload: ProbeReload) -> ReloadState:
+    """Return the state of *reload*."""
+    started_at = format_time(reload.started_at)
     if not reload.done.done():
         return {"state": "running", "started_at": started_at}
     if reload.done.cancelled():
@@ -137,11 +142,11 @@ def reload_state(reload: ReloadLike) -> ReloadState:
 
 
 def why(error: BaseException) -> str:
-    """The words of *error*, or its name where it has none."""
+    """Return the words of *error*, or its name where it has none."""
     if isinstance(error, TimeoutError):
         return "it took longer than the probe's timeout; raise the timeout or look at what it waits for"
     return safe_message(error) or type(error).__name__
 
 
-def _running(reload: ReloadLike | None) -> bool:
+def _running(reload: ProbeReload | None) -> bool:
     return reload is not None and not reload.done.done()

@@ -19,7 +19,7 @@ CSV = "text/csv"
 
 @dataclass(frozen=True, slots=True)
 class ResponseSpec:
-    """What may come back with one status code.
+    """A possible answer with one status code.
 
     Attributes:
         says: when this is the answer, as one sentence.

@@ -20,7 +20,7 @@ let misses = 0; // answers in a row that did not come
 let dueAt = 0; // when it is asked again
 let timer = 0;
 
-// ---- words, as markup.py has them
+// ---- words, as texts.py has them
 function ageText(seconds) {
   const unit = UNITS.find(([length]) => seconds >= 2 * length);
   return unit ? `${Math.floor(seconds / unit[0])} ${unit[1]}` : `${Math.floor(Math.max(seconds, 0))} s`;

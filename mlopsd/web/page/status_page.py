@@ -1,26 +1,41 @@
 """The status page: one answer with nothing from elsewhere, true without scripts, kept current by its own."""
 
+from __future__ import annotations
+
+import asyncio
 import base64
 import hashlib
 import operator
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 
+from mlopsd.board import Board
 from mlopsd.entry import Entry
+from mlopsd.format import format_age, format_duration, format_size, format_time
+from mlopsd.predictor import VersionFacts
+from mlopsd.probe import Finding, Status
+from mlopsd.threads import in_thread
 from mlopsd.web.api.info import About
-from mlopsd.web.context import ReloadLike, WebContext
-from mlopsd.web.page.card import card
-from mlopsd.web.page.markup import advice_line, moment, since, text, word
+from mlopsd.web.api.readings import reload_state
+from mlopsd.web.context import WebContext
+from mlopsd.web.jsonable import DEEPEST, jsonable
+from mlopsd.web.page.plot import Plot, plot
 
-STYLE, SCRIPT = (  # read now: the loop waits for no disk
-    files("mlopsd.web.page").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-)
-MADE = hashlib.sha256((STYLE + SCRIPT).encode()).hexdigest()[:16]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from mlopsd.watch import ProbeReload
+
+LONGEST = 2000  # characters of one text; the whole is in the JSON
+MOST_IN_ROW = 20  # values of a list of facts in one row of the table
+LIMITS = {"most_findings": 100, "most_refused": 20, "most_rows": 200}  # the rest is in the JSON
 
 
 class StatusPage:
@@ -34,78 +49,49 @@ class StatusPage:
         self._edition = 0
         self._said: object = None
         self._entries: Sequence[Entry] = ()
+        self._template: PageTemplate | None = None
+        self._loading = asyncio.Lock()
 
-    def answer(self, request: web.Request) -> web.Response:
-        """The page, 304 where nothing but ages has changed, or the information that a program can read."""
+    async def answer(self, request: web.Request) -> web.Response:
+        """Return the page, 304 if nothing but ages has changed, or the information for a program."""
         if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
             response = self._about.info(request)
             response.headers[hdrs.VARY] = hdrs.ACCEPT
             return response
+        template = await self._loaded()
         seal = self._seal()
-        headers = HEADERS | {hdrs.ETAG: f'W/"{seal}"'}
+        headers = template.headers | {hdrs.ETAG: f'W/"{seal}"'}
         if any(known.value == seal for known in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=self.html().encode("utf-8", "replace"), headers=headers)
+        return web.Response(body=template.render(self._values()), headers=headers)
 
-    def html(self) -> str:
-        """The whole page."""
-        board = self._parts.board
-        host = escape(self._host)
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{board.verdict.status} · {host}</title>\n<style>{STYLE}</style>\n</head>\n"
-            f'<body data-host="{host}" data-made="{MADE}" data-now="{board.now().timestamp() * 1000:.0f}">\n'
-            '<a class="skip" href="#probes">Skip to the probes</a>\n'
-            f'{self._renewal()}\n{self._header()}\n<main id="probes" tabindex="-1" aria-label="Probes">\n'
-            f"{''.join(self._cards())}</main>\n{self._footer()}\n"
-            f'<p id="news" class="unseen" role="status"></p>\n<script>{SCRIPT}</script>\n</body>\n</html>\n'
-        )
+    async def _loaded(self) -> PageTemplate:
+        async with self._loading:
+            if self._template is None:
+                self._template = await in_thread("load the status page", PageTemplate)
+            return self._template
 
-    def _renewal(self) -> str:
-        """What is true until the script has begun its work, and for ever where it does not."""
-        return (
-            '<section id="renewal" aria-label="How current this page is">\n'
-            f"<p>As of {moment(self._parts.board.now())}. "
-            "Without scripts this page does not renew itself: reload it.</p>\n</section>"
-        )
-
-    def _header(self) -> str:
-        board = self._parts.board
-        verdict, status = board.verdict, board.verdict.status
-        stopping = "<p><strong>The daemon is stopping.</strong></p>\n" if self._parts.draining() else ""
-        return (
-            f'<header id="host" class="{status}" data-name="the host" data-status="{status}">\n'
-            f'<h1>{escape(self._host)} <span class="is">is</span> {word(status)}</h1>\n'
-            f"{advice_line(verdict.advice)}<p>{text(verdict.summary)}</p>\n{stopping}"
-            f"<p>{status} since {since(verdict.since, board.now())}</p>\n</header>"
-        )
-
-    def _cards(self) -> Iterator[str]:
+    def _values(self) -> dict[str, Any]:
         board, reloads = self._parts.board, dict(self._reloads())
-        for entry in sorted(board, key=lambda entry: (-entry.status, entry.probe)):
-            yield card(board, entry, reloads.get(entry.probe))
+        worst_first = sorted(board, key=lambda entry: (-entry.status, entry.probe))
+        return {
+            "host": self._host,
+            "now": board.now(),
+            "verdict": board.verdict,
+            "draining": self._parts.draining,
+            "cards": [make_card(board, entry, reloads.get(entry.probe)) for entry in worst_first],
+            "info": self._parts.info,
+        }
 
-    def _footer(self) -> str:
-        info = self._parts.info()
-        trouble = info.reload_error
-        told = f"<p>The configuration could not be reloaded: {text(trouble)}</p>\n" if trouble else ""
-        return (
-            f'<footer id="about">\n{told}<p>mlopsd {text(info.version)}, {info.mode}</p>\n'
-            '<nav aria-label="For programs"><a href="/health/detailed">all readings</a> '
-            '<a href="/metrics">metrics</a> <a href="/info">about</a> '
-            '<a href="/openapi.json">the API</a></nav>\n</footer>'
-        )
-
-    def _reloads(self) -> Iterator[tuple[str, ReloadLike]]:
-        for name, watch in self._parts.watches().items():
+    def _reloads(self) -> Iterator[tuple[str, ProbeReload]]:
+        for name, watch in self._parts.watches.items():
             if watch.reload is not None:
                 yield name, watch.reload
 
     def _seal(self) -> str:
-        """Another one when the page is another one, ages aside; entries are replaced and never changed."""
+        """Return another seal when the page is another one, ages aside; entries are never changed."""
         reloads = [(name, reload.started_at, reload.done.done()) for name, reload in self._reloads()]
-        said = (self._parts.draining(), self._parts.info(), self._parts.board.verdict, reloads)
+        said = (self._parts.draining, self._parts.info, self._parts.board.verdict, reloads)
         entries = tuple(self._parts.board)
         if said != self._said or not _same(entries, self._entries):
             self._said, self._entries = said, entries
@@ -113,24 +99,175 @@ class StatusPage:
         return f"{self._press}-{self._edition}"
 
 
+class PageTemplate:
+    """The page's template, style and script, read and compiled when the first page is asked for.
+
+    Jinja2 takes memory that a daemon whose page nobody looks at does not need.
+
+    Attributes:
+        headers: those of each answer. The page may use its own style and its own script, known by their
+            hashes, and ask this very server.
+    """
+
+    def __init__(self) -> None:
+        folder = files("mlopsd.web.page")
+        style, script, source = (
+            folder.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", "template.html")
+        )
+        self._template = _compile(source, style, script)
+        self.headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": (
+                f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+                "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            ),
+            "Referrer-Policy": "no-referrer",
+            "Vary": "Accept",
+        }
+
+    def render(self, values: Mapping[str, Any]) -> bytes:
+        """Return the page with *values*."""
+        return self._template.render(values).encode("utf-8", "replace")
+
+
+def _compile(source: str, style: str, script: str) -> Template:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # at the first page: see PageTemplate
+    from markupsafe import Markup  # noqa: PLC0415  # likewise
+
+    def plain(value: object) -> str:
+        """Return *value* as one text of the page, cut where it is no sentence any more."""
+        if isinstance(value, Markup):  # the template's own
+            return value
+        text = value if isinstance(value, str) else str(jsonable(value))
+        return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+    environment = Environment(
+        autoescape=True, finalize=plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "age": format_age,
+        "duration": format_duration,
+        "size": format_size,
+        "time": format_time,
+    }
+    environment.globals |= {
+        **LIMITS,
+        "style": Markup(style),
+        "script": Markup(script),
+        "made": hashlib.sha256((style + script).encode()).hexdigest()[:16],
+    }
+    return environment.from_string(source)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadLine:
+    """The last reload of a probe, as its card has it."""
+
+    state: str
+    started_at: object
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCard:
+    """One probe on the page; all texts of a probe are plain text.
+
+    Attributes:
+        age: seconds since the last check; None before the first.
+        summary: the sentence of the reading, unless the list of findings begins with it.
+        unwell: the findings that are not healthy, worst first; *well* are the others.
+        versions: the facts about the versions of a model, which *rows* leaves out.
+        rows: all other facts by their path.
+    """
+
+    entry: Entry
+    age: float | None
+    summary: str | None
+    unwell: Sequence[Finding]
+    well: Sequence[Finding]
+    reload: ReloadLine | None
+    versions: VersionFacts
+    plot: Plot | None
+    rows: Sequence[tuple[str, str]]
+
+
+def make_card(board: Board, entry: Entry, reload: ProbeReload | None) -> ProbeCard:
+    """Return the card of *entry*."""
+    findings = sorted(entry.reading.findings, key=lambda finding: (-finding.status, -finding.advice))
+    unwell = [_plain_finding(finding) for finding in findings if finding.status != Status.HEALTHY]
+    versions = VersionFacts.read(entry.facts)
+    known = versions.facts() if versions.names_version else {}
+    rest = {key: value for key, value in entry.facts.items() if key not in known}
+    return ProbeCard(
+        entry=entry,
+        age=board.age(entry),
+        summary=_summary(entry, unwell),
+        unwell=unwell,
+        well=[_plain_finding(finding) for finding in findings[len(unwell) :]],
+        reload=_reload_line(reload) if reload is not None else None,
+        versions=versions,
+        plot=plot(board.past(entry.probe)),
+        rows=list(islice(_rows(rest, ""), LIMITS["most_rows"] + 1)),
+    )
+
+
+def _summary(entry: Entry, unwell: Sequence[Finding]) -> str | None:
+    summary = str.__str__(entry.reading.summary)
+    is_said_below = unwell and unwell[0].summary and summary.startswith(unwell[0].summary)
+    return None if is_said_below else summary
+
+
+def _plain_finding(finding: Finding) -> Finding:
+    """Return *finding* without texts that call themselves HTML."""
+    subject = str.__str__(finding.subject) if finding.subject is not None else None
+    return replace(
+        finding, name=str.__str__(finding.name), subject=subject, summary=str.__str__(finding.summary)
+    )
+
+
+def _reload_line(reload: ProbeReload) -> ReloadLine:
+    state = reload_state(reload)
+    return ReloadLine(state["state"], reload.started_at, jsonable(state.get("detail")))
+
+
+def _rows(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield each value inside *value* with its path; a value that holds itself is cut off."""
+    if depth >= DEEPEST:
+        yield path, "…"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _rows(item, _joined(path, key), depth + 1)
+    elif isinstance(value, Sequence) and not _fits(value):
+        for index, item in enumerate(value):
+            yield from _rows(item, _joined(path, index), depth + 1)
+    else:
+        yield path, _fact_text(value)
+
+
+def _fits(value: Sequence[object]) -> bool:
+    """Tell if *value* is short enough for one row."""
+    return isinstance(value, str | bytes) or (
+        len(value) <= MOST_IN_ROW and not any(isinstance(item, Mapping | list | tuple) for item in value)
+    )
+
+
+def _joined(path: str, key: object) -> str:
+    return f"{path}.{_fact_text(key)}" if path else _fact_text(key)
+
+
+def _fact_text(value: object) -> str:
+    plain = jsonable(value)
+    if isinstance(plain, bool):
+        return "yes" if plain else "no"
+    if isinstance(plain, list):
+        return ", ".join(map(_fact_text, plain)) or "none"
+    return "none" if plain in (None, {}) else str(plain)
+
+
 def _same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
     return len(entries) == len(known) and all(map(operator.is_, entries, known))
 
 
 def _source(code: str) -> str:
-    """*code* as a content security policy knows it."""
+    """Return *code* as a content security policy knows it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
-
-
-POLICY = (
-    f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The page may use its own style and its own script, known by their hashes, and ask this very server."""
-
-HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "no-referrer",
-    "Vary": "Accept",
-}

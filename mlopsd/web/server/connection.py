@@ -17,7 +17,7 @@ NOT_HTTP = "this is no HTTP/1.1 request, or its head is too long; send another"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a connection waits for its other end, in seconds.
+    """Seconds that a connection waits for its other end.
 
     Attributes:
         head: for a whole request head, from its first byte or from the connection's beginning.
@@ -125,7 +125,7 @@ class Connection(web.RequestHandler):
 
     @property
     def lingers(self) -> bool:
-        """Whether its last request is answered, and the rest of that one's body still comes."""
+        """Tell if its last request is answered, and the rest of that one's body still comes."""
         return self._answered_at is not None and not self.idle
 
     @property
@@ -135,12 +135,12 @@ class Connection(web.RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of a request's head."""
+        """Tell if it waits for a request, or for the rest of a request's head."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     @property
     def idle_until(self) -> float:
-        """When the idle connection would be closed: the one that is idle longest has the earliest."""
+        """Return the time at which it would be closed: earliest for the one that is idle longest."""
         return self._next_keepalive_close_time
 
     def hang_up(self) -> None:
@@ -243,7 +243,7 @@ class Connection(web.RequestHandler):
         self._body_length = int(headers.get(hdrs.CONTENT_LENGTH, 0))
 
     def _begins_a_head(self, data: bytes, *, rest: bool) -> bool:
-        """Whether *data*, which the parser has taken, holds the beginning of one more head.
+        """Tell if *data*, which the parser has taken, holds the beginning of one more head.
 
         With *rest* it begins with (the rest of) another request. The parser does not tell where that ends;
         its length does, unless its head came before: then nothing is taken to follow it.

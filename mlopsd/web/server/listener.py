@@ -31,7 +31,7 @@ class Accepting(socket.socket):
 
 
 class Listener:
-    """What is listened on; connections wait in the kernel while no application serves.
+    """A socket that is listened on; connections wait in the kernel while no application serves.
 
     Attributes:
         name: for logs and messages: ``127.0.0.1:9178`` or the socket's path.
@@ -95,7 +95,7 @@ class Listener:
         return 0 if self.local else int(self.sockets[0].getsockname()[1])
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this socket; it may block.
+        """Tell if the path still leads to this socket; it may block.
 
         While the socket is open, the kernel gives the number of its inode to no other file.
         """

@@ -38,7 +38,7 @@ class HttpServer:
 
     @property
     def places(self) -> dict[str, str]:
-        """Where each door is, for the log."""
+        """Return the place of each door, for the log."""
         return {kind: door.listener.name for kind, door in self._doors.items()}
 
     async def open(self, settings: Settings, socket: Path) -> None:
@@ -80,7 +80,7 @@ class HttpServer:
         ]
 
     async def is_socket_in_place(self) -> bool:
-        """Whether the path of the Unix socket still leads here."""
+        """Tell if the path of the Unix socket still leads here."""
         return await in_thread("look at the socket", self._doors[LOCAL].listener.is_in_place)
 
     async def bind_socket_again(self) -> None:

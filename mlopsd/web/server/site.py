@@ -50,12 +50,12 @@ class Site:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """Return the number of connections."""
         return len(self._crowd.members)
 
     @property
     def busy(self) -> int:
-        """How many of them have a request."""
+        """Return the number of connections that have a request."""
         return sum(not member.idle for member in self._crowd.members)
 
     async def start(self) -> None:

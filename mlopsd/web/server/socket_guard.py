@@ -1,10 +1,11 @@
-"""Watches over the path of the Unix socket: who else may write in its folder may take the daemon's place."""
+"""The guard of the Unix socket's path: another who may write in its folder may take the daemon's place."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from dataclasses import replace
 
 from mlopsd.log_limit import LogLimiter
+from mlopsd.web.context import WebContext
 from mlopsd.web.server.listener import ListenError
 from mlopsd.web.server.server import HttpServer
 
@@ -15,18 +16,16 @@ log = logging.getLogger("mlopsd.socket")
 
 
 class SocketGuard:
-    """Binds the Unix socket's path again when it no longer leads to the daemon.
+    """Guard of the Unix socket's path: binds it again when it no longer leads to the daemon.
 
-    Attributes:
-        error: why the path cannot be bound again, while it cannot.
+    While it cannot be bound again, ``info.socket_error`` of the context says why.
     """
 
-    def __init__(self, doors: HttpServer, count: Callable[[str], None], pause: float = PAUSE) -> None:
+    def __init__(self, doors: HttpServer, context: WebContext, pause: float = PAUSE) -> None:
         self._doors = doors
-        self._count = count
+        self._context = context
         self._pause = pause
         self._repeats = LogLimiter(window=SAME_AGAIN)
-        self.error: str | None = None
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -42,14 +41,18 @@ class SocketGuard:
                 self._tell_loss(path)
                 await self._doors.bind_socket_again()
                 log.warning("Unix socket bound again", extra={"path": path})
-            self.error = None
+            self._tell(None)
         except (ListenError, OSError, RuntimeError) as error:  # no descriptor or no thread is left
-            self.error = str(error)
-            self._say("Unix socket lost", path, self.error)
+            self._tell(str(error))
+            self._say("Unix socket lost", path, str(error))
+
+    def _tell(self, error: str | None) -> None:
+        if error != self._context.info.socket_error:
+            self._context.info = replace(self._context.info, socket_error=error)
 
     def _tell_loss(self, path: str) -> None:
-        if self.error is None:
-            self._count(COMPONENT)
+        if self._context.info.socket_error is None:
+            self._context.metrics.error(COMPONENT)
             self._say("Unix socket replaced", path, "its path no longer leads to this daemon")
 
     def _say(self, event: str, path: str, reason: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from mlopsd.predictor import Prediction, Predictor
+from mlopsd.predictor import Prediction, Predictor, VersionFacts
 from mlopsd.probe import Context, Metric, Reading, Schedule
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.metrics import METRICS, model_metrics, with_buckets
@@ -100,7 +100,7 @@ class ModelProbe(Predictor[ModelOptions]):
         )
 
     def _show(self, progress: Progress | None) -> None:
-        self.context.show({} if progress is None else {"progress": progress.facts()})
+        self.context.show(VersionFacts(progress=progress).facts())
 
     def _obstacle(self, kept: CachedVersion | None, serving: ActiveVersion | None) -> str | None:
         """Why no version can be taken up now; blocks."""

@@ -1,58 +1,12 @@
-"""What is going on with a version at this moment, for whoever looks while it lasts."""
+"""The steps of a version on its way into service, for readings and sentences."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from mlopsd.format import format_size, format_time
+from mlopsd.format import format_size as size_text
+from mlopsd.format import format_time as moment_text
+from mlopsd.predictor import Progress
+
+__all__ = ["Doing", "Progress", "moment_text", "size_text"]
+
 
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
-WORDS = {
-    "judge": "judging",
-    "fetch": "fetching",
-    "load": "loading",
-    "canary": "proving",
-    "swap": "swapping to",
-    "drain": "draining the version before",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One step of a version on its way into service; bytes only while it is fetched."""
-
-    step: Doing
-    version: str
-    since: datetime
-    bytes: int | None = None
-    total_bytes: int | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """As a reading shows it; what is not known is left out."""
-        shown = {
-            "step": self.step,
-            "version": self.version,
-            "since": moment_text(self.since),
-            "bytes": self.bytes,
-            "total_bytes": self.total_bytes,
-        }
-        return {key: value for key, value in shown.items() if value is not None}
-
-    def sentence(self) -> str:
-        """For a person: "fetching version 7, 3 GB of 10 GB"."""
-        said = f"{WORDS[self.step]} version {self.version}"
-        if self.bytes is None:
-            return said
-        if self.total_bytes is None:
-            return f"{said}, {size_text(self.bytes)}"
-        return f"{said}, {size_text(self.bytes)} of {size_text(self.total_bytes)}"
-
-
-def moment_text(moment: datetime) -> str:
-    """*moment* as everything else in an answer has it: RFC 3339, in UTC, to the millisecond."""
-    return format_time(moment)
-
-
-def size_text(size: int) -> str:
-    """*size* in bytes as people say it."""
-    return format_size(size)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from mlopsd.format import format_age
+from mlopsd.predictor import RegisteredVersion, RejectedVersion, VersionFacts
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd_probes.causes import cause_of
 from mlopsd_probes.model.metrics import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
@@ -266,22 +267,25 @@ def _samples(state: RolloutStatus, options: ModelOptions) -> Iterator[Sample]:
 
 
 def _facts(state: RolloutStatus, options: ModelOptions) -> dict[str, Any]:
-    facts: dict[str, Any] = {"model": options.model}
-    if state.desired is not None:
-        facts["desired"] = state.desired.facts()
-    if (serving := state.serving) is not None:
-        facts["served"] = serving.kept.version.facts()
+    serving = state.serving
+    facts = VersionFacts(
+        model=options.model,
+        desired=RegisteredVersion(**state.desired.facts()) if state.desired else None,
+        served=RegisteredVersion(**serving.kept.version.facts()) if serving else None,
+        drift_since=state.drift_since,
+        progress=state.progress,
+        refused=tuple(
+            RejectedVersion(one.version.number, one.reason, one.until, one.step, one.cause.at_fault)
+            for one in state.refusals
+            if one.is_refused
+        ),
+    ).facts()
+    if serving is not None:
         host: dict[str, Any] = {"pid": serving.host.pid, "restarts": state.restarts, **serving.host.facts}
         if state.rss is not None:
             host["rss_bytes"] = state.rss
         facts["host"] = host
         facts["serving_since"] = moment_text(serving.since)
-    if state.drift_since is not None:
-        facts["drift_since"] = moment_text(state.drift_since)
-    if state.progress is not None:
-        facts["progress"] = state.progress.facts()
-    if refused := [refusal.facts() for refusal in state.refusals if refusal.is_refused]:
-        facts["refused"] = refused
     return facts
 
 
