@@ -54,7 +54,7 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
     """A probe that also predicts."""
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         """The version that would answer now, or None."""
         raise NotImplementedError
 
@@ -62,11 +62,11 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
         """Predict for *body*, in MLflow's scoring protocol as *content_type* says; minds its own clock.
 
         Raises:
-            Unpredicted: there is no prediction, and whose fault that is.
+            PredictionError: there is no prediction, and whose fault that is.
         """
         raise NotImplementedError
 
-    async def amend(self, options: PredictorOptionsT) -> bool:
+    async def reconfigure(self, options: PredictorOptionsT) -> bool:
         """Go on with *options* without a gap for callers; whether it does.
 
         Where it does not, as here, it is closed and made anew.

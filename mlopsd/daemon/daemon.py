@@ -202,13 +202,19 @@ class Daemon:
 
     def _watch(self, configured: ProbeConfig) -> Watch:
         folder = self._folder.place_of(configured.name)
-        again = asyncio.Event()
+        check_requested = asyncio.Event()
         worker = make_worker(
-            configured, folder, self._board, self._metrics.probes, log, again=again.set, private=self._private
+            configured,
+            folder,
+            self._board,
+            self._metrics.probes,
+            log,
+            request_check=check_requested.set,
+            private_paths=self._private_paths,
         )
-        return Watch(configured, worker, self._board, self._metrics.probes, again=again)
+        return Watch(configured, worker, self._board, self._metrics.probes, check_requested=check_requested)
 
-    def _private(self) -> Sequence[Path]:
+    def _private_paths(self) -> Sequence[Path]:
         """What no code of a model may see: by what it wrote or read there it would be the daemon.
 
         With the socket itself hidden, nothing in its folder can be added, removed or renamed.

@@ -87,12 +87,12 @@ class LoopWorker:
         reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
         return str(await reloading.result())
 
-    async def amend(self, options: PredictorOptions) -> bool:
+    async def reconfigure(self, options: PredictorOptions) -> bool:
         """Let the probe, if it predicts and has been made, go on with *options*; whether it does."""
         if (predictor := self.predictor) is None:
             return False
-        amending = self._start("amend", lambda: predictor.amend(options))
-        return bool(await amending.result())
+        reconfiguring = self._start("reconfigure", lambda: predictor.reconfigure(options))
+        return bool(await reconfiguring.result())
 
     async def close(self) -> None:
         """Cancel the check in flight and let the probe release what it holds."""

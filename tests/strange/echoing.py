@@ -25,7 +25,7 @@ class Echo(Predictor[EchoOptions]):
         return Reading(findings=[Finding("cave", Status.HEALTHY, "the cave is empty")])
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return self.options.voice
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:

@@ -21,7 +21,7 @@ class Minder(Predictor[PredictorOptions]):
         return f"minded anew, dry={dry_run}, forced={force}"
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return "1"
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
