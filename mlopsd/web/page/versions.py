@@ -12,7 +12,7 @@ from typing import Any
 from mlopsd.web.jsonable import jsonable
 from mlopsd.web.page.markup import age, moment_of, since, size_text, text, until
 
-MOST_REFUSED = 20
+MOST_REJECTED = 20
 Line = Callable[[Any, datetime], str | None]
 
 
@@ -75,14 +75,14 @@ def _size(value: object) -> float | None:
     return size if isinstance(size, int | float) and not isinstance(size, bool) and size >= 0 else None
 
 
-def _refused(value: object, now: datetime) -> str | None:
+def _rejected(value: object, now: datetime) -> str | None:
     if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
         return None
-    listed = "".join(f"<li>{said}</li>\n" for said in islice(_refusals(value, now), MOST_REFUSED))
+    listed = "".join(f"<li>{said}</li>\n" for said in islice(_rejections(value, now), MOST_REJECTED))
     return f"<ul>\n{listed}</ul>" if listed else None
 
 
-def _refusals(value: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:
+def _rejections(value: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:
     for one in value:
         reason = text(one.get("reason", "no reason given"))
         again = moment_of(one.get("until"))
@@ -96,5 +96,5 @@ LINES: Mapping[str, tuple[str, Line]] = {
     "served": ("Served", _version),
     "drift_since": ("Drift", _since),
     "progress": ("In progress", _progress),
-    "refused": ("Refused", _refused),
+    "rejected": ("Rejected", _rejected),
 }

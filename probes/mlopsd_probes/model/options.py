@@ -165,8 +165,8 @@ class ModelOptions(PredictorOptions):
     cache_ttl: Positive = key(
         3600.0, "seconds", "Not proven, or not confirmed by a registry, for so long: degraded; it serves on."
     )
-    on_expiry: Literal["prove", "reload"] = key(
-        "prove", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
+    on_expiry: Literal["verify", "reload"] = key(
+        "verify", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
     )
     swap: Literal["beside", "replace"] = key(
         "beside", "choice", '"replace": the old version goes before the new one loads, with a gap.'
@@ -174,7 +174,7 @@ class ModelOptions(PredictorOptions):
     python: AbsolutePath | None = key(
         None, "path", "Interpreter, with MLflow, that runs the model; else the daemon's own."
     )
-    on_missing: Literal["warn", "fail"] = key(
+    on_missing: Literal["warn", "reject"] = key(
         "warn", "choice", "What a metric with a threshold that was never logged does to a version."
     )
     gpu_probe: Name = key(
@@ -196,8 +196,8 @@ class ModelOptions(PredictorOptions):
     stall_timeout: Positive = key(
         300.0, "seconds", "Requests wait and none is finished: the process stalls, and is replaced."
     )
-    refused_backoff: Positive = key(
-        600.0, "seconds", "Until a refused version is tried again by itself; doubles up to six times that."
+    rejected_backoff: Positive = key(
+        600.0, "seconds", "Until a rejected version is tried again by itself; doubles up to six times that."
     )
     thresholds: dict[str, Range] = key(
         {}, "ranges", "By metric of the version's run: what it must be, or the version is not even fetched."

@@ -42,7 +42,7 @@ class CachedVersions:
         await asyncio.shield(self.opening)
 
     def add(self, kept: CachedVersion) -> None:
-        """*kept* has come, and need not be fetched again if it is refused now and tried later."""
+        """*kept* has come, and need not be fetched again if it is rejected now and tried later."""
         self.shelf = self.shelf.with_fetched(kept)
 
     def drop(self, kept: CachedVersion) -> None:

@@ -35,7 +35,7 @@ class _Answered(_Said):
     classes: dict[str, Count] = {}
 
 
-class _Refused(_Said):
+class _Rejected(_Said):
     code: Literal[400, 413, 415, 500]
     detail: str
 
@@ -56,7 +56,7 @@ class _Failed(_Said):
 
 
 Said = TypeVar("Said")
-_ANSWER: TypeAdapter[_Answered | _Refused] = TypeAdapter(_Answered | _Refused)
+_ANSWER: TypeAdapter[_Answered | _Rejected] = TypeAdapter(_Answered | _Rejected)
 _CANARY = TypeAdapter(CanaryResult)
 
 
@@ -122,11 +122,11 @@ class ReplyValidator:
         """The answer that *header* and *body* are, and what it was made of; it took *seconds*.
 
         Raises:
-            Unpredicted: they are a refusal.
+            PredictionError: they are a rejection.
             BadFrame: they are neither.
         """
         said = _believed(_ANSWER.validate_python, header)
-        if isinstance(said, _Refused):
+        if isinstance(said, _Rejected):
             raise PredictionError(said.code, said.detail[:LONGEST_DETAIL])
         if said.counts and len(said.counts) != self._buckets:
             raise BadFrame("counts of other buckets")
