@@ -293,6 +293,7 @@ class Schedule:
         recover_after: readings in a row before it recovers.
         isolation: where a plain ``def check`` runs; an ``async def check`` that is not given a process
             runs on the event loop.
+        critical: its status alone can make the host unhealthy; otherwise it makes it degraded at most.
     """
 
     interval: float = 30.0
@@ -300,6 +301,7 @@ class Schedule:
     fail_after: int = 2
     recover_after: int = 2
     isolation: Isolation = "thread"
+    critical: bool = False
 
 
 OptionsT = TypeVar("OptionsT", bound=Options, default=Options)

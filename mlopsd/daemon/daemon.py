@@ -15,7 +15,7 @@ from mlopsd.config.load import LoadedConfig, secret_files, warnings
 from mlopsd.config.probes import ProbeConfig, read_configuration
 from mlopsd.daemon import transitions
 from mlopsd.daemon.event_loop import Unawaited, run
-from mlopsd.daemon.preflight import clashing, keyless, moved, shared, without_folder
+from mlopsd.daemon.preflight import clashing, keyless, moved, shared, uncritical, without_folder
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier
 from mlopsd.daemon.watchdog import run_watchdog
@@ -215,7 +215,7 @@ class Daemon:
         return Watch(configured, worker, self._board, self._metrics.probes, check_requested=check_requested)
 
     def _private_paths(self) -> Sequence[Path]:
-        """What no code of a model may see: by what it wrote or read there it would be the daemon.
+        """Return the paths that no code of a model may see: with them it could act as the daemon.
 
         With the socket itself hidden, nothing in its folder can be added, removed or renamed.
         """
@@ -265,5 +265,6 @@ def _mlflow_version() -> str | None:
 
 
 def _doubt(loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places) -> None:
-    for doubt in (*warnings(loaded), *shared(where), *keyless(loaded, configured)):
+    doubts = (*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured))
+    for doubt in doubts:
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})

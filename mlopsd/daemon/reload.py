@@ -14,7 +14,7 @@ log = logging.getLogger("mlopsd.daemon")
 
 
 class Surroundings(Protocol):
-    """What reloads need of the daemon."""
+    """The parts of the daemon that reloads need."""
 
     def reloading(self) -> None:
         """A reload begins."""

@@ -1,4 +1,4 @@
-"""What the service manager is told: sd_notify(3), a datagram to the socket that it names."""
+"""Messages to the service manager: sd_notify(3), a datagram to the socket that it names."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ class Notifier:
         self._tell("WATCHDOG=1")
 
     def _tell(self, message: str) -> bool:
-        """Whether *message* was taken, or there is nobody to take it."""
+        """Return whether *message* was taken, or there is nobody to take it."""
         if not self._address:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:

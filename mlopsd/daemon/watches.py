@@ -127,6 +127,6 @@ class Watches(Mapping[str, Watch]):
 
 
 def _differ_in_terms_alone(before: ProbeConfig, after: ProbeConfig) -> bool:
-    """Whether the probe itself would be made the same, so that what it holds (a model) may stay."""
+    """Return whether the probe itself stays the same, so that what it holds (a model) may stay."""
     same = replace(before, terms=after.terms) == after
     return same and before.terms.timeout == after.terms.timeout  # which the probe was told

@@ -29,7 +29,7 @@ class ModelProbe(Predictor[ModelOptions]):
 
     Options = ModelOptions
     metrics = METRICS
-    schedule = Schedule(interval=30, timeout=20, fail_after=2, recover_after=1)
+    schedule = Schedule(interval=30, timeout=20, fail_after=2, recover_after=1, critical=True)
 
     def __init__(self, options: ModelOptions, context: Context) -> None:
         super().__init__(options, context)

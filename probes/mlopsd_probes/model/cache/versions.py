@@ -1,4 +1,4 @@
-"""What this host has on disk of the model: seen once at the start, and noted when another version serves."""
+"""The versions of the model on this host's disk: seen at the start, noted when another version serves."""
 
 import asyncio
 from functools import partial

@@ -120,14 +120,14 @@ class ModelHost:
             host = cls(child, heartbeat, folder, options, observe=observe, on_mismatch=on_mismatch)
             first = opening(kept, options, folder, hidden, mismatched=mismatched)
             await host._load(first, options.load_timeout, phase)
-        except BaseException:
+        except BaseException:  # cancelled or failed, no process may be left behind
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
         return host
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What is worth reading: flavor, MLflow, whether rows are predicted together …
+        """The facts worth reading: flavor, MLflow, whether rows are predicted together …
 
         The isolation is what the process said before any code of the model's ran in it.
         """
@@ -140,7 +140,7 @@ class ModelHost:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still answer."""
+        """True while it can still answer."""
         return not (self._is_ending or self._exchange.ended.done() or self._child.ended)
 
     @property
@@ -171,7 +171,7 @@ class ModelHost:
         return int(pages.split()[1]) * PAGE if not self._child.ended else None
 
     async def died(self) -> str:
-        """How it ended, when it has, unless it was to end."""
+        """Wait for its end and return how it ended, unless it was to end."""
         how = await asyncio.shield(self._exchange.ended)
         if self._is_ending:
             await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
@@ -324,7 +324,7 @@ async def _start(
             cwd=str(folder),
             pass_fds=(pipe,),
         )
-    except BaseException as error:
+    except BaseException as error:  # cancelled or failed, the pipe must be closed
         heartbeat.close()
         if isinstance(error, OSError):
             kind = "scarce" if error.errno in SCARCE else "interpreter"

@@ -1,4 +1,4 @@
-"""What a model's process says of itself and its answers, believed in its form alone.
+"""The replies of a model's process about itself and its answers, believed in its form alone.
 
 The model's code runs there and may say anything: what has the wrong form is an error of that model, and
 costs the daemon neither a task nor a header nor a series without bound.
@@ -90,7 +90,7 @@ def mismatch(header: Mapping[str, Any]) -> None:
 
 
 def facts(found: object) -> dict[str, Any]:
-    """What it says of itself; what of it can be told is for the daemon to judge.
+    """Return the facts that it reports of itself; what of it can be told is for the daemon to judge.
 
     Raises:
         BadFrame: it is no table.
@@ -101,7 +101,7 @@ def facts(found: object) -> dict[str, Any]:
 
 
 def canary(found: object) -> CanaryResult:
-    """What came of a canary.
+    """Return the result of a canary.
 
     Raises:
         BadFrame: *found* does not tell it.

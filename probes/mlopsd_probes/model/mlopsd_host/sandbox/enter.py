@@ -1,4 +1,4 @@
-"""What this process gives up before any code of the model's runs in it."""
+"""The rights that this process gives up before any code of the model's runs in it."""
 
 from __future__ import annotations
 
