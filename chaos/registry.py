@@ -24,7 +24,7 @@ class Registry:
 
     Attributes:
         good: factors by the number of the version.
-        bad: numbers by the step that must refuse them.
+        bad: numbers by the step that must reject them.
         champion: the version that the alias names.
     """
 

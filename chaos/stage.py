@@ -71,7 +71,7 @@ timeout = {model_timeout}
 fail_after = 1
 recover_after = 1
 registry_timeout = 2
-refused_backoff = "1h"
+rejected_backoff = "1h"
 [probes.model.prediction]
 timeout = 2
 [probes.model.canary]

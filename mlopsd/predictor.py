@@ -143,20 +143,20 @@ class VersionFacts:
     served: RegisteredVersion | None = None
     drift_since: datetime | None = None
     progress: Progress | None = None
-    refused: tuple[RejectedVersion, ...] = ()
+    rejected: tuple[RejectedVersion, ...] = ()
 
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> Self:
         """Return those of *facts* that have the form of this class; the others are left out."""
-        model, refused = facts.get("model"), facts.get("refused")
-        is_list = isinstance(refused, list | tuple) and all(isinstance(one, Mapping) for one in refused)
+        model, rejected = facts.get("model"), facts.get("rejected")
+        is_list = isinstance(rejected, list | tuple) and all(isinstance(one, Mapping) for one in rejected)
         return cls(
             model=(_text(model) or None) if isinstance(model, str) else None,
             desired=RegisteredVersion.read(facts.get("desired")),
             served=RegisteredVersion.read(facts.get("served")),
             drift_since=_moment(facts.get("drift_since")),
             progress=Progress.read(facts.get("progress")),
-            refused=tuple(map(RejectedVersion.read, refused)) if is_list and refused else (),
+            rejected=tuple(map(RejectedVersion.read, rejected)) if is_list and rejected else (),
         )
 
     @property
@@ -172,7 +172,7 @@ class VersionFacts:
             served=self.served.fact() if self.served is not None else None,
             drift_since=format_time(self.drift_since) if self.drift_since is not None else None,
             progress=self.progress.fact() if self.progress is not None else None,
-            refused=[one.fact() for one in self.refused] or None,
+            rejected=[one.fact() for one in self.rejected] or None,
         )
 
 
@@ -245,7 +245,7 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
     """A probe that also predicts."""
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         """Return the version that would answer now, or None."""
         raise NotImplementedError
 
@@ -257,7 +257,7 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
         """
         raise NotImplementedError
 
-    async def amend(self, options: PredictorOptionsT) -> bool:
+    async def reconfigure(self, options: PredictorOptionsT) -> bool:
         """Go on with *options* without a gap for callers, and return if it does.
 
         If it does not, as here, it is closed and made anew.

@@ -256,11 +256,13 @@ class Context:
         board: the latest reading of every probe by name, as of now; empty in a child process.
         instruments: counters and histograms for what happens between checks.
         timeout: seconds that one check may take.
-        again: asks for a check soon, because something has changed between two; on the event loop only.
-        show: shows facts beside the last reading, in place of those shown before, until the next one;
-            on the event loop only.
-        private: files and folders of the daemon that are nobody else's, as its configuration, its keys and
-            its state: what runs a stranger's code in a process keeps them from it; on the event loop only.
+        request_check: asks for a check soon, because something has changed between two; on the event loop
+            only.
+        show_facts: shows facts beside the last reading, in place of those shown before, until the next
+            one; on the event loop only.
+        private_paths: files and folders of the daemon that are nobody else's, as its configuration, its
+            keys and its state: what runs a stranger's code in a process keeps them from it; on the event
+            loop only.
     """
 
     name: str
@@ -269,9 +271,9 @@ class Context:
     board: Mapping[str, Reading]
     instruments: Instruments
     timeout: float = math.inf
-    again: Callable[[], None] = lambda: None
-    show: Callable[[Mapping[str, Any]], None] = lambda _facts: None
-    private: Callable[[], Sequence[Path]] = tuple
+    request_check: Callable[[], None] = lambda: None
+    show_facts: Callable[[Mapping[str, Any]], None] = lambda _facts: None
+    private_paths: Callable[[], Sequence[Path]] = tuple
 
 
 class Options(BaseModel):
@@ -291,6 +293,7 @@ class Schedule:
         recover_after: readings in a row before it recovers.
         isolation: where a plain ``def check`` runs; an ``async def check`` that is not given a process
             runs on the event loop.
+        critical: its status alone can make the host unhealthy; otherwise it makes it degraded at most.
     """
 
     interval: float = 30.0
@@ -298,6 +301,7 @@ class Schedule:
     fail_after: int = 2
     recover_after: int = 2
     isolation: Isolation = "thread"
+    critical: bool = False
 
 
 OptionsT = TypeVar("OptionsT", bound=Options, default=Options)
@@ -342,7 +346,7 @@ class Probe(Generic[OptionsT]):
         A probe that does not define it answers ``POST /health/{probe}/reload`` with 405.
 
         Raises:
-            Refused: it will not, and why; *force* overrides what may be overridden.
+            ReloadRefused: it will not, and why; *force* overrides what may be overridden.
         """
         raise NotImplementedError
 

@@ -31,7 +31,7 @@ class StateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where this daemon keeps things.
+    """The paths where this daemon keeps things.
 
     Attributes:
         state: the folder that outlives restarts.
@@ -91,7 +91,7 @@ class StateFolder:
             raise StateError(f"{complaint}, or set state_dir") from error
 
     def place_of(self, name: str) -> Path:
-        """Where the folder of the probe *name* is, made or not."""
+        """Return the path of the folder of the probe *name*, made or not."""
         return self.path / "probes" / name
 
     def of_probe(self, name: str) -> Path:
@@ -144,7 +144,7 @@ class StateFolder:
             file.write_text(f"{LAYOUT}\n", "ascii")
 
     def _contents(self) -> list[Path]:
-        """What is in the folder, but for what any layout has, and what a file system puts there."""
+        """List the folder, but for what any layout has, and what a file system puts there."""
         common = {LOCK_FILE, SOCKET_FILE, SET_ASIDE, *OF_FILE_SYSTEMS}
         return [path for path in self.path.iterdir() if path.name not in common]
 

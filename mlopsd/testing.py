@@ -165,7 +165,7 @@ class ProbeConformance:
             probe: Any = self._make("asked", tmp_path)
             for content_type in ("application/json", "", "text/nonsense"):
                 await _refused_or_answered(probe, b"", content_type)
-            assert probe.serves is None or isinstance(probe.serves, str)
+            assert probe.served_version is None or isinstance(probe.served_version, str)
             await _awaited(probe.close())
             await _refused_or_answered(probe, b"{}", "application/json")
 

@@ -45,7 +45,7 @@ def _summary(status: Status, counted: Sequence[tuple[Status, Entry]]) -> str:
         said = [f"{entry.probe} {entry.status}: {_why(entry)}" for _, entry in troubles]
         return "; ".join(said)
     if status == Status.UNKNOWN:
-        return "no critical probe is configured; take critical = false out of one"
+        return "no critical probe is configured; set critical = true in one table"
     return f"{len(counted)} of {len(counted)} probes healthy"
 
 

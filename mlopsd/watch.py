@@ -45,9 +45,9 @@ class ProbeReload:
 class Watch:
     """Watches one probe.
 
-    *worker* runs its checks, *board* takes its readings, *recorder* its counts. *again* is set by a probe
-    that wants to be checked soon, between its beats. *host* spreads a fleet: the same probe beats at
-    another moment on another host.
+    *worker* runs its checks, *board* takes its readings, *recorder* its counts. *check_requested* is set by
+    a probe that wants to be checked soon, between its beats. *host* spreads a fleet: the same probe beats
+    at another moment on another host.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Watch:
         board: Board,
         recorder: Recorder,
         *,
-        again: asyncio.Event | None = None,
+        check_requested: asyncio.Event | None = None,
         host: str | None = None,
     ) -> None:
         self.configured = configured
-        self._again = again or asyncio.Event()
+        self._check_requested = check_requested or asyncio.Event()
         self._worker = worker
         self._board = board
         self._recorder = recorder
@@ -97,9 +97,9 @@ class Watch:
     def retime(self, configured: ProbeConfig) -> None:
         """Go on under the terms of *configured*, which differs in nothing else."""
         self.configured = configured
-        self._again.set()
+        self._check_requested.set()
 
-    async def amend(self, configured: ProbeConfig) -> bool:
+    async def reconfigure(self, configured: ProbeConfig) -> bool:
         """Let a predictor go on with the options of *configured* between two checks; return if it does."""
         if configured.predicts is None:
             return False
@@ -107,13 +107,13 @@ class Watch:
             if self._closed:
                 return False
             try:
-                amended = await self._worker.reconfigure(configured.predicts)
+                reconfigured = await self._worker.reconfigure(configured.predicts)
             except Exception:  # the boundary to a stranger's code
                 log.exception("cannot go on with a changed table", extra={"probe": self.name})
                 return False
-        if amended:
+        if reconfigured:
             self.retime(configured)
-        return amended
+        return reconfigured
 
     async def first_reading(self) -> None:
         """Wait for the first reading; there is one after the timeout at the latest."""
@@ -138,9 +138,9 @@ class Watch:
         """Wait until *beat* of the loop's clock; return if the probe asked to be checked before."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(beat):
-                await self._again.wait()
+                await self._check_requested.wait()
                 await asyncio.sleep(AGAIN_WITHIN)
-                self._again.clear()
+                self._check_requested.clear()
                 return True
         return False
 

@@ -14,6 +14,9 @@ from mlopsd.config.errors import ConfigurationError
 from mlopsd.config.load import LoadedConfig, load
 from mlopsd.config.plugins import Plugin, PluginError
 from mlopsd.probe import Metric, Options, Probe, Reading, Schedule
+from mlopsd_probes.gpu.probe import GpuProbe
+from mlopsd_probes.model.probe import ModelProbe
+from mlopsd_probes.system.probe import SystemProbe
 
 
 class Fine(Probe):
@@ -52,6 +55,10 @@ class NoInterval(Fine):
 
 class TextInterval(Fine):
     schedule = Schedule(interval="30s")  # type: ignore[arg-type]
+
+
+class TextCritical(Fine):
+    schedule = Schedule(critical="very")  # type: ignore[arg-type]
 
 
 class NoPlace(Fine):
@@ -155,6 +162,7 @@ def test_two_owners_of_a_name_are_both_named() -> None:
         (f"{__name__}:NoInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
         (f"{__name__}:TextInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
         (f"{__name__}:NoPlace", "is no mlopsd.probe.Schedule"),
+        (f"{__name__}:TextCritical", "is no mlopsd.probe.Schedule"),
         (f"{__name__}:OneWord", "OneWord is 'path', not a tuple of names"),
         (f"{__name__}:NoSuchKey", "names 'pth', which is no key of its Options; did you mean 'path'?"),
         (f"{__name__}:NoName", "names ['path'], which is no key of its Options"),
@@ -227,11 +235,36 @@ def test_a_validator_that_raises_anything_is_a_mistake(tmp_path: Path, raises: s
 
 
 def test_one_plugin_serves_several_tables(tmp_path: Path) -> None:
-    text = '[probes.front]\nuse = "door"\ninterval = 1\n[probes.back]\nuse = "door"\ncritical = false\n'
+    text = '[probes.front]\nuse = "door"\ninterval = 1\n[probes.back]\nuse = "door"\ncritical = true\n'
     front, back = configure(tmp_path, text, "Fine")
     assert (front.name, back.name) == ("front", "back")
     assert (front.terms.interval, back.terms.interval) == (1, 30)
-    assert (front.terms.critical, back.terms.critical) == (True, False)
+    assert (front.terms.critical, back.terms.critical) == (False, True)
+
+
+class Weighty(Fine):
+    schedule = Schedule(critical=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "table", "critical"),
+    [
+        ("Fine", "", False),
+        ("Fine", "critical = true\n", True),
+        ("Weighty", "", True),
+        ("Weighty", "critical = false\n", False),
+    ],
+)
+def test_a_probe_decides_the_verdict_if_its_table_or_else_its_schedule_says_so(
+    tmp_path: Path, target: str, table: str, *, critical: bool
+) -> None:
+    (one,) = configure(tmp_path, f"[probes.door]\n{table}", target)
+    assert one.terms.critical is critical
+
+
+@pytest.mark.parametrize("probe", [SystemProbe, GpuProbe, ModelProbe])
+def test_the_probes_of_mlopsd_are_critical(probe: type[Probe[Any]]) -> None:
+    assert probe.schedule.critical
 
 
 def test_a_probe_that_rests_is_not_imported(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mlopsd.config.errors import ConfigurationError, explain, shown
 from mlopsd.config.load import LoadedConfig, in_force, load, secret_files, warnings
 from mlopsd.config.probes import configure, read_configuration
 from mlopsd.config.schema import ProbeTable, Settings
+from mlopsd.daemon.preflight import uncritical
 from mlopsd.probe import Options
 from mlopsd.process import tree
 from mlopsd_probes.gpu.options import GpuOptions
@@ -85,7 +86,8 @@ def test_a_key_file_that_is_missing_hides_no_other_mistake(tmp_path: Path) -> No
     ],
 )
 def test_what_may_run_but_was_hardly_meant_is_a_doubt(tmp_path: Path, text: str, doubt: str | None) -> None:
-    told = [str(mistake) for mistake in warnings(load_text(tmp_path, text))]
+    loaded, configured = read_configuration(lambda: load_text(tmp_path, text))
+    told = [str(mistake) for mistake in (*warnings(loaded), *uncritical(configured))]
     assert len(told) == (doubt is not None)
     assert all(line.startswith(f"probes: {doubt}, and the verdict stays unknown; ") for line in told)
 

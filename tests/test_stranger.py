@@ -114,7 +114,7 @@ def test_what_is_not_configured_is_not_imported(environment: dict[str, str], tmp
     script = (
         "import sys; from mlopsd.config.probes import configure; from mlopsd.config.load import load; "
         "from pathlib import Path; configure(load(Path(sys.argv[1]), {}, {})); "
-        "print(sorted(name for name in sys.modules if 'probe' in name and name != 'mlopsd.probe'))"
+        "print(sorted(name for name in sys.modules if 'probe' in name and not name.startswith('mlopsd.')))"
     )
     config = tmp_path / "config.toml"
     config.write_text('[probes.beat]\nuse = "heartbeat_file"\npath = "/dev/null"\n', "utf-8")

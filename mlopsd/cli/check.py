@@ -40,10 +40,10 @@ def run(arguments: Namespace) -> int:
     """
     loaded, configured = load_configuration(arguments.config)
     chosen = _choose(configured, arguments.probes)
-    private = (places(loaded.settings).state, *secret_files(loaded))
+    private_paths = (places(loaded.settings).state, *secret_files(loaded))
     level = _choose_level(debug=loaded.settings.debug, traceback=arguments.traceback)
     with _logging_from(level), ProgressLine(sys.stderr) as progress:
-        health, undeclared = check_once(chosen, progress, private)
+        health, undeclared = check_once(chosen, progress, private_paths)
     print_error(*undeclared)
     if arguments.json:
         print(json.dumps(health, indent=2, ensure_ascii=False))

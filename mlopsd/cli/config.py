@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from mlopsd.cli.effective import format_configuration
 from mlopsd.cli.errors import print_error
 from mlopsd.cli.options import add_config_option, load_configuration
-from mlopsd.daemon.preflight import keyless
+from mlopsd.daemon.preflight import keyless, uncritical
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> int:
         print_error(
             "warning: no probe is configured, so the status stays unknown; add a table [probes.system]"
         )
-    for doubt in keyless(loaded, configured):
+    for doubt in (*uncritical(configured), *keyless(loaded, configured)):
         print_error(f"warning: {doubt}")
     print(f"OK: {source}; probes: {', '.join(one.name for one in configured) or 'none'}")
     return 0

@@ -37,18 +37,18 @@ class EventLoopBlocked(Exception):
 
 
 def check_once(
-    probes: Sequence[ProbeConfig], progress: ProgressLine, private: Sequence[Path] = ()
+    probes: Sequence[ProbeConfig], progress: ProgressLine, private_paths: Sequence[Path] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the host's health as ``/health/detailed`` has it, and a line for each undeclared sample.
 
-    *private* are files that no model may read.
+    *private_paths* are files that no model may read.
 
     Raises:
         CommandError: there is no room for a state folder, or two probes declare contradicting metrics.
     """
     longest = max((one.terms.timeout for one in probes), default=0) + GRACE
     with _alarm(longest) as put_off:
-        return asyncio.run(_check(probes, progress, put_off, private))
+        return asyncio.run(_check(probes, progress, put_off, private_paths))
 
 
 @contextmanager
@@ -79,13 +79,13 @@ async def _check(
     probes: Sequence[ProbeConfig],
     progress: ProgressLine,
     put_off: Callable[[], None],
-    private: Sequence[Path],
+    private_paths: Sequence[Path],
 ) -> tuple[dict[str, Any], list[str]]:
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
             recorder = Metrics(board, version("mlopsd")).probes
-            checks = [OneShotCheck(one, board, recorder, Path(folder), private) for one in probes]
+            checks = [OneShotCheck(one, board, recorder, Path(folder), private_paths) for one in probes]
             await _run_all(checks, board, progress, put_off)
             return _build_health(board), list(_undeclared_samples(probes, board))
     except (OSError, ValueError) as error:
@@ -114,17 +114,28 @@ class OneShotCheck:
     """The check of one probe; of a model that is being rolled out, every check until the rollout ends."""
 
     def __init__(
-        self, configured: ProbeConfig, board: Board, recorder: Recorder, folder: Path, private: Sequence[Path]
+        self,
+        configured: ProbeConfig,
+        board: Board,
+        recorder: Recorder,
+        folder: Path,
+        private_paths: Sequence[Path],
     ) -> None:
         self.name = configured.name
         self._board = board
         state = folder / configured.name
         state.mkdir()
         board.enrol(configured.name, configured.plugin.name, configured.terms)
-        self._again = asyncio.Event()
+        self._check_requested = asyncio.Event()
         log = logging.getLogger("mlopsd.worker")
         worker = make_worker(
-            configured, state, board, recorder, log, again=self._again.set, private=lambda: private
+            configured,
+            state,
+            board,
+            recorder,
+            log,
+            request_check=self._check_requested.set,
+            private_paths=lambda: private_paths,
         )
         self._watch = Watch(configured, worker, board, recorder)
 
@@ -132,8 +143,8 @@ class OneShotCheck:
         """Check; while the probe shows progress, check again each time it asks for that."""
         await self._watch.check()
         while _progress_of(self._board, self.name) is not None:
-            await self._again.wait()
-            self._again.clear()
+            await self._check_requested.wait()
+            self._check_requested.clear()
             await self._watch.check()
 
     async def close(self) -> None:

@@ -114,13 +114,9 @@ def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
         if path != loaded.path and _is_for_everybody(path):
             cure = "take that right away: chmod o-r"
             yield ConfigIssue(str(path), f"every user of this host may read the secret in it; {cure}")
-    watched = [table for table in loaded.settings.probes.values() if table.enabled]
-    if not watched:
+    if not any(table.enabled for table in loaded.settings.probes.values()):
         cure = "add a table [probes.NAME], [probes.system] for one"
         yield ConfigIssue("probes", f"nothing is watched, and the verdict stays unknown; {cure}")
-    elif not any(table.critical for table in watched):
-        cure = "set critical = true in one table"
-        yield ConfigIssue("probes", f"none is critical, and the verdict stays unknown; {cure}")
 
 
 def secret_files(loaded: LoadedConfig) -> tuple[Path, ...]:

@@ -141,7 +141,7 @@ def _is_schedule(found: object) -> bool:
         return False
     numbers = (found.interval, found.timeout, found.fail_after, found.recover_after)
     positive = all(isinstance(number, int | float) and 0 < number < inf for number in numbers)
-    return positive and found.isolation in get_args(Isolation)
+    return positive and found.isolation in get_args(Isolation) and isinstance(found.critical, bool)
 
 
 def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:

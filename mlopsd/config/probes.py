@@ -161,7 +161,7 @@ def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
         timeout=schedule.timeout if table.timeout is None else table.timeout,
         fail_after=table.fail_after or schedule.fail_after,
         recover_after=table.recover_after or schedule.recover_after,
-        critical=table.critical,
+        critical=schedule.critical if table.critical is None else table.critical,
     )
 
 

@@ -126,7 +126,7 @@ class ProbeTable(BaseModel):
     interval: Annotated[Seconds, Field(ge=0.1)] | None = None
     timeout: Annotated[Seconds, Field(ge=0.1)] | None = None
     isolation: Isolation | None = None
-    critical: bool = True
+    critical: bool | None = None
     fail_after: Annotated[int, Field(ge=1)] | None = None
     recover_after: Annotated[int, Field(ge=1)] | None = None
 

@@ -17,7 +17,7 @@ from mlopsd.config.load import LoadedConfig, secret_files, warnings
 from mlopsd.config.probes import ProbeConfig, read_configuration
 from mlopsd.daemon import transitions
 from mlopsd.daemon.event_loop import Unawaited, run
-from mlopsd.daemon.preflight import clashing, keyless, moved, shared, without_folder
+from mlopsd.daemon.preflight import clashing, keyless, moved, shared, uncritical, without_folder
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier
 from mlopsd.daemon.watchdog import run_watchdog, status_line
@@ -186,14 +186,20 @@ class Daemon:
 
     def _watch(self, configured: ProbeConfig) -> Watch:
         folder = self._folder.place_of(configured.name)
-        again = asyncio.Event()
+        check_requested = asyncio.Event()
         worker = make_worker(
-            configured, folder, self._board, self._metrics.probes, log, again=again.set, private=self._private
+            configured,
+            folder,
+            self._board,
+            self._metrics.probes,
+            log,
+            request_check=check_requested.set,
+            private_paths=self._private_paths,
         )
-        return Watch(configured, worker, self._board, self._metrics.probes, again=again)
+        return Watch(configured, worker, self._board, self._metrics.probes, check_requested=check_requested)
 
-    def _private(self) -> Sequence[Path]:
-        """What no code of a model may see: by what it wrote or read there it would be the daemon.
+    def _private_paths(self) -> Sequence[Path]:
+        """Return the paths that no code of a model may see: with them it could act as the daemon.
 
         With the socket itself hidden, nothing in its folder can be added, removed or renamed.
         """
@@ -213,5 +219,6 @@ def _mlflow_version() -> str | None:
 
 
 def _doubt(loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places) -> None:
-    for doubt in (*warnings(loaded), *shared(where), *keyless(loaded, configured)):
+    doubts = (*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured))
+    for doubt in doubts:
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})

@@ -1,4 +1,4 @@
-"""What keeps a configuration from being put in force here, as mistakes, before anything is changed."""
+"""Checks of a configuration on this host, before anything is changed."""
 
 import stat
 from collections.abc import Iterator, Sequence
@@ -51,6 +51,13 @@ def shared(where: Places) -> Iterator[ConfigIssue]:
             f"every user may write to its folder {folder}, and no model may create files directly in it"
         )
         yield ConfigIssue("socket", f"{complaint}; choose a folder of the daemon's own", str(where.socket))
+
+
+def uncritical(configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
+    """Yield a warning if no probe among *configured* is critical: nothing can tell that the host is well."""
+    if configured and not any(one.terms.critical for one in configured):
+        cure = "set critical = true in one table"
+        yield ConfigIssue("probes", f"none is critical, and the verdict stays unknown; {cure}")
 
 
 def keyless(loaded: LoadedConfig, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:

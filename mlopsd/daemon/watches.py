@@ -56,11 +56,13 @@ class Watches(Mapping[str, Watch]):
         gone = [name for name in before if name not in after]
         differing = [name for name in before if name in after and before[name] != after[name]]
         retimed = [name for name in differing if _differ_in_terms_alone(before[name], after[name])]
-        amended = [
-            name for name in differing if name not in retimed and await self._amend(before[name], after[name])
+        reconfigured = [
+            name
+            for name in differing
+            if name not in retimed and await self._reconfigure(before[name], after[name])
         ]
         self._refuse_when_closed()
-        changed = [name for name in differing if name not in (*retimed, *amended)]
+        changed = [name for name in differing if name not in (*retimed, *reconfigured)]
         new = [name for name in after if name not in before]
         await self._end([*gone, *changed])
         self._refuse_when_closed()
@@ -76,12 +78,12 @@ class Watches(Mapping[str, Watch]):
             "no longer watched": gone,
             "watched anew with its changed table": changed,
             "watched on with its changed terms": retimed,
-            "watched on with its changed table": amended,
+            "watched on with its changed table": reconfigured,
             "now watched": new,
         }
         return [f"probe {name} is {what}" for what, names in told.items() for name in names]
 
-    async def _amend(self, before: ProbeConfig, after: ProbeConfig) -> bool:
+    async def _reconfigure(self, before: ProbeConfig, after: ProbeConfig) -> bool:
         """Let a predictor take its changed table on while it serves; whether it does.
 
         What is known of it stays: whatever serves is what served, until the next check tells more.
@@ -90,7 +92,7 @@ class Watches(Mapping[str, Watch]):
         running = self._running.get(after.name)  # gone if the roster was closed meanwhile
         if running is None or not same or before.terms.timeout != after.terms.timeout:
             return False
-        if not await running.watch.amend(after):
+        if not await running.watch.reconfigure(after):
             return False
         self._refuse_when_closed()
         self._board.keep(after.name, after.terms)
@@ -125,6 +127,6 @@ class Watches(Mapping[str, Watch]):
 
 
 def _differ_in_terms_alone(before: ProbeConfig, after: ProbeConfig) -> bool:
-    """Whether the probe itself would be made the same, so that what it holds (a model) may stay."""
+    """Return whether the probe itself stays the same, so that what it holds (a model) may stay."""
     same = replace(before, terms=after.terms) == after
     return same and before.terms.timeout == after.terms.timeout  # which the probe was told

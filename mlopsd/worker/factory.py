@@ -23,13 +23,14 @@ def make_worker(
     recorder: Recorder,
     log: logging.Logger,
     *,
-    again: Callable[[], None] = lambda: None,
-    private: Callable[[], Sequence[Path]] = tuple,
+    request_check: Callable[[], None] = lambda: None,
+    private_paths: Callable[[], Sequence[Path]] = tuple,
 ) -> Worker:
     """The worker of *configured*; its probe is made at its first check, in the place where it runs.
 
-    *state_dir* is the probe's own folder, *log* takes what its process prints, *again* is called by a
-    probe on the loop that wants to be checked soon, *private* says what it keeps from a stranger's code.
+    *state_dir* is the probe's own folder, *log* takes what its process prints, *request_check* is called
+    by a probe on the loop that wants to be checked soon, *private_paths* says what it keeps from a
+    stranger's code.
 
     Raises:
         ValueError: one of its metrics means something else already.
@@ -56,9 +57,9 @@ def make_worker(
         Readings(board),
         instruments,
         configured.terms.timeout,
-        again,
+        request_check,
         lambda facts: board.show(name, facts),
-        private,
+        private_paths,
     )
 
     def make() -> Probe[Any]:

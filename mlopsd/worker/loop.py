@@ -91,8 +91,8 @@ class LoopWorker:
         """Let the probe, if it predicts and has been made, go on with *options*; return if it does."""
         if (predictor := self.predictor) is None:
             return False
-        amending = self._start("amend", lambda: predictor.amend(options))
-        return bool(await amending.result())
+        reconfiguring = self._start("reconfigure", lambda: predictor.reconfigure(options))
+        return bool(await reconfiguring.result())
 
     async def close(self) -> None:
         """Cancel the check in flight and let the probe release what it holds."""

@@ -10,7 +10,7 @@ from typing import Literal
 from mlopsd.probe import Advice
 
 AtFault = Literal["version", "registry", "host"]
-Retry = Literal["soon", "later", "refused"]
+Retry = Literal["soon", "later", "rejected"]
 Step = Literal["thresholds", "fetch", "load", "canary"]
 REGISTRY = "registry"  # any question to a registry or its store of files, a fetch included
 
@@ -22,7 +22,7 @@ class Cause:
     Attributes:
         at_fault: ``registry`` includes its store of files, ``host`` is this machine and its configuration.
         retry: ``soon`` waits 1 s and doubles up to 60 s; ``later`` waits 30 s and doubles up to 5 min;
-            ``refused`` waits ``refused_backoff`` and doubles up to six times that.
+            ``rejected`` waits ``rejected_backoff`` and doubles up to six times that.
     """
 
     at_fault: AtFault
@@ -33,7 +33,7 @@ class Cause:
 OF_REGISTRY = Cause("registry", Advice.FIX_REGISTRY, "soon")
 OF_CONFIG = Cause("host", Advice.FIX_CONFIG, "soon")
 OF_MEMORY = Cause("host", Advice.FREE_RESOURCES, "later")
-OF_VERSION = Cause("version", Advice.FIX_REGISTRY, "refused")
+OF_VERSION = Cause("version", Advice.FIX_REGISTRY, "rejected")
 SHORT = Cause("host", Advice.FREE_RESOURCES, "soon")
 
 CAUSES: Mapping[tuple[str, str], Cause] = {
@@ -60,14 +60,14 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     ("load", "error"): OF_VERSION,
     ("load", "died"): OF_VERSION,
     ("load", "timeout"): OF_VERSION,
-    ("load", "import_error"): Cause("host", Advice.FIX_CONFIG, "refused"),
+    ("load", "import_error"): Cause("host", Advice.FIX_CONFIG, "rejected"),
     ("load", "interpreter"): Cause("host", Advice.FIX_CONFIG, "later"),
-    ("load", "out_of_memory"): Cause("host", Advice.FREE_RESOURCES, "refused"),
+    ("load", "out_of_memory"): Cause("host", Advice.FREE_RESOURCES, "rejected"),
     ("load", "killed"): OF_MEMORY,
     ("load", "scarce"): OF_MEMORY,
     ("load", "corrupt"): Cause("host", Advice.WATCH, "soon"),
     ("canary", "error"): OF_VERSION,
-    ("canary", "import_error"): Cause("host", Advice.FIX_CONFIG, "refused"),
+    ("canary", "import_error"): Cause("host", Advice.FIX_CONFIG, "rejected"),
     ("canary", "input"): Cause("host", Advice.FIX_CONFIG, "later"),
     ("canary", "killed"): OF_MEMORY,
     ("canary", "scarce"): OF_MEMORY,

@@ -106,7 +106,7 @@ api_keys = ["sesame"]
 model = "{model.name}"
 registries = [{{ uri = "{model.uri}" }}]
 interval = "1s"
-refused_backoff = "1h"
+rejected_backoff = "1h"
 [probes.model.canary]
 input = "{canary}"
 {CALM_SYSTEM}interval = 0.5
@@ -127,7 +127,7 @@ def break_the_whole_host(daemon: Running, model: Registrar, folder: Path) -> Non
     predict_all_the_time(daemon)
     assert predict(daemon, "fail at once") == 500
     build.steer(daemon.folder / "host.scenario", scenario(*CARD, "xid 48 gpu 1"))
-    daemon.until("/health/model", lambda told: told["facts"].get("refused"), TAKEN_UP)
+    daemon.until("/health/model", lambda told: told["facts"].get("rejected"), TAKEN_UP)
 
 
 def served(reading: dict[str, Any]) -> str | None:

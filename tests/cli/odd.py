@@ -35,6 +35,7 @@ class Fine(Probe[Secretive]):
     """All is well here."""
 
     Options = Secretive
+    schedule = Schedule(critical=True)
 
     def check(self) -> Reading:
         return Reading([WELL])
@@ -50,7 +51,7 @@ class Closes(Probe[Place]):
     """Makes its file when it is closed."""
 
     Options = Place
-    schedule = Schedule(isolation="process")
+    schedule = Schedule(isolation="process", critical=True)
 
     def check(self) -> Reading:
         return Reading([WELL])
@@ -60,16 +61,22 @@ class Closes(Probe[Place]):
 
 
 class Open(Probe):
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         return Reading([WELL, ILL])
 
 
 class Gone(Probe):
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         return Reading([ILL, LOST])
 
 
 class Raises(Probe):
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         raise ZeroDivisionError("one over nought")
 
@@ -79,13 +86,15 @@ class Undeclared(Probe):
 
     metrics = (Metric("doors", "Doors."), Metric("walls", "Walls.", labels=("side",)))
 
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         samples = [Sample("doors", 2), Sample("windows", 3), Sample("walls", 4), Sample("windows", 5)]
         return Reading([WELL], samples=samples)
 
 
 class Hangs(Probe):
-    schedule = Schedule(timeout=0.3)
+    schedule = Schedule(timeout=0.3, critical=True)
 
     def check(self) -> Reading:
         time.sleep(3600)
@@ -93,11 +102,11 @@ class Hangs(Probe):
 
 
 class HangsInProcess(Hangs):
-    schedule = Schedule(timeout=0.3, isolation="process")
+    schedule = Schedule(timeout=0.3, isolation="process", critical=True)
 
 
 class Dies(Probe):
-    schedule = Schedule(isolation="process")
+    schedule = Schedule(isolation="process", critical=True)
 
     def check(self) -> Reading:
         os._exit(7)
@@ -106,7 +115,7 @@ class Dies(Probe):
 class Blocks(Probe):
     """A coroutine that blocks, which no coroutine may."""
 
-    schedule = Schedule(timeout=0.3)
+    schedule = Schedule(timeout=0.3, critical=True)
 
     async def check(self) -> Reading:
         time.sleep(3600)  # noqa: ASYNC251  # that is the point
@@ -117,7 +126,7 @@ class Reloads(Probe[Place]):
     """Takes until its file is there to reload, a minute at most, and says how far it is."""
 
     Options = Place
-    schedule = Schedule(interval=0.1, isolation="loop")
+    schedule = Schedule(interval=0.1, isolation="loop", critical=True)
     progress = ""
     asked = 0
 

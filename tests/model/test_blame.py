@@ -135,7 +135,7 @@ def with_status(error: Exception, status: int) -> Exception:
 
 
 @pytest.mark.parametrize("store", NOT_THERE)
-def test_a_listed_file_that_is_not_there_while_another_is_refuses_the_version(
+def test_a_listed_file_that_is_not_there_while_another_is_rejects_the_version(
     shelf: Shelf, tmp_path: Path, store: str
 ) -> None:
     shelf.fails = lambda path: NOT_THERE[store]() if path == "data/weights" else None
@@ -190,7 +190,7 @@ def test_a_file_that_is_there_when_it_is_asked_for_again_is_taken(shelf: Shelf, 
     ],
     ids=repr,
 )
-def test_whatever_else_happens_to_a_file_does_not_refuse_the_version(
+def test_whatever_else_happens_to_a_file_does_not_reject_the_version(
     shelf: Shelf, tmp_path: Path, error: Exception
 ) -> None:
     shelf.fails = lambda path: error if path == "data/weights" else None
@@ -237,7 +237,7 @@ STORES = (
 
 @pytest.mark.parametrize("module", STORES)
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_no_exception_of_a_stores_client_refuses_a_version_by_itself(
+def test_no_exception_of_a_stores_client_rejects_a_version_by_itself(
     shelf: Shelf, tmp_path: Path, module: str, *, everywhere: bool
 ) -> None:
     """Only what says "not found", and of one file alone."""
@@ -252,7 +252,7 @@ def test_no_exception_of_a_stores_client_refuses_a_version_by_itself(
 @pytest.mark.parametrize(
     "status", [status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
 )
-def test_of_all_codes_of_stores_only_404_can_refuse_a_version(
+def test_of_all_codes_of_stores_only_404_can_reject_a_version(
     shelf: Shelf, tmp_path: Path, status: int
 ) -> None:
     for error in (s3("Said", status), gcs(status), with_status(azure("HttpResponseError"), status)):
@@ -290,7 +290,7 @@ def test_a_size_that_differs_once_is_fetched_again_at_once(shelf: Shelf, tmp_pat
     assert shelf.asked.count("data/weights") == 2
 
 
-def test_a_size_that_differs_twice_in_a_row_refuses_the_version(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_size_that_differs_twice_in_a_row_rejects_the_version(shelf: Shelf, tmp_path: Path) -> None:
     shelf.cut = {"data/weights": [3, 3]}
     found = fault(tmp_path)
     assert blames_the_version(found)
@@ -369,7 +369,7 @@ def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> Non
     }
     for (step, kind), cause in CAUSES.items():
         assert cause_of(step, kind) is cause
-        assert (cause.at_fault == "version") <= (cause.retry == "refused")
+        assert (cause.at_fault == "version") <= (cause.retry == "rejected")
         assert (cause.at_fault == "registry") <= (cause.retry == "soon" and step == REGISTRY)
         assert (cause.advice == Advice.FIX_REGISTRY) <= (cause.at_fault != "host")
 

@@ -44,7 +44,7 @@ def table(model: Registrar, uri: str | None = None, more: str = "") -> str:
 model = "{model.name}"
 registries = [{{ uri = "{uri or model.uri}" }}]
 interval = "1s"
-refused_backoff = "1h"
+rejected_backoff = "1h"
 {more}
 [probes.model.canary]
 timeout = "5s"
@@ -179,7 +179,7 @@ TROUBLES = {
 }
 
 
-def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
+def test_versions_that_cannot_be_loaded_are_rejected_and_the_old_one_answers(
     model: Registrar, tmp_path: Path
 ) -> None:
     model.register(troubled(tmp_path / "good"))
@@ -190,9 +190,9 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
         for place, (trouble, cause) in enumerate(TROUBLES.items()):
             number = model.register(troubled(tmp_path / f"bad{place}", trouble))
             model.point(number)
-            reading = daemon.until("/health/model", refused(number), TAKEN_UP)
-            (refusal,) = reading["facts"]["refused"]
-            assert (refusal["step"], cause in refusal["reason"]) == ("load", True), refusal
+            reading = daemon.until("/health/model", rejected(number), TAKEN_UP)
+            (rejection,) = reading["facts"]["rejected"]
+            assert (rejection["step"], cause in rejection["reason"]) == ("load", True), rejection
             assert served(reading) == "1"
             assert predict(daemon).json == {"predictions": [7.0]}
             assert daemon.get("/health/").status == 200
@@ -207,8 +207,8 @@ def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
         eventually(lambda: count(state / "scratch") <= 2, "no folder of a host is left")
 
 
-def refused(number: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda reading: any(one["version"] == number for one in reading["facts"].get("refused", ()))
+def rejected(number: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda reading: any(one["version"] == number for one in reading["facts"].get("rejected", ()))
 
 
 def test_with_the_registry_gone_the_host_serves_what_it_has_and_says_so(

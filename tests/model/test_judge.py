@@ -23,7 +23,7 @@ ACCURACY = {"accuracy": Range(min=0.9, max=1)}
     ],
 )
 def test_a_metric_is_held_against_both_bounds(value: float, said: tuple[str, ...]) -> None:
-    assert judge({"accuracy": value, "loss": 3}, ACCURACY, "fail").failed == said
+    assert judge({"accuracy": value, "loss": 3}, ACCURACY, "reject").failed == said
 
 
 def test_infinity_fails_where_bigger_is_better() -> None:
@@ -31,6 +31,6 @@ def test_infinity_fails_where_bigger_is_better() -> None:
 
 
 def test_a_metric_that_was_never_logged_fails_or_warns_as_configured() -> None:
-    warned, failed = (judge({}, ACCURACY, how) for how in ("warn", "fail"))
+    warned, failed = (judge({}, ACCURACY, how) for how in ("warn", "reject"))
     assert (warned.failed, warned.missing) == ((), ("accuracy",))
     assert failed.failed == ("metric accuracy was never logged",)

@@ -1,4 +1,4 @@
-"""The life of versions: what is taken up, what is refused, and what serves meanwhile."""
+"""The life of versions: what is taken up, what is rejected, and what serves meanwhile."""
 
 import asyncio
 import errno
@@ -105,7 +105,7 @@ async def test_a_moved_alias_swaps_without_a_failed_request(world: World) -> Non
 
 
 @pytest.mark.parametrize("step", ["canary", "load", "fetch", "thresholds"])
-async def test_a_version_that_fails_is_refused_named_and_left_alone(tmp_path: Path, step: str) -> None:
+async def test_a_version_that_fails_is_rejected_named_and_left_alone(tmp_path: Path, step: str) -> None:
     world = World(tmp_path, thresholds={"accuracy": Range(min=0.9)})
     world.registry.scores = {"1": {"accuracy": 0.95}, "2": {"accuracy": 0.95}}
     world.names("1")
@@ -127,8 +127,8 @@ async def test_a_version_that_fails_is_refused_named_and_left_alone(tmp_path: Pa
     }[step]
     assert world.serves == "1"
     assert reading.status is Status.DEGRADED
-    (refused,) = reading.facts["refused"]
-    assert (refused["version"], refused["reason"]) == ("2", reason)
+    (rejected,) = reading.facts["rejected"]
+    assert (rejected["version"], rejected["reason"]) == ("2", reason)
     assert any(finding.subject == "version 2" and reason in finding.summary for finding in reading.findings)
     assert ("2" in world.registry.fetched) == (step in ("canary", "load"))
     attempts = len(world.steps_of("2"))
@@ -140,26 +140,26 @@ async def test_a_version_that_fails_is_refused_named_and_left_alone(tmp_path: Pa
     await world.life.close()
 
 
-async def test_a_refused_version_is_tried_again_when_its_time_has_passed(world: World) -> None:
+async def test_a_rejected_version_is_tried_again_when_its_time_has_passed(world: World) -> None:
     world.names("1")
     await world.look()
     world.canaries["2"] = failing("NaN")
     world.names("2")
     await world.look()
     world.canaries["2"] = WELL
-    world.passed = timedelta(seconds=world.options.refused_backoff + 1)
+    world.passed = timedelta(seconds=world.options.rejected_backoff + 1)
     await world.look()
     assert world.serves == "2"
-    assert "refused" not in (await world.reading()).facts
+    assert "rejected" not in (await world.reading()).facts
 
 
-async def test_a_reload_tries_a_refused_version_at_once(world: World) -> None:
+async def test_a_reload_tries_a_rejected_version_at_once(world: World) -> None:
     world.names("1")
     await world.look()
     world.canaries["2"] = failing("NaN")
     world.names("2")
     await world.look()
-    with pytest.raises(ReloadRefused, match="version 2 was refused: NaN"):
+    with pytest.raises(ReloadRefused, match="version 2 was rejected: NaN"):
         await world.life.reload(dry_run=False, force=False)
     world.canaries["2"] = WELL
     said = await world.life.reload(dry_run=False, force=False)
@@ -431,7 +431,7 @@ async def test_a_full_disk_is_a_finding_and_the_old_version_serves(world: World)
     status, said = told(reading, "cache")
     assert status == "degraded"
     assert "no space left on device" in said
-    assert "refused" not in reading.facts, "the disk is no fault of the version"
+    assert "rejected" not in reading.facts, "the disk is no fault of the version"
     world.registry.fails = None
     await world.look()
     assert world.serves == "1", "the wait was skipped"

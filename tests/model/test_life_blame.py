@@ -1,4 +1,4 @@
-"""What a failure costs a version in its life: refused on proof alone, else soon tried again."""
+"""What a failure costs a version in its life: rejected on proof alone, else soon tried again."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -105,8 +105,8 @@ async def test_a_module_that_a_model_lacks_holds_the_version_back_until_a_reload
     reading = await world.look()
     finding = found(reading, "load")
     assert (finding.status, finding.advice) == (Status.DEGRADED, Advice.FIX_CONFIG)
-    (refused,) = reading.facts["refused"]
-    assert (refused["step"], refused["at_fault"]) == ("load", "host")
+    (rejected,) = reading.facts["rejected"]
+    assert (rejected["step"], rejected["at_fault"]) == ("load", "host")
     with pytest.raises(ReloadRefused, match="it needs the module 'torch'"):
         await world.life.reload(dry_run=False, force=False)
     del world.load_fails["2"]
@@ -120,7 +120,7 @@ async def test_a_module_that_a_model_lacks_is_looked_for_again_after_the_back_of
     del world.load_fails["1"]
     await world.look(3)
     assert world.serves is None
-    world.wait(world.options.refused_backoff + 1)
+    world.wait(world.options.rejected_backoff + 1)
     await world.look()
     assert world.serves == "1"
     assert world.registry.fetched == ["1"]
@@ -129,7 +129,7 @@ async def test_a_module_that_a_model_lacks_is_looked_for_again_after_the_back_of
 @pytest.mark.parametrize(
     ("kind", "advised"), [("killed", Advice.FREE_RESOURCES), ("interpreter", Advice.FIX_CONFIG)]
 )
-async def test_what_this_host_did_to_a_load_refuses_no_version(
+async def test_what_this_host_did_to_a_load_rejects_no_version(
     world: World, kind: str, advised: Advice
 ) -> None:
     world.names("1")
@@ -138,7 +138,7 @@ async def test_what_this_host_did_to_a_load_refuses_no_version(
     world.names("2")
     reading = await world.look()
     assert world.serves == "1"
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
     finding = found(reading, "load", "version 2")
     assert (finding.status, finding.advice) == (Status.DEGRADED, advised)
     assert finding.summary.startswith("version 2 is not taken up: its process was killed by SIGKILL; tried")
@@ -155,7 +155,7 @@ async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(w
     world.load_fails["1"] = LoadFailed("corrupt", "the file MLmodel on disk is not what was fetched")
     world.names("1")
     reading = await world.look()
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
     assert found(reading, "load").summary.startswith("version 1 is not taken up: the file MLmodel on disk")
     world.wait(1)
     await world.settle()
@@ -164,7 +164,7 @@ async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(w
 
 
 @pytest.mark.parametrize(
-    ("kind", "advised", "is_refused"),
+    ("kind", "advised", "is_rejected"),
     [
         ("", Advice.FIX_REGISTRY, True),
         ("import_error", Advice.FIX_CONFIG, True),
@@ -173,20 +173,20 @@ async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(w
         ("killed", Advice.FREE_RESOURCES, False),
     ],
 )
-async def test_a_canary_refuses_a_version_only_where_the_version_was_asked(
-    world: World, kind: CanaryKind, advised: Advice, *, is_refused: bool
+async def test_a_canary_rejects_a_version_only_where_the_version_was_asked(
+    world: World, kind: CanaryKind, advised: Advice, *, is_rejected: bool
 ) -> None:
     world.canaries["1"] = replace(failing("why"), kind=kind)
     world.names("1")
     reading = await world.look()
     finding = found(reading, "canary")
     assert (finding.status, finding.advice) == (Status.UNHEALTHY, advised)
-    assert ("refused" in reading.facts) == is_refused
+    assert ("rejected" in reading.facts) == is_rejected
     assert advice(reading) is advised
     world.canaries["1"] = WELL
     world.wait(31)
     await world.look()
-    assert world.serves == (None if is_refused else "1")
+    assert world.serves == (None if is_rejected else "1")
 
 
 async def test_a_canary_input_that_cannot_be_read_says_nothing_of_what_serves(world: World) -> None:

@@ -77,7 +77,7 @@ async def test_a_version_whose_alias_is_deleted_is_given_up_in_the_middle_of_any
     reading = await world.look(2)
     assert world.serves == "1"
     assert all(host.is_killed for host in world.hosts if host.number == "2")
-    assert not {"desired", "drift_since", "refused"} & reading.facts.keys()
+    assert not {"desired", "drift_since", "rejected"} & reading.facts.keys()
     assert told(reading, "registry") == ("degraded", f"{URI}: {ABSENT.reason}")
     assert not list(world.folder.rglob("*.part"))
     world.registry.complaints = ()
@@ -110,14 +110,14 @@ async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: W
     await world.until_serving("2")
 
 
-async def test_a_refusal_is_forgotten_with_the_alias_that_named_the_version(world: World) -> None:
+async def test_a_rejection_is_forgotten_with_the_alias_that_named_the_version(world: World) -> None:
     world.names("1")
     await world.look()
     world.canaries["2"] = failing("NaN")
     world.names("2")
-    assert (await world.look()).facts["refused"]
+    assert (await world.look()).facts["rejected"]
     world.registry.complaints = (ABSENT,)
-    assert "refused" not in (await world.look()).facts
+    assert "rejected" not in (await world.look()).facts
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ async def test_a_version_that_served_before_is_judged_by_the_thresholds_of_today
     world.names("1")
     reading = await world.look(2)
     assert world.serves == "2"
-    assert reading.facts["refused"][0]["reason"] == "metric accuracy is 0.5, below 0.9"
+    assert reading.facts["rejected"][0]["reason"] == "metric accuracy is 0.5, below 0.9"
     await world.life.close()
 
 
@@ -252,7 +252,7 @@ async def test_what_serves_under_stricter_thresholds_serves_on_and_says_so(tmp_p
     assert world.serves == "1"
     assert told(reading, "thresholds") == (
         "degraded",
-        "version 1 serves on, but it would be refused: metric accuracy is 0.5, below 0.9",
+        "version 1 serves on, but it would be rejected: metric accuracy is 0.5, below 0.9",
     )
     await world.life.close()
 
@@ -282,19 +282,19 @@ async def test_a_metric_that_was_never_logged_is_still_missing_after_a_restart(t
     await world.life.close()
 
 
-async def test_what_was_refused_is_not_fetched_again_to_be_tried_again(world: World) -> None:
+async def test_what_was_rejected_is_not_fetched_again_to_be_tried_again(world: World) -> None:
     world.names("1")
     await world.look()
     world.canaries["2"] = failing("NaN")
     world.names("2")
     await world.look()
-    world.passed = timedelta(seconds=world.options.refused_backoff + 1)
+    world.passed = timedelta(seconds=world.options.rejected_backoff + 1)
     await world.look(2)
     assert world.registry.fetched == ["1", "2"]
     assert [host.number for host in world.hosts] == ["1", "2", "2"]
 
 
-async def test_what_was_refused_makes_room_for_the_next(world: World) -> None:
+async def test_what_was_rejected_makes_room_for_the_next(world: World) -> None:
     world.names("1")
     await world.look()
     for number in ("2", "3", "4"):
@@ -310,7 +310,7 @@ async def test_a_rehearsal_that_is_refused_leaves_no_progress_behind(tmp_path: P
     world.registry.scores = {"1": {"accuracy": 0.5}}
     world.names("1")
     await world.look()
-    with pytest.raises(ReloadRefused, match="version 1 would be refused: metric accuracy is 0"):
+    with pytest.raises(ReloadRefused, match="version 1 would be rejected: metric accuracy is 0"):
         await world.life.reload(dry_run=True, force=False)
     reading = await world.reading()
     assert "progress" not in reading.facts
@@ -330,7 +330,7 @@ async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", [*sorted(kinds_of(REGISTRY) - {"disk", "disk_full"}), "nonesuch"])
-async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusal_of_the_version(
+async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_rejection_of_the_version(
     world: World, kind: str
 ) -> None:
     world.names("1")
@@ -339,7 +339,7 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_refusa
     world.names("2")
     reading = await world.look()
     assert world.serves == "1"
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
     said = "http://registry: the files of version 2 cannot be had: cannot use /srv/runs: Permission denied"
     assert said in told(reading, "registry")[1]
     assert "last answered" not in told(reading, "registry")[1], "it answers, and has no files"
@@ -363,7 +363,7 @@ async def test_a_folder_of_ours_that_cannot_be_used_is_the_disks_trouble(world: 
     world.registry.fails = FetchError("disk", "cannot use /var/lib/x: Read-only file system")
     world.names("2")
     reading = await world.look()
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
     assert "Read-only file system" in told(reading, "cache")[1]
 
 
@@ -372,7 +372,7 @@ async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
     await world.look()
     world.registry.complaints = (DOWN,)
     with pytest.raises(
-        ReloadRefused, match="no registry names a version: http://registry: connection refused"
+        ReloadRefused, match="no registry names a version: http://registry: connection rejected"
     ):
         await world.life.reload(dry_run=False, force=False)
     said = await world.life.reload(dry_run=False, force=True)
@@ -408,7 +408,7 @@ async def test_a_process_that_finds_no_room_is_the_disks_fault_and_not_the_versi
     world.names("2")
     reading = await world.look()
     assert world.serves == "1", "it was not brought back"
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
     assert "cannot start a process for the model" in told(reading, "cache")[1]
     await world.life.close()
 
@@ -444,15 +444,15 @@ async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_told(tmp_pat
     await world.life.close()
 
 
-async def test_a_reload_by_force_that_fails_leaves_no_refusal_of_what_serves(world: World) -> None:
+async def test_a_reload_by_force_that_fails_leaves_no_rejection_of_what_serves(world: World) -> None:
     world.names("1")
     await world.look()
     world.canaries["1"] = failing("NaN")
-    with pytest.raises(ReloadRefused, match="version 1 was refused: NaN"):
+    with pytest.raises(ReloadRefused, match="version 1 was rejected: NaN"):
         await world.life.reload(dry_run=False, force=True)
     assert world.serves == "1"
     reading = await world.look()
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
     assert reading.status is Status.HEALTHY
 
 
@@ -526,7 +526,7 @@ async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> Non
     assert world.registry.fetched == ["1"]
 
 
-async def test_what_fails_by_a_changed_table_is_refused_and_serves_on_by_the_old_one(world: World) -> None:
+async def test_what_fails_by_a_changed_table_is_rejected_and_serves_on_by_the_old_one(world: World) -> None:
     world.names("1")
     await world.look()
     world.canaries["1"] = failing("it predicted 7, above the configured maximum 5")
@@ -534,7 +534,7 @@ async def test_what_fails_by_a_changed_table_is_refused_and_serves_on_by_the_old
     reading = await world.look(2)
     assert world.serves == "1"
     assert told(reading, "serving")[0] == "degraded"
-    assert reading.facts["refused"][0]["reason"] == "it predicted 7, above the configured maximum 5"
+    assert reading.facts["rejected"][0]["reason"] == "it predicted 7, above the configured maximum 5"
     assert len(world.hosts) == 2, "it was tried again at once"
 
 

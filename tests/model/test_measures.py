@@ -10,7 +10,7 @@ from mlopsd_probes.model.metrics import (
     model_metrics,
     with_buckets,
 )
-from mlopsd_probes.model.report import REFUSED
+from mlopsd_probes.model.report import REJECTED
 from mlopsd_probes.model.serving.active_model import RESULTS
 from tests.fakes import Instruments
 
@@ -31,7 +31,7 @@ def test_each_series_is_there_before_it_counts() -> None:
 
 def test_no_way_to_end_is_left_out() -> None:
     assert set(RESULTS.values()) | {"ok", "failed"} == set(PREDICTION_RESULTS)
-    assert set(REFUSED) | {"ok", "registry", "no_room", "given_up"} == set(LOAD_RESULTS)
+    assert set(REJECTED) | {"ok", "registry", "no_room", "given_up"} == set(LOAD_RESULTS)
     text = PAGE.read_text("utf-8")
     (row,) = re.findall(r"^\| `result` \| `loads_total` \|(.*)$", text, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", row)) == set(LOAD_RESULTS)

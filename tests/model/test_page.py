@@ -171,7 +171,7 @@ def test_no_finding_of_the_code_is_left_out() -> None:
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(report))) if isinstance(node, ast.Call)]
     first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
     named = {node.value for node in first if isinstance(node, ast.Constant)}
-    assert {row[0] for row in rows("Findings")} == named | set(report.REFUSED.values())
+    assert {row[0] for row in rows("Findings")} == named | set(report.REJECTED.values())
 
 
 def test_each_finding_that_may_be_bad_has_a_line_for_the_night() -> None:
@@ -188,9 +188,9 @@ def test_the_steps_of_a_version_are_those_of_its_progress() -> None:
 
 
 async def test_the_page_has_every_fact(well: RolloutStatus) -> None:
-    refused = (Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION),)
+    rejected = (Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION),)
     progress = Progress("fetch", "2", NOW, 1, 2)
-    full = replace(well, drift_since=NOW, refusals=refused, progress=progress)
+    full = replace(well, drift_since=NOW, refusals=rejected, progress=progress)
     facts = report.report(full, options()).facts
     told = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
@@ -201,7 +201,7 @@ async def test_the_page_has_every_fact(well: RolloutStatus) -> None:
         "rss_bytes",
     }
     assert set(told) == set(facts) | host_facts
-    for name, value in (("progress", facts["progress"]), ("refused", facts["refused"][0])):
+    for name, value in (("progress", facts["progress"]), ("rejected", facts["rejected"][0])):
         assert all(key in told[name] for key in value), name
     assert all(key in told["desired"] for key in facts["desired"])
 
@@ -309,7 +309,7 @@ def test_the_page_has_the_numbers_of_the_code() -> None:
     for said in (
         f"every {schedule.interval:g} s with a timeout of {schedule.timeout:g} s",
         f"{steps.WARM_UP:g} s the first time",
-        f"{number('mlopsd_host/values.py', 'MOST_CLASSES')} of them by name",
+        f"{number('mlopsd_host/prediction_stats.py', 'MOST_CLASSES')} of them by name",
         "`soon` waits {:g} s and doubles up to {:g} s".format(*rejections.WAITS["soon"]),
         "`later` waits {:g} s and doubles up to 5 min".format(rejections.WAITS["later"][0]),
         f"after {backoff.FIRST:g} s, doubling to {backoff.LONGEST / 60:g} min",

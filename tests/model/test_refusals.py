@@ -1,4 +1,4 @@
-"""Refused versions and waits: remembered until the registry wants another, tried again ever more rarely."""
+"""Rejected versions and waits: remembered until the registry wants another, tried again ever more rarely."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +25,7 @@ class Day:
         return self.seconds
 
 
-def test_a_refused_version_is_held_until_its_time_and_then_twice_as_long() -> None:
+def test_a_rejected_version_is_held_until_its_time_and_then_twice_as_long() -> None:
     day = Day()
     refusals = Rejections(600, day.now)
     refusals.refuse(SEVEN, "canary", "NaN in its output", OF_VERSION)
@@ -48,7 +48,7 @@ def test_the_wait_has_an_end() -> None:
 
 
 def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
-    waits = {"soon": ("load", "corrupt"), "later": ("load", "killed"), "refused": ("load", "import_error")}
+    waits = {"soon": ("load", "corrupt"), "later": ("load", "killed"), "rejected": ("load", "import_error")}
     found = {}
     for retry, (step, kind) in waits.items():
         cause = cause_of(step, kind)
@@ -57,7 +57,7 @@ def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
         found[retry] = [refusals.refuse(SEVEN, "load", "no", cause).backoff for _ in range(8)]
     assert found["soon"] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert found["later"] == [30, 60, 120, 240, 300, 300, 300, 300]
-    assert found["refused"] == [600, 1200, 2400, 3600, 3600, 3600, 3600, 3600]
+    assert found["rejected"] == [600, 1200, 2400, 3600, 3600, 3600, 3600, 3600]
 
 
 def test_another_kind_of_failure_begins_with_a_wait_of_its_own() -> None:

@@ -19,13 +19,13 @@ class Echo(Predictor[EchoOptions]):
     """A cave."""
 
     Options = EchoOptions
-    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         return Reading(findings=[Finding("cave", Status.HEALTHY, "the cave is empty")])
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return self.options.voice
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:

@@ -12,7 +12,7 @@ class Minder(Predictor[PredictorOptions]):
     """Answers with how much it was asked, and never with what."""
 
     Options = PredictorOptions
-    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         return Reading(findings=[Finding("mind", Status.HEALTHY, "it minds")])
@@ -21,7 +21,7 @@ class Minder(Predictor[PredictorOptions]):
         return f"minded anew, dry={dry_run}, forced={force}"
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return "1"
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:

@@ -51,7 +51,7 @@ class Wordless(Exception):
 class Troubled(Probe[TroubledOptions]):
     Options = TroubledOptions
     metrics = (LOOKS, WIDTH)
-    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1, critical=True)
 
     checks = 0
 
@@ -270,7 +270,7 @@ class SlowlyMade(Troubled):
 class SlowToStart(Troubled):
     """Its process is longer in starting than a check may take."""
 
-    schedule = Schedule(timeout=2, isolation="process")
+    schedule = Schedule(timeout=2, isolation="process", critical=True)
 
     def __init__(self, options: TroubledOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -280,7 +280,7 @@ class SlowToStart(Troubled):
 class SlowAtFirst(Troubled):
     """The first check in each process takes longer than a check may."""
 
-    schedule = Schedule(timeout=1, isolation="process")
+    schedule = Schedule(timeout=1, isolation="process", critical=True)
 
     def check(self) -> Reading:
         if not self.checks:
@@ -290,7 +290,7 @@ class SlowAtFirst(Troubled):
 
 class AsyncTroubled(Probe[TroubledOptions]):
     Options = TroubledOptions
-    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         result: Any = await getattr(self, self.options.trouble)()

@@ -52,7 +52,7 @@ class Oracle(Predictor[PredictorOptions]):
         self.answered = 0
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return self.serving
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:

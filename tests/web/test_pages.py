@@ -139,7 +139,7 @@ async def test_the_page_escapes_whatever_a_probe_says(evil: str) -> None:
         "desired": {"version": evil, "candidate": evil, "registry": evil},
         "served": {"version": evil, "candidate": evil, "registry": evil},
         "progress": {"step": evil, "version": evil, "since": evil, "bytes": 1, "total_bytes": 2},
-        "refused": [{"version": evil, "reason": evil, "until": evil}],
+        "rejected": [{"version": evil, "reason": evil, "until": evil}],
         "drift_since": evil,
     }
     reading = Reading(findings=[finding, well], summary=evil, facts=facts)
@@ -212,7 +212,7 @@ async def test_the_page_tells_how_the_last_reload_of_a_probe_stands() -> None:
     assert "Reload refused: GPU 0 is unhealthy, begun 2026-01-02 03:04:05 UTC" in (await page(house)).text
 
 
-async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_refused() -> None:
+async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_rejected() -> None:
     house = House()
     named = {"candidate": "@champion", "registry": "http://registry"}
     drift = (house.board.now() - timedelta(minutes=12, seconds=5)).isoformat()
@@ -224,7 +224,7 @@ async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_refused
         "served": {"version": "6", **named},
         "drift_since": drift,
         "progress": progress,
-        "refused": [{"version": "8", "reason": "accuracy 0.7 is below 0.8", "until": until}],
+        "rejected": [{"version": "8", "reason": "accuracy 0.7 is below 0.8", "until": until}],
         "host": {"pid": 4711},
     }
     house.watch("model", Reading(findings=[HOT], facts=facts))
@@ -255,8 +255,8 @@ NO_SHAPES: list[dict[Any, Any]] = [
     {"progress": {"step": "fetch", "bytes": "many", "total_bytes": -1}},
     {"progress": {"step": "fetch", "bytes": float("nan"), "total_bytes": 10**400}},
     {"progress": {"step": "fetch", "bytes": 5, "total_bytes": 0, "since": "0001-01-01T00:00:00+23:59"}},
-    {"progress": {"step": "fetch", "since": "yesterday"}, "refused": [1], "desired": "7"},
-    {"served": None, "desired": {"version": None}, "drift_since": "2026-01-01T00:00:00", "refused": {}},
+    {"progress": {"step": "fetch", "since": "yesterday"}, "rejected": [1], "desired": "7"},
+    {"served": None, "desired": {"version": None}, "drift_since": "2026-01-01T00:00:00", "rejected": {}},
     {1: 2, (3, 4): {5}, "a": {"b": [[], {}, [[1]]]}, "true": True, "one": 1, "none": None},
     {"served": {"version": 10**5000, "candidate": {}}, "huge": 10**5000},
 ]

@@ -28,7 +28,7 @@ model = "{model}"
 registries = [{{ uri = {registry} }}]
 interval = "5s"  # so that a new champion is seen soon; usually 30 s
 
-# What a version must have reached in training, or it is refused before it is fetched.
+# What a version must have reached in training, or it is rejected before it is fetched.
 [probes.model.thresholds]
 r2 = {{ min = 0.2 }}
 mean_absolute_error = {{ max = 60 }}

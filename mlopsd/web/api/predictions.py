@@ -104,7 +104,7 @@ class Predictions:
 
     def _serves(self, one: ProbeConfig) -> bool:
         predictor = self._live(one)
-        return predictor is not None and predictor.serves is not None and not self._parts.draining
+        return predictor is not None and predictor.served_version is not None and not self._parts.draining
 
     def _live(self, one: ProbeConfig) -> Predictor | None:
         """Return the predictor itself; None while it is being made or replaced."""

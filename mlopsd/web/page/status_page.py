@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LONGEST = 2000  # characters of one text; the whole is in the JSON
 MOST_IN_ROW = 20  # values of a list of facts in one row of the table
-LIMITS = {"most_findings": 100, "most_refused": 20, "most_rows": 200}  # the rest is in the JSON
+LIMITS = {"most_findings": 100, "most_rejected": 20, "most_rows": 200}  # the rest is in the JSON
 
 
 class StatusPage:

@@ -32,7 +32,9 @@ class GpuProbe(Probe[GpuOptions]):
 
     Options = GpuOptions
     metrics = (presence.DEVICES, *chain.from_iterable(kind.metrics for kind in COLLECTORS), *Xids.metrics)
-    schedule = Schedule(interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process")
+    schedule = Schedule(
+        interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process", critical=True
+    )
     subject = ("expected_count", "ignored_cards", "sysfs_path")
 
     def __init__(self, options: GpuOptions, context: Context) -> None:

@@ -98,7 +98,7 @@ METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """What is counted between checks."""
+    """The counters and histograms that change between checks."""
 
     loads: Counter
     load_phases: Histogram

@@ -1,4 +1,4 @@
-"""What an operator may say about a model: where it is registered, what it must prove, what it may take."""
+"""The options of a model: its registries, its tests, and the limits of predictions."""
 
 import os
 from pathlib import Path
@@ -60,7 +60,7 @@ class OptionTable(BaseModel):
 
 
 class Range(OptionTable):
-    """What a number may be; either bound may be left out."""
+    """The bounds of a number; either bound may be left out."""
 
     min: Finite | None = key(None, "number", "Least value that is allowed.")
     max: Finite | None = key(None, "number", "Greatest value that is allowed.")
@@ -103,7 +103,7 @@ class InheritedRegistry(RegistryOptions):
 
 
 class PredictionOptions(OptionTable):
-    """What predictions may take."""
+    """The limits of predictions."""
 
     max_rows: Annotated[int, Field(ge=1)] = key(10_000, "rows", "Of one request; more are 413.")
     max_in_flight: Annotated[int, Field(ge=1)] = key(
@@ -132,7 +132,7 @@ class PredictionOptions(OptionTable):
 
 
 class CanaryOptions(Range):
-    """What a version predicts before it serves, and what may come out."""
+    """The canary: the input that a version predicts for before it serves, and the limits of the answer."""
 
     min: Finite | None = key(None, "number", "Least number that may come out.")
     max: Finite | None = key(None, "number", "Greatest number that may come out.")
@@ -165,8 +165,8 @@ class ModelOptions(PredictorOptions):
     cache_ttl: Positive = key(
         3600.0, "seconds", "Not proven, or not confirmed by a registry, for so long: degraded; it serves on."
     )
-    on_expiry: Literal["prove", "reload"] = key(
-        "prove", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
+    on_expiry: Literal["verify", "reload"] = key(
+        "verify", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
     )
     swap: Literal["beside", "replace"] = key(
         "beside", "choice", '"replace": the old version goes before the new one loads, with a gap.'
@@ -174,7 +174,7 @@ class ModelOptions(PredictorOptions):
     python: AbsolutePath | None = key(
         None, "path", "Interpreter, with MLflow, that runs the model; else the daemon's own."
     )
-    on_missing: Literal["warn", "fail"] = key(
+    on_missing: Literal["warn", "reject"] = key(
         "warn", "choice", "What a metric with a threshold that was never logged does to a version."
     )
     gpu_probe: Name = key(
@@ -196,8 +196,8 @@ class ModelOptions(PredictorOptions):
     stall_timeout: Positive = key(
         300.0, "seconds", "Requests wait and none is finished: the process stalls, and is replaced."
     )
-    refused_backoff: Positive = key(
-        600.0, "seconds", "Until a refused version is tried again by itself; doubles up to six times that."
+    rejected_backoff: Positive = key(
+        600.0, "seconds", "Until a rejected version is tried again by itself; doubles up to six times that."
     )
     thresholds: dict[str, Range] = key(
         {}, "ranges", "By metric of the version's run: what it must be, or the version is not even fetched."
@@ -213,7 +213,7 @@ class ModelOptions(PredictorOptions):
     def _registry_of_the_environment(
         cls, written: tuple[RegistryOptions, ...]
     ) -> tuple[RegistryOptions, ...]:
-        """Where no registry is written, the one that MLflow's own variables name."""
+        """Return the registry that MLflow's own variables name if none is written."""
         if written:
             return written
         if not (uri := os.environ.get(TRACKING_URI)):

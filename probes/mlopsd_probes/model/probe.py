@@ -29,7 +29,7 @@ class ModelProbe(Predictor[ModelOptions]):
 
     Options = ModelOptions
     metrics = METRICS
-    schedule = Schedule(interval=30, timeout=20, fail_after=2, recover_after=1)
+    schedule = Schedule(interval=30, timeout=20, fail_after=2, recover_after=1, critical=True)
 
     def __init__(self, options: ModelOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -51,7 +51,7 @@ class ModelProbe(Predictor[ModelOptions]):
         """Go to the version that the registry names now."""
         return await self._life.reload(dry_run=dry_run, force=force)
 
-    async def amend(self, options: ModelOptions) -> bool:
+    async def reconfigure(self, options: ModelOptions) -> bool:
         """Go on with *options*: what serves answers until it, or what is wanted now, has proven itself anew.
 
         Another model is another matter, and so are other buckets, which a histogram cannot change.
@@ -70,7 +70,7 @@ class ModelProbe(Predictor[ModelOptions]):
         await self._life.close()
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         """The version in service."""
         serving = self._life.service.serving
         return None if serving is None else serving.kept.version.number
@@ -92,15 +92,19 @@ class ModelProbe(Predictor[ModelOptions]):
             measures=counted,
             log=context.log,
             now=lambda: datetime.now(UTC),
-            private=context.private,
+            private=context.private_paths,
             mismatches=self._mismatches,
         )
         return Reconciler(
-            means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout
+            means,
+            again=context.request_check,
+            show=self._show,
+            obstacle=self._obstacle,
+            timeout=context.timeout,
         )
 
     def _show(self, progress: Progress | None) -> None:
-        self.context.show(VersionFacts(progress=progress).facts())
+        self.context.show_facts(VersionFacts(progress=progress).facts())
 
     def _obstacle(self, kept: CachedVersion | None, serving: ActiveVersion | None) -> str | None:
         """Why no version can be taken up now; blocks."""

@@ -16,7 +16,7 @@ from mlopsd_probes.model.rollout.status import RolloutStatus
 from mlopsd_probes.registry.registries import ANSWERS
 
 CANNOT_ASK = frozenset({"input", "scarce"})  # kinds of canaries that the version was never asked
-REFUSED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
+REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
 def report(state: RolloutStatus, options: ModelOptions) -> Reading:
@@ -30,7 +30,7 @@ def report(state: RolloutStatus, options: ModelOptions) -> Reading:
         *_thresholds(state, options),
         *_features(state),
         *_batching(state, options),
-        *_refused(state),
+        *_rejected(state),
         *_cache(state, options),
     ]
     is_well = all(finding.status == Status.HEALTHY for finding in findings)
@@ -68,7 +68,7 @@ def _serving(state: RolloutStatus) -> Iterator[Finding]:
 
 def _advice_without_version(state: RolloutStatus) -> Advice:
     """What stands in the way is to be cured, and nothing else."""
-    found = [refusal.cause.advice for refusal in state.refusals]
+    found = [rejection.cause.advice for rejection in state.refusals]
     found += [Advice.FREE_RESOURCES] if state.trouble is not None else []
     return max(found) if found else _advice_of_registries(state)
 
@@ -168,7 +168,7 @@ def _thresholds(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding
         said = f"version {number} serves, and could not be held against the thresholds since the start"
         yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.WATCH)
     elif judgement.failed:
-        said = f"version {number} serves on, but it would be refused: {'; '.join(judgement.failed)}"
+        said = f"version {number} serves on, but it would be rejected: {'; '.join(judgement.failed)}"
         yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
     elif judgement.missing:
         said = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
@@ -196,29 +196,29 @@ def _batching(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     yield Finding("batching", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
 
 
-def _refused(state: RolloutStatus) -> Iterator[Finding]:
-    for refusal in state.refusals:
+def _rejected(state: RolloutStatus) -> Iterator[Finding]:
+    for rejection in state.refusals:
         yield Finding(
-            REFUSED[refusal.step],
-            _refused_status(state),
-            _refused_text(state, refusal),
-            _subject(refusal),
-            advice=refusal.cause.advice,
+            REJECTED[rejection.step],
+            _rejected_status(state),
+            _rejected_text(state, rejection),
+            _subject(rejection),
+            advice=rejection.cause.advice,
         )
 
 
-def _refused_status(state: RolloutStatus) -> Status:
+def _rejected_status(state: RolloutStatus) -> Status:
     return Status.DEGRADED if state.serving is not None else Status.UNHEALTHY
 
 
-def _refused_text(state: RolloutStatus, refusal: Rejection) -> str:
-    left = (refusal.until - state.now).total_seconds()
+def _rejected_text(state: RolloutStatus, rejection: Rejection) -> str:
+    left = (rejection.until - state.now).total_seconds()
     when = f"tried again in {age_text(left)}" if left > 0 else "tried again now"
-    return f"{refusal.what}: {refusal.reason}; {when}, or by a reload"
+    return f"{rejection.what}: {rejection.reason}; {when}, or by a reload"
 
 
-def _subject(refusal: Rejection) -> str:
-    return f"version {refusal.version.number}"
+def _subject(rejection: Rejection) -> str:
+    return f"version {rejection.version.number}"
 
 
 def _cache(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
@@ -274,7 +274,7 @@ def _facts(state: RolloutStatus, options: ModelOptions) -> dict[str, Any]:
         served=RegisteredVersion(**serving.kept.version.facts()) if serving else None,
         drift_since=state.drift_since,
         progress=state.progress,
-        refused=tuple(
+        rejected=tuple(
             RejectedVersion(one.version.number, one.reason, one.until, one.step, one.cause.at_fault)
             for one in state.refusals
             if one.is_refused

@@ -44,7 +44,7 @@ class Version:
 
     @property
     def is_fallback(self) -> bool:
-        """Whether it is anything but the first candidate of the first registry."""
+        """True if it is anything but the first candidate of the first registry."""
         return self.rank > (0, 0)
 
     def facts(self) -> dict[str, str]:

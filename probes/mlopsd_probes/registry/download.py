@@ -59,7 +59,7 @@ class Download:
                 files = list(self._listed())
                 self._check(files)
                 return self._fetched(files)
-            except Exception as error:
+            except Exception as error:  # a store's client may raise anything; `classify` knows which it is
                 if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
                     raise unmounted from error
                 raise
@@ -133,12 +133,12 @@ class Download:
         """
         try:
             return self._get(file, path)
-        except Exception as error:
+        except Exception as error:  # a store's client may raise anything
             if self._fault(error).kind not in NOT_THERE or sibling is None or not self._is_there(sibling):
                 raise
         try:
             self._get(file, path)
-        except Exception as error:
+        except Exception as error:  # a store's client may raise anything
             if (fault := self._fault(error)).kind not in NOT_THERE:
                 raise
             said = f"{file.path} is listed and is not there ({fault}), while {sibling.path} is"
@@ -200,7 +200,7 @@ class Download:
 
 
 class _Wire:
-    """How many bytes this process' TCP connections have brought, which a buffer hides for a while."""
+    """The bytes that this process' TCP connections have brought, which a buffer hides for a while."""
 
     def __init__(self) -> None:
         self._received: dict[str, int] = {}  # by the socket's inode, for those that are closed too
@@ -232,7 +232,7 @@ def _written(path: Path) -> int:
 
 
 def _repository(uri: str) -> ArtifactRepository:
-    """What has the files of *uri*.
+    """Return the repository that has the files of *uri*.
 
     For ``runs:/`` MLflow 3 also looks for logged models, which a server before 3 answers with 404; where
     the run has the files itself, nothing else is asked.
@@ -264,7 +264,7 @@ def _local_root(repository: ArtifactRepository) -> Path | None:
 
 
 def _innermost(repository: ArtifactRepository) -> ArtifactRepository:
-    """What ``runs:/`` and ``models:/`` lead to."""
+    """Return the URI that ``runs:/`` and ``models:/`` lead to."""
     while (inner := getattr(repository, "repo", None)) is not None:
         repository = inner
     return repository

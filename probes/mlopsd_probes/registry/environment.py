@@ -1,4 +1,4 @@
-"""What the process of a registry is given as its environment: its own registry, and nothing of another."""
+"""The environment of a registry's process: its own registry, and nothing of another."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What went wrong with a registry, by what was raised and not by how it is worded; runs in its process."""
+"""Faults of a registry, by the exception and not by its words; runs in the registry's process."""
 
 import errno
 import re
@@ -53,7 +53,7 @@ class Fault(Exception):
 
 
 def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[Path] = ()) -> Fault:
-    """What *error* tells, in a sentence without any of *secrets*; the folders *ours* are no registry's."""
+    """Return the fault behind *error*, without any of *secrets*; the folders *ours* are no registry's."""
     fault = _judged(error, ours)
     return Fault(fault.kind, _plain(str(fault), secrets))
 
@@ -121,7 +121,7 @@ def _of_modules(causes: Sequence[BaseException]) -> Fault | None:
 
 
 def _of_store(causes: Sequence[BaseException]) -> Fault | None:
-    """What the client of S3, GCS or Azure raised; none of them is imported here."""
+    """Classify what the client of S3, GCS or Azure raised; none of them is imported here."""
     for cause in causes:
         if type(cause).__module__.startswith(STORES):
             said = f"the store of files says: {type(cause).__name__}: {cause}"
@@ -171,7 +171,7 @@ def _of_answer(causes: Sequence[BaseException]) -> Fault | None:
 
 
 def _is_mlflows(response: requests.Response) -> bool:
-    """Whether MLflow itself says that there is no such thing; a proxy's 404 says nothing of a file."""
+    """Return whether MLflow itself says that there is no such thing; a proxy's 404 says nothing of a file."""
     try:
         said = response.json()
     except (ValueError, requests.RequestException, RuntimeError):  # no JSON, cut off, or read already

@@ -1,4 +1,4 @@
-"""What the daemon asks a registry's process, and what the registry says to it; MLflow is imported here."""
+"""Answers to the daemon's questions, in a registry's process; MLflow is imported here."""
 
 import contextlib
 import math
@@ -42,7 +42,7 @@ class Resolver:
                 self._client  # noqa: B018
 
     def answer(self, question: Mapping[str, Any]) -> Answer:
-        """What becomes of *question*; what goes wrong is an answer too."""
+        """Answer *question*; what goes wrong is an answer too."""
         try:
             self._present_credentials()
             return self._answers[question["do"]](question)

@@ -49,7 +49,9 @@ class SystemProbe(Probe[SystemOptions]):
 
     Options = SystemOptions
     metrics = tuple(chain.from_iterable(kind.metrics for kind in COLLECTORS))
-    schedule = Schedule(interval=15, timeout=TIMEOUT, fail_after=2, recover_after=2, isolation="process")
+    schedule = Schedule(
+        interval=15, timeout=TIMEOUT, fail_after=2, recover_after=2, isolation="process", critical=True
+    )
     subject = ("paths", "stuck_ignored_commands", "temperature_ignored_chips")
 
     def __init__(self, options: SystemOptions, context: Context) -> None:

@@ -9,7 +9,7 @@ from mlopsd_probes.model.version import CachedVersion, Version
 
 @dataclass(frozen=True, slots=True)
 class CacheContents:
-    """What is on disk.
+    """The versions on disk.
 
     Attributes:
         current: the version that was chosen last.

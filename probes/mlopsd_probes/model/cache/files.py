@@ -29,7 +29,7 @@ class StoreError(Exception):
 
     @classmethod
     def of(cls, what: str, folder: Path, error: OSError) -> "StoreError":
-        """What *error* means for somebody who wanted to do *what* in *folder*."""
+        """Return what *error* means for somebody who wanted to do *what* in *folder*."""
         cure = CURES.get(error.errno or 0, "look at the disk")
         return cls(f"cannot {what} in {folder}: {error.strerror or error}; {cure}")
 

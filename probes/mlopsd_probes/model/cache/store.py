@@ -70,7 +70,7 @@ class Store:
         self._lock = threading.RLock()
 
     def load(self) -> CacheContents:
-        """What a start finds; what is half-made or broken is removed, and never trusted.
+        """Return what a start finds; what is half-made or broken is removed, and never trusted.
 
         Of the versions that were never chosen the newest stays.
 
@@ -118,7 +118,7 @@ class Store:
             remove(self._path(version, PART))
 
     def keep(self, version: Version, files: Iterable[File]) -> CachedVersion:
-        """What `part` now holds of *version* is whole, and stays.
+        """Keep what `part` now holds of *version*: it is whole.
 
         Raises:
             StoreError: it cannot be kept.
@@ -245,7 +245,7 @@ class Store:
 
 
 def _fault(folder: Path, files: Iterable[File]) -> str | None:
-    """What *files* lack in *folder*, if anything."""
+    """Return what *files* lack in *folder*, if anything."""
     for file in files:
         path = folder / file.path
         try:

@@ -1,4 +1,4 @@
-"""What this host has on disk of the model: seen once at the start, and noted when another version serves."""
+"""The versions of the model on this host's disk: seen at the start, noted when another version serves."""
 
 import asyncio
 from functools import partial
@@ -42,7 +42,7 @@ class CachedVersions:
         await asyncio.shield(self.opening)
 
     def add(self, kept: CachedVersion) -> None:
-        """*kept* has come, and need not be fetched again if it is refused now and tried later."""
+        """*kept* has come, and need not be fetched again if it is rejected now and tried later."""
         self.shelf = self.shelf.with_fetched(kept)
 
     def drop(self, kept: CachedVersion) -> None:

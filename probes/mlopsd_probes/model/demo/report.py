@@ -1,4 +1,4 @@
-"""What the training has to tell whoever started it: JSON lines, and nothing that a library prints."""
+"""The report of the training to whoever started it: JSON lines, and nothing that a library prints."""
 
 import json
 import os

@@ -20,8 +20,9 @@ from typing import Any
 
 from . import outputs
 from .libraries import pandas
+from .request import ModelInput, Request
 from .rowwise import why_rows_may_depend
-from .scoring import JSON, ModelInput, Request, Scorer
+from .scoring import JSON, Scorer
 
 SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)  # rows tried at once; fast code has a case for a rest
 ALONE = 64  # rows that are predicted one by one; beyond them the same rows come again
@@ -54,7 +55,7 @@ class Batchable:
 
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
-        """What joined requests have in common."""
+        """Traits that joined requests have in common."""
         return self.family, self.columns
 
 
@@ -192,7 +193,7 @@ class Batcher:
             return self._single(form)
         except _NotBatchable:
             raise
-        except Exception:
+        except Exception:  # a model may raise anything for a row that was made up
             if is_needed:
                 raise
             return None
@@ -239,7 +240,7 @@ class _NotBatchable(Exception):
 
 
 def _close(some: Any, other: Any) -> bool:
-    """Whether two answers are the same but for the order in which a library summed numbers up."""
+    """Return whether two answers are the same but for the order in which a library summed numbers up."""
     if type(some) is not type(other):
         return False
     if isinstance(some, float):
@@ -297,7 +298,7 @@ def _form_of_records(family: str, records: Any) -> Batchable | None:
 
 
 def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
-    """Whether each value of *row* is of an *allowed* type, and a number that is one."""
+    """Return whether each value of *row* is of an *allowed* type, and a number that is one."""
     return all(
         type(value) in kinds and not (type(value) is float and not math.isfinite(value))
         for value, kinds in zip(row, allowed, strict=True)
@@ -370,7 +371,7 @@ def _changed(value: Any) -> Any:
 
 
 def _kind(answer: Any) -> str:
-    """What is the same in answers that can be cut apart."""
+    """Return the traits that are the same in answers that can be cut apart."""
     if isinstance(answer, pandas.DataFrame):
         return f"DataFrame {dict(answer.dtypes)}"
     dtype = getattr(answer, "dtype", None)

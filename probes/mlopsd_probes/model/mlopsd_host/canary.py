@@ -11,8 +11,8 @@ from . import outputs
 from .example import document as example_document
 from .libraries import models, numpy
 from .load_error import missing_module
-from .refused import RequestRejected
-from .scoring import JSON, ModelInput, Scorer, print_without_data
+from .request import ModelInput, RequestRejected
+from .scoring import JSON, Scorer, print_without_data
 
 NO_INPUT = "it has no signature and no input example, and no canary input is configured"
 
@@ -29,7 +29,7 @@ class Canary:
         self._options = options
 
     def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], ModelInput | None]:
-        """What came of it, for the daemon, and the question where it was answered well."""
+        """Return the result for the daemon, and the question if it was answered well."""
         result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
         try:
             found = configured or self._own(result)
@@ -40,13 +40,13 @@ class Canary:
             result["kind"] = ""
             question = self._scorer.question(request, limited=False)
             reason = self._ask(question, result)
-        except RequestRejected as refusal:
-            if refusal.__cause__ is None:
-                return {**result, "reason": refusal.detail}, None
-            print_without_data(refusal.__cause__)
-            if (lacking := missing_module(refusal.__cause__, self._folder)) is not None:
+        except RequestRejected as rejection:
+            if rejection.__cause__ is None:
+                return {**result, "reason": rejection.detail}, None
+            print_without_data(rejection.__cause__)
+            if (lacking := missing_module(rejection.__cause__, self._folder)) is not None:
                 return {**result, "kind": lacking.kind, "reason": lacking.reason}, None
-            return {**result, "reason": refusal.detail}, None
+            return {**result, "reason": rejection.detail}, None
         except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
             print_without_data(error)
             return {**result, "reason": f"the model failed: {type(error).__name__}"}, None
@@ -87,7 +87,7 @@ class Canary:
         return written.encode()
 
     def _judge(self, question: ModelInput, answer: Any, result: dict[str, Any]) -> str:
-        """What is wrong with *answer*; nothing if it is well."""
+        """Return the fault of *answer*; nothing if it is well."""
         answered = None if question.bare else outputs.rows(answer)
         if question.rows is not None and answered is not None and answered != question.rows:
             return f"{answered} rows were answered to {question.rows}"

@@ -1,27 +1,25 @@
 """Names the part of a request that does not fit a model, without quoting its values.
 
 MLflow's messages quote the request, so each column is put to MLflow again by itself: slow, and only done
-for a request that was refused.
+for a request that was rejected.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .libraries import model_utils, models, pandas, scoring_server, types
 from .libraries import schema as schemas
-
-if TYPE_CHECKING:
-    from .scoring import Request
+from .request import Request
 
 Table = Mapping[str, Sequence[Any]]
 MOST_NAMES = 20
 
 
 def of_request(request: Request, schema: Any, error: BaseException) -> str:
-    """Why MLflow could not parse *request*, which raised *error*."""
+    """Explain why MLflow could not parse *request*, which raised *error*."""
     if shape := _shape(request.document):
         return shape
     table = _table(request)
@@ -35,7 +33,7 @@ def of_request(request: Request, schema: Any, error: BaseException) -> str:
 def of_question(
     model: Any, data: Any, params: Any, error: BaseException | None, *, hinted: bool
 ) -> str | None:
-    """Why *data* and *params* are not for *model*; None if they are, and what it raised is its own fault."""
+    """Explain why *data* and *params* are not for *model*; None if they are, and the model is at fault."""
     metadata = model.metadata
     if not hinted and (schema := metadata.get_input_schema()) is not None:
         try:
@@ -89,13 +87,13 @@ def _of_params(params: Any, schema: Any) -> str | None:
 def _is_param(value: Any, spec: Any) -> bool:
     try:
         schemas.ParamSpec.validate_param_spec(value, spec)
-    except Exception:  # noqa: BLE001  # see above
+    except Exception:  # noqa: BLE001  # a stranger's value in numpy's hands
         return False
     return True
 
 
 def _shape(document: Any) -> str | None:
-    """What is wrong with the outer form of a JSON request, whatever the model takes."""
+    """Return the fault in the outer form of a JSON request, whatever the model takes."""
     if not isinstance(document, dict):
         return None
     if "dataframe_split" in document:

@@ -1,4 +1,4 @@
-"""Whether a version's files are, each and all, what was fetched."""
+"""A comparison of a version's files with what was fetched."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _digest(file: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """What is no folder, links to folders among it; without recursion, since a registry may nest."""
+    """List all but folders, links to folders among it; without recursion, since a registry may nest."""
     pending = [str(folder)]
     while pending:
         with suppress(OSError), os.scandir(pending.pop()) as entries:  # what is in it is missing then

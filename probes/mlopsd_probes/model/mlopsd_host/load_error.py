@@ -1,4 +1,4 @@
-"""Why a model was not loaded, told so that an operator can act."""
+"""The reason that a model was not loaded, so that an operator can act."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _cure(name: str, folder: Path) -> str:
 
 
 def _is_of_another_version(name: str) -> bool:
-    """Whether *name* is an inner module: its library is here, but has no such part in this version."""
+    """Return whether *name* is an inner module that this version of its library does not have."""
     top, _, inner = name.partition(".")
     if top.startswith("_"):
         return True
@@ -80,7 +80,7 @@ def _logged_with(folder: Path) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether *error* says so; the GPU libraries have classes of their own."""
+    """Return whether *error* says so; the GPU libraries have classes of their own."""
     return isinstance(error, MemoryError) or any(
         "OutOfMemory" in kind.__name__ for kind in type(error).__mro__
     )

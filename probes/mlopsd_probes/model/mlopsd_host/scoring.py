@@ -10,49 +10,17 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from . import diagnosis, outputs
 from .libraries import proto_json_utils, scoring_server
-from .refused import RequestRejected
+from .request import ModelInput, Request, RequestRejected
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 MOST_FRAMES = 30  # of a traceback, the innermost: where a recursion has no end they are a thousand alike
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 Ranges = Mapping[str, Sequence["float | None"]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A body that was read, but not yet made into what a model takes.
-
-    Attributes:
-        mime: which of the content types it is.
-        document: the JSON object, or the text or bytes of a table.
-        rows: how many predictions it asks for; None where nobody can tell.
-    """
-
-    mime: str
-    document: Any
-    rows: int | None
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """What a model takes.
-
-    Attributes:
-        data: as MLflow parsed it: a DataFrame, an array, a dict of arrays …
-        params: the parameters of the request.
-        bare: whether the answer is not wrapped in ``predictions`` (chat and completion bodies).
-    """
-
-    data: Any
-    params: Any
-    bare: bool
-    rows: int | None
 
 
 class Scorer:
@@ -69,7 +37,7 @@ class Scorer:
         """The request in *body*; with *limited* only if it has few enough rows.
 
         Raises:
-            Refused: 415, 400 or 413, for the caller.
+            RequestRejected: 415, 400 or 413, for the caller.
         """
         mime = _mime(content_type)
         if mime == JSON:
@@ -86,7 +54,7 @@ class Scorer:
         """*request* as the model takes it; with *limited* only within the limits for callers.
 
         Raises:
-            Refused: 400 or 413, for the caller.
+            RequestRejected: 400 or 413, for the caller.
         """
         question = self._parsed(request)
         if limited:
@@ -95,10 +63,10 @@ class Scorer:
         return question
 
     def check_range(self, feature: str, values: Sequence[Any] | None) -> None:
-        """Whether each of *values* is in the range of *feature*, if it has one.
+        """Check that each of *values* is in the range of *feature*, if it has one.
 
         Raises:
-            Refused: 400, naming feature, row and range, not the value.
+            RequestRejected: 400, naming feature, row and range, not the value.
         """
         if values is None or feature not in self.ranges:
             return
@@ -111,10 +79,10 @@ class Scorer:
                 )
 
     def predict(self, question: ModelInput) -> Any:
-        """What the model answers.
+        """Return the answer of the model.
 
         Raises:
-            Refused: 400 if the question is not for this model, else 500 from what it raised.
+            RequestRejected: 400 if the question is not for this model, else 500 from what it raised.
         """
         try:
             return self.model.predict(question.data, params=question.params)
@@ -129,7 +97,7 @@ class Scorer:
         """The body of a 200.
 
         Raises:
-            Refused: 500, it cannot be written as JSON.
+            RequestRejected: 500, it cannot be written as JSON.
         """
         return self.encode_jsonable(self.jsonable(answer), bare=bare)
 
@@ -203,7 +171,7 @@ class Scorer:
 
 
 def print_without_data(error: BaseException) -> None:
-    """Where *error* was raised, for the log; its words may quote the request."""
+    """Print the place where *error* was raised, for the log; its words may quote the request."""
     where = "".join(traceback.format_tb(error.__traceback__, -MOST_FRAMES))
     print(f"{where}{type(error).__name__} (its words may quote the request)", file=sys.stderr, flush=True)  # noqa: T201
 

@@ -15,8 +15,8 @@ from .batching import Batchable, Batcher, join
 from .canary import Canary
 from .libraries import mlflow
 from .prediction_stats import PredictionStats
-from .refused import RequestRejected
-from .scoring import JSON, Request, Scorer, print_without_data
+from .request import Request, RequestRejected
+from .scoring import JSON, Scorer, print_without_data
 
 PROOF_SECONDS = 1.0  # for seeing whether rows can be predicted together
 GPU_FILES = "/dev/nvidia"
@@ -71,12 +71,14 @@ class ServingLoop:
                 continue
             try:
                 waiting.append(self._read(header, body))
-            except RequestRejected as refusal:
-                yield [_refusal(header["id"], refusal)]
+            except RequestRejected as rejection:
+                yield [_rejection(header["id"], rejection)]
             except Exception as error:  # noqa: BLE001  # no body that we did not think of may end all others
                 print_without_data(error)
                 yield [
-                    _refusal(header["id"], RequestRejected(400, f"it cannot be read: {type(error).__name__}"))
+                    _rejection(
+                        header["id"], RequestRejected(400, f"it cannot be read: {type(error).__name__}")
+                    )
                 ]
         yield from self._predictions(waiting)
 
@@ -96,7 +98,7 @@ class ServingLoop:
         for group in self._grouped(waiting):
             now = time.monotonic()
             if late := [asked for asked in group if asked.until < now]:
-                yield [_refusal(asked.id, RequestRejected(504, LATE)) for asked in late]
+                yield [_rejection(asked.id, RequestRejected(504, LATE)) for asked in late]
             yield from self._group([asked for asked in group if asked.until >= now])
 
     def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
@@ -154,13 +156,13 @@ class ServingLoop:
             body = self._scorer.encode(answer, bare=question.bare)
             header, _ = _success(asked, question.rows, body)
             header.update(self._values.count(answer))
-        except RequestRejected as refusal:
-            if refusal.__cause__ is not None:
-                print_without_data(refusal.__cause__)
-            return _refusal(asked.id, refusal)
+        except RequestRejected as rejection:
+            if rejection.__cause__ is not None:
+                print_without_data(rejection.__cause__)
+            return _rejection(asked.id, rejection)
         except Exception as error:  # noqa: BLE001  # an answer that numpy or pandas cannot look through
             print_without_data(error)
-            return _refusal(asked.id, RequestRejected(500, f"the model failed: {type(error).__name__}"))
+            return _rejection(asked.id, RequestRejected(500, f"the model failed: {type(error).__name__}"))
         return header, body
 
     def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
@@ -190,12 +192,12 @@ def _success(asked: Asked, rows: int | None, body: bytes) -> Answer:
     return {"id": asked.id, "code": 200, "type": JSON, "rows": rows}, body
 
 
-def _refusal(number: int, refusal: RequestRejected) -> Answer:
-    return {"id": number, "code": refusal.code, "detail": refusal.detail}, b""
+def _rejection(number: int, rejection: RequestRejected) -> Answer:
+    return {"id": number, "code": rejection.code, "detail": rejection.detail}, b""
 
 
 def _uses_gpu() -> bool:
-    """Whether this process has a file of an NVIDIA driver open."""
+    """Return whether this process has a file of an NVIDIA driver open."""
     for entry in Path("/proc/self/fd").iterdir():
         try:
             if str(entry.readlink()).startswith(GPU_FILES):

@@ -1,4 +1,4 @@
-"""Whether the packages that a version was logged with are those of this interpreter."""
+"""A comparison of the packages that a version was logged with to this interpreter's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def differences(folder: Path) -> str:
 
 
 def is_required(name: str, folder: Path) -> bool:
-    """Whether ``requirements.txt`` in *folder* has a package that is called like the module *name*."""
+    """Return whether ``requirements.txt`` in *folder* has a package that is called like the module *name*."""
     return _normal(name) in map(_normal, re.findall(r"^[\w.-]+", _text(folder / "requirements.txt"), re.M))
 
 

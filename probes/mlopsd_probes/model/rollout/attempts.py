@@ -89,7 +89,7 @@ class Rollouts:
         self._pause = Backoff(longest=LONGEST_SOON)  # of what should serve
         self._way: _Rollout | None = None
         self._restoring: asyncio.Task[None] | None = None
-        self.refusals = Rejections(means.options.refused_backoff, means.now)
+        self.refusals = Rejections(means.options.rejected_backoff, means.now)
         self.restart = Restart()
         self.progress: Progress | None = None
         self.obstacle: str | None = None
@@ -137,7 +137,7 @@ class Rollouts:
                 version, self._stock.shelf.find(version), self._service.serving
             )
         except Failed as failure:
-            raise ReloadRefused(f"version {version.number} would be refused: {failure}") from failure
+            raise ReloadRefused(f"version {version.number} would be rejected: {failure}") from failure
         except RegistryError as error:
             raise ReloadRefused(
                 f"version {version.number} cannot be judged: {error.complaint.reason}"

@@ -35,12 +35,12 @@ class Rejection:
     @property
     def is_refused(self) -> bool:
         """Whether it waits as long as the configuration says; else something else need only get well."""
-        return self.cause.retry == "refused"
+        return self.cause.retry == "rejected"
 
     @property
     def what(self) -> str:
         """What became of the version, for a sentence."""
-        return f"version {self.version.number} {'was refused' if self.is_refused else 'is not taken up'}"
+        return f"version {self.version.number} {'was rejected' if self.is_refused else 'is not taken up'}"
 
     def facts(self) -> dict[str, Any]:
         """As a reading shows it."""

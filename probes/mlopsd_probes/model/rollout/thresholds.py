@@ -24,7 +24,7 @@ class Judgement:
 
 
 def judge(
-    metrics: Mapping[str, float], thresholds: Mapping[str, Range], on_missing: Literal["warn", "fail"]
+    metrics: Mapping[str, float], thresholds: Mapping[str, Range], on_missing: Literal["warn", "reject"]
 ) -> Judgement:
     """Hold *metrics*, the last values of the version's run, against *thresholds*.
 
@@ -37,7 +37,7 @@ def judge(
             missing.append(name)
         elif sentence := _fault(name, metrics[name], limits):
             failed.append(sentence)
-    if on_missing == "fail":
+    if on_missing == "reject":
         failed += [f"metric {name} was never logged" for name in missing]
     return Judgement(tuple(failed), tuple(missing))
 

@@ -99,11 +99,11 @@ class ActiveModel:
         return before
 
     def serves(self, version: Version) -> bool:
-        """Whether *version* is in service, by whichever name."""
+        """Return whether *version* is in service, by whichever name."""
         return self._serving is not None and self._serving.kept.version.id == version.id
 
     def holds(self, host: ModelHost) -> bool:
-        """Whether *host* is in service; what is known of it is replaced, itself never."""
+        """Return whether *host* is in service; what is known of it is replaced, itself never."""
         return self._serving is not None and self._serving.host is host
 
     def rename(self, version: Version) -> None:

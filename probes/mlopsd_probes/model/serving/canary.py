@@ -1,4 +1,4 @@
-"""What came of a canary prediction, as the daemon has it."""
+"""The result of a canary prediction, as the daemon has it."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """What came of a canary prediction.
+    """The result of a canary prediction.
 
     Attributes:
         verified: False where there was nothing to predict for, so that passing says little.

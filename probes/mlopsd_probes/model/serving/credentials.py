@@ -1,4 +1,4 @@
-"""Where credentials lie that are none of a model's: by the variables that clients get, and by custom."""
+"""The places of credentials that no model may read: by the variables that clients get, and by custom."""
 
 import os
 import re

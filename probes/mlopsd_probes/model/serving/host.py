@@ -124,7 +124,7 @@ class ModelHost:
             host = cls(child, heartbeat, folder, options, observe=observe, on_mismatch=on_mismatch)
             first = opening(kept, options, folder, hidden, mismatched=mismatched)
             await host._load(first, options.load_timeout, phase)
-        except BaseException:
+        except BaseException:  # cancelled or failed, no process may be left behind
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
         return host
@@ -359,7 +359,7 @@ async def _start(
             cwd=str(folder),
             pass_fds=(pipe,),
         )
-    except BaseException as error:
+    except BaseException as error:  # cancelled or failed, the pipe must be closed
         heartbeat.close()
         if isinstance(error, OSError):
             kind = "scarce" if error.errno in SCARCE else "interpreter"

@@ -1,4 +1,4 @@
-"""What a model's process is given: an environment without credentials, and the first frame."""
+"""The start of a model's process: an environment without credentials, and the first frame."""
 
 import os
 import site
@@ -39,7 +39,7 @@ def opening(
     *,
     mismatched: bool = False,
 ) -> dict[str, Any]:
-    """Which files to load, what to hide, and what callers are held to; *folder* is the process' own.
+    """Return the files to load, the paths to hide, and the limits for callers; *folder* is the process' own.
 
     *mismatched* says that joined requests were answered otherwise than single ones before.
     """

@@ -1,4 +1,4 @@
-"""What the answers of a host were made of, for the counters."""
+"""The content of a host's answers, for the counters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the answer to one request was made of, or to several that were predicted together.
+    """The content of the answer to one request, or to several that were predicted together.
 
     Of such several the first carries the values of all, so that sums come out right.
 

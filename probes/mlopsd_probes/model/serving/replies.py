@@ -1,4 +1,4 @@
-"""What a model's process says of itself and its answers, believed in its form alone.
+"""The replies of a model's process about itself and its answers, believed in its form alone.
 
 The model's code runs there and may say anything: what has the wrong form is an error of that model, and
 costs the daemon neither a task nor a header nor a series without bound.
@@ -35,7 +35,7 @@ class _Answered(_Said):
     classes: dict[str, Count] = {}
 
 
-class _Refused(_Said):
+class _Rejected(_Said):
     code: Literal[400, 413, 415, 500]
     detail: str
 
@@ -56,7 +56,7 @@ class _Failed(_Said):
 
 
 Said = TypeVar("Said")
-_ANSWER: TypeAdapter[_Answered | _Refused] = TypeAdapter(_Answered | _Refused)
+_ANSWER: TypeAdapter[_Answered | _Rejected] = TypeAdapter(_Answered | _Rejected)
 _CANARY = TypeAdapter(CanaryResult)
 
 
@@ -90,7 +90,7 @@ def mismatch(header: Mapping[str, Any]) -> None:
 
 
 def facts(found: object) -> dict[str, Any]:
-    """What it says of itself; what of it can be told is for the daemon to judge.
+    """Return the facts that it reports of itself; what of it can be told is for the daemon to judge.
 
     Raises:
         BadFrame: it is no table.
@@ -101,7 +101,7 @@ def facts(found: object) -> dict[str, Any]:
 
 
 def canary(found: object) -> CanaryResult:
-    """What came of a canary.
+    """Return the result of a canary.
 
     Raises:
         BadFrame: *found* does not tell it.
@@ -122,11 +122,11 @@ class ReplyValidator:
         """The answer that *header* and *body* are, and what it was made of; it took *seconds*.
 
         Raises:
-            Unpredicted: they are a refusal.
+            PredictionError: they are a rejection.
             BadFrame: they are neither.
         """
         said = _believed(_ANSWER.validate_python, header)
-        if isinstance(said, _Refused):
+        if isinstance(said, _Rejected):
             raise PredictionError(said.code, said.detail[:LONGEST_DETAIL])
         if said.counts and len(said.counts) != self._buckets:
             raise BadFrame("counts of other buckets")

@@ -33,7 +33,7 @@ class Formula(Predictor[FormulaOptions]):
         return (replace(VALUE, buckets=options.buckets),)
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return "1" if self._weights else None
 
     async def check(self) -> Reading:

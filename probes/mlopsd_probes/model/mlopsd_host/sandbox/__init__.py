@@ -1,1 +1,1 @@
-"""What the model's process gives up before it loads a model."""
+"""The rights that the model's process gives up before it loads a model."""

@@ -69,7 +69,7 @@ def _places(paths: Iterable[str]) -> set[Path]:
 
 
 def _needed(given: Iterable[str]) -> set[Path]:
-    """What Python, the libraries and the model need, *given* besides, and every folder on the way there."""
+    """Return the paths that Python, the libraries and the model need, *given* too, and the folders above."""
     search = ":".join(os.environ.get(name, "") for name in ("PATH", "LD_LIBRARY_PATH")).split(":")
     own = (sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path)
     needed = {
