@@ -1,6 +1,9 @@
 """The path of the Unix socket, and whoever else may write in its folder."""
 
+import contextlib
+import errno
 import logging
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -11,6 +14,7 @@ import aiohttp
 import pytest
 
 from mlopsd.config.schema import Settings
+from mlopsd.web.server.listener import Accepting
 from mlopsd.web.server.server import HttpServer
 from mlopsd.web.server.socket_guard import SocketGuard
 from tests.web.fakes import House
@@ -128,6 +132,55 @@ async def test_what_is_no_socket_stays_and_is_told_until_it_is_gone(
         its.path.unlink()
         await its.guard.look()
         assert its.house.info.socket_error is None
+        assert await its.answers()
+
+
+def sockets() -> list[str]:
+    """The listening descriptors of this process at a path, in order."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(link.name))) as one:
+            if one.family == socket.AF_UNIX and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                found.append(str(link.readlink()))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("step", ["dup", "listen"])
+async def test_a_socket_that_cannot_be_served_once_is_bound_at_the_next_look(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarded(tmp_path) as its:
+        lacking = [True]
+        real = getattr(Accepting, step)
+
+        def fail_once(listening: Accepting, *arguments: int) -> object:
+            is_of_asyncio = step == "dup" or arguments == (1,)
+            if lacking and is_of_asyncio:
+                lacking.pop()
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(listening, *arguments)
+
+        monkeypatch.setattr(Accepting, step, fail_once)
+        its.path.unlink()
+        before = sockets()
+        await its.guard.look()
+        assert its.house.info.socket_error is not None
+        assert "Too many open files" in its.house.info.socket_error
+        assert not its.path.exists(), "nobody would answer there"
+        assert sockets() == before, "the new socket is closed, and the old one is not"
+        for _ in range(2):
+            await its.guard.look()
+            assert its.house.info.socket_error is None
+            assert await its.answers()
+        assert len(sockets()) == len(before)
+
+
+async def test_a_socket_that_is_in_place_and_not_served_is_bound_again(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as its:
+        for server in its.doors._doors["socket"].serving._servers:
+            server.close()
+        assert its.path.is_socket()
+        await its.guard.look()
         assert await its.answers()
 
 

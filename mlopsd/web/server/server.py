@@ -80,20 +80,28 @@ class HttpServer:
         ]
 
     async def is_socket_in_place(self) -> bool:
-        """Tell if the path of the Unix socket still leads here."""
-        return await in_thread("look at the socket", self._doors[LOCAL].listener.is_in_place)
+        """Tell if the path of the Unix socket still leads here, and connections are accepted there."""
+        door = self._doors[LOCAL]
+        return door.serving.is_accepting and await in_thread("look at the socket", door.listener.is_in_place)
 
     async def bind_socket_again(self) -> None:
         """Bind the path of the Unix socket again; connections live on.
 
+        If this fails, the door stays as it was, and the next call tries again.
+
         Raises:
             ListenError: the path cannot be bound.
+            OSError: the new socket cannot be served.
         """
         async with self._changing:
             lost = self._doors[LOCAL]
             listener = await in_thread("listen", lost.listener.bind_again)
+            try:
+                await lost.serving.move(listener)
+            except BaseException:
+                listener.close()
+                raise
             self._doors[LOCAL] = Endpoint(listener, lost.serving)
-            await lost.serving.move(listener)
             lost.listener.close()
 
     def part(self) -> None:
@@ -115,8 +123,10 @@ class HttpServer:
         self._doors[kind] = Endpoint(listener, serving)
 
     async def _replace(self, kind: str, listener: Listener | None) -> None:
-        old = self._doors.pop(kind, None)
-        if listener is not None:
+        old = self._doors.get(kind)
+        if listener is None:
+            self._doors.pop(kind, None)
+        else:
             await self._open(kind, listener)
         if old is not None:
             self._end_later(old, close_listener=True)

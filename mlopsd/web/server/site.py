@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from types import TracebackType
 
 from aiohttp import web
@@ -37,7 +38,7 @@ class Site:
         self._runner = web.AppRunner(app, shutdown_timeout=CANCEL_SECONDS)
         self._crowd = ConnectionLimit(most_connections())
         self._servers: list[asyncio.Server] = []
-        self._listening: list[socket.socket] = []
+        self._listening: Sequence[socket.socket] = ()
 
     async def __aenter__(self) -> "Site":
         await self.start()
@@ -54,6 +55,11 @@ class Site:
         return len(self._crowd.members)
 
     @property
+    def is_accepting(self) -> bool:
+        """Tell if it accepts connections on every socket of its listener."""
+        return bool(self._servers) and all(server.is_serving() for server in self._servers)
+
+    @property
     def busy(self) -> int:
         """Return the number of connections that have a request."""
         return sum(not member.idle for member in self._crowd.members)
@@ -65,11 +71,19 @@ class Site:
         await self._listen()
 
     async def move(self, listener: Listener) -> None:
-        """Serve on *listener* instead; connections live on, and whoever waits in the kernel is answered."""
-        waiting = await self._stop_accepting(for_good=True)
-        self.listener = listener
-        await self._listen()
-        for caller in waiting:
+        """Serve on *listener* instead; connections live on, and whoever waits in the kernel is answered.
+
+        Raises:
+            OSError: *listener* cannot be served. Then this serves on the old listener as before.
+        """
+        before, self.listener = self.listener, listener
+        servers, listening = self._servers, self._listening
+        try:
+            await self._listen()
+        except BaseException:
+            self.listener = before
+            raise
+        for caller in await _stop_accepting(servers, listening, for_good=True):
             await asyncio.get_running_loop().connect_accepted_socket(self._connect, caller)
 
     def part(self) -> None:
@@ -86,7 +100,8 @@ class Site:
         Who waits in the kernel is left to the next one that serves on the listener, or, where this is
         *for_good* and there is none, still answered.
         """
-        waiting = await self._stop_accepting(for_good=for_good)
+        listening, self._listening = self._listening, ()
+        waiting = await _stop_accepting(self._servers, listening, for_good=for_good)
         for caller in waiting:
             await asyncio.get_running_loop().connect_accepted_socket(self._connect, caller)
         self._crowd.dismiss_idle()
@@ -98,29 +113,20 @@ class Site:
         await self._runner.cleanup()
 
     async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._listening = [listening.dup() for listening in self.listener.sockets]
-        self._servers = [
-            await loop.create_server(self._connect, sock=listening, backlog=1)
-            for listening in self._listening
-        ]
+        """Accept on every socket of the listener, or leave all as it was.
 
-    async def _stop_accepting(self, *, for_good: bool) -> list[socket.socket]:
-        """Close the servers, after what was accepted just now has become a connection.
-
-        asyncio drops what is between the two when a server is closed, so it gets its turns first. What is
-        returned would be reset by the kernel; nothing may wait between accepting it and closing.
+        Raises:
+            OSError: no descriptor is left for it.
         """
         loop = asyncio.get_running_loop()
-        listening_here, self._listening = self._listening, []
-        for listening in listening_here:
-            loop.remove_reader(listening.fileno())
-        for _ in range(TURNS_TO_CONNECT):
-            await asyncio.sleep(0)
-        waiting = [caller for each in listening_here for caller in _waiting(each)] if for_good else []
-        for server in self._servers:
-            server.close()
-        return waiting
+        servers: list[asyncio.Server] = []
+        with ExitStack() as undo:
+            listening = [undo.enter_context(closing(bound.dup())) for bound in self.listener.sockets]
+            for each in listening:
+                undo.callback(loop.remove_reader, each.fileno())
+                servers.append(await loop.create_server(self._connect, sock=each, backlog=1))
+            undo.pop_all()
+        self._servers, self._listening = servers, listening
 
     @property
     def _server(self) -> web.Server:
@@ -131,6 +137,26 @@ class Site:
     def _connect(self) -> Connection:
         self._crowd.most = self._most()
         return Connection(self._server, self._app[BOUNDARY], self._crowd, self._patience)
+
+
+async def _stop_accepting(
+    servers: Sequence[asyncio.Server], listening: Sequence[socket.socket], *, for_good: bool
+) -> list[socket.socket]:
+    """Close *servers*, after what was accepted just now has become a connection.
+
+    asyncio drops what is between the two when a server is closed, so it gets its turns first. What is
+    returned would be reset by the kernel; nothing may wait between accepting it and closing.
+    """
+    loop = asyncio.get_running_loop()
+    for each in listening:
+        if each.fileno() >= 0:  # its server is not closed yet
+            loop.remove_reader(each.fileno())
+    for _ in range(TURNS_TO_CONNECT):
+        await asyncio.sleep(0)
+    waiting = [caller for each in listening for caller in _waiting(each)] if for_good else []
+    for server in servers:
+        server.close()
+    return waiting
 
 
 def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
