@@ -86,15 +86,21 @@ class Board:
         self._put(entry, None if known is None else known.status)
 
     def keep(self, probe: str, terms: Terms) -> None:
-        """Keep what is known of *probe* under a changed table, marked until the next reading."""
+        """Keep what is known of *probe* under a changed table, with a mark until a reading can tell."""
         known = self._entries[probe]
         is_seen = known.checked_at is not None and not known.stale
         self._put(replace(known, terms=terms, before_reload=is_seen))
 
     def retime(self, probe: str, terms: Terms) -> None:
-        """Keep what is known of *probe*, whose *terms* alone have changed."""
+        """Keep what is known of *probe*, whose *terms* alone have changed.
+
+        The last reading came by the old terms. So shorter ones count from now on, within the old expiry.
+        """
         known = self._entries[probe]
-        self._put(replace(known, terms=terms, believed_until=known.measured_at + terms.believed))
+        until = max(
+            known.measured_at + terms.believed, min(known.believed_until, self.clock() + terms.believed)
+        )
+        self._put(replace(known, terms=terms, believed_until=until))
 
     def end_lasting(self, probe: str) -> None:
         """Let the next reading of *probe* decide alone, whatever lasts: somebody has acted."""
@@ -117,6 +123,7 @@ class Board:
         lasting = kept(before, reading)
         worst = max([reading.status, *(finding.status for finding in lasting)])
         status, held = damped(before, worst)
+        is_of_before = before.before_reload and reading.status is Status.UNKNOWN is not status
         now, measured_at = self.now(), self.clock()
         entry = replace(
             before,
@@ -133,7 +140,7 @@ class Board:
             held=held,
             kept=lasting,
             reason=reading.summary if reading.status is Status.UNHEALTHY else before.reason,
-            before_reload=False,
+            before_reload=is_of_before,
         )
         self._past[probe].append(PastReading(now, status, reading.status, duration))
         self._put(entry, before.status)

@@ -56,7 +56,7 @@ class Entry:
         shown: facts that the probe shows beside the reading's until the next one.
         kept: lasting findings of earlier readings that none has taken back since.
         reason: the summary of the last unhealthy reading.
-        before_reload: the reading is by the probe's table before the last reload.
+        before_reload: the status is by the probe's table before the last reload.
     """
 
     probe: str
@@ -81,8 +81,11 @@ class Entry:
     @property
     def summary(self) -> str:
         """The reading's sentence, with a mark if a reload has changed the probe's table since."""
-        mark = ", by the table before the reload" if self.before_reload else ""
-        return f"{self.reading.summary}{mark}"
+        if not self.before_reload:
+            return self.reading.summary
+        is_of_before = self.reading.status is self.status
+        mark = ", by" if is_of_before else "; the status is by"
+        return f"{self.reading.summary}{mark} the table before the reload"
 
     @property
     def is_recovering(self) -> bool:

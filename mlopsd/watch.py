@@ -130,9 +130,13 @@ class Watch:
         while True:
             await self.check()
             self._reaper.reap()
-            beat = next_beat(beat, self.configured.terms.interval, loop.time())
+            interval = self.configured.terms.interval
+            beat = next_beat(beat, interval, loop.time())
             while await self._is_asked_until(beat):
                 await self.check()
+                if self.configured.terms.interval < interval:  # the beat is that of the old one
+                    interval = self.configured.terms.interval
+                    beat = min(beat, loop.time() + interval)
 
     async def _is_asked_until(self, beat: float) -> bool:
         """Wait until *beat* of the loop's clock; return if the probe asked to be checked before."""

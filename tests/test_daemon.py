@@ -591,6 +591,19 @@ def test_a_limit_that_changes_does_not_take_the_host_out_of_rotation(start: Star
         assert [line for line in daemon.events("health changed") if line["status"] == "unknown"] == []
 
 
+def test_a_shorter_interval_does_not_take_the_host_out_of_rotation(start: Start) -> None:
+    with start(f"{FINE}timeout = 3\ninterval = 60\n") as daemon:
+        daemon.until("/health/door", lambda told: told["status"] == "healthy")
+        daemon.until("/health/door", lambda told: told["age_seconds"] > 4)  # too old by the new terms
+        with Polled(daemon) as polled:
+            daemon.config.write_text(daemon.framed(f"{FINE}timeout = 3\ninterval = 0.2\n"), "utf-8")
+            answer = daemon.ask("POST", "/reload", local=True)
+            assert answer.json["changes"] == ["probe door is watched on with its changed terms"]
+            daemon.until("/health/door", lambda told: told["raw_count"] > 5)
+        assert set(polled.codes) == {200}
+        assert [line for line in daemon.events("health changed") if line["status"] == "unknown"] == []
+
+
 def test_other_paths_are_unknown_until_they_have_been_looked_at(start: Start, tmp_path: Path) -> None:
     table = f'[probes.door]\nuse = "pointed"\ninterval = 600\npath = "{tmp_path / "one"}"\n'
     with start(table) as daemon:

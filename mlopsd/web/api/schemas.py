@@ -56,7 +56,7 @@ class ReadingAnswer(TypedDict):
 
     `status` is damped: `raw_status` is the last reading's own, the last `raw_count` readings had it.
     Before the first check the keys that only a check can fill are not there. `before_reload` is true
-    while the reading is by the probe's table before the last reload, and left out after that. `findings`
+    while the status is by the probe's table before the last reload, and left out after that. `findings`
     may hold `lasting` ones of an earlier reading; the summary says them after "before that".
     """
 
