@@ -7,6 +7,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from mlopsd.board import Board
+from mlopsd.entry import Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.fake_nvml import build
 from mlopsd_probes.gpu import driver_status
@@ -222,6 +224,7 @@ async def test_a_recorded_xid_79_stays_what_it_is_whatever_the_answers(
     xid = found(reading, "xid", "gpu 1")
     assert (xid.status, xid.advice) == (Status.UNHEALTHY, Advice.REBOOT)
     assert found(reading, "gpu_answers", "gpu 1").advice is Advice.REBOOT
+    assert found(reading, "gpu_answers", "gpu 1").lasting
     assert [f for f in of_card(reading, 0) if f.name == "gpu_answers"] == []
     assert found(reading, "driver").status is Status.UNKNOWN
 
@@ -274,6 +277,60 @@ async def test_cards_that_a_container_was_not_given_are_not_missed(drive: Drive)
     finding = found(reading, "gpu_count")
     assert (finding.status, finding.advice) == (Status.UNHEALTHY, Advice.FIX_CONFIG)
     assert len(troubles(reading)) == 1
+
+
+@pytest.mark.parametrize(("container", "advice"), [(True, Advice.FIX_CONFIG), (False, Advice.REBOOT)])
+async def test_fewer_cards_than_expected_are_no_reason_to_reboot_in_a_container(
+    drive: Drive, *, container: bool, advice: Advice
+) -> None:
+    driven = drive(cards=1, expected_count=2)
+    host(driven, container=container)
+    finding = found(await driven.check(), "gpu_count")
+    assert (finding.status, finding.advice) == (Status.UNHEALTHY, advice)
+    assert finding.lasting == (not container)
+
+
+@pytest.mark.parametrize(("container", "advice"), [(True, Advice.RESTART_APP), (False, Advice.REBOOT)])
+async def test_a_library_of_another_version_is_no_reason_to_reboot_in_a_container(
+    drive: Drive, *, container: bool, advice: Advice
+) -> None:
+    driven = drive("init error LIB_RM_VERSION_MISMATCH")
+    driven.on_bus("0000:01:00.0")
+    host(driven, container=container)
+    finding = found(await driven.check(), "driver")
+    assert (finding.status, finding.advice) == (Status.UNHEALTHY, advice)
+    assert finding.lasting == (not container)
+    assert ("restart the container" in finding.summary) == container
+    assert "0000:01:00.0" in finding.summary
+
+
+@pytest.mark.parametrize("call", ["nvmlDevice*", "nvmlDeviceGetHandleByIndex*"])
+@pytest.mark.parametrize(("container", "advice"), [(True, Advice.RESTART_APP), (False, Advice.REBOOT)])
+async def test_devices_that_go_in_the_middle_of_a_check_leave_nothing_that_lasts(
+    drive: Drive, call: str, *, container: bool, advice: Advice
+) -> None:
+    driven = drive(*(f"error {call} UNKNOWN gpu {card}" for card in (1, 2)), cards=3)
+    host(driven, container=container)
+    board = Board()
+    board.enrol("gpu", "gpu", Terms(15, 10))
+    reading = await driven.check()
+    board.record("gpu", reading, 0)
+    for card in (1, 2):
+        (finding,) = of_card(reading, card)
+        assert (finding.name, finding.status, finding.advice) == ("gpu_answers", Status.UNHEALTHY, advice)
+        assert not finding.lasting
+    assert max(finding.advice for finding in reading.findings) is advice
+    driven.steer(*every(3))
+    reading = await driven.check()
+    assert found(reading, "driver").status is Status.UNKNOWN
+    assert board.record("gpu", reading, 0).kept == ()
+    board.close()
+
+
+@pytest.mark.parametrize("error", ["TIMEOUT", "INVALID_STATE"])
+async def test_an_error_that_proves_no_loss_does_not_last(drive: Drive, error: str) -> None:
+    (finding,) = of_card(await drive(f"error nvmlDeviceGet* {error} gpu 1").check(), 1)
+    assert (finding.name, finding.lasting) == ("gpu_answers", False)
 
 
 async def test_a_card_that_is_gone_from_a_container_is_no_reason_to_reboot(drive: Drive) -> None:

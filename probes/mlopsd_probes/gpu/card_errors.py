@@ -68,6 +68,12 @@ FAULTS = {
         Status.UNKNOWN, "cannot be asked: the host has no memory left for it", Advice.FREE_RESOURCES
     ),
 }
+MAYBE_TAKEN_AWAY = CardFault(
+    Status.UNHEALTHY,
+    "answers only Unknown Error: this container may have lost it, so restart the container; "
+    "if that does not help, see dmesg on the host for XID 79",
+    Advice.RESTART_APP,
+)
 NOT_ITS_FAULT = LACKING | {
     pynvml.NVML_ERROR_INVALID_ARGUMENT,
     pynvml.NVML_ERROR_NOT_FOUND,
@@ -136,9 +142,7 @@ def _unclear(error: pynvml.NVMLError) -> CardFault:
     return CardFault(Status.UNKNOWN, f"cannot be asked: {error}", Advice.WATCH)
 
 
-def silent(card: Card, fault: CardFault) -> Finding:
-    """Return the finding on a card that does not answer."""
+def silent(card: Card, fault: CardFault, *, lasting: bool) -> Finding:
+    """Return the finding on a card that does not answer; it is *lasting* if something proves the loss."""
     summary = f"{card.title} {fault.text}"
-    return Finding(
-        "gpu_answers", fault.status, summary, card.subject, advice=fault.advice, lasting=fault.is_loss
-    )
+    return Finding("gpu_answers", fault.status, summary, card.subject, advice=fault.advice, lasting=lasting)

@@ -79,6 +79,15 @@ class CardReading:
         reading = Reading(findings, self.reading.samples, status=outage.status)
         return replace(self, reading=reading, is_lost=outage.status is Status.UNHEALTHY)
 
+    def in_container(self) -> "CardReading":
+        """Return the same card, read from a container whose devices may have been taken away."""
+        is_unknown = self.error is not None and self.error.value == pynvml.NVML_ERROR_UNKNOWN
+        if not (self.is_unexplained and is_unknown):
+            return self
+        own = card_errors.silent(self.card, card_errors.MAYBE_TAKEN_AWAY, lasting=False)
+        findings = [own if finding.name == own.name else finding for finding in self.reading.findings]
+        return replace(self, reading=Reading(findings, self.reading.samples))
+
 
 class CardCollectors:
     """Every collector of a card."""
@@ -142,8 +151,9 @@ class CardCollectors:
     def _silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.CardFault) -> CardReading:
         """Return a card that does not answer: it has no numbers, and its XIDs tell why."""
         xids = self._xids.collect(card)
-        reading = Reading([card_errors.silent(card, why), *xids.findings], xids.samples)
         is_explained = error.value in NO_CARD or self._xids.fell_off(card)
+        own = card_errors.silent(card, why, lasting=why.is_loss and is_explained)
+        reading = Reading([own, *xids.findings], xids.samples)
         return CardReading(card, reading, error, why.is_loss, is_unexplained=why.is_loss and not is_explained)
 
 

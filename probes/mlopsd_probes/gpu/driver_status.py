@@ -13,6 +13,10 @@ from mlopsd_probes.gpu.driver import Versions
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
 
+MISMATCH_IN_CONTAINER = (
+    "the NVIDIA driver of the host and the library in this container are of different versions, as after an "
+    "upgrade of the driver; restart the container"
+)
 STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
 REASONS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not there; install the NVIDIA driver",
@@ -70,9 +74,18 @@ def absent(
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
         return Finding("driver", status, reason, advice=advice)
     if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
-        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
+        return _mismatch(on_the_bus, access)
     advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.WATCH
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)
+
+
+def _mismatch(on_the_bus: str, access: Access) -> Finding:
+    """Return the finding where driver and library do not fit; a container keeps the library of its start."""
+    if access.in_container:
+        reason = f"{MISMATCH_IN_CONTAINER}{on_the_bus}"
+        return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.RESTART_APP)
+    reason = f"{REASONS[pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH]}{on_the_bus}"
+    return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.REBOOT, lasting=True)
 
 
 def _is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:

@@ -50,32 +50,40 @@ def judge(
     absent = [*_missing_cards(gone, listed, in_container=in_container), *map(_silent_card, silent)]
     named = absent if answering < expected else []
     is_named = bool(named or lost or unasked)
-    number = _judge_number(answering, expected, options, is_named=is_named, unasked=len(unasked))
+    number = _judge_number(
+        answering, expected, options, is_named=is_named, unasked=len(unasked), in_container=in_container
+    )
     return [*named, _with_hidden(number, hidden)]
 
 
 def _with_hidden(finding: Finding, hidden: Collection[str]) -> Finding:
-    """Add to the number the cards that this container cannot see; they are no reason to reboot."""
+    """Add to the number the cards that this container cannot see."""
     if not hidden:
         return finding
     seen = f"{format_count(len(hidden), 'other GPU')} of the host {'is' if len(hidden) == 1 else 'are'}"
-    advice = Advice.FIX_CONFIG if finding.advice is Advice.REBOOT else finding.advice
-    return replace(finding, summary=f"{finding.summary}; {seen} not visible in this container", advice=advice)
+    return replace(finding, summary=f"{finding.summary}; {seen} not visible in this container")
 
 
 def _judge_number(
-    answering: int, expected: int, options: GpuOptions, *, is_named: bool, unasked: int = 0
+    answering: int,
+    expected: int,
+    options: GpuOptions,
+    *,
+    is_named: bool,
+    unasked: int = 0,
+    in_container: bool = False,
 ) -> Finding:
     """Judge the number: fewer than expected is unhealthy, more is a wrong key, none what the operator set.
 
     Where other findings name the cards (*is_named*), their advice counts. Where the *unasked* would make the
-    number whole it is unknown.
+    number whole it is unknown. A container may just not be given the others, so it is no reason to reboot.
     """
     status, advice = Status.HEALTHY, Advice.NONE
     summary = f"{format_count(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
     if answering < expected:
         status = Status.UNKNOWN if answering + unasked >= expected else Status.UNHEALTHY
-        advice = Advice.WATCH if is_named else Advice.REBOOT
+        advice = Advice.FIX_CONFIG if in_container else Advice.REBOOT
+        advice = Advice.WATCH if is_named else advice
     elif answering > expected:
         status, advice = Status.DEGRADED, Advice.FIX_CONFIG
         summary += "; set expected_count to what there is"
@@ -101,8 +109,10 @@ def _missing_cards(
     for subject, uuid in subjects_of(gone, listed).items():
         card = gone[uuid]
         title = f"gpu {card.index} ({card.name}, {card.bus_id}, {uuid})"
-        summary = f"{title} was there and is gone; see dmesg for XID 79"
-        found.append(_taken_away(summary, subject) if in_container else _missing(summary, subject))
+        summary = f"{title} was there and is gone; see dmesg"
+        found.append(
+            _taken_away(summary, subject) if in_container else _missing(f"{summary} for XID 79", subject)
+        )
     return found
 
 
@@ -114,7 +124,7 @@ def _silent_card(bus_id: str) -> Finding:
 
 def _taken_away(summary: str, subject: str) -> Finding:
     """Return the finding on a card that is gone from a container, which may have restarted without it."""
-    summary += " on the host, or, if this container was not given it again, mlopsd reload gpu"
+    summary += " on the host for XID 79. If this container was started without it, run mlopsd reload gpu"
     return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.FIX_CONFIG)
 
 

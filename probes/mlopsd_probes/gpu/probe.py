@@ -72,6 +72,8 @@ class GpuProbe(Probe[GpuOptions]):
         outage = driver_status.outage_of(seen, self._access)
         if outage is not None:
             seen = [one.without_blame(outage) for one in seen]
+        elif is_container(self._root):
+            seen = [one.in_container() for one in seen]
         findings = self._judge(seen, outage)
         answering = sum(one.error is None for one in seen)
         samples = [presence.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]

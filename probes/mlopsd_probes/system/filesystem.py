@@ -45,7 +45,7 @@ class Filesystem:
         return Reading(findings, self._samples(numbers))
 
     def remembered(self) -> list[Finding]:
-        """Return what the last answer said and a path that no longer answers cannot take back."""
+        """Return the findings that stay when the path no longer answers."""
         return [self._judge_writable(read_only=True)] if self._went_read_only else []
 
     def _judge_writable(self, *, read_only: bool) -> Finding:

@@ -1,8 +1,9 @@
 """Tells whether a model predicts each row by itself because of the library that it is made with.
 
-A trial shows only what its rows show. So without an operator's word requests are joined only where the code
-that predicts is the library's own. Of scikit-learn that is a whole graph of objects: each step, each fitted
-copy, each value that they hold. One class or function from elsewhere may compare rows, and disqualifies.
+A trial proves nothing about other rows. So requests are joined only if the code that predicts is the
+library's own, or if the operator says so. A scikit-learn model is a graph of objects: its steps, their
+fitted copies and the values that they hold. Any class or function in it from elsewhere may compare rows,
+so it rules joining out.
 """
 
 from __future__ import annotations
