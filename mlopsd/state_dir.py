@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
@@ -17,9 +18,11 @@ LAYOUT_FILE = "layout"
 LOCK_FILE = "lock"
 SET_ASIDE = "set-aside"
 SOCKET_FILE = "mlopsd.sock"
-OF_FILE_SYSTEMS = frozenset(
-    {"lost+found", ".snapshot", ".snapshots"}
-)  # at the top of one, and nobody's files
+OF_FILE_SYSTEMS = (
+    *("lost+found", ".snapshot", ".snapshots", "aquota.user", "aquota.group", "quota.user", "quota.group"),
+    *(".Trash", ".Trash-*"),
+)  # patterns of names at the top of one, and nobody's files
+STAYS = frozenset({errno.EBUSY, errno.EXDEV})  # something is mounted there
 IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})  # what is there is no folder
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 log = logging.getLogger("mlopsd.state")
@@ -145,20 +148,34 @@ class StateFolder:
 
     def _contents(self) -> list[Path]:
         """List the folder, but for what any layout has, and what a file system puts there."""
-        common = {LOCK_FILE, SOCKET_FILE, SET_ASIDE, *OF_FILE_SYSTEMS}
-        return [path for path in self.path.iterdir() if path.name not in common]
+        common = (LOCK_FILE, SOCKET_FILE, SET_ASIDE, *OF_FILE_SYSTEMS)
+        paths = self.path.iterdir()
+        return [path for path in paths if not any(fnmatchcase(path.name, name) for name in common)]
 
     def _set_aside(self, found: str) -> None:
-        """Move everything away, the layout last: until then the next start does the rest."""
+        """Move everything away, the layout last: until then the next start does the rest.
+
+        What is mounted in the folder cannot move, so it stays, and the log names it.
+        """
         contents = sorted(self._contents(), key=lambda path: path.name == LAYOUT_FILE)
         aside = self.path / SET_ASIDE / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         aside.mkdir(mode=0o750, parents=True)
-        for path in contents:
-            path.rename(aside / path.name)
+        left = [str(path) for path in contents if not _moved(path, aside / path.name)]
         log.warning(
             "state of another layout set aside",
-            extra={"found": found, "expected": LAYOUT, "kept_in": str(aside)},
+            extra={"found": found, "expected": LAYOUT, "kept_in": str(aside), "left_in_place": left},
         )
+
+
+def _moved(path: Path, target: Path) -> bool:
+    """Rename *path* to *target*; False if it is a mount point and has to stay."""
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno not in STAYS:
+            raise
+        return False
+    return True
 
 
 def _cause_and_cure(error: OSError) -> str:

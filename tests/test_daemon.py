@@ -19,7 +19,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.errors import ConfigIssue, ConfigurationError
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.schema import Settings
 from mlopsd.daemon.daemon import Daemon
@@ -262,6 +262,24 @@ async def test_a_reload_that_breaks_is_told_and_survived(
     (record,) = caplog.records
     assert record.getMessage() == "configuration not reloaded"
     assert record.exc_info, "a fault of ours has its traceback in the log"
+
+
+async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Places(tmp_path, tmp_path / "s")
+    loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
+    daemon = Daemon(lambda: loaded, loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler()))
+    threads: list[str] = []
+
+    def look(_where: Places) -> list[ConfigIssue]:
+        threads.append(threading.current_thread().name)
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr("mlopsd.daemon.daemon.shared", look)
+    with pytest.raises(ConfigurationError):
+        await daemon.reloads.ask()
+    assert threads == ["look for doubts"]
 
 
 def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:

@@ -112,7 +112,10 @@ def test_the_cure_is_that_of_the_cause(
     folder.close()
 
 
-@pytest.mark.parametrize("name", ["lost+found", ".snapshot", ".snapshots"])
+@pytest.mark.parametrize(
+    "name",
+    ["lost+found", ".snapshot", ".snapshots", "aquota.user", "aquota.group", ".Trash-0", ".Trash-1000"],
+)
 def test_what_a_file_system_has_at_its_top_is_no_file_of_others(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     opened(tmp_path).close()
@@ -139,6 +142,50 @@ def test_a_file_system_of_its_own_can_be_the_state_folder(tmp_path: Path) -> Non
         subprocess.run(["umount", str(mounted)], check=True)
 
 
+@pytest.mark.needs("root", "mount")
+def test_what_is_mounted_in_the_folder_stays_and_every_start_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("probes", "z"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "layout").write_text("99\n", "ascii")
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path / "probes")], check=True)
+    try:
+        (tmp_path / "probes" / "file").touch()
+        for _ in range(2):
+            opened(tmp_path).close()
+        assert (tmp_path / "probes" / "file").exists()
+    finally:
+        subprocess.run(["umount", str(tmp_path / "probes")], check=True)
+    (kept,) = (tmp_path / "set-aside").iterdir()
+    assert {path.name for path in kept.iterdir()} == {"z", "layout"}
+    (record,) = caplog.records
+    assert record.__dict__["left_in_place"] == [str(tmp_path / "probes")]
+
+
+@pytest.mark.parametrize("busy", ["probes", "layout"])
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV])
+def test_what_cannot_move_stays_and_the_rest_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, busy: str
+) -> None:
+    for name in ("a", "probes", "z"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "layout").write_text("99\n", "ascii")
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name == busy:
+            raise OSError(code, os.strerror(code))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    opened(tmp_path).close()
+    opened(tmp_path).close()
+    (kept,) = (tmp_path / "set-aside").iterdir()
+    assert {path.name for path in kept.iterdir()} == {"a", "probes", "z", "layout"} - {busy}
+    assert (tmp_path / "layout").read_text("ascii") == f"{LAYOUT}\n"
+
+
 def test_what_cannot_be_set_aside_leaves_the_layout_to_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,12 +197,12 @@ def test_what_cannot_be_set_aside_leaves_the_layout_to_the_next_start(
 
     def rename(path: Path, target: Path) -> Path:
         if path.name == "probes":
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(path, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", rename)
-        with pytest.raises(StateError, match="Device or resource busy"):
+        with pytest.raises(StateError, match="No space left on device"):
             opened(state)
     assert (state / "layout").read_text("ascii") == "99\n"
     opened(state).close()

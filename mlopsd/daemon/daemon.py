@@ -52,6 +52,7 @@ def main(load: Callable[[], LoadedConfig]) -> int:
         folder.open()
         daemon = Daemon(load, loaded, folder, where, drain)
         daemon.prepare(configured)
+        _log_warnings(_config_warnings(loaded, configured, where))
         run(daemon.run(configured), drain)
     finally:
         folder.close()
@@ -116,7 +117,6 @@ class Daemon:
             await self._doors.open(self._context.loaded.settings, self._places.socket)
         file = str(self._context.loaded.path) if self._context.loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
-        _doubt(self._context.loaded, configured, self._places)
         async with asyncio.TaskGroup() as group:
             self._context.watches = self._roster = Watches(
                 self._board, group, self._watch, self._metrics.probes.forget
@@ -146,6 +146,9 @@ class Daemon:
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
+        doubtful = await in_thread(
+            "look for doubts", lambda: _config_warnings(loaded, configured, self._places)
+        )
         try:
             changed = await self._doors.change(loaded.settings)
         except ListenError as error:
@@ -153,7 +156,7 @@ class Daemon:
         self._context.loaded = loaded
         self._context.info = replace(self._context.info, mode=_mode(loaded))
         self._context.configured = configured
-        _doubt(loaded, configured, self._places)
+        _log_warnings(doubtful)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -218,7 +221,13 @@ def _mlflow_version() -> str | None:
         return None
 
 
-def _doubt(loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places) -> None:
-    doubts = (*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured))
-    for doubt in doubts:
+def _config_warnings(
+    loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places
+) -> list[ConfigIssue]:
+    """Return what may run and was hardly meant; this looks at files, and a disk can hang."""
+    return [*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured)]
+
+
+def _log_warnings(doubtful: Sequence[ConfigIssue]) -> None:
+    for doubt in doubtful:
         log.warning("doubtful configuration", extra={"doubt": str(doubt)})
