@@ -329,7 +329,11 @@ async def test_devices_that_go_in_the_middle_of_a_check_leave_nothing_that_lasts
 
 @pytest.mark.parametrize("error", ["TIMEOUT", "INVALID_STATE"])
 async def test_an_error_that_proves_no_loss_does_not_last(drive: Drive, error: str) -> None:
-    (finding,) = of_card(await drive(f"error nvmlDeviceGet* {error} gpu 1").check(), 1)
+    driven = drive()
+    await driven.check()
+    driven.steer(f"error nvmlDeviceGet* {error} gpu 1")
+    (finding,) = of_card(await driven.check(), 1)
+    assert finding.status is Status.UNHEALTHY
     assert (finding.name, finding.lasting) == ("gpu_answers", False)
 
 
