@@ -179,7 +179,13 @@ class Child:
     @property
     def was_killed(self) -> bool:
         """True if it ended by SIGKILL, which the kernel sends when memory runs out."""
-        return self._process.returncode == -signal.SIGKILL
+        return self.ended_by == signal.SIGKILL
+
+    @property
+    def ended_by(self) -> int | None:
+        """Return the number of the signal that ended it; None if none did, or not yet."""
+        code = self._process.returncode
+        return -code if code is not None and code < 0 else None
 
     async def _clear_up(self) -> None:
         """End the descendants at once, before the process ID can be another process's."""

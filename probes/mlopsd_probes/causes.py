@@ -1,6 +1,9 @@
 """What each kind of failure means: whose fault it is, what a person should do, and when it is tried again.
 
-A version is at fault only on proof. Whatever is not recognised is the fault of the registry or its store.
+In a fetch a version is at fault only on proof: a failure that is not recognised is the fault of the registry
+or its store. In a load and a canary the version's own code runs. There the probe recognises a trouble of this
+host by its error number, its class, its words or the signal. Any other exception or crash is the fault of the
+version.
 """
 
 from collections.abc import Mapping
@@ -33,6 +36,7 @@ class Cause:
 OF_REGISTRY = Cause("registry", Advice.FIX_REGISTRY, "soon")
 OF_CONFIG = Cause("host", Advice.FIX_CONFIG, "soon")
 OF_MEMORY = Cause("host", Advice.FREE_RESOURCES, "later")
+OF_HOST = Cause("host", Advice.WATCH, "later")
 OF_VERSION = Cause("version", Advice.FIX_REGISTRY, "rejected")
 SHORT = Cause("host", Advice.FREE_RESOURCES, "soon")
 
@@ -59,18 +63,25 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     ("thresholds", "error"): OF_VERSION,
     ("load", "error"): OF_VERSION,
     ("load", "died"): OF_VERSION,
-    ("load", "timeout"): OF_VERSION,
+    ("load", "timeout"): Cause("host", Advice.WATCH, "rejected"),  # a busy host or a slow version: no proof
     ("load", "import_error"): Cause("host", Advice.FIX_CONFIG, "rejected"),
     ("load", "interpreter"): Cause("host", Advice.FIX_CONFIG, "later"),
     ("load", "out_of_memory"): Cause("host", Advice.FREE_RESOURCES, "rejected"),
     ("load", "killed"): OF_MEMORY,
+    ("load", "signal"): OF_HOST,
     ("load", "scarce"): OF_MEMORY,
+    ("load", "io_error"): OF_HOST,
+    ("load", "gpu"): OF_HOST,
     ("load", "corrupt"): Cause("host", Advice.WATCH, "soon"),
     ("canary", "error"): OF_VERSION,
     ("canary", "import_error"): Cause("host", Advice.FIX_CONFIG, "rejected"),
     ("canary", "input"): Cause("host", Advice.FIX_CONFIG, "later"),
+    ("canary", "out_of_memory"): Cause("host", Advice.FREE_RESOURCES, "rejected"),
     ("canary", "killed"): OF_MEMORY,
+    ("canary", "signal"): OF_HOST,
     ("canary", "scarce"): OF_MEMORY,
+    ("canary", "io_error"): OF_HOST,
+    ("canary", "gpu"): OF_HOST,
 }
 
 

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import requests
 
 from mlopsd.probe import Advice
 from mlopsd_probes.causes import CAUSES, REGISTRY, cause_of
+from mlopsd_probes.model.mlopsd_host.load_error import explain
 from mlopsd_probes.registry.modules import sentence
 
 with warnings.catch_warnings():  # MLflow warns of itself as it is imported
@@ -365,7 +367,7 @@ def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> Non
     blamed = {key for key, cause in CAUSES.items() if cause.at_fault == "version"}
     assert blamed == {
         *(("fetch", "missing"), ("fetch", "truncated"), ("thresholds", "error"), ("canary", "error")),
-        *(("load", "error"), ("load", "died"), ("load", "timeout")),
+        *(("load", "error"), ("load", "died")),
     }
     for (step, kind), cause in CAUSES.items():
         assert cause_of(step, kind) is cause
@@ -382,3 +384,69 @@ def test_what_nobody_knows_is_the_registrys(step: str) -> None:
 @pytest.mark.parametrize("step", ["load", "canary", "thresholds"])
 def test_what_a_model_says_of_itself_and_nobody_knows_is_the_versions(step: str) -> None:
     assert cause_of(step, "nonesuch").at_fault == "version"
+
+
+def of_class(name: str, words: str = "said so", *bases: type[Exception]) -> Exception:
+    """An exception of a library that is not installed here."""
+    return cast("Exception", type(name, bases or (RuntimeError,), {})(words))
+
+
+def wrapped(error: Exception) -> Exception:
+    """*error* as a library raises it anew."""
+    try:
+        try:
+            raise error
+        except type(error):
+            raise mlflows("cannot load it")  # noqa: B904  # as MLflow does
+    except MlflowException as raised:
+        return raised
+
+
+def system(number: int) -> Exception:
+    return OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("as_met", [lambda error: error, wrapped], ids=["bare", "wrapped"])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        *((system(number), "scarce") for number in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)),
+        *((system(number), "scarce") for number in (errno.ENOMEM, errno.EAGAIN)),
+        *((system(number), "io_error") for number in (errno.EIO, errno.ESTALE)),
+        (RuntimeError("can't start new thread"), "scarce"),
+        (RuntimeError("std::system_error: Resource temporarily unavailable"), "scarce"),
+        (RuntimeError("[10:00:00] cannot write: No space left on device"), "scarce"),
+        (ImportError("libtorch.so: cannot open shared object file: Too many open files"), "scarce"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "out_of_memory"),
+        (RuntimeError("std::bad_alloc"), "out_of_memory"),
+        (of_class("OutOfMemoryError"), "out_of_memory"),
+        (of_class("XGBoostError", "cudaErrorMemoryAllocation: out of memory"), "out_of_memory"),
+        (RuntimeError("No CUDA GPUs are available"), "gpu"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "gpu"),
+        (RuntimeError("Found no NVIDIA driver on your system"), "gpu"),
+        (RuntimeError("Attempting to deserialize, but torch.cuda.is_available() is False"), "gpu"),
+        (of_class("CUDARuntimeError", "cudaErrorECCUncorrectable"), "gpu"),
+        (of_class("AcceleratorError"), "gpu"),
+        (of_class("CudaError"), "gpu"),
+        (of_class("NVMLError_GpuIsLost", "GPU is lost", of_class("NVMLError").__class__), "gpu"),
+        (of_class("Fail", "CUDA failure 100: no CUDA-capable device is detected"), "gpu"),
+        (ValueError("no weights"), "error"),
+        (system(errno.ENOENT), "error"),
+        (system(errno.EACCES), "error"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "error"),
+        (of_class("AcceleratorError", "CUDA error: device-side assert triggered"), "error"),
+        (ConnectionError("no network"), "error"),
+        (ModuleNotFoundError("No module named 'x'", name="x"), "import_error"),
+    ],
+    ids=repr,
+)
+def test_what_this_host_lacks_is_told_from_what_a_model_does(
+    tmp_path: Path, error: Exception, kind: str, as_met: Callable[[Exception], Exception]
+) -> None:
+    found = explain(as_met(error), tmp_path).kind
+    assert found == ("error" if as_met is wrapped and kind == "import_error" else kind)
+    expected = {"error": "version"}.get(kind, "host")
+    assert cause_of("load", kind).at_fault == cause_of("canary", kind).at_fault == expected

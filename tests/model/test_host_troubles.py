@@ -142,6 +142,26 @@ async def test_a_canary_names_a_module_that_only_a_prediction_needs(
     assert "it needs the module 'not_installed_anywhere', which " in canary.reason
 
 
+@pytest.mark.parametrize(
+    ("deed", "kind", "reason"),
+    [
+        ("lack 24", "scarce", "Too many open files"),
+        ("lack 5", "io_error", "Input/output error"),
+        ("fail CUDA error: out of memory", "out_of_memory", "not enough memory (ValueError)"),
+        ("fail No CUDA GPUs are available", "gpu", "the GPU's library says 'No CUDA GPUs are available'"),
+    ],
+)
+async def test_a_canary_names_a_trouble_of_the_host_that_the_model_met(
+    hosts: dict[str, ModelHost], house: House, deed: str, kind: str, reason: str
+) -> None:
+    house.canary_input.write_bytes(ask(deed))
+
+    canary = await hosts["model"].canary(PATIENCE)
+
+    assert (canary.passed, canary.kind, canary.was_asked) == (False, kind, True)
+    assert canary.reason == f"this host could not make its canary prediction: {reason}"
+
+
 async def test_a_canary_of_words_is_in_no_range(hosts: dict[str, ModelHost], house: House) -> None:
     house.canary_input.write_bytes(ask("word a", "word b"))
 

@@ -127,7 +127,15 @@ async def test_a_module_that_a_model_lacks_is_looked_for_again_after_the_back_of
 
 
 @pytest.mark.parametrize(
-    ("kind", "advised"), [("killed", Advice.FREE_RESOURCES), ("interpreter", Advice.FIX_CONFIG)]
+    ("kind", "advised"),
+    [
+        ("killed", Advice.FREE_RESOURCES),
+        ("interpreter", Advice.FIX_CONFIG),
+        ("scarce", Advice.FREE_RESOURCES),
+        ("io_error", Advice.WATCH),
+        ("gpu", Advice.WATCH),
+        ("signal", Advice.WATCH),
+    ],
 )
 async def test_what_this_host_did_to_a_load_rejects_no_version(
     world: World, kind: str, advised: Advice
@@ -171,6 +179,10 @@ async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(w
         ("input", Advice.FIX_CONFIG, False),
         ("scarce", Advice.FREE_RESOURCES, False),
         ("killed", Advice.FREE_RESOURCES, False),
+        ("out_of_memory", Advice.FREE_RESOURCES, True),
+        ("io_error", Advice.WATCH, False),
+        ("gpu", Advice.WATCH, False),
+        ("signal", Advice.WATCH, False),
     ],
 )
 async def test_a_canary_rejects_a_version_only_where_the_version_was_asked(
@@ -179,7 +191,7 @@ async def test_a_canary_rejects_a_version_only_where_the_version_was_asked(
     world.canaries["1"] = replace(failing("why"), kind=kind)
     world.names("1")
     reading = await world.look()
-    finding = found(reading, "canary")
+    finding = found(reading, "canary", "version 1")
     assert (finding.status, finding.advice) == (Status.UNHEALTHY, advised)
     assert ("rejected" in reading.facts) == is_rejected
     assert advice(reading) is advised
@@ -187,6 +199,35 @@ async def test_a_canary_rejects_a_version_only_where_the_version_was_asked(
     world.wait(31)
     await world.look()
     assert world.serves == (None if is_rejected else "1")
+
+
+async def test_a_load_that_takes_too_long_is_no_proof_against_the_version_and_waits_as_long(
+    world: World,
+) -> None:
+    world.load_fails["1"] = LoadFailed("timeout", "it was loading the model for more than 300 s")
+    world.names("1")
+    reading = await world.look()
+    assert advice(reading) is Advice.WATCH
+    assert [rejected["at_fault"] for rejected in reading.facts["rejected"]] == ["host"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "advised"),
+    [
+        ("gpu", Advice.RESTART_APP),
+        ("scarce", Advice.FREE_RESOURCES),
+        ("out_of_memory", Advice.FREE_RESOURCES),
+        ("io_error", Advice.WATCH),
+    ],
+)
+async def test_what_serves_and_meets_a_trouble_of_the_host_is_unhealthy_with_its_advice(
+    world: World, kind: CanaryKind, advised: Advice
+) -> None:
+    world.names("1")
+    await world.look()
+    world.hosts[0].next_canary = replace(failing("why"), kind=kind, source="example")
+    finding = found(await world.look(), "canary")
+    assert (finding.status, finding.advice) == (Status.UNHEALTHY, advised)
 
 
 async def test_a_canary_input_that_cannot_be_read_says_nothing_of_what_serves(world: World) -> None:

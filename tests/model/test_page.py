@@ -135,7 +135,9 @@ def states_of_causes(well: RolloutStatus) -> Iterator[RolloutStatus]:
             yield replace(well, refusals=rejections)
             yield replace(NOTHING, refusals=rejections, desired=version("2"))
     for kind in get_args(CanaryKind):
-        yield replace(well, serving=replace(well.serving, canary=replace(failing("why"), kind=kind)))
+        for source in ("example", "none"):
+            canary = replace(failing("why"), kind=kind, source=source)
+            yield replace(well, serving=replace(well.serving, canary=canary))
     for advice in (Advice.FIX_CONFIG, Advice.FREE_RESOURCES, Advice.WATCH):
         yield replace(NOTHING, lost="version 1, which served before: why", lost_advice=advice)
 

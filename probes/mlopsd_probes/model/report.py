@@ -13,9 +13,10 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.rollout.status import RolloutStatus
+from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.registry.registries import ANSWERS
 
-CANNOT_ASK = frozenset({"input", "scarce"})  # kinds of canaries that the version was never asked
+CURED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error stays with a process until that ends
 REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
@@ -88,12 +89,11 @@ def _canary(state: RolloutStatus) -> Iterator[Finding]:
         return
     canary, number = serving.canary, serving.kept.version.number
     behind = _canary_behind_text(state.canary_behind)
-    if canary.kind in CANNOT_ASK:
+    if not canary.passed and not canary.was_asked:
         said = f"version {number} cannot be proven: {canary.reason}"
         yield Finding("canary", Status.UNKNOWN, said, advice=cause_of("canary", canary.kind).advice)
     elif not canary.passed:
-        cause = cause_of("canary", canary.kind)
-        advice = cause.advice if cause.at_fault == "host" else Advice.RESTART_APP
+        advice = _advice_in_service(canary.kind)
         said = f"version {number} fails its canary: {canary.reason}{behind}"
         yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
     elif not canary.verified:
@@ -103,6 +103,13 @@ def _canary(state: RolloutStatus) -> Iterator[Finding]:
     else:
         said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
         yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+
+
+def _advice_in_service(kind: CanaryKind) -> Advice:
+    """Return what to do about a version that made its canary once: the process or this host is ill."""
+    cause = cause_of("canary", kind)
+    is_restart = cause.at_fault == "version" or kind in CURED_BY_A_RESTART
+    return Advice.RESTART_APP if is_restart else cause.advice
 
 
 def _canary_behind_text(requests: int) -> str:

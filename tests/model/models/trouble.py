@@ -95,6 +95,19 @@ def be_killed(_: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def end_by(number: str) -> None:
+    signal.signal(int(number), signal.SIG_DFL)
+    os.kill(os.getpid(), int(number))
+    time.sleep(600)
+
+
+def lack(number: str) -> None:
+    """Raise an error of the system as a library does that words it anew."""
+    error = RuntimeError("cannot go on")
+    error.__context__ = OSError(int(number), os.strerror(int(number)))
+    raise error
+
+
 def need(module: str) -> None:
     __import__(module)
 
@@ -268,6 +281,7 @@ DEEDS: dict[str, Callable[[str], Any]] = {
         ),
         *(dumpable, number, word, remove, rename, link, listen),
         *(spin, spin_until, sleep_with_the_gil, deadlock, fork_a_child),
+        *(end_by, lack),
         *(act, act_by_a_child, trace, join_network, kill, forge, be_killed),
     )
 }

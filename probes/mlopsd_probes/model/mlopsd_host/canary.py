@@ -10,7 +10,7 @@ from typing import Any
 from . import outputs
 from .example import document as example_document
 from .libraries import models, numpy
-from .load_error import missing_module
+from .load_error import not_of_the_version
 from .request import ModelInput, RequestRejected
 from .scoring import JSON, Scorer, print_without_data
 
@@ -41,16 +41,18 @@ class Canary:
             question = self._scorer.question(request, limited=False)
             reason = self._ask(question, result)
         except RequestRejected as rejection:
-            if rejection.__cause__ is None:
-                return {**result, "reason": rejection.detail}, None
-            print_without_data(rejection.__cause__)
-            if (lacking := missing_module(rejection.__cause__, self._folder)) is not None:
-                return {**result, "kind": lacking.kind, "reason": lacking.reason}, None
-            return {**result, "reason": rejection.detail}, None
+            if rejection.__cause__ is not None:
+                print_without_data(rejection.__cause__)
+            return {**result, **self._explained(rejection, rejection.detail)}, None
         except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
             print_without_data(error)
-            return {**result, "reason": f"the model failed: {type(error).__name__}"}, None
+            return {**result, **self._explained(error, f"the model failed: {type(error).__name__}")}, None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
+
+    def _explained(self, error: Exception, otherwise: str) -> dict[str, str]:
+        """Return the reason, *otherwise* by default, and the kind where this host is the cause."""
+        known = not_of_the_version(error, self._folder, "make its canary prediction")
+        return {"reason": otherwise} if known is None else {"kind": known.kind, "reason": known.reason}
 
     def _ask(self, question: ModelInput, result: dict[str, Any]) -> str:
         result["rows"] = question.rows

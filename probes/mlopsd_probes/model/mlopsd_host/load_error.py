@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import versions
+from .host_trouble import host_trouble
 
 LONGEST = 300  # characters of another's words
 
@@ -15,7 +16,7 @@ class LoadError(Exception):
     """The model was not loaded.
 
     Attributes:
-        kind: ``corrupt``, ``import_error``, ``out_of_memory``, ``error``.
+        kind: ``corrupt``, ``import_error``, ``error``, or one of `host_trouble`.
         reason: one sentence that names the cause.
     """
 
@@ -29,17 +30,26 @@ def explain(error: BaseException, folder: Path) -> LoadError:
     """*error*, which the model's or a library's code raised while it loaded from *folder*, as a failure."""
     if isinstance(error, LoadError):
         return error
-    if is_out_of_memory(error):
-        return LoadError("out_of_memory", f"there was not enough memory to load it ({type(error).__name__})")
-    if (lacking := missing_module(error, folder)) is not None:
-        return lacking
+    if (known := not_of_the_version(error, folder, "load it")) is not None:
+        return known
     said = f"loading it raised {type(error).__name__}{_words(error)}"
     if isinstance(error, ImportError):
         return LoadError("import_error", said + _logged_with(folder))
     return LoadError("error", said)
 
 
-def missing_module(error: BaseException, folder: Path) -> LoadError | None:
+def not_of_the_version(error: BaseException, folder: Path, doing: str) -> LoadError | None:
+    """Return the failure if this host is known to be the cause of *error*; None if it is not.
+
+    *doing* says what the host could not do, such as "load it".
+    """
+    if (trouble := host_trouble(error)) is not None:
+        kind, words = trouble
+        return LoadError(kind, f"this host could not {doing}: {words}")
+    return _missing_module(error, folder)
+
+
+def _missing_module(error: BaseException, folder: Path) -> LoadError | None:
     """The failure if *error* comes of a module that this interpreter lacks, and None if not."""
     cause: BaseException | None = error
     while cause is not None:
@@ -77,13 +87,6 @@ def _logged_with(folder: Path) -> str:
     if not (differing := versions.differences(folder)):
         return ""
     return f"; it was logged with {differing}: set python to an interpreter with these versions"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether *error* says so; the GPU libraries have classes of their own."""
-    return isinstance(error, MemoryError) or any(
-        "OutOfMemory" in kind.__name__ for kind in type(error).__mro__
-    )
 
 
 def _words(error: BaseException) -> str:

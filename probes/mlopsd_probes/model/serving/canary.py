@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 CanarySource = Literal["configured", "example", "synthesised", "none"]
-CanaryKind = Literal["", "import_error", "input", "killed", "scarce"]
+CanaryKind = Literal[
+    "", "import_error", "input", "out_of_memory", "killed", "signal", "scarce", "io_error", "gpu"
+]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -35,6 +37,12 @@ class CanaryResult:
     minimum: float | None = None
     maximum: float | None = None
     kind: CanaryKind = ""
+
+    @property
+    def was_asked(self) -> bool:
+        """Return whether the model got its input; the daemon may be unable to read the configured one."""
+        is_of_daemon = self.source == "none" and self.kind in ("scarce", "io_error")
+        return self.kind != "input" and not is_of_daemon
 
 
 def failed_canary(reason: str, seconds: float = 0.0, kind: CanaryKind = "") -> CanaryResult:

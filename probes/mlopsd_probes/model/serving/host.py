@@ -6,11 +6,12 @@ import errno
 import logging
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlopsd.predictor import Prediction, PredictionError
 from mlopsd.process.channel import ChannelClosed, RequestChannel
@@ -20,7 +21,7 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import tidy
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving import replies
-from mlopsd_probes.model.serving.canary import CanaryKind, CanaryResult, failed_canary
+from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary
 from mlopsd_probes.model.serving.launch import environment, opening
 from mlopsd_probes.model.serving.liveness import SHARE, HeartbeatPipe, Liveness, Reason, Silence
 from mlopsd_probes.model.serving.observation import Observation
@@ -28,7 +29,8 @@ from mlopsd_probes.model.serving.replies import ReplyValidator
 from mlopsd_probes.model.version import CachedVersion, Version
 
 SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT})
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
 
@@ -43,9 +45,7 @@ class LoadFailed(Exception):
     """A version was not loaded, and its process is gone.
 
     Attributes:
-        kind: ``corrupt`` (the files on disk are not what was fetched), ``import_error``, ``error``,
-            ``out_of_memory``, ``died``, ``killed`` (by SIGKILL), ``timeout``, ``interpreter`` (there is no
-            such one), ``scarce`` (this host has no process or descriptor left).
+        kind: as `mlopsd_probes.causes.CAUSES` has them for ``load``.
         reason: one sentence that names the cause.
     """
 
@@ -215,8 +215,8 @@ class ModelHost:
         try:
             return await self._awaited(asking, timeout)
         except HostDied as error:
-            kind: CanaryKind = "killed" if self._child.was_killed and not self._is_ending else ""
-            return failed_canary(f"its process {error} before it answered", kind=kind)
+            kind = None if self._is_ending else _kind_of_end(self._child)
+            return failed_canary(f"its process {error} before it answered", kind=kind or "")
         finally:
             self.canary_behind = 0
             asking.cancel()
@@ -248,7 +248,7 @@ class ModelHost:
             try:
                 content = await self._read_canary_input(file)
             except OSError as error:
-                kind: CanaryKind = "scarce" if error.errno in SCARCE else "input"
+                kind = _kind_of_errno(error) or "input"
                 return failed_canary(f"its input {file} cannot be read: {error.strerror}", kind=kind)
             content_type = "text/csv" if file.suffix == ".csv" else "application/json"
         request = {"do": "canary", "patience": patience, "type": content_type}
@@ -318,7 +318,7 @@ class ModelHost:
             raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
         except ChannelClosed as error:
             how = await self._how_it_died(doing)
-            raise LoadFailed("killed" if self._child.was_killed else "died", how) from error
+            raise LoadFailed(_kind_of_end(self._child) or "died", how) from error
         except BadFrame as error:
             raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
         self._listening = asyncio.create_task(self._listen(), name=f"notices of model host {self.pid}")
@@ -343,6 +343,20 @@ class ModelHost:
             raise HostDied(await self._how_it_ended()) from error
 
 
+def _kind_of_errno(error: OSError) -> Literal["scarce", "io_error"] | None:
+    """Return the kind of failure if *error* is a trouble of this host."""
+    if error.errno in SCARCE:
+        return "scarce"
+    return "io_error" if error.errno == errno.EIO else None
+
+
+def _kind_of_end(child: Child) -> Literal["killed", "signal"] | None:
+    """Return the kind of failure if *child* was ended from outside; None if by its own code."""
+    if child.was_killed:
+        return "killed"
+    return None if child.ended_by is None or child.ended_by in CRASHES else "signal"
+
+
 async def _start(
     version: Version, options: ModelOptions, log: logging.Logger, folder: Path
 ) -> tuple[Child, HeartbeatPipe]:
@@ -362,7 +376,7 @@ async def _start(
     except BaseException as error:  # cancelled or failed, the pipe must be closed
         heartbeat.close()
         if isinstance(error, OSError):
-            kind = "scarce" if error.errno in SCARCE else "interpreter"
+            kind = _kind_of_errno(error) or "interpreter"
             raise LoadFailed(kind, f"cannot start {python}: {error.strerror}") from error
         raise
     heartbeat.close_write_end()

@@ -1,0 +1,107 @@
+"""Troubles of this host that an exception tells of; the version whose code met them is not at fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+
+SHORT = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+BROKEN = (errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.EUCLEAN, errno.EBADMSG)
+# Libraries in C and C++ raise errors of one class each, so that only the words tell a shortage.
+WORDS_OF_MEMORY = (
+    *("out of memory", "bad_alloc", "can't allocate memory", "failed to allocate memory"),
+    *("oom when allocating", "status_alloc_failed"),
+)
+WORDS_OF_THREADS = ("can't start new thread", "thread creation failed", "pthread_create")
+CLASSES_OF_GPUS = re.compile(r"(CUDA|Cuda|CUDNN|CUBLAS|NCCL|NVML|DeferredCuda|Accelerator)\w*Error")
+WORDS_OF_GPUS = (
+    *("No CUDA GPUs are available", "unspecified launch failure", "CUDA-capable device"),
+    *("CUDA error", "CUDA runtime error", "CUDA driver", "CUDA failure", "CUDA initialization", "cudaError"),
+    *("CUDA_ERROR_", "CUDNN_STATUS_", "CUBLAS_STATUS_", "cuDNN error", "cuBLAS error", "NCCL error"),
+    *("NVIDIA driver", "invalid device ordinal"),
+    *("torch.cuda.is_available() is False", "torch.cuda.device_count() is"),
+)
+OF_A_MODEL = "device-side assert"  # an index out of range in the model's own kernel, told as a CUDA error
+
+Trouble = tuple[str, str]
+
+
+def host_trouble(error: BaseException) -> Trouble | None:
+    """Return the kind and a few words if *error*, or what it came of, is a trouble of this host.
+
+    The kinds are ``out_of_memory``, ``scarce``, ``io_error``, ``gpu`` and ``signal``. The words quote nothing
+    of the exception, whose own words may quote a request.
+    """
+    chain = list(_chain(error))
+    for judge in (_of_memory, _of_errno, _of_words, _of_gpu, _of_interrupt):
+        for cause in chain:
+            if (trouble := judge(cause)) is not None:
+                return trouble
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """*error* and all that it came of, outermost first."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one is not None and not any(one is before for before in seen):
+            seen.append(one)
+            yield one
+            waiting += [one.__cause__, one.__context__]
+
+
+def _of_memory(error: BaseException) -> Trouble | None:
+    """The GPU libraries have classes of their own; others only word it."""
+    classes = any("OutOfMemory" in kind.__name__ for kind in type(error).__mro__)
+    if isinstance(error, MemoryError) or classes or _first(WORDS_OF_MEMORY, error) is not None:
+        return "out_of_memory", f"not enough memory ({type(error).__name__})"
+    return None
+
+
+def _of_errno(error: BaseException) -> Trouble | None:
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    return _of_number(error.errno)
+
+
+def _of_number(number: int) -> Trouble | None:
+    if number in SHORT:
+        return "scarce", os.strerror(number)
+    return ("io_error", os.strerror(number)) if number in BROKEN else None
+
+
+def _of_words(error: BaseException) -> Trouble | None:
+    if (words := _first(WORDS_OF_THREADS, error)) is not None:
+        return "scarce", words
+    said = _words(error)
+    return next((_of_number(number) for number in (*SHORT, *BROKEN) if os.strerror(number) in said), None)
+
+
+def _of_gpu(error: BaseException) -> Trouble | None:
+    if OF_A_MODEL in _words(error):
+        return None
+    if (words := _first(WORDS_OF_GPUS, error)) is not None:
+        return "gpu", f"the GPU's library says {words!r}"
+    kind = next((kind.__name__ for kind in type(error).__mro__ if CLASSES_OF_GPUS.match(kind.__name__)), None)
+    return None if kind is None else ("gpu", f"the GPU's library raised {kind}")
+
+
+def _of_interrupt(error: BaseException) -> Trouble | None:
+    return ("signal", "SIGINT came") if isinstance(error, KeyboardInterrupt) else None
+
+
+def _first(phrases: tuple[str, ...], error: BaseException) -> str | None:
+    """Return the first of *phrases* that *error* has in its words, in whatever case."""
+    said = _words(error).lower()
+    return next((phrase for phrase in phrases if phrase.lower() in said), None)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # a stranger's __str__
+        return ""
