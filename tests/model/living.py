@@ -19,7 +19,7 @@ from mlopsd_probes.model.rollout.context import RolloutContext
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, LoadFailed, ModelHost
-from mlopsd_probes.model.serving.liveness import Reason
+from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion, File, Version
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
 from tests.fakes import Sink
@@ -95,6 +95,7 @@ class FakeHost:
         self.beat_interval = 0.005
         self.canary_behind = 0
         self.predictions_in_flight = 0
+        self.backlog = Backlog()
         self.is_mismatched = False
         self.tell_mismatch: Callable[[], None] = lambda: None
         self.ails: tuple[Reason, str] | None = None

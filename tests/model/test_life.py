@@ -15,7 +15,7 @@ from mlopsd.probe import ReloadRefused, Status
 from mlopsd_probes.model.cache import store
 from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
 from mlopsd_probes.model.serving.host import LoadFailed
-from mlopsd_probes.model.serving.liveness import Reason
+from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.registry.registries import FetchError, RegistryError
 from tests.model.living import DOWN, WELL, World, failing, told
 from tests.running import GIVE_UP
@@ -297,6 +297,39 @@ async def test_a_canary_that_waits_its_turn_behind_callers_leaves_the_last_resul
         "unhealthy",
         "version 1 fails its canary: NaN; the next canary waits its turn behind 1 request",
     )
+
+
+async def test_callers_who_get_nothing_degrade_the_version_while_its_last_canary_stands(
+    world: World,
+) -> None:
+    world.names("1")
+    await world.look()
+    world.hosts[0].backlog = Backlog(requests=2, seconds=10)
+    assert told(await world.reading(), "canary") == (
+        "degraded",
+        (
+            "version 1 has finished no prediction for 10 s, and 2 requests wait; "
+            "after 5 min (stall_timeout) its process is replaced"
+        ),
+    )
+    assert world.serves == "1"
+    for well in (Backlog(requests=2, seconds=9.9), Backlog(requests=0, seconds=60)):
+        world.hosts[0].backlog = well
+        assert told(await world.reading(), "canary")[0] == "healthy"
+    world.hosts[0].backlog = Backlog(requests=2, seconds=60)
+    world.hosts[0].next_canary = failing("NaN")
+    assert told(await world.look(), "canary")[0] == "unhealthy"
+
+
+async def test_a_version_that_may_take_long_has_that_long_before_it_is_degraded(tmp_path: Path) -> None:
+    world = World(tmp_path, prediction={"timeout": 60}, canary={"timeout": 90})
+    world.names("1")
+    await world.look()
+    world.hosts[0].backlog = Backlog(requests=1, seconds=89)
+    assert told(await world.reading(), "canary")[0] == "healthy"
+    world.hosts[0].backlog = Backlog(requests=1, seconds=90)
+    assert told(await world.reading(), "canary")[0] == "degraded"
+    await world.life.close()
 
 
 async def test_a_version_whose_joined_requests_were_answered_otherwise_is_never_joined_again(

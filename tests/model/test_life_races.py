@@ -417,7 +417,7 @@ async def test_a_reload_beside_the_first_check_clears_up_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = []
-    monkeypatch.setattr("mlopsd_probes.model.cache.versions.rmtree", lambda path, **_: removed.append(path))
+    monkeypatch.setattr("mlopsd_probes.model.cache.versions.tidy", lambda path, *_: removed.append(path))
     world.names("1")
     await asyncio.gather(
         world.life.look(), world.life.reload(dry_run=False, force=False), return_exceptions=True

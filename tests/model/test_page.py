@@ -28,7 +28,7 @@ from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving import launch
 from mlopsd_probes.model.serving.active_model import RESULTS, ActiveVersion
 from mlopsd_probes.model.serving.canary import CanaryKind
-from mlopsd_probes.model.serving.liveness import Reason
+from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
 from mlopsd_probes.registry.registries import TROUBLES
@@ -101,6 +101,7 @@ def states(well: RolloutStatus) -> Iterator[RolloutStatus]:
     yield replace(well, serving=replace(well.serving, canary=failing("it predicted NaN")))
     yield replace(well, serving=replace(well.serving, canary=replace(WELL, verified=False)))
     yield replace(well, canary_behind=1)
+    yield replace(well, backlog=Backlog(requests=1, seconds=60))
     yield replace(well, is_mismatched=True)
     drifted = replace(well, desired=version("2"), drift_since=NOW)
     yield drifted

@@ -19,6 +19,7 @@ from mlopsd_probes.model.metrics import model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.host import ModelHost
+from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion
 from tests.fakes import Instruments
 from tests.model.living import WELL
@@ -123,10 +124,16 @@ async def test_a_slow_request_is_told_and_its_process_lives_and_answers_later_ca
     put = hosts["slow"]
     codes = [await put.code(deed) for deed in (f"spin_until {GO}", *[""] * 5)]
     assert codes == [504] * 6
+    async with asyncio.timeout(PATIENCE):
+        while put.host.backlog.seconds < 1:
+            await asyncio.sleep(0.01)
+    assert put.host.backlog.requests >= 1
     put.go()
     async with asyncio.timeout(PATIENCE):
         while await put.code("") != 200:
             pass
+        while put.host.backlog != Backlog():
+            await asyncio.sleep(0.01)
     assert put.host.alive
     assert put.losses == []
 

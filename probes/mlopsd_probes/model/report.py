@@ -14,6 +14,7 @@ from mlopsd_probes.model.progress import moment_text
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.rollout.status import RolloutStatus
 from mlopsd_probes.model.serving.canary import CanaryKind
+from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.registry.registries import ANSWERS
 
 CURED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error stays with a process until that ends
@@ -24,7 +25,7 @@ def report(state: RolloutStatus, options: ModelOptions) -> Reading:
     """What *state* means; where all is well its summary names the version."""
     findings = [
         *_serving(state),
-        *_canary(state),
+        *_canary(state, options),
         *_drift(state),
         *_registry(state, options),
         *_fallback(state, options),
@@ -84,7 +85,7 @@ def _outdated_text(state: RolloutStatus) -> str:
     return f", as the table said before it was changed; {why}"
 
 
-def _canary(state: RolloutStatus) -> Iterator[Finding]:
+def _canary(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     if (serving := state.serving) is None:
         return
     canary, number = serving.canary, serving.kept.version.number
@@ -96,6 +97,9 @@ def _canary(state: RolloutStatus) -> Iterator[Finding]:
         advice = _advice_in_service(canary.kind)
         said = f"version {number} fails its canary: {canary.reason}{behind}"
         yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
+    elif _is_at_a_standstill(state.backlog, options):
+        said = f"version {number} {_standstill_text(state.backlog, options)}{behind}"
+        yield Finding("canary", Status.DEGRADED, said, advice=Advice.WATCH)
     elif not canary.verified:
         cure = "log it with an input example or a signature, or set [probes.model.canary] input"
         said = f"version {number} is unverified: it has nothing to predict; {cure}"
@@ -103,6 +107,20 @@ def _canary(state: RolloutStatus) -> Iterator[Finding]:
     else:
         said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
         yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+
+
+def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:
+    """Return whether callers have waited longer than any request should take: the last canary is stale."""
+    patience = max(options.prediction.timeout, options.canary.timeout)
+    return backlog.requests > 0 and backlog.seconds >= patience
+
+
+def _standstill_text(backlog: Backlog, options: ModelOptions) -> str:
+    waiting = "1 request waits" if backlog.requests == 1 else f"{backlog.requests} requests wait"
+    return (
+        f"has finished no prediction for {age_text(backlog.seconds)}, and {waiting}; "
+        f"after {age_text(options.stall_timeout)} (stall_timeout) its process is replaced"
+    )
 
 
 def _advice_in_service(kind: CanaryKind) -> Advice:

@@ -16,6 +16,7 @@ from mlopsd_probes.model.rollout.reload import VersionReload
 from mlopsd_probes.model.rollout.status import RolloutStatus
 from mlopsd_probes.model.rollout.tasks import TaskSet, is_over, wait
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import RegistryError
 
@@ -123,6 +124,7 @@ class Reconciler:
             restarts=self._attempts.restart.times,
             rss=None if serving is None else await serving.host.rss(),
             is_mismatched=serving is not None and serving.kept.version.id in self._means.mismatches,
+            backlog=Backlog() if serving is None else serving.host.backlog,
             canary_behind=0 if serving is None else serving.host.canary_behind,
         )
 

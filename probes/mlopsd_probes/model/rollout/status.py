@@ -1,6 +1,6 @@
 """How the life of a model stands at one moment: all that a reading is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlopsd.probe import Advice
@@ -8,6 +8,7 @@ from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving.active_model import ActiveVersion
+from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import Complaint
 
@@ -30,6 +31,7 @@ class RolloutStatus:
         restarts: hosts that died, hung or stalled.
         rss: resident bytes of the host.
         canary_behind: callers' requests that an overdue canary waits for.
+        backlog: what callers of the version in service wait for.
         is_mismatched: whether the version in service answered joined requests otherwise than single ones.
     """
 
@@ -50,4 +52,5 @@ class RolloutStatus:
     restarts: int
     rss: int | None
     canary_behind: int = 0
+    backlog: Backlog = field(default_factory=Backlog)
     is_mismatched: bool = False

@@ -23,7 +23,7 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving import replies
 from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary
 from mlopsd_probes.model.serving.launch import environment, opening
-from mlopsd_probes.model.serving.liveness import SHARE, HeartbeatPipe, Liveness, Reason, Silence
+from mlopsd_probes.model.serving.liveness import SHARE, Backlog, HeartbeatPipe, Liveness, Reason, Silence
 from mlopsd_probes.model.serving.observation import Observation
 from mlopsd_probes.model.serving.replies import ReplyValidator
 from mlopsd_probes.model.version import CachedVersion, Version
@@ -156,6 +156,11 @@ class ModelHost:
     def predictions_in_flight(self) -> int:
         """Return how many requests of callers have no answer, also if the caller has stopped waiting."""
         return sum(request["do"] != "canary" for request in self._channel.unanswered)
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what callers wait for; it is as recent as the last question for its `ailment`."""
+        return Backlog(self.predictions_in_flight, self._liveness.unanswered)
 
     @property
     def beat_interval(self) -> float:

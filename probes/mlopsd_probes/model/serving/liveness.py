@@ -7,6 +7,7 @@ large answer can delay that pipe. A process that computes for long keeps beating
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 BEAT = 1.0  # seconds between two beats, and between two looks at them
@@ -14,6 +15,19 @@ SHARE = 5  # beats that fit into hang_timeout, at least
 PIPE = 65536  # bytes that a pipe holds
 
 Reason = Literal["hang", "stall"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Callers' requests that have no answer yet.
+
+    Attributes:
+        requests: how many, those included that nobody waits for any more.
+        seconds: how long the process has finished nothing while something waited.
+    """
+
+    requests: int = 0
+    seconds: float = 0.0
 
 
 def beat_interval(hang_timeout: float) -> float:
@@ -95,6 +109,11 @@ class Liveness:
     def is_beating(self) -> bool:
         """Return whether the last beats came, as far as `judge` was told."""
         return self._without_beat.seconds < SHARE * self.interval
+
+    @property
+    def unanswered(self) -> float:
+        """Return the seconds in which something waited and nothing was finished, as far as `judge` knows."""
+        return self._without_answer.seconds
 
     def judge(self, *, has_beaten: bool, waiting: int, answered: int) -> tuple[Reason, str] | None:
         """Return what is wrong and why, or None; *waiting* requests have no answer, *answered* have one."""
