@@ -41,20 +41,28 @@ class Shelf(ArtifactRepository):
         self.files = files
         self.fails: Failing = lambda path: None
         self.listing_fails: Exception | None = None
+        self.listing_fails_later: Exception | None = None
+        self.listed_later: dict[str, int | None] = {}
         self.cut: dict[str, list[int]] = {}
+        self.page: bytes | None = None
         self.asked: list[str] = []
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         if self.listing_fails is not None:
             raise self.listing_fails
-        return [FileInfo(name, is_dir=False, file_size=len(content)) for name, content in self.files.items()]
+        sizes: dict[str, int | None] = {name: len(content) for name, content in self.files.items()}
+        if self.asked:
+            if self.listing_fails_later is not None:
+                raise self.listing_fails_later
+            sizes |= self.listed_later
+        return [FileInfo(name, is_dir=False, file_size=size) for name, size in sizes.items()]
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         self.asked.append(remote_file_path)
         if (error := self.fails(remote_file_path)) is not None:
             raise error
         cut = self.cut.get(remote_file_path) or [0]
-        content = self.files[remote_file_path]
+        content = self.files[remote_file_path] if self.page is None else self.page
         Path(local_path).write_bytes(content[: len(content) - cut.pop(0)])
 
     def log_artifact(self, *_: Any) -> None:
@@ -297,8 +305,58 @@ def test_a_size_that_differs_twice_in_a_row_rejects_the_version(shelf: Shelf, tm
     found = fault(tmp_path)
     assert blames_the_version(found)
     assert str(found) == (
-        "data/weights has 7 bytes twice, the registry lists 10; log and register the version again"
+        "data/weights has 7 bytes twice, the registry lists 10, while MLmodel is whole; "
+        "log and register the version again"
     )
+
+
+def test_a_page_that_answers_200_for_every_file_is_no_proof(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.page = b"<html>We are back soon</html>"
+    found = fault(tmp_path)
+    assert not blames_the_version(found)
+    assert found is not None
+    assert found.kind == "bad_response"
+    assert "look at who answers there" in str(found)
+
+
+def test_a_version_of_one_file_has_no_other_that_proves_its_size_wrong(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.files = {"MLmodel": b"flavors:"}
+    shelf.cut = {"MLmodel": [3, 3]}
+    assert not blames_the_version(fault(tmp_path))
+
+
+@pytest.mark.parametrize("size", [12, 7, None])
+def test_a_file_that_is_listed_with_another_size_meanwhile_is_no_proof(
+    shelf: Shelf, tmp_path: Path, size: int | None
+) -> None:
+    """As on a share that is still being copied, or where the file is replaced."""
+    shelf.cut = {"data/weights": [3, 3]}
+    shelf.listed_later["data/weights"] = size
+    found = fault(tmp_path)
+    assert not blames_the_version(found)
+    assert found is not None
+    assert found.kind == "bad_response"
+
+
+def test_a_file_that_comes_with_two_wrong_sizes_is_no_proof(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.cut = {"data/weights": [3, 2]}
+    found = fault(tmp_path)
+    assert not blames_the_version(found)
+    assert "data/weights has 7 and then 8 bytes, and 10 were listed before" in str(found)
+
+
+def test_a_store_that_cannot_be_listed_again_proves_nothing(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.cut = {"data/weights": [3, 3]}
+    shelf.listing_fails_later = s3("SlowDown", 503)
+    found = fault(tmp_path)
+    assert not blames_the_version(found)
+
+
+def test_a_share_that_stops_growing_in_the_middle_of_a_copy_is_no_proof_while_others_are_cut_too(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    shelf.cut = {"data/weights": [3, 3], "MLmodel": [1] * 9}
+    assert not blames_the_version(fault(tmp_path))
 
 
 def test_an_answer_that_breaks_off_the_second_time_is_no_proof(shelf: Shelf, tmp_path: Path) -> None:

@@ -112,18 +112,41 @@ class Download:
         return file.path, size, digest
 
     def _get_whole(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
-        """Fetch *file*; a size that differs from the listed one twice in a row is proof.
+        """Fetch *file*; a size that differs from the listed one is proof only as `_size_fault` says.
 
         Raises:
-            Fault: ``truncated``, or what `_get_there` raises.
+            Fault: ``truncated``, ``bad_response``, or what `_get_there` raises.
         """
+        sizes: list[int] = []
         for _ in range(2):
             self._get_there(file, sibling, path)
-            size = path.stat().st_size
-            if file.file_size is None or size == file.file_size:
+            sizes.append(path.stat().st_size)
+            if file.file_size is None or sizes[-1] == file.file_size:
                 return
-        said = f"{file.path} has {size} bytes twice, the registry lists {file.file_size}"
-        raise Fault("truncated", f"{said}; log and register the version again")
+        raise self._size_fault(file, sibling, *sizes)
+
+    def _size_fault(self, file: FileInfo, sibling: FileInfo | None, first: int, then: int) -> Fault:
+        """Return whose fault it is that *file* came with *first* and *then* bytes, and not as it was listed.
+
+        The version is at fault only if the two are one, the store lists the same size again, and *sibling*
+        comes with its own.
+        A proxy's page has one size for every file. A file that is still being copied is listed with another.
+        """
+        if first != then or self._listed_size(file) != file.file_size:
+            said = f"{file.path} has {first} and then {then} bytes, and {file.file_size} were listed before"
+            return Fault("bad_response", f"{said}; the store of files is changing")
+        said = f"{file.path} has {first} bytes twice, the registry lists {file.file_size}"
+        if sibling is None or not self._is_whole(sibling):
+            return Fault("bad_response", f"{said}, and no other file has its size; look at who answers there")
+        return Fault(
+            "truncated", f"{said}, while {sibling.path} is whole; log and register the version again"
+        )
+
+    def _listed_size(self, file: FileInfo) -> int | None:
+        """Return the size that the store lists now; None if it lists none."""
+        folder = str(PurePosixPath(file.path).parent)
+        listed = self._repository.list_artifacts(None if folder == "." else folder)
+        return next((one.file_size for one in listed if one.path == file.path), None)
 
     def _get_there(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
         """Fetch *file*; that it is not there is proof only if *sibling* is there at the same time.
@@ -145,12 +168,19 @@ class Download:
             raise Fault("missing", f"{said}; log and register the version again") from error
 
     def _is_there(self, file: FileInfo) -> bool:
+        return self._size_of(file) is not None
+
+    def _is_whole(self, file: FileInfo) -> bool:
+        return file.file_size is not None and self._size_of(file) == file.file_size
+
+    def _size_of(self, file: FileInfo) -> int | None:
+        """Fetch *file* to see how long it is; None if it does not come."""
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as aside:  # the folder of this process
             try:
                 self._get(file, Path(aside, "file"))
+                return Path(aside, "file").stat().st_size
             except Exception:  # noqa: BLE001  # whatever the store's client raises, there is no proof
-                return False
-        return True
+                return None
 
     def _fault(self, error: Exception) -> Fault:
         return classify(error, ours=[self._folder, Path.cwd()])
