@@ -274,10 +274,24 @@ def test_of_all_codes_of_stores_only_404_can_reject_a_version(
     ("error", "kind"),
     [
         (lambda: s3("SlowDown", 503), "server_error"),
-        (lambda: s3("ExpiredToken", 400), "other"),
+        (lambda: s3("ExpiredToken", 400), "no_credentials"),
+        (lambda: s3("InvalidToken", 403), "no_credentials"),
+        (lambda: s3("RequestExpired", 403), "no_credentials"),
+        (lambda: s3("Malformed", 400), "other"),
         (lambda: s3("AccessDenied", 403), "auth"),
         (lambda: made_of("botocore.exceptions", "NoCredentialsError"), "no_credentials"),
         (lambda: made_of("google.auth.exceptions", "DefaultCredentialsError"), "no_credentials"),
+        (lambda: made_of("botocore.exceptions", "CredentialRetrievalError"), "no_credentials"),
+        (lambda: made_of("botocore.exceptions", "TokenRetrievalError"), "no_credentials"),
+        (lambda: made_of("botocore.exceptions", "SSOTokenLoadError"), "no_credentials"),
+        (lambda: made_of("botocore.exceptions", "UnauthorizedSSOTokenError"), "no_credentials"),
+        (lambda: made_of("google.auth.exceptions", "RefreshError"), "no_credentials"),
+        (
+            lambda: importlib.import_module("google.auth.exceptions").RefreshError("said so", retryable=True),
+            "other",
+        ),
+        (lambda: with_status(azure("ClientAuthenticationError"), 401), "no_credentials"),
+        (lambda: with_status(azure("HttpResponseError"), 403), "auth"),
     ],
 )
 def test_what_a_store_says_is_told_in_its_words(
@@ -287,6 +301,7 @@ def test_what_a_store_says_is_told_in_its_words(
     found = fault(tmp_path)
     assert found is not None
     assert found.kind == kind
+    assert (cause_of("fetch", kind).advice is Advice.FIX_CONFIG) == (kind == "no_credentials")
     assert str(found).startswith(f"the store of files says: {type(error()).__name__}: ")
 
 
@@ -355,7 +370,7 @@ def test_a_store_that_cannot_be_listed_again_proves_nothing(shelf: Shelf, tmp_pa
 def test_a_share_that_stops_growing_in_the_middle_of_a_copy_is_no_proof_while_others_are_cut_too(
     shelf: Shelf, tmp_path: Path
 ) -> None:
-    shelf.cut = {"data/weights": [3, 3], "MLmodel": [1] * 9}
+    shelf.cut = {"data/weights": [3] * 9, "MLmodel": [1] * 9}
     assert not blames_the_version(fault(tmp_path))
 
 

@@ -83,6 +83,28 @@ def test_one_bad_request_among_many_costs_the_others_nothing(serve: Serve) -> No
     assert served.answers(*bodies) == [500 if number == 13 else [float(number)] for number in range(20)]
 
 
+def test_a_sample_that_fails_by_itself_is_no_mismatch_and_each_request_is_answered_alone(
+    serve: Serve,
+) -> None:
+    """As where the memory of a GPU is short for a moment."""
+    troubles = [MemoryError("CUDA out of memory")]
+    is_trial = True
+
+    def rule(data: pd.DataFrame) -> list[float]:
+        if not is_trial and len(data) == 1 and troubles:
+            raise troubles.pop()
+        return (data["x"] * 2).tolist()  # type: ignore[no-any-return]
+
+    served = serve(rule, X)
+    assert served.prove([1.0], [2.0])[1].startswith("up to ")
+    is_trial = False
+    for asked in (1 + 1 + 2, 1 + 2, 1):  # a joined try, a failed sample, each alone; the next one is a sample
+        served.model.asked = 0
+        assert served.answers(served.rows([1.0]), served.rows([5.0])) == [[2.0], [10.0]]
+        assert served.model.asked == asked
+    assert served.mismatches == 0
+
+
 class Clock:
     """The steady clock, which stands still unless it is set."""
 

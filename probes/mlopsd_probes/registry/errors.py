@@ -31,7 +31,16 @@ NO_CREDENTIALS = frozenset(
     {  # classes of these clients that only this host's configuration raises
         *("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "NoAuthTokenError"),
         *("ProfileNotFound", "ConfigNotFound", "ConfigParseError"),
-        *("DefaultCredentialsError", "CredentialUnavailableError"),
+        *("CredentialRetrievalError", "TokenRetrievalError"),
+        *("SSOTokenLoadError", "UnauthorizedSSOTokenError", "LoginTokenLoadError", "LoginRefreshRequired"),
+        *("DefaultCredentialsError", "RefreshError", "CredentialUnavailableError"),
+        "ClientAuthenticationError",
+    }
+)
+BAD_CREDENTIALS = frozenset(  # codes of S3, with status 400 or 403; what others forbid the store must allow
+    {
+        *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"),
+        *("RequestExpired", "InvalidAccessKeyId"),
     }
 )
 
@@ -130,7 +139,9 @@ def _of_store(causes: Sequence[BaseException]) -> Fault | None:
 
 
 def _kind_of_store(cause: BaseException) -> str:
-    if type(cause).__name__ in NO_CREDENTIALS:
+    if type(cause).__name__ in NO_CREDENTIALS and not getattr(cause, "retryable", False):
+        return "no_credentials"
+    if _code_of_s3(cause) in BAD_CREDENTIALS:
         return "no_credentials"
     status = _status_of_store(cause)
     if status == HTTPStatus.NOT_FOUND:
@@ -139,6 +150,13 @@ def _kind_of_store(cause: BaseException) -> str:
         return "auth"
     is_down = status is not None and (status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRY_AGAIN)
     return "server_error" if is_down else "other"
+
+
+def _code_of_s3(cause: BaseException) -> object:
+    """Return the code that S3 gives an error in its body."""
+    response = getattr(cause, "response", None)
+    error = response.get("Error") if isinstance(response, dict) else None
+    return error.get("Code") if isinstance(error, dict) else None
 
 
 def _status_of_store(cause: BaseException) -> int | None:

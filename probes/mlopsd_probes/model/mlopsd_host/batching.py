@@ -128,23 +128,29 @@ class Batcher:
         """Return whether *parts* of *answer* differ from what each row gets alone; then joining is over.
 
         Only the first of `SAMPLED` groups is looked at: at most `ALONE` rows, for about `SAMPLE_SECONDS`.
+
+        Raises:
+            Exception: what a row's own prediction raises. It says nothing of joining, and the next group is
+                the sample instead.
         """
+        if self._joined % SAMPLED == 0 and self._differs(forms, answer, parts):
+            return self._end()
         self._joined += 1
-        if (self._joined - 1) % SAMPLED:
-            return False
+        return False
+
+    def _differs(self, forms: Sequence[Batchable], answer: Any, parts: Sequence[list[Any]]) -> bool:
         columns, family = forms[0].columns, forms[0].family
         deadline = time.monotonic() + SAMPLE_SECONDS
-        try:
-            for place, (at, row) in enumerate(_spread([len(form.rows) for form in forms])):
-                if place >= FEWEST and time.monotonic() >= deadline:
-                    break
+        for place, (at, row) in enumerate(_spread([len(form.rows) for form in forms])):
+            if place >= FEWEST and time.monotonic() >= deadline:
+                break
+            answered = self._plain([parts[at][row]])
+            try:
                 single = self._single(Batchable(family, columns, [forms[at].rows[row]]))
-                if single.kind != _kind(answer) or not self._same(
-                    self._plain([parts[at][row]]), [single.value]
-                ):
-                    return self._end()
-        except Exception:  # noqa: BLE001  # what is answered beside others and fails alone differs as well
-            return self._end()
+            except _NotBatchable:  # the answer has another form than in the trial
+                return True
+            if single.kind != _kind(answer) or not self._same(answered, [single.value]):
+                return True
         return False
 
     def _end(self) -> bool:
@@ -311,7 +317,7 @@ def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any
     What is the same throughout hides a model that sets a row against the others.
 
     Raises:
-        _Untried: there are none, and nobody can make them up.
+        _NotBatchable: there are none, and nobody can make them up.
     """
     columns = [outputs.column(data, name) or [] for name in alike]
     if len(set(map(len, columns))) != 1:

@@ -138,8 +138,13 @@ class ServingLoop:
         try:
             answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
             parts = self._together.parts(answer, [len(form.rows) for form in forms])
-            if parts is None or self._together.is_mismatch(forms, answer, parts):
+            if parts is None:
                 return None
+            try:
+                if self._together.is_mismatch(forms, answer, parts):
+                    return None
+            except Exception:  # noqa: BLE001  # a row that fails alone gives nothing to compare with
+                return [self._alone(asked) for asked in group]
             bodies = [self._scorer.encode_jsonable(part, bare=False) for part in parts]
             answers = [
                 _success(asked, asked.request.rows, body) for asked, body in zip(group, bodies, strict=True)
