@@ -24,7 +24,8 @@ class Cause:
 
     Attributes:
         at_fault: ``registry`` includes its store of files, ``host`` is this machine and its configuration.
-        retry: ``soon`` waits 1 s and doubles up to 60 s; ``later`` waits 30 s and doubles up to 5 min;
+        retry: ``soon`` waits 1 s and doubles up to 60 s; ``later`` waits 30 s and doubles up to 5 min,
+            as does a fetch that failed after bytes of files came;
             ``rejected`` waits ``rejected_backoff`` and doubles up to six times that.
     """
 

@@ -46,6 +46,7 @@ class FakeRegistry:
     complaints: tuple[Complaint, ...] = ()
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     fails: FetchError | None = None
+    arrives: int = 1  # bytes before it fails
     judges: RegistryError | None = None
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     judging: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,7 +70,7 @@ class FakeRegistry:
     async def fetch(
         self, wanted: Version, folder: Path, progress: Callable[[int, int | None], None]
     ) -> tuple[File, ...]:
-        progress(1, 2)
+        progress(self.arrives, 2)
         (folder / "MLmodel").write_bytes(b"m")
         await self.fetching.wait()
         if self.fails is not None:
@@ -188,6 +189,7 @@ class World:
         self.put_off.clear()
         cast("Any", self.life._errands).later = self.later
         attempts = self.life._attempts
+        attempts._pause_of_transfers._clock = self.clock
         attempts._pause._clock = attempts.restart._backoff._clock = self.clock
         return self.life
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
-from mlopsd_probes.model.rollout.backoff import LONGEST_SOON
+from mlopsd_probes.model.rollout.backoff import FIRST_LATER, LONGEST, LONGEST_SOON
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError
@@ -41,6 +41,7 @@ async def test_a_store_that_is_down_is_asked_ever_more_rarely_and_once_a_minute_
     world: World,
 ) -> None:
     world.registry.fails = FetchError("other", "the store of files says: SlowDown")
+    world.registry.arrives = 0
     world.names("1")
     await world.look()
     waits = []
@@ -62,8 +63,30 @@ async def test_a_store_that_is_down_is_asked_ever_more_rarely_and_once_a_minute_
     assert world.serves == "1"
 
 
+async def test_a_fetch_that_fails_after_bytes_came_is_not_repeated_every_minute(world: World) -> None:
+    """Ten gigabytes that break off near the end cost the store as much as ten that arrive."""
+    world.registry.fails = FetchError("bad_response", "the answer broke off in the middle")
+    world.names("1")
+    await world.look()
+    waits = []
+    for _ in range(6):
+        world.steps.clear()
+        waited = 0.0
+        while not world.steps_of("1"):
+            world.wait(1)
+            waited += 1
+            await world.settle()
+            assert waited <= 1.2 * LONGEST + 1, "it is not tried again without a check"
+        waits.append(waited)
+    assert 0.8 * FIRST_LATER <= waits[0] <= 1.2 * FIRST_LATER + 1
+    assert waits[-1] >= 0.8 * LONGEST
+    world.registry.fails = None
+    assert await world.life.reload(dry_run=False, force=False) == "version 1 (@champion) serves"
+
+
 async def test_after_it_went_well_a_store_that_is_down_is_asked_at_once_again(world: World) -> None:
     world.registry.fails = FetchError("other", "down")
+    world.registry.arrives = 0
     world.names("1")
     for _ in range(8):
         await world.look()

@@ -158,7 +158,7 @@ def _registry(state: RolloutStatus, options: ModelOptions) -> Iterator[Finding]:
     for complaint in state.complaints:
         said = f"{complaint.registry}: {complaint.reason}"
         if complaint.asked_for != "version":
-            said += "; tried again soon, or by a reload"
+            said += "; tried again by itself, or by a reload"
         elif state.reached_at is not None and complaint.kind not in ANSWERS:
             said += f"; last answered {age_text((state.now - state.reached_at).total_seconds())} ago"
         advice = complaint.cause.advice

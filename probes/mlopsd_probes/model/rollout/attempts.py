@@ -11,7 +11,7 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import StoreError
 from mlopsd_probes.model.cache.versions import WRITE, CachedVersions
 from mlopsd_probes.model.progress import Progress
-from mlopsd_probes.model.rollout.backoff import LONGEST_SOON, Backoff
+from mlopsd_probes.model.rollout.backoff import FIRST_LATER, LONGEST_SOON, Backoff
 from mlopsd_probes.model.rollout.context import RolloutContext
 from mlopsd_probes.model.rollout.desired import DesiredVersion
 from mlopsd_probes.model.rollout.problems import Problems
@@ -87,6 +87,7 @@ class Rollouts:
             means, wish, service, tell=self._tell, fetched=stock.add, mismatched=self._mismatched
         )
         self._pause = Backoff(longest=LONGEST_SOON)  # of what should serve
+        self._pause_of_transfers = Backoff(first=FIRST_LATER)  # each attempt takes bytes from the store
         self._way: _Rollout | None = None
         self._restoring: asyncio.Task[None] | None = None
         self.refusals = Rejections(means.options.rejected_backoff, means.now)
@@ -111,7 +112,8 @@ class Rollouts:
 
     def may_begin(self, version: Version) -> bool:
         """Whether *version* may be tried now: it was not refused, and what failed before was not just now."""
-        return not self.refusals.holds(version) and self._pause.may_try()
+        may_try = self._pause.may_try() and self._pause_of_transfers.may_try()
+        return may_try and not self.refusals.holds(version)
 
     def begin(self, version: Version) -> None:
         """Take *version* up unless something on this host forbids it for now; nobody waits for it."""
@@ -162,8 +164,7 @@ class Rollouts:
 
     def pause(self) -> None:
         """Something broke: wait before the next attempt, which need not wait for a check."""
-        self._pause.failed()
-        self._errands.later(self._pause.left(), self._retry)
+        self._wait(self._pause)
 
     def restore(self) -> None:
         """Have what served serve again, where nothing does now and not because memory holds only one."""
@@ -226,13 +227,23 @@ class Rollouts:
     def _note_failure(self, version: Version, error: Failed | StoreError | RegistryError) -> str:
         if isinstance(error, Failed):
             return self._hold_back(version, error)
-        self.pause()
         if isinstance(error, StoreError):
+            self.pause()
             self._troubles.note(TAKE, str(error))
             self._means.measures.loads.inc(result="no_room")
             return f"version {version.number} cannot be kept: {error}"
+        self._wait(self._pause_of_transfers if self._has_transferred() else self._pause)
         self._means.measures.loads.inc(result="registry")
         return f"version {version.number} is not taken up: {error.complaint.reason}"
+
+    def _has_transferred(self) -> bool:
+        """Return whether bytes of files came before the fetch that is in progress failed."""
+        progress = self.progress
+        return progress is not None and progress.step == "fetch" and bool(progress.bytes)
+
+    def _wait(self, pause: Backoff) -> None:
+        pause.failed()
+        self._errands.later(pause.left(), self._retry)
 
     def _hold_back(self, version: Version, failure: Failed) -> str:
         self._means.measures.loads.inc(result=failure.step)
@@ -248,6 +259,7 @@ class Rollouts:
         version = serving.kept.version
         self.refusals.pardon(version)
         self._pause.forget()
+        self._pause_of_transfers.forget()
         self._in_service(serving)
         if before is not None:
             self._tell(Progress("drain", before.kept.version.number, self._means.now()))

@@ -7,11 +7,14 @@ from typing import Any
 
 from mlopsd_probes.causes import Cause, Step
 from mlopsd_probes.model.progress import moment_text
-from mlopsd_probes.model.rollout.backoff import FIRST, LONGEST, LONGEST_SOON
+from mlopsd_probes.model.rollout.backoff import FIRST, FIRST_LATER, LONGEST, LONGEST_SOON
 from mlopsd_probes.model.version import Version
 
 LONGEST_FACTOR = 6  # the back-off doubles up to this many times the configured one
-WAITS = {"soon": (FIRST, LONGEST_SOON), "later": (30.0, LONGEST)}  # the first and the longest, in seconds
+WAITS = {
+    "soon": (FIRST, LONGEST_SOON),
+    "later": (FIRST_LATER, LONGEST),
+}  # the first and the longest, in seconds
 
 
 @dataclass(frozen=True, slots=True)
