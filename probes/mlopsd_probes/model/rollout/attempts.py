@@ -88,6 +88,7 @@ class Rollouts:
         )
         self._pause = Backoff(longest=LONGEST_SOON)  # of what should serve
         self._pause_of_transfers = Backoff(first=FIRST_LATER)  # each attempt takes bytes from the store
+        self._broken_off: str | None = None  # the version whose transfer failed last
         self._way: _Rollout | None = None
         self._restoring: asyncio.Task[None] | None = None
         self.refusals = Rejections(means.options.rejected_backoff, means.now)
@@ -112,8 +113,9 @@ class Rollouts:
 
     def may_begin(self, version: Version) -> bool:
         """Whether *version* may be tried now: it was not refused, and what failed before was not just now."""
-        may_try = self._pause.may_try() and self._pause_of_transfers.may_try()
-        return may_try and not self.refusals.holds(version)
+        if version.id == self._broken_off and not self._pause_of_transfers.may_try():
+            return False
+        return not self.refusals.holds(version) and self._pause.may_try()
 
     def begin(self, version: Version) -> None:
         """Take *version* up unless something on this host forbids it for now; nobody waits for it."""
@@ -232,9 +234,18 @@ class Rollouts:
             self._troubles.note(TAKE, str(error))
             self._means.measures.loads.inc(result="no_room")
             return f"version {version.number} cannot be kept: {error}"
-        self._wait(self._pause_of_transfers if self._has_transferred() else self._pause)
+        self._wait(self._pause_after(version))
         self._means.measures.loads.inc(result="registry")
         return f"version {version.number} is not taken up: {error.complaint.reason}"
+
+    def _pause_after(self, version: Version) -> Backoff:
+        """Return the pause that *version* is due, for which no registry gave the metrics or files."""
+        if not self._has_transferred():
+            return self._pause
+        if version.id != self._broken_off:
+            self._pause_of_transfers.forget()
+            self._broken_off = version.id
+        return self._pause_of_transfers
 
     def _has_transferred(self) -> bool:
         """Return whether bytes of files came before the fetch that is in progress failed."""
