@@ -98,7 +98,7 @@ class HttpServer:
             listener = await in_thread("listen", lost.listener.bind_again)
             try:
                 await lost.serving.move(listener)
-            except BaseException:
+            except BaseException:  # cancelled or failed, nobody else closes the new listener
                 listener.close()
                 raise
             self._doors[LOCAL] = Endpoint(listener, lost.serving)

@@ -80,7 +80,7 @@ class Site:
         servers, listening = self._servers, self._listening
         try:
             await self._listen()
-        except BaseException:
+        except BaseException:  # cancelled or failed, the old listener is the one in use
             self.listener = before
             raise
         for caller in await _stop_accepting(servers, listening, for_good=True):
