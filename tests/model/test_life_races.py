@@ -372,7 +372,7 @@ async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
     await world.look()
     world.registry.complaints = (DOWN,)
     with pytest.raises(
-        ReloadRefused, match="no registry names a version: http://registry: connection rejected"
+        ReloadRefused, match="no registry names a version: http://registry: connection refused"
     ):
         await world.life.reload(dry_run=False, force=False)
     said = await world.life.reload(dry_run=False, force=True)
