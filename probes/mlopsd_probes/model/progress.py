@@ -1,5 +1,6 @@
 """What is going on with a version at this moment, for whoever looks while it lasts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -45,6 +46,23 @@ class Progress:
         if self.total_bytes is None:
             return f"{said}, {size_text(self.bytes)}"
         return f"{said}, {size_text(self.bytes)} of {size_text(self.total_bytes)}"
+
+
+class ProgressTracker:
+    """Holds the step in progress, and shows each change.
+
+    Attributes:
+        current: None while nothing is in progress.
+    """
+
+    def __init__(self, show: Callable[[Progress | None], None]) -> None:
+        self._show = show
+        self.current: Progress | None = None
+
+    def set(self, progress: Progress | None) -> None:
+        """Report *progress*, or None at its end."""
+        self.current = progress
+        self._show(progress)
 
 
 def moment_text(moment: datetime) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from mlopsd.probe import Advice
-from mlopsd_probes.model.cache.contents import CacheContents
+from mlopsd_probes.model.cache.store import CacheContents
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.rollout.rejections import Rejection
