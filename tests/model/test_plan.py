@@ -27,7 +27,7 @@ from mlopsd_probes.model.rollout.plan import (
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.active_model import ActiveVersion
 from mlopsd_probes.model.version import CachedVersion, Version
-from tests.model.living import URI, WELL, version
+from tests.model.living import DOWN, URI, WELL, version
 
 NOW = datetime(2026, 11, 30, 18, tzinfo=UTC)
 LATER, EARLIER = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
@@ -139,6 +139,11 @@ ROWS = [
         "a better named version cancels the rollout of a fallback",
         replace(EMPTY, desired=TWO, named=TWO, in_progress=Rollout(FALLBACK, FALLBACK)),
         Cancel("a registry names version 2 now"),
+    ),
+    Row(
+        "the reload of an outdated version that another name leads to is not cancelled",
+        replace(WANTED, in_progress=Rollout(FALLBACK, None)),
+        ON_ITS_WAY,
     ),
     Row(
         "a version that another name leads to is not cancelled",
@@ -394,6 +399,15 @@ def test_a_fallback_that_is_held_back_is_known() -> None:
     assert replace(SERVED, named=FALLBACK).held_back == FALLBACK
     assert SERVED.held_back is None
     assert EMPTY.held_back is None
+
+
+def test_callers_are_told_of_a_rejection_before_a_loss_and_of_a_loss_before_a_complaint() -> None:
+    complaining = replace(EMPTY, complaints=(DOWN,))
+    lost = replace(complaining, lost="the host of version 1 is lost")
+    assert EMPTY.why_none == "nothing was found yet"
+    assert complaining.why_none == f"{URI}: connection refused"
+    assert lost.why_none == "the host of version 1 is lost"
+    assert replace(lost, rejected=rejected(TWO, LATER)).why_none == "version 2 was refused (canary)"
 
 
 def test_the_next_due_time_is_the_soonest_that_is_not_over() -> None:

@@ -164,6 +164,19 @@ class Observed:
         later = (moment for moment in moments if moment is not None and moment > self.now)
         return min(((moment - self.now).total_seconds() for moment in later), default=None)
 
+    @property
+    def complaint_text(self) -> str:
+        """Return the complaints in one sentence."""
+        reasons = (f"{one.registry}: {one.reason}" for one in self.complaints)
+        return "; ".join(reasons) or "nothing was found yet"
+
+    @property
+    def why_none(self) -> str:
+        """Return the reason why no version serves, for callers."""
+        if (rejection := next(iter(self.rejected.values()), None)) is not None:
+            return f"{rejection.what} ({rejection.step})"
+        return self.lost or self.complaint_text
+
     def serves(self, version: Version) -> bool:
         """Return whether *version* is in service, by whichever name."""
         return self.serving is not None and self.serving.kept.version.id == version.id
@@ -174,7 +187,7 @@ class Observed:
         Without an answer of a registry, only *force* reloads the version in service.
         """
         desired = self.desired
-        if desired is None or not is_answered:
+        if not is_answered:
             if self.serving is not None:
                 desired = self.serving.kept.version if force else None
             else:
@@ -187,7 +200,6 @@ class Observed:
             is_held=False,
             is_reload=True,
             rollout_at=None,
-            restore_at=None,
         )
 
 

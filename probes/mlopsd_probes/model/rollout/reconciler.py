@@ -26,6 +26,7 @@ from mlopsd_probes.model.rollout.plan import (
 )
 from mlopsd_probes.model.rollout.preconditions import find_precondition
 from mlopsd_probes.model.rollout.rejections import LONGEST_SOON, Backoff, Losses, Rejections
+from mlopsd_probes.model.rollout.reload import explain_keep
 from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
 from mlopsd_probes.model.rollout.tasks import TaskSet, is_over, wait
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
@@ -134,7 +135,10 @@ class Reconciler:
             self._reloads -= 1
             if not dry_run:
                 self._context.wake.set()
-        return await self._report_reload(seen, action, dry_run=dry_run)
+        if isinstance(action, Start):
+            return await self._rehearse(action.version)
+        what = explain_keep(seen, action)
+        return f"{what}; it would prove itself again" if dry_run else await self._verify_again(what)
 
     async def observe(self) -> Observed:
         """Return a snapshot of how things stand."""
@@ -265,7 +269,7 @@ class Reconciler:
                 return seen
             if isinstance(action, Keep):
                 self._note_mismatches()
-                self.active.why_none = _why_none(seen)
+                self.active.why_none = seen.why_none
                 return seen
             self._act(action)
 
@@ -461,31 +465,6 @@ class Reconciler:
         while self.is_rolling:
             await wait([self._rolling, self._restoring], None)
 
-    async def _report_reload(self, seen: Observed, action: Action, *, dry_run: bool) -> str:
-        """Return the sentence for a reload that started nothing.
-
-        Raises:
-            ReloadRefused: nothing is done, and why.
-        """
-        wanted = seen.desired
-        if wanted is None:
-            raise ReloadRefused(f"no registry names a version: {_complaint_text(seen)}")
-        if isinstance(action, Start):
-            return await self._rehearse(wanted)
-        if seen.is_busy:
-            raise ReloadRefused("a version is on its way; ask again")
-        if isinstance(action, Keep) and action.is_blocked:
-            raise ReloadRefused(
-                f"version {wanted.number} is not taken up: {action.reason}; ?force=true does it anyway"
-            )
-        what = f"version {wanted.number} serves and is what the registry names"
-        if (fallback := seen.held_back) is not None:
-            what = (
-                f"version {wanted.number} serves and stays: {fallback.candidate} is a fallback, "
-                f"version {fallback.number}"
-            )
-        return f"{what}; it would prove itself again" if dry_run else await self._verify_again(what)
-
     async def _rehearse(self, version: Version) -> str:
         try:
             return await self._steps.rehearse(version)
@@ -506,18 +485,6 @@ class Reconciler:
 
 def _after(now: datetime, backoff: Backoff) -> datetime | None:
     return now + timedelta(seconds=backoff.left()) if backoff.left() > 0 else None
-
-
-def _why_none(seen: Observed) -> str:
-    """Return the reason why no version serves, for callers."""
-    if (rejection := next(iter(seen.rejected.values()), None)) is not None:
-        return f"{rejection.what} ({rejection.step})"
-    return seen.lost or _complaint_text(seen)
-
-
-def _complaint_text(seen: Observed) -> str:
-    reasons = (f"{one.registry}: {one.reason}" for one in seen.complaints)
-    return "; ".join(reasons) or "nothing was found yet"
 
 
 def _instead_of(version: Version, before: ActiveVersion | None) -> str:

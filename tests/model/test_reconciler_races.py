@@ -142,14 +142,6 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
         await reloading
 
 
-async def test_a_fallback_does_not_stop_the_fetch_of_what_was_better_named(world: World) -> None:
-    await world.set_out("2", "fetch")
-    world.names("1", candidate="Production", rank=1)
-    await world.life.check()
-    world.registry.fetching.set()
-    await world.until_serving("2")
-
-
 async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetched(world: World) -> None:
     world.names("1")
     await world.look()

@@ -587,16 +587,6 @@ async def test_a_forced_reload_of_what_serves_loads_it_again(world: World) -> No
     assert world.hosts[0].ended
 
 
-async def test_a_version_whose_time_is_over_is_loaded_anew_where_that_is_wanted(tmp_path: Path) -> None:
-    world = World(tmp_path, on_expiry="reload", cache_ttl=60)
-    world.names("1")
-    await world.look()
-    world.passed = timedelta(seconds=61)
-    await world.look()
-    assert len(world.hosts) == 2
-    await world.life.close()
-
-
 async def test_a_version_in_service_that_fails_its_canary_is_unhealthy(world: World) -> None:
     world.names("1")
     await world.look()
