@@ -73,7 +73,6 @@ class Reconciler:
         self._reloads = 0  # that are deciding
         self._has_asked = False
         self._is_closed = False
-        self._second_check: asyncio.TimerHandle | None = None
         self._loop: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[Any] | None = None
@@ -149,8 +148,6 @@ class Reconciler:
     async def close(self) -> None:
         """End every process and task at once."""
         self._is_closed = True
-        if self._second_check is not None:
-            self._second_check.cancel()
         self._tasks.cancel()
         await asyncio.gather(self.active.close(), self._context.registries.close())
         await self._tasks.wait(0.1)
@@ -227,9 +224,8 @@ class Reconciler:
             return
         self.active.lost = None
         self._losses.add(lost.version, lost.how)
-        self._context.request_check()
-        loop = asyncio.get_running_loop()
-        self._second_check = loop.call_later(LOOK_AGAIN, self._context.request_check)
+        self._request_check()
+        asyncio.get_running_loop().call_later(LOOK_AGAIN, self._request_check)
 
     def _note_drift(self, now: datetime) -> None:
         desired = self._desired.desired
@@ -242,7 +238,7 @@ class Reconciler:
         if (count := len(self._context.mismatches)) != self._mismatches_seen:
             self._mismatches_seen = count
             self._tasks.start(WRITE, self._write)
-            self._context.request_check()
+            self._request_check()
 
     # Plan and act
 
