@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
-from mlopsd_probes.model.rollout.backoff import LONGEST_SOON
+from mlopsd_probes.model.rollout.rejections import LONGEST_SOON
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError
