@@ -86,7 +86,7 @@ class Failed(Exception):
 
     @property
     def is_corrupt(self) -> bool:
-        """Whether the files on disk are not what was fetched."""
+        """Return whether the files on disk are not what was fetched."""
         return self.kind == "corrupt"
 
 
@@ -225,7 +225,7 @@ class Steps:
         await in_thread("clear up", lambda: self._context.store.discard(version))
 
     async def _set_aside(self) -> ActiveVersion | None:
-        """Where memory holds only one version, drain the one in service and end it."""
+        """Drain and end the version in service, if memory holds only one version."""
         if self._options.swap != "replace" or (aside := self._active.take()) is None:
             return None
         self.has_set_aside = True
