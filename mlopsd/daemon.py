@@ -113,7 +113,6 @@ class Daemon:
             await self._doors.open(self._loaded.settings, self._places.socket)
         file = str(self._loaded.path) if self._loaded.path else "none"
         log.info("listening", extra={"configuration": file, **self._doors.places})
-        _tell(await self._look_for_doubts(self._loaded, configured))
         async with asyncio.TaskGroup() as group:
             self._watches = self._roster = Roster(self._board, group, self._watch, self._metrics.forget_probe)
             heart = group.create_task(
@@ -121,17 +120,22 @@ class Daemon:
             )
             guarding = group.create_task(self._guard.run(), name="guard the socket")
             await self._roster.change(configured)
+            doubting = group.create_task(self._say_doubts(configured), name="look for doubts")
             announcing = group.create_task(self._announce(), name="announce")
             loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
             await self._stop.wait()
-            announcing.cancel()
-            guarding.cancel()
+            for task in (announcing, doubting, guarding):
+                task.cancel()
             await self.reloads.end()
             await self._drain_out()
             await self._roster.close()
             heart.cancel()
         self._board.close()
         log.info("stopped")
+
+    async def _say_doubts(self, configured: Sequence[Configured]) -> None:
+        """Log what is doubtful, beside the probes: a file that hangs must not keep them waiting."""
+        _tell(await self._look_for_doubts(self._loaded, configured))
 
     async def _look_for_doubts(self, loaded: Loaded, configured: Sequence[Configured]) -> list[Mistake]:
         """Look at files and folders in a thread, since a mount may hang."""
