@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 STRANGE = HERE / "strange"
-OLDEST = Path(os.environ.get("MLOPSD_OLDEST") or HERE.parent / ".venv-oldest")  # has mlflow 2.22.0
+OLDEST = Path(os.environ.get("OLDEST_MLFLOW_VENV") or HERE.parent / ".venv-oldest")  # has mlflow 2.22.0
 
 
 def pytest_configure() -> None:
