@@ -291,7 +291,7 @@ async def test_what_is_of_before_a_reload_expires_as_its_own_table_said(board: B
     board.record("door", reading(H), 0)
     board.enrol("door", "door", Terms(interval=1000, timeout=1000), DOOR)
     assert board["door"].before_reload
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GIVE_UP):
         while not board["door"].stale:
             await asyncio.sleep(0.005)
     assert (board["door"].status, board["door"].before_reload) == (N, False)
@@ -489,7 +489,7 @@ async def test_what_lasts_outlives_a_silence_and_the_status_is_unknown_then() ->
     board = Board()
     board.enrol("gpu", "gpu", Terms(interval=0.01, timeout=0.01))
     board.record("gpu", Reading([XID, HOT]), 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(GIVE_UP):
         while not board["gpu"].stale:
             await asyncio.sleep(0.005)
     entry = board["gpu"]

@@ -183,7 +183,7 @@ async def test_a_changed_table_keeps_the_status_unless_it_is_about_something_els
 ) -> None:
     before = fakes.configured(Marked if probe is Marked else Chosen, "loop", name="door")
     after = fakes.configured(probe, "loop", table, name="door")
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(GIVE_UP), asyncio.TaskGroup() as group:
         board = Board()
         roster = Watches(
             board,
@@ -209,7 +209,7 @@ async def test_a_predictor_that_is_made_again_starts_unknown_since_it_serves_not
 ) -> None:
     before = fakes.configured(Serving, "loop", {"model": "churn"}, name="model")
     after = replace(before, terms=replace(before.terms, timeout=patience, interval=77.0))
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(GIVE_UP), asyncio.TaskGroup() as group:
         board = Board()
         roster = Watches(
             board,

@@ -15,7 +15,7 @@ from tests.installed import installed
 from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.needs("haproxy")]
-UP_SECONDS = 30.0
+UP_SECONDS = 120.0
 ACTS = ("/reload", "/health/front/check")
 KEY = {"X-API-Key": "sesame"}
 DISGUISES: tuple[dict[str, str], ...] = (
