@@ -118,6 +118,7 @@ class Running(AbstractContextManager["Running"]):
             self.process.kill()
         self.process.wait()
         self._reader.join(GIVE_UP)
+        assert not self._reader.is_alive(), "a process of the daemon outlives it and holds its stderr"
         assert self.process.stderr is not None
         self.process.stderr.close()
 
@@ -137,6 +138,11 @@ class Running(AbstractContextManager["Running"]):
         """Every line so far with this event."""
         self._drain()
         return [line for line in self.log if line["event"] == name]
+
+    def logged(self, name: str) -> dict[str, Any]:
+        """The first line with this event, which may be still to come."""
+        found = self.events(name)
+        return found[0] if found else self.wait_for(lambda line: line["event"] == name)
 
     def wait_for(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = GIVE_UP) -> dict[str, Any]:
         """The first line from now on that is *wanted*.

@@ -284,7 +284,7 @@ async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anyt
 
 def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:
     with start("") as daemon:
-        assert "nothing is watched" in daemon.event("doubtful configuration")["doubt"]
+        assert "nothing is watched" in daemon.logged("doubtful configuration")["doubt"]
 
 
 def test_a_place_that_is_taken_at_the_start_does_not_move(start: Start) -> None:

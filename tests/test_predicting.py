@@ -227,6 +227,7 @@ def test_where_nobody_can_ask_over_tcp_that_is_said_once_at_the_start(
     with Running(tmp_path, caves("front"), environment=environment) as daemon:
         refusal = predict(daemon)
         assert refusal.status == 403
+        daemon.logged("doubtful configuration")
         (said,) = daemon.events("doubtful configuration")
         for text in (said["doubt"], refusal.json["detail"]):
             assert all(fix in text for fix in ("api_keys_file", 'predictions = "open"', "Unix socket"))

@@ -52,7 +52,6 @@ def main(load: Callable[[], LoadedConfig]) -> int:
         folder.open()
         daemon = Daemon(load, loaded, folder, where, drain)
         daemon.prepare(configured)
-        _log_warnings(_config_warnings(loaded, configured, where))
         run(daemon.run(configured), drain)
     finally:
         folder.close()
@@ -124,11 +123,12 @@ class Daemon:
             heart = group.create_task(run_watchdog(self._notifier, self._context), name="heart")
             guarding = group.create_task(self._guard.run(), name="guard the socket")
             await self._roster.change(configured)
+            warning = group.create_task(self._warn(configured), name="check configuration")
             announcing = group.create_task(self._announce(), name="announce")
             loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
             await self._stop.wait()
-            announcing.cancel()
-            guarding.cancel()
+            for task in (announcing, warning, guarding):
+                task.cancel()
             self._notifier.stopping()
             await self.reloads.end()
             await self._drain_out()
@@ -136,6 +136,15 @@ class Daemon:
             heart.cancel()
         self._board.close()
         log.info("stopped")
+
+    async def _warn(self, configured: Sequence[ProbeConfig]) -> None:
+        """Log what is doubtful, beside the probes: a file that hangs must not keep them waiting."""
+        _log_warnings(await self._config_warnings(self._context.loaded, configured))
+
+    async def _config_warnings(
+        self, loaded: LoadedConfig, configured: Sequence[ProbeConfig]
+    ) -> list[ConfigIssue]:
+        return await in_thread("look for doubts", lambda: _config_warnings(loaded, configured, self._places))
 
     async def _change(self) -> list[str]:
         """Put a new configuration in force; all that could go wrong is found out before anything changes."""
@@ -146,9 +155,7 @@ class Daemon:
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
-        doubtful = await in_thread(
-            "look for doubts", lambda: _config_warnings(loaded, configured, self._places)
-        )
+        doubtful = await self._config_warnings(loaded, configured)
         try:
             changed = await self._doors.change(loaded.settings)
         except ListenError as error:

@@ -16,6 +16,7 @@ from tests.systemd.machine import DROP_IN, MLOPSD, VENV, Box
 BOX = Path(__file__).with_name("box")
 ROOT = BOX.parents[2]
 BOX_SECONDS = 900  # the most that all tests of one session may take
+END_SECONDS = 60
 LINGERING = Path(__file__).with_name("lingering.py")
 
 
@@ -44,6 +45,11 @@ def box(wheel: Path) -> Iterator[Box]:
         _equip(machine, wheel)
         yield machine
         launcher.stdin.close()
+        try:
+            launcher.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            launcher.kill()  # the box's first process dies with it
+            raise
 
 
 @pytest.fixture
