@@ -11,7 +11,7 @@ CALM = 10  # times the last wait, without a loss, and the past is forgotten
 
 
 class ExponentialBackoff:
-    """Waits that double from a second to *longest* while things go wrong.
+    """Waits that double from *first* to *longest* seconds while things go wrong.
 
     Success that lasts `CALM` times as long as the last wait clears the past: a host that dies every five
     minutes is back at once, or after half a minute, and never after five.
@@ -20,9 +20,12 @@ class ExponentialBackoff:
         failures: the failures in a row.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, longest: float = LONGEST) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, longest: float = LONGEST, first: float = FIRST
+    ) -> None:
         self.failures = 0
         self._clock = clock
+        self._first = first
         self._longest = longest
         self._wait = 0.0
         self._next = -math.inf  # on the steady clock
@@ -39,7 +42,7 @@ class ExponentialBackoff:
     def failed(self) -> None:
         """Record a failure: wait twice as long as before."""
         self.failures += 1
-        self._wait = min(max(FIRST, 2 * self._wait), self._longest)
+        self._wait = min(max(self._first, 2 * self._wait), self._longest)
         self._next = self._clock() + self._wait * random.uniform(1 - JITTER, 1 + JITTER)
         self._good_since = None
 
@@ -60,7 +63,7 @@ class ExponentialBackoff:
         good_since = self._good_since
         lasted = good_since is not None and self._clock() - good_since >= CALM * self._wait
         if lasted or self._wait == 0:
-            self._wait, self._next = FIRST / 2, self._clock()
+            self._wait, self._next = self._first / 2, self._clock()
             self._good_since = None
         else:
             self.failed()

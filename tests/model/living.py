@@ -1,4 +1,4 @@
-"""A life of versions over a registry, a disk and hosts that a test steers."""
+"""A reconciler over a registry, a disk and hosts that a test steers."""
 
 import asyncio
 import logging
@@ -8,15 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from mlopsd.predictor import Prediction
-from mlopsd.probe import Reading
+from mlopsd.predictor import Prediction, Progress
+from mlopsd.probe import Finding, Reading, Status
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
-from mlopsd_probes.model.progress import Progress
 from mlopsd_probes.model.report import report
-from mlopsd_probes.model.rollout.context import RolloutContext
 from mlopsd_probes.model.rollout.reconciler import Reconciler
+from mlopsd_probes.model.rollout.steps import RolloutContext
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, LoadFailed, ModelHost
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
@@ -155,10 +154,10 @@ class World:
         self.loading.set()
         self.steps: list[Progress | None] = []
         self.wishes = 0
-        self.obstacle: str | None = None
+        self.cuda = False
+        self.board: dict[str, Reading] = {}
         self.started = datetime.now(UTC)
         self.passed = timedelta()
-        self.put_off: list[tuple[timedelta, Callable[[], None]]] = []  # until when, and what
         self.sink = Sink()
         self.timeout = 20.0
         self.mismatches: set[str] = set()
@@ -167,7 +166,7 @@ class World:
     def begin(self) -> Reconciler:
         """A life, as after a start of the daemon."""
         measures = ModelMetrics(*[cast("Any", self.sink)] * 12)
-        means = RolloutContext(
+        context = RolloutContext(
             options=self.options,
             registries=cast("Registries", self.registry),
             store=Store(self.folder, self.options.model),
@@ -176,41 +175,31 @@ class World:
             measures=measures,
             log=logging.getLogger("test"),
             now=lambda: self.started + self.passed,
+            request_check=self.wish,
+            show=self.steps.append,
+            board=self.board,
+            timeout=self.timeout,
             load=cast("Any", self.load),
             mismatches=self.mismatches,
         )
-        self.life = Reconciler(
-            means,
-            again=self.wish,
-            show=self.steps.append,
-            obstacle=lambda _kept, _serving: self.obstacle,
-            timeout=self.timeout,
-        )
-        self.put_off.clear()
-        cast("Any", self.life._errands).later = self.later
-        attempts = self.life._attempts
-        attempts._pause_of_transfers._clock = self.clock
-        attempts._pause._clock = attempts.restart._backoff._clock = self.clock
+        self.life = Reconciler(context)
+        self.life._backoff._clock = self.life._transfer_backoff._clock = self.clock
+        self.life._losses.backoff._clock = self.clock
         return self.life
 
     def clock(self) -> float:
         """In the place of the steady clock."""
         return self.passed.total_seconds()
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """In the place of the timers of a life."""
-        if seconds > 0:
-            self.put_off.append((self.passed + timedelta(seconds=seconds), call))
-        else:
-            asyncio.get_running_loop().call_soon(call)
-
     def wait(self, seconds: float) -> None:
-        """Have so much time pass, and do what was put off until then."""
+        """Have so much time pass, and what was put off until then be planned."""
         self.passed += timedelta(seconds=seconds)
-        due = [call for moment, call in self.put_off if moment <= self.passed]
-        self.put_off = [(moment, call) for moment, call in self.put_off if moment > self.passed]
-        for call in due:
-            call()
+        self.life._context.wake.set()
+
+    def break_gpu(self, index: int, summary: str) -> None:
+        """The GPU that the models use is unhealthy."""
+        finding = Finding("presence", Status.UNHEALTHY, summary, subject=f"gpu {index}")
+        self.board[self.options.gpu_probe] = Reading(findings=[finding])
 
     async def load(self, kept: CachedVersion, *_: Any, **how: Any) -> ModelHost:
         await self.loading.wait()
@@ -224,6 +213,7 @@ class World:
             raise failure
         canary = self.canaries.get(kept.version.number, WELL)
         host = FakeHost(kept, canary, 1000 + len(self.hosts))
+        host.facts["cuda"] = self.cuda
         host.is_mismatched, host.tell_mismatch = how["mismatched"], how["on_mismatch"]
         host.proving = self.proves.get(kept.version.number, host.proving)
         self.hosts.append(host)
@@ -263,7 +253,7 @@ class World:
         """The registry names version *number*, which is on its way and gets no further than into *step*."""
         self.names(number)
         self.stop_at(number, step)
-        await self.life.look()
+        await self.life.check()
         await self.until_at(number, step)
 
     def go_on(self, number: str) -> None:
@@ -277,13 +267,13 @@ class World:
     async def look(self, times: int = 1) -> Reading:
         """Check as often, each time after what the one before set out for has ended; the last reading."""
         for _ in range(times):
-            await self.life.look()
+            await self.life.check()
             await self.settle()
-        await self.life.look()
+        await self.life.check()
         return await self.reading()
 
     async def reading(self) -> Reading:
-        return report(await self.life.state(), self.options)
+        return report(await self.life.observe(), self.options)
 
     async def until_serving(self, number: str) -> None:
         """Wait until version *number* serves."""
@@ -295,11 +285,11 @@ class World:
 
     async def settle(self) -> None:
         """Wait until nothing is on its way."""
-        await self.until(lambda: not self.life.is_busy)
+        await self.until(lambda: not (self.life.is_rolling or self.life._context.wake.is_set()))
 
     @property
     def serves(self) -> str | None:
-        serving = self.life.service.serving
+        serving = self.life.active.serving
         return None if serving is None else serving.kept.version.number
 
     def names(self, number: str, *, candidate: str = "@champion", rank: int = 0) -> None:

@@ -62,7 +62,7 @@ async def checked(world: World, comes_true: Callable[[Reading], bool]) -> Readin
     """The first reading of which *comes_true*; no version may be rejected until then."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        await world.life.look()
+        await world.life.check()
         if comes_true(reading := await world.reading()):
             return reading
         assert "rejected" not in reading.facts, reading.facts

@@ -15,15 +15,17 @@ from pydantic import BaseModel
 
 from mlopsd.config.load import load
 from mlopsd.config.probes import configure
+from mlopsd.predictor import Progress
 from mlopsd.probe import Advice, Reading
+from mlopsd.process import backoff
 from mlopsd_probes.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model import report
 from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
 from mlopsd_probes.model.probe import ModelProbe
-from mlopsd_probes.model.progress import Doing, Progress
-from mlopsd_probes.model.rollout import backoff, rejections, steps
+from mlopsd_probes.model.progress import Doing
+from mlopsd_probes.model.rollout import rejections, steps
+from mlopsd_probes.model.rollout.plan import Observed
 from mlopsd_probes.model.rollout.rejections import Rejection
-from mlopsd_probes.model.rollout.status import RolloutStatus
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving import launch
 from mlopsd_probes.model.serving.active_model import RESULTS, ActiveVersion
@@ -61,36 +63,26 @@ def options(**keys: Any) -> ModelOptions:
     return ModelOptions(model="wine", registries=(RegistryOptions(uri="http://registry"),), **keys)
 
 
-NOTHING = RolloutStatus(
-    now=NOW,
-    desired=None,
-    serving=None,
-    held_back=None,
-    complaints=(),
-    reached_at=None,
-    drift_since=None,
-    refusals=(),
-    progress=None,
-    judgement=None,
-    lost=None,
-    lost_advice=Advice.RESTART_APP,
-    obstacle=None,
-    trouble=None,
-    restarts=0,
-    rss=10**8,
-)
+NOTHING = Observed(NOW, rss=10**8)
 
 
 @pytest.fixture
-async def well() -> RolloutStatus:
+async def well() -> Observed:
     """Version 1 serves, and is the one that is wanted."""
     kept = CachedVersion(version("1"), "/models/1", (), proven=True)
     fake = cast("Any", FakeHost(kept, WELL, 1))
     serving = ActiveVersion(kept, fake, NOW, WELL, NOW)
-    return replace(NOTHING, desired=kept.version, serving=serving, reached_at=NOW, judgement=Judgement())
+    return replace(
+        NOTHING,
+        desired=kept.version,
+        named=kept.version,
+        serving=serving,
+        reached_at=NOW,
+        judgement=Judgement(),
+    )
 
 
-def states(well: RolloutStatus) -> Iterator[RolloutStatus]:
+def states(well: Observed) -> Iterator[Observed]:
     """Every state that makes a finding of its own."""
     assert well.serving is not None
     yield well
@@ -105,9 +97,9 @@ def states(well: RolloutStatus) -> Iterator[RolloutStatus]:
     yield replace(well, is_mismatched=True)
     drifted = replace(well, desired=version("2"), drift_since=NOW)
     yield drifted
-    yield replace(drifted, obstacle="gpu 0 is unhealthy")
+    yield replace(drifted, precondition="gpu 0 is unhealthy")
     yield replace(well, complaints=(DOWN,))
-    yield replace(well, held_back=version("2", candidate="Staging", rank=2))
+    yield replace(well, named=version("2", candidate="Staging", rank=2))
     yield replace(well, judgement=Judgement(missing=("accuracy",)))
     yield replace(well, judgement=Judgement(failed=("metric accuracy is 0.5, below 0.9",)))
     yield replace(well, judgement=None)
@@ -117,11 +109,11 @@ def states(well: RolloutStatus) -> Iterator[RolloutStatus]:
     yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
-    yield replace(well, trouble="cannot keep version 2: no space left on device")
+    yield replace(well, problem="cannot keep version 2: no space left on device")
     yield from states_of_causes(well)
 
 
-def states_of_causes(well: RolloutStatus) -> Iterator[RolloutStatus]:
+def states_of_causes(well: Observed) -> Iterator[Observed]:
     """Every kind of failure, while another version serves and while none does."""
     assert well.serving is not None
     for step, kind in CAUSES:
@@ -132,9 +124,10 @@ def states_of_causes(well: RolloutStatus) -> Iterator[RolloutStatus]:
             yield replace(well, complaints=complaints, reached_at=None)
             yield replace(NOTHING, complaints=complaints, desired=well.desired)
         else:
-            rejections = (Rejection(version("2"), cast("Step", step), "why", NOW, 600, cause),)
-            yield replace(well, refusals=rejections)
-            yield replace(NOTHING, refusals=rejections, desired=version("2"))
+            rejection = Rejection(version("2"), cast("Step", step), "why", NOW, 600, cause)
+            rejected = {rejection.version.id: rejection}
+            yield replace(well, rejected=rejected)
+            yield replace(NOTHING, rejected=rejected, desired=version("2"))
     for kind in get_args(CanaryKind):
         for source in ("example", "none"):
             canary = replace(failing("why"), kind=kind, source=source)
@@ -143,12 +136,12 @@ def states_of_causes(well: RolloutStatus) -> Iterator[RolloutStatus]:
         yield replace(NOTHING, lost="version 1, which served before: why", lost_advice=advice)
 
 
-def readings(well: RolloutStatus) -> list[Reading]:
+def readings(well: Observed) -> list[Reading]:
     table = options(thresholds={"accuracy": {"min": 0.8}})
     return [report.report(state, table) for state in states(well)]
 
 
-async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: RolloutStatus) -> None:
+async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Observed) -> None:
     told = {
         (name, status, advice)
         for name, several, _, _, advised in rows("Findings")
@@ -190,10 +183,10 @@ def test_the_steps_of_a_version_are_those_of_its_progress() -> None:
     assert [row[0] for row in rows("The life of a version")] == ["resolve", *get_args(Doing)]
 
 
-async def test_the_page_has_every_fact(well: RolloutStatus) -> None:
-    rejected = (Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION),)
+async def test_the_page_has_every_fact(well: Observed) -> None:
+    rejected = {"2": Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION)}
     progress = Progress("fetch", "2", NOW, 1, 2)
-    full = replace(well, drift_since=NOW, refusals=rejected, progress=progress)
+    full = replace(well, drift_since=NOW, rejected=rejected, progress=progress)
     facts = report.report(full, options()).facts
     told = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
@@ -264,7 +257,7 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
         (
             "result",
             "loads_total",
-            {"ok", *get_args(Step), *found("rollout/attempts.py", r'loads\.inc\(result="(\w+)"')},
+            {"ok", *get_args(Step), *found("rollout/reconciler.py", r'loads\.inc\(result="(\w+)"')},
         ),
         (
             "result",

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import StoreError
-from mlopsd_probes.model.cache.store import Store
+from mlopsd_probes.model.cache.store import CacheContents, Store
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
 from mlopsd_probes.model.version import CachedVersion, File, Version
 
@@ -329,7 +328,7 @@ def test_a_folder_that_is_not_ours_is_told_with_the_cure(tmp_path: Path) -> None
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from mlopsd_probes.model import disk, store as module
+from mlopsd_probes.model.cache import files as disk, store as module
 from tests.model.test_store import put
 
 

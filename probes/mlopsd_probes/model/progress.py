@@ -1,12 +1,25 @@
 """The steps of a version on its way into service, for readings and sentences."""
 
+from collections.abc import Callable
 from typing import Literal
 
-from mlopsd.format import format_size as size_text
-from mlopsd.format import format_time as moment_text
 from mlopsd.predictor import Progress
 
-__all__ = ["Doing", "Progress", "moment_text", "size_text"]
-
-
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
+
+
+class ProgressTracker:
+    """Holds the step in progress, and shows each change.
+
+    Attributes:
+        current: None while nothing is in progress.
+    """
+
+    def __init__(self, show: Callable[[Progress | None], None]) -> None:
+        self._show = show
+        self.current: Progress | None = None
+
+    def set(self, progress: Progress | None) -> None:
+        """Report *progress*, or None at its end."""
+        self.current = progress
+        self._show(progress)

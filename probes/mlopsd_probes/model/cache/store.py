@@ -12,7 +12,7 @@ functions block; each may be called from any thread.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +21,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import (
     ASIDE,
     WRITING,
@@ -33,11 +32,65 @@ from mlopsd_probes.model.cache.files import (
     tidy,
     write,
 )
+from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion, File, Version
 
 PART = ".part"  # what a killed daemon leaves behind, beside disk.ASIDE and disk.WRITING
 MANIFEST = ".json"
 ORDER = f"order{MANIFEST}"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheContents:
+    """The versions of one model whose files are on this host's disk, whole.
+
+    Attributes:
+        current: the version that was chosen last.
+        previous: the one that was chosen before it.
+        others: whole, but never chosen.
+        broken: what was found and is of no use, and why; it has been removed.
+    """
+
+    current: CachedVersion | None = None
+    previous: CachedVersion | None = None
+    others: tuple[CachedVersion, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[CachedVersion]:
+        return (kept for kept in (self.current, self.previous, *self.others) if kept is not None)
+
+    def find(self, version: Version) -> CachedVersion | None:
+        """Return *version* as it is on disk, by the name that it is wanted by now."""
+        found = (kept for kept in self if kept.version.id == version.id)
+        return next((replace(kept, version=version) for kept in found), None)
+
+    def proven(self) -> list[Version]:
+        """Return the versions that served here, the current one first."""
+        return [kept.version for kept in (self.current, self.previous) if kept is not None and kept.proven]
+
+    def without(self, kept: CachedVersion) -> "CacheContents":
+        """Return the contents without the version of *kept*."""
+        return self._changed(lambda one: None if one.version.id == kept.version.id else one)
+
+    def with_fetched(self, kept: CachedVersion) -> "CacheContents":
+        """Return the contents with *kept*, which replaces every other version that was never chosen."""
+        return replace(self.without(kept), others=(kept,))
+
+    def with_known(self, kept: CachedVersion) -> "CacheContents":
+        """Return the contents with what is known of the version of *kept* now."""
+        return self._changed(lambda one: kept if one.version.id == kept.version.id else one)
+
+    def ranked(self, options: ModelOptions) -> "CacheContents":
+        """Return the contents with the ranks that *options* give today."""
+        return self._changed(lambda kept: replace(kept, version=_ranked(kept.version, options)))
+
+    def _changed(self, change: Callable[[CachedVersion], CachedVersion | None]) -> "CacheContents":
+        return replace(
+            self,
+            current=None if self.current is None else change(self.current),
+            previous=None if self.previous is None else change(self.previous),
+            others=tuple(one for other in self.others if (one := change(other)) is not None),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,3 +312,17 @@ def _fault(folder: Path, files: Iterable[File]) -> str | None:
 
 def _newest_first(found: dict[str, _Manifest]) -> list[str]:
     return sorted(found, key=lambda name: found[name].fetched_at, reverse=True)
+
+
+def _ranked(version: Version, options: ModelOptions) -> Version:
+    """Return *version* with its ranks by *options*; names that are gone from them come last."""
+    labels = [registry.label for registry in options.registries]
+    return replace(
+        version,
+        candidate_rank=_place(version.candidate, options.candidates),
+        registry_rank=_place(version.registry, labels),
+    )
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else len(names)

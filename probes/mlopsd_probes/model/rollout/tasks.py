@@ -1,49 +1,88 @@
-"""The tasks and timers of one model: each with a name, and a fault of ours in one is told and not lost."""
+"""The named background tasks of one model."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
 from typing import Any
 
 from mlopsd.probe import ReloadRefused
+from mlopsd.process.backoff import ExponentialBackoff
 
 
 class TaskSet:
-    """Starts tasks for *model*; *broke* is told what was done where one ends by a fault, and by which."""
+    """Owns the tasks of *model*; sets *wake* when one ends.
 
-    def __init__(self, model: str, log: logging.Logger, broke: Callable[[str, str], None]) -> None:
+    A fault of ours in a task is logged with its traceback.
+
+    Attributes:
+        problems: by the work that met them.
+    """
+
+    def __init__(self, model: str, log: logging.Logger, wake: asyncio.Event) -> None:
         self._model = model
         self._log = log
-        self._broke = broke
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._wake = wake
+        self._running: set[asyncio.Task[Any]] = set()
+        self.problems: dict[str, str] = {}
 
-    def start(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
-        """Do *work* in a task, which is *what* in a sentence."""
-        task = asyncio.get_running_loop().create_task(work, name=f"{what} of {self._model}")
-        task.add_done_callback(partial(self._tell_fault, what))
+    def start(
+        self,
+        work: str,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        backoff: ExponentialBackoff | None = None,
+    ) -> asyncio.Task[Any]:
+        """Run *call* in a task, named for *work*; a fault of ours in it makes *backoff* wait."""
+        name = f"{work} of {self._model}"
+        task = asyncio.get_running_loop().create_task(self._run(work, call, args, backoff), name=name)
+        self._running.add(task)
+        task.add_done_callback(self._end)
         return task
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have *call* made in *seconds*, unless this is closed before."""
-        loop = asyncio.get_running_loop()
-        self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
-        self._timers.add(loop.call_later(seconds, call))
+    def forget(self, *works: str) -> None:
+        """Forget the problems of *works*."""
+        for work in works:
+            self.problems.pop(work, None)
 
-    def close(self) -> None:
-        """Forget the timers; tasks are for who started them to end."""
-        for timer in self._timers:
-            timer.cancel()
+    def cancel(self) -> None:
+        """Cancel every task."""
+        for task in self._running:
+            task.cancel()
 
-    def _tell_fault(self, what: str, task: asyncio.Task[Any]) -> None:
-        """What ends by another exception than a refusal is a fault of ours."""
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, ReloadRefused):
-            self._log.error("the life of the model broke", exc_info=error, extra={"task": task.get_name()})
-            self._broke(what, f"{task.get_name()} broke: {type(error).__name__}: {error}")
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  # asyncio.wait's
+        """Wait for every task, at most *timeout* seconds."""
+        await wait(self._running, timeout)
+
+    async def _run(
+        self,
+        work: str,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        backoff: ExponentialBackoff | None,
+    ) -> Any:
+        try:
+            return await call(*args)
+        except ReloadRefused:
+            raise
+        except Exception as error:  # a fault of ours, which must not end the other tasks
+            name = f"{work} of {self._model}"
+            self._log.exception("the life of the model broke", extra={"task": name})
+            self.problems[work] = f"{name} broke: {type(error).__name__}: {error}"
+            if backoff is not None:
+                backoff.failed()
+            raise
+        finally:
+            self._wake.set()
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        self._wake.set()  # also of a task that was cancelled before it began
+        if not task.cancelled():
+            task.exception()  # which is logged, or for whoever waits
 
 
 def is_over(task: asyncio.Task[Any] | None) -> bool:
-    """Whether *task* has ended, or was never begun."""
+    """Return whether *task* has ended, or was never begun."""
     return task is None or task.done()
 
 

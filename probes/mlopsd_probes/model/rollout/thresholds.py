@@ -1,4 +1,4 @@
-"""Whether a version's own metrics reach the thresholds, before anything of it is fetched."""
+"""The judgement of a version by its own metrics, before anything of it is fetched."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ MLFLOW_INFINITY = 1.79e308  # the tracking store writes infinity as the largest 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the thresholds say of a version.
+    """The verdict of the thresholds on a version.
 
     Attributes:
         failed: a sentence for each threshold that it does not reach.

@@ -1,15 +1,15 @@
-"""The version in service: who may ask it, for how long, and what happens when its host dies or hangs."""
+"""The version in service: requests to it, their limits, and the end of its host."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlopsd.predictor import Prediction, PredictionError
 from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import PredictionOptions
+from mlopsd_probes.model.progress import ProgressTracker
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, ModelHost
 from mlopsd_probes.model.serving.observation import Observation
@@ -47,14 +47,20 @@ class ActiveVersion:
     is_outdated: bool = False
 
 
-Lost = Callable[[ActiveVersion, str, str], None]
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A version whose host is gone: *how* in a sentence."""
+
+    version: Version
+    how: str
 
 
 class ActiveModel:
-    """Passes requests to the host of the version in service.
+    """Passes requests to the host of the version in service; sets *wake* when that host is lost.
 
-    *why_not* says in a sentence why no version is in service. *on_lost* is told of a version whose host
-    is gone, with ``crash``, ``hang`` or ``stall`` and how it ended.
+    Attributes:
+        lost: the version that was lost last, until somebody takes note.
+        why_none: the reason why no version is in service, unless *progress* says it.
     """
 
     def __init__(
@@ -62,14 +68,16 @@ class ActiveModel:
         options: PredictionOptions,
         measures: ModelMetrics,
         log: logging.Logger,
-        why_not: Callable[[], str],
-        on_lost: Lost,
+        wake: asyncio.Event,
+        progress: ProgressTracker,
     ) -> None:
         self._options = options
         self._measures = measures
         self._log = log
-        self._why_not = why_not
-        self._on_lost = on_lost
+        self._wake = wake
+        self._progress = progress
+        self.lost: Lost | None = None
+        self.why_none = "nothing was found yet"
         self._serving: ActiveVersion | None = None
         self._in_flight = 0
         self._watching: asyncio.Task[None] | None = None
@@ -77,11 +85,11 @@ class ActiveModel:
 
     @property
     def serving(self) -> ActiveVersion | None:
-        """The version in service."""
+        """Return the version in service."""
         return self._serving
 
     def put(self, serving: ActiveVersion) -> ActiveVersion | None:
-        """From now on *serving* answers; the one before, which still answers what it was asked."""
+        """Put *serving* into service; return the one before, which still answers its requests."""
         before = self.take()
         self._serving = serving
         loop, pid = asyncio.get_running_loop(), serving.host.pid
@@ -90,7 +98,7 @@ class ActiveModel:
         return before
 
     def take(self) -> ActiveVersion | None:
-        """Out of service with what is in it; nobody else is sent there."""
+        """Take the version out of service and return it; it gets no more requests."""
         before, self._serving = self._serving, None
         for task in (self._watching, self._guarding):
             if task is not None and task is not asyncio.current_task():
@@ -103,16 +111,16 @@ class ActiveModel:
         return self._serving is not None and self._serving.kept.version.id == version.id
 
     def holds(self, host: ModelHost) -> bool:
-        """Return whether *host* is in service; what is known of it is replaced, itself never."""
+        """Return whether *host* is in service."""
         return self._serving is not None and self._serving.host is host
 
     def rename(self, version: Version) -> None:
-        """The version in service is named by another candidate now."""
+        """Note that another candidate names the version in service now."""
         if self._serving is not None:
             self._serving = replace(self._serving, kept=replace(self._serving.kept, version=version))
 
     def proven(self, host: ModelHost, canary: CanaryResult, at: datetime) -> None:
-        """*host* made *canary*; nothing if it is no longer in service."""
+        """Note the *canary* that *host* made, if it is still in service."""
         if self._serving is not None and self._serving.host is host:
             proven_at = at if canary.passed else self._serving.proven_at
             self._serving = replace(self._serving, canary=canary, proven_at=proven_at)
@@ -121,7 +129,7 @@ class ActiveModel:
         """Have the version in service predict.
 
         Raises:
-            Unpredicted: it did not.
+            PredictionError: it did not.
         """
         began = time.perf_counter()
         try:
@@ -134,7 +142,7 @@ class ActiveModel:
         return prediction
 
     def observe(self, observation: Observation) -> None:
-        """Count what a request's answer was made of."""
+        """Count the rows and values of an answer."""
         self._measures.prediction_rows.observe(observation.rows)
         if observation.counts:
             self._measures.prediction_value.observe_counts(observation.counts, observation.total)
@@ -148,7 +156,9 @@ class ActiveModel:
 
     async def _predict(self, body: bytes, content_type: str) -> Prediction:
         if (serving := self._serving) is None:
-            raise PredictionError(503, f"no version is in service: {self._why_not()}", RETRY_EMPTY)
+            progress = self._progress.current
+            reason = self.why_none if progress is None else progress.sentence()
+            raise PredictionError(503, f"no version is in service: {reason}", RETRY_EMPTY)
         in_flight = max(self._in_flight, serving.host.predictions_in_flight)
         if in_flight >= self._options.max_in_flight:
             detail = f"{in_flight} requests are being predicted ([…prediction] max_in_flight); ask again"
@@ -180,4 +190,8 @@ class ActiveModel:
         if not self.holds(serving.host):
             return
         self._measures.restarts.inc(reason=reason)
-        self._on_lost(serving, reason, how)
+        version = serving.kept.version
+        self._log.error("model host lost", extra={"version": version.number, "reason": reason, "how": how})
+        self.take()
+        self.lost = Lost(version, how)
+        self._wake.set()

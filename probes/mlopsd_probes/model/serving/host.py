@@ -198,7 +198,7 @@ class ModelHost:
         What has not come to its turn *within* seconds is not predicted any more.
 
         Raises:
-            Unpredicted: 400, 413 or 415 for the caller's mistake, 500 for the model's, 504 for want of time.
+            PredictionError: 400, 413 or 415 blame the caller, 500 the model; 504 says that it took too long.
             HostDied: the process ended first.
         """
         began = time.monotonic()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
-from mlopsd_probes.model.rollout.backoff import FIRST_LATER, LONGEST, LONGEST_SOON
+from mlopsd.process.backoff import LONGEST
+from mlopsd_probes.model.rollout.rejections import FIRST_LATER, LONGEST_SOON
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError

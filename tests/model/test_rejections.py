@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mlopsd.process.backoff import ExponentialBackoff
 from mlopsd_probes.causes import OF_VERSION, cause_of
-from mlopsd_probes.model.rollout.backoff import Backoff
 from mlopsd_probes.model.rollout.rejections import Rejections
 from mlopsd_probes.model.version import Version
 
@@ -28,17 +28,17 @@ class Day:
 def test_a_rejected_version_is_held_until_its_time_and_then_twice_as_long() -> None:
     day = Day()
     refusals = Rejections(600, day.now)
-    refusals.refuse(SEVEN, "canary", "NaN in its output", OF_VERSION)
-    assert refusals.holds(SEVEN)
-    assert not refusals.holds(EIGHT)
+    refusals.add(SEVEN, "canary", "NaN in its output", OF_VERSION)
+    assert refusals.blocks(SEVEN)
+    assert not refusals.blocks(EIGHT)
     day.moment += timedelta(seconds=601)
-    assert not refusals.holds(SEVEN)
-    assert refusals.refuse(SEVEN, "canary", "NaN again", OF_VERSION).backoff == 1200
+    assert not refusals.blocks(SEVEN)
+    assert refusals.add(SEVEN, "canary", "NaN again", OF_VERSION).backoff == 1200
 
 
 def test_the_wait_has_an_end() -> None:
     refusals = Rejections(600, Day().now)
-    assert [refusals.refuse(SEVEN, "load", "no", OF_VERSION).backoff for _ in range(5)] == [
+    assert [refusals.add(SEVEN, "load", "no", OF_VERSION).backoff for _ in range(5)] == [
         600,
         1200,
         2400,
@@ -54,7 +54,7 @@ def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
         cause = cause_of(step, kind)
         assert cause.retry == retry
         refusals = Rejections(600, Day().now)
-        found[retry] = [refusals.refuse(SEVEN, "load", "no", cause).backoff for _ in range(8)]
+        found[retry] = [refusals.add(SEVEN, "load", "no", cause).backoff for _ in range(8)]
     assert found["soon"] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert found["later"] == [30, 60, 120, 240, 300, 300, 300, 300]
     assert found["rejected"] == [600, 1200, 2400, 3600, 3600, 3600, 3600, 3600]
@@ -62,14 +62,14 @@ def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
 
 def test_another_kind_of_failure_begins_with_a_wait_of_its_own() -> None:
     refusals = Rejections(600, Day().now)
-    refusals.refuse(SEVEN, "load", "killed", cause_of("load", "killed"))
-    assert refusals.refuse(SEVEN, "canary", "NaN", OF_VERSION).backoff == 600
-    assert refusals.refuse(SEVEN, "load", "killed", cause_of("load", "killed")).backoff == 30
+    refusals.add(SEVEN, "load", "killed", cause_of("load", "killed"))
+    assert refusals.add(SEVEN, "canary", "NaN", OF_VERSION).backoff == 600
+    assert refusals.add(SEVEN, "load", "killed", cause_of("load", "killed")).backoff == 30
 
 
 def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
     refusals = Rejections(600, Day().now)
-    refusals.refuse(SEVEN, "thresholds", "metric accuracy is 0.1, below 0.9", OF_VERSION)
+    refusals.add(SEVEN, "thresholds", "metric accuracy is 0.1, below 0.9", OF_VERSION)
     refusals.keep_only(EIGHT)
     assert list(refusals) == []
 
@@ -77,20 +77,20 @@ def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
 def test_what_was_registered_anew_under_the_same_number_is_another_version() -> None:
     again = Version("7", "@champion", "http://registry", "runs:/1/model", created=2)
     refusals = Rejections(600, Day().now)
-    refusals.refuse(SEVEN, "canary", "no", OF_VERSION)
-    assert not refusals.holds(again)
+    refusals.add(SEVEN, "canary", "no", OF_VERSION)
+    assert not refusals.blocks(again)
 
 
 def test_a_host_that_is_lost_is_replaced_at_once_and_then_ever_more_slowly() -> None:
     day = Day()
-    backoff = Backoff(day.clock)
+    backoff = ExponentialBackoff(day.clock)
     backoff.succeeded()
     waits = []
     for _ in range(4):
         backoff.lost()
         waits.append(backoff.left())
         day.seconds += backoff.left()
-        assert backoff.may_try()
+        assert backoff.left() == 0
         backoff.succeeded()
     assert waits[0] == 0
     assert 0.8 <= waits[1] <= 1.2
@@ -100,24 +100,24 @@ def test_a_host_that_is_lost_is_replaced_at_once_and_then_ever_more_slowly() -> 
 
 @pytest.mark.parametrize("moment", [-5.0, 0.0, 5.0])
 def test_nothing_waits_before_anything_failed_wherever_the_steady_clock_begins(moment: float) -> None:
-    backoff = Backoff(lambda: moment)
+    backoff = ExponentialBackoff(lambda: moment)
     assert (backoff.may_try(), backoff.left()) == (True, 0)
 
 
 def test_a_host_that_lasted_is_replaced_at_once_again() -> None:
     day = Day()
-    backoff = Backoff(day.clock)
+    backoff = ExponentialBackoff(day.clock)
     backoff.failed()
     backoff.failed()
     backoff.succeeded()
     day.seconds += 3600
     backoff.lost()
-    assert backoff.may_try()
+    assert backoff.left() == 0
 
 
 def test_a_host_that_dies_every_few_minutes_is_never_waited_for_as_long() -> None:
     day = Day()
-    backoff = Backoff(day.clock)
+    backoff = ExponentialBackoff(day.clock)
     backoff.succeeded()
     waits = []
     for _ in range(20):

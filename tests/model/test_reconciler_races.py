@@ -52,7 +52,7 @@ async def test_a_fetch_for_a_version_that_is_not_wanted_any_more_is_given_up(
     await world.look()
     await world.set_out("2", "fetch")
     world.names(now_wanted)
-    await world.life.look()
+    await world.life.check()
     world.registry.fetching.set()
     reading = await world.look(2)
     assert world.serves == now_wanted
@@ -71,7 +71,7 @@ async def test_a_version_whose_alias_is_deleted_is_given_up_in_the_middle_of_any
     await world.look()
     await world.set_out("2", step)
     world.registry.complaints = (ABSENT,)
-    await world.life.look()
+    await world.life.check()
     await world.settle()  # with what it waits for still not there
     world.go_on("2")
     reading = await world.look(2)
@@ -105,7 +105,7 @@ async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: W
     await world.look()
     await world.set_out("2", "fetch")
     world.registry.complaints = (DOWN, ABSENT)
-    await world.life.look()
+    await world.life.check()
     world.go_on("2")
     await world.until_serving("2")
 
@@ -138,17 +138,9 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
     await world.until_at("2", "fetch")
     world.names("3")
     world.registry.complaints = complaints
-    await world.life.look()
+    await world.life.check()
     with pytest.raises(ReloadRefused, match=f"version 2 is not taken up: {said}"):
         await reloading
-
-
-async def test_a_fallback_does_not_stop_the_fetch_of_what_was_better_named(world: World) -> None:
-    await world.set_out("2", "fetch")
-    world.names("1", candidate="Production", rank=1)
-    await world.life.look()
-    world.registry.fetching.set()
-    await world.until_serving("2")
 
 
 async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetched(world: World) -> None:
@@ -416,11 +408,11 @@ async def test_a_process_that_finds_no_room_is_the_disks_fault_and_not_the_versi
 async def test_a_reload_beside_the_first_check_clears_up_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    removed = []
+    removed: list[Path] = []
     monkeypatch.setattr("mlopsd_probes.model.cache.versions.tidy", lambda path, *_: removed.append(path))
     world.names("1")
     await asyncio.gather(
-        world.life.look(), world.life.reload(dry_run=False, force=False), return_exceptions=True
+        world.life.check(), world.life.reload(dry_run=False, force=False), return_exceptions=True
     )
     assert len(removed) == 1
 
@@ -435,7 +427,7 @@ async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_told(tmp_pat
     host = world.hosts[-1]
     host.proving.clear()
     async with asyncio.timeout(GIVE_UP):
-        await world.life.look()
+        await world.life.check()
         reading = await world.reading()
     assert told(reading, "canary")[0] == "healthy"
     host.next_canary = failing("no answer within 60 s")
@@ -488,7 +480,7 @@ async def test_two_versions_that_are_swapped_to_and_fro_end_with_the_last_one(wo
     await world.look()
     for number in ("2", "1", "2", "1", "2"):
         world.names(number)
-        await world.life.look()
+        await world.life.check()
     await world.look(3)
     assert world.serves == "2"
     alive = [host for host in world.hosts if not (host.ended or host.is_killed)]
@@ -509,11 +501,11 @@ async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> Non
     before = world.amend(canary=CanaryOptions(max=5))
     assert world.serves == "1"
     await before.close()
-    await world.life.look()
+    await world.life.check()
     async with asyncio.timeout(GIVE_UP):
         while world.steps_of("1")[-1] != "load":
             await asyncio.sleep(0.005)
-    assert (await world.life.service.predict(b"for ", "application/json")).body == b"for 1"
+    assert (await world.life.active.predict(b"for ", "application/json")).body == b"for 1"
     assert told(await world.reading(), "serving") == (
         "degraded",
         "version 1 (@champion) answers, as the table said before it was changed; loading version 1",
@@ -568,7 +560,7 @@ async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: P
     await restarted(world)
     world.names("1")
     world.registry.answering.clear()
-    await world.life.look()
+    await world.life.check()
     assert (world.serves, world.wishes) == (None, 0)
     world.registry.answering.set()
     async with asyncio.timeout(GIVE_UP):

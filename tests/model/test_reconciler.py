@@ -36,14 +36,14 @@ async def test_the_first_version_is_fetched_loaded_proven_and_serves(world: Worl
     assert reading.status is Status.HEALTHY
     assert world.serves == "1"
     assert world.steps_of("1") == ["judge", "fetch", "load", "canary", "swap"]
-    assert (await world.life.service.predict(b"for ", JSON)).body == b"for 1"
+    assert (await world.life.active.predict(b"for ", JSON)).body == b"for 1"
     assert reading.facts["served"] == reading.facts["desired"]
 
 
 async def test_before_the_first_version_serves_the_reading_says_what_is_in_progress(world: World) -> None:
     world.names("1")
     world.registry.fetching.clear()
-    await world.life.look()
+    await world.life.check()
     async with asyncio.timeout(GIVE_UP):
         while not any(step is not None and step.bytes for step in world.steps):
             await asyncio.sleep(0.005)
@@ -54,7 +54,7 @@ async def test_before_the_first_version_serves_the_reading_says_what_is_in_progr
     )
     assert reading.facts["progress"]["step"] == "fetch"
     with pytest.raises(PredictionError, match="fetching version 1") as refusal:
-        await world.life.service.predict(b"", JSON)
+        await world.life.active.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (503, 5.0)
 
 
@@ -64,7 +64,7 @@ async def test_a_registry_that_has_not_answered_yet_is_no_verdict_and_does_not_h
     world.timeout = 0.5
     world.begin()
     world.registry.answering.clear()
-    await world.life.look()
+    await world.life.check()
     assert told(await world.reading(), "serving") == (
         "unknown",
         "no version serves yet: no registry has answered since the start",
@@ -83,10 +83,10 @@ async def test_a_moved_alias_swaps_without_a_failed_request(world: World) -> Non
 
     async def ask_all_the_time() -> None:
         while True:
-            answers.append((await world.life.service.predict(b"", JSON)).body)
+            answers.append((await world.life.active.predict(b"", JSON)).body)
 
     asking = asyncio.create_task(ask_all_the_time())
-    await world.life.look()
+    await world.life.check()
     await world.until(lambda: len(answers) > 1)
     assert set(answers) == {b"1"}
     drift = told(await world.reading(), "version_drift")
@@ -204,11 +204,11 @@ async def test_a_start_serves_what_it_had_while_the_new_version_is_on_its_way(wo
     world.names("2")
     world.registry.fetching.clear()
     world.begin()
-    await world.life.look()
+    await world.life.check()
     await world.until_serving("1")
     async with asyncio.timeout(GIVE_UP):
         while "fetch" not in world.steps_of("2"):
-            await world.life.look()
+            await world.life.check()
             await asyncio.sleep(0.01)
     world.registry.fetching.set()
     await world.until_serving("2")
@@ -221,7 +221,7 @@ async def test_a_host_that_dies_is_replaced_at_once_from_disk(world: World) -> N
     before = world.wishes
     world.hosts[0].die()
     await world.until(lambda: world.serves is None)
-    assert world.wishes > before, "nobody was told"
+    await world.until(lambda: world.wishes > before)  # else nobody was told
     reading = await world.reading()
     assert told(reading, "serving")[0] == "unhealthy"
     assert "the host of version 1 is lost: its process was killed by SIGSEGV" in told(reading, "serving")[1]
@@ -254,10 +254,10 @@ async def test_a_request_that_takes_too_long_is_told_and_costs_nobody_the_proces
     world.hosts[0].hangs = True
     for _ in range(3):
         with pytest.raises(PredictionError) as refusal:
-            await world.life.service.predict(b"", JSON)
+            await world.life.active.predict(b"", JSON)
         assert refusal.value.code == 504
     world.hosts[0].hangs = False
-    assert (await world.life.service.predict(b"", JSON)).body == b"1"
+    assert (await world.life.active.predict(b"", JSON)).body == b"1"
     assert (len(world.hosts), world.hosts[0].is_killed) == (1, False)
     await world.life.close()
 
@@ -485,7 +485,7 @@ async def test_what_a_full_disk_would_not_note_is_noted_when_there_is_room(
 
     world.names("2")
     world.loading.clear()
-    await world.life.look()
+    await world.life.check()
     await world.until_at("2", "load")
     monkeypatch.setattr(store, "write", no_room)
     world.loading.set()
@@ -570,9 +570,10 @@ async def test_where_memory_holds_only_one_the_old_one_goes_first_and_comes_back
 
 
 async def test_an_obstacle_holds_a_version_back_and_force_does_not_mind(world: World) -> None:
+    world.cuda = True
     world.names("1")
     await world.look()
-    world.obstacle = "gpu 2 is unhealthy: it fell off the bus"
+    world.break_gpu(2, "it fell off the bus")
     world.names("2")
     reading = await world.look()
     assert world.serves == "1"
@@ -601,7 +602,7 @@ async def test_a_rehearsal_says_what_a_reload_would_do_and_does_nothing(world: W
 async def test_a_reload_waits_for_what_is_on_its_way(world: World) -> None:
     world.names("1")
     world.loading.clear()
-    await world.life.look()
+    await world.life.check()
     with pytest.raises(ReloadRefused, match="version 1"):
         await world.life.reload(dry_run=True, force=False)
     reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
@@ -619,16 +620,6 @@ async def test_a_forced_reload_of_what_serves_loads_it_again(world: World) -> No
     assert world.hosts[0].ended
 
 
-async def test_a_version_whose_time_is_over_is_loaded_anew_where_that_is_wanted(tmp_path: Path) -> None:
-    world = World(tmp_path, on_expiry="reload", cache_ttl=60)
-    world.names("1")
-    await world.look()
-    world.passed = timedelta(seconds=61)
-    await world.look()
-    assert len(world.hosts) == 2
-    await world.life.close()
-
-
 async def test_a_version_in_service_that_fails_its_canary_is_unhealthy(world: World) -> None:
     world.names("1")
     await world.look()
@@ -642,16 +633,16 @@ async def test_too_many_requests_at_a_time_are_turned_away(tmp_path: Path) -> No
     world.names("1")
     await world.look()
     world.hosts[0].hangs = True
-    waiting = [asyncio.create_task(world.life.service.predict(b"", JSON)) for _ in range(2)]
+    waiting = [asyncio.create_task(world.life.active.predict(b"", JSON)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(PredictionError) as refusal:
-        await world.life.service.predict(b"", JSON)
+        await world.life.active.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (429, 1.0)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     world.hosts[0].hangs = False
-    assert (await world.life.service.predict(b"", JSON)).body == b"1"
+    assert (await world.life.active.predict(b"", JSON)).body == b"1"
     await world.life.close()
 
 
@@ -661,10 +652,10 @@ async def test_a_request_that_its_caller_gave_up_still_takes_a_place(tmp_path: P
     await world.look()
     world.hosts[0].predictions_in_flight = 2  # their callers got 504, and the process still has them
     with pytest.raises(PredictionError) as refusal:
-        await world.life.service.predict(b"", JSON)
+        await world.life.active.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (429, 1.0)
     world.hosts[0].predictions_in_flight = 1
-    assert (await world.life.service.predict(b"", JSON)).body == b"1"
+    assert (await world.life.active.predict(b"", JSON)).body == b"1"
     await world.life.close()
 
 
