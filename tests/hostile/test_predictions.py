@@ -1,7 +1,6 @@
 """Bodies of predictions that no caller would make, for the process of a real model: each gets its answer."""
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from mlopsd.predictor import PredictionError
 from mlopsd_probes.model.serving.host import ModelHost
 from tests.model.models.plain import COLUMNS
-from tests.model.models.saved import HERE, kept, options, rows, written
+from tests.model.models.saved import HERE, host_context, kept, options, rows, written
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -145,11 +144,8 @@ async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelH
     host = await ModelHost.load(
         model,
         table,
-        logging.getLogger("mlopsd.test.host"),
-        scratch=folder / "scratch",
+        host_context(folder / "scratch"),
         hidden=[],
-        phase=lambda *_: None,
-        observe=lambda _: None,
     )
     assert (await host.canary(PATIENCE)).passed
     pid = host.pid

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 from mlopsd.predictor import Prediction, Progress
-from mlopsd.probe import Finding, Reading, Status
+from mlopsd.probe import Context, Finding, Reading, Status
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions, RegistryOptions
@@ -17,11 +17,11 @@ from mlopsd_probes.model.report import report
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.rollout.steps import RolloutContext
 from mlopsd_probes.model.serving.canary import CanaryResult
-from mlopsd_probes.model.serving.host import HostDied, LoadFailed, ModelHost
+from mlopsd_probes.model.serving.host import HostContext, HostDied, LoadFailed, ModelHost
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion, File, Version
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
-from tests.fakes import Sink
+from tests.fakes import Instruments, Sink
 from tests.running import GIVE_UP
 
 URI = "http://registry"
@@ -166,21 +166,25 @@ class World:
     def begin(self) -> Reconciler:
         """A life, as after a start of the daemon."""
         measures = ModelMetrics(*[cast("Any", self.sink)] * 12)
+        log = logging.getLogger("test")
+        probe = Context(
+            name="model",
+            state_dir=self.folder,
+            log=log,
+            board=self.board,
+            instruments=Instruments(),
+            timeout=self.timeout,
+            request_check=self.wish,
+            show_facts=lambda facts: self.steps.append(Progress.read(facts.get("progress"))),
+        )
         context = RolloutContext(
+            probe=probe,
             options=self.options,
             registries=cast("Registries", self.registry),
             store=Store(self.folder, self.options.model),
-            scratch=self.folder / "scratch",
-            state_dir=self.folder,
-            measures=measures,
-            log=logging.getLogger("test"),
+            hosts=HostContext(log, self.folder / "scratch", measures, self.mismatches, asyncio.Event()),
             now=lambda: self.started + self.passed,
-            request_check=self.wish,
-            show=self.steps.append,
-            board=self.board,
-            timeout=self.timeout,
             load=cast("Any", self.load),
-            mismatches=self.mismatches,
         )
         self.life = Reconciler(context)
         self.life._backoff._clock = self.life._transfer_backoff._clock = self.clock
@@ -194,14 +198,17 @@ class World:
     def wait(self, seconds: float) -> None:
         """Have so much time pass, and what was put off until then be planned."""
         self.passed += timedelta(seconds=seconds)
-        self.life._context.wake.set()
+        self.life._context.hosts.wake.set()
 
     def break_gpu(self, index: int, summary: str) -> None:
         """The GPU that the models use is unhealthy."""
         finding = Finding("presence", Status.UNHEALTHY, summary, subject=f"gpu {index}")
         self.board[self.options.gpu_probe] = Reading(findings=[finding])
 
-    async def load(self, kept: CachedVersion, *_: Any, **how: Any) -> ModelHost:
+    async def load(
+        self, kept: CachedVersion, _options: ModelOptions, context: HostContext, *, hidden: Sequence[Path]
+    ) -> ModelHost:
+        assert self.folder in hidden
         await self.loading.wait()
         if (gate := self.gates.get(kept.version.number)) is not None:
             await gate.wait()
@@ -214,7 +221,8 @@ class World:
         canary = self.canaries.get(kept.version.number, WELL)
         host = FakeHost(kept, canary, 1000 + len(self.hosts))
         host.facts["cuda"] = self.cuda
-        host.is_mismatched, host.tell_mismatch = how["mismatched"], how["on_mismatch"]
+        host.is_mismatched = kept.version.id in context.mismatches
+        host.tell_mismatch = lambda: context.note_mismatch(kept.version)
         host.proving = self.proves.get(kept.version.number, host.proving)
         self.hosts.append(host)
         return cast("ModelHost", host)
@@ -285,7 +293,7 @@ class World:
 
     async def settle(self) -> None:
         """Wait until nothing is on its way."""
-        await self.until(lambda: not (self.life.is_rolling or self.life._context.wake.is_set()))
+        await self.until(lambda: not (self.life.is_rolling or self.life._context.hosts.wake.is_set()))
 
     @property
     def serves(self) -> str | None:

@@ -14,7 +14,7 @@ import pytest
 from mlopsd_probes.model.serving.host import LoadFailed, ModelHost
 from mlopsd_probes.model.version import CachedVersion
 from tests.model.asking import hosts_left_in
-from tests.model.models.saved import kept, options, troubled
+from tests.model.models.saved import RecordedMetrics, host_context, kept, options, troubled
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,7 +47,7 @@ class Loaded:
 
     def __init__(self) -> None:
         self.failures: dict[str, LoadFailed] = {}
-        self.phases: list[str] = []
+        self.metrics = RecordedMetrics()
         self.left: list[str] = []
         self.descriptors = 0
 
@@ -92,10 +92,8 @@ async def _load_all(folder: Path) -> Loaded:
                 host = await ModelHost.load(
                     version,
                     options(load_timeout=HANG if name in HANGS else PATIENCE, **table),
-                    LOG,
-                    scratch=folder / "scratch",
+                    host_context(folder / "scratch", result.metrics),
                     hidden=[folder],
-                    phase=lambda phase, _: result.phases.append(phase),
                 )
             except LoadFailed as error:
                 result.failures[name] = error
@@ -177,10 +175,8 @@ def test_a_load_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
             ModelHost.load(
                 kept(troubled(tmp_path / "model", "sleep 600")),
                 options(),
-                LOG,
-                scratch=tmp_path / "scratch",
+                host_context(tmp_path / "scratch"),
                 hidden=[tmp_path],
-                phase=lambda *_: None,
             )
         )
         while not list((tmp_path / "scratch").glob("*")):

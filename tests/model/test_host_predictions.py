@@ -18,9 +18,8 @@ import pytest_asyncio
 
 from mlopsd.predictor import PredictionError
 from mlopsd_probes.model.serving.host import ModelHost
-from mlopsd_probes.model.serving.observation import Observation
 from tests.conftest import OLDEST
-from tests.model.models.saved import HERE, kept, options, rows
+from tests.model.models.saved import HERE, RecordedMetrics, host_context, kept, options, rows
 from tests.running import free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
@@ -96,18 +95,14 @@ class Hosts(dict[str, ModelHost]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.observed: list[Observation] = []
-        self.phases: list[str] = []
+        self.metrics = RecordedMetrics()
 
     async def load(self, name: str, model: Path, scratch: Path, **table: Any) -> None:
         self[name] = await ModelHost.load(
             kept(model),
             options(load_timeout=PATIENCE, **table),
-            LOG,
-            scratch=scratch,
+            host_context(scratch, self.metrics),
             hidden=[scratch],
-            phase=lambda phase, _: self.phases.append(phase),
-            observe=self.observed.append,
         )
 
     async def prove(self) -> None:
@@ -369,7 +364,7 @@ async def test_requests_that_wait_are_predicted_together_and_answered_as_each_al
     ]
     asked = [*alike, *others, *alike[::-1], *others]
     alone = [await _answer(hosts[model], body) for model, body in asked]
-    hosts.observed.clear()
+    hosts.metrics.observed.clear()
 
     together = [asyncio.create_task(_answer(hosts[model], body)) for model, body in asked]
     processes = [psutil.Process(hosts[model].pid) for model in ("iris", "mixed", "coded")]
@@ -381,9 +376,10 @@ async def test_requests_that_wait_are_predicted_together_and_answered_as_each_al
         process.resume()
 
     assert list(await asyncio.gather(*together)) == alone
-    carrying = [observation for observation in hosts.observed if observation.classes or observation.counts]
-    assert len(carrying) < len(hosts.observed) / 3  # of those predicted together one tells the values of all
-    assert sum(sum(observation.counts) for observation in hosts.observed) > len(alike)
+    observed = hosts.metrics.observed
+    carrying = [observation for observation in observed if observation.classes or observation.counts]
+    assert len(carrying) < len(observed) / 3  # of those predicted together one tells the values of all
+    assert sum(sum(observation.counts) for observation in observed) > len(alike)
 
 
 async def test_exact_means_the_last_digit(saved: Path, tmp_path: Path) -> None:
@@ -400,7 +396,7 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
     host = hosts["regression"]
     bodies = [rows(IRIS, [4.0 + number / 7, 3.1, 0.5 + number / 11, 0.2]) for number in range(30)]
     alone = [json.loads(await _bytes(host, body)) for body in bodies]
-    hosts.observed.clear()
+    hosts.metrics.observed.clear()
     asking = [asyncio.create_task(_bytes(host, body)) for body in bodies]
     process = psutil.Process(host.pid)
     process.suspend()
@@ -410,7 +406,7 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
     together = [json.loads(body) for body in await asyncio.gather(*asking)]
     for one, other in zip(alone, together, strict=True):
         assert one["predictions"] == pytest.approx(other["predictions"], rel=1e-6)
-    carrying = [observation for observation in hosts.observed if observation.counts]
+    carrying = [observation for observation in hosts.metrics.observed if observation.counts]
     assert len(carrying) < len(bodies) / 3
 
 
@@ -435,7 +431,7 @@ async def test_facts_say_what_runs_and_how_well_it_is_shut_in(hosts: Hosts) -> N
     assert hosts["softmax"].facts["batching"] == "off: the model's signature has no plain named columns"
     assert hosts["bare"].facts["signature"] is False
     assert hosts["mixed"].facts["unknown_features"] == ["nonsense"]
-    assert hosts.phases.count("import") == hosts.phases.count("load") == len(MODELS)
+    assert hosts.metrics.phases.count("import") == hosts.metrics.phases.count("load") == len(MODELS)
     assert (await hosts["iris"].rss() or 0) > 50_000_000
 
 
@@ -463,13 +459,13 @@ async def test_the_example_is_predicted_with_its_params(hosts: Hosts) -> None:
 
 
 async def test_values_are_counted_by_bucket_and_class(hosts: Hosts) -> None:
-    hosts.observed.clear()
+    hosts.metrics.observed.clear()
     await hosts["iris"].predict(rows(IRIS, FLOWER, OTHER), JSON, PATIENCE)
     await hosts["mixed"].predict(
         rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "new"]), JSON, PATIENCE
     )
 
-    classes, mixed = hosts.observed
+    classes, mixed = hosts.metrics.observed
     assert (classes.rows, classes.total, classes.classes) == (2, 2.0, {"0": 1, "2": 1})
     bounds = options().prediction.buckets
     assert [(bound, times) for bound, times in zip(bounds, classes.counts, strict=False) if times] == [

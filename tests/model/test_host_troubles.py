@@ -18,7 +18,7 @@ from mlopsd.predictor import PredictionError
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd_probes.model.serving.host import HostDied, ModelHost
 from tests.model.asking import hosts_left_in
-from tests.model.models.saved import kept, options, rows, troubled
+from tests.model.models.saved import host_context, kept, options, rows, troubled
 from tests.running import GIVE_UP
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
@@ -50,10 +50,8 @@ class House:
             options(
                 canary={"input": self.canary_input, "min": -5, "max": 50}, registries=[registry], **table
             ),
-            LOG,
-            scratch=self.folder / "state/scratch",
+            host_context(self.folder / "state/scratch"),
             hidden=[self.folder / "state", self.keys],
-            phase=lambda *_: None,
         )
         self._hosts.append(host)
         return host

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from mlopsd.predictor import PredictionError
+from mlopsd.probe import Context
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd_probes.model.metrics import RESTARTS, model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
@@ -24,7 +26,7 @@ from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion
 from tests.fakes import Instruments
 from tests.model.living import WELL, version
-from tests.model.models.saved import kept, options, rows, troubled
+from tests.model.models.saved import host_context, kept, options, rows, troubled
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
@@ -50,7 +52,7 @@ class Put:
         self.lost = asyncio.Event()
         self.instruments = Instruments()
         counted = model_metrics(self.instruments, with_buckets((1.0,)))
-        progress = ProgressTracker(lambda _: None)
+        progress = ProgressTracker(Context("model", Path("/nowhere"), LOG, {}, self.instruments))
         self.service = ActiveModel(self.options.prediction, counted, LOG, self.lost, progress)
         moment = datetime.now(UTC)
         cached = CachedVersion(version("1"), "/models/1", ())
@@ -111,10 +113,10 @@ async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
     async def load(table: dict[str, Any]) -> Put:
         made = options(**table, load_timeout=PATIENCE, canary={"input": canary, "timeout": 1})
         host = await ModelHost.load(
-            *(kept(folder / "model"), made, LOG),
-            scratch=folder / "scratch",
+            kept(folder / "model"),
+            made,
+            host_context(folder / "scratch"),
             hidden=[],
-            phase=lambda *_: None,
         )
         return Put(host, made)
 

@@ -1,5 +1,6 @@
 """The numbers of the model probe: what each is called, and who counts it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mlopsd.probe import Counter, Histogram, Instruments, Metric
@@ -97,6 +98,28 @@ METRICS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Observation:
+    """The content of the answer to one request, or to several that were predicted together.
+
+    Of such several the first carries the values of all, so that sums come out right.
+
+    Attributes:
+        rows: of this request.
+        seconds: from asking to answering.
+        counts: finite numbers by bucket of the options, those above the last bound at the end; empty
+            where there were no numbers.
+        total: the sum of these numbers.
+        classes: how often each text, truth value or whole number was predicted; beyond 20 kinds ``other``.
+    """
+
+    rows: int
+    seconds: float
+    counts: tuple[int, ...]
+    total: float
+    classes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMetrics:
     """The counters and histograms that change between checks."""
 
@@ -121,6 +144,14 @@ class ModelMetrics:
     def phase(self, phase: str, seconds: float) -> None:
         """A step of taking up a version ended."""
         self.load_phases.observe(seconds, phase=phase)
+
+    def observe(self, observation: Observation) -> None:
+        """Count the rows and values of an answer."""
+        self.prediction_rows.observe(observation.rows)
+        if observation.counts:
+            self.prediction_value.observe_counts(observation.counts, observation.total)
+        for name, times in observation.classes.items():
+            self.prediction_classes.inc(times, **{"class": name})
 
 
 def model_metrics(instruments: Instruments, value: Metric) -> ModelMetrics:

@@ -1,9 +1,10 @@
 """The probe of one registered model."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from mlopsd.predictor import Prediction, Predictor, Progress, VersionFacts
+from mlopsd.predictor import Prediction, Predictor
 from mlopsd.probe import Context, Metric, Reading, Schedule
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.metrics import METRICS, model_metrics, with_buckets
@@ -11,6 +12,7 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.report import report
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.rollout.steps import RolloutContext
+from mlopsd_probes.model.serving.host import HostContext
 from mlopsd_probes.registry.registries import Registries
 
 SCRATCH = "scratch"
@@ -78,25 +80,14 @@ class ModelProbe(Predictor[ModelOptions]):
     def _reconcile_with(self, options: ModelOptions) -> Reconciler:
         context = self.context
         scratch = context.state_dir / SCRATCH
-        counted = model_metrics(context.instruments, with_buckets(options.prediction.buckets))
+        measures = model_metrics(context.instruments, with_buckets(options.prediction.buckets))
         return Reconciler(
             RolloutContext(
+                probe=context,
                 options=options,
-                registries=Registries(options, context.log, counted.operation, scratch),
+                registries=Registries(options, context.log, measures.operation, scratch),
                 store=Store(context.state_dir, options.model),
-                scratch=scratch,
-                state_dir=context.state_dir,
-                measures=counted,
-                log=context.log,
+                hosts=HostContext(context.log, scratch, measures, self._mismatches, asyncio.Event()),
                 now=lambda: datetime.now(UTC),
-                request_check=context.request_check,
-                show=self._show,
-                board=context.board,
-                timeout=context.timeout,
-                private_paths=context.private_paths,
-                mismatches=self._mismatches,
             )
         )
-
-    def _show(self, progress: Progress | None) -> None:
-        self.context.show_facts(VersionFacts(progress=progress).facts())

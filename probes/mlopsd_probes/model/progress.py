@@ -1,9 +1,14 @@
 """The steps of a version on its way into service, for readings and sentences."""
 
-from collections.abc import Callable
+import math
+import time
+from dataclasses import replace
 from typing import Literal
 
-from mlopsd.predictor import Progress
+from mlopsd.predictor import Progress, VersionFacts
+from mlopsd.probe import Context
+
+SHOWN_EVERY = 0.5  # seconds between two shows of how far a fetch is
 
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
 
@@ -15,11 +20,25 @@ class ProgressTracker:
         current: None while nothing is in progress.
     """
 
-    def __init__(self, show: Callable[[Progress | None], None]) -> None:
-        self._show = show
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.current: Progress | None = None
+        self._shown_at = -math.inf  # on the steady clock
 
     def set(self, progress: Progress | None) -> None:
         """Report *progress*, or None at its end."""
         self.current = progress
-        self._show(progress)
+        self._shown_at = -math.inf
+        self._show()
+
+    def advance(self, size: int, total: int | None) -> None:
+        """Report that *size* of *total* bytes have come; show it now and then, and at the end."""
+        if self.current is None:
+            return
+        self.current = replace(self.current, bytes=size, total_bytes=total)
+        if (now := time.monotonic()) - self._shown_at >= SHOWN_EVERY or size == total:
+            self._shown_at = now
+            self._show()
+
+    def _show(self) -> None:
+        self._context.show_facts(VersionFacts(progress=self.current).facts())

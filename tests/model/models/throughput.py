@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import logging
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Literal
 import aiohttp
 
 from mlopsd_probes.model.serving.host import ModelHost
-from tests.model.models.saved import HERE, kept, options, rows
+from tests.model.models.saved import HERE, host_context, kept, options, rows
 
 SECONDS = 5.0
 CONNECTIONS = 16
@@ -46,10 +45,8 @@ async def through_host(model: Path, body: bytes, batching: Literal["on", "off"],
         host = await ModelHost.load(
             kept(model),
             options(prediction={"batching": batching}),
-            logging.getLogger(),
-            scratch=Path(scratch),
+            host_context(Path(scratch)),
             hidden=[Path(scratch)],
-            phase=lambda *_: None,
         )
         try:
             await host.canary(PATIENCE)

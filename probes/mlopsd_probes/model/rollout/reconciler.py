@@ -57,14 +57,14 @@ class Reconciler:
     def __init__(self, context: RolloutContext) -> None:
         self._context = context
         self._options = options = context.options
-        self._progress = ProgressTracker(context.show)
-        self.active = ActiveModel(
-            options.prediction, context.measures, context.log, context.wake, self._progress
-        )
+        self._hosts = hosts = context.hosts
+        self._log = context.probe.log
+        self._progress = ProgressTracker(context.probe)
+        self.active = ActiveModel(options.prediction, hosts.measures, self._log, hosts.wake, self._progress)
         self._desired = DesiredVersion(options, context.registries, context.now)
-        self._cached = CachedVersions(context.store, options, context.log, context.mismatches)
+        self._cached = CachedVersions(context.store, options, self._log, hosts.mismatches)
         self._steps = Steps(context, self._desired, self._cached, self.active, self._progress)
-        self._tasks = TaskSet(options.model, context.log, context.wake)
+        self._tasks = TaskSet(options.model, self._log, hosts.wake)
         self._rejections = Rejections(options.rejected_backoff, context.now)
         self._losses = Losses()
         self._backoff = ExponentialBackoff(longest=LONGEST_SOON)  # after a failure of registry or disk
@@ -74,7 +74,7 @@ class Reconciler:
         self._restored: Version | None = None
         self._precondition: str | None = None
         self._drift_since: datetime | None = None
-        self._mismatches_seen = len(context.mismatches)
+        self._mismatches_seen = len(hosts.mismatches)
         self._reloads = 0  # that are deciding
         self._has_asked = False
         self._is_closed = False
@@ -97,12 +97,12 @@ class Reconciler:
         """Ask the registries, verify the version in service, and act on both."""
         await self._open()
         await self._write()
-        self._context.wake.set()  # a restore from disk need not wait for a registry
+        self._hosts.wake.set()  # a restore from disk need not wait for a registry
         if is_over(self._resolving):
             self._resolving = self._tasks.start(RESOLVE, self._resolve)
         if is_over(self._verifying):
             self._verifying = self._tasks.start(VERIFY, self._verify)
-        timeout = self._context.timeout
+        timeout = self._context.probe.timeout
         await asyncio.gather(
             wait([self._resolving], min(RESOLVE_PATIENCE, FOR_REGISTRIES * timeout)),
             wait([self._verifying], FOR_A_CANARY * timeout),
@@ -138,7 +138,7 @@ class Reconciler:
         finally:
             self._reloads -= 1
             if not dry_run:
-                self._context.wake.set()
+                self._hosts.wake.set()
         if isinstance(action, Start):
             return await self._rehearse(action.version)
         what = explain_keep(seen, action)
@@ -197,7 +197,7 @@ class Reconciler:
             restarts=losses.times,
             canary_behind=0 if serving is None else serving.host.canary_behind,
             backlog=Backlog() if serving is None else serving.host.backlog,
-            is_mismatched=serving is not None and serving.kept.version.id in self._context.mismatches,
+            is_mismatched=serving is not None and serving.kept.version.id in self._hosts.mismatches,
         )
 
     def _waits(self, now: datetime) -> dict[str, datetime]:
@@ -226,7 +226,7 @@ class Reconciler:
         contents, serving = self._cached.contents, self.active.serving
         kept = contents.find(action.version)
         before = None if serving is None else contents.find(serving.kept.version) or serving.kept
-        board, options = self._context.board, self._options
+        board, options = self._context.probe.board, self._options
         return await in_thread("look for obstacles", lambda: find_precondition(board, options, kept, before))
 
     def _note_loss(self) -> None:
@@ -246,7 +246,7 @@ class Reconciler:
             self._drift_since = now
 
     def _note_mismatches(self) -> None:
-        if (count := len(self._context.mismatches)) != self._mismatches_seen:
+        if (count := len(self._hosts.mismatches)) != self._mismatches_seen:
             self._mismatches_seen = count
             self._tasks.start(WRITE, self._write)
             self._request_check()
@@ -258,7 +258,7 @@ class Reconciler:
             self._loop = self._tasks.start(RECONCILE, self._run)
 
     async def _run(self) -> None:
-        wake = self._context.wake
+        wake = self._hosts.wake
         while True:
             seen = await self._reconcile()
             wake.clear()  # nothing was awaited since the last snapshot
@@ -313,8 +313,8 @@ class Reconciler:
 
     async def _read_cache(self) -> None:
         is_idle = self.active.serving is None  # else its host uses the scratch folder
-        await self._cached.open(self._context.scratch if is_idle else None)
-        self._mismatches_seen = len(self._context.mismatches)
+        await self._cached.open(self._hosts.scratch if is_idle else None)
+        self._mismatches_seen = len(self._hosts.mismatches)
 
     async def _write(self) -> None:
         serving = self.active.serving
@@ -356,7 +356,7 @@ class Reconciler:
         if (serving := self.active.serving) is None:
             return
         canary = await serving.host.canary(self._options.canary.timeout)
-        self._context.measures.canary_seconds.observe(canary.seconds)
+        self._hosts.measures.canary_seconds.observe(canary.seconds)
         self.active.proven(serving.host, canary, self._context.now())
         self._tasks.forget(VERIFY)
 
@@ -410,11 +410,11 @@ class Reconciler:
 
     async def _note_in_service(self, serving: ActiveVersion) -> None:
         version = serving.kept.version
-        self._context.measures.loads.inc(result="ok")
+        self._hosts.measures.loads.inc(result="ok")
         self._losses.end(version)
         self._tasks.forget(ROLL_OUT, RESTORE)
         self._request_check()
-        self._context.log.info(
+        self._log.info(
             "version in service",
             extra={"version": version.number, "candidate": version.candidate, "registry": version.registry},
         )
@@ -427,11 +427,11 @@ class Reconciler:
         reason = None if rollout is None else rollout.cancelled_because
         if reason is None or task is None or task.uncancel():
             return asyncio.CancelledError()
-        self._context.measures.loads.inc(result="given_up")
+        self._hosts.measures.loads.inc(result="given_up")
         return ReloadRefused(f"version {version.number} is not taken up: {reason}")
 
     def _note_failure(self, version: Version, error: Failed | StoreError | RegistryError) -> str:
-        loads = self._context.measures.loads
+        loads = self._hosts.measures.loads
         if isinstance(error, Failed):
             loads.inc(result=error.step)
             if error.is_corrupt and (kept := self._cached.contents.find(version)) is not None:
@@ -459,8 +459,8 @@ class Reconciler:
 
     def _note_stumble(self, kept: CachedVersion, error: Failed | StoreError) -> None:
         number = kept.version.number
-        self._context.measures.loads.inc(result=error.step if isinstance(error, Failed) else "no_room")
-        self._context.log.warning("version not restored", extra={"version": number, "reason": str(error)})
+        self._hosts.measures.loads.inc(result=error.step if isinstance(error, Failed) else "no_room")
+        self._log.warning("version not restored", extra={"version": number, "reason": str(error)})
         if isinstance(error, StoreError):
             self._tasks.problems[RESTORE] = str(error)
         elif error.is_corrupt:
@@ -471,11 +471,11 @@ class Reconciler:
     def _log_refusal(self, version: Version, task: "asyncio.Task[str]") -> None:
         if not task.cancelled() and isinstance(refusal := task.exception(), ReloadRefused):
             facts = {"version": version.number, "reason": str(refusal)}
-            self._context.log.warning("version not taken up", extra=facts)
+            self._log.warning("version not taken up", extra=facts)
 
     def _request_check(self, _: object = None) -> None:
         if not self._is_closed:
-            self._context.request_check()
+            self._context.probe.request_check()
 
     # Reloads
 

@@ -1,34 +1,30 @@
 """The steps of a rollout: judge, fetch, load, canary, swap."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from mlopsd.predictor import Progress
-from mlopsd.probe import Reading
+from mlopsd.probe import Context
 from mlopsd.threads import in_thread
 from mlopsd_probes.causes import Cause, Step, cause_of
 from mlopsd_probes.model.cache.files import StoreError
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.cache.versions import CachedVersions
-from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import Doing, ProgressTracker
 from mlopsd_probes.model.rollout.desired import DesiredVersion
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.canary import CanaryResult
-from mlopsd_probes.model.serving.host import LoadFailed, ModelHost
+from mlopsd_probes.model.serving.host import HostContext, LoadFailed, ModelHost
 from mlopsd_probes.model.version import CachedVersion, Version
 from mlopsd_probes.registry.registries import FetchError, Registries
 
 WARM_UP = 60.0  # seconds for the very first prediction, which may compile or fill a GPU
-SHOWN_EVERY = 0.5  # seconds between two shows of how far a fetch is
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +32,19 @@ class RolloutContext:
     """The parts of one model probe.
 
     Attributes:
-        scratch: a folder for what lives as long as a process of ours.
-        state_dir: the probe's folder, which no model may see.
+        probe: the daemon's side: its clock of checks, its board, its folders and its log.
+        hosts: what the processes of the model share.
         now: the time of day.
-        request_check: asks the daemon for a check soon.
-        show: shows progress until the next reading.
-        board: the last readings of the other probes.
-        timeout: seconds that a check may take.
-        private_paths: the daemon's other paths that no model may see.
-        mismatches: ids of the versions whose joined requests were answered differently from single ones.
         load: makes a host of a version that is on disk, as `ModelHost.load` does.
-        wake: set when the reconciler has to plan again.
     """
 
+    probe: Context
     options: ModelOptions
     registries: Registries
     store: Store
-    scratch: Path
-    state_dir: Path
-    measures: ModelMetrics
-    log: logging.Logger
+    hosts: HostContext
     now: Callable[[], datetime]
-    request_check: Callable[[], None]
-    show: Callable[[Progress | None], None]
-    board: Mapping[str, Reading]
-    timeout: float
-    private_paths: Callable[[], Sequence[Path]] = tuple
-    mismatches: set[str] = field(default_factory=set)
     load: Callable[..., Awaitable[ModelHost]] = ModelHost.load
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Failed(Exception):
@@ -106,6 +86,7 @@ class Steps:
         progress: ProgressTracker,
     ) -> None:
         self._context = context
+        self._measures = context.hosts.measures
         self._options = context.options
         self._desired = desired
         self._cached = cached
@@ -191,11 +172,10 @@ class Steps:
     async def _fetch(self, version: Version) -> CachedVersion:
         began = time.monotonic()
         self._step("fetch", version)
-        show = _Throttle(self._step, version)
         making = asyncio.create_task(self._part(version), name=f"make room for version {version.number}")
         try:
             part = await asyncio.shield(making)
-            files = await self._context.registries.fetch(version, part, show)
+            files = await self._context.registries.fetch(version, part, self._progress.advance)
             kept: CachedVersion = await in_thread(
                 "keep a version", lambda: self._context.store.keep(version, files)
             )
@@ -208,7 +188,7 @@ class Steps:
         finally:
             await asyncio.shield(self._discard(version, making))
         self._desired.met()
-        self._context.measures.phase("fetch", time.monotonic() - began)
+        self._measures.phase("fetch", time.monotonic() - began)
         self._cached.add(kept)
         return kept
 
@@ -237,7 +217,7 @@ class Steps:
         try:
             self._active.put(await self._verify(aside.kept))
         except (Failed, StoreError):
-            self._context.log.exception(
+            self._context.probe.log.exception(
                 "cannot bring back the version before", extra=aside.kept.version.facts()
             )
 
@@ -259,28 +239,15 @@ class Steps:
     async def _load(self, kept: CachedVersion) -> ModelHost:
         self._step("load", kept.version)
         try:
-            return await self._context.load(
-                kept,
-                self._options,
-                self._context.log,
-                scratch=self._context.scratch,
-                hidden=[self._context.state_dir, *self._context.private_paths()],
-                phase=self._context.measures.phase,
-                observe=self._active.observe,
-                mismatched=kept.version.id in self._context.mismatches,
-                on_mismatch=partial(self._note_mismatch, kept.version),
-            )
+            probe = self._context.probe
+            hidden = [probe.state_dir, *probe.private_paths()]
+            return await self._context.load(kept, self._options, self._context.hosts, hidden=hidden)
         except LoadFailed as error:
             raise Failed("load", error.reason, error.kind) from error
         except OSError as error:
-            raise StoreError.of("start a process for the model", self._context.scratch, error) from error
-
-    def _note_mismatch(self, version: Version) -> None:
-        """Join no requests of *version* any more, in whichever process of it."""
-        self._context.mismatches.add(version.id)
-        self._context.measures.batching_mismatches.inc()
-        self._context.log.warning("batching mismatch", extra={"version": version.number})
-        self._context.wake.set()
+            raise StoreError.of(
+                "start a process for the model", self._context.hosts.scratch, error
+            ) from error
 
     async def _canary(self, host: ModelHost) -> CanaryResult:
         """Return the canary; repeat it if the first was slow, as the first prediction of a process may be."""
@@ -289,25 +256,9 @@ class Steps:
         canary = await host.canary(max(WARM_UP, limit))
         if canary.passed and canary.seconds > limit:
             canary = await host.canary(limit)
-        self._context.measures.canary_seconds.observe(canary.seconds)
-        self._context.measures.phase("canary", time.monotonic() - began)
+        self._measures.canary_seconds.observe(canary.seconds)
+        self._measures.phase("canary", time.monotonic() - began)
         return canary
 
-    def _step(self, step: Doing, version: Version, size: int | None = None, total: int | None = None) -> None:
-        self._progress.set(Progress(step, version.number, self._context.now(), size, total))
-
-
-class _Throttle:
-    """Reports the bytes of a fetch now and then."""
-
-    def __init__(
-        self, step: Callable[[Doing, Version, int | None, int | None], None], version: Version
-    ) -> None:
-        self._step = step
-        self._version = version
-        self._shown_at = float("-inf")
-
-    def __call__(self, size: int, total: int | None) -> None:
-        if (now := time.monotonic()) - self._shown_at >= SHOWN_EVERY or size == total:
-            self._shown_at = now
-            self._step("fetch", self._version, size, total)
+    def _step(self, step: Doing, version: Version) -> None:
+        self._progress.set(Progress(step, version.number, self._context.now()))

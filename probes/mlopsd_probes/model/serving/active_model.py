@@ -12,7 +12,6 @@ from mlopsd_probes.model.options import PredictionOptions
 from mlopsd_probes.model.progress import ProgressTracker
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, ModelHost
-from mlopsd_probes.model.serving.observation import Observation
 from mlopsd_probes.model.version import CachedVersion, Version
 
 RETRY_BUSY = 1.0  # seconds after which a caller who met a full house asks again
@@ -140,14 +139,6 @@ class ActiveModel:
         self._measures.predictions.inc(result="ok")
         self._measures.prediction_seconds.observe(time.perf_counter() - began)
         return prediction
-
-    def observe(self, observation: Observation) -> None:
-        """Count the rows and values of an answer."""
-        self._measures.prediction_rows.observe(observation.rows)
-        if observation.counts:
-            self._measures.prediction_value.observe_counts(observation.counts, observation.total)
-        for name, times in observation.classes.items():
-            self._measures.prediction_classes.inc(times, **{"class": name})
 
     async def close(self) -> None:
         """End the host at once."""

@@ -9,7 +9,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,12 @@ from mlopsd.process.child import CHANNEL, LAST_WORDS, PARENT, Child, spawn
 from mlopsd.process.frames import BadFrame, Frame
 from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import tidy
+from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving import replies
 from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary
 from mlopsd_probes.model.serving.launch import environment, opening
 from mlopsd_probes.model.serving.liveness import SHARE, Backlog, HeartbeatPipe, Liveness, Reason, Silence
-from mlopsd_probes.model.serving.observation import Observation
 from mlopsd_probes.model.serving.replies import ReplyValidator
 from mlopsd_probes.model.version import CachedVersion, Version
 
@@ -33,8 +34,6 @@ SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errn
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
-
-Phase = Callable[[str, float], None]
 
 
 class HostDied(Exception):
@@ -55,8 +54,28 @@ class LoadFailed(Exception):
         self.reason = reason
 
 
-def _nobody(*_: Observation) -> None:
-    return
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """The parts that every process of one model shares.
+
+    Attributes:
+        scratch: a folder for what lives as long as a process.
+        mismatches: ids of the versions whose joined requests were answered differently from single ones.
+        wake: set when a version joins them.
+    """
+
+    log: logging.Logger
+    scratch: Path
+    measures: ModelMetrics
+    mismatches: set[str]
+    wake: asyncio.Event
+
+    def note_mismatch(self, version: Version) -> None:
+        """Join no requests of *version* any more, in whichever process of it."""
+        self.mismatches.add(version.id)
+        self.measures.batching_mismatches.inc()
+        self.log.warning("batching mismatch", extra={"version": version.number})
+        self.wake.set()
 
 
 class ModelHost:
@@ -71,13 +90,14 @@ class ModelHost:
         child: Child,
         heartbeat: HeartbeatPipe,
         folder: Path,
-        options: ModelOptions,
         *,
-        observe: Callable[[Observation], None],
-        on_mismatch: Callable[[], None],
+        version: Version,
+        options: ModelOptions,
+        context: HostContext,
     ) -> None:
         self._child = child
-        self._on_mismatch = on_mismatch
+        self._version = version
+        self._context = context
         self._has_mismatched = False
         self._heartbeat = heartbeat
         self._liveness = Liveness(options.hang_timeout, options.stall_timeout)
@@ -86,7 +106,6 @@ class ModelHost:
         self._canary_input = options.canary.input
         self._canary_content: bytes | None = None
         self._witness = ReplyValidator(len(options.prediction.buckets) + 1)
-        self._observe = observe
         self._isolation: Any = None
         self._facts: dict[str, Any] = {}
         self._channel = RequestChannel(child)
@@ -99,31 +118,24 @@ class ModelHost:
         cls,
         kept: CachedVersion,
         options: ModelOptions,
-        log: logging.Logger,
+        context: HostContext,
         *,
-        scratch: Path,
         hidden: Sequence[Path],
-        phase: Phase,
-        observe: Callable[[Observation], None] = _nobody,
-        mismatched: bool = False,
-        on_mismatch: Callable[[], None] = _nobody,
     ) -> "ModelHost":
-        """Start a process that loads *kept*; it has a folder in *scratch*, and nothing of *hidden* besides.
-
-        *phase* is told of ``import`` and ``load`` and their seconds; *observe* of each answer. Where
-        *mismatched* it joins no requests; *on_mismatch* is told when it finds that it must not.
+        """Start a process that loads *kept*; it sees its own folder in ``scratch``, and nothing of *hidden*.
 
         Raises:
             LoadFailed: it was not loaded within ``load_timeout``, and why.
         """
-        folder = scratch / f"host-{secrets.token_hex(8)}"
+        folder = context.scratch / f"host-{secrets.token_hex(8)}"
         host = None
         try:
             await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
-            child, heartbeat = await _start(kept.version, options, log, folder)
-            host = cls(child, heartbeat, folder, options, observe=observe, on_mismatch=on_mismatch)
+            child, heartbeat = await _start(kept.version, options, context.log, folder)
+            host = cls(child, heartbeat, folder, version=kept.version, options=options, context=context)
+            mismatched = kept.version.id in context.mismatches
             first = opening(kept, options, folder, hidden, mismatched=mismatched)
-            await host._load(first, options.load_timeout, phase)
+            await host._load(first, options.load_timeout)
         except BaseException:  # cancelled or failed, no process may be left behind
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
@@ -208,7 +220,7 @@ class ModelHost:
             prediction, seen = self._witness.prediction(header, answer, time.monotonic() - began)
         except BadFrame as error:
             raise PredictionError(500, "the model failed: its process answered nonsense") from error
-        self._observe(seen)
+        self._context.measures.observe(seen)
         return prediction
 
     async def canary(self, timeout: float) -> CanaryResult:  # noqa: ASYNC109  # a time-out is an answer
@@ -295,7 +307,7 @@ class ModelHost:
         if self._has_mismatched:
             raise BadFrame("a second mismatch")
         self._has_mismatched = True
-        self._on_mismatch()
+        self._context.note_mismatch(self._version)
 
     async def _listen(self) -> None:
         """Read its notices; kill it for nonsense."""
@@ -307,7 +319,7 @@ class ModelHost:
         except BadFrame:
             await self._child.kill()
 
-    async def _load(self, opening: Mapping[str, Any], seconds: float, phase: Phase) -> None:
+    async def _load(self, opening: Mapping[str, Any], seconds: float) -> None:
         doing = "was starting"
         try:
             async with asyncio.timeout(seconds):
@@ -316,7 +328,7 @@ class ModelHost:
                 while "loaded" not in (header := await self._channel.notice()):
                     if "failed" in header:
                         raise LoadFailed(*replies.failure(header))
-                    phase(*replies.phase(header))
+                    self._context.measures.phase(*replies.phase(header))
                     doing = "was loading the model"
                 self._facts = replies.facts(header["loaded"])
         except TimeoutError:

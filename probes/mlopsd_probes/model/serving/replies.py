@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlopsd.predictor import Prediction, PredictionError
 from mlopsd.process.frames import BadFrame
+from mlopsd_probes.model.metrics import Observation
 from mlopsd_probes.model.serving.canary import CanaryResult, Count, Seconds
-from mlopsd_probes.model.serving.observation import Observation
 
 MOST_CLASSES = 20  # that one process may name in all its life; the host's script keeps to it by itself
 OTHER = "other"
