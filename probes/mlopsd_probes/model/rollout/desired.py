@@ -6,7 +6,6 @@ from typing import Literal
 
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.thresholds import Judgement, judge
-from mlopsd_probes.model.serving.active_model import ActiveVersion
 from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import Complaint, Registries, RegistryError
 
@@ -36,11 +35,11 @@ class DesiredVersion:
         """Return what registries reported instead of an answer, also of the metrics or files of a version."""
         return self._complaints if self._unmet is None else (*self._complaints, self._unmet[1])
 
-    async def ask(self, serving: ActiveVersion | None) -> Version | None:
+    async def ask(self, served: Version | None, *, is_verified: bool) -> Version | None:
         """Return the version that a registry names now, and set *desired* by it.
 
-        A fallback does not replace a verified version that serves. Once every registry answers and none
-        names a version, none is desired any more.
+        A fallback does not replace the version that is *served* if that *is_verified*. Once every registry
+        answers and none names a version, none is desired any more.
         """
         resolution = await self._registries.resolve()
         self._complaints = resolution.complaints
@@ -49,10 +48,9 @@ class DesiredVersion:
                 self.desired = self.named = self._unmet = None
             return None
         self.reached_at = self._now()
-        proven = serving.kept.version if serving is not None and serving.proven_at is not None else None
-        desired = proven if proven is not None and found.rank > proven.rank else found
+        desired = served if served is not None and is_verified and found.rank > served.rank else found
         self.desired, self.named = desired, found
-        is_served = serving is not None and serving.kept.version.id == desired.id
+        is_served = served is not None and served.id == desired.id
         if self._unmet is not None and (is_served or self._unmet[0].id != desired.id):
             self._unmet = None
         return found

@@ -322,7 +322,10 @@ class Reconciler:
 
     async def _resolve(self) -> Version | None:
         """Return the version that a registry names now, and forget what concerns any other."""
-        found = await self._desired.ask(self.active.serving)
+        serving = self.active.serving
+        served = None if serving is None else serving.kept.version
+        is_verified = serving is not None and serving.proven_at is not None
+        found = await self._desired.ask(served, is_verified=is_verified)
         desired, serving = self._desired.desired, self.active.serving
         if desired is None:
             self._rejections.keep_only(None if serving is None else serving.kept.version)

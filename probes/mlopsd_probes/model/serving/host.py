@@ -24,6 +24,7 @@ from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving import replies
 from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary
+from mlopsd_probes.model.serving.credentials import credential_paths
 from mlopsd_probes.model.serving.launch import environment, opening
 from mlopsd_probes.model.serving.liveness import SHARE, Backlog, HeartbeatPipe, Liveness, Reason, Silence
 from mlopsd_probes.model.serving.replies import ReplyValidator
@@ -134,7 +135,7 @@ class ModelHost:
             child, heartbeat = await _start(kept.version, options, context.log, folder)
             host = cls(child, heartbeat, folder, version=kept.version, options=options, context=context)
             mismatched = kept.version.id in context.mismatches
-            first = opening(kept, options, folder, hidden, mismatched=mismatched)
+            first = opening(kept, options, folder, hidden, credential_paths(), mismatched=mismatched)
             await host._load(first, options.load_timeout)
         except BaseException:  # cancelled or failed, no process may be left behind
             await asyncio.shield(host.kill() if host is not None else _remove(folder))

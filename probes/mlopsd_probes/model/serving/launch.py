@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.serving.credentials import credential_paths
 from mlopsd_probes.model.serving.liveness import beat_interval
 from mlopsd_probes.model.version import CachedVersion
 
@@ -36,6 +35,7 @@ def opening(
     options: ModelOptions,
     folder: Path,
     hidden: Sequence[Path],
+    credentials: Sequence[str],
     *,
     mismatched: bool = False,
 ) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def opening(
 
     *mismatched* says that joined requests were answered otherwise than single ones before.
     """
-    credentials = [
+    of_registries = [
         str(file)
         for registry in options.registries
         for file in (registry.password_file, registry.token_file)
@@ -53,8 +53,8 @@ def opening(
         "folder": kept.folder,
         "files": [[file.path, file.size, file.sha256] for file in kept.files],
         "scratch": str(folder),
-        "hidden": [*map(str, hidden), *credentials],
-        "credentials": credential_paths(),
+        "hidden": [*map(str, hidden), *of_registries],
+        "credentials": credentials,
         "beat_interval": beat_interval(options.hang_timeout),
         "max_rows": options.prediction.max_rows,
         "batching": options.prediction.batching,
