@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from mlopsd.predictor import Progress
-from mlopsd.probe import Advice
+from mlopsd.probe import Advice, ReloadRefused
 from mlopsd_probes.model.cache.store import CacheContents
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.rejections import Rejection
@@ -220,6 +220,25 @@ def plan(seen: Observed, options: ModelOptions, *, force: bool = False) -> Actio
     if _may_restore(seen) and (version := seen.first_cached) is not None:
         return Restore(version)
     return _plan_rollout(seen, options, force=force)
+
+
+def explain_keep(seen: Observed, action: Action) -> str:
+    """Return the sentence for a reload of the version that serves and stays.
+
+    Raises:
+        ReloadRefused: nothing is done, and why.
+    """
+    if (wanted := seen.desired) is None:
+        raise ReloadRefused(f"no registry names a version: {seen.complaint_text}")
+    if seen.is_busy or not isinstance(action, Keep):
+        raise ReloadRefused("a version is on its way; ask again")
+    number = wanted.number
+    if action.is_blocked:
+        raise ReloadRefused(f"version {number} is not taken up: {action.reason}; ?force=true does it anyway")
+    if (fallback := seen.held_back) is not None:
+        held = f"{fallback.candidate} is a fallback, version {fallback.number}"
+        return f"version {number} serves and stays: {held}"
+    return f"version {number} serves and is what the registry names"
 
 
 def is_due(serving: ActiveVersion, options: ModelOptions, now: datetime) -> bool:

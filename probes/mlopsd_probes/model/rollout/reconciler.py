@@ -23,12 +23,12 @@ from mlopsd_probes.model.rollout.plan import (
     Restore,
     Rollout,
     Start,
+    explain_keep,
     is_due,
     plan,
 )
 from mlopsd_probes.model.rollout.preconditions import find_precondition
 from mlopsd_probes.model.rollout.rejections import FIRST_LATER, LONGEST_SOON, Losses, Rejections
-from mlopsd_probes.model.rollout.reload import explain_keep
 from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
 from mlopsd_probes.model.rollout.tasks import TaskSet, is_over, wait
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion

@@ -227,7 +227,7 @@ class Steps:
         try:
             self._step("canary", kept.version)
             canary = await self._canary(host)
-        except BaseException:
+        except BaseException:  # cancelled or failed, no process may be left behind
             await asyncio.shield(host.kill())
             raise
         if not canary.passed:
