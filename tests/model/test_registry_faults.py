@@ -240,7 +240,7 @@ LEFT_ALONE = """
 import asyncio, logging, sys
 from pathlib import Path
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.registry import Registries
+from mlopsd_probes.registry.registries import Registries
 
 async def main():
     options = ModelOptions(model="iris", registries=({"uri": sys.argv[1]},), registry_timeout=60)

@@ -25,7 +25,7 @@ class Unanswered(Exception):
     """There is no answer.
 
     Attributes:
-        kind: as `mlopsd_probes.model.registry.Complaint` has them, and those of a download.
+        kind: as `mlopsd_probes.registry.registries.Complaint` has them, and those of a download.
         reason: one sentence without credentials.
     """
 
