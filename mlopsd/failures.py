@@ -6,8 +6,7 @@ from typing import Any
 from mlopsd.exceptions import safe_message
 from mlopsd.log_limit import LogLimiter, gist
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Status
-from mlopsd.worker.process import ProbeRaised
-from mlopsd.worker.worker import InvalidReading, WorkerDied
+from mlopsd.worker.worker import InvalidReading, ProbeRaised, WorkerDied
 
 log = logging.getLogger("mlopsd.watch")
 

@@ -29,7 +29,7 @@ from mlopsd.config.schema import ProbeTable, Settings
 from mlopsd.config.sources import Layer
 from mlopsd.entry import Entry
 from mlopsd.failures import BROKEN, RESULTS, CheckTimeout
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import PredictionError, is_predictor
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status
 from mlopsd.watch import Watch

@@ -13,8 +13,7 @@ from mlopsd.entry import Terms
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.probe_process import InitMessage
-from mlopsd.worker.process import ProcessWorker
+from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
 from mlopsd.worker.worker import Worker
 

@@ -21,16 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import Metrics
 from mlopsd.metrics.collectors import SERIES_PER_FAMILY
 from mlopsd.metrics.exposition import Dialect, bound_text
 from mlopsd.metrics.families import BOARD_FAMILIES, COMPONENTS
 from mlopsd.metrics.page import Page
-from mlopsd.metrics.registry import REST
+from mlopsd.metrics.registry import REST, Metrics
 from mlopsd.metrics.samples import FINDINGS_PER_PROBE, SAMPLES_PER_READING
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
-from mlopsd.worker.probe_process import InitMessage
-from mlopsd.worker.process import ProcessWorker
+from mlopsd.worker.process import InitMessage, ProcessWorker
 from tests import fakes
 
 GOLDEN = Path(__file__).parent / "golden"

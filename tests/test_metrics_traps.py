@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect
+from mlopsd.metrics.registry import Metrics
 from mlopsd.probe import Finding, Metric, Reading, Sample, Status
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestServer, unused_port
 
 from mlopsd.board import Board
 from mlopsd.entry import Terms
-from mlopsd.metrics import Metrics
 from mlopsd.metrics.exposition import Dialect, accepts_gzip, choose_dialect
+from mlopsd.metrics.registry import Metrics
 from mlopsd.probe import Finding, Metric, Reading, Status
 from tests.running import GIVE_UP
 

@@ -19,7 +19,7 @@ from mlopsd.cli.errors import CANNOT_TELL, CommandError
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.format import format_age
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Progress, VersionFacts
 from mlopsd.probe import Sample
 from mlopsd.process.reaper import adopt_orphans

@@ -19,10 +19,9 @@ from mlopsd.daemon import transitions
 from mlopsd.daemon.event_loop import Unawaited, run
 from mlopsd.daemon.preflight import clashing, keyless, moved, shared, uncritical, without_folder
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
-from mlopsd.daemon.systemd import Notifier
-from mlopsd.daemon.watchdog import run_watchdog, status_line
+from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
 from mlopsd.daemon.watches import Watches
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd.state_dir import Places, StateFolder, places
 from mlopsd.threads import in_thread

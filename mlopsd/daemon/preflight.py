@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from mlopsd.config.errors import ConfigIssue
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.state_dir import Places, StateError, StateFolder, places
 
 

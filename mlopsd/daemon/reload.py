@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlopsd.config.errors import ConfigIssue, ConfigurationError
-from mlopsd.daemon.systemd import Notifier
-from mlopsd.daemon.watchdog import status_line
+from mlopsd.daemon.systemd import Notifier, status_line
 from mlopsd.web.context import WebContext
 
 STOPPING = ConfigIssue("reload", "the daemon is stopping; start it again, it reads the configuration then")

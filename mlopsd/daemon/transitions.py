@@ -2,9 +2,8 @@
 
 import logging
 
-from mlopsd.entry import Entry
+from mlopsd.entry import Entry, Verdict
 from mlopsd.probe import Status
-from mlopsd.verdict import Verdict
 
 log = logging.getLogger("mlopsd.daemon")
 

@@ -1,3 +1,1 @@
-"""Everything that Prometheus is told: what the daemon records, what the board holds, and the page of both."""
-
-from mlopsd.metrics.registry import Metrics as Metrics
+"""Everything for Prometheus: the daemon's own numbers, those on the board, and the page of both."""

@@ -13,11 +13,10 @@ from aioprometheus.collectors import Registry
 
 from mlopsd.board import Board
 from mlopsd.metrics import families as own
-from mlopsd.metrics.collectors import FamilyCollector, Key
+from mlopsd.metrics.collectors import FamilyCollector, Key, ProcessCollector
 from mlopsd.metrics.exposition import accepts_gzip, choose_dialect
 from mlopsd.metrics.families import Family, Owners, claim, family_of, method_label
 from mlopsd.metrics.page import Page, PageCache
-from mlopsd.metrics.process import ProcessCollector
 from mlopsd.metrics.samples import Samples, board_texts
 from mlopsd.probe import Metric, Number
 
@@ -48,7 +47,7 @@ class Metrics:
         self.registry = Registry()
         self._board = board
         self._clock = clock
-        self._samples = Samples(board)
+        self._samples = Samples()
         self._errors = FamilyCollector(own.ERRORS, self.registry, None)
         opened = partial(FamilyCollector, registry=self.registry, errors=self._errors)
         self.probes = ProbeRecorder(opened, self._errors, self._samples)
@@ -73,7 +72,7 @@ class Metrics:
 
     def render(self, accept: str = "", accept_encoding: str = "") -> Page:
         """Return the page as of now, as the headers ``Accept`` and ``Accept-Encoding`` ask for it."""
-        if refused := self._samples.refresh():
+        if refused := self._samples.refresh(self._board.version, list(self._board)):
             self._errors.inc(("metrics",), refused)
         self._process.refresh()
         dialect, gzip = self._dialect(accept), self._gzip(accept_encoding)
@@ -122,7 +121,7 @@ class Metrics:
         always = (self._lag, *self._process.collectors, self._requests, self._request_seconds)
         yield from self._samples.texts()
         yield from ((one.family, one.text()) for one in self._state)
-        yield from board_texts(self._board)
+        yield from board_texts(self._board.verdict, list(self._board))
         yield from ((one.family, one.text()) for one in (*self.probes.collectors, *always))
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import cast
 
-from mlopsd.board import Board
-from mlopsd.entry import Entry
+from mlopsd.entry import Entry, Verdict
 from mlopsd.metrics import families as own
 from mlopsd.metrics.exposition import as_number, number_text, series_text
 from mlopsd.metrics.families import Family
@@ -29,9 +28,8 @@ _SERIES, _VALUE = attrgetter("name", "labels"), attrgetter("value")
 _log = logging.getLogger(__name__)
 
 
-def board_texts(board: Board) -> Iterator[tuple[Family, str]]:
+def board_texts(verdict: Verdict, entries: Sequence[Entry]) -> Iterator[tuple[Family, str]]:
     """Write the lines of each of `BOARD_FAMILIES`."""
-    verdict, entries = board.verdict, list(board)
     findings = dict.fromkeys(key for entry in entries for key in _finding_keys(entry))  # alike are one series
     statuses = (((entry.probe, str(one)), one == entry.status) for entry in entries for one in Status)
     checked = ((entry.probe, entry.checked_at) for entry in entries if entry.checked_at is not None)
@@ -131,7 +129,7 @@ class ProbeSamples:
 
 
 class Samples:
-    """The samples of every probe on *board*; those of a subject that is gone go with its reading.
+    """The samples of every probe on the board; those of a subject that is gone go with its reading.
 
     `hide` may be called from any thread, all else from the event loop's alone.
 
@@ -139,9 +137,8 @@ class Samples:
         revision: grows with each change of the families.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self) -> None:
         self.revision = 0
-        self._board = board
         self._families: dict[str, dict[str, Family]] = {}  # by plugin and metric; replaced, never changed
         self._probes: dict[str, ProbeSamples] = {}
         self._seen = (-1, -1)
@@ -160,13 +157,12 @@ class Samples:
                 self._families[plugin] = {name: one for name, one in shown.items() if one != family}
                 self.revision += 1
 
-    def refresh(self) -> int:
-        """Take over what has changed on the board; return how many samples were refused."""
-        seen = self._board.version, self.revision
+    def refresh(self, version: int, entries: Sequence[Entry]) -> int:
+        """Take over *entries* of the board in *version*; return how many samples were refused."""
+        seen = version, self.revision
         if seen == self._seen:
             return 0
         self._seen = seen
-        entries = list(self._board)
         for probe in self._probes.keys() - {entry.probe for entry in entries}:
             del self._probes[probe]
         return sum(self._of(entry).take(entry.reading) for entry in entries)

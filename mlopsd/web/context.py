@@ -10,7 +10,7 @@ from mlopsd.config.load import LoadedConfig
 from mlopsd.config.probes import ProbeConfig
 
 if TYPE_CHECKING:  # the HTTP side calls them, and makes none
-    from mlopsd.metrics import Metrics
+    from mlopsd.metrics.registry import Metrics
     from mlopsd.watch import Watch
 
 REQUEST_ID = "X-Request-ID"

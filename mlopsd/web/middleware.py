@@ -12,8 +12,8 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.metrics import Metrics
 from mlopsd.metrics.families import OTHER, method_label
+from mlopsd.metrics.registry import Metrics
 from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
 from mlopsd.web.api.route import Route
 from mlopsd.web.context import REQUEST_ID

@@ -10,8 +10,7 @@ from mlopsd.config.probes import ProbeConfig
 from mlopsd.probe import Context, Probe
 from mlopsd.process.backoff import FIRST, LONGEST
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.probe_process import InitMessage
-from mlopsd.worker.process import ProcessWorker
+from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
 from mlopsd.worker.worker import Recorder, Worker
 

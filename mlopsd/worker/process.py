@@ -6,28 +6,102 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.predictor import PredictorOptions
 from mlopsd.probe import Instruments, Metric, ProbeError, Reading
-from mlopsd.process.backoff import ExponentialBackoff
-from mlopsd.process.child import LINES_PER_HOUR, Child
-from mlopsd.process.frames import BadFrame, Header
-from mlopsd.worker.codec import OURS, Incoming
-from mlopsd.worker.probe_process import InitMessage, ProbeProcess, spawn
+from mlopsd.process.backoff import LONGEST, ExponentialBackoff
+from mlopsd.process.channel import ChannelClosed, RequestChannel
+from mlopsd.process.child import CHANNEL, LINES_PER_HOUR, PARENT, PATIENCE, Child, spawn
+from mlopsd.process.frames import BadFrame, Header, pack
+from mlopsd.worker.codec import LIMITS, OURS, Incoming, encode_options
 from mlopsd.worker.validate import verified
-from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, WorkerDied
+from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, ProbeRaised, WorkerDied
 
+COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", CHANNEL, PARENT)
+START_SECONDS = 30.0  # for an interpreter and what a probe imports, on a busy host; a check has its own time
 MOST_CHILDREN = 32  # of a probe; more are a leak, and its process is started afresh
 
 
-class ProbeRaised(Exception):
-    """A probe raised in its process; *traceback* is that process' own."""
+@dataclass(frozen=True, slots=True)
+class InitMessage:
+    """The first frame to a process: which probe it is to be.
 
-    def __init__(self, kind: str, text: str, traceback: str) -> None:
-        super().__init__(f"{kind}: {text}" if text else kind)
-        self.traceback = traceback
+    Attributes:
+        target: ``package.module:Class``.
+        table: the probe's own keys as they were written; secrets go by this frame, never by arguments.
+        timeout: seconds that one check may take.
+        longest_pause: seconds before a process that died again and again is started once more.
+    """
+
+    name: str
+    target: str
+    table: Mapping[str, Any]
+    state_dir: Path
+    log_level: int
+    timeout: float
+    longest_pause: float = LONGEST
+
+    def header(self) -> Header:
+        """Return it as JSON.
+
+        Raises:
+            BadFrame: JSON has no form for one of the keys.
+        """
+        return asdict(self) | {"table": encode_options(self.table), "state_dir": str(self.state_dir)}
+
+
+async def _spawn(opening: InitMessage, log: logging.Logger, printed: LogLimiter) -> "ProbeProcess":
+    """Start a process for the probe of *opening*; the lines that it prints go to *log*.
+
+    Raises:
+        BadFrame: *opening* cannot be sent to it.
+        OSError: it cannot be started.
+    """
+    first = pack(opening.header(), limits=LIMITS)  # before there is anything to undo
+    started = await spawn(COMMAND, opening.name, log, printed)
+    started.writer.write(first)
+    return ProbeProcess(started)
+
+
+class ProbeProcess:
+    """A running process of a probe, asked one thing at a time.
+
+    Attributes:
+        child: the process.
+    """
+
+    def __init__(self, started: Child) -> None:
+        self.child = started
+        self._channel = RequestChannel(started, LIMITS)
+        self._is_ready = False
+        self._given_up_at = asyncio.get_running_loop().time() + START_SECONDS
+
+    @property
+    def is_starting(self) -> bool:
+        """True while its probe has not been made and nothing was asked, within `START_SECONDS`."""
+        return not self._is_ready and asyncio.get_running_loop().time() < self._given_up_at
+
+    async def ask(self, request: Header) -> dict[str, Any]:
+        """Return its answer to *request*, which is sent as soon as it has started.
+
+        After an exception it must not be asked again unless it `is_starting`: it may still be at work.
+
+        Raises:
+            WorkerDied: it ended instead of answering.
+            BadFrame: its answer is none of ours, or to another request.
+        """
+        try:
+            if not self._is_ready:
+                await self._channel.notice()
+                self._is_ready = True
+            return (await self._channel.ask(request))[0]
+        except ChannelClosed as error:
+            await self.child.wait(PATIENCE)
+            raise WorkerDied(f"its process {self.child.how_it_ended()}") from error
 
 
 class ProcessWorker:
@@ -194,7 +268,7 @@ class ProcessWorker:
             self._on_restart()
         self._starts += 1
         self._incoming = Incoming()
-        starting = spawn(self._opening, self._log, self._printed)
+        starting = _spawn(self._opening, self._log, self._printed)
         return asyncio.get_running_loop().create_task(starting, name=f"start {self._opening.name}")
 
     def _discard(self, child: ProbeProcess) -> None:

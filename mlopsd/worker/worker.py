@@ -62,4 +62,12 @@ class InvalidReading(Exception):
     """A probe returned something that is no reading."""
 
 
+class ProbeRaised(Exception):
+    """A probe raised in its process; *traceback* is that process' own."""
+
+    def __init__(self, kind: str, text: str, traceback: str) -> None:
+        super().__init__(f"{kind}: {text}" if text else kind)
+        self.traceback = traceback
+
+
 CLOSING_SECONDS = 0.5  # for a probe's own close(); stopping the daemon takes 2 s in all

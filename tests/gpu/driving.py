@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Counter, Finding, Histogram, Metric, Reading, Status
-from mlopsd.worker.probe_process import InitMessage
-from mlopsd.worker.process import ProcessWorker
+from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd_probes.fake_nvml import build
 from mlopsd_probes.gpu.probe import GpuProbe
 from tests.running import GIVE_UP

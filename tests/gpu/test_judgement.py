@@ -11,14 +11,13 @@ from pydantic import ValidationError
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu import presence
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.driver import Bus, driver_load
 from mlopsd_probes.gpu.history import CardHistory, CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.gpu.temperature import gpu_limits
 from mlopsd_probes.gpu.throttle import Sustained
-from mlopsd_probes.gpu.xid_table import XIDS
-from mlopsd_probes.gpu.xids import Xids
+from mlopsd_probes.gpu.xids import XIDS, Xids
 
 CARD = Card(2, "GPU-2", "H100", "0000:03:00.0")
 

@@ -12,15 +12,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlopsd.board import Board
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Prediction, PredictionError
 from mlopsd.probe import Finding, Metric, ProbeError, Reading, ReloadRefused, Sample, Status
 from mlopsd.process import frames
 from mlopsd.process.channel import read_frame
 from mlopsd.worker.codec import LIMITS, Incoming, Outgoing, decode_options
-from mlopsd.worker.probe_process import InitMessage
-from mlopsd.worker.process import ProbeRaised, ProcessWorker
-from mlopsd.worker.worker import InvalidReading
+from mlopsd.worker.process import InitMessage, ProcessWorker
+from mlopsd.worker.worker import InvalidReading, ProbeRaised
 from mlopsd_probes.model.serving import replies
 
 BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd_probes.system import superblock
-from mlopsd_probes.system.background_call import BackgroundCall
-from mlopsd_probes.system.disks import Disks, PathCall
+from mlopsd_probes.system import filesystem
+from mlopsd_probes.system.disks import BackgroundCall, Disks, PathCall
 from mlopsd_probes.system.options import SystemOptions
 from tests.running import GIVE_UP
 
@@ -239,7 +238,7 @@ def test_an_error_is_a_finding_of_that_path(
 
 def test_a_path_whose_mount_procfs_does_not_tell_is_unknown_and_not_absent(tmp_path: Path) -> None:
     def blind(path: str) -> os.statvfs_result:
-        superblock.is_read_only(7, tmp_path)
+        filesystem.is_read_only(7, tmp_path)
         return os.statvfs(path)
 
     (finding,) = Disks(options("/", timeout=4), blind).collect().findings

@@ -7,13 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from mlopsd.probe import Reading, Status
-from mlopsd_probes.system.cpu import CpuUse
-from mlopsd_probes.system.disk_io import DiskIO
-from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import HostMemory
+from mlopsd_probes.system.cpu import CpuUse, Load
+from mlopsd_probes.system.disks import DiskIO
+from mlopsd_probes.system.memory import HostMemory, Swap
 from mlopsd_probes.system.network import Network
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.swap import Swap
 from mlopsd_probes.system.temperature import HostTemperature
 
 Tree = Callable[[Mapping[str, str]], Path]

@@ -9,8 +9,8 @@ import pytest
 
 from mlopsd.probe import Reading, Status
 from mlopsd_probes.system.files import OpenFiles
+from mlopsd_probes.system.memory import Paging
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
 

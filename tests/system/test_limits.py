@@ -11,16 +11,14 @@ import pytest
 
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system import superblock
-from mlopsd_probes.system.cpu import CpuUse
+from mlopsd_probes.system import filesystem
+from mlopsd_probes.system.cpu import CpuUse, Load
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import HostMemory
+from mlopsd_probes.system.memory import HostMemory, Swap
 from mlopsd_probes.system.options import CEILINGS, FLOORS, SystemOptions
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
-from mlopsd_probes.system.swap import Swap
 from mlopsd_probes.system.temperature import HostTemperature
 
 Tree = Callable[[Mapping[str, str]], Path]
@@ -224,4 +222,4 @@ def test_limits_without_a_value_never_apply() -> None:
 
 def test_the_builtin_reader_of_each_look_is_the_hosts_own() -> None:
     assert HostMemory(SystemOptions()).read is psutil.virtual_memory
-    assert Disks(SystemOptions()).statvfs is superblock.statvfs
+    assert Disks(SystemOptions()).statvfs is filesystem.statvfs

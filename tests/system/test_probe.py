@@ -8,10 +8,10 @@ import pytest
 
 from mlopsd.probe import Context, Finding, Metric, Reading, Status
 from mlopsd_probes.system.collector import HostCollector
+from mlopsd_probes.system.cpu import Load
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.load import Load
+from mlopsd_probes.system.memory import Paging
 from mlopsd_probes.system.options import LONGEST_PATH_TIMEOUT, SystemOptions
-from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
 from mlopsd_probes.system.probe import COLLECTORS, SystemProbe

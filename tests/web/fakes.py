@@ -18,7 +18,7 @@ from mlopsd.config.plugins import Plugin
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Context, Options, Probe, Reading
 from mlopsd.watch import Busy, Watch

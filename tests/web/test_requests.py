@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web import middleware
 from mlopsd.web.app import make_metrics_app

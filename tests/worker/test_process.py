@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.probe import Probe, ProbeError, Reading, Status
 from mlopsd.process import child
 from mlopsd.process.channel import RequestChannel
 from mlopsd.process.frames import BadFrame
-from mlopsd.worker import probe_process, process
+from mlopsd.worker import process
 from mlopsd.worker.codec import Incoming
 from mlopsd.worker.factory import make_worker
-from mlopsd.worker.probe_process import InitMessage, ProbeProcess
+from mlopsd.worker.process import InitMessage, ProbeProcess
 from tests import fakes
 from tests.running import GIVE_UP
 from tests.worker.watching import lose_patience, reached, watching
@@ -59,13 +59,13 @@ async def test_a_process_that_cannot_be_started_is_a_reading_and_tried_again(
     async def cannot(*_: Any) -> Any:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(child, "spawn", cannot)
+    monkeypatch.setattr(process, "spawn", cannot)
     async with watching(troubled, "process", tmp_path, account) as watch:
         summary = (await watch.check()).reading.summary
         assert (
             summary == "cannot start its process: Resource temporarily unavailable; free what the host lacks"
         )
-        monkeypatch.setattr(child, "spawn", real)
+        monkeypatch.setattr(process, "spawn", real)
         async with asyncio.timeout(GIVE_UP):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
@@ -179,7 +179,7 @@ async def test_a_process_that_starts_slowly_is_not_started_anew(
 async def test_a_process_that_does_not_start_is_started_anew(
     slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe_process, "START_SECONDS", 0.0)
+    monkeypatch.setattr(process, "START_SECONDS", 0.0)
     gate = tmp_path / "gate"
     async with watching(slowly_made, "process", tmp_path, account, path=str(gate)) as watch:
         watch._worker.prepare()

@@ -1,23 +1,30 @@
-"""The finding on the driver: it answers, it does not, or no card answers and no single one is to blame."""
+"""The finding on the driver, and the evidence for it that needs no call of the driver."""
 
+import errno
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pynvml
 
 from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Status
-from mlopsd_probes.gpu.access import Access
 from mlopsd_probes.gpu.card_errors import FAULTS
 from mlopsd_probes.gpu.card_reading import CardReading
 from mlopsd_probes.gpu.driver import Versions
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
 
+CONTROL = "dev/nvidiactl"  # every process that uses the driver opens it
+MARKERS = (".dockerenv", "run/.containerenv", "run/systemd/container")
+FIRST_ENVIRONMENT = "proc/1/environ"
+KUBERNETES = "KUBERNETES_SERVICE_HOST"
+REFUSALS = frozenset({errno.EPERM, errno.EACCES})  # EPERM comes from the device cgroup
 MISMATCH_IN_CONTAINER = (
     "the NVIDIA driver of the host and the library in this container are of different versions, as after an "
     "upgrade of the driver; restart the container"
 )
-STATUSES = {"healthy": Status.HEALTHY, "unknown": Status.UNKNOWN, "unhealthy": Status.UNHEALTHY}
 REASONS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not there; install the NVIDIA driver",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; try modprobe nvidia, then dmesg",
@@ -45,6 +52,55 @@ NO_EVIDENCE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The access of this process to the driver.
+
+    Attributes:
+        in_container: it runs in a container, which may be given some devices of its host.
+        to_driver: it may open the driver's control device; None where that could not be found out.
+    """
+
+    in_container: bool
+    to_driver: bool | None
+
+    @property
+    def is_granted(self) -> bool:
+        """True if nothing stands between this process and the driver."""
+        return self.to_driver is True and not self.in_container
+
+
+def access(root: Path) -> Access:
+    """Return what is so now below *root*, which is ``/`` but in tests."""
+    return Access(is_container(root), may_open(root / CONTROL))
+
+
+def is_container(root: Path, environment: Mapping[str, str] = os.environ) -> bool:
+    """Return true if Docker, Podman, systemd-nspawn, LXC or Kubernetes left its mark."""
+    return (
+        KUBERNETES in environment
+        or any((root / marker).exists() for marker in MARKERS)
+        or any(word.startswith(b"container=") for word in _first_environment(root))
+    )
+
+
+def may_open(device: Path) -> bool | None:
+    """Return whether *device* opens for reading and writing; None if it fails for another reason."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return False if error.errno in REFUSALS else None
+    return True
+
+
+def _first_environment(root: Path) -> list[bytes]:
+    """Return the environment of process 1, which only root may read."""
+    try:
+        return (root / FIRST_ENVIRONMENT).read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def present(versions: Versions) -> Finding:
     """Return the finding while NVML answers."""
     told = f"NVML {versions.nvml or 'of unknown version'}, CUDA {versions.cuda or 'unknown'}"
@@ -70,7 +126,7 @@ def absent(
     if error.value == pynvml.NVML_ERROR_UNKNOWN or _is_shut_out(error, access):
         return _no_answer(f"NVML fails: {error}{on_the_bus}", access)
     if error.value in NO_MODULE:
-        status = STATUSES[options.on_no_driver]
+        status = options.no_driver_status
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
         return Finding("driver", status, reason, advice=advice)
     if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:

@@ -1,4 +1,7 @@
-"""Memory errors that ECC saw."""
+"""Memory errors: those that ECC saw, and the rows and pages that the card took out of use for them.
+
+Cards before Ampere retired pages.
+"""
 
 from itertools import chain
 from typing import Any
@@ -22,6 +25,16 @@ KINDS = {
     "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
 }
 SCOPES = {"volatile": pynvml.NVML_VOLATILE_ECC, "aggregate": pynvml.NVML_AGGREGATE_ECC}
+ROWS = Metric(
+    "remapped_rows",
+    "Rows remapped for corrected and uncorrected errors; pending and failed are 1 or 0.",
+    labels=(*LABELS, "kind"),
+)
+PAGES = Metric("retired_pages", "Pages retired for the cause; pending is 1 or 0.", labels=(*LABELS, "cause"))
+CAUSES = {
+    "single_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+    "double_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+}
 
 
 class Ecc(CardCollector):
@@ -70,3 +83,75 @@ def _error_counts(handle: Any, scope: int) -> dict[str, int | None]:
         kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))
         for kind, kind_id in KINDS.items()
     }
+
+
+class RemappedRows(CardCollector):
+    """``nvmlDeviceGetRemappedRows`` (Ampere and later)."""
+
+    name = "remapped_rows"
+    findings = ("remapped_rows",)
+    metrics = (ROWS,)
+
+    def collect(self, card: Card) -> Reading:
+        """Judge the rows: a remap may wait for a reset, or have failed."""
+        told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
+        if told is None:
+            return Reading()
+        corrected, uncorrected, pending, failed = told
+        rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
+        flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
+        numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
+        findings = [_judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        return Reading(findings, card.samples_of(ROWS, numbers))
+
+
+class RetiredPages(CardCollector):
+    """``nvmlDeviceGetRetiredPages`` and ``…RetiredPagesPendingStatus`` (before Ampere)."""
+
+    name = "retired_pages"
+    findings = ("retired_pages",)
+    metrics = (PAGES,)
+
+    def collect(self, card: Card) -> Reading:
+        """Judge the number of pages, and one that waits for a reset."""
+        counts = {cause: _retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
+        numbers = {cause: count for cause, count in counts.items() if count is not None}
+        if not numbers:
+            return Reading()
+        pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
+        finding = self._judge(card, sum(numbers.values()), pending=bool(pending))
+        return Reading([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
+
+    def _judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
+        """Judge the number of pages."""
+        limit = self.options.retired_pages_unhealthy
+        status, words, advice = Status.HEALTHY, "", Advice.NONE
+        if pages >= limit:
+            status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
+        elif pending:
+            status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
+        summary = f"{card.title} has {format_count(pages, 'retired page')}{words}"
+        bad = status is not Status.HEALTHY
+        return Finding(
+            "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
+        )
+
+
+def _judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
+    """Judge the four numbers of ``nvmlDeviceGetRemappedRows``."""
+    rows = numbers["corrected"] + numbers["uncorrected"]
+    status, words, advice = Status.HEALTHY, "", Advice.NONE
+    if numbers["failed"]:
+        status, advice = Status.UNHEALTHY, Advice.REPLACE_HARDWARE
+        words = ", and remapping failed: there are no spare rows left; replace the card"
+    elif numbers["pending"]:
+        status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
+    summary = f"{card.title} has {format_count(rows, 'remapped row')}{words}"
+    bad = status is not Status.HEALTHY
+    return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
+
+
+def _retired(handle: Any, cause: int) -> int | None:
+    """Count the pages that were retired for *cause*."""
+    pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
+    return None if pages is None else len(pages)

@@ -7,8 +7,7 @@ import pynvml
 from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.collector import CardCollector
-from mlopsd_probes.gpu.memory import memory_of
-from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, text
+from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, memory_of, text
 
 MODE = Metric("mig_mode", "1 if the card is split by MIG.", labels=LABELS)
 INSTANCES = Metric("mig_instances", "MIG devices of the card.", labels=LABELS)

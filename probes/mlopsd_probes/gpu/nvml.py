@@ -102,6 +102,12 @@ def text(value: str | bytes | None) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""
 
 
+def memory_of(handle: Any) -> Any:
+    """Return ``nvmlMemory_t``, in its second version where the driver has it."""
+    told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+
+
 class Fields:
     """``nvmlDeviceGetFieldValues`` of the field *ids*.
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from mlopsd.format import format_count
 from mlopsd.probe import Advice, Finding, Metric, Sample, Status
 from mlopsd_probes.gpu.card import Card
-from mlopsd_probes.gpu.driver_status import STATUSES
 from mlopsd_probes.gpu.history import CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
 
@@ -88,7 +87,7 @@ def _judge_number(
         status, advice = Status.DEGRADED, Advice.FIX_CONFIG
         summary += "; set expected_count to what there is"
     elif not answering and options.expected_count is None:
-        status = STATUSES[options.on_no_driver]
+        status = options.no_driver_status
         advice = Advice.NONE if status is Status.HEALTHY else Advice.FIX_CONFIG
         summary = "the NVIDIA driver answers and has no GPU; set expected_count = 0 if there is none"
     lasting = advice is Advice.REBOOT

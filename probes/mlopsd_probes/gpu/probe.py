@@ -11,13 +11,13 @@ import pynvml
 from mlopsd.format import format_count
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
 from mlopsd_probes.gpu import driver_status, presence
-from mlopsd_probes.gpu.access import Access, access, is_container
 from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
+from mlopsd_probes.gpu.driver_status import Access, access, is_container
 from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.tenants import Tenants
+from mlopsd_probes.gpu.processes import Tenants
 from mlopsd_probes.gpu.xids import Xids
 
 OWN_FINDINGS = ("driver", "gpu_count", "gpu_missing", "gpu_answers", *Xids.findings, "xid_watch", "past")

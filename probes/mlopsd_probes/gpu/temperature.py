@@ -1,4 +1,4 @@
-"""A card's temperatures, held against the card's own limits."""
+"""A card's temperatures, held against the card's own limits, and the speed of its fan."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,6 +38,10 @@ HOTTEST = 150  # °C; beyond it nothing measures, and a memory at 0 °C is not m
 COLDEST = -40
 LIMIT_RANGE = (60, 125)  # °C; no card has its limits elsewhere
 DERIVED_RANGE = (70, 110)  # °C; H100s report margins of 0 and less while they are cool
+SPEED = Metric(
+    "fan_speed_ratio", "Speed that the fan is set to, of its maximum.", unit="ratio", labels=LABELS
+)
+FASTEST = 200  # percent; NVML says that it may go above 100
 
 
 class CardTemperature(CardCollector):
@@ -120,3 +124,15 @@ def _slowdown_margin(handle: Any) -> int | None:
         return None
     offset = SLOWDOWN_FIELDS.of(handle).get(SLOWDOWN, 0)  # -2 on an H100: it slows down two degrees later
     return margin - int(offset) if -HOTTEST < offset < HOTTEST else margin
+
+
+class Fan(CardCollector):
+    """``nvmlDeviceGetFanSpeed``, percent; intended, not measured."""
+
+    name = "fan"
+    metrics = (SPEED,)
+
+    def collect(self, card: Card) -> Reading:
+        """Report the speed."""
+        speed = number(ask(pynvml.nvmlDeviceGetFanSpeed, card.handle), most=FASTEST)
+        return Reading(samples=card.samples(SPEED, None if speed is None else speed / 100))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.process.backoff import ExponentialBackoff
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION
 
 WAIT = 1000  # ms; how long the thread may take to end
 ENDING = 2.0  # seconds
-FIRST_PAUSE = 1.0  # seconds after an error of NVML, doubling
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 30.0  # seconds after an error of NVML
 
 Record = Callable[[Card, int], None]
 
@@ -49,19 +49,20 @@ class Watcher:
 
     def _run(self) -> None:
         """Wait until told to stop, or NVML is no longer initialised."""
-        pause = FIRST_PAUSE
+        backoff = ExponentialBackoff(longest=LONGEST_PAUSE)
         while not self.stopping.is_set():
             try:
                 self._handle_event(pynvml.nvmlEventSetWait_v2(self._events, WAIT))
             except (pynvml.NVMLError, OSError) as error:
                 if getattr(error, "value", None) == pynvml.NVML_ERROR_TIMEOUT:
-                    self.trouble, pause = None, FIRST_PAUSE
+                    self.trouble = None
+                    backoff.forget()
                     continue
                 self.trouble = str(error)
                 if getattr(error, "value", None) in NO_SESSION | LACKING:
                     return
-                self.stopping.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                backoff.failed()
+                self.stopping.wait(backoff.left())
 
     def _handle_event(self, event: Any) -> None:
         """Hand on an XID of a card that is known.

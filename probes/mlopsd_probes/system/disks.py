@@ -1,20 +1,80 @@
-"""The configured paths, each queried on its own, so that a dead mount affects no other."""
+"""The configured paths, each queried on its own, so that a dead mount affects no other, and disk I/O."""
 
+import errno
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
 from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import psutil
 
 from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.collector import join
-from mlopsd_probes.system import superblock
-from mlopsd_probes.system.background_call import BackgroundCall, wait_for
 from mlopsd_probes.system.collector import HostCollector
-from mlopsd_probes.system.filesystem import Filesystem
+from mlopsd_probes.system.filesystem import Filesystem, statvfs
 from mlopsd_probes.system.options import SystemOptions
 
+T = TypeVar("T")
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
+
+READ = Metric(
+    "disk_read_bytes_total", "Read from the disk.", kind="counter", unit="bytes", labels=("device",)
+)
+WRITTEN = Metric(
+    "disk_written_bytes_total", "Written to the disk.", kind="counter", unit="bytes", labels=("device",)
+)
+BUSY = Metric(
+    "disk_busy_seconds_total",
+    "Time in which the disk had a request in flight.",
+    kind="counter",
+    unit="seconds",
+    labels=("device",),
+)
+MILLISECONDS = 1000
+
+
+class BackgroundCall(Generic[T]):
+    """One call in a daemon thread, which keeps no process from exiting.
+
+    Not the default executor: a process joins that at its end, and would wait for a dead mount.
+
+    Attributes:
+        answer: its future; done once the call returned or failed. Without a thread to be had (a pid
+            limit is reached) that is at once, with a `BlockingIOError`.
+    """
+
+    def __init__(self, call: Callable[[], T], name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._call = call
+        self._clock = clock
+        self._started_at = clock()
+        self.answer: Future[T] = Future()
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError as error:
+            self.answer.set_exception(BlockingIOError(errno.EAGAIN, str(error)))
+
+    @property
+    def age(self) -> float:
+        """The seconds since the call began."""
+        return self._clock() - self._started_at
+
+    def _run(self) -> None:
+        """Make the call, in the thread; its exception is raised where the result is read."""
+        try:
+            self.answer.set_result(self._call())
+        except (OSError, ValueError) as error:
+            self.answer.set_exception(error)
+
+
+def wait_for(calls: Iterable[BackgroundCall[T]], timeout: float) -> None:
+    """Wait until all calls have returned, at most *timeout* seconds for all of them together."""
+    wait([call.answer for call in calls], timeout)
+
 
 PathCall = BackgroundCall[os.statvfs_result]
 
@@ -22,7 +82,7 @@ PathCall = BackgroundCall[os.statvfs_result]
 class Disks(HostCollector):
     """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
 
-    A path whose call does not return in time is not calls again until it has returned. Only the
+    A path whose call does not return in time is not called again until it has returned. Only the
     configured paths are touched, never the list of mounts.
     """
 
@@ -35,7 +95,7 @@ class Disks(HostCollector):
     def __init__(
         self,
         options: SystemOptions,
-        statvfs: Callable[[str], os.statvfs_result] = superblock.statvfs,
+        statvfs: Callable[[str], os.statvfs_result] = statvfs,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeout = options.path_timeout
@@ -110,3 +170,31 @@ def _refusal(path: str, error: OSError | ValueError) -> Reading:
 def _reason(error: OSError | ValueError) -> str:
     """Return the text of the error without the path, which the sentence already has."""
     return getattr(error, "strerror", None) or str(error)
+
+
+class DiskIO(HostCollector):
+    """Counters of the whole disks that are hardware: no partitions, no loops, no mappings."""
+
+    name = "disk_io"
+    source = "/proc/diskstats"
+    may_be_absent = True
+    metrics = (READ, WRITTEN, BUSY)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[..., Mapping[str, Any]] = psutil.disk_io_counters,
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self._read = read
+        self._blocks = sys / "block"
+
+    def collect(self) -> Reading:
+        """Return three samples per disk."""
+        samples = []
+        for device, counters in self._read(perdisk=True).items():
+            if (self._blocks / device / "device").exists():
+                samples.append(READ.sample(counters.read_bytes, device=device))
+                samples.append(WRITTEN.sample(counters.write_bytes, device=device))
+                samples.append(BUSY.sample(counters.busy_time / MILLISECONDS, device=device))
+        return Reading(samples=samples)

@@ -5,20 +5,16 @@ from itertools import chain
 from mlopsd.probe import Context, Probe, Reading, Schedule
 from mlopsd_probes.collector import join
 from mlopsd_probes.system.collector import HostCollector, is_empty
-from mlopsd_probes.system.cpu import CpuUse
-from mlopsd_probes.system.disk_io import DiskIO
-from mlopsd_probes.system.disks import Disks
+from mlopsd_probes.system.cpu import CpuUse, Load
+from mlopsd_probes.system.disks import DiskIO, Disks
 from mlopsd_probes.system.files import OpenFiles
 from mlopsd_probes.system.host import HostInfo
-from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import HostMemory
+from mlopsd_probes.system.memory import HostMemory, Paging, Swap
 from mlopsd_probes.system.network import Network
 from mlopsd_probes.system.options import TIMEOUT, SystemOptions
-from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
 from mlopsd_probes.system.processes import StuckProcesses
-from mlopsd_probes.system.swap import Swap
 from mlopsd_probes.system.temperature import HostTemperature
 
 COLLECTORS: tuple[type[HostCollector], ...] = (

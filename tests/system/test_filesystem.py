@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.system import superblock
+from mlopsd_probes.system import filesystem
 from tests.running import GIVE_UP
 
 SANDBOX = """
 import ctypes, os, sys
-from mlopsd_probes.system import superblock
+from mlopsd_probes.system import filesystem
 libc = ctypes.CDLL(None, use_errno=True)
 path = sys.argv[1].encode()
 assert libc.unshare(0x00020000) == 0
@@ -25,13 +25,13 @@ for flags, of in ((32 | 4096 | 1, "mount"), (32 | 1, "superblock")):
         assert libc.mount(path, path, None, 4096, None) == 0
     assert libc.mount(None, path, None, flags, None) == 0
     seen = [bool(statvfs(name).f_flag & os.ST_RDONLY) for name in (sys.argv[1], link)
-            for statvfs in (os.statvfs, superblock.statvfs)]
+            for statvfs in (os.statvfs, filesystem.statvfs)]
     print(of, *seen)
 """
 
 
 def test_it_is_statvfs_where_nothing_is_read_only(tmp_path: Path) -> None:
-    ours, theirs = superblock.statvfs(str(tmp_path)), os.statvfs(tmp_path)
+    ours, theirs = filesystem.statvfs(str(tmp_path)), os.statvfs(tmp_path)
     assert (ours.f_blocks, ours.f_files, ours.f_flag, ours.f_fsid) == (
         theirs.f_blocks,
         theirs.f_files,
@@ -42,12 +42,12 @@ def test_it_is_statvfs_where_nothing_is_read_only(tmp_path: Path) -> None:
 
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        superblock.statvfs(str(tmp_path / "none"))
+        filesystem.statvfs(str(tmp_path / "none"))
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
-    superblock.statvfs(str(tmp_path))
+    filesystem.statvfs(str(tmp_path))
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
@@ -88,4 +88,4 @@ def test_the_super_options_of_its_own_mount_decide(
         "35 1 8:1 / /a - b ro,relatime shared:1 - ext4 /dev/sda1 ro\n"
         f"36 35 8:2 / /b ro,nosuid master:2 - ext4 /dev/sda2 {options}\n"
     )
-    assert superblock.is_read_only(7, tree(tmp_path, fdinfo, mountinfo)) is read_only
+    assert filesystem.is_read_only(7, tree(tmp_path, fdinfo, mountinfo)) is read_only
