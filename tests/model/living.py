@@ -98,7 +98,7 @@ class FakeHost:
         self.backlog = Backlog()
         self.is_mismatched = False
         self.tell_mismatch: Callable[[], None] = lambda: None
-        self.ails: tuple[Reason, str] | None = None
+        self.diagnosis: tuple[Reason, str] | None = None
         self.proving = asyncio.Event()
         self.proving.set()
         self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -118,8 +118,8 @@ class FakeHost:
         await asyncio.sleep(0)
         return Prediction(body + self.number.encode())
 
-    def ailment(self) -> tuple[Reason, str] | None:
-        return self.ails
+    def diagnose(self) -> tuple[Reason, str] | None:
+        return self.diagnosis
 
     async def rss(self) -> int | None:
         return 10**8

@@ -75,7 +75,7 @@ def test_a_daemon_that_is_late_at_every_look_finds_out_all_the_same() -> None:
     silence = Silence(2, clock)
     for _ in range(30):
         clock.now += 50
-        silence.look(sign=False)
+        silence.add(sign=False)
     assert silence.seconds == 60
 
 

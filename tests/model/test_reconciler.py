@@ -269,7 +269,7 @@ async def test_a_host_that_hangs_or_stalls_is_killed_unhealthy_and_replaced(
     world.names("1")
     await world.look()
     world.loading.clear()
-    world.hosts[0].ails = (reason, "it has sent no heartbeat for 60 s")
+    world.hosts[0].diagnosis = (reason, "it has sent no heartbeat for 60 s")
     await world.until_killed()
     await world.until(lambda: world.serves is None)
     status, said = told(await world.reading(), "serving")

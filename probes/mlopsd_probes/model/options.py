@@ -217,8 +217,8 @@ class ModelOptions(PredictorOptions):
         if written:
             return written
         if not (uri := os.environ.get(TRACKING_URI)):
-            cure = f'write registries = [{{ uri = "…" }}], or set {TRACKING_URI}'
-            raise ValueError(f"no registry is configured; {cure}")
+            fix = f'write registries = [{{ uri = "…" }}], or set {TRACKING_URI}'
+            raise ValueError(f"no registry is configured; {fix}")
         return (InheritedRegistry(uri=uri),)
 
     @model_validator(mode="after")

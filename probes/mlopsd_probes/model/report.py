@@ -46,25 +46,25 @@ def report(seen: Observed, options: ModelOptions) -> Reading:
 def _serving(seen: Observed) -> Iterator[Finding]:
     if (serving := seen.serving) is not None:
         version = serving.kept.version
-        said = f"version {version.number} ({version.candidate}) answers"
+        text = f"version {version.number} ({version.candidate}) answers"
         if serving.is_outdated:
-            yield Finding("serving", Status.DEGRADED, said + _outdated_text(seen), advice=Advice.WATCH)
+            yield Finding("serving", Status.DEGRADED, text + _outdated_text(seen), advice=Advice.WATCH)
         else:
-            yield Finding("serving", Status.HEALTHY, said)
+            yield Finding("serving", Status.HEALTHY, text)
     elif seen.lost is not None:
         doing = f"; {seen.progress.sentence()}" if seen.progress else "; it is tried again by itself"
         yield Finding("serving", Status.UNHEALTHY, seen.lost + doing, advice=seen.lost_advice)
     elif seen.progress is not None:
-        said = f"no version serves yet: {seen.progress.sentence()}"
-        yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
+        text = f"no version serves yet: {seen.progress.sentence()}"
+        yield Finding("serving", Status.UNKNOWN, text, advice=Advice.WATCH)
     elif seen.desired is not None:
         yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=_advice_without_version(seen))
     elif seen.reached_at is None and not seen.complaints:
-        said = "no version serves yet: no registry has answered since the start"
-        yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
+        text = "no version serves yet: no registry has answered since the start"
+        yield Finding("serving", Status.UNKNOWN, text, advice=Advice.WATCH)
     else:
-        said = "no version serves, and no registry names one"
-        yield Finding("serving", Status.UNHEALTHY, said, advice=_advice_of_registries(seen))
+        text = "no version serves, and no registry names one"
+        yield Finding("serving", Status.UNHEALTHY, text, advice=_advice_of_registries(seen))
 
 
 def _advice_without_version(seen: Observed) -> Advice:
@@ -90,22 +90,22 @@ def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     canary, number = serving.canary, serving.kept.version.number
     behind = _canary_behind_text(seen.canary_behind)
     if not canary.passed and not canary.was_asked:
-        said = f"version {number} cannot be proven: {canary.reason}"
-        yield Finding("canary", Status.UNKNOWN, said, advice=cause_of("canary", canary.kind).advice)
+        text = f"version {number} cannot be proven: {canary.reason}"
+        yield Finding("canary", Status.UNKNOWN, text, advice=cause_of("canary", canary.kind).advice)
     elif not canary.passed:
         advice = _advice_in_service(canary.kind)
-        said = f"version {number} fails its canary: {canary.reason}{behind}"
-        yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
+        text = f"version {number} fails its canary: {canary.reason}{behind}"
+        yield Finding("canary", Status.UNHEALTHY, text, advice=advice)
     elif _is_at_a_standstill(seen.backlog, options):
-        said = f"version {number} {_standstill_text(seen.backlog, options)}{behind}"
-        yield Finding("canary", Status.DEGRADED, said, advice=Advice.WATCH)
+        text = f"version {number} {_standstill_text(seen.backlog, options)}{behind}"
+        yield Finding("canary", Status.DEGRADED, text, advice=Advice.WATCH)
     elif not canary.verified:
-        cure = "log it with an input example or a signature, or set [probes.model.canary] input"
-        said = f"version {number} is unverified: it has nothing to predict; {cure}"
-        yield Finding("canary", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        fix = "log it with an input example or a signature, or set [probes.model.canary] input"
+        text = f"version {number} is unverified: it has nothing to predict; {fix}"
+        yield Finding("canary", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
-        said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
-        yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+        text = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
+        yield Finding("canary", Status.HEALTHY, text, observed=canary.seconds, unit="seconds")
 
 
 def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:
@@ -147,20 +147,20 @@ def _drift(seen: Observed) -> Iterator[Finding]:
     why = f"; {seen.progress.sentence()}" if seen.progress else ""
     if seen.precondition is not None:
         why = f"; it is not taken up: {seen.precondition}"
-    said = f"the registry wants version {wants}, this host serves version {serves}, for {age}{why}"
+    text = f"the registry wants version {wants}, this host serves version {serves}, for {age}{why}"
     advice = Advice.FREE_RESOURCES if seen.precondition else Advice.WATCH
-    yield Finding("version_drift", Status.DEGRADED, said, observed=seconds, unit="seconds", advice=advice)
+    yield Finding("version_drift", Status.DEGRADED, text, observed=seconds, unit="seconds", advice=advice)
 
 
 def _registry(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     for complaint in seen.complaints:
-        said = f"{complaint.registry}: {complaint.reason}"
+        text = f"{complaint.registry}: {complaint.reason}"
         if complaint.asked_for != "version":
-            said += "; tried again by itself, or by a reload"
+            text += "; tried again by itself, or by a reload"
         elif seen.reached_at is not None and complaint.kind not in ANSWERS:
-            said += f"; last answered {format_age((seen.now - seen.reached_at).total_seconds())} ago"
+            text += f"; last answered {format_age((seen.now - seen.reached_at).total_seconds())} ago"
         advice = complaint.cause.advice
-        yield Finding("registry", Status.DEGRADED, said, subject=complaint.registry, advice=advice)
+        yield Finding("registry", Status.DEGRADED, text, subject=complaint.registry, advice=advice)
     if not seen.complaints and seen.reached_at is not None:
         uri = options.registries[0].label
         yield Finding("registry", Status.HEALTHY, f"{uri} answers", subject=uri)
@@ -170,17 +170,17 @@ def _fallback(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     first = options.candidates[0]
     if (held := seen.held_back) is not None and seen.serving is not None:
         serves = seen.serving.kept.version
-        said = (
+        text = (
             f"{first} of {options.registries[0].label} leads nowhere; {held.candidate} of {held.registry} "
             f"names version {held.number}, and proven version {serves.number} stays"
         )
-        yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     elif seen.serving is not None and seen.serving.kept.version.is_fallback:
         version = seen.serving.kept.version
-        said = (
+        text = (
             f"version {version.number} was named by {version.candidate} of {version.registry}, not by {first}"
         )
-        yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
 
 
 def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
@@ -188,35 +188,35 @@ def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         return
     number, judgement = seen.serving.kept.version.number, seen.judgement
     if judgement is None:
-        said = f"version {number} serves, and could not be held against the thresholds since the start"
-        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.WATCH)
+        text = f"version {number} serves, and could not be held against the thresholds since the start"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.WATCH)
     elif judgement.failed:
-        said = f"version {number} serves on, but it would be rejected: {'; '.join(judgement.failed)}"
-        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        text = f"version {number} serves on, but it would be rejected: {'; '.join(judgement.failed)}"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     elif judgement.missing:
-        said = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
-        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        text = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
 
 
 def _features(seen: Observed) -> Iterator[Finding]:
     if seen.serving is not None and (unknown := seen.serving.host.facts.get("unknown_features")):
-        said = (
+        text = (
             f"ranges for what version {seen.serving.kept.version.number} does not take: {', '.join(unknown)}"
         )
-        yield Finding("features", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
+        yield Finding("features", Status.DEGRADED, text, advice=Advice.FIX_CONFIG)
 
 
 def _batching(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     if seen.serving is None or not seen.is_mismatched or options.prediction.batching == "off":
         return
     number = seen.serving.kept.version.number
-    said = (
+    text = (
         f"version {number} predicted joined requests differently from single ones; "
         'requests are no longer joined; set batching = "off"'
     )
-    yield Finding("batching", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
+    yield Finding("batching", Status.DEGRADED, text, advice=Advice.FIX_CONFIG)
 
 
 def _rejected(seen: Observed) -> Iterator[Finding]:
@@ -253,12 +253,12 @@ def _cache(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     proven = seen.serving.proven_at
     confirmed = min(filter(None, (proven, seen.reached_at)), default=None)
     if seen.reached_at is None:
-        said = "served from disk; no registry has answered since the start"
-        yield Finding("cache", Status.DEGRADED, said, advice=_advice_of_registries(seen))
+        text = "served from disk; no registry has answered since the start"
+        yield Finding("cache", Status.DEGRADED, text, advice=_advice_of_registries(seen))
     elif confirmed is not None and _age(seen, confirmed) > options.cache_ttl:
         age, ttl = format_age(_age(seen, confirmed)), format_age(options.cache_ttl)
-        said = f"last proven and confirmed by a registry {age} ago, more than cache_ttl ({ttl})"
-        yield Finding("cache", Status.DEGRADED, said, advice=_advice_of_registries(seen))
+        text = f"last proven and confirmed by a registry {age} ago, more than cache_ttl ({ttl})"
+        yield Finding("cache", Status.DEGRADED, text, advice=_advice_of_registries(seen))
     else:
         yield Finding("cache", Status.HEALTHY, "proven, confirmed by a registry, and kept on disk")
 

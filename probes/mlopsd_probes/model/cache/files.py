@@ -14,7 +14,7 @@ from mlopsd.trees import remove_tree
 ASIDE = ".aside"  # the end of the name of what is of no use, and was not removed yet
 WRITING = ".writing"  # the end of a file's name until it is whole
 LONGEST_NAME = 120  # characters; a file system takes 255 bytes
-CURES = {
+FIXES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room, or raise the quota",
     errno.EROFS: "mount it writable, or set state_dir",
@@ -30,8 +30,8 @@ class StoreError(Exception):
     @classmethod
     def of(cls, what: str, folder: Path, error: OSError) -> "StoreError":
         """Return what *error* means for somebody who wanted to do *what* in *folder*."""
-        cure = CURES.get(error.errno or 0, "look at the disk")
-        return cls(f"cannot {what} in {folder}: {error.strerror or error}; {cure}")
+        fix = FIXES.get(error.errno or 0, "look at the disk")
+        return cls(f"cannot {what} in {folder}: {error.strerror or error}; {fix}")
 
 
 def file_name(text: str) -> str:

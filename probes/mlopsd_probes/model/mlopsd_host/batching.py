@@ -84,11 +84,11 @@ class Batcher:
         self._required = set(scorer.schema.required_input_names()) if self._alike is not None else set()
         self._kinds: frozenset[str] = frozenset()
         self.most_rows = 0
-        obstacle = MISMATCH if mismatched and wanted != "off" else self._obstacle(wanted)
-        self.is_open = obstacle is None  # for a proof
-        self.why = obstacle or "off: not tried yet"
+        why_off = MISMATCH if mismatched and wanted != "off" else self._why_off(wanted)
+        self.is_open = why_off is None  # for a proof
+        self.why = why_off or "off: not tried yet"
 
-    def _obstacle(self, wanted: str) -> str | None:
+    def _why_off(self, wanted: str) -> str | None:
         if wanted == "off":
             return "off: the configuration says so"
         if self._alike is None:
@@ -161,7 +161,7 @@ class Batcher:
     def _same(self, some: Any, other: Any) -> bool:
         return _close(some, other) and (not self._is_exact or json.dumps(some) == json.dumps(other))
 
-    def prove(self, question: ModelInput, seconds: float) -> None:
+    def verify(self, question: ModelInput, seconds: float) -> None:
         """See for at most about *seconds* whether the rows of *question* are predicted each by itself."""
         self.is_open = False
         try:

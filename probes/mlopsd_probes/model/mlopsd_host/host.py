@@ -22,7 +22,7 @@ from .sandbox.enter import enter_sandbox, isolate_forks
 
 IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # which MLflow's own server sets when it has loaded
 
-Tell = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 def main(descriptor: int, parent: int, pipe: int) -> None:
@@ -53,19 +53,19 @@ def main(descriptor: int, parent: int, pipe: int) -> None:
     _leave()
 
 
-def _load(opening: dict[str, Any], tell: Tell) -> Any:
+def _load(opening: dict[str, Any], report: Report) -> Any:
     began = time.perf_counter()
     folder = Path(opening["folder"])
     verify(folder, opening["files"])
     verified = time.perf_counter()
     pyfunc = _mlflow()
     imported = time.perf_counter()
-    tell({"phase": "import", "seconds": imported - verified})
+    report({"phase": "import", "seconds": imported - verified})
     model = pyfunc.load_model(str(folder))
     os.environ[IN_SERVING] = "true"
     gc.collect()
     gc.freeze()  # a million objects that stay; looking through them again would hold up predictions
-    tell({"phase": "load", "seconds": verified - began + time.perf_counter() - imported})
+    report({"phase": "load", "seconds": verified - began + time.perf_counter() - imported})
     return model
 
 

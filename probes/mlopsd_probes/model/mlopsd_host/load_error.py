@@ -32,10 +32,10 @@ def explain(error: BaseException, folder: Path) -> LoadError:
         return error
     if (known := not_of_the_version(error, folder, "load it")) is not None:
         return known
-    said = f"loading it raised {type(error).__name__}{_words(error)}"
+    why = f"loading it raised {type(error).__name__}{_text(error)}"
     if isinstance(error, ImportError):
-        return LoadError("import_error", said + _logged_with(folder))
-    return LoadError("error", said)
+        return LoadError("import_error", why + _logged_with(folder))
+    return LoadError("error", why)
 
 
 def not_of_the_version(error: BaseException, folder: Path, doing: str) -> LoadError | None:
@@ -44,8 +44,8 @@ def not_of_the_version(error: BaseException, folder: Path, doing: str) -> LoadEr
     *doing* says what the host could not do, such as "load it".
     """
     if (trouble := host_trouble(error)) is not None:
-        kind, words = trouble
-        return LoadError(kind, f"this host could not {doing}: {words}")
+        kind, text = trouble
+        return LoadError(kind, f"this host could not {doing}: {text}")
     return _missing_module(error, folder)
 
 
@@ -54,14 +54,14 @@ def _missing_module(error: BaseException, folder: Path) -> LoadError | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ModuleNotFoundError) and cause.name:
-            said = f"it needs the module {cause.name!r}, which {sys.executable} does not have"
-            return LoadError("import_error", said + _cure(cause.name, folder))
+            why = f"it needs the module {cause.name!r}, which {sys.executable} does not have"
+            return LoadError("import_error", why + _fix(cause.name, folder))
         # a library that words a failed import anew does so while it handles that
         cause = cause.__cause__ or (cause.__context__ if isinstance(cause, ImportError) else None)
     return None
 
 
-def _cure(name: str, folder: Path) -> str:
+def _fix(name: str, folder: Path) -> str:
     if _is_of_another_version(name):
         return _logged_with(folder)
     own = (
@@ -89,11 +89,11 @@ def _logged_with(folder: Path) -> str:
     return f"; it was logged with {differing}: set python to an interpreter with these versions"
 
 
-def _words(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     try:
-        words = " ".join(str(error).split())
+        text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001  # a stranger's __str__
         return ""
-    if len(words) > LONGEST:
-        words = words[:LONGEST] + "…"
-    return f": {words}" if words else ""
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + "…"
+    return f": {text}" if text else ""

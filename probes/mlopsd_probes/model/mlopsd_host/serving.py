@@ -45,7 +45,7 @@ class ServingLoop:
     def __init__(self, channel: socket.socket, model: Any, opening: dict[str, Any]) -> None:
         self._channel = channel
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
-        self._together = Batcher(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
+        self._batcher = Batcher(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
         self._values = PredictionStats(opening["buckets"])
         self._inbox = wire.Inbox(channel)
@@ -86,7 +86,7 @@ class ServingLoop:
         if header["until"] < time.monotonic():
             raise RequestRejected(504, LATE)
         request = self._scorer.read(body, header["type"])
-        form = self._together.form(request)
+        form = self._batcher.form(request)
         if form is not None:
             for feature in self._scorer.ranges:
                 if feature in form.columns:
@@ -105,11 +105,11 @@ class ServingLoop:
         """Halved where it fails: one request that the model cannot do costs the others a few predictions."""
         if not group:
             return
-        if len(group) == 1 or not self._together.most_rows:
+        if len(group) == 1 or not self._batcher.most_rows:
             yield from ([self._alone(asked)] for asked in group)
         elif (answers := self._joined(group)) is not None:
             yield answers
-        elif not self._together.most_rows:  # a sample has just ended it
+        elif not self._batcher.most_rows:  # a sample has just ended it
             yield [({"batching": "mismatch"}, b"")]
             yield from self._group(group)
         else:
@@ -123,7 +123,7 @@ class ServingLoop:
             size = len(asked.form.rows) if asked.form is not None else 0
             key = asked.form.key if asked.form is not None else None
             group, rows = filling.get(key, ([], 0))
-            if key is not None and group and rows + size <= self._together.most_rows:
+            if key is not None and group and rows + size <= self._batcher.most_rows:
                 group.append(asked)
             else:
                 group, rows = [asked], 0
@@ -137,11 +137,11 @@ class ServingLoop:
         forms = [asked.form for asked in group if asked.form is not None]
         try:
             answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
-            parts = self._together.parts(answer, [len(form.rows) for form in forms])
+            parts = self._batcher.parts(answer, [len(form.rows) for form in forms])
             if parts is None:
                 return None
             try:
-                if self._together.is_mismatch(forms, answer, parts):
+                if self._batcher.is_mismatch(forms, answer, parts):
                     return None
             except Exception:  # noqa: BLE001  # a row that fails alone gives nothing to compare with
                 return [self._alone(asked) for asked in group]
@@ -172,8 +172,8 @@ class ServingLoop:
 
     def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
         result, question = self._canary.predict((body, header["type"]) if header["type"] else None)
-        if question is not None and self._together.is_open:
-            self._together.prove(question, min(PROOF_SECONDS, header["patience"] / 4))
+        if question is not None and self._batcher.is_open:
+            self._batcher.verify(question, min(PROOF_SECONDS, header["patience"] / 4))
         return {"id": header["id"], "canary": result, "facts": self._facts()}, b""
 
     def _facts(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class ServingLoop:
             "mlflow": mlflow.__version__,
             "python": platform.python_version(),
             "signature": scorer.schema is not None,
-            "batching": self._together.why,
+            "batching": self._batcher.why,
             "cuda": _uses_gpu(),
         }
         if scorer.schema is not None and scorer.schema.has_input_names():

@@ -76,8 +76,8 @@ class DesiredVersion:
         self, version: Version, what: Literal["metrics", "files"], kind: str, reason: str
     ) -> RegistryError:
         """Return an error to raise: the registry did not give *what* of *version*; complain until it does."""
-        said = f"the {what} of version {version.number} cannot be had: {reason}"
-        complaint = Complaint(version.registry, kind, said, what)
+        sentence = f"the {what} of version {version.number} cannot be had: {reason}"
+        complaint = Complaint(version.registry, kind, sentence, what)
         self._unmet = version, complaint
         return RegistryError(complaint)
 

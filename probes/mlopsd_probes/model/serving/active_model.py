@@ -172,10 +172,10 @@ class ActiveModel:
 
     async def _guard(self, serving: ActiveVersion) -> None:
         """Kill the host of *serving* once it hangs or stalls; a slow one does neither."""
-        while (ailment := serving.host.ailment()) is None:  # noqa: ASYNC110  # nothing tells of silence
+        while (diagnosis := serving.host.diagnose()) is None:  # noqa: ASYNC110  # nothing tells of silence
             await asyncio.sleep(serving.host.beat_interval)
         await serving.host.kill()
-        self._lose(serving, *ailment)
+        self._lose(serving, *diagnosis)
 
     def _lose(self, serving: ActiveVersion, reason: str, how: str) -> None:
         if not self.holds(serving.host):

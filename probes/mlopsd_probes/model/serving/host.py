@@ -106,7 +106,7 @@ class ModelHost:
         self._folder = folder
         self._canary_input = options.canary.input
         self._canary_content: bytes | None = None
-        self._witness = ReplyValidator(len(options.prediction.buckets) + 1)
+        self._validator = ReplyValidator(len(options.prediction.buckets) + 1)
         self._isolation: Any = None
         self._facts: dict[str, Any] = {}
         self._channel = RequestChannel(child)
@@ -172,7 +172,7 @@ class ModelHost:
 
     @property
     def backlog(self) -> Backlog:
-        """Return what callers wait for; it is as recent as the last question for its `ailment`."""
+        """Return what callers wait for; it is as recent as the last `diagnose`."""
         return Backlog(self.predictions_in_flight, self._liveness.unanswered)
 
     @property
@@ -180,7 +180,7 @@ class ModelHost:
         """Seconds between two heartbeats."""
         return self._liveness.interval
 
-    def ailment(self) -> tuple[Reason, str] | None:
+    def diagnose(self) -> tuple[Reason, str] | None:
         """Return whether it hangs or stalls, and why; to be asked once a `beat_interval`."""
         return self._liveness.judge(
             has_beaten=self._heartbeat.has_beaten(),
@@ -218,7 +218,7 @@ class ModelHost:
         question = {"do": "predict", "type": content_type, "until": began + within}
         header, answer = await self._ask(question, body)
         try:
-            prediction, seen = self._witness.prediction(header, answer, time.monotonic() - began)
+            prediction, seen = self._validator.prediction(header, answer, time.monotonic() - began)
         except BadFrame as error:
             raise PredictionError(500, "the model failed: its process answered nonsense") from error
         self._context.measures.observe(seen)
@@ -244,12 +244,12 @@ class ModelHost:
         in_all, in_turn = Silence(2 * step), Silence(2 * step)
         while not (await asyncio.wait({asking}, timeout=step))[0]:
             behind = self._ahead_of_canary()
-            waited = in_all.look(sign=False)
-            if in_turn.look(sign=behind > 0 and self._liveness.is_beating) >= timeout:
+            waited = in_all.add(sign=False)
+            if in_turn.add(sign=behind > 0 and self._liveness.is_beating) >= timeout:
                 return failed_canary(f"no answer within {timeout:g} s", timeout)
             if behind and waited >= self._stall_timeout:
-                said = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
-                return failed_canary(said, self._stall_timeout)
+                why = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
+                return failed_canary(why, self._stall_timeout)
             self.canary_behind = behind if waited >= timeout else 0
         return asking.result()
 
@@ -380,10 +380,10 @@ async def _start(
 ) -> tuple[Child, HeartbeatPipe]:
     """Its last word is MLflow's URI of the version: for who reads ``ps``, and for the GPU probe."""
     python = str(options.python or sys.executable)
-    told = f"models:/{options.model}/{version.number}"
+    uri = f"models:/{options.model}/{version.number}"
     heartbeat = HeartbeatPipe()
     pipe = heartbeat.write_end
-    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, str(pipe), told)
+    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, str(pipe), uri)
     try:
         child = await spawn(
             *(command, "model host", log),

@@ -45,14 +45,14 @@ class Silence:
     def __init__(self, step: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._step = step
         self._clock = clock
-        self._looked_at = clock()
+        self._added_at = clock()
         self.seconds = 0.0
 
-    def look(self, *, sign: bool) -> float:
+    def add(self, *, sign: bool) -> float:
         """Return the seconds without a sign; *sign* says whether there was one since the last look."""
         now = self._clock()
-        self.seconds = 0.0 if sign else self.seconds + min(now - self._looked_at, self._step)
-        self._looked_at = now
+        self.seconds = 0.0 if sign else self.seconds + min(now - self._added_at, self._step)
+        self._added_at = now
         return self.seconds
 
 
@@ -119,8 +119,8 @@ class Liveness:
         """Return what is wrong and why, or None; *waiting* requests have no answer, *answered* have one."""
         has_progress = not waiting or answered != self._answered
         self._answered = answered
-        silent = self._without_beat.look(sign=has_beaten)
-        stalled = self._without_answer.look(sign=has_progress)
+        silent = self._without_beat.add(sign=has_beaten)
+        stalled = self._without_answer.add(sign=has_progress)
         if silent >= self._hang_timeout:
             return "hang", f"it has sent no heartbeat for {self._hang_timeout:g} s (hang_timeout)"
         if stalled >= self._stall_timeout:

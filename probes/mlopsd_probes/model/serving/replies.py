@@ -22,11 +22,11 @@ LONGEST_CLASS = 200  # a longer one is no class but a text
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Said(BaseModel):
+class _Reply(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-class _Answered(_Said):
+class _Answered(_Reply):
     code: Literal[200]
     type: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+/;= _-]{1,100}$")]  # it becomes a header
     rows: Count | None
@@ -35,27 +35,27 @@ class _Answered(_Said):
     classes: dict[str, Count] = {}
 
 
-class _Rejected(_Said):
+class _Rejected(_Reply):
     code: Literal[400, 413, 415, 500]
     detail: str
 
 
-class _Mismatch(_Said):
+class _Mismatch(_Reply):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
     batching: Literal["mismatch"]
 
 
-class _Phase(_Said):
+class _Phase(_Reply):
     phase: Literal["import", "load"]
     seconds: Seconds
 
 
-class _Failed(_Said):
+class _Failed(_Reply):
     failed: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]  # it becomes a label
     reason: str
 
 
-Said = TypeVar("Said")
+ReplyT = TypeVar("ReplyT")
 _ANSWER: TypeAdapter[_Answered | _Rejected] = TypeAdapter(_Answered | _Rejected)
 _CANARY = TypeAdapter(CanaryResult)
 
@@ -66,8 +66,8 @@ def phase(header: Mapping[str, Any]) -> tuple[str, float]:
     Raises:
         BadFrame: *header* tells of none.
     """
-    said = _believed(_Phase.model_validate, header)
-    return said.phase, said.seconds
+    reply = _validated(_Phase.model_validate, header)
+    return reply.phase, reply.seconds
 
 
 def failure(header: Mapping[str, Any]) -> tuple[str, str]:
@@ -76,8 +76,8 @@ def failure(header: Mapping[str, Any]) -> tuple[str, str]:
     Raises:
         BadFrame: *header* tells of none.
     """
-    said = _believed(_Failed.model_validate, header)
-    return said.failed, said.reason[:LONGEST_DETAIL]
+    reply = _validated(_Failed.model_validate, header)
+    return reply.failed, reply.reason[:LONGEST_DETAIL]
 
 
 def mismatch(header: Mapping[str, Any]) -> None:
@@ -86,7 +86,7 @@ def mismatch(header: Mapping[str, Any]) -> None:
     Raises:
         BadFrame: *header* tells of something else.
     """
-    _believed(_Mismatch.model_validate, header)
+    _validated(_Mismatch.model_validate, header)
 
 
 def facts(found: object) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def canary(found: object) -> CanaryResult:
     Raises:
         BadFrame: *found* does not tell it.
     """
-    return _believed(_CANARY.validate_python, found)
+    return _validated(_CANARY.validate_python, found)
 
 
 class ReplyValidator:
@@ -125,13 +125,15 @@ class ReplyValidator:
             PredictionError: they are a rejection.
             BadFrame: they are neither.
         """
-        said = _believed(_ANSWER.validate_python, header)
-        if isinstance(said, _Rejected):
-            raise PredictionError(said.code, said.detail[:LONGEST_DETAIL])
-        if said.counts and len(said.counts) != self._buckets:
+        reply = _validated(_ANSWER.validate_python, header)
+        if isinstance(reply, _Rejected):
+            raise PredictionError(reply.code, reply.detail[:LONGEST_DETAIL])
+        if reply.counts and len(reply.counts) != self._buckets:
             raise BadFrame("counts of other buckets")
-        counts, classes = tuple(said.counts), self._capped(said.classes)
-        return Prediction(body, said.type), Observation(said.rows or 1, seconds, counts, said.total, classes)
+        counts, classes = tuple(reply.counts), self._capped(reply.classes)
+        return Prediction(body, reply.type), Observation(
+            reply.rows or 1, seconds, counts, reply.total, classes
+        )
 
     def _capped(self, classes: Mapping[str, int]) -> dict[str, int]:
         capped: dict[str, int] = {}
@@ -143,7 +145,7 @@ class ReplyValidator:
         return capped
 
 
-def _believed(read: Callable[[Any], Said], found: object) -> Said:
+def _validated(read: Callable[[Any], ReplyT], found: object) -> ReplyT:
     try:
         return read(found)
     except ValidationError as error:
