@@ -24,10 +24,10 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.registry.registries import Registries
 from tests.model import meddler as meddling
 from tests.model.asking import clients
-from tests.model.living import World
 from tests.model.meddler import Act, Meddler
 from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop, empty, environment
+from tests.model.world import World
 from tests.running import free_port
 
 pytestmark = pytest.mark.timeout(900)  # a registry is filled, and clients import MLflow anew

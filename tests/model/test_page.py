@@ -34,7 +34,7 @@ from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
 from mlopsd_probes.registry.registries import TROUBLES
-from tests.model.living import DOWN, WELL, FakeHost, failing, version
+from tests.model.world import DOWN, WELL, FakeHost, failing, version
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "probes/mlopsd_probes/model"

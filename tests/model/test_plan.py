@@ -27,7 +27,7 @@ from mlopsd_probes.model.rollout.plan import (
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.active_model import ActiveVersion
 from mlopsd_probes.model.version import CachedVersion, Version
-from tests.model.living import DOWN, URI, WELL, version
+from tests.model.world import DOWN, URI, WELL, version
 
 NOW = datetime(2026, 11, 30, 18, tzinfo=UTC)
 LATER, EARLIER = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)

@@ -17,7 +17,7 @@ from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.registry.registries import FetchError, RegistryError
-from tests.model.living import DOWN, WELL, World, failing, told
+from tests.model.world import DOWN, WELL, World, failing, told
 from tests.running import GIVE_UP
 
 JSON = "application/json"

@@ -12,7 +12,7 @@ from mlopsd_probes.model.rollout.rejections import FIRST_LATER, LONGEST_SOON
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError
-from tests.model.living import URI, WELL, World, failing
+from tests.model.world import URI, WELL, World, failing
 
 NO_TORCH = LoadFailed("import_error", "it needs the module 'torch', which /opt/bin/python does not have")
 

@@ -15,7 +15,7 @@ from mlopsd_probes.model.options import CanaryOptions, Range
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
-from tests.model.living import DOWN, URI, WELL, World, failing, told
+from tests.model.world import DOWN, URI, WELL, World, failing, told
 from tests.running import GIVE_UP
 
 ABSENT = Complaint(URI, "absent", "no version of 'iris' is @champion; give a version one of these names")

@@ -25,8 +25,8 @@ from mlopsd_probes.model.serving.host import ModelHost
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion
 from tests.fakes import Instruments
-from tests.model.living import WELL, version
 from tests.model.models.saved import host_context, kept, options, rows, troubled
+from tests.model.world import WELL, version
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
