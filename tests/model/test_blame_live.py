@@ -55,14 +55,14 @@ async def living(folder: Path, uri: str, **table: Any) -> AsyncIterator[World]:
     try:
         yield world
     finally:
-        await world.life.close()
+        await world.reconciler.close()
 
 
 async def checked(world: World, comes_true: Callable[[Reading], bool]) -> Reading:
     """The first reading of which *comes_true*; no version may be rejected until then."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        await world.life.check()
+        await world.reconciler.check()
         if comes_true(reading := await world.reading()):
             return reading
         assert "rejected" not in reading.facts, reading.facts

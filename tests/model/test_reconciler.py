@@ -27,7 +27,7 @@ JSON = "application/json"
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path)
     yield world
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_the_first_version_is_fetched_loaded_proven_and_serves(world: World) -> None:
@@ -36,14 +36,14 @@ async def test_the_first_version_is_fetched_loaded_proven_and_serves(world: Worl
     assert reading.status is Status.HEALTHY
     assert world.serves == "1"
     assert world.steps_of("1") == ["judge", "fetch", "load", "canary", "swap"]
-    assert (await world.life.active.predict(b"for ", JSON)).body == b"for 1"
+    assert (await world.reconciler.active.predict(b"for ", JSON)).body == b"for 1"
     assert reading.facts["served"] == reading.facts["desired"]
 
 
 async def test_before_the_first_version_serves_the_reading_says_what_is_in_progress(world: World) -> None:
     world.names("1")
     world.registry.fetching.clear()
-    await world.life.check()
+    await world.reconciler.check()
     async with asyncio.timeout(GIVE_UP):
         while not any(step is not None and step.bytes for step in world.steps):
             await asyncio.sleep(0.005)
@@ -54,7 +54,7 @@ async def test_before_the_first_version_serves_the_reading_says_what_is_in_progr
     )
     assert reading.facts["progress"]["step"] == "fetch"
     with pytest.raises(PredictionError, match="fetching version 1") as refusal:
-        await world.life.active.predict(b"", JSON)
+        await world.reconciler.active.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (503, 5.0)
 
 
@@ -64,7 +64,7 @@ async def test_a_registry_that_has_not_answered_yet_is_no_verdict_and_does_not_h
     world.timeout = 0.5
     world.begin()
     world.registry.answering.clear()
-    await world.life.check()
+    await world.reconciler.check()
     assert told(await world.reading(), "serving") == (
         "unknown",
         "no version serves yet: no registry has answered since the start",
@@ -83,10 +83,10 @@ async def test_a_moved_alias_swaps_without_a_failed_request(world: World) -> Non
 
     async def ask_all_the_time() -> None:
         while True:
-            answers.append((await world.life.active.predict(b"", JSON)).body)
+            answers.append((await world.reconciler.active.predict(b"", JSON)).body)
 
     asking = asyncio.create_task(ask_all_the_time())
-    await world.life.check()
+    await world.reconciler.check()
     await world.until(lambda: len(answers) > 1)
     assert set(answers) == {b"1"}
     drift = told(await world.reading(), "version_drift")
@@ -137,7 +137,7 @@ async def test_a_version_that_fails_is_rejected_named_and_left_alone(tmp_path: P
     assert not world.hosts[0].is_killed
     if step == "canary":
         assert world.hosts[1].is_killed
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_a_rejected_version_is_tried_again_when_its_time_has_passed(world: World) -> None:
@@ -160,9 +160,9 @@ async def test_a_reload_tries_a_rejected_version_at_once(world: World) -> None:
     world.names("2")
     await world.look()
     with pytest.raises(ReloadRefused, match="version 2 was rejected: NaN"):
-        await world.life.reload(dry_run=False, force=False)
+        await world.reconciler.reload(dry_run=False, force=False)
     world.canaries["2"] = WELL
-    said = await world.life.reload(dry_run=False, force=False)
+    said = await world.reconciler.reload(dry_run=False, force=False)
     assert said == "version 2 (@champion) serves instead of 1"
 
 
@@ -187,7 +187,7 @@ async def test_with_the_registry_gone_the_version_serves_on_and_the_reading_says
 async def test_a_start_without_a_registry_serves_from_disk_and_is_degraded(world: World) -> None:
     world.names("1")
     await world.look()
-    await world.life.close()
+    await world.reconciler.close()
     world.registry.complaints = (DOWN,)
     world.begin()
     reading = await world.look()
@@ -200,15 +200,15 @@ async def test_a_start_without_a_registry_serves_from_disk_and_is_degraded(world
 async def test_a_start_serves_what_it_had_while_the_new_version_is_on_its_way(world: World) -> None:
     world.names("1")
     await world.look()
-    await world.life.close()
+    await world.reconciler.close()
     world.names("2")
     world.registry.fetching.clear()
     world.begin()
-    await world.life.check()
+    await world.reconciler.check()
     await world.until_serving("1")
     async with asyncio.timeout(GIVE_UP):
         while "fetch" not in world.steps_of("2"):
-            await world.life.check()
+            await world.reconciler.check()
             await asyncio.sleep(0.01)
     world.registry.fetching.set()
     await world.until_serving("2")
@@ -254,12 +254,12 @@ async def test_a_request_that_takes_too_long_is_told_and_costs_nobody_the_proces
     world.hosts[0].hangs = True
     for _ in range(3):
         with pytest.raises(PredictionError) as refusal:
-            await world.life.active.predict(b"", JSON)
+            await world.reconciler.active.predict(b"", JSON)
         assert refusal.value.code == 504
     world.hosts[0].hangs = False
-    assert (await world.life.active.predict(b"", JSON)).body == b"1"
+    assert (await world.reconciler.active.predict(b"", JSON)).body == b"1"
     assert (len(world.hosts), world.hosts[0].is_killed) == (1, False)
-    await world.life.close()
+    await world.reconciler.close()
 
 
 @pytest.mark.parametrize("reason", ["hang", "stall"])
@@ -329,7 +329,7 @@ async def test_a_version_that_may_take_long_has_that_long_before_it_is_degraded(
     assert told(await world.reading(), "canary")[0] == "healthy"
     world.hosts[0].backlog = Backlog(requests=1, seconds=90)
     assert told(await world.reading(), "canary")[0] == "degraded"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_a_version_whose_joined_requests_were_answered_otherwise_is_never_joined_again(
@@ -351,8 +351,8 @@ async def test_a_version_whose_joined_requests_were_answered_otherwise_is_never_
     world.hosts[0].die()
     await world.until(lambda: len(world.hosts) == 2)
     await world.until_serving("1")
-    await world.life.reload(dry_run=False, force=True)
-    await world.life.close()
+    await world.reconciler.reload(dry_run=False, force=True)
+    await world.reconciler.close()
     world.mismatches = set()  # the daemon is started again
     world.begin()
     reading = await world.look()
@@ -395,7 +395,7 @@ async def test_a_mismatch_that_the_disk_does_not_take_is_known_at_once_and_noted
     await world.until_serving("1")
     monkeypatch.undo()
     await world.look()
-    await world.life.close()
+    await world.reconciler.close()
     world.mismatches = set()
     world.begin()
     await world.look()
@@ -405,7 +405,7 @@ async def test_a_mismatch_that_the_disk_does_not_take_is_known_at_once_and_noted
 async def test_a_version_that_is_corrupt_on_disk_is_fetched_anew(world: World) -> None:
     world.names("1")
     await world.look()
-    await world.life.close()
+    await world.reconciler.close()
     world.load_fails["1"] = LoadFailed("corrupt", "MLmodel is not what was fetched")
     world.begin()
     await world.look(2)
@@ -418,7 +418,7 @@ async def test_where_the_current_version_no_longer_loads_the_one_before_serves(w
     await world.look()
     world.names("2")
     await world.look()
-    await world.life.close()
+    await world.reconciler.close()
     world.registry.complaints = (DOWN,)
     world.load_fails["2"] = LoadFailed("import_error", "no module named 'torch'")
     world.begin()
@@ -485,7 +485,7 @@ async def test_what_a_full_disk_would_not_note_is_noted_when_there_is_room(
 
     world.names("2")
     world.loading.clear()
-    await world.life.check()
+    await world.reconciler.check()
     await world.until_at("2", "load")
     monkeypatch.setattr(store, "write", no_room)
     world.loading.set()
@@ -496,7 +496,7 @@ async def test_what_a_full_disk_would_not_note_is_noted_when_there_is_room(
     monkeypatch.undo()
     assert (await world.look()).status is Status.HEALTHY
     world.registry.complaints = (DOWN,)
-    await world.life.close()
+    await world.reconciler.close()
     world.begin()
     await world.look()
     assert world.serves == "2", "a restart began with the version before"
@@ -524,7 +524,7 @@ async def test_a_version_whose_metrics_cannot_be_read_waits_for_the_registry(tmp
     world.wait(2)
     await world.look(2)
     assert world.serves == "1"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_a_metric_that_was_never_logged_is_a_warning(tmp_path: Path) -> None:
@@ -533,7 +533,7 @@ async def test_a_metric_that_was_never_logged_is_a_warning(tmp_path: Path) -> No
     reading = await world.look()
     assert world.serves == "1"
     assert told(reading, "thresholds") == ("degraded", "thresholds for what was never logged: accuracy")
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_an_unverified_version_serves_and_is_never_plain_healthy(world: World) -> None:
@@ -550,7 +550,7 @@ async def test_a_slow_first_canary_may_be_a_warm_up_and_a_slow_second_one_is_not
     world.names("1")
     await world.look()
     assert world.serves == "1"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_where_memory_holds_only_one_the_old_one_goes_first_and_comes_back(tmp_path: Path) -> None:
@@ -564,9 +564,9 @@ async def test_where_memory_holds_only_one_the_old_one_goes_first_and_comes_back
     assert [host.number for host in world.hosts] == ["1", "2", "1"]
     assert world.serves == "1"
     world.canaries["2"] = WELL
-    await world.life.reload(dry_run=False, force=False)
+    await world.reconciler.reload(dry_run=False, force=False)
     assert world.serves == "2"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_an_obstacle_holds_a_version_back_and_force_does_not_mind(world: World) -> None:
@@ -581,8 +581,8 @@ async def test_an_obstacle_holds_a_version_back_and_force_does_not_mind(world: W
     with pytest.raises(
         ReloadRefused, match=r"gpu 2 is unhealthy: it fell off the bus; \?force=true does it anyway"
     ):
-        await world.life.reload(dry_run=False, force=False)
-    await world.life.reload(dry_run=False, force=True)
+        await world.reconciler.reload(dry_run=False, force=False)
+    await world.reconciler.reload(dry_run=False, force=True)
     assert world.serves == "2"
 
 
@@ -590,22 +590,22 @@ async def test_a_rehearsal_says_what_a_reload_would_do_and_does_nothing(world: W
     world.names("1")
     await world.look()
     world.names("2")
-    said = await world.life.reload(dry_run=True, force=False)
+    said = await world.reconciler.reload(dry_run=True, force=False)
     assert said == (
         "version 2 (@champion) has no thresholds to reach, and would be fetched; version 1 serves until then"
     )
     assert world.registry.fetched == ["1"]
     world.names("1")
-    assert "would prove itself again" in await world.life.reload(dry_run=True, force=False)
+    assert "would prove itself again" in await world.reconciler.reload(dry_run=True, force=False)
 
 
 async def test_a_reload_waits_for_what_is_on_its_way(world: World) -> None:
     world.names("1")
     world.loading.clear()
-    await world.life.check()
+    await world.reconciler.check()
     with pytest.raises(ReloadRefused, match="version 1"):
-        await world.life.reload(dry_run=True, force=False)
-    reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
+        await world.reconciler.reload(dry_run=True, force=False)
+    reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
     await asyncio.sleep(0.02)
     world.loading.set()
     assert "version 1 serves and is what the registry names" in await reloading
@@ -615,7 +615,7 @@ async def test_a_reload_waits_for_what_is_on_its_way(world: World) -> None:
 async def test_a_forced_reload_of_what_serves_loads_it_again(world: World) -> None:
     world.names("1")
     await world.look()
-    await world.life.reload(dry_run=False, force=True)
+    await world.reconciler.reload(dry_run=False, force=True)
     assert [host.number for host in world.hosts] == ["1", "1"]
     assert world.hosts[0].ended
 
@@ -633,17 +633,17 @@ async def test_too_many_requests_at_a_time_are_turned_away(tmp_path: Path) -> No
     world.names("1")
     await world.look()
     world.hosts[0].hangs = True
-    waiting = [asyncio.create_task(world.life.active.predict(b"", JSON)) for _ in range(2)]
+    waiting = [asyncio.create_task(world.reconciler.active.predict(b"", JSON)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(PredictionError) as refusal:
-        await world.life.active.predict(b"", JSON)
+        await world.reconciler.active.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (429, 1.0)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     world.hosts[0].hangs = False
-    assert (await world.life.active.predict(b"", JSON)).body == b"1"
-    await world.life.close()
+    assert (await world.reconciler.active.predict(b"", JSON)).body == b"1"
+    await world.reconciler.close()
 
 
 async def test_a_request_that_its_caller_gave_up_still_takes_a_place(tmp_path: Path) -> None:
@@ -652,16 +652,16 @@ async def test_a_request_that_its_caller_gave_up_still_takes_a_place(tmp_path: P
     await world.look()
     world.hosts[0].predictions_in_flight = 2  # their callers got 504, and the process still has them
     with pytest.raises(PredictionError) as refusal:
-        await world.life.active.predict(b"", JSON)
+        await world.reconciler.active.predict(b"", JSON)
     assert (refusal.value.code, refusal.value.retry_after) == (429, 1.0)
     world.hosts[0].predictions_in_flight = 1
-    assert (await world.life.active.predict(b"", JSON)).body == b"1"
-    await world.life.close()
+    assert (await world.reconciler.active.predict(b"", JSON)).body == b"1"
+    await world.reconciler.close()
 
 
 async def test_closing_in_the_middle_of_a_fetch_leaves_nothing_half_fetched(world: World) -> None:
     await world.set_out("1", "fetch")
-    await world.life.close()
+    await world.reconciler.close()
     world.registry.fetching.set()
     world.begin()
     await world.look()

@@ -21,7 +21,7 @@ NO_TORCH = LoadFailed("import_error", "it needs the module 'torch', which /opt/b
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path)
     yield world
-    await world.life.close()
+    await world.reconciler.close()
 
 
 def found(reading: Reading, name: str, subject: str | None = None) -> Finding:
@@ -134,9 +134,12 @@ async def test_a_module_that_a_model_lacks_holds_the_version_back_until_a_reload
     (rejected,) = reading.facts["rejected"]
     assert (rejected["step"], rejected["at_fault"]) == ("load", "host")
     with pytest.raises(ReloadRefused, match="it needs the module 'torch'"):
-        await world.life.reload(dry_run=False, force=False)
+        await world.reconciler.reload(dry_run=False, force=False)
     del world.load_fails["2"]
-    assert await world.life.reload(dry_run=False, force=False) == "version 2 (@champion) serves instead of 1"
+    assert (
+        await world.reconciler.reload(dry_run=False, force=False)
+        == "version 2 (@champion) serves instead of 1"
+    )
 
 
 async def test_a_module_that_a_model_lacks_is_looked_for_again_after_the_back_off(world: World) -> None:
@@ -177,7 +180,7 @@ async def test_what_this_host_did_to_a_load_rejects_no_version(
     assert (finding.status, finding.advice) == (Status.DEGRADED, advised)
     assert finding.summary.startswith("version 2 is not taken up: its process was killed by SIGKILL; tried")
     with pytest.raises(ReloadRefused, match="version 2 is not taken up: its process"):
-        await world.life.reload(dry_run=False, force=False)
+        await world.reconciler.reload(dry_run=False, force=False)
     del world.load_fails["2"]
     world.wait(31)
     await world.settle()
@@ -279,7 +282,7 @@ async def test_what_served_and_does_not_load_any_more_has_the_advice_of_its_fail
 ) -> None:
     world.names("1")
     await world.look()
-    await world.life.close()
+    await world.reconciler.close()
     world.load_fails["1"] = failure
     world.begin()
     reading = await world.look()

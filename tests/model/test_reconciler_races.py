@@ -26,7 +26,7 @@ STRICT = {"accuracy": Range(min=0.9)}
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path)
     yield world
-    await world.life.close()
+    await world.reconciler.close()
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ async def strict(tmp_path: Path) -> AsyncIterator[World]:
     """A world with a threshold, so that versions are judged by metrics that have to be read."""
     world = World(tmp_path, thresholds=STRICT)
     yield world
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def restarted(world: World, **changed: object) -> Reconciler:
     """The daemon is started again, with its table *changed*."""
-    await world.life.close()
+    await world.reconciler.close()
     world.options = world.options.model_copy(update=changed)
     return world.begin()
 
@@ -52,7 +52,7 @@ async def test_a_fetch_for_a_version_that_is_not_wanted_any_more_is_given_up(
     await world.look()
     await world.set_out("2", "fetch")
     world.names(now_wanted)
-    await world.life.check()
+    await world.reconciler.check()
     world.registry.fetching.set()
     reading = await world.look(2)
     assert world.serves == now_wanted
@@ -71,7 +71,7 @@ async def test_a_version_whose_alias_is_deleted_is_given_up_in_the_middle_of_any
     await world.look()
     await world.set_out("2", step)
     world.registry.complaints = (ABSENT,)
-    await world.life.check()
+    await world.reconciler.check()
     await world.settle()  # with what it waits for still not there
     world.go_on("2")
     reading = await world.look(2)
@@ -97,7 +97,7 @@ async def test_what_was_set_aside_for_a_version_that_is_given_up_serves_again(
     await world.look()
     assert world.serves == "1"
     assert (await world.reading()).status is Status.HEALTHY
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: World) -> None:
@@ -105,7 +105,7 @@ async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: W
     await world.look()
     await world.set_out("2", "fetch")
     world.registry.complaints = (DOWN, ABSENT)
-    await world.life.check()
+    await world.reconciler.check()
     world.go_on("2")
     await world.until_serving("2")
 
@@ -134,11 +134,11 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
     await world.look()
     world.names("2")
     world.registry.fetching.clear()
-    reloading = asyncio.create_task(world.life.reload(dry_run=False, force=False))
+    reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
     await world.until_at("2", "fetch")
     world.names("3")
     world.registry.complaints = complaints
-    await world.life.check()
+    await world.reconciler.check()
     with pytest.raises(ReloadRefused, match=f"version 2 is not taken up: {said}"):
         await reloading
 
@@ -231,7 +231,7 @@ async def test_a_version_that_served_before_is_judged_by_the_thresholds_of_today
     reading = await world.look(2)
     assert world.serves == "2"
     assert reading.facts["rejected"][0]["reason"] == "metric accuracy is 0.5, below 0.9"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_what_serves_under_stricter_thresholds_serves_on_and_says_so(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ async def test_what_serves_under_stricter_thresholds_serves_on_and_says_so(tmp_p
         "degraded",
         "version 1 serves on, but it would be rejected: metric accuracy is 0.5, below 0.9",
     )
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_nothing_is_within_a_threshold_that_nobody_has_held_it_against(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ async def test_nothing_is_within_a_threshold_that_nobody_has_held_it_against(tmp
     )
     world.registry.complaints = ()
     assert (await world.look()).status is Status.HEALTHY
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_a_metric_that_was_never_logged_is_still_missing_after_a_restart(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_metric_that_was_never_logged_is_still_missing_after_a_restart(t
     await world.look()
     await restarted(world)
     assert told(await world.look(), "thresholds")[1] == "thresholds for what was never logged: accuracy"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_what_was_rejected_is_not_fetched_again_to_be_tried_again(world: World) -> None:
@@ -303,11 +303,11 @@ async def test_a_rehearsal_that_is_refused_leaves_no_progress_behind(tmp_path: P
     world.names("1")
     await world.look()
     with pytest.raises(ReloadRefused, match="version 1 would be rejected: metric accuracy is 0"):
-        await world.life.reload(dry_run=True, force=False)
+        await world.reconciler.reload(dry_run=True, force=False)
     reading = await world.reading()
     assert "progress" not in reading.facts
     assert told(reading, "serving") == ("unhealthy", "no version serves")
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Pa
     assert "the metrics of version 1 cannot be had: it refused the credentials (403)" in " ".join(
         finding.summary for finding in reading.findings
     )
-    await world.life.close()
+    await world.reconciler.close()
 
 
 @pytest.mark.parametrize("kind", [*sorted(kinds_of(REGISTRY) - {"disk", "disk_full"}), "nonesuch"])
@@ -340,12 +340,15 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_reject
     with pytest.raises(
         ReloadRefused, match="version 2 is not taken up: the files of version 2 cannot be had"
     ):
-        await world.life.reload(dry_run=False, force=False)
+        await world.reconciler.reload(dry_run=False, force=False)
     world.names("1")
     assert told(await world.look(), "registry")[0] == "healthy"
     world.names("2")
     world.registry.fails = None
-    assert await world.life.reload(dry_run=False, force=False) == "version 2 (@champion) serves instead of 1"
+    assert (
+        await world.reconciler.reload(dry_run=False, force=False)
+        == "version 2 (@champion) serves instead of 1"
+    )
     assert told(await world.look(), "registry")[0] == "healthy"
 
 
@@ -366,8 +369,8 @@ async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
     with pytest.raises(
         ReloadRefused, match="no registry names a version: http://registry: connection refused"
     ):
-        await world.life.reload(dry_run=False, force=False)
-    said = await world.life.reload(dry_run=False, force=True)
+        await world.reconciler.reload(dry_run=False, force=False)
+    said = await world.reconciler.reload(dry_run=False, force=True)
     assert said == "version 1 (@champion) serves anew"
     assert len(world.hosts) == 2
 
@@ -378,7 +381,7 @@ async def test_a_reload_of_what_a_fallback_may_not_replace_does_not_say_that_it_
     world.names("6")
     await world.look()
     world.names("5", candidate="Production", rank=1)
-    said = await world.life.reload(dry_run=False, force=False)
+    said = await world.reconciler.reload(dry_run=False, force=False)
     assert said == ("version 6 serves and stays: Production is a fallback, version 5; it proved itself again")
 
 
@@ -402,7 +405,7 @@ async def test_a_process_that_finds_no_room_is_the_disks_fault_and_not_the_versi
     assert world.serves == "1", "it was not brought back"
     assert "rejected" not in reading.facts
     assert "cannot start a process for the model" in told(reading, "cache")[1]
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_a_reload_beside_the_first_check_clears_up_once(
@@ -412,7 +415,7 @@ async def test_a_reload_beside_the_first_check_clears_up_once(
     monkeypatch.setattr("mlopsd_probes.model.cache.versions.tidy", lambda path, *_: removed.append(path))
     world.names("1")
     await asyncio.gather(
-        world.life.check(), world.life.reload(dry_run=False, force=False), return_exceptions=True
+        world.reconciler.check(), world.reconciler.reload(dry_run=False, force=False), return_exceptions=True
     )
     assert len(removed) == 1
 
@@ -427,13 +430,13 @@ async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_told(tmp_pat
     host = world.hosts[-1]
     host.proving.clear()
     async with asyncio.timeout(GIVE_UP):
-        await world.life.check()
+        await world.reconciler.check()
         reading = await world.reading()
     assert told(reading, "canary")[0] == "healthy"
     host.next_canary = failing("no answer within 60 s")
     host.proving.set()
     assert told(await world.look(), "canary")[0] == "unhealthy"
-    await world.life.close()
+    await world.reconciler.close()
 
 
 async def test_a_reload_by_force_that_fails_leaves_no_rejection_of_what_serves(world: World) -> None:
@@ -441,7 +444,7 @@ async def test_a_reload_by_force_that_fails_leaves_no_rejection_of_what_serves(w
     await world.look()
     world.canaries["1"] = failing("NaN")
     with pytest.raises(ReloadRefused, match="version 1 was rejected: NaN"):
-        await world.life.reload(dry_run=False, force=True)
+        await world.reconciler.reload(dry_run=False, force=True)
     assert world.serves == "1"
     reading = await world.look()
     assert "rejected" not in reading.facts
@@ -465,7 +468,7 @@ async def test_what_is_closed_in_the_middle_leaves_no_host_and_nothing_half_fetc
     world.names("1")
     await world.look()
     await world.set_out("2", step)
-    await world.life.close()
+    await world.reconciler.close()
     await asyncio.sleep(0.05)
     assert all(host.is_killed for host in world.hosts)
     world.go_on("2")
@@ -480,7 +483,7 @@ async def test_two_versions_that_are_swapped_to_and_fro_end_with_the_last_one(wo
     await world.look()
     for number in ("2", "1", "2", "1", "2"):
         world.names(number)
-        await world.life.check()
+        await world.reconciler.check()
     await world.look(3)
     assert world.serves == "2"
     alive = [host for host in world.hosts if not (host.ended or host.is_killed)]
@@ -501,11 +504,11 @@ async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> Non
     before = world.amend(canary=CanaryOptions(max=5))
     assert world.serves == "1"
     await before.close()
-    await world.life.check()
+    await world.reconciler.check()
     async with asyncio.timeout(GIVE_UP):
         while world.steps_of("1")[-1] != "load":
             await asyncio.sleep(0.005)
-    assert (await world.life.active.predict(b"for ", "application/json")).body == b"for 1"
+    assert (await world.reconciler.active.predict(b"for ", "application/json")).body == b"for 1"
     assert told(await world.reading(), "serving") == (
         "degraded",
         "version 1 (@champion) answers, as the table said before it was changed; loading version 1",
@@ -560,7 +563,7 @@ async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: P
     await restarted(world)
     world.names("1")
     world.registry.answering.clear()
-    await world.life.check()
+    await world.reconciler.check()
     assert (world.serves, world.wishes) == (None, 0)
     world.registry.answering.set()
     async with asyncio.timeout(GIVE_UP):
@@ -568,4 +571,4 @@ async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: P
             await asyncio.sleep(0.005)
     await world.look()
     assert world.serves == "1"
-    await world.life.close()
+    await world.reconciler.close()

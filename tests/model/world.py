@@ -161,7 +161,7 @@ class World:
         self.sink = Sink()
         self.timeout = 20.0
         self.mismatches: set[str] = set()
-        self.life = self.begin()
+        self.reconciler = self.begin()
 
     def begin(self) -> Reconciler:
         """A life, as after a start of the daemon."""
@@ -186,10 +186,10 @@ class World:
             now=lambda: self.started + self.passed,
             load=cast("Any", self.load),
         )
-        self.life = Reconciler(context)
-        self.life._backoff._clock = self.life._transfer_backoff._clock = self.clock
-        self.life._losses.backoff._clock = self.clock
-        return self.life
+        self.reconciler = Reconciler(context)
+        self.reconciler._backoff._clock = self.reconciler._transfer_backoff._clock = self.clock
+        self.reconciler._losses.backoff._clock = self.clock
+        return self.reconciler
 
     def clock(self) -> float:
         """In the place of the steady clock."""
@@ -198,7 +198,7 @@ class World:
     def wait(self, seconds: float) -> None:
         """Have so much time pass, and what was put off until then be planned."""
         self.passed += timedelta(seconds=seconds)
-        self.life._context.hosts.wake.set()
+        self.reconciler._context.hosts.wake.set()
 
     def break_gpu(self, index: int, summary: str) -> None:
         """The GPU that the models use is unhealthy."""
@@ -229,7 +229,7 @@ class World:
 
     def amend(self, **changed: object) -> Reconciler:
         """The table is *changed* while the daemon runs."""
-        before = self.life
+        before = self.reconciler
         self.options = self.options.model_copy(update=changed)
         self.begin().inherit(before)
         return before
@@ -261,7 +261,7 @@ class World:
         """The registry names version *number*, which is on its way and gets no further than into *step*."""
         self.names(number)
         self.stop_at(number, step)
-        await self.life.check()
+        await self.reconciler.check()
         await self.until_at(number, step)
 
     def go_on(self, number: str) -> None:
@@ -275,13 +275,13 @@ class World:
     async def look(self, times: int = 1) -> Reading:
         """Check as often, each time after what the one before set out for has ended; the last reading."""
         for _ in range(times):
-            await self.life.check()
+            await self.reconciler.check()
             await self.settle()
-        await self.life.check()
+        await self.reconciler.check()
         return await self.reading()
 
     async def reading(self) -> Reading:
-        return report(await self.life.observe(), self.options)
+        return report(await self.reconciler.observe(), self.options)
 
     async def until_serving(self, number: str) -> None:
         """Wait until version *number* serves."""
@@ -293,11 +293,13 @@ class World:
 
     async def settle(self) -> None:
         """Wait until nothing is on its way."""
-        await self.until(lambda: not (self.life.is_rolling or self.life._context.hosts.wake.is_set()))
+        await self.until(
+            lambda: not (self.reconciler.is_rolling or self.reconciler._context.hosts.wake.is_set())
+        )
 
     @property
     def serves(self) -> str | None:
-        serving = self.life.active.serving
+        serving = self.reconciler.active.serving
         return None if serving is None else serving.kept.version.number
 
     def names(self, number: str, *, candidate: str = "@champion", rank: int = 0) -> None:
