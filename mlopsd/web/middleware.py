@@ -12,11 +12,11 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd.metrics import Metrics
 from mlopsd.metrics.families import OTHER, method_label
+from mlopsd.web.access.cors import add_cors_headers
 from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
 from mlopsd.web.api.route import Route
-from mlopsd.web.context import REQUEST_ID
+from mlopsd.web.context import REQUEST_ID, WebContext
 from mlopsd.web.jsonable import json_body
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -57,11 +57,11 @@ class RequestRecord:
 
 
 class RequestRecorder:
-    """Stands around every handler; *origins* says whether answers differ by ``Origin``."""
+    """The frame around every handler of one application."""
 
-    def __init__(self, metrics: Metrics, *, origins: bool) -> None:
-        self._metrics = metrics
-        self._varies = origins
+    def __init__(self, context: WebContext) -> None:
+        self._context = context
+        self._metrics = context.metrics
         self._routes: dict[web.AbstractResource, Route] = {}
         self._repeats = LogLimiter(window=SAME_AGAIN)
 
@@ -90,9 +90,11 @@ class RequestRecorder:
             response = problem.response(exchange.id)
         except web.HTTPException as error:
             exchange.fault = True
-            response = from_aiohttp(error, request.path).response(exchange.id)
+            response = self._refusal(error, request).response(exchange.id)
         except Exception as error:  # noqa: BLE001  # the one place where a bug of ours becomes a 500
             response = self._broken(exchange, error)
+        if not response.prepared:
+            self._add_cors_headers(exchange, request, response)
         self._end(exchange, response)
         return response
 
@@ -129,6 +131,12 @@ class RequestRecorder:
             exchange.route = route.path
             exchange.polled = route.polled
 
+    def _refusal(self, error: web.HTTPException, request: web.BaseRequest) -> Problem:
+        """Return what aiohttp found wrong as a problem; nothing takes OPTIONS where no origin is allowed."""
+        if isinstance(error, web.HTTPMethodNotAllowed) and not self._context.loaded.settings.api.cors_origins:
+            error = web.HTTPMethodNotAllowed(error.method, error.allowed_methods - {hdrs.METH_OPTIONS})
+        return from_aiohttp(error, request.path)
+
     def _broken(self, exchange: RequestRecord, error: BaseException) -> web.Response:
         extra = {"id": exchange.id, "method": exchange.method, "route": exchange.route}
         log.error("request failed", exc_info=error, extra=extra)
@@ -161,8 +169,16 @@ class RequestRecorder:
         for name, value in HEADERS.items():
             if name not in headers:
                 headers[name] = value
-        if self._varies:
+        if self._context.loaded.settings.api.cors_origins:
             headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+    def _add_cors_headers(
+        self, exchange: RequestRecord, request: web.BaseRequest, response: web.StreamResponse
+    ) -> None:
+        """Let another origin read the answer of a route; a preflight has an answer of its own."""
+        api = self._context.loaded.settings.api
+        if api.cors_origins and exchange.route != UNMATCHED and request.method != hdrs.METH_OPTIONS:
+            add_cors_headers(request.headers, response.headers, api)
 
 
 def _request_id(headers: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ from mlopsd.web.app import make_app
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.connection import Timeouts
 from mlopsd.web.server.listener import Listener
-from mlopsd.web.server.site import Site
+from mlopsd.web.server.server import Site
 from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -253,8 +253,8 @@ class House:
         most: int | None = None,
     ) -> AsyncIterator[Listener]:
         """The API on *listener*, which is closed at the end."""
-        app = make_app(self.parts, self.settings, local=local)
-        serving = Site(app, listener, most_connections=lambda: most or 64, patience=patience)
+        app = make_app(self.parts, local=local)
+        serving = Site(app, listener, most_connections=most or 64, patience=patience)
         try:
             async with serving:
                 yield listener

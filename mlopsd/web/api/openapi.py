@@ -1,6 +1,6 @@
 """The API's description, OpenAPI 3.1, made from the routes and the types of their answers alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from mlopsd.threads import in_thread
 from mlopsd.web.api.health import JSON_HEADERS
 from mlopsd.web.api.route import JSON, Parameter, ResponseSpec, Route
+from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body
 
 HEADERS = {
@@ -27,16 +28,21 @@ ABOUT = (
 
 
 class Description:
-    """Answers ``/openapi.json``; made in a thread when first asked for, and kept."""
+    """The answer to ``/openapi.json``: made in a thread when first asked for, kept until it changes."""
 
-    def __init__(self, make: Callable[[], bytes]) -> None:
-        self._make = make
-        self._body: bytes | None = None
+    def __init__(self, context: WebContext, routes: Sequence[Route]) -> None:
+        self._context = context
+        self._routes = routes
+        self._key_header: str | None = None  # that the kept body names
+        self._body = b""
 
     async def answer(self, _request: web.Request) -> web.Response:
-        """The description."""
-        if self._body is None:
-            self._body = await in_thread("describe the API", self._make)
+        """Return the description."""
+        header = self._context.loaded.settings.api.api_key_header
+        if header != self._key_header:
+            version = self._context.info.version
+            body = await in_thread("describe the API", lambda: described(self._routes, version, header))
+            self._key_header, self._body = header, body
         return web.Response(body=self._body, headers=JSON_HEADERS)
 
 
