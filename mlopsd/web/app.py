@@ -1,36 +1,34 @@
 """The aiohttp applications: the whole API, and one with the metrics alone."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from mlopsd.watch import ProbeReload
-from mlopsd.web.access.cors import preflight_handler
 from mlopsd.web.access.gate import Gate
 from mlopsd.web.api.actions import Actions
 from mlopsd.web.api.docs import Docs
+from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.health import Health
 from mlopsd.web.api.info import About
 from mlopsd.web.api.openapi import Description
 from mlopsd.web.api.predictions import Predictions
 from mlopsd.web.api.readings import ReadingDocuments
-from mlopsd.web.api.route import Route
-from mlopsd.web.api.schemas import EndpointInfo
 from mlopsd.web.context import WebContext
 from mlopsd.web.middleware import RequestRecorder
 from mlopsd.web.page.status_page import StatusPage
+from mlopsd.web.resources import ProbeResource, make_resources
 from mlopsd.web.routes import Handlers, metrics_route, table
 
 BOUNDARY = web.AppKey("BOUNDARY", RequestRecorder)
-PARAMETER = re.compile(r"\{(\w+)\}")
-ANY_SEGMENT = r"{\1:[^/]+}"  # aiohttp's own pattern leaves out braces, which a model's name may have
-ROUTES = web.AppKey("ROUTES", tuple[Route, ...])
+ROUTES = web.AppKey("ROUTES", tuple[Endpoint, ...])
 
 
 def make_app(parts: WebContext, *, local: bool) -> web.Application:
     """Return the whole API over *parts*, which each request reads; *local* is the one on the Unix socket."""
-    routes: list[Route] = []
+    gate = Gate(parts, local=local)
+    of_probes = ProbeResource(parts, gate)
+    fixed: list[Endpoint] = []
 
     def reload_of(probe: str) -> ProbeReload | None:
         watch = parts.watches.get(probe)
@@ -39,13 +37,13 @@ def make_app(parts: WebContext, *, local: bool) -> web.Application:
     def debug() -> bool:
         return parts.loaded.settings.debug
 
-    def endpoints() -> Sequence[EndpointInfo]:
-        return [{"method": route.method, "path": route.path, "summary": route.summary} for route in routes]
+    def endpoints() -> Sequence[Endpoint]:
+        return (*fixed, *of_probes.endpoints())
 
     readings = ReadingDocuments(parts.board, reload_of)
     health = Health(parts, readings)
     about = About(parts, endpoints)
-    routes += table(
+    fixed += table(
         Handlers(
             health=health,
             actions=Actions(parts, health, readings),
@@ -53,29 +51,23 @@ def make_app(parts: WebContext, *, local: bool) -> web.Application:
             predictions=Predictions(parts),
             page=StatusPage(parts, about),
             docs=Docs(debug),
-            description=Description(parts, routes),
+            description=Description(parts, endpoints),
         )
     )
-    return _application(parts, routes, local=local)
+    return _application(parts, gate, fixed, of_probes)
 
 
 def make_metrics_app(parts: WebContext) -> web.Application:
     """Return ``/metrics`` and nothing else, for a port of its own."""
-    return _application(parts, (metrics_route(About(parts, list)),), local=False)
+    return _application(parts, Gate(parts, local=False), (metrics_route(About(parts, list)),))
 
 
-def _application(parts: WebContext, routes: Iterable[Route], *, local: bool) -> web.Application:
-    boundary = RequestRecorder(parts)
+def _application(
+    context: WebContext, gate: Gate, fixed: Sequence[Endpoint], *others: web.Resource
+) -> web.Application:
     app = web.Application()
-    app[BOUNDARY] = boundary
-    app[ROUTES] = tuple(routes)
-    gate = Gate(parts, local=local)
-    for route in app[ROUTES]:
-        for path in route.paths:
-            resource = app.router.add_resource(PARAMETER.sub(ANY_SEGMENT, path))
-            methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
-            for method in methods:
-                resource.add_route(method, gate.handler(route))
-            resource.add_route(hdrs.METH_OPTIONS, preflight_handler(parts, methods))
-            boundary.know(resource, route)
+    app[BOUNDARY] = RequestRecorder(context)
+    app[ROUTES] = tuple(fixed)
+    for resource in (*make_resources(fixed, gate, context), *others):
+        app.router.register_resource(resource)
     return app

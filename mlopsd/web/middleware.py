@@ -14,8 +14,9 @@ from aiohttp import hdrs, web
 from mlopsd.log_limit import LogLimiter
 from mlopsd.metrics.families import OTHER, method_label
 from mlopsd.web.access.cors import add_cors_headers
+from mlopsd.web.api.endpoint import EndpointRoute
+from mlopsd.web.api.probe_routes import RouteFailed
 from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
-from mlopsd.web.api.route import Route
 from mlopsd.web.context import REQUEST_ID, WebContext
 from mlopsd.web.jsonable import json_body
 
@@ -62,12 +63,7 @@ class RequestRecorder:
     def __init__(self, context: WebContext) -> None:
         self._context = context
         self._metrics = context.metrics
-        self._routes: dict[web.AbstractResource, Route] = {}
         self._repeats = LogLimiter(window=SAME_AGAIN)
-
-    def know(self, resource: web.AbstractResource, route: Route) -> None:
-        """Log and count requests for *resource* as *route*."""
-        self._routes.setdefault(resource, route)
 
     def around(self, application: RequestHandler) -> RequestHandler:
         """*application*, of which every answer has its request's id and is accounted for, whatever it does.
@@ -125,11 +121,10 @@ class RequestRecorder:
         return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + body
 
     def _recognize(self, exchange: RequestRecord, request: web.BaseRequest) -> None:
-        """Know the route that *request* took."""
-        resource = request.match_info.route.resource if isinstance(request, web.Request) else None
-        if resource is not None and (route := self._routes.get(resource)) is not None:
-            exchange.route = route.path
-            exchange.polled = route.polled
+        """Note the endpoint that *request* is for."""
+        if isinstance(request, web.Request) and isinstance(request.match_info.route, EndpointRoute):
+            endpoint = request.match_info.route.endpoint
+            exchange.route, exchange.polled = endpoint.path, endpoint.polled
 
     def _refusal(self, error: web.HTTPException, request: web.BaseRequest) -> Problem:
         """Return what aiohttp found wrong as a problem; nothing takes OPTIONS where no origin is allowed."""
@@ -139,10 +134,14 @@ class RequestRecorder:
 
     def _broken(self, exchange: RequestRecord, error: BaseException) -> web.Response:
         extra = {"id": exchange.id, "method": exchange.method, "route": exchange.route}
+        broken = "something broke in mlopsd; its"
+        if isinstance(error, RouteFailed):
+            extra["probe"] = error.probe
+            broken = f"probe {error.probe!r} failed to answer; mlopsd's"
         log.error("request failed", exc_info=error, extra=extra)
         self._metrics.error("http")
         exchange.fault = True
-        detail = f"something broke in mlopsd; its log has the reason under the id {exchange.id}"
+        detail = f"{broken} log has the reason under the id {exchange.id}"
         return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(exchange.id)
 
     def _end(self, exchange: RequestRecord, response: web.StreamResponse) -> None:

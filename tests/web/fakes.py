@@ -20,7 +20,7 @@ from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
 from mlopsd.metrics import Metrics
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
-from mlopsd.probe import Context, Options, Probe, Reading
+from mlopsd.probe import Context, Options, Probe, Reading, Route
 from mlopsd.watch import Busy, Watch
 from mlopsd.web.app import make_app
 from mlopsd.web.context import Info, WebContext
@@ -84,6 +84,7 @@ class FakeWatch:
         self.asked: list[tuple[bool, bool]] = []
         self.checks = 0
         self.predictor: Predictor | None = None
+        self.routes: Sequence[Route] | None = ()
         self._board = board
         self._reading = reading or Reading(status=None, summary="")  # type: ignore[arg-type]
         self.hold: asyncio.Event | None = None

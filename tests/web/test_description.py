@@ -20,8 +20,8 @@ from mlopsd.config.errors import ConfigIssue, ConfigurationError
 from mlopsd.predictor import PredictionError
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
 from mlopsd.web.api import openapi, schemas
+from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.openapi import Description
-from mlopsd.web.api.route import Route
 from mlopsd.web.app import ROUTES, make_app
 from mlopsd.web.server.connection import Timeouts
 from tests.running import GIVE_UP
@@ -44,7 +44,7 @@ def a_house(**api: Any) -> House:
     return house
 
 
-def routes() -> tuple[Route, ...]:
+def routes() -> tuple[Endpoint, ...]:
     house = House()
     return make_app(house.parts, local=False)[ROUTES]
 
@@ -100,7 +100,7 @@ async def test_the_description_is_made_once_and_off_the_loop(monkeypatch: pytest
         return b"{}"
 
     monkeypatch.setattr(openapi, "described", described)
-    kept = Description(a_house().parts, ())
+    kept = Description(a_house().parts, tuple)
     for _ in range(2):
         answer = await kept.answer(make_mocked_request("GET", "/openapi.json"))
         assert answer.body == b"{}"

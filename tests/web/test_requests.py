@@ -16,7 +16,7 @@ import pytest
 from mlopsd.config.schema import Settings
 from mlopsd.log_limit import LogLimiter
 from mlopsd.metrics import Metrics
-from mlopsd.probe import Finding, Reading, Status
+from mlopsd.probe import Finding, HttpRequest, HttpResponse, Reading, Route, Status
 from mlopsd.web import middleware
 from mlopsd.web.app import make_metrics_app
 from mlopsd.web.server.connection import Timeouts
@@ -439,6 +439,21 @@ async def test_a_preflight_is_answered_and_counted_by_its_route() -> None:
         "/health/",
         "/health/",
     ]
+
+
+async def test_a_page_may_ask_a_probes_own_route_as_any_other() -> None:
+    async def unlock(_request: HttpRequest) -> HttpResponse:
+        return HttpResponse(b"{}")
+
+    async with built(api={"cors_origins": [PAGE]}) as (house, client):
+        house.watches["door"].routes = (Route("POST", "/locks/{lock}", unlock, "Open a lock"),)
+        path = "/probes/door/locks/front"
+        async with client.options(path, headers=preflight("POST")) as answer:
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+        assert (await client.options(path, headers=preflight("GET"))).status == 403
+        async with client.post(path, headers={"Origin": PAGE, **KEY}) as answer:
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+    assert {route for _, route, _ in house.metrics.requests} == {"/probes/door/locks/{lock}"}
 
 
 async def test_origins_that_change_count_from_the_next_request_on() -> None:

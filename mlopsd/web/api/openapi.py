@@ -1,6 +1,6 @@
 """The API's description, OpenAPI 3.1, made from the routes and the types of their answers alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from mlopsd.threads import in_thread
+from mlopsd.web.api.endpoint import JSON, Endpoint, Parameter, ResponseSpec
 from mlopsd.web.api.health import JSON_HEADERS
-from mlopsd.web.api.route import JSON, Parameter, ResponseSpec, Route
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body
 
@@ -30,23 +30,23 @@ ABOUT = (
 class Description:
     """The answer to ``/openapi.json``: made in a thread when first asked for, kept until it changes."""
 
-    def __init__(self, context: WebContext, routes: Sequence[Route]) -> None:
+    def __init__(self, context: WebContext, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
         self._context = context
-        self._routes = routes
-        self._key_header: str | None = None  # that the kept body names
+        self._endpoints = endpoints
+        self._described: object = None  # that the kept body is of
         self._body = b""
 
     async def answer(self, _request: web.Request) -> web.Response:
         """Return the description."""
-        header = self._context.loaded.settings.api.api_key_header
-        if header != self._key_header:
+        header, endpoints = self._context.loaded.settings.api.api_key_header, tuple(self._endpoints())
+        if self._described != (header, endpoints):
             version = self._context.info.version
-            body = await in_thread("describe the API", lambda: described(self._routes, version, header))
-            self._key_header, self._body = header, body
+            body = await in_thread("describe the API", lambda: described(endpoints, version, header))
+            self._described, self._body = (header, endpoints), body
         return web.Response(body=self._body, headers=JSON_HEADERS)
 
 
-def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str, Any]:
+def describe(routes: Sequence[Endpoint], version: str, key_header: str) -> dict[str, Any]:
     """The document for *routes*; API keys come in *key_header*."""
     types = {answer.body for route in routes for answer in route.answers if answer.body is not None}
     refs, schemas = _schemas(sorted(types, key=lambda a_type: a_type.__name__))
@@ -68,7 +68,7 @@ def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str
     }
 
 
-def described(routes: Sequence[Route], version: str, key_header: str) -> bytes:
+def described(routes: Sequence[Endpoint], version: str, key_header: str) -> bytes:
     """The document as bytes."""
     return json_body(describe(routes, version, key_header))
 
@@ -81,7 +81,7 @@ def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
     return {key: schema for (key, _mode), schema in found.items()}, together.get("$defs", {})
 
 
-def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
+def _operation(route: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
@@ -92,13 +92,13 @@ def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     if route.takes:
         content = {content_type: _sent(content_type) for content_type in route.takes}
         operation["requestBody"] = {"required": True, "content": content}
-    if route.who != "anyone":
-        keyless: list[Any] = [{}] if route.who == "predictors" else []
+    if route.access != "read":
+        keyless: list[Any] = [{}] if route.access == "predict" else []
         operation["security"] = [{"key": []}, {"bearer": []}, *keyless]
     return operation
 
 
-def _operation_id(route: Route) -> str:
+def _operation_id(route: Endpoint) -> str:
     words = [word.strip("{}") for word in route.path.replace(".", "/").split("/") if word]
     return "_".join([route.method.lower(), *words]) if words else f"{route.method.lower()}_root"
 
