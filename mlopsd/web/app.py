@@ -1,10 +1,12 @@
 """The aiohttp applications: the whole API, and one with the metrics alone."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from mlopsd.watch import ProbeReload
 from mlopsd.web.access.gate import Gate
 from mlopsd.web.api.actions import Actions
 from mlopsd.web.api.docs import Docs
@@ -19,6 +21,9 @@ from mlopsd.web.middleware import RequestRecorder
 from mlopsd.web.page.status_page import StatusPage
 from mlopsd.web.resources import ProbeResource, make_resources
 from mlopsd.web.routes import Handlers, metrics_route, table
+
+if TYPE_CHECKING:
+    from mlopsd.watch import ProbeReload
 
 BOUNDARY = web.AppKey("BOUNDARY", RequestRecorder)
 ROUTES = web.AppKey("ROUTES", tuple[Endpoint, ...])

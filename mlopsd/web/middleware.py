@@ -16,7 +16,8 @@ from mlopsd.metrics.families import OTHER, method_label
 from mlopsd.web.access.cors import add_cors_headers
 from mlopsd.web.api.endpoint import EndpointRoute
 from mlopsd.web.api.probe_routes import RouteFailed
-from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
+from mlopsd.web.api.problem import Problem, from_aiohttp, retry_after
+from mlopsd.web.api.schemas import PROBLEM_TYPE
 from mlopsd.web.context import REQUEST_ID, WebContext
 from mlopsd.web.jsonable import json_body
 
@@ -112,7 +113,7 @@ class RequestRecorder:
         headers = {
             **HEADERS,
             REQUEST_ID: request_id,
-            hdrs.CONTENT_TYPE: CONTENT_TYPE,
+            hdrs.CONTENT_TYPE: PROBLEM_TYPE,
             hdrs.CONTENT_LENGTH: len(body),
             **retry_after(1),
             hdrs.CONNECTION: "close",

@@ -1,32 +1,39 @@
 """Everything that can be asked, in one table: the routes, their description and their tests come from it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mlopsd.config.schema import PROBE_NAME
 from mlopsd.units import DURATION
 from mlopsd.web.api import schemas
-from mlopsd.web.api.actions import NO, YES, Actions
-from mlopsd.web.api.docs import Docs
 from mlopsd.web.api.endpoint import (
     ACTS,
     BROKEN,
     CSV,
     HTML,
     JSON,
+    NO,
     TEXT,
     TOO_SLOW,
+    YES,
     Endpoint,
     Handler,
     Parameter,
     ResponseSpec,
     problem,
 )
-from mlopsd.web.api.health import Health
-from mlopsd.web.api.info import About
-from mlopsd.web.api.openapi import Description
-from mlopsd.web.api.predictions import Predictions
-from mlopsd.web.page.status_page import StatusPage
+
+if TYPE_CHECKING:
+    from mlopsd.web.api.actions import Actions
+    from mlopsd.web.api.docs import Docs
+    from mlopsd.web.api.health import Health
+    from mlopsd.web.api.info import About
+    from mlopsd.web.api.openapi import Description
+    from mlopsd.web.api.predictions import Predictions
+    from mlopsd.web.page.status_page import StatusPage
 
 PROBE = Parameter(
     "probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME.pattern}$"}, "path"

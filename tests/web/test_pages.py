@@ -23,7 +23,7 @@ from mlopsd.format import format_age
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
 from mlopsd.web.api import docs
 from mlopsd.web.context import Info
-from mlopsd.web.page.plot import plot
+from mlopsd.web.page.status_page import plot
 from tests.web.fakes import STARTED, House, OneReload
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

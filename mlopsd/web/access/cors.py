@@ -1,13 +1,18 @@
 """Pages of other origins that a browser lets read the answers; none unless the configuration names them."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from mlopsd.config.schema import Api
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.context import REQUEST_ID, WebContext
+
+if TYPE_CHECKING:
+    from mlopsd.config.schema import Api
 
 PREFLIGHT_SECONDS = 600  # that a browser may keep the answer to its question
 EXPOSED = ", ".join((REQUEST_ID, hdrs.LOCATION, hdrs.RETRY_AFTER))

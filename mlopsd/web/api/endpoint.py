@@ -8,14 +8,17 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as AiohttpHandler
 
 from mlopsd.probe import Access, HttpMethod
-from mlopsd.web.api.problem import CONTENT_TYPE
-from mlopsd.web.api.schemas import ProblemAnswer
+from mlopsd.web.api.schemas import PROBLEM_TYPE, ProblemAnswer
 
 Handler = Callable[[web.Request], web.StreamResponse | Awaitable[web.StreamResponse]]
 JSON = "application/json"
 TEXT = "text/plain"
 HTML = "text/html"
 CSV = "text/csv"
+JSON_HEADERS = {"Content-Type": JSON}
+TEXT_HEADERS = {"Content-Type": "text/plain; charset=utf-8"}
+YES = ("true", "True", "1", "yes", "")
+NO = ("false", "False", "0", "no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class EndpointRoute(web.ResourceRoute):
 
 def problem(code: int, says: str, *headers: str) -> ResponseSpec:
     """Return the specification of an answer that is a problem document."""
-    return ResponseSpec(code, says, ProblemAnswer, (CONTENT_TYPE,), headers)
+    return ResponseSpec(code, says, ProblemAnswer, (PROBLEM_TYPE,), headers)
 
 
 ACTS = (

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs, web
 
 from mlopsd.format import format_time
-from mlopsd.web.api.endpoint import Endpoint
-from mlopsd.web.api.health import JSON_HEADERS
+from mlopsd.web.api.endpoint import JSON_HEADERS, Endpoint
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
 from mlopsd.web.context import Info, WebContext

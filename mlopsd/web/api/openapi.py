@@ -8,8 +8,7 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from mlopsd.threads import in_thread
-from mlopsd.web.api.endpoint import JSON, Endpoint, Parameter, ResponseSpec
-from mlopsd.web.api.health import JSON_HEADERS
+from mlopsd.web.api.endpoint import JSON, JSON_HEADERS, Endpoint, Parameter, ResponseSpec
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body
 

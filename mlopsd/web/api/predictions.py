@@ -7,7 +7,8 @@ from aiohttp import web
 from mlopsd.config.errors import nearest
 from mlopsd.config.probes import ProbeConfig, default_predictor
 from mlopsd.predictor import Predictor
-from mlopsd.web.api.health import JSON_HEADERS, SERVING, TEXT_HEADERS
+from mlopsd.web.api.endpoint import JSON_HEADERS, TEXT_HEADERS
+from mlopsd.web.api.health import SERVING
 from mlopsd.web.api.probe_routes import call_route
 from mlopsd.web.api.problem import RETRY_AFTER, Problem, retry_after
 from mlopsd.web.api.schemas import LiveAnswer, ModelReadyAnswer, ReadyAnswer
