@@ -8,12 +8,13 @@ of its readings that tell which version serves and what is on its way have a for
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Generic, Self
 
 from typing_extensions import TypeVar
 
 from mlopsd.format import format_size, format_time
-from mlopsd.probe import Options, Probe
+from mlopsd.probe import HttpError, HttpRequest, HttpResponse, Options, Probe, Route
 
 LARGEST = 2**63  # a version's number or a size beyond this is none
 STEPS = {
@@ -210,20 +211,12 @@ class Prediction:
     content_type: str = "application/json"
 
 
-class PredictionError(Exception):
+class PredictionError(HttpError):
     """Raised by `Predictor.predict` that has no prediction to give, with a detail for the caller.
 
-    Attributes:
-        code: the HTTP status: 400, 413, 415 for the caller's mistakes, 429 too many at a time, 500 the
-            model's fault, 503 there is no model, 504 too slow.
-        retry_after: seconds after which to ask again, where that helps.
+    Its code is 400, 413, 415 for the caller's mistakes, 429 for too many at a time, 500 for the model's
+    fault, 503 for no model, 504 for too slow.
     """
-
-    def __init__(self, code: int, detail: str, retry_after: float | None = None) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.retry_after = retry_after
 
 
 class PredictorOptions(Options):
@@ -256,6 +249,15 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
             PredictionError: there is no prediction, and whose fault that is.
         """
         raise NotImplementedError
+
+    @cached_property
+    def prediction_route(self) -> Route:
+        """Return the route behind ``POST /invocations``; the daemon puts it where MLflow's clients ask."""
+        return Route("POST", "/invocations", self._answer, "Predictions of this model", access="predict")
+
+    async def _answer(self, request: HttpRequest) -> HttpResponse:
+        prediction = await self.predict(request.body, request.content_type)
+        return HttpResponse(prediction.body, prediction.content_type)
 
     async def reconfigure(self, options: PredictorOptionsT) -> bool:
         """Go on with *options* without a gap for callers, and return if it does.

@@ -24,14 +24,14 @@ from pydantic import ValidationError
 from mlopsd.board import Board
 from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig
-from mlopsd.config.probes import ProbeConfig, configure
+from mlopsd.config.probes import ProbeConfig, configure, place
 from mlopsd.config.schema import ProbeTable, Settings
 from mlopsd.config.sources import Layer
 from mlopsd.entry import Entry
 from mlopsd.failures import BROKEN, RESULTS, CheckTimeout
 from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import PredictionError, is_predictor
-from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status
+from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status, declared_routes, has_routes
 from mlopsd.watch import Watch
 from mlopsd.worker.factory import make_worker
 from mlopsd.worker.process import ProcessWorker
@@ -170,6 +170,23 @@ class ProbeConformance:
             await _refused_or_answered(probe, b"{}", "application/json")
 
         asyncio.run(ask())
+
+    def test_its_routes_can_be_served(self, tmp_path: Path) -> None:
+        """Each can be told from the others, and they run where the daemon is."""
+        found = self._class()
+        isolation = place(found)
+        assert not has_routes(found) or isolation != "process", "routes run in the daemon, not in a process"
+
+        async def declare() -> None:
+            probe = self._make("routed", tmp_path)
+            try:
+                declared_routes(probe)
+            except (TypeError, ValueError) as error:
+                raise AssertionError(str(error)) from error
+            finally:
+                await _awaited(probe.close())
+
+        asyncio.run(declare())
 
     def _class(self) -> type[Probe[Any]]:
         return plugins.choose(plugins.find(), self.name).load()

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from mlopsd.config.probes import ProbeConfig
 from mlopsd.entry import Entry
 from mlopsd.failures import CheckTimeout, Failures, Stuck
 from mlopsd.predictor import Predictor
-from mlopsd.probe import ProbeError, Reading, ReloadRefused, can_reload
+from mlopsd.probe import ProbeError, Reading, ReloadRefused, Route, can_reload
 from mlopsd.process.reaper import Reaper
 from mlopsd.worker.worker import CLOSING_SECONDS, Recorder, Worker
 
@@ -83,6 +83,11 @@ class Watch:
     def predictor(self) -> Predictor | None:
         """Return the probe itself, if it predicts and has been made."""
         return self._worker.predictor
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made."""
+        return self._worker.routes
 
     @property
     def can_reload(self) -> bool:

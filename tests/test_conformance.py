@@ -1,5 +1,6 @@
 """The kit that strangers run, run here over every installed entry point; and shown to be able to fail."""
 
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,7 +9,18 @@ import pytest
 
 from mlopsd.config import plugins
 from mlopsd.config.plugins import Plugin
-from mlopsd.probe import Finding, Metric, Options, Probe, Reading, Schedule, Status
+from mlopsd.probe import (
+    Finding,
+    HttpRequest,
+    HttpResponse,
+    Metric,
+    Options,
+    Probe,
+    Reading,
+    Route,
+    Schedule,
+    Status,
+)
 from mlopsd.testing import ProbeConformance
 
 MAY_BE_ABSENT = {
@@ -86,6 +98,28 @@ class Broken(Probe):
         raise ZeroDivisionError
 
 
+class Twice(Probe):
+    """It declares one route twice."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.HEALTHY, "shut")])
+
+    def routes(self) -> Sequence[Route]:
+        return [Route("POST", "/open", self.open, "Open the door")] * 2
+
+    async def open(self, _request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+class Apart(Twice):
+    """Its routes cannot be reached in its process."""
+
+    schedule = Schedule(isolation="process")
+
+    def routes(self) -> Sequence[Route]:
+        return super().routes()[:1]
+
+
 class Mute(Probe):
     """It finds nothing."""
 
@@ -110,15 +144,20 @@ class Mute(Probe):
         (Wordy, "test_a_check_gives_a_reading_with_evidence"),
         (Broken, "test_a_check_gives_a_reading_with_evidence"),
         (Mute, "test_a_check_gives_a_reading_with_evidence"),
+        (Twice, "test_its_routes_can_be_served"),
+        (Apart, "test_its_routes_can_be_served"),
     ],
 )
-def test_the_kit_finds_what_is_wrong(kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kit_finds_what_is_wrong(
+    kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     point = EntryPoint("lax", f"{__name__}:{kind.__name__}", plugins.GROUP)
     monkeypatch.setattr(plugins, "find", lambda: plugins_of(point))
     monkeypatch.setattr(Plugin, "load", lambda self: kind)
     checker = type("Checked", (ProbeConformance,), {"name": "lax"})()
+    method = getattr(checker, rule)
     with pytest.raises(AssertionError):
-        getattr(checker, rule)()
+        method(tmp_path) if "tmp_path" in method.__code__.co_varnames else method()
 
 
 def plugins_of(point: EntryPoint) -> tuple[Plugin, ...]:

@@ -14,7 +14,7 @@ from mlopsd.config.plugins import Plugin, PluginError, said
 from mlopsd.config.schema import ProbeTable
 from mlopsd.entry import Terms
 from mlopsd.predictor import PredictorOptions, is_predictor
-from mlopsd.probe import Isolation, Options, Probe, Schedule
+from mlopsd.probe import Isolation, Options, Probe, Schedule, has_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,10 @@ def _check_isolation(key: str, isolation: Isolation, probe: type[Probe[Any]], lo
         complaint = 'what predicts runs on the loop; write "loop", or leave it out'
         raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])
     coroutine = iscoroutinefunction(probe.check)
+    if isolation == "process" and has_routes(probe):
+        cure = "loop" if coroutine else "thread"
+        complaint = f'the HTTP routes of its plugin run in the daemon, not in a process; use "{cure}"'
+        raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])
     if (isolation == "loop" and not coroutine) or (isolation == "thread" and coroutine):
         kind, cure = ("a coroutine", '"loop"') if coroutine else ("a plain function", '"thread"')
         complaint = f'its check is {kind}, which cannot run there; use {cure} or "process"'

@@ -1,15 +1,16 @@
 """The live state of the daemon that its HTTP side reads."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from mlopsd.board import Board
-from mlopsd.config.load import LoadedConfig
-from mlopsd.config.probes import ProbeConfig
-
-if TYPE_CHECKING:  # the HTTP side calls them, and makes none
+if TYPE_CHECKING:  # the HTTP side reads and calls them, and makes none
+    from mlopsd.board import Board
+    from mlopsd.config.load import LoadedConfig
+    from mlopsd.config.probes import ProbeConfig
     from mlopsd.metrics.registry import Metrics
     from mlopsd.watch import Watch
 
@@ -53,10 +54,10 @@ class WebContext:
     """
 
     board: Board
-    metrics: "Metrics"
+    metrics: Metrics
     loaded: LoadedConfig
     info: Info
     reload_configuration: Callable[[], Awaitable[Sequence[str]]]
     configured: Collection[ProbeConfig] = ()
-    watches: "Mapping[str, Watch]" = field(default_factory=dict)
+    watches: Mapping[str, Watch] = field(default_factory=dict)
     draining: bool = False

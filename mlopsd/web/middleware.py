@@ -13,10 +13,12 @@ from aiohttp import hdrs, web
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.metrics.families import OTHER, method_label
-from mlopsd.metrics.registry import Metrics
-from mlopsd.web.api.problem import CONTENT_TYPE, Problem, from_aiohttp, retry_after
-from mlopsd.web.api.route import Route
-from mlopsd.web.context import REQUEST_ID
+from mlopsd.web.access.cors import add_cors_headers
+from mlopsd.web.api.endpoint import EndpointRoute
+from mlopsd.web.api.probe_routes import RouteFailed
+from mlopsd.web.api.problem import Problem, from_aiohttp, retry_after
+from mlopsd.web.api.schemas import PROBLEM_TYPE
+from mlopsd.web.context import REQUEST_ID, WebContext
 from mlopsd.web.jsonable import json_body
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -57,17 +59,12 @@ class RequestRecord:
 
 
 class RequestRecorder:
-    """Stands around every handler; *origins* says whether answers differ by ``Origin``."""
+    """The frame around every handler of one application."""
 
-    def __init__(self, metrics: Metrics, *, origins: bool) -> None:
-        self._metrics = metrics
-        self._varies = origins
-        self._routes: dict[web.AbstractResource, Route] = {}
+    def __init__(self, context: WebContext) -> None:
+        self._context = context
+        self._metrics = context.metrics
         self._repeats = LogLimiter(window=SAME_AGAIN)
-
-    def know(self, resource: web.AbstractResource, route: Route) -> None:
-        """Log and count requests for *resource* as *route*."""
-        self._routes.setdefault(resource, route)
 
     def around(self, application: RequestHandler) -> RequestHandler:
         """*application*, of which every answer has its request's id and is accounted for, whatever it does.
@@ -90,9 +87,11 @@ class RequestRecorder:
             response = problem.response(exchange.id)
         except web.HTTPException as error:
             exchange.fault = True
-            response = from_aiohttp(error, request.path).response(exchange.id)
+            response = self._refusal(error, request).response(exchange.id)
         except Exception as error:  # noqa: BLE001  # the one place where a bug of ours becomes a 500
             response = self._broken(exchange, error)
+        if not response.prepared:
+            self._add_cors_headers(exchange, request, response)
         self._end(exchange, response)
         return response
 
@@ -114,7 +113,7 @@ class RequestRecorder:
         headers = {
             **HEADERS,
             REQUEST_ID: request_id,
-            hdrs.CONTENT_TYPE: CONTENT_TYPE,
+            hdrs.CONTENT_TYPE: PROBLEM_TYPE,
             hdrs.CONTENT_LENGTH: len(body),
             **retry_after(1),
             hdrs.CONNECTION: "close",
@@ -123,18 +122,27 @@ class RequestRecorder:
         return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + body
 
     def _recognize(self, exchange: RequestRecord, request: web.BaseRequest) -> None:
-        """Know the route that *request* took."""
-        resource = request.match_info.route.resource if isinstance(request, web.Request) else None
-        if resource is not None and (route := self._routes.get(resource)) is not None:
-            exchange.route = route.path
-            exchange.polled = route.polled
+        """Note the endpoint that *request* is for."""
+        if isinstance(request, web.Request) and isinstance(request.match_info.route, EndpointRoute):
+            endpoint = request.match_info.route.endpoint
+            exchange.route, exchange.polled = endpoint.path, endpoint.polled
+
+    def _refusal(self, error: web.HTTPException, request: web.BaseRequest) -> Problem:
+        """Return what aiohttp found wrong as a problem; nothing takes OPTIONS where no origin is allowed."""
+        if isinstance(error, web.HTTPMethodNotAllowed) and not self._context.loaded.settings.api.cors_origins:
+            error = web.HTTPMethodNotAllowed(error.method, error.allowed_methods - {hdrs.METH_OPTIONS})
+        return from_aiohttp(error, request.path)
 
     def _broken(self, exchange: RequestRecord, error: BaseException) -> web.Response:
         extra = {"id": exchange.id, "method": exchange.method, "route": exchange.route}
+        broken = "something broke in mlopsd; its"
+        if isinstance(error, RouteFailed):
+            extra["probe"] = error.probe
+            broken = f"probe {error.probe!r} failed to answer; mlopsd's"
         log.error("request failed", exc_info=error, extra=extra)
         self._metrics.error("http")
         exchange.fault = True
-        detail = f"something broke in mlopsd; its log has the reason under the id {exchange.id}"
+        detail = f"{broken} log has the reason under the id {exchange.id}"
         return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(exchange.id)
 
     def _end(self, exchange: RequestRecord, response: web.StreamResponse) -> None:
@@ -161,8 +169,16 @@ class RequestRecorder:
         for name, value in HEADERS.items():
             if name not in headers:
                 headers[name] = value
-        if self._varies:
+        if self._context.loaded.settings.api.cors_origins:
             headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+    def _add_cors_headers(
+        self, exchange: RequestRecord, request: web.BaseRequest, response: web.StreamResponse
+    ) -> None:
+        """Let another origin read the answer of a route; a preflight has an answer of its own."""
+        api = self._context.loaded.settings.api
+        if api.cors_origins and exchange.route != UNMATCHED and request.method != hdrs.METH_OPTIONS:
+            add_cors_headers(request.headers, response.headers, api)
 
 
 def _request_id(headers: Mapping[str, str]) -> str:

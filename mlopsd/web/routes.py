@@ -1,19 +1,39 @@
 """Everything that can be asked, in one table: the routes, their description and their tests come from it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mlopsd.config.schema import PROBE_NAME
 from mlopsd.units import DURATION
 from mlopsd.web.api import schemas
-from mlopsd.web.api.actions import NO, YES, Actions
-from mlopsd.web.api.docs import Docs
-from mlopsd.web.api.health import Health
-from mlopsd.web.api.info import About
-from mlopsd.web.api.openapi import Description
-from mlopsd.web.api.predictions import Predictions
-from mlopsd.web.api.route import CSV, HTML, JSON, TEXT, Handler, Parameter, ResponseSpec, Route, problem
-from mlopsd.web.page.status_page import StatusPage
+from mlopsd.web.api.endpoint import (
+    ACTS,
+    BROKEN,
+    CSV,
+    HTML,
+    JSON,
+    NO,
+    TEXT,
+    TOO_SLOW,
+    YES,
+    Endpoint,
+    Handler,
+    Parameter,
+    ResponseSpec,
+    problem,
+)
+
+if TYPE_CHECKING:
+    from mlopsd.web.api.actions import Actions
+    from mlopsd.web.api.docs import Docs
+    from mlopsd.web.api.health import Health
+    from mlopsd.web.api.info import About
+    from mlopsd.web.api.openapi import Description
+    from mlopsd.web.api.predictions import Predictions
+    from mlopsd.web.page.status_page import StatusPage
 
 PROBE = Parameter(
     "probe", "the probe's name", {"type": "string", "pattern": f"^{PROBE_NAME.pattern}$"}, "path"
@@ -33,14 +53,6 @@ RELOAD_PARAMETERS = (
 OPENMETRICS = "application/openmetrics-text"
 NO_PROBE = problem(404, "no such probe is configured")
 BAD_QUERY = problem(400, "a parameter is not known, or its value cannot be read; or the body is broken")
-ACTS = (
-    problem(401, "over TCP: the API key is missing or wrong", "WWW-Authenticate"),
-    problem(403, "the caller may not act, or no API key is set"),
-    problem(408, "the request's body did not arrive in time"),
-    problem(413, "the request's body is larger than [api] max_body_size"),
-)
-TOO_SLOW = problem(504, "no answer within [api] request_timeout; what was begun goes on")
-BROKEN = problem(500, "something broke in mlopsd; its log has the reason under the request's id")
 REPLACED = problem(503, "the probe is being replaced", "Retry-After")
 NOT_DEBUG = problem(404, "debug mode is off, or the files are not installed")
 
@@ -58,7 +70,7 @@ class Handlers:
     description: Description
 
 
-def table(desk: Handlers) -> tuple[Route, ...]:
+def table(desk: Handlers) -> tuple[Endpoint, ...]:
     """Every route."""
     return (
         *_health_routes(desk),
@@ -72,14 +84,14 @@ def table(desk: Handlers) -> tuple[Route, ...]:
     )
 
 
-def metrics_route(about: About) -> Route:
+def metrics_route(about: About) -> Endpoint:
     """``/metrics``, which may have a port of its own."""
     pages = ResponseSpec(200, "Prometheus text, or OpenMetrics by Accept", None, (TEXT, OPENMETRICS))
     off = problem(404, "metrics are off")
     return _polled("/metrics", "The metrics for Prometheus", about.metrics, pages, off)
 
 
-def _health_routes(desk: Handlers) -> Sequence[Route]:
+def _health_routes(desk: Handlers) -> Sequence[Endpoint]:
     health = desk.health
     host_unwell = "unknown, unhealthy or stopping"
     verdict = _by_status(schemas.VerdictAnswer, host_unwell)
@@ -103,51 +115,51 @@ def _health_routes(desk: Handlers) -> Sequence[Route]:
     )
 
 
-def _check_route(actions: Actions) -> Route:
+def _check_route(actions: Actions) -> Endpoint:
     reading = ResponseSpec(200, "its reading", schemas.ReadingAnswer)
-    return Route(
+    return Endpoint(
         "POST",
         "/health/{probe}/check",
         "Check a probe now, or join the check in flight",
         actions.check,
         (reading, BAD_QUERY, *ACTS, NO_PROBE, BROKEN, REPLACED, TOO_SLOW),
         parameters=(PROBE,),
-        who="actors",
+        access="act",
     )
 
 
-def _reload_route(actions: Actions) -> Route:
+def _reload_route(actions: Actions) -> Endpoint:
     goes_on = "it is running; the probe's reading shows its end"
     done = ResponseSpec(200, "it ended well", schemas.ReloadAnswer)
     running = ResponseSpec(202, goes_on, schemas.ReloadAnswer, (JSON,), ("Location",))
     cannot = problem(405, "this probe has nothing to reload", "Allow")
     refused = problem(409, "it was refused, it failed, or one is running")
-    return Route(
+    return Endpoint(
         "POST",
         "/health/{probe}/reload",
         "Reload what a probe looks at, as the model of the version that the registry names now",
         actions.reload_probe,
         (done, running, BAD_QUERY, *ACTS, NO_PROBE, cannot, refused, BROKEN, REPLACED),
         parameters=(PROBE, *RELOAD_PARAMETERS),
-        who="actors",
+        access="act",
     )
 
 
-def _configuration_route(actions: Actions) -> Route:
+def _configuration_route(actions: Actions) -> Endpoint:
     changed = ResponseSpec(200, "what changed", schemas.ConfigurationAnswer)
     unusable = problem(409, "it cannot be used, and nothing changed")
-    return Route(
+    return Endpoint(
         "POST",
         "/reload",
         "Read the configuration anew",
         actions.reload_configuration,
         (changed, BAD_QUERY, *ACTS, unusable, BROKEN),
-        who="actors",
+        access="act",
         bounded=False,  # cut off in the middle it would leave half a configuration
     )
 
 
-def _prediction_routes(predictions: Predictions) -> Sequence[Route]:
+def _prediction_routes(predictions: Predictions) -> Sequence[Endpoint]:
     possible = (
         ResponseSpec(200, "what `mlflow models serve` would answer"),
         problem(400, "the body is broken, or no input for this model"),
@@ -159,13 +171,13 @@ def _prediction_routes(predictions: Predictions) -> Sequence[Route]:
         problem(503, "no version of the model serves, or the daemon is stopping", "Retry-After"),
         problem(504, "the model took too long"),
     )
-    by_default = Route(
+    by_default = Endpoint(
         "POST",
         "/invocations",
         "Predictions of the only model, or of the default one",
         predictions.by_default,
         possible,
-        who="predictors",
+        access="predict",
         takes=(JSON, CSV),
         polled=True,
         bounded=False,  # the predictor minds its own clock
@@ -180,7 +192,7 @@ def _prediction_routes(predictions: Predictions) -> Sequence[Route]:
     return by_default, by_probe
 
 
-def _readiness_routes(predictions: Predictions) -> Sequence[Route]:
+def _readiness_routes(predictions: Predictions) -> Sequence[Endpoint]:
     every, not_every = "every model serves", "a model does not serve, or the daemon is stopping"
     none = problem(404, "no probe predicts")
     pong = _by_state(None, every, not_every, TEXT)
@@ -209,7 +221,7 @@ def _readiness_routes(predictions: Predictions) -> Sequence[Route]:
     )
 
 
-def _about_routes(desk: Handlers) -> Sequence[Route]:
+def _about_routes(desk: Handlers) -> Sequence[Endpoint]:
     about, page = desk.about, desk.page
     facts = ResponseSpec(200, "the facts", schemas.InfoAnswer)
     root = ResponseSpec(
@@ -222,7 +234,7 @@ def _about_routes(desk: Handlers) -> Sequence[Route]:
         metrics_route(about),
         _polled("/info", "The daemon about itself", about.info, facts),
         replace(page_route, bounded=False),  # it waits once, for its template
-        Route(
+        Endpoint(
             "GET",
             "/openapi.json",
             "This description",
@@ -232,7 +244,7 @@ def _about_routes(desk: Handlers) -> Sequence[Route]:
     )
 
 
-def _docs_routes(docs: Docs) -> Sequence[Route]:
+def _docs_routes(docs: Docs) -> Sequence[Endpoint]:
     page = (ResponseSpec(200, "the page", None, (HTML,)), NOT_DEBUG, BROKEN)
     file = (
         ResponseSpec(200, "the file", None, ("text/javascript", "text/css", "image/png")),
@@ -240,10 +252,10 @@ def _docs_routes(docs: Docs) -> Sequence[Route]:
         BROKEN,
     )
     return (
-        Route("GET", "/docs", "The API in Swagger UI, in debug mode", docs.swagger, page),
-        Route("GET", "/docs/{file}", "A file of that page", docs.swagger_file, file, parameters=(FILE,)),
-        Route("GET", "/redoc", "The API in Redoc, in debug mode", docs.redoc, page),
-        Route("GET", "/redoc/{file}", "A file of that page", docs.redoc_file, file, parameters=(FILE,)),
+        Endpoint("GET", "/docs", "The API in Swagger UI, in debug mode", docs.swagger, page),
+        Endpoint("GET", "/docs/{file}", "A file of that page", docs.swagger_file, file, parameters=(FILE,)),
+        Endpoint("GET", "/redoc", "The API in Redoc, in debug mode", docs.redoc, page),
+        Endpoint("GET", "/redoc/{file}", "A file of that page", docs.redoc_file, file, parameters=(FILE,)),
     )
 
 
@@ -254,10 +266,10 @@ def _polled(
     *possible: ResponseSpec,
     parameters: Sequence[Parameter] = (),
     aliases: Sequence[str] = (),
-) -> Route:
+) -> Endpoint:
     """A question that machines ask all the time; each may also meet a fault of ours."""
     every = (*possible, BROKEN)
-    return Route("GET", path, summary, handler, every, parameters=parameters, polled=True, aliases=aliases)
+    return Endpoint("GET", path, summary, handler, every, parameters=parameters, polled=True, aliases=aliases)
 
 
 def _by_status(body: object, unwell: str) -> tuple[ResponseSpec, ...]:

@@ -2,12 +2,12 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlopsd.exceptions import as_exception
 from mlopsd.predictor import Predictor, PredictorOptions
-from mlopsd.probe import Probe, Reading
+from mlopsd.probe import Probe, Reading, Route, declared_routes
 from mlopsd.worker.validate import verified
 from mlopsd.worker.worker import CLOSING_SECONDS
 
@@ -60,12 +60,18 @@ class LoopWorker:
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
+        self._routes: Sequence[Route] | None = None
         self._check: Calling | None = None
 
     @property
     def predictor(self) -> Predictor | None:
         """The probe, if it predicts and has been made, which its first check does."""
         return self._probe if isinstance(self._probe, Predictor) else None
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made, which its first check does."""
+        return self._routes
 
     @property
     def stuck(self) -> str | None:
@@ -108,6 +114,8 @@ class LoopWorker:
     def _made(self) -> Probe[Any]:
         if self._probe is None:
             self._probe = self._make()
+        if self._routes is None:
+            self._routes = declared_routes(self._probe)
         return self._probe
 
     def _start(self, verb: str, call: Callable[[], Any]) -> Calling:

@@ -108,6 +108,7 @@ class ProcessWorker:
     """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
 
     predictor = None
+    routes = ()
 
     def __init__(
         self,

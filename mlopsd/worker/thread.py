@@ -3,11 +3,11 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from mlopsd.predictor import PredictorOptions
-from mlopsd.probe import Probe, Reading
+from mlopsd.probe import Probe, Reading, Route, declared_routes
 from mlopsd.threads import Call
 from mlopsd.worker.validate import verified
 from mlopsd.worker.worker import CLOSING_SECONDS
@@ -52,8 +52,14 @@ class ThreadWorker:
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
+        self._routes: Sequence[Route] | None = None
         self._lane: Lane | None = None
         self._call: Call | None = None
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made, which its first check does."""
+        return self._routes
 
     @property
     def stuck(self) -> str | None:
@@ -99,4 +105,6 @@ class ThreadWorker:
     def _made(self) -> Probe[Any]:
         if self._probe is None:
             self._probe = self._make()
+        if self._routes is None:
+            self._routes = declared_routes(self._probe)
         return self._probe

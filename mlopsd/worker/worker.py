@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mlopsd.predictor import Predictor, PredictorOptions
-from mlopsd.probe import Instruments, Metric, Reading
+from mlopsd.probe import Instruments, Metric, Reading, Route
 
 
 class Worker(Protocol):
@@ -17,6 +17,10 @@ class Worker(Protocol):
     @property
     def predictor(self) -> Predictor | None:
         """Return the probe itself if it predicts and has been made, for which the loop is the only place."""
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made. A process has none."""
 
     @property
     def stuck(self) -> str | None:

@@ -20,13 +20,13 @@ from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
 from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
-from mlopsd.probe import Context, Options, Probe, Reading
+from mlopsd.probe import Context, Options, Probe, Reading, Route
 from mlopsd.watch import Busy, Watch
 from mlopsd.web.app import make_app
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.connection import Timeouts
 from mlopsd.web.server.listener import Listener
-from mlopsd.web.server.site import Site
+from mlopsd.web.server.server import Site
 from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -84,6 +84,7 @@ class FakeWatch:
         self.asked: list[tuple[bool, bool]] = []
         self.checks = 0
         self.predictor: Predictor | None = None
+        self.routes: Sequence[Route] | None = ()
         self._board = board
         self._reading = reading or Reading(status=None, summary="")  # type: ignore[arg-type]
         self.hold: asyncio.Event | None = None
@@ -253,8 +254,8 @@ class House:
         most: int | None = None,
     ) -> AsyncIterator[Listener]:
         """The API on *listener*, which is closed at the end."""
-        app = make_app(self.parts, self.settings, local=local)
-        serving = Site(app, listener, most_connections=lambda: most or 64, patience=patience)
+        app = make_app(self.parts, local=local)
+        serving = Site(app, listener, most_connections=most or 64, patience=patience)
         try:
             async with serving:
                 yield listener

@@ -1,4 +1,4 @@
-"""Connections: slow heads, slow readers, crowds, the end, and an application that takes another's place."""
+"""Connections: slow heads, slow readers, crowds, the end, and a listener that takes another's place."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from mlopsd.web.app import make_app
 from mlopsd.web.server import connection
 from mlopsd.web.server.connection import LAST_MOMENT, Connection, Timeouts
 from mlopsd.web.server.listener import Listener
-from mlopsd.web.server.site import MOST_LOCAL, Site
+from mlopsd.web.server.server import MOST_LOCAL, Site
 from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 
@@ -42,9 +42,9 @@ def a_house() -> House:
 async def a_server(house: House, *, most: int = 64, patience: Timeouts | None = None) -> AsyncIterator[Site]:
     """A server whose port is in ``port``."""
     listener = Listener.tcp("127.0.0.1", 0)
-    app = make_app(house.parts, house.settings, local=False)
+    app = make_app(house.parts, local=False)
     try:
-        async with Site(app, listener, most_connections=lambda: most, patience=patience) as serving:
+        async with Site(app, listener, most_connections=most, patience=patience) as serving:
             yield serving
     finally:
         house.board.close()
@@ -371,7 +371,7 @@ async def test_when_none_is_idle_the_newcomer_is_told_503_and_the_others_are_ser
 async def test_the_unix_socket_has_a_cap_of_its_own(tmp_path: Path) -> None:
     house = a_house()
     listener = Listener.unix(tmp_path / "s")
-    app = make_app(house.parts, house.settings, local=True)
+    app = make_app(house.parts, local=True)
     async with a_server(house, most=1) as serving, callers(serving, 1), Site(app, listener) as local:
         opened = [
             Caller(*await asyncio.open_unix_connection(str(tmp_path / "s"))) for _ in range(MOST_LOCAL + 3)
@@ -482,68 +482,63 @@ async def test_stopping_without_anybody_is_over_at_once() -> None:
         await serving.stop(LONG)
 
 
-async def test_a_new_application_takes_the_listening_socket_over_without_refusing_anyone() -> None:
-    house = a_house()
-    async with a_server(house) as first:
-        answers: list[int] = []
-        over = asyncio.Event()
+@asynccontextmanager
+async def on_path(house: House, path: Path) -> AsyncIterator[Site]:
+    """A server on the Unix socket *path*."""
+    async with Site(make_app(house.parts, local=True), Listener.unix(path)) as serving:
+        yield serving
+    house.board.close()
 
-        async def keep_asking() -> None:
-            """Ask on a new connection each time; a refused or broken one ends the test."""
-            while not over.is_set():
-                async with callers(first, 1) as (caller,):
-                    answers.append(
-                        await caller.ask(ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-                    )
 
+async def test_a_server_whose_socket_is_bound_again_refuses_nobody(tmp_path: Path) -> None:
+    answers: list[int] = []
+    over = asyncio.Event()
+    path = tmp_path / "s"
+
+    async def keep_asking() -> None:
+        """Ask on a new connection each time; a refused or broken one ends the test."""
+        while not over.is_set():
+            caller = Caller(*await asyncio.open_unix_connection(path))
+            answers.append(await caller.ask(ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))
+            await caller.leave()
+
+    async with on_path(a_house(), path) as serving:
         asking = asyncio.create_task(keep_asking(), name="ask")
-        last = await take_over_many_times(house, first, answers, asking)
+        for _ in range(20):
+            seen = len(answers)
+            await until(lambda seen=seen: len(answers) > seen or asking.done())  # type: ignore[misc]
+            await serving.move(serving.listener.bind_again())
         over.set()
         await asking
-        await last.stop(0)
     assert set(answers) == {200}
     assert len(answers) >= 20
 
 
-async def take_over_many_times(
-    house: House, serving: Site, answers: list[int], asking: asyncio.Task[None]
-) -> Site:
-    """Put a new application in the place of the one before, twenty times, each after one more answer."""
-    for _ in range(20):
-        seen = len(answers)
-        await until(lambda seen=seen: len(answers) > seen or asking.done())  # type: ignore[misc]
-        app = make_app(house.parts, house.settings, local=False)
-        new = Site(app, serving.listener, most_connections=lambda: 64)
-        await new.start()
-        await serving.stop(LONG)
-        serving = new
-    return serving
+def unix_crowd(path: Path) -> list[socket.socket]:
+    """Fifty connections to *path*, each with a request on its way."""
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(50)]
+    for one in crowd:
+        one.connect(str(path))
+        one.sendall(ASK)
+        one.settimeout(0)
+    return crowd
 
 
-async def test_a_crowd_at_the_door_loses_nobody_when_the_application_changes() -> None:
+async def test_a_crowd_at_the_door_loses_nobody_when_the_socket_is_bound_again(tmp_path: Path) -> None:
     """At any moment one of them is accepted and not yet a connection: just that one must not be dropped."""
-    house = a_house()
-    async with a_server(house) as first:
-        crowd = [
-            socket.create_connection(("127.0.0.1", first.listener.port), timeout=GIVE_UP) for _ in range(50)
-        ]
-        for one in crowd:
-            one.sendall(ASK)
-            one.settimeout(0)
+    async with on_path(a_house(), tmp_path / "s") as serving:
+        crowd = unix_crowd(tmp_path / "s")
         for _ in range(3):
             await asyncio.sleep(0)
-        stopping = asyncio.create_task(first.stop(LONG), name="stop")
-        app = make_app(house.parts, house.settings, local=False)
-        async with Site(app, first.listener, most_connections=lambda: 64):
-            loop = asyncio.get_running_loop()
-            answers = [await loop.sock_recv(one, 12) for one in crowd]
-            for one in crowd:
-                one.close()
-        await stopping
+        await serving.move(serving.listener.bind_again())
+        loop = asyncio.get_running_loop()
+        answers = [await loop.sock_recv(one, 12) for one in crowd]
+        for one in crowd:
+            one.close()
     assert set(answers) == {b"HTTP/1.1 200"}
 
 
-async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops_for_good() -> None:
+async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops() -> None:
     """Most of them are connected by the kernel alone, which resets what nobody has accepted."""
     async with a_server(a_house()) as serving:
         crowd = [
@@ -552,7 +547,7 @@ async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops_for_good()
         for one in crowd:
             one.sendall(ASK)
             one.settimeout(0)
-        stopping = asyncio.create_task(serving.stop(LONG, for_good=True), name="stop")
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
         loop = asyncio.get_running_loop()
         answers = [await loop.sock_recv(one, 12) for one in crowd]
         for one in crowd:
@@ -572,15 +567,15 @@ async def test_before_it_stops_every_answer_sends_its_caller_elsewhere() -> None
         assert await new.is_hung_up_on()
 
 
-async def test_connections_wait_in_the_kernel_while_no_application_serves() -> None:
+async def test_connections_wait_in_the_kernel_until_an_application_serves() -> None:
     house = a_house()
-    async with a_server(house) as serving:
-        await serving.stop(0)
-        async with callers(serving, 1) as (early,):
-            early.send(ASK)
-            app = make_app(house.parts, house.settings, local=False)
-            async with Site(app, serving.listener, most_connections=lambda: 64):
-                assert await early.answer() == 200
+    listener = Listener.tcp("127.0.0.1", 0)
+    early = Caller(*await asyncio.open_connection("127.0.0.1", listener.port))
+    early.send(ASK)
+    async with Site(make_app(house.parts, local=False), listener):
+        assert await early.answer() == 200
+        await early.leave()
+    house.board.close()
 
 
 async def test_when_descriptors_run_out_the_server_pauses_and_comes_back(

@@ -19,9 +19,9 @@ from yarl import URL
 from mlopsd.config.errors import ConfigIssue, ConfigurationError
 from mlopsd.predictor import PredictionError
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
-from mlopsd.web.api import schemas
+from mlopsd.web.api import openapi, schemas
+from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.openapi import Description
-from mlopsd.web.api.route import Route
 from mlopsd.web.app import ROUTES, make_app
 from mlopsd.web.server.connection import Timeouts
 from tests.running import GIVE_UP
@@ -44,9 +44,9 @@ def a_house(**api: Any) -> House:
     return house
 
 
-def routes() -> tuple[Route, ...]:
+def routes() -> tuple[Endpoint, ...]:
     house = House()
-    return make_app(house.parts, house.settings, local=False)[ROUTES]
+    return make_app(house.parts, local=False)[ROUTES]
 
 
 async def description(house: House) -> Any:
@@ -92,14 +92,15 @@ async def test_the_description_is_valid_openapi() -> None:
     validate(document)
 
 
-async def test_the_description_is_made_once_and_off_the_loop() -> None:
+async def test_the_description_is_made_once_and_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     made_in: list[threading.Thread] = []
 
-    def make() -> bytes:
+    def described(*_: object) -> bytes:
         made_in.append(threading.current_thread())
         return b"{}"
 
-    kept = Description(make)
+    monkeypatch.setattr(openapi, "described", described)
+    kept = Description(a_house().parts, tuple)
     for _ in range(2):
         answer = await kept.answer(make_mocked_request("GET", "/openapi.json"))
         assert answer.body == b"{}"
@@ -108,10 +109,14 @@ async def test_the_description_is_made_once_and_off_the_loop() -> None:
     assert thread.daemon
 
 
-async def test_the_description_names_the_configured_header() -> None:
-    document = await description(a_house(api_key_header="X-Door"))
-    schemes = document["components"]["securitySchemes"]
-    assert schemes["key"] == {"type": "apiKey", "in": "header", "name": "X-Door"}
+async def test_the_description_names_the_configured_header_also_after_a_change() -> None:
+    house = a_house(api_key_header="X-Door")
+    async with house.on_tcp() as client:
+        for header in ("X-Door", "X-Gate"):
+            api = house.settings.api.model_copy(update={"api_key_header": header})
+            house.settings = house.settings.model_copy(update={"api": api})
+            schemes = (await (await client.get("/openapi.json")).json())["components"]["securitySchemes"]
+            assert schemes["key"] == {"type": "apiKey", "in": "header", "name": header}
 
 
 async def test_what_acts_and_nothing_else_asks_for_a_key() -> None:

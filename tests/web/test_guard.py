@@ -177,7 +177,7 @@ async def test_a_socket_that_cannot_be_served_once_is_bound_at_the_next_look(
 
 async def test_a_socket_that_is_in_place_and_not_served_is_bound_again(tmp_path: Path) -> None:
     async with guarded(tmp_path) as its:
-        for server in its.doors._doors["socket"].serving._servers:
+        for server in its.doors._sites["socket"]._servers:
             server.close()
         assert its.path.is_socket()
         await its.guard.look()
@@ -196,7 +196,7 @@ async def test_a_changed_configuration_and_a_bound_path_come_to_the_same_door(tm
     async with guarded(tmp_path) as its:
         its.path.unlink()
         await its.guard.look()
-        await its.doors.change(Settings(api={"port": 0, "cors_origins": ["http://a.example"]}))  # type: ignore[arg-type]
+        await its.doors.change(Settings(api={"port": 0, "max_connections": 8}))  # type: ignore[arg-type]
         its.path.unlink()
         await its.guard.look()
         assert await its.answers()

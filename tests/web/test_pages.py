@@ -23,7 +23,7 @@ from mlopsd.format import format_age
 from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
 from mlopsd.web.api import docs
 from mlopsd.web.context import Info
-from mlopsd.web.page.plot import plot
+from mlopsd.web.page.status_page import plot
 from tests.web.fakes import STARTED, House, OneReload
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -233,7 +233,7 @@ async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_rejecte
         "Desired version 7, @champion of http://registry",
         "Served version 6, @champion",
         "UTC ( 12 min)",
-        "In progress fetch of version 7, for 12 min 3.0 GB of 10.0 GB (30%)",
+        "In progress fetch of version 7, for 12 min 3 GB of 10 GB (30%)",
         "version 8: accuracy 0.7 is below 0.8; tried again",
         "UTC (in 25 min)",
         "1 fact host.pid 4711",
@@ -247,7 +247,7 @@ async def test_what_a_probe_shows_between_two_readings_is_on_the_page() -> None:
     house.watch("model", Reading(findings=[HOT], facts={"progress": {"step": "judge", "version": "7"}}))
     progress = {"step": "fetch", "version": "7", "bytes": 5e8, "total_bytes": 1e9}
     house.board.show("model", {"progress": progress})
-    assert "In progress fetch of version 7 500.0 MB of 1.0 GB (50%)" in (await page(house)).text
+    assert "In progress fetch of version 7 500 MB of 1 GB (50%)" in (await page(house)).text
 
 
 NO_SHAPES: list[dict[Any, Any]] = [

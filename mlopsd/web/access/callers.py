@@ -3,6 +3,8 @@
 The address of a caller is no identity. A proxy on this host passes on what anybody asks, and need not say so.
 """
 
+from __future__ import annotations
+
 import errno
 import hmac
 import os
@@ -12,12 +14,16 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
-from pydantic import SecretStr
 
-from mlopsd.config.load import LoadedConfig
 from mlopsd.web.api.problem import Problem
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from mlopsd.config.load import LoadedConfig
 
 SO_PEERGROUPS = 59  # include/uapi/asm-generic/socket.h; Python has no name for it
 SO_PEERPIDFD = 77  # since Linux 6.5

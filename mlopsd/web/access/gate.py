@@ -7,22 +7,22 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mlopsd.web.access.callers import check_actor, check_local, check_predictor
+from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.problem import Problem
-from mlopsd.web.api.route import Route
 from mlopsd.web.context import WebContext
 
 
 class Gate:
-    """Maker of the aiohttp handler of a `Route`: may the caller, is the body bearable, is it done in time."""
+    """Maker of aiohttp's handler of an `Endpoint`: may the caller, is the body bearable, is it in time."""
 
     def __init__(self, parts: WebContext, *, local: bool) -> None:
         self._parts = parts
         self._local = local
 
-    def handler(self, route: Route) -> Handler:
+    def handler(self, route: Endpoint) -> Handler:
         """Return the handler of *route* for aiohttp."""
         answer = route.handler
-        if route.who == "anyone" and not asyncio.iscoroutinefunction(answer):
+        if route.access == "read" and not asyncio.iscoroutinefunction(answer):
 
             async def at_once(request: web.Request) -> web.StreamResponse:
                 return answer(request)  # type: ignore[return-value]  # a plain function
@@ -30,28 +30,28 @@ class Gate:
             return at_once
 
         async def in_time(request: web.Request) -> web.StreamResponse:
-            if route.who != "anyone":
+            if route.access != "read":
                 self._check_caller(route, request)
                 request = await self._read(request)
             return await self._answer(route, request)
 
         return in_time
 
-    def _check_caller(self, route: Route, request: web.Request) -> None:
+    def _check_caller(self, route: Endpoint, request: web.Request) -> None:
         """Let those pass who may ask for *route*.
 
         Raises:
             Problem: 401 or 403, the caller may not.
         """
         loaded = self._parts.loaded
-        if route.who == "predictors":
+        if route.access == "predict":
             check_predictor(request, loaded, local=self._local)
         elif self._local:
             check_local(request)
         else:
             check_actor(request, loaded)
 
-    async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, route: Endpoint, request: web.Request) -> web.StreamResponse:
         limit = self._parts.loaded.settings.api.request_timeout if route.bounded else None
         try:
             async with asyncio.timeout(limit) as deadline:

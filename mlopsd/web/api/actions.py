@@ -1,9 +1,12 @@
 """The answers that act: check a probe now, reload a probe, read the configuration anew."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -11,17 +14,19 @@ from mlopsd.config.errors import ConfigurationError, nearest
 from mlopsd.format import format_time
 from mlopsd.probe import ProbeError
 from mlopsd.units import seconds
-from mlopsd.watch import Busy, ProbeReload, Watch
-from mlopsd.web.api.health import JSON_HEADERS, Health
+from mlopsd.web.api.endpoint import JSON_HEADERS, NO, YES
 from mlopsd.web.api.problem import Problem
-from mlopsd.web.api.readings import ReadingDocuments, reload_state
+from mlopsd.web.api.readings import is_running, reload_state
 from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body, jsonable
 
+if TYPE_CHECKING:
+    from mlopsd.watch import ProbeReload, Watch
+    from mlopsd.web.api.health import Health
+    from mlopsd.web.api.readings import ReadingDocuments
+
 MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
-YES = ("true", "True", "1", "yes", "")
-NO = ("false", "False", "0", "no")
 log = logging.getLogger("mlopsd.http")
 
 
@@ -86,11 +91,10 @@ class Actions:
         if not watch.can_reload:
             detail = f"probe {name!r} has nothing to reload; POST /health/{name}/check looks again"
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": ""})
-        try:
-            reload = watch.start_reload(dry_run=dry_run, force=force)
-        except Busy as error:
-            detail = f"{error}; wait for its end, GET /health/{name} shows it"
-            raise Problem(HTTPStatus.CONFLICT, detail) from error
+        if is_running(watch.reload):
+            detail = f"a reload of {name!r} is running; wait for its end, GET /health/{name} shows it"
+            raise Problem(HTTPStatus.CONFLICT, detail)
+        reload = watch.start_reload(dry_run=dry_run, force=force)
         if force:
             log.warning("reload forced", extra={"probe": name, "dry_run": dry_run})
         return reload

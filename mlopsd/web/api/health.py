@@ -1,24 +1,28 @@
 """The answers that read the board; none of them runs a check, and none waits for anything."""
 
+from __future__ import annotations
+
 import socket
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from mlopsd.config.errors import nearest
-from mlopsd.entry import Entry
 from mlopsd.format import format_time
 from mlopsd.probe import Status
+from mlopsd.web.api.endpoint import JSON_HEADERS, TEXT_HEADERS
 from mlopsd.web.api.problem import Problem, retry_after
-from mlopsd.web.api.readings import ReadingDocuments
 from mlopsd.web.api.schemas import VerdictAnswer
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body, jsonable
 
+if TYPE_CHECKING:
+    from mlopsd.entry import Entry
+    from mlopsd.web.api.readings import ReadingDocuments
+
 SERVING = (Status.HEALTHY, Status.DEGRADED)
 AGES_WITHIN = 0.1  # seconds for which all readings together are kept written out
-JSON_HEADERS = {"Content-Type": "application/json"}
-TEXT_HEADERS = {"Content-Type": "text/plain; charset=utf-8"}
 
 
 class Health:

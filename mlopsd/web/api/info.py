@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs, web
 
 from mlopsd.format import format_time
-from mlopsd.web.api.health import JSON_HEADERS
+from mlopsd.web.api.endpoint import JSON_HEADERS, Endpoint
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
 from mlopsd.web.context import Info, WebContext
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class About:
     """Answers questions about the daemon; *endpoints* lists what can be asked."""
 
-    def __init__(self, parts: WebContext, endpoints: Callable[[], Sequence[EndpointInfo]]) -> None:
+    def __init__(self, parts: WebContext, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
         self._parts = parts
         self._endpoints = endpoints
 
@@ -47,7 +47,7 @@ class About:
             "configuration": self._configuration(),
             "socket": _socket_info(info),
             "probes": [_probe_info(watch) for watch in self._parts.watches.values()],
-            "endpoints": list(self._endpoints()),
+            "endpoints": [_endpoint_info(endpoint) for endpoint in self._endpoints()],
         }
 
     def _configuration(self) -> ConfigurationInfo:
@@ -67,6 +67,10 @@ def _socket_info(info: Info) -> SocketInfo:
     if info.socket_error is not None:
         answer["error"] = info.socket_error
     return answer
+
+
+def _endpoint_info(endpoint: Endpoint) -> EndpointInfo:
+    return {"method": endpoint.method, "path": endpoint.path, "summary": endpoint.summary}
 
 
 def _probe_info(watch: Watch) -> ProbeInfo:

@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from mlopsd.threads import in_thread
-from mlopsd.web.api.health import JSON_HEADERS
-from mlopsd.web.api.route import JSON, Parameter, ResponseSpec, Route
+from mlopsd.web.api.endpoint import JSON, JSON_HEADERS, Endpoint, Parameter, ResponseSpec
+from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body
 
 HEADERS = {
@@ -27,20 +27,25 @@ ABOUT = (
 
 
 class Description:
-    """Answers ``/openapi.json``; made in a thread when first asked for, and kept."""
+    """The answer to ``/openapi.json``: made in a thread when first asked for, kept until it changes."""
 
-    def __init__(self, make: Callable[[], bytes]) -> None:
-        self._make = make
-        self._body: bytes | None = None
+    def __init__(self, context: WebContext, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
+        self._context = context
+        self._endpoints = endpoints
+        self._described: object = None  # that the kept body is of
+        self._body = b""
 
     async def answer(self, _request: web.Request) -> web.Response:
-        """The description."""
-        if self._body is None:
-            self._body = await in_thread("describe the API", self._make)
+        """Return the description."""
+        header, endpoints = self._context.loaded.settings.api.api_key_header, tuple(self._endpoints())
+        if self._described != (header, endpoints):
+            version = self._context.info.version
+            body = await in_thread("describe the API", lambda: described(endpoints, version, header))
+            self._described, self._body = (header, endpoints), body
         return web.Response(body=self._body, headers=JSON_HEADERS)
 
 
-def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str, Any]:
+def describe(routes: Sequence[Endpoint], version: str, key_header: str) -> dict[str, Any]:
     """The document for *routes*; API keys come in *key_header*."""
     types = {answer.body for route in routes for answer in route.answers if answer.body is not None}
     refs, schemas = _schemas(sorted(types, key=lambda a_type: a_type.__name__))
@@ -62,7 +67,7 @@ def describe(routes: Sequence[Route], version: str, key_header: str) -> dict[str
     }
 
 
-def described(routes: Sequence[Route], version: str, key_header: str) -> bytes:
+def described(routes: Sequence[Endpoint], version: str, key_header: str) -> bytes:
     """The document as bytes."""
     return json_body(describe(routes, version, key_header))
 
@@ -75,7 +80,7 @@ def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
     return {key: schema for (key, _mode), schema in found.items()}, together.get("$defs", {})
 
 
-def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
+def _operation(route: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
@@ -86,13 +91,13 @@ def _operation(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     if route.takes:
         content = {content_type: _sent(content_type) for content_type in route.takes}
         operation["requestBody"] = {"required": True, "content": content}
-    if route.who != "anyone":
-        keyless: list[Any] = [{}] if route.who == "predictors" else []
+    if route.access != "read":
+        keyless: list[Any] = [{}] if route.access == "predict" else []
         operation["security"] = [{"key": []}, {"bearer": []}, *keyless]
     return operation
 
 
-def _operation_id(route: Route) -> str:
+def _operation_id(route: Endpoint) -> str:
     words = [word.strip("{}") for word in route.path.replace(".", "/").split("/") if word]
     return "_".join([route.method.lower(), *words]) if words else f"{route.method.lower()}_root"
 

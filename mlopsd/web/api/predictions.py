@@ -2,12 +2,14 @@
 
 from http import HTTPStatus
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from mlopsd.config.errors import nearest
 from mlopsd.config.probes import ProbeConfig, default_predictor
-from mlopsd.predictor import PredictionError, Predictor
-from mlopsd.web.api.health import JSON_HEADERS, SERVING, TEXT_HEADERS
+from mlopsd.predictor import Predictor
+from mlopsd.web.api.endpoint import JSON_HEADERS, TEXT_HEADERS
+from mlopsd.web.api.health import SERVING
+from mlopsd.web.api.probe_routes import call_route
 from mlopsd.web.api.problem import RETRY_AFTER, Problem, retry_after
 from mlopsd.web.api.schemas import LiveAnswer, ModelReadyAnswer, ReadyAnswer
 from mlopsd.web.context import WebContext
@@ -82,14 +84,7 @@ class Predictions:
         if predictor is None:
             detail = f"probe {chosen.name!r} is being made or replaced; ask again"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
-        try:
-            prediction = await predictor.predict(
-                await request.read(), request.headers.get(hdrs.CONTENT_TYPE, "")
-            )
-        except PredictionError as error:
-            later = {} if error.retry_after is None else retry_after(error.retry_after)
-            raise Problem(error.code, error.detail, headers=later) from error
-        return web.Response(body=prediction.body, headers={hdrs.CONTENT_TYPE: prediction.content_type})
+        return await call_route(chosen.name, predictor.prediction_route, request, self._parts)
 
     def _predictors(self) -> list[ProbeConfig]:
         """Return every predictor that is configured, also one that is not made yet.

@@ -6,10 +6,9 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from mlopsd.web.api.schemas import ProblemAnswer
+from mlopsd.web.api.schemas import PROBLEM_TYPE, ProblemAnswer
 from mlopsd.web.jsonable import json_body
 
-CONTENT_TYPE = "application/problem+json"
 CHALLENGE = 'Bearer realm="mlopsd"'
 RETRY_AFTER = 5.0  # seconds, where nothing better is known
 
@@ -53,7 +52,7 @@ class Problem(Exception):
 
     def response(self, request_id: str) -> web.Response:
         """The document as an answer."""
-        headers = {**self.headers, "Content-Type": CONTENT_TYPE}
+        headers = {**self.headers, "Content-Type": PROBLEM_TYPE}
         response = web.Response(
             status=self.status, body=json_body(self.document(request_id)), headers=headers
         )

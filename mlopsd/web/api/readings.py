@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlopsd.board import Board
-from mlopsd.entry import Entry
 from mlopsd.exceptions import safe_message
 from mlopsd.format import format_time
 from mlopsd.probe import Finding, ReloadRefused, Status
@@ -15,6 +13,8 @@ from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
 from mlopsd.web.jsonable import dumps, jsonable
 
 if TYPE_CHECKING:
+    from mlopsd.board import Board
+    from mlopsd.entry import Entry
     from mlopsd.watch import ProbeReload
 
 
@@ -30,7 +30,7 @@ class CachedJson:
 
     def is_of(self, entry: Entry, reload: ProbeReload | None) -> bool:
         """Tell if this is still the text of *entry*; entries are replaced, never changed."""
-        return self.entry is entry and self.reload is reload and self.running == _running(reload)
+        return self.entry is entry and self.reload is reload and self.running == is_running(reload)
 
 
 class ReadingDocuments:
@@ -80,7 +80,7 @@ class ReadingDocuments:
 def _write(entry: Entry, reload: ProbeReload | None) -> CachedJson:
     before = dumps(jsonable(_before_age(entry)))[:-1]
     after = b", " + dumps(jsonable(_after_age(entry, reload)))[1:]
-    return CachedJson(entry, reload, _running(reload), before, after)
+    return CachedJson(entry, reload, is_running(reload), before, after)
 
 
 def _before_age(entry: Entry) -> dict[str, Any]:
@@ -148,5 +148,6 @@ def why(error: BaseException) -> str:
     return safe_message(error) or type(error).__name__
 
 
-def _running(reload: ProbeReload | None) -> bool:
+def is_running(reload: ProbeReload | None) -> bool:
+    """Tell if *reload* has begun and not ended."""
     return reload is not None and not reload.done.done()

@@ -20,6 +20,7 @@ AdviceWord = Literal[
     "reboot",
     "replace_hardware",
 ]
+PROBLEM_TYPE = "application/problem+json"  # of RFC 9457
 ReloadWord = Literal["running", "done", "refused", "failed"]
 Time = Annotated[str, Field(description="RFC 3339, UTC", json_schema_extra={"format": "date-time"})]
 Seconds = Annotated[float, Field(ge=0, description="seconds")]
@@ -44,7 +45,7 @@ class FindingAnswer(TypedDict):
 
 
 class ReloadState(TypedDict):
-    """How the last reload of a probe stands; `detail` is what it said, or why it did not go well."""
+    """State of the last reload of a probe; `detail` is what it said, or why it did not go well."""
 
     state: ReloadWord
     started_at: Time
@@ -52,7 +53,7 @@ class ReloadState(TypedDict):
 
 
 class ReadingAnswer(TypedDict):
-    """What the last check of one probe found out.
+    """Result of the last check of one probe.
 
     `status` is damped: `raw_status` is the last reading's own, the last `raw_count` readings had it.
     Before the first check the keys that only a check can fill are not there. `before_reload` is true
@@ -109,13 +110,13 @@ class ReloadAnswer(TypedDict):
 
 
 class ConfigurationAnswer(TypedDict):
-    """What changed when the configuration was read anew, in sentences."""
+    """Changes by a reload of the configuration, in sentences."""
 
     changes: list[str]
 
 
 class ConfigurationInfo(TypedDict):
-    """Where the configuration came from, when it was last read anew, and why that changed nothing."""
+    """Source of the configuration, the time of its last reload, and why that changed nothing."""
 
     file: NotRequired[str]
     reloaded_at: NotRequired[Time]
@@ -123,7 +124,7 @@ class ConfigurationInfo(TypedDict):
 
 
 class SocketInfo(TypedDict):
-    """Where the Unix socket is, and why its path does not lead to the daemon while it does not."""
+    """Path of the Unix socket, and why it does not lead to the daemon while it does not."""
 
     path: str
     error: NotRequired[str]
@@ -164,26 +165,26 @@ class InfoAnswer(TypedDict):
 
 
 class LiveAnswer(TypedDict):
-    """Whether the server lives, in the words of the Open Inference Protocol."""
+    """Answer that the server lives, in the words of the Open Inference Protocol."""
 
     live: bool
 
 
 class ReadyAnswer(TypedDict):
-    """Whether every model is ready, in the words of the Open Inference Protocol."""
+    """Readiness of every model, in the words of the Open Inference Protocol."""
 
     ready: bool
 
 
 class ModelReadyAnswer(TypedDict):
-    """Whether the registered model `name` is ready, in the words of the Open Inference Protocol."""
+    """Readiness of the registered model `name`, in the words of the Open Inference Protocol."""
 
     name: str
     ready: bool
 
 
 class ProblemAnswer(TypedDict):
-    """What went wrong, as RFC 9457 has it: `detail` says the cause and the cure."""
+    """Error as RFC 9457 has it: `detail` says the cause and the cure."""
 
     type: str
     title: str

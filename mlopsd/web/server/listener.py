@@ -1,4 +1,4 @@
-"""A bound place to listen, TCP or a Unix socket, that outlives the applications which serve on it."""
+"""A bound place to listen, TCP or a Unix socket."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ class Accepting(socket.socket):
 
 
 class Listener:
-    """A socket that is listened on; connections wait in the kernel while no application serves.
+    """A socket that is listened on; connections wait in the kernel until an application serves.
 
     Attributes:
         name: for logs and messages: ``127.0.0.1:9178`` or the socket's path.
@@ -114,6 +114,7 @@ class Listener:
         """Stop to listen, and remove the Unix socket's file if it is still this one's."""
         if self._path is not None and self.is_in_place():
             self._path.unlink(missing_ok=True)
+        self._inode = None  # from now on another file may have its number
         for listening in self.sockets:
             listening.close()
 

@@ -1,13 +1,18 @@
 """The guard of the Unix socket's path: another who may write in its folder may take the daemon's place."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.web.context import WebContext
 from mlopsd.web.server.listener import ListenError
-from mlopsd.web.server.server import HttpServer
+
+if TYPE_CHECKING:
+    from mlopsd.web.server.server import HttpServer
 
 PAUSE = 3.0  # seconds between two looks
 SAME_AGAIN = 300.0  # seconds in which the same trouble has one line in the log
