@@ -253,11 +253,12 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
     @cached_property
     def prediction_route(self) -> Route:
         """Return the route behind ``POST /invocations``; the daemon puts it where MLflow's clients ask."""
-        return Route("POST", "/invocations", self._answer, "Predictions of this model", access="predict")
 
-    async def _answer(self, request: HttpRequest) -> HttpResponse:
-        prediction = await self.predict(request.body, request.content_type)
-        return HttpResponse(prediction.body, prediction.content_type)
+        async def answer(request: HttpRequest) -> HttpResponse:
+            prediction = await self.predict(request.body, request.content_type)
+            return HttpResponse(prediction.body, prediction.content_type)
+
+        return Route("POST", "/invocations", answer, "Predictions of this model", access="predict")
 
     async def reconfigure(self, options: PredictorOptionsT) -> bool:
         """Go on with *options* without a gap for callers, and return if it does.
