@@ -18,7 +18,7 @@ from mlopsd.config.probes import configure
 from mlopsd.probe import Advice, Reading
 from mlopsd_probes.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model import report
-from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
+from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing, Progress
 from mlopsd_probes.model.rollout import backoff, rejections, steps
@@ -31,6 +31,7 @@ from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
+from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import TROUBLES
 from tests.model.living import DOWN, WELL, FakeHost, failing, version
 

@@ -85,7 +85,7 @@ class ModelProbe(Predictor[ModelOptions]):
         counted = model_metrics(context.instruments, with_buckets(options.prediction.buckets))
         means = RolloutContext(
             options=options,
-            registries=Registries(options, context.log, counted.operation, scratch),
+            registries=Registries(options.wanted, context.log, counted.operation, scratch, context.name),
             store=Store(context.state_dir, options.model),
             scratch=scratch,
             state_dir=context.state_dir,
