@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from mlopsd.probe import Context, Instruments
 
-GUIDE = (Path(__file__).parent.parent / "docs/writing-a-probe.md").read_text("utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs/writing-a-probe.md").read_text("utf-8")
 
 
 async def test_the_process_of_the_guide_answers(tmp_path: Path) -> None:
