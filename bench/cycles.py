@@ -15,8 +15,8 @@ from pathlib import Path
 from bench.cost import memory
 from mlopsd.probe import Context, Reading
 from mlopsd.process import frames
+from mlopsd.worker.child import Outbox
 from mlopsd.worker.codec import Outgoing
-from mlopsd.worker.outbox import Outbox
 from mlopsd.worker.validate import verified
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe

@@ -91,7 +91,7 @@ class Server(AbstractContextManager["Server"]):
         self._process.wait()
 
 
-class Daemon(Server):
+class DaemonServer(Server):
     """``mlopsd run`` with the tables *probes*, its state in *room*; anybody may have predictions.
 
     Whatever else is default. MLflow's own server, which is beside it, asks for no key either.

@@ -19,7 +19,7 @@ FACTORS = (2.0, 3.0)  # of the good versions, the first of which is champion at 
 BAD = {"canary": "nan", "load": "none"}
 
 
-class Registry:
+class RegistryServer:
     """The server, in *folder*, and what is registered there.
 
     Attributes:

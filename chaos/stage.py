@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from chaos.clock import Clock
-from chaos.registry import NAME, Registry
+from chaos.registry import NAME, RegistryServer
 from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import scenario
 from tests.installed import installed
@@ -87,7 +87,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = Clock(folder)
-        self.registry = Registry(folder / "registry")
+        self.registry = RegistryServer(folder / "registry")
         self.cards = folder / "host.scenario"
         self.heart = folder / "heart"
         self.state = folder / "state"

@@ -1,16 +1,16 @@
-"""What a stranger's code raised, made safe to tell and to carry."""
+"""Exceptions of third-party code, made safe to print and to carry."""
 
 
 def safe_message(error: BaseException) -> str:
-    """What *error* says, which a stranger's exception may be unable to."""
+    """Return the message of *error*; the exception of a third party may be unable to give it."""
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001  # the boundary to a stranger's code
+    except Exception as broken:  # noqa: BLE001  # the boundary to third-party code
         return f"(no words: {type(broken).__name__})"
 
 
 def as_exception(error: BaseException) -> Exception:
-    """*error*, or an exception with its words if it is of a kind that would end more than one call."""
+    """Return *error*, or a RuntimeError with its message if *error* would end more than one call."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     said = safe_message(error)

@@ -1,4 +1,4 @@
-"""Keeps what repeats itself out of the journal: said once in a while, counted in between."""
+"""Limit repeated log lines: log a line once in a while, and count it in between."""
 
 import re
 import time
@@ -12,7 +12,7 @@ NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)*")
 
 @dataclass(slots=True)
 class LogLimiter:
-    """Decides whether a line is worth its place in the journal."""
+    """Decides if a line is worth its place in the journal."""
 
     clock: Callable[[], float] = time.monotonic
     window: float = WINDOW
@@ -20,7 +20,7 @@ class LogLimiter:
     _said: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
 
     def worth_saying(self, key: Hashable) -> int | None:
-        """How often *key* was kept back since it was last said, or None: keep it back now too."""
+        """Return the lines of *key* kept back since its last one; None if this one is kept back as well."""
         now = self.clock()
         said_at, kept_back = self._said.get(key, (None, 0))
         if said_at is not None and now - said_at < self.window:
@@ -32,7 +32,7 @@ class LogLimiter:
         return kept_back
 
     def forget(self) -> int:
-        """Start anew, because the trouble is over; how many lines were kept back in it."""
+        """Start again, because the trouble is over; return the number of lines that were kept back."""
         kept_back = sum(count for _, count in self._said.values())
         self._said.clear()
         return kept_back
@@ -45,5 +45,5 @@ class LogLimiter:
 
 
 def gist(text: str) -> str:
-    """*text* without its numbers: a pid or a time in it does not make it something new to say."""
+    """Return *text* without its numbers: a pid or a time in it does not make it new."""
     return NUMBER.sub("#", text)

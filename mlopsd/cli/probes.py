@@ -1,21 +1,32 @@
-"""``mlopsd probes``: every installed probe, or why it cannot load."""
+"""``mlopsd probes``: every installed probe with its options, or why it cannot load."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mlopsd.cli.options import add_config_option, load_configuration
 from mlopsd.cli.terminal.text import align, sanitize, wrap
 from mlopsd.cli.terminal.toml import format_value
-from mlopsd.cli.terminal.types import describe_type
 from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.plugins import Plugin, PluginError
 from mlopsd.config.probes import place
 from mlopsd.probe import Probe
+
+WORDS = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    SecretStr: "secret",
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -82,3 +93,26 @@ def _format_option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
         shown = "no value" if default is None else f"= {format_value(name, default)}"
     parts = (shown, f"({describe_type(info.annotation)})", info.description)
     return name, sanitize("  ".join(part for part in parts if part))
+
+
+def describe_type(annotation: Any) -> str:
+    """Return *annotation* as ``text``, ``list of path``, ``"a" or "b"``, ``table`` …"""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return describe_type(arguments[0])
+    if origin is Literal:
+        return " or ".join(f'"{choice}"' for choice in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(describe_type(argument) for argument in arguments if argument is not NoneType)
+    plain = origin or annotation
+    if isinstance(plain, type) and plain not in WORDS:
+        return _describe_collection(plain, arguments)
+    return WORDS.get(plain, str(plain))
+
+
+def _describe_collection(plain: type, arguments: tuple[Any, ...]) -> str:
+    if issubclass(plain, Mapping | BaseModel):
+        return "table"
+    if issubclass(plain, Sequence | Set) and arguments:
+        return f"list of {describe_type(arguments[0])}"
+    return plain.__name__

@@ -5,16 +5,22 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from mlopsd.cli import INTERRUPTED
-from mlopsd.cli.client import discovery
-from mlopsd.cli.client.client import DaemonClient, DaemonResponse, DaemonUnreachable
+from mlopsd.cli.client import (
+    DaemonClient,
+    DaemonResponse,
+    DaemonUnreachable,
+    add_connection_options,
+    find_daemon,
+)
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter, format_log_line
 from mlopsd.cli.terminal.text import sanitize
-from mlopsd.predictor import Progress
+
+if TYPE_CHECKING:
+    from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 
 CONFIGURATION_TIMEOUT = 60.0  # seconds; every probe whose table changed is ended first, 2 s at most
 POLL = 0.5  # seconds
@@ -26,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("probe", nargs="?", metavar="PROBE", help="the probe; left out, the configuration")
     parser.add_argument("--dry-run", action="store_true", help="say what a probe would do, and do nothing")
     parser.add_argument("--force", action="store_true", help="override the refusal of a probe; it is logged")
-    discovery.add_arguments(parser)
+    add_connection_options(parser)
     parser.epilog = "exit status: 0 done, 1 refused or failed, with the reason; Ctrl-C ends the waiting alone"
 
 
@@ -39,7 +45,7 @@ def run(arguments: Namespace) -> int:
     options = {name: "true" for name in ("dry_run", "force") if getattr(arguments, name)}
     if options and arguments.probe is None:
         raise CommandError("cannot reload: --dry-run and --force are for a probe; name one")
-    running, _ = discovery.find_daemon(arguments)
+    running, _ = find_daemon(arguments)
     try:
         if arguments.probe is None:
             _reload_configuration(running)
@@ -66,6 +72,8 @@ def _reload_probe(running: DaemonClient, probe: str, options: Mapping[str, str])
     _raise_for_status(f"probe {probe!r}", running, answer)
     if answer.body.get("state") == "done":
         return str(answer.body.get("detail", "done"))
+    from mlopsd.cli.terminal.progress import ProgressLine  # noqa: PLC0415  # pydantic, which help does without
+
     try:
         with ProgressLine(sys.stderr) as progress:
             return _wait(running, probe, str(answer.body.get("started_at")), progress)
@@ -74,8 +82,10 @@ def _reload_probe(running: DaemonClient, probe: str, options: Mapping[str, str])
         raise CommandError(f"{goes_on}; see how it ends with mlopsd status", status=INTERRUPTED) from None
 
 
-def _wait(running: DaemonClient, probe: str, started_at: str, progress: ProgressLine) -> str:
+def _wait(running: DaemonClient, probe: str, started_at: str, progress: "ProgressLine") -> str:
     """Poll until the reload that began at *started_at* has ended."""
+    from mlopsd.cli.terminal.progress import RolloutMeter  # noqa: PLC0415  # as above
+
     meter = RolloutMeter()
     while True:
         reading = running.get(_path(probe)).body
@@ -89,9 +99,12 @@ def _wait(running: DaemonClient, probe: str, started_at: str, progress: Progress
 
 
 def _show_progress(
-    probe: str, reading: Mapping[str, Any], meter: RolloutMeter, progress: ProgressLine
+    probe: str, reading: Mapping[str, Any], meter: "RolloutMeter", progress: "ProgressLine"
 ) -> None:
     """Show the fact ``progress``: a table for a model, a sentence or nothing for another probe."""
+    from mlopsd.cli.terminal.progress import format_log_line  # noqa: PLC0415  # as above
+    from mlopsd.predictor import Progress  # noqa: PLC0415  # as above
+
     fact = reading.get("facts", {}).get("progress")
     if (step := Progress.read(fact)) is not None:
         progress.show(meter.format_live(step), plain=format_log_line(step))

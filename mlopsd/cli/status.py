@@ -5,8 +5,13 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 
-from mlopsd.cli.client import discovery
-from mlopsd.cli.client.client import DaemonClient, DaemonResponse, DaemonUnreachable
+from mlopsd.cli.client import (
+    DaemonClient,
+    DaemonResponse,
+    DaemonUnreachable,
+    add_connection_options,
+    find_daemon,
+)
 from mlopsd.cli.errors import CANNOT_TELL, CommandError
 from mlopsd.cli.terminal import nagios
 from mlopsd.cli.terminal.health_table import format_health
@@ -22,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     forms.add_argument("--json", action="store_true", help="the daemon's answer, for programs")
     forms.add_argument("--nagios", action="store_true", help="one line, for monitoring plugins")
     forms.add_argument("--watch", action="store_true", help=f"show it anew every {REDRAW:g} s until Ctrl-C")
-    discovery.add_arguments(parser)
+    add_connection_options(parser)
     parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown or no answer"
 
 
@@ -31,7 +36,7 @@ def run(arguments: Namespace) -> int:
     if arguments.watch:
         return _watch(arguments)
     try:
-        running, health = discovery.find_daemon(arguments)
+        running, health = find_daemon(arguments)
     except CommandError as failure:
         if arguments.nagios:  # a monitoring plugin's standard error is read by nobody
             print(nagios.format_line(CANNOT_TELL, failure))
@@ -70,7 +75,7 @@ def _watch(arguments: Namespace) -> int:
     try:
         while True:
             try:
-                running, health = discovery.find_daemon(arguments)
+                running, health = find_daemon(arguments)
                 shown, status = _format_for_people(running, health), nagios.exit_status(health.body)
             except CommandError as failure:
                 shown, status = str(failure), CANNOT_TELL

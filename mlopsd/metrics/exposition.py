@@ -1,4 +1,4 @@
-"""How Prometheus' two text formats write names, labels and numbers, and which of them a scraper wants."""
+"""Prometheus' two text formats: names, labels and numbers in them, and the choice of one for a scraper."""
 
 import enum
 import math

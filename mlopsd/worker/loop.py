@@ -47,10 +47,10 @@ class Calling:
             return await result if inspect.isawaitable(result) else result
         except (Exception, GeneratorExit):  # the latter is also how a coroutine is closed, and must pass then
             raise
-        except BaseException as error:
+        except BaseException as error:  # SystemExit in a task would end the loop
             if self._abandoned and isinstance(error, asyncio.CancelledError):
                 raise
-            raise as_exception(error) from error  # SystemExit in a task would end the loop
+            raise as_exception(error) from error
 
 
 class LoopWorker:

@@ -259,7 +259,7 @@ class ProcessWorker:
             self._starting = self._start()
         try:
             return await asyncio.shield(self._starting)
-        except Exception as error:
+        except Exception as error:  # whatever keeps it from starting is a reading, and tried again
             self._starting = None
             self._backoff.failed()
             raise ProbeError(f"cannot start its process: {_why_not(error)}") from error

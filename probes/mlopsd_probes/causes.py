@@ -1,4 +1,4 @@
-"""What each kind of failure means: whose fault it is, what a person should do, and when it is tried again.
+"""The meaning of each kind of failure: the side at fault, the advice, and the time of the next try.
 
 In a fetch a version is at fault only on proof: a failure that is not recognised is the fault of the registry
 or its store. In a load and a canary the version's own code runs. There the probe recognises a trouble of this
@@ -20,7 +20,7 @@ REGISTRY = "registry"  # any question to a registry or its store of files, a fet
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What follows from one kind of failure.
+    """The consequences of one kind of failure.
 
     Attributes:
         at_fault: ``registry`` includes its store of files, ``host`` is this machine and its configuration.
@@ -87,12 +87,12 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
 
 
 def cause_of(step: str, kind: str) -> Cause:
-    """What a failure of *kind* at *step* means; a *kind* that is not known is one of the usual kind there."""
+    """Return the cause for a failure of *kind* at *step*; an unknown *kind* counts as the usual one there."""
     if step in ("fetch", REGISTRY):
         return CAUSES.get((step, kind)) or CAUSES.get((REGISTRY, kind), OF_REGISTRY)
     return CAUSES.get((step, kind)) or CAUSES[step, "error"]
 
 
 def kinds_of(step: str) -> frozenset[str]:
-    """The kinds of failure that the table has for *step*."""
+    """Return the kinds of failure that the table has for *step*."""
     return frozenset(kind for place, kind in CAUSES if place == step)

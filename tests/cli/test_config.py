@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mlopsd.cli.probes import describe_type
 from mlopsd.cli.terminal.toml import format_value
-from mlopsd.cli.terminal.types import describe_type
 from mlopsd.config.schema import Api
 from tests.cli.command import mlopsd, on_a_terminal
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli.client.discovery import format_url
+from mlopsd.cli.client import format_url
 from mlopsd.cli.demo import training
+from mlopsd.cli.demo.command import PATIENT, DemoHints
 from mlopsd.cli.demo.folder import DemoFolder, default_folder
-from mlopsd.cli.demo.hints import PATIENT, DemoHints
 from mlopsd.cli.errors import CommandError
 from mlopsd.config.load import load
 from mlopsd_probes.model.demo.champion import champion

@@ -37,7 +37,7 @@ async def asking(
         counted.append((operation, result))
 
     before, others = descriptors(), clients()
-    made = Registries(ModelOptions(**table), logging.getLogger("mlopsd.test"), count, scratch)
+    made = Registries(ModelOptions(**table).wanted, logging.getLogger("mlopsd.test"), count, scratch, "model")
     try:
         yield made, counted
     finally:

@@ -50,7 +50,8 @@ async def living(folder: Path, uri: str, **table: Any) -> AsyncIterator[World]:
     keys = {"model": "iris", "candidates": ["4"], "registry_timeout": 60, **table}
     world.options = ModelOptions.model_validate({**keys, "registries": [{"uri": uri}]})
     log = logging.getLogger("mlopsd.test")
-    world.registry = cast("Any", Registries(world.options, log, lambda *_: None, folder / "clients"))
+    registries = Registries(world.options.wanted, log, lambda *_: None, folder / "clients", "model")
+    world.registry = cast("Any", registries)
     world.begin()
     try:
         yield world

@@ -20,7 +20,7 @@ from mlopsd.probe import Advice, Reading
 from mlopsd.process import backoff
 from mlopsd_probes.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model import report
-from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
+from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing
 from mlopsd_probes.model.rollout import rejections, steps
@@ -33,6 +33,7 @@ from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
+from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import TROUBLES
 from tests.model.world import DOWN, WELL, FakeHost, failing, version
 

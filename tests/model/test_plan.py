@@ -13,7 +13,7 @@ import pytest
 
 from mlopsd_probes.causes import OF_VERSION
 from mlopsd_probes.model.cache.store import CacheContents
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
+from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.plan import (
     Action,
     Cancel,

@@ -12,8 +12,9 @@ import pytest
 
 from mlopsd_probes.model.cache.files import StoreError
 from mlopsd_probes.model.cache.store import CacheContents, Store
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
+from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.registry.options import RegistryOptions
 
 CONTENT = b"weights"
 

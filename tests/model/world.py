@@ -12,7 +12,7 @@ from mlopsd.predictor import Prediction, Progress
 from mlopsd.probe import Context, Finding, Reading, Status
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.metrics import ModelMetrics
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
+from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.report import report
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.rollout.steps import RolloutContext
@@ -20,6 +20,7 @@ from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostContext, HostDied, LoadFailed, ModelHost
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
 from tests.fakes import Instruments, Sink
 from tests.running import GIVE_UP

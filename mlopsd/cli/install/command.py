@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.install import user
-from mlopsd.cli.install.files import InstalledFiles, read_shipped
-from mlopsd.cli.install.steps import SetupSteps
+from mlopsd.cli.install.files import InstalledFiles, SetupSteps, read_shipped
 
 SERVICE = "mlopsd.service"
 UNIT = Path("/etc/systemd/system") / SERVICE

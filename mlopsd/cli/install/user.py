@@ -10,8 +10,7 @@ from pathlib import Path
 
 import mlopsd
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.install.files import InstalledFiles
-from mlopsd.cli.install.steps import SetupSteps
+from mlopsd.cli.install.files import InstalledFiles, SetupSteps
 
 USER = "mlopsd"
 VIDEO = "video"

@@ -1,15 +1,11 @@
 """The options of a model: its registries, its tests, and the limits of predictions."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -18,20 +14,15 @@ from pydantic import (
 from mlopsd.predictor import PredictorOptions
 from mlopsd.units import Seconds
 from mlopsd_probes.keys import key
-
-TRACKING_URI = "MLFLOW_TRACKING_URI"
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("not an absolute path; write it from / on")
-    return path
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty; write a name, or take the key out")
-    return text
+from mlopsd_probes.registry.options import (
+    TRACKING_URI,
+    AbsolutePath,
+    InheritedRegistry,
+    Name,
+    OptionTable,
+    RegistryOptions,
+    WantedModel,
+)
 
 
 def _some(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,16 +38,8 @@ def _tables(value: object) -> object:
     return value
 
 
-Name = Annotated[str, AfterValidator(_not_empty)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Positive = Annotated[Seconds, Field(gt=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class OptionTable(BaseModel):
-    """A table below the model's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Range(OptionTable):
@@ -70,36 +53,6 @@ class Range(OptionTable):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}; exchange them")
         return self
-
-
-class RegistryOptions(OptionTable):
-    """A registry and the credentials that it, and no other, is given."""
-
-    uri: Name = key(..., "URI", "As MLflow takes it: http(s)://…, sqlite:///…, databricks …")
-    username: Name | None = key(None, "name", "For basic authentication, with password_file.")
-    password_file: AbsolutePath | None = key(
-        None, "path", "File whose first line is the password; read anew for each question."
-    )
-    token_file: AbsolutePath | None = key(
-        None, "path", "File whose first line is a bearer token; read anew for each question."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_authenticate(self) -> "RegistryOptions":
-        if (self.username is None) != (self.password_file is None):
-            raise ValueError("username and password_file go together; write both or neither")
-        if self.username is not None and self.token_file is not None:
-            raise ValueError("either username and password_file, or token_file; take one out")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The URI without credentials, for people."""
-        return without_credentials(self.uri)
-
-
-class InheritedRegistry(RegistryOptions):
-    """The registry that MLflow's own variables name; it alone is given the credentials in them."""
 
 
 class PredictionOptions(OptionTable):
@@ -208,6 +161,18 @@ class ModelOptions(PredictorOptions):
         CanaryOptions(), "table", "What a version predicts before it serves and at every check."
     )
 
+    @property
+    def wanted(self) -> WantedModel:
+        """Return what the registries are asked for, and how long they may take."""
+        return WantedModel(
+            self.model,
+            self.candidates,
+            self.registries,
+            timeout=self.registry_timeout,
+            fetch_timeout=self.fetch_timeout,
+            fetch_idle_timeout=self.fetch_idle_timeout,
+        )
+
     @field_validator("registries", mode="after")
     @classmethod
     def _registry_of_the_environment(
@@ -233,14 +198,3 @@ class ModelOptions(PredictorOptions):
                     f"stall_timeout {self.stall_timeout:g} s is below {name} {seconds:g} s; raise it"
                 )
         return self
-
-
-def without_credentials(uri: str) -> str:
-    """*uri* without user, password and query."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return "a registry whose URI cannot be read"
-    if "@" not in parts.netloc and not parts.query:
-        return uri
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -85,7 +85,7 @@ class ModelProbe(Predictor[ModelOptions]):
             RolloutContext(
                 probe=context,
                 options=options,
-                registries=Registries(options, context.log, measures.operation, scratch),
+                registries=Registries(options.wanted, context.log, measures.operation, scratch, context.name),
                 store=Store(context.state_dir, options.model),
                 hosts=HostContext(context.log, scratch, measures, self._mismatches, asyncio.Event()),
                 now=lambda: datetime.now(UTC),

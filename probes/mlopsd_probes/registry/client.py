@@ -11,9 +11,9 @@ from mlopsd.process.channel import ChannelClosed, OnPart, RequestChannel
 from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
 from mlopsd.process.frames import BadFrame
 from mlopsd.threads import in_thread
-from mlopsd_probes.model.cache.files import tidy
-from mlopsd_probes.model.options import RegistryOptions
+from mlopsd.trees import remove_tree
 from mlopsd_probes.registry.environment import client_environment, inherited_credentials
+from mlopsd_probes.registry.options import RegistryOptions
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.registry.child", CHANNEL, PARENT)
 START_LIMIT = 60.0  # seconds for Python and MLflow to be imported on a busy machine
@@ -132,7 +132,9 @@ class ClientProcess:
         if (running := self._running) is not None:
             self._running = None
             await running.child.kill()
-        await in_thread("remove a client's files", lambda: tidy(self._folder))
+        left = await in_thread("remove a client's files", lambda: remove_tree(self._folder))
+        if left is not None:
+            self._log.warning("files left behind", extra={"reason": left})
 
     async def _start(self) -> Unanswered | None:
         """Return a fault instead of raising it, since nobody may be left to hear of it."""
@@ -165,7 +167,7 @@ class ClientProcess:
         channel = RequestChannel(child)
         try:
             await self._open(channel)
-        except BaseException:
+        except BaseException:  # also cancelled; nobody else knows of the process
             await child.kill()
             raise
         return channel

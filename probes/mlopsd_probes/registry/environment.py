@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mlopsd_probes.model.options import InheritedRegistry, RegistryOptions
+from mlopsd_probes.registry.options import InheritedRegistry, RegistryOptions
 
 KEPT = (
     *("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
@@ -33,7 +33,7 @@ SECRET = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 def client_environment(
     registry: RegistryOptions, scratch: Path, http_timeout: float, ours: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The environment of *registry*'s process, out of *ours*; *scratch* is its own folder."""
+    """Return the environment of *registry*'s process, out of *ours*; *scratch* is its own folder."""
     ours = os.environ if ours is None else ours
     return {
         **{name: value for name, value in ours.items() if is_kept(name)},

@@ -11,16 +11,16 @@ from typing import Any, Literal, TypeVar, cast
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.causes import REGISTRY, Cause, cause_of, kinds_of
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
-from mlopsd_probes.model.version import File, Version
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.options import RegistryOptions, WantedModel
+from mlopsd_probes.registry.version import File, Version
 
 TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
 HEADROOM = 0.5  # seconds
 TROUBLES = kinds_of(REGISTRY)
 ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answers
 Count = Callable[[str, str, float], None]
-Told = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]
 Result = TypeVar("Result")
 
 
@@ -92,27 +92,27 @@ class FetchError(Exception):
 
 
 class Registries:
-    """Asks the registries of *options*.
+    """Asks the registries of *wanted*.
 
     *count* is told of each operation (``resolve``, ``metrics``, ``fetch``), its result (``ok`` or the kind
     of the complaint) and its seconds; *scratch* is a folder for their processes; *name* is the probe's.
     """
 
     def __init__(
-        self, options: ModelOptions, log: logging.Logger, count: Count, scratch: Path, name: str = "model"
+        self, wanted: WantedModel, log: logging.Logger, count: Count, scratch: Path, name: str
     ) -> None:
-        self._options = options
+        self._wanted = wanted
         self._log = log
         self._count = count
         self._scratch = scratch
         self._name = name
         self._printed = LogLimiter()
-        http_timeout = (options.registry_timeout - HEADROOM) / TRIES
-        self._clients = [self._client(registry, http_timeout) for registry in options.registries]
+        http_timeout = (wanted.timeout - HEADROOM) / TRIES
+        self._clients = [self._client(registry, http_timeout) for registry in wanted.registries]
         self._fetching: set[ClientProcess] = set()
 
     async def resolve(self) -> Resolution:
-        """The version that the first candidate of the first registry that has one leads to.
+        """Return the version that the first candidate of the first registry that has one leads to.
 
         A registry that is no help is passed over, and its complaint kept.
         """
@@ -126,7 +126,7 @@ class Registries:
         return Resolution(None, tuple(complaints))
 
     async def metrics(self, version: Version) -> Mapping[str, float]:
-        """The last value of each metric of the run that *version* came from; of none without a run.
+        """Return the last value of each metric of the run that *version* came from; of none without a run.
 
         Raises:
             RegistryError: they cannot be had.
@@ -136,13 +136,13 @@ class Registries:
         question = {"do": "metrics", "run_id": version.run_id}
         try:
             client = self._clients[self._rank(version)]
-            answer = await self._counted("metrics", client.ask(question, self._options.registry_timeout))
+            answer = await self._counted("metrics", client.ask(question, self._wanted.timeout))
         except Unanswered as error:
             raise RegistryError(_complaint(version.registry, error)) from error
         return cast("dict[str, float]", answer["metrics"])
 
-    async def fetch(self, version: Version, folder: Path, progress: Told) -> tuple[File, ...]:
-        """The files of *version*, now in *folder*, which is there and empty.
+    async def fetch(self, version: Version, folder: Path, progress: OnProgress) -> tuple[File, ...]:
+        """Fetch the files of *version* into *folder*, which is there and empty; return them.
 
         *progress* is told of the bytes so far and of those in all, None while they are not known. A
         process of its own fetches, so that the registry can be asked meanwhile.
@@ -168,10 +168,10 @@ class Registries:
         )
 
     async def _look(self, rank: int) -> tuple[Version | None, list[Complaint]]:
-        options = self._options
-        question = {"do": "resolve", "model": options.model, "candidates": options.candidates}
-        asking = self._clients[rank].ask(question, options.registry_timeout)
-        label = options.registries[rank].label
+        wanted = self._wanted
+        question = {"do": "resolve", "model": wanted.name, "candidates": wanted.candidates}
+        asking = self._clients[rank].ask(question, wanted.timeout)
+        label = wanted.registries[rank].label
         try:
             answer = await self._counted("resolve", asking, _found_or_not)
         except Unanswered as error:
@@ -179,9 +179,9 @@ class Registries:
         complaints = [Complaint(label, kind, reason) for kind, reason in answer["complaints"]]
         return None if answer["found"] is None else self._version(rank, answer["found"]), complaints
 
-    async def _fetch(self, rank: int, version: Version, folder: Path, progress: Told) -> list[Any]:
-        http_timeout = 2 * self._options.fetch_idle_timeout  # the clock here is the one that counts
-        client = self._client(self._options.registries[rank], http_timeout)
+    async def _fetch(self, rank: int, version: Version, folder: Path, progress: OnProgress) -> list[Any]:
+        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the clock here is the one that counts
+        client = self._client(self._wanted.registries[rank], http_timeout)
         self._fetching.add(client)
         try:
             await client.start()
@@ -191,13 +191,13 @@ class Registries:
             await client.end()
 
     async def _follow(
-        self, client: ClientProcess, version: Version, folder: Path, progress: Told
+        self, client: ClientProcess, version: Version, folder: Path, progress: OnProgress
     ) -> list[Any]:
-        limit, idle_limit = self._options.fetch_timeout, self._options.fetch_idle_timeout
+        limit, idle_limit = self._wanted.fetch_timeout, self._wanted.fetch_idle_timeout
         now = asyncio.get_running_loop().time
         question = {
             "do": "fetch",
-            "model": self._options.model,
+            "model": self._wanted.name,
             "version": version.number,
             "folder": str(folder),
         }
@@ -235,14 +235,14 @@ class Registries:
     def _version(self, rank: int, found: Mapping[str, Any]) -> Version:
         return Version(
             **found,
-            candidate_rank=self._options.candidates.index(found["candidate"]),
-            registry=self._options.registries[rank].label,
+            candidate_rank=self._wanted.candidates.index(found["candidate"]),
+            registry=self._wanted.registries[rank].label,
             registry_rank=rank,
         )
 
     def _rank(self, version: Version) -> int:
-        """The place of *version*'s registry, which may have moved since it was named."""
-        labels = [registry.label for registry in self._options.registries]
+        """Return the place of *version*'s registry, which may have moved since it was named."""
+        labels = [registry.label for registry in self._wanted.registries]
         if labels[version.registry_rank : version.registry_rank + 1] == [version.registry]:
             return version.registry_rank
         if version.registry in labels:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
+from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.registry.environment import client_environment
+from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import FetchError
 from tests.model import meddler as meddling
 from tests.model.asking import asking, clients

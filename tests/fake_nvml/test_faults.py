@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from mlopsd_probes.fake_nvml import build
-from tests.gpu.conftest import Host, NoAnswer, Start
+from tests.fake_nvml.conftest import Host, NoAnswer, Start
 from tests.running import GIVE_UP
 
 pytestmark = pytest.mark.needs("cc")

@@ -13,7 +13,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import Registries, RegistryError
 from tests.model import meddler as meddling
 from tests.model.asking import asking, client_is_there, clients
@@ -209,11 +210,13 @@ async def test_metrics_that_cannot_be_had_are_told_as_such(registries: Registrie
 async def test_who_takes_over_keeps_its_files_when_the_one_before_goes(tmp_path: Path) -> None:
     scratch, uri = tmp_path / "scratch", f"http://127.0.0.1:{free_port()}"
     async with asking(scratch, uri, registry_timeout=20) as (after, _):
+        options = ModelOptions(model="iris", registries=(RegistryOptions(uri=uri),), registry_timeout=20)
         before = Registries(
-            ModelOptions(model="iris", registries=(RegistryOptions(uri=uri),), registry_timeout=20),
+            options.wanted,
             logging.getLogger("mlopsd.test"),
             lambda *_: None,
             scratch,
+            "model",
         )
         await asyncio.gather(before.resolve(), after.resolve())
         await before.close()
@@ -244,7 +247,7 @@ from mlopsd_probes.registry.registries import Registries
 
 async def main():
     options = ModelOptions(model="iris", registries=({"uri": sys.argv[1]},), registry_timeout=60)
-    await Registries(options, logging.getLogger(), print, Path(sys.argv[2])).resolve()
+    await Registries(options.wanted, logging.getLogger(), print, Path(sys.argv[2]), "model").resolve()
 
 asyncio.run(main())
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd_probes.fake_nvml import build
-from tests.gpu.conftest import Host, Start
+from tests.fake_nvml.conftest import Host, Start
 
 pytestmark = pytest.mark.needs("cc")
 

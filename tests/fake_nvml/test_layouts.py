@@ -8,7 +8,7 @@ import pynvml
 import pytest
 
 from mlopsd_probes.fake_nvml import build
-from tests.gpu.conftest import Start
+from tests.fake_nvml.conftest import Start
 
 pytestmark = pytest.mark.needs("cc")
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.install.files import InstalledFiles
-from mlopsd.cli.install.steps import SetupSteps
+from mlopsd.cli.install.files import InstalledFiles, SetupSteps
 
 
 def test_a_record_that_was_cut_is_one_line_with_its_cure(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OPERATING = ROOT / "docs" / "operating.md"
 GUIDE = ROOT / "docs" / "writing-a-probe.md"
 PACKAGE = ROOT / "tests" / "packages" / "mlopsd-probe-neighbours"
 FLEET = re.compile(r"^```yaml\n(# prometheus\.yml\n.*?)^```$", re.MULTILINE | re.DOTALL)
+DATE = r"\d{4}-\d\d-\d\d"
+STATUS = re.compile(rf"Status: \w+(?: by \[\d{{4}}\]\(\S+\))?\. Date: {DATE}(?:, changed {DATE})?\.")
 BLOCK = re.compile(r"^```(\w+) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -61,11 +63,14 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
 
 
-def test_decisions_are_short_and_numbered() -> None:
-    for path in ROOT.glob("docs/decisions/*.md"):
-        text = path.read_text("utf-8")
-        assert text.startswith(f"# {int(path.name[:4])}. "), path.name
-        assert len(text.splitlines()) <= 40, path.name
+def test_decisions_are_short_and_numbered_and_say_their_status() -> None:
+    paths = sorted(ROOT.glob("docs/decisions/*.md"))
+    assert [int(path.name[:4]) for path in paths] == list(range(1, len(paths) + 1))
+    for path in paths:
+        title, status, *rest = path.read_text("utf-8").splitlines()
+        assert title.startswith(f"# {int(path.name[:4])}. "), path.name
+        assert STATUS.fullmatch(status), path.name
+        assert len(rest) <= 40, path.name
 
 
 @pytest.mark.needs("promtool")

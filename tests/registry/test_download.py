@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd_probes.model.options import RegistryOptions
-from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import FetchError, Registries
+from mlopsd_probes.registry.version import Version
 from tests.model import meddler as meddling
 from tests.model.asking import Counted, asking, clients, rest
 from tests.model.meddler import Act, Meddler

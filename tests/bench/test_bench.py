@@ -14,12 +14,12 @@ from bench import asking, door, fleet, footprint, sides, workload
 from bench.effort import QUICK
 from bench.peers.nginx import Nginx, place
 from bench.peers.service import Service
-from bench.server import Daemon, Missing
-from bench.web import AS_PROMETHEUS, Connection, wait_for_answer
+from bench.server import DaemonServer, Missing
+from bench.web import AS_PROMETHEUS, WebConnection, wait_for_answer
 from mlopsd.process.procfs import descendants
 from tests.running import GIVE_UP
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.needs("prometheus")
@@ -47,7 +47,7 @@ def test_nginx_serves_the_very_bytes_also_packed(tmp_path: Path) -> None:
     packed = gzip.compress(page, 1)
     with Nginx(tmp_path / "nginx", {"/metrics": page, "/health/": b"{}"}, {"/metrics": packed}) as nginx:
         wait_for_answer(nginx.port, "/metrics")
-        connection = Connection(nginx.port)
+        connection = WebConnection(nginx.port)
         assert connection.get("/metrics") == (200, page)
         assert connection.get("/metrics", AS_PROMETHEUS) == (200, packed)
         assert connection.get(place("/health/")) == (200, b"{}")
@@ -57,7 +57,7 @@ def test_nginx_serves_the_very_bytes_also_packed(tmp_path: Path) -> None:
 def test_fastapis_service_does_the_same_job_and_its_series_change(tmp_path: Path) -> None:
     with Service(tmp_path / "service", 100) as service:
         wait_for_answer(service.port, "/health/")
-        connection = Connection(service.port)
+        connection = WebConnection(service.port)
         before = connection.get("/metrics")[1]
         assert b'"series":"healthy"' in connection.get("/health/")[1]
         assert b'"readings":{"system":' in connection.get("/health/detailed")[1]
@@ -69,9 +69,9 @@ def test_fastapis_service_does_the_same_job_and_its_series_change(tmp_path: Path
 
 def test_the_daemon_shows_as_many_series_as_it_is_told_to(tmp_path: Path) -> None:
     environment = door.lay_out(tmp_path)
-    with Daemon(tmp_path / "daemon", sides.tables_of(400), environment) as daemon:
+    with DaemonServer(tmp_path / "daemon", sides.tables_of(400), environment) as daemon:
         daemon.wait_until_started()
-        connection = Connection(daemon.port)
+        connection = WebConnection(daemon.port)
         lines = connection.get("/metrics")[1].splitlines()
         connection.close()
     assert sum(line.startswith(b"mlopsd_bench_series_quantity_") for line in lines) == 400 - 180

@@ -9,7 +9,7 @@ import pytest
 
 from mlopsd.probe import Context, HttpError, HttpRequest, Instruments, Options, declared_routes
 
-GUIDE = (Path(__file__).parent.parent / "docs/writing-a-probe.md").read_text("utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs/writing-a-probe.md").read_text("utf-8")
 
 
 async def test_the_process_of_the_guide_answers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from mlopsd.cli import COMMANDS, module_of
 from mlopsd.config.schema import ProbeTable, Settings
 from tests.alerts.metrics import PLUGINS, exposed
-from tests.test_docs import ROOT, documents
+from tests.docs.test_docs import ROOT, documents
 from tests.web.test_description import routes
 
 README = (ROOT / "README.md").read_text("utf-8")

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from mlopsd.log_limit import LogLimiter
-from mlopsd_probes.model.options import RegistryOptions
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.options import RegistryOptions
 from tests.model.registry_server import Shop
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # a registry is filled

@@ -24,8 +24,7 @@ from mlopsd.entry import Terms
 from mlopsd.metrics.collectors import SERIES_PER_FAMILY
 from mlopsd.metrics.exposition import Dialect, bound_text
 from mlopsd.metrics.families import BOARD_FAMILIES, COMPONENTS
-from mlopsd.metrics.page import Page
-from mlopsd.metrics.registry import REST, Metrics
+from mlopsd.metrics.registry import REST, Metrics, Page
 from mlopsd.metrics.samples import FINDINGS_PER_PROBE, SAMPLES_PER_READING
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd.worker.process import InitMessage, ProcessWorker
@@ -123,7 +122,7 @@ def a_proc(folder: Path) -> Path:
 
 @pytest.mark.parametrize(("name", "accept"), [("metrics.txt", ""), ("metrics.openmetrics.txt", OPENMETRICS)])
 async def test_the_page_is_the_golden_one(board: Board, tmp_path: Path, name: str, accept: str) -> None:
-    """After a change that is meant: MLOPSD_WRITE_GOLDEN=1 pytest tests/test_metrics.py, and read the diff."""
+    """To write it anew: MLOPSD_WRITE_GOLDEN=1 pytest tests/metrics/test_registry.py; then read the diff."""
     page = (await busy(board, a_proc(tmp_path))).render(accept).body.decode()
     for varies in (r'(?<=python=")[^"]+', r"(?<=process_start_time_seconds )[0-9.]+"):
         page, number = re.subn(varies, "0", page)

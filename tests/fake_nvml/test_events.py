@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.gpu.conftest import Host, NoAnswer, Start
+from tests.fake_nvml.conftest import Host, NoAnswer, Start
 
 pytestmark = pytest.mark.needs("cc")
 

@@ -23,7 +23,7 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.system.probe import SystemProbe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BAD = sorted((ROOT / "tests" / "bad").glob("*.toml"))
 SECRET = "correct-horse-battery"
 

@@ -1,1 +1,0 @@
-"""Find and ask a running daemon."""
