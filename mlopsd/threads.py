@@ -2,12 +2,18 @@
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mlopsd.exceptions import as_exception
-
 Result = TypeVar("Result")
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return *error*, or a RuntimeError with its message if *error* would end more than one call."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError("".join(traceback.format_exception_only(error)).strip())
 
 
 class Call:

@@ -5,9 +5,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlopsd.exceptions import as_exception
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Probe, Reading, Route, declared_routes
+from mlopsd.threads import as_exception
 from mlopsd.worker.validate import verified
 from mlopsd.worker.worker import CLOSING_SECONDS
 
