@@ -79,8 +79,10 @@ def test_the_readme_has_every_command() -> None:
 
 @PAGES
 def test_every_path_of_the_api_is_one_that_there_is(page: Path) -> None:
-    patterns = [re.sub(r"\{[^}]+\}", "[^/]+", route.path) + "/?" for route in routes()]
     text = page.read_text("utf-8")
+    own = re.findall(r'Route\(\s*"[A-Z]+",\s*"(/[^"]+)"', text)  # of the probe that the page writes
+    paths = [*(route.path for route in routes()), *(f"/probes/{{probe}}{path}" for path in own)]
+    patterns = [re.sub(r"\{[^}]+\}", "[^/]+", path) + "/?" for path in paths]
     asked = re.findall(r"(?:localhost|127\.0\.0\.1|HOST):9178(/[^\s`'\"?)]*)", text)
     asked += re.findall(r"`(?:GET|POST) (/[^\s`?]*)", text)
     for path in asked:
