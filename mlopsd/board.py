@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mlopsd.entry import Entry, PastReading, Terms, Verdict, damped, judged, kept, with_kept
+from mlopsd.entry import Entry, PastReading, Terms, damped, kept, with_kept
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd.verdict import Verdict, judged
 
 Change = Callable[[Entry, Status], None]
 VerdictChange = Callable[[Verdict, Status], None]

@@ -1,12 +1,12 @@
-"""One probe on the board: its last readings, its damped status; and the host's verdict over all probes."""
+"""One probe on the board: its last readings and its damped status."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd.probe import Finding, Reading, Status
 
 MOST_KEPT = 100  # lasting findings of earlier readings; a page and a scrape show no more either
 
@@ -186,57 +186,3 @@ def _as_of(moment: datetime | None, finding: Finding) -> Finding:
     if moment is None:
         return finding
     return replace(finding, summary=f"{finding.summary} (as of {moment:%Y-%m-%d %H:%M:%S} UTC)")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The host's status over all its probes, the sentence that says why, and what should be done."""
-
-    status: Status
-    since: datetime
-    summary: str
-    advice: Advice
-    probes: Mapping[str, Status] = field(default_factory=dict)
-
-
-def judged(entries: Iterable[Entry], now: datetime, before: Verdict | None) -> Verdict:
-    """Return the verdict over *entries*; with the status of *before* it keeps its time as well."""
-    counted = [(_counted(entry), entry) for entry in entries]
-    critical = any(entry.terms.critical for _, entry in counted)
-    status = max(status for status, _ in counted) if critical else Status.UNKNOWN
-    return Verdict(
-        status=status,
-        since=before.since if before is not None and before.status == status else now,
-        summary=_summary(status, counted),
-        advice=_advice(counted) if critical else Advice.FIX_CONFIG,
-        probes={entry.probe: entry.status for _, entry in counted},
-    )
-
-
-def _counted(entry: Entry) -> Status:
-    return entry.status if entry.terms.critical else min(entry.status, Status.DEGRADED)
-
-
-def _summary(status: Status, counted: Sequence[tuple[Status, Entry]]) -> str:
-    if not counted:
-        return "no probe is configured; add a table [probes.system] to the configuration"
-    troubles = sorted((pair for pair in counted if pair[0] != Status.HEALTHY), key=lambda pair: -pair[0])
-    if troubles:
-        said = [f"{entry.probe} {entry.status}: {_why(entry)}" for _, entry in troubles]
-        return "; ".join(said)
-    if status == Status.UNKNOWN:
-        return "no critical probe is configured; set critical = true in one table"
-    return f"{len(counted)} of {len(counted)} probes healthy"
-
-
-def _why(entry: Entry) -> str:
-    if entry.is_recovering:
-        return f"recovering, {len(entry.held)} of {entry.terms.recover_after} readings better"
-    return entry.summary
-
-
-def _advice(counted: Sequence[tuple[Status, Entry]]) -> Advice:
-    """Return the most drastic advice among the findings of the probes that are not well."""
-    unwell = (entry for _, entry in counted if entry.status != Status.HEALTHY)
-    findings = (finding for entry in unwell for finding in entry.reading.findings)
-    return max((finding.advice for finding in findings), default=Advice.NONE)

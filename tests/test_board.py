@@ -8,8 +8,9 @@ from dataclasses import astuple
 import pytest
 
 from mlopsd.board import PAST_READINGS, Board, Readings
-from mlopsd.entry import MOST_KEPT, Entry, Terms, Verdict
+from mlopsd.entry import MOST_KEPT, Entry, Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd.verdict import Verdict
 from tests.fakes import Clock
 from tests.running import GIVE_UP
 

@@ -2,8 +2,9 @@
 
 import logging
 
-from mlopsd.entry import Entry, Verdict
+from mlopsd.entry import Entry
 from mlopsd.probe import Status
+from mlopsd.verdict import Verdict
 
 log = logging.getLogger("mlopsd.daemon")
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import cast
 
-from mlopsd.entry import Entry, Verdict
+from mlopsd.entry import Entry
 from mlopsd.metrics import families as own
 from mlopsd.metrics.exposition import as_number, number_text, series_text
 from mlopsd.metrics.families import Family
 from mlopsd.probe import Advice, Reading, Sample, Status
+from mlopsd.verdict import Verdict
 
 FINDINGS_PER_PROBE = 100  # the worst; eight GPUs in all the trouble that there is have about as many
 SAMPLES_PER_READING = 10_000

@@ -17,7 +17,8 @@ from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.gpu.temperature import gpu_limits
 from mlopsd_probes.gpu.throttle import Sustained
-from mlopsd_probes.gpu.xids import XIDS, Xids
+from mlopsd_probes.gpu.xid_table import XIDS
+from mlopsd_probes.gpu.xids import Xids
 
 CARD = Card(2, "GPU-2", "H100", "0000:03:00.0")
 

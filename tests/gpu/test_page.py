@@ -8,7 +8,7 @@ import pytest
 from mlopsd_probes.gpu.card_reading import COLLECTORS
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import OWN_FINDINGS, GpuProbe
-from mlopsd_probes.gpu.xids import XIDS
+from mlopsd_probes.gpu.xid_table import XIDS
 from tests.documented import Row, tables
 
 PAGE = Path(__file__).parents[2] / "docs/probes/gpu.md"

@@ -8,7 +8,7 @@ import pytest
 
 from mlopsd.probe import Advice, Reading, Status
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.xids import XIDS
+from mlopsd_probes.gpu.xid_table import XIDS
 from tests.gpu.driving import (
     Drive,
     Driven,

@@ -10,9 +10,11 @@ from mlopsd.probe import Finding, Reading, Status
 from mlopsd_probes.collector import join
 from mlopsd_probes.gpu import card_errors
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.clocks import Clocks
 from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.ecc import Ecc, RemappedRows, RetiredPages
 from mlopsd_probes.gpu.history import CardHistory, CardRecord
+from mlopsd_probes.gpu.memory import CardMemory
 from mlopsd_probes.gpu.mig import Mig, is_split
 from mlopsd_probes.gpu.modes import Modes
 from mlopsd_probes.gpu.nvlink import Fabric, NvLink
@@ -23,8 +25,8 @@ from mlopsd_probes.gpu.power import Power
 from mlopsd_probes.gpu.processes import Processes
 from mlopsd_probes.gpu.recovery import Recovery
 from mlopsd_probes.gpu.temperature import CardTemperature, Fan
-from mlopsd_probes.gpu.throttle import Clocks, Throttle
-from mlopsd_probes.gpu.utilization import CardMemory, Utilization
+from mlopsd_probes.gpu.throttle import Throttle
+from mlopsd_probes.gpu.utilization import Utilization
 from mlopsd_probes.gpu.xids import Xids
 
 COLLECTORS: tuple[type[CardCollector], ...] = (

@@ -1,4 +1,4 @@
-"""A card's clocks, the reasons that hold them down, and the time for which they did."""
+"""The reasons that hold the clocks of a card down, and the time for which they did."""
 
 import time
 from collections import deque
@@ -49,18 +49,6 @@ POLICY_FIELDS = {
 }  # of drivers of 2025 and later
 FIELDS = Fields(*POLICY_FIELDS.values())
 NANO = 1_000_000_000
-CLOCK = Metric("clock_hertz", "Current frequency of the clock.", unit="hertz", labels=(*LABELS, "clock"))
-CLOCK_LIMIT = Metric(
-    "clock_limit_hertz", "Highest frequency of the clock.", unit="hertz", labels=(*LABELS, "clock")
-)
-CLOCKS = {
-    "graphics": pynvml.NVML_CLOCK_GRAPHICS,
-    "sm": pynvml.NVML_CLOCK_SM,
-    "memory": pynvml.NVML_CLOCK_MEM,
-    "video": pynvml.NVML_CLOCK_VIDEO,
-}
-MEGA = 1_000_000
-MOST = 100_000  # MHz
 
 
 class Throttle(CardCollector):
@@ -148,25 +136,3 @@ def _violation(handle: Any, policy: int) -> float | None:
     """Return the nanoseconds for which *policy* held the clocks down."""
     told = ask(pynvml.nvmlDeviceGetViolationStatus, handle, policy, lacking=UNKNOWN_ARGUMENT)
     return None if told is None else number(told.violationTime)
-
-
-class Clocks(CardCollector):
-    """``nvmlDeviceGetClockInfo`` and ``nvmlDeviceGetMaxClockInfo``, MHz."""
-
-    name = "clocks"
-    metrics = (CLOCK, CLOCK_LIMIT)
-
-    def collect(self, card: Card) -> Reading:
-        """Report each clock that there is."""
-        now = _hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
-        highest = _hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
-        return Reading(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
-
-
-def _hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
-    """Return Hz by clock, as *call* answers in MHz."""
-    told = {
-        name: number(ask(call, handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
-        for name, clock in CLOCKS.items()
-    }
-    return {name: None if mega is None else mega * MEGA for name, mega in told.items()}

@@ -1,4 +1,4 @@
-"""The utilization of a card and of its memory; to be busy and full is its purpose, so nothing is judged."""
+"""The utilization of a card; to be busy is its purpose, so nothing is judged."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pynvml
 from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.collector import CardCollector
-from mlopsd_probes.gpu.nvml import ask, memory_of, number
+from mlopsd_probes.gpu.nvml import ask, number
 
 UTILIZATION = Metric(
     "utilization_ratio",
@@ -18,14 +18,6 @@ UTILIZATION = Metric(
 PERFORMANCE_STATE = Metric("performance_state", "P-state, from 0 (fastest) to 15 (slowest).", labels=LABELS)
 PERCENT = 100
 SLOWEST = 15  # P-state; NVML says 32 for one that it does not know
-TOTAL = Metric("memory_total_bytes", "Memory of the card.", unit="bytes", labels=LABELS)
-USED = Metric(
-    "memory_used_bytes",
-    "Memory that processes hold, without the driver's reserve.",
-    unit="bytes",
-    labels=LABELS,
-)
-FREE = Metric("memory_free_bytes", "Memory that processes can have.", unit="bytes", labels=LABELS)
 
 
 class Utilization(CardCollector):
@@ -56,19 +48,3 @@ def _busy_percent(handle: Any) -> dict[str, int | None]:
         "decoder": None if decoder is None else decoder[0],
     }
     return {engine: number(busy, most=PERCENT) for engine, busy in told.items()}
-
-
-class CardMemory(CardCollector):
-    """``nvmlDeviceGetMemoryInfo_v2``, else ``nvmlDeviceGetMemoryInfo``, whose used includes the reserve."""
-
-    name = "memory"
-    metrics = (TOTAL, USED, FREE)
-
-    def collect(self, card: Card) -> Reading:
-        """Report three numbers, and the card's memory as a fact."""
-        told = memory_of(card.handle)
-        if told is None:
-            return Reading()
-        total, used, free = (number(value) for value in (told.total, told.used, told.free))
-        samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
-        return Reading(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
