@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mlopsd.file_tree import remove_tree
 from mlopsd.log_limit import LogLimiter
 from mlopsd.process.channel import ChannelClosed, OnPart, RequestChannel
 from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
 from mlopsd.process.frames import BadFrame
 from mlopsd.threads import in_thread
-from mlopsd.trees import remove_tree
 from mlopsd_probes.registry.environment import client_environment, inherited_credentials
 from mlopsd_probes.registry.options import RegistryOptions
 

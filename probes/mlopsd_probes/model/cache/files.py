@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from mlopsd.trees import remove_tree
+from mlopsd.file_tree import remove_tree
 
 ASIDE = ".aside"  # the end of the name of what is of no use, and was not removed yet
 WRITING = ".writing"  # the end of a file's name until it is whole

@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import versions
+from . import packages
 from .host_trouble import host_trouble
 
 LONGEST = 300  # characters of another's words
@@ -66,7 +66,7 @@ def _fix(name: str, folder: Path) -> str:
         return _logged_with(folder)
     own = (
         ""
-        if versions.is_required(name, folder)
+        if packages.is_required(name, folder)
         else "; if it is the model's own code, log the version with it"
     )
     return f"; install it there, or set python{own}"
@@ -84,7 +84,7 @@ def _is_of_another_version(name: str) -> bool:
 
 
 def _logged_with(folder: Path) -> str:
-    if not (differing := versions.differences(folder)):
+    if not (differing := packages.differences(folder)):
         return ""
     return f"; it was logged with {differing}: set python to an interpreter with these versions"
 

@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from mlopsd import trees
-from mlopsd.trees import remove_tree
+from mlopsd import file_tree
+from mlopsd.file_tree import remove_tree
 
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from mlopsd.trees import remove_tree
+from mlopsd.file_tree import remove_tree
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 print(remove_tree(Path(sys.argv[1])))
 """
@@ -141,7 +141,7 @@ def test_without_a_descriptor_left_it_is_told(tmp_path: Path, monkeypatch: pytes
 def test_a_folder_with_more_folders_than_are_looked_at_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trees, "AT_A_TIME", 3)
+    monkeypatch.setattr(file_tree, "AT_A_TIME", 3)
     for number in range(50):
         (tmp_path / f"tree/{number}/inner").mkdir(parents=True)
         (tmp_path / f"tree/{number}/file").touch()
