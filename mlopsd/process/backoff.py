@@ -31,10 +31,6 @@ class ExponentialBackoff:
         self._next = -math.inf  # on the steady clock
         self._good_since: float | None = None
 
-    def may_try(self) -> bool:
-        """Return true if the wait is over."""
-        return self._clock() >= self._next
-
     def left(self) -> float:
         """Return the seconds that are left of the wait."""
         return max(0.0, self._next - self._clock())

@@ -27,18 +27,17 @@ class Day:
 
 def test_a_rejected_version_is_held_until_its_time_and_then_twice_as_long() -> None:
     day = Day()
-    refusals = Rejections(600, day.now)
-    refusals.add(SEVEN, "canary", "NaN in its output", OF_VERSION)
-    assert refusals.blocks(SEVEN)
-    assert not refusals.blocks(EIGHT)
+    rejections = Rejections(600, day.now)
+    rejection = rejections.add(SEVEN, "canary", "NaN in its output", OF_VERSION)
+    assert rejections.by_id() == {SEVEN.id: rejection}
+    assert rejection.until == day.moment + timedelta(seconds=600)
     day.moment += timedelta(seconds=601)
-    assert not refusals.blocks(SEVEN)
-    assert refusals.add(SEVEN, "canary", "NaN again", OF_VERSION).backoff == 1200
+    assert rejections.add(SEVEN, "canary", "NaN again", OF_VERSION).backoff == 1200
 
 
 def test_the_wait_has_an_end() -> None:
-    refusals = Rejections(600, Day().now)
-    assert [refusals.add(SEVEN, "load", "no", OF_VERSION).backoff for _ in range(5)] == [
+    rejections = Rejections(600, Day().now)
+    assert [rejections.add(SEVEN, "load", "no", OF_VERSION).backoff for _ in range(5)] == [
         600,
         1200,
         2400,
@@ -53,32 +52,32 @@ def test_what_a_version_is_not_at_fault_for_waits_for_a_shorter_time() -> None:
     for retry, (step, kind) in waits.items():
         cause = cause_of(step, kind)
         assert cause.retry == retry
-        refusals = Rejections(600, Day().now)
-        found[retry] = [refusals.add(SEVEN, "load", "no", cause).backoff for _ in range(8)]
+        rejections = Rejections(600, Day().now)
+        found[retry] = [rejections.add(SEVEN, "load", "no", cause).backoff for _ in range(8)]
     assert found["soon"] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert found["later"] == [30, 60, 120, 240, 300, 300, 300, 300]
     assert found["rejected"] == [600, 1200, 2400, 3600, 3600, 3600, 3600, 3600]
 
 
 def test_another_kind_of_failure_begins_with_a_wait_of_its_own() -> None:
-    refusals = Rejections(600, Day().now)
-    refusals.add(SEVEN, "load", "killed", cause_of("load", "killed"))
-    assert refusals.add(SEVEN, "canary", "NaN", OF_VERSION).backoff == 600
-    assert refusals.add(SEVEN, "load", "killed", cause_of("load", "killed")).backoff == 30
+    rejections = Rejections(600, Day().now)
+    rejections.add(SEVEN, "load", "killed", cause_of("load", "killed"))
+    assert rejections.add(SEVEN, "canary", "NaN", OF_VERSION).backoff == 600
+    assert rejections.add(SEVEN, "load", "killed", cause_of("load", "killed")).backoff == 30
 
 
 def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
-    refusals = Rejections(600, Day().now)
-    refusals.add(SEVEN, "thresholds", "metric accuracy is 0.1, below 0.9", OF_VERSION)
-    refusals.keep_only(EIGHT)
-    assert list(refusals) == []
+    rejections = Rejections(600, Day().now)
+    rejections.add(SEVEN, "thresholds", "metric accuracy is 0.1, below 0.9", OF_VERSION)
+    rejections.keep_only(EIGHT)
+    assert list(rejections) == []
 
 
 def test_what_was_registered_anew_under_the_same_number_is_another_version() -> None:
     again = Version("7", "@champion", "http://registry", "runs:/1/model", created=2)
-    refusals = Rejections(600, Day().now)
-    refusals.add(SEVEN, "canary", "no", OF_VERSION)
-    assert not refusals.blocks(again)
+    rejections = Rejections(600, Day().now)
+    rejections.add(SEVEN, "canary", "no", OF_VERSION)
+    assert again.id not in rejections.by_id()
 
 
 def test_a_host_that_is_lost_is_replaced_at_once_and_then_ever_more_slowly() -> None:
@@ -101,7 +100,7 @@ def test_a_host_that_is_lost_is_replaced_at_once_and_then_ever_more_slowly() -> 
 @pytest.mark.parametrize("moment", [-5.0, 0.0, 5.0])
 def test_nothing_waits_before_anything_failed_wherever_the_steady_clock_begins(moment: float) -> None:
     backoff = ExponentialBackoff(lambda: moment)
-    assert (backoff.may_try(), backoff.left()) == (True, 0)
+    assert backoff.left() == 0
 
 
 def test_a_host_that_lasted_is_replaced_at_once_again() -> None:

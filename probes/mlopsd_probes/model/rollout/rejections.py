@@ -61,11 +61,6 @@ class Rejections:
         """Return a copy of the rejections by the version's id."""
         return dict(self._by_id)
 
-    def blocks(self, version: Version) -> bool:
-        """Return whether *version* may not be tried now."""
-        rejection = self._by_id.get(version.id)
-        return rejection is not None and self._now() < rejection.until
-
     def add(self, version: Version, step: Step, reason: str, cause: Cause) -> Rejection:
         """Remember that *version* failed *step*; each time it waits twice as long."""
         before = self._by_id.get(version.id)
