@@ -20,11 +20,12 @@ TAKEN_UP = 180.0  # seconds for a version to load, on a busy machine
 TRAIN = """
 import sys
 import mlflow.sklearn
+import numpy
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
 model = LinearRegression().fit([[1.0], [2.0], [3.0]], [2.0, 4.0, 6.0])
-signature = infer_signature([[1.0]], [2.0])
+signature = infer_signature(numpy.array([[1.0]]), numpy.array([2.0]))
 mlflow.sklearn.save_model(model, sys.argv[1], signature=signature, pip_requirements=["scikit-learn"])
 """
 ASK = json.dumps({"inputs": [[4.0], [5.0]]}).encode()
