@@ -336,7 +336,8 @@ class Route:
     """An HTTP route of a probe, at ``/probes/{probe}`` and its path.
 
     Attributes:
-        path: begins with ``/``; a name in braces stands for one segment: ``/locks/{lock}``.
+        path: begins with ``/``; a name in braces stands for one segment: ``/locks/{lock}``. The handler gets
+            it decoded, and never ``.``, ``..`` or a text with ``/`` or a control character.
         handler: runs on the event loop, also for a probe whose checks run in a thread.
         summary: one sentence for ``/openapi.json`` and ``/info``.
         access: ``read`` is open to everybody and takes a GET; ``act`` needs the rights of an action;
@@ -457,7 +458,7 @@ class Probe(Generic[OptionsT]):
         raise NotImplementedError
 
     def routes(self) -> Sequence[Route]:
-        """Return the probe's own HTTP routes; called once, when the probe has been made."""
+        """Return the probe's own HTTP routes; called when the probe has been made."""
         return ()
 
     def close(self) -> Awaitable[None] | None:

@@ -40,6 +40,11 @@ FAULTS = (
     "split",
     "cors",
     "length",
+    "made_up",
+    "name",
+    "hop",
+    "bytes",
+    "for_ever",
 )  # switching.py
 
 
@@ -149,12 +154,30 @@ def test_the_routes_of_a_probe_answer_as_the_daemons_own(start: Start) -> None:
         assert daemon.get(f"{hall}/all").json == ["lamp"], "a path without parameters comes first"
         head = daemon.ask("HEAD", f"{hall}/lamp")
         assert (head.status, head.body) == (200, b"")
-        wrong = daemon.ask("DELETE", f"{hall}/lamp")
-        assert (wrong.status, wrong.headers["Allow"]) == (405, "GET,HEAD,POST")
+        assert daemon.ask("DELETE", f"{hall}/lamp", KEY).status == 204
+        wrong = daemon.ask("PUT", f"{hall}/lamp")
+        assert (wrong.status, wrong.headers["Allow"]) == (405, "DELETE,GET,HEAD,POST")
         for path in ("/probes/hall", "/probes/hall/", "/probes/hall/nope", "/probes/none/switches/all"):
             assert (
                 daemon.get(path).json["detail"] == f"there is nothing at {path}; see /info for what there is"
             )
+
+
+@pytest.mark.parametrize("text", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "%2e", "a%2fb", "a%00b", "a%0ab"])
+def test_a_handler_gets_no_parameter_that_leaves_its_place(text: str, start: Start) -> None:
+    with start(SWITCH) as daemon:
+        answer = daemon.get(f"/probes/hall/switches/{text}")
+    assert answer.status in (400, 404), answer.body
+    assert "is off" not in answer.body.decode()
+
+
+def test_a_page_elsewhere_may_ask_every_method_of_a_path(start: Start) -> None:
+    """Though two routes have it, whose parameters differ in their names."""
+    with start('cors_origins = ["https://ops.example"]\n' + SWITCH) as daemon:
+        for method, allowed in (("GET", 200), ("POST", 200), ("DELETE", 200), ("PUT", 403)):
+            asked = {"Origin": "https://ops.example", "Access-Control-Request-Method": method}
+            for path in ("/probes/hall/switches/lamp", "/probes/hall/switches/all"):
+                assert daemon.ask("OPTIONS", path, asked).status == allowed, (method, path)
 
 
 def test_the_core_alone_decides_who_may_ask(start: Start) -> None:

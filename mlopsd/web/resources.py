@@ -70,13 +70,17 @@ class ProbeResource(web.DynamicResource):
         _, _, name, *_ = (*request.path.split("/", 3), "", "")
         if self._is_pending(name):
             return await super().resolve(request)
+        wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD)
         allowed: set[str] = set()
+        first: web.UrlMappingMatchInfo | None = None
         for resource in self._mount(name).resources:
             found, methods = await resource.resolve(request)
             if found is not None:
-                return found, methods
+                if request.method != hdrs.METH_OPTIONS or wanted in methods:
+                    return found, methods
+                first = first or found
             allowed |= methods
-        return None, allowed
+        return first, allowed  # a preflight for a method that no route takes is refused by the first
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Return the endpoints of every probe that is watched."""

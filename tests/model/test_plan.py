@@ -348,6 +348,12 @@ ROWS = [
     ),
     Row("a reload of what serves does nothing", reload_of(SERVED), Keep("version 1 serves")),
     Row(
+        "a reload verifies an expired version and does not load it again",
+        reload_of(replace(SERVED, serving=serving(ONE, age=61))),
+        Keep("version 1 serves"),
+        options=OPTIONS.model_copy(update={"on_expiry": "reload", "cache_ttl": 60.0}),
+    ),
+    Row(
         "a forced reload of what serves loads it again", reload_of(SERVED, force=True), Start(ONE), force=True
     ),
     Row(

@@ -12,10 +12,12 @@ import pytest
 from mlopsd.probe import ReloadRefused, Status
 from mlopsd_probes.causes import REGISTRY, cause_of, kinds_of
 from mlopsd_probes.model.options import CanaryOptions, Range
+from mlopsd_probes.model.rollout.plan import Observed
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.host import LoadFailed
+from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
-from tests.model.world import DOWN, URI, WELL, World, failing, told
+from tests.model.world import DOWN, URI, WELL, FakeHost, World, failing, told
 from tests.running import GIVE_UP
 
 ABSENT = Complaint(URI, "absent", "no version of 'iris' is @champion; give a version one of these names")
@@ -572,3 +574,168 @@ async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: P
     await world.look()
     assert world.serves == "1"
     await world.reconciler.close()
+
+
+# Faults of ours, and tables that change, in the middle
+
+
+def broken_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_the_replaced_process_is_ended_though_the_table_changes_right_after_the_swap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+    reading_memory = asyncio.Event()
+
+    async def rss(host: FakeHost) -> int:
+        if host.number == "2":
+            reading_memory.set()
+            await asyncio.get_running_loop().create_future()
+        return 10**8
+
+    monkeypatch.setattr(FakeHost, "rss", rss)
+    world.names("2")
+    await world.reconciler.check()
+    await reading_memory.wait()
+    before = world.amend(hang_timeout=50.0)
+    await before.close()
+    assert world.hosts[0].ended or world.hosts[0].is_killed
+
+
+async def test_the_replaced_process_is_ended_though_noting_the_new_one_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+    monkeypatch.setattr(world.reconciler._cached, "choose", broken_thread)
+    world.names("2")
+    await world.look()
+    assert world.serves == "2"
+    assert world.hosts[0].ended
+
+
+async def test_a_fault_of_ours_in_a_turn_does_not_end_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+    monkeypatch.setattr(world.reconciler, "_find_precondition", broken_thread)
+    world.names("2")
+    await world.reconciler.check()
+    assert "can't start new thread" in told(await world.reading(), "cache")[1]
+    monkeypatch.undo()
+    wishes = world.wishes
+    world.hosts[0].die()
+    await world.until_serving("2")  # without another check
+    assert world.wishes > wishes
+
+
+async def test_a_check_while_the_loop_fails_still_reports_what_serves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+    monkeypatch.setattr(world.reconciler, "_find_precondition", broken_thread)
+    world.names("2")
+    for _ in range(2):
+        await world.reconciler.check()
+        assert told(await world.reading(), "serving")[0] == "healthy"
+
+
+async def test_a_dry_run_holds_nothing_back_once_it_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+    world.names("2")
+    reconciler, deciding = world.reconciler, asyncio.Event()
+    observe = reconciler._observe_for_reload
+
+    async def slow(found: Version | None, *, force: bool) -> Observed:
+        await deciding.wait()
+        return await observe(found, force=force)
+
+    monkeypatch.setattr(reconciler, "_observe_for_reload", slow)
+    rehearsing = asyncio.create_task(reconciler.reload(dry_run=True, force=False))
+    await asyncio.sleep(0.01)
+    await reconciler.check()
+    assert world.serves == "1"
+    deciding.set()
+    await rehearsing
+    await world.until_serving("2")  # without another check
+
+
+async def test_a_reload_under_a_table_that_was_changed_is_refused_and_starts_nothing(world: World) -> None:
+    world.names("1")
+    await world.look()
+    await world.set_out("2", "load")
+    reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
+    await asyncio.sleep(0.01)
+    before = world.amend(hang_timeout=50.0)
+    await before.close()
+    world.go_on("2")
+    with pytest.raises(ReloadRefused, match="the model's table was changed meanwhile; ask again"):
+        await reloading
+    assert before.active.serving is None
+    assert not before.is_rolling
+
+
+async def test_a_reload_whose_own_rollout_ends_with_its_table_is_refused(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.stop_at("2", "load")
+    world.names("2")
+    reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
+    await world.until_at("2", "load")
+    before = world.amend(hang_timeout=50.0)
+    await before.close()
+    with pytest.raises(ReloadRefused, match="the model's table was changed meanwhile; ask again"):
+        await reloading
+
+
+async def test_a_precondition_is_not_reported_of_a_version_that_is_loading(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two looks beside each other would measure the memory that the load itself takes."""
+    world.names("1")
+    await world.look()
+    asked = 0
+
+    async def find(_action: object) -> str | None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.01)
+        return None if asked == 1 else "1 GiB of memory are available and the last load needed 2 GiB"
+
+    monkeypatch.setattr(world.reconciler, "_find_precondition", find)
+    await world.set_out("2", "load")
+    await world.reconciler.check()
+    assert told(await world.reading(), "version_drift")[1].endswith("loading version 2")
+    assert asked == 1
+
+
+async def test_a_mismatch_in_a_process_that_was_taken_over_is_noted_without_a_check(world: World) -> None:
+    world.names("1")
+    await world.look()
+    world.load_fails["1"] = LoadFailed("error", "no")  # so that the process of before stays
+    before = world.amend(hang_timeout=50.0)
+    await before.close()
+    await world.look()
+    world.hosts[0].tell_mismatch()
+    await world.until(
+        lambda: any((kept.notes or {}).get("batching_mismatch") for kept in world.reconciler._cached.contents)
+    )
+
+
+async def test_a_cache_that_could_not_be_written_is_well_again_after_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.names("1")
+    await world.look()
+    monkeypatch.setattr(world.reconciler._cached, "write", broken_thread)
+    assert told(await world.look(), "cache")[0] == "degraded"
+    monkeypatch.undo()
+    assert told(await world.look(), "cache")[0] == "healthy"

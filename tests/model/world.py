@@ -162,6 +162,7 @@ class World:
         self.sink = Sink()
         self.timeout = 20.0
         self.mismatches: set[str] = set()
+        self.wake = asyncio.Event()
         self.reconciler = self.begin()
 
     def begin(self) -> Reconciler:
@@ -183,7 +184,7 @@ class World:
             options=self.options,
             registries=cast("Registries", self.registry),
             store=Store(self.folder, self.options.model),
-            hosts=HostContext(log, self.folder / "scratch", measures, self.mismatches, asyncio.Event()),
+            hosts=HostContext(log, self.folder / "scratch", measures, self.mismatches, self.wake),
             now=lambda: self.started + self.passed,
             load=cast("Any", self.load),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class Switch(Probe[SwitchOptions]):
             Route("POST", "/switches/{switch}", self.turn, "Turn a switch on"),
             Route("POST", "/guess", self.guess, "Guess a switch", access="predict"),
             Route("POST", "/fault/{which}", self.fault, "Fail in one of many ways"),
+            Route("DELETE", "/switches/{name}", self.forget, "Forget a switch"),
             Route("GET", "/slow", self.slow, "Answer in a minute", access="read"),
         ]
         return [*routes, routes[0]] if self.options.twice else routes
@@ -60,6 +62,10 @@ class Switch(Probe[SwitchOptions]):
         self.on.add(request.parameters["switch"])
         seen = {"type": request.content_type, "body": request.body.decode(), "headers": [*request.headers]}
         return HttpResponse(json.dumps(seen).encode(), code=201)
+
+    async def forget(self, request: HttpRequest) -> HttpResponse:
+        self.on.discard(request.parameters["name"])
+        return HttpResponse(code=204)
 
     async def guess(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(request.body)
@@ -87,4 +93,9 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "split": lambda: HttpResponse(headers={"X-A": "b\r\nX-C: d"}),
     "cors": lambda: HttpResponse(headers={"Access-Control-Allow-Origin": "*"}),
     "length": lambda: HttpResponse(headers={"content-length": "1"}),
+    "made_up": lambda: HttpResponse(code=299),
+    "name": lambda: HttpResponse(headers={"X Y": "1"}),
+    "hop": lambda: HttpResponse(headers={"Upgrade": "h2c"}),
+    "bytes": lambda: _raise(HttpError(400, b"bytes")),  # type: ignore[arg-type]
+    "for_ever": lambda: _raise(HttpError(503, "later", retry_after=math.inf)),
 }

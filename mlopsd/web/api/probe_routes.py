@@ -1,6 +1,7 @@
 """The HTTP routes of probes as endpoints of the API, and the boundary to their handlers."""
 
 import asyncio
+import math
 import re
 from http import HTTPStatus
 
@@ -13,9 +14,15 @@ from mlopsd.web.api.problem import Problem, retry_after
 from mlopsd.web.context import WebContext
 
 SECRET = (hdrs.AUTHORIZATION, hdrs.PROXY_AUTHORIZATION, hdrs.COOKIE)  # beside the key's own header
-TAKEN = re.compile(r"access-control-.*|connection|content-length|server|transfer-encoding|x-request-id", re.I)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110's token
+TAKEN = re.compile(
+    r"access-control-.*|connection|content-length|keep-alive|proxy-.*|server|te|trailer|transfer-encoding"
+    r"|upgrade|x-request-id",
+    re.IGNORECASE,
+)
+NO_SEGMENT = re.compile(r"\.{1,2}|.*[/\x00-\x1f\x7f].*", re.DOTALL)  # as ..%2f in a path decodes to
 LINE_END = re.compile(r"[\r\n\0]")
-ANSWERS = range(200, 600)
+ANSWERS = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.OK)
 ERRORS = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
 GONE = problem(404, "the probe is not configured any more")
 PENDING = problem(503, "the probe is being made or replaced, or cannot be made", "Retry-After")
@@ -58,17 +65,14 @@ async def call_route(probe: str, route: Route, request: web.Request, context: We
     """Return what the handler of *route* answers.
 
     Raises:
-        Problem: the handler refuses.
+        Problem: the handler refuses, or a parameter is no segment of a path.
         RouteFailed: the handler raised anything else, or returned no answer.
     """
     asked = await _request(route, request, context.loaded.settings.api.api_key_header)
     try:
         return _response(await route.handler(asked))
     except HttpError as error:
-        if error.code not in ERRORS:
-            raise RouteFailed(probe) from error
-        later = {} if error.retry_after is None else retry_after(error.retry_after)
-        raise Problem(error.code, error.detail, headers=later) from error
+        raise _refusal(probe, error) from error
     except GeneratorExit:  # that is how a coroutine is closed
         raise
     except BaseException as error:  # the boundary to third-party code; SystemExit would end the loop
@@ -77,10 +81,22 @@ async def call_route(probe: str, route: Route, request: web.Request, context: We
         raise RouteFailed(probe) from error
 
 
+def _refusal(probe: str, error: HttpError) -> Problem | RouteFailed:
+    """Return the problem that *error* stands for, or the failure of a handler that raises what is none."""
+    seconds = error.retry_after
+    is_wait = seconds is None or (isinstance(seconds, (int, float)) and math.isfinite(seconds))
+    if error.code not in ERRORS or not isinstance(error.detail, str) or not is_wait:
+        return RouteFailed(probe)
+    return Problem(error.code, error.detail, headers={} if seconds is None else retry_after(seconds))
+
+
 async def _request(route: Route, request: web.Request, key_header: str) -> HttpRequest:
     headers = CIMultiDict(request.headers)
     for name in (key_header, *SECRET):
         headers.popall(name, None)
+    for name, value in request.match_info.items():
+        if NO_SEGMENT.fullmatch(value):
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{name} is no segment of a path: {value!r:.60}")
     body = b"" if route.access == "read" else await request.read()
     return HttpRequest(route.method, dict(request.match_info), request.query, headers, body)
 
@@ -95,11 +111,11 @@ def _response(answer: object) -> web.Response:
     if not isinstance(answer, HttpResponse) or not isinstance(answer.body, bytes):
         raise TypeError(f"a route's handler returned {answer!r:.60}; return HttpResponse(body=bytes, …)")
     if answer.code not in ANSWERS:
-        raise ValueError(f"a route's handler answered with the code {answer.code}; use 200 to 599")
+        raise ValueError(f"a route's handler answered with {answer.code}; use one of http.HTTPStatus")
     headers = CIMultiDict(answer.headers)
     headers[hdrs.CONTENT_TYPE] = answer.content_type
     for name, value in headers.items():
-        if TAKEN.fullmatch(name) or LINE_END.search(name + value):
+        if not HEADER_NAME.fullmatch(name) or TAKEN.fullmatch(name) or LINE_END.search(value):
             raise ValueError(f"a route's handler cannot set the header {name!r:.60} to {value!r:.60}")
     return web.Response(body=answer.body, status=answer.code, headers=headers)
 

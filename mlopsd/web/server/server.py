@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -197,15 +197,17 @@ class HttpServer:
 
         Raises:
             ListenError: a new address cannot be listened on; then nothing is changed.
+            OSError: a new address cannot be served; then nothing is changed.
         """
         async with self._changing:
             return await self._change(settings)
 
     async def _change(self, settings: Settings) -> list[str]:
         fresh = await _fresh_listeners(self._now(), settings)
+        sites = await self._start_all(fresh)
         self._settings = settings
-        for kind, listener in fresh.items():
-            await self._replace(kind, listener)
+        for kind in fresh:
+            self._replace(kind, sites.get(kind))
         for kind, site in self._sites.items():
             site.most_connections = self._most(kind)
         return [f"{kind} is now at {new.name}" if new else f"{kind} is closed" for kind, new in fresh.items()]
@@ -239,17 +241,36 @@ class HttpServer:
         await asyncio.gather(*stopping, *self._closing)
 
     async def _open(self, kind: str, listener: Listener) -> None:
+        self._sites[kind] = await self._start(kind, listener)
+
+    async def _start(self, kind: str, listener: Listener) -> Site:
         site = Site(self._app(kind), listener, most_connections=self._most(kind))
         await site.start()
-        self._sites[kind] = site
+        return site
 
-    async def _replace(self, kind: str, listener: Listener | None) -> None:
-        """Serve on *listener*; the old site ends later, with the request for the change in flight there."""
-        old = self._sites.get(kind)
-        if listener is None:
-            self._sites.pop(kind, None)
-        else:
-            await self._open(kind, listener)
+    async def _start_all(self, fresh: Mapping[str, Listener | None]) -> dict[str, Site]:
+        """Return a site for each listener, or none and no listener open.
+
+        Raises:
+            OSError: one cannot be served.
+        """
+        sites: dict[str, Site] = {}
+        listeners = {kind: listener for kind, listener in fresh.items() if listener is not None}
+        try:
+            for kind, listener in listeners.items():
+                sites[kind] = await self._start(kind, listener)
+        except BaseException:  # cancelled or failed, the old sites serve as before
+            await asyncio.gather(*(site.stop(0) for site in sites.values()))
+            for listener in listeners.values():
+                listener.close()
+            raise
+        return sites
+
+    def _replace(self, kind: str, site: Site | None) -> None:
+        """Serve on *site*; the old one ends later, with the request for the change in flight there."""
+        old = self._sites.pop(kind, None)
+        if site is not None:
+            self._sites[kind] = site
         if old is not None:
             task = asyncio.get_running_loop().create_task(
                 old.stop(self._now().api.drain_timeout), name=f"close {old.listener.name}"

@@ -32,6 +32,7 @@ class ModelProbe(Predictor[ModelOptions]):
     def __init__(self, options: ModelOptions, context: Context) -> None:
         super().__init__(options, context)
         self._mismatches: set[str] = set()  # known to each reconciler in turn
+        self._wake = asyncio.Event()  # also for a process that a reconciler takes over
         self._reconciler = self._reconcile_with(options)
 
     @classmethod
@@ -87,7 +88,7 @@ class ModelProbe(Predictor[ModelOptions]):
                 options=options,
                 registries=Registries(options.wanted, context.log, measures.operation, scratch, context.name),
                 store=Store(context.state_dir, options.model),
-                hosts=HostContext(context.log, scratch, measures, self._mismatches, asyncio.Event()),
+                hosts=HostContext(context.log, scratch, measures, self._mismatches, self._wake),
                 now=lambda: datetime.now(UTC),
             )
         )

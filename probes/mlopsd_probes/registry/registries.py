@@ -110,6 +110,7 @@ class Registries:
         http_timeout = (wanted.timeout - HEADROOM) / TRIES
         self._clients = [self._client(registry, http_timeout) for registry in wanted.registries]
         self._fetching: set[ClientProcess] = set()
+        self._is_closed = False
 
     async def resolve(self) -> Resolution:
         """Return the version that the first candidate of the first registry that has one leads to.
@@ -118,6 +119,8 @@ class Registries:
         """
         complaints: list[Complaint] = []
         for rank in range(len(self._clients)):
+            if self._is_closed:
+                break
             found, said = await self._look(rank)
             complaints += said
             if found is not None:
@@ -158,7 +161,8 @@ class Registries:
         return tuple(File(path, size, sha256) for path, size, sha256 in files)
 
     async def close(self) -> None:
-        """End every process."""
+        """End every process, and start none any more."""
+        self._is_closed = True
         await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
 
     def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:

@@ -9,7 +9,7 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import StoreError, tidy
 from mlopsd_probes.model.cache.store import CacheContents, Store
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.model.version import CachedVersion, Version
 
 MISMATCH = "batching_mismatch"  # a note of a version
 
@@ -19,7 +19,6 @@ class Choice:
     """A version to begin with after a restart, and what its load showed."""
 
     kept: CachedVersion
-    load_bytes: int | None
     cuda: bool | None
 
 
@@ -69,13 +68,20 @@ class CachedVersions:
         """Begin with *choice* after a restart, once `write` has noted it."""
         self._choice = choice
 
-    async def write(self, served_id: str | None) -> None:
-        """Note what is not on disk yet; a choice counts only while the version of *served_id* serves."""
+    def is_unwritten(self, version: Version) -> bool:
+        """Return whether *version* was chosen, and a restart does not know yet."""
+        return self._choice is not None and self._choice.kept.version.id == version.id
+
+    async def write(self, served_id: str | None, load_bytes: int | None) -> None:
+        """Note what is not on disk yet; a choice counts only while the version of *served_id* serves.
+
+        Its process has *load_bytes* of memory.
+        """
         try:
             has_written = await self._write_mismatches()
             choice = self._choice
             if choice is not None and choice.kept.version.id == served_id:
-                self.contents = await in_thread("keep the version", lambda: self._chosen(choice))
+                self.contents = await in_thread("keep the version", lambda: self._chosen(choice, load_bytes))
                 self._choice = None if self._choice is choice else self._choice
                 has_written = True
         except StoreError as error:
@@ -95,7 +101,7 @@ class CachedVersions:
             self.contents = self.contents.with_known(await in_thread("note a mismatch", note))
         return bool(unwritten)
 
-    def _chosen(self, choice: Choice) -> CacheContents:
+    def _chosen(self, choice: Choice, load_bytes: int | None) -> CacheContents:
         store = self._store
-        noted = store.note(choice.kept, proven=True, load_bytes=choice.load_bytes, cuda=choice.cuda)
+        noted = store.note(choice.kept, proven=True, load_bytes=load_bytes, cuda=choice.cuda)
         return store.choose(noted)

@@ -278,7 +278,7 @@ def _plan_rollout(seen: Observed, options: ModelOptions, *, force: bool) -> Acti
     if serving is None and not seen.is_reload:  # nothing to lose: no precondition
         is_restored = any(version.id == wanted.id for version in seen.cached.proven())
         return Keep(f"version {wanted.number} is restored from disk") if is_restored else Start(wanted)
-    if serving is not None and seen.serves(wanted) and not force and not is_due(serving, options, seen.now):
+    if serving is not None and seen.serves(wanted) and not force and not _is_due(seen, serving, options):
         return Keep(f"version {wanted.number} serves")
     if seen.precondition is not None and not force:
         return Keep(seen.precondition, is_blocked=True)
@@ -295,6 +295,11 @@ def _why_wait(seen: Observed, wanted: Version) -> str | None:
     if _is_later(seen.rollout_at, seen.now) or _is_later(seen.waits.get(wanted.id), seen.now):
         return "the last rollout failed a moment ago"
     return None
+
+
+def _is_due(seen: Observed, serving: ActiveVersion, options: ModelOptions) -> bool:
+    """Return whether *serving* is loaded again; a reload verifies an expired version, and that is enough."""
+    return serving.is_outdated if seen.is_reload else is_due(serving, options, seen.now)
 
 
 def _is_later(moment: datetime | None, now: datetime) -> bool:

@@ -38,7 +38,8 @@ from mlopsd_probes.registry.registries import RegistryError
 
 RESOLVE_PATIENCE = 8.0  # seconds that a check waits for registries; a later answer asks for another check
 LOOK_AGAIN = 1.0  # seconds after a loss: a second reading, so that the damping does not hide it
-FOR_REGISTRIES, FOR_A_CANARY = 0.6, 0.8  # of a check's timeout, at most
+FOR_REGISTRIES, FOR_A_CANARY, FOR_A_TURN = 0.6, 0.8, 0.1  # of a check's timeout, at most
+CHANGED = "the model's table was changed meanwhile; ask again"
 
 OPEN, WRITE, RESOLVE, VERIFY = "read the cache", "write the cache", "resolve", "prove"
 ROLL_OUT, RESTORE, RECONCILE = "take up a version", "restore a version", "reconcile"
@@ -47,8 +48,8 @@ ROLL_OUT, RESTORE, RECONCILE = "take up a version", "restore a version", "reconc
 class Reconciler:
     """Keeps one version in service; runs at most one rollout, and one restore beside it.
 
-    Planning and acting on one snapshot is one step without an await. A check or a reload may therefore
-    plan beside the loop.
+    Planning and acting on one snapshot is one step without an await. A reload may therefore plan beside
+    the loop.
 
     Attributes:
         active: the version in service.
@@ -77,7 +78,9 @@ class Reconciler:
         self._mismatches_seen = len(hosts.mismatches)
         self._reloads = 0  # that are deciding
         self._has_asked = False
+        self._is_read = False
         self._is_closed = False
+        self._waiting: list[asyncio.Future[None]] = []  # for the next turn of the loop
         self._loop: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[Any] | None = None
@@ -95,14 +98,14 @@ class Reconciler:
 
     async def check(self) -> None:
         """Ask the registries, verify the version in service, and act on both."""
+        timeout = self._context.probe.timeout
         await self._open()
-        await self._write()
+        await wait([self._tasks.start(WRITE, self._write)], FOR_A_TURN * timeout)
         self._hosts.wake.set()  # a restore from disk need not wait for a registry
         if is_over(self._resolving):
             self._resolving = self._tasks.start(RESOLVE, self._resolve)
         if is_over(self._verifying):
             self._verifying = self._tasks.start(VERIFY, self._verify)
-        timeout = self._context.probe.timeout
         await asyncio.gather(
             wait([self._resolving], min(RESOLVE_PATIENCE, FOR_REGISTRIES * timeout)),
             wait([self._verifying], FOR_A_CANARY * timeout),
@@ -111,7 +114,7 @@ class Reconciler:
             if late is not None and not late.done():  # the next check may be an hour away
                 late.add_done_callback(self._request_check)
         self._has_asked = True
-        await self._reconcile()
+        await self._turn(FOR_A_TURN * timeout)
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Go to the version that the registry names now; return what was done, or would be on a *dry_run*.
@@ -131,14 +134,14 @@ class Reconciler:
             found = await self._resolve()
             await self._settle()  # a restore, or the rollout of another reload
             seen = await self._observe_for_reload(found, force=force)
+            self._check_open()
             action = plan(seen, self._options, force=force)
             if isinstance(action, Start) and not dry_run:
                 self._rejections.clear(action.version)
-                return await asyncio.shield(self._start(action.version))
+                return await self._wait_for_rollout(self._start(action.version))
         finally:
             self._reloads -= 1
-            if not dry_run:
-                self._hosts.wake.set()
+            self._hosts.wake.set()  # what was held meanwhile
         if isinstance(action, Start):
             return await self._rehearse(action.version)
         what = explain_keep(seen, action)
@@ -154,6 +157,7 @@ class Reconciler:
         """End every process and task at once."""
         self._is_closed = True
         self._tasks.cancel()
+        self._end_turn()
         await asyncio.gather(self.active.close(), self._context.registries.close())
         await self._tasks.wait(0.1)
 
@@ -206,11 +210,17 @@ class Reconciler:
 
     async def _observe_to_plan(self) -> Observed:
         """Return a snapshot with its precondition, which costs a thread and is only found if it matters."""
-        seen = self._snapshot()
-        action = plan(replace(seen, precondition=None), self._options)
-        is_needed = isinstance(action, Start) and seen.serving is not None
-        self._precondition = await self._find_precondition(action) if is_needed else None
-        return self._snapshot()
+        while True:
+            seen = replace(self._snapshot(), precondition=None)
+            action = plan(seen, self._options)
+            if not isinstance(action, Start) or seen.serving is None:
+                self._precondition = None
+                return seen
+            found = await self._find_precondition(action)
+            seen = replace(self._snapshot(), precondition=None)
+            if plan(seen, self._options) == action:  # else it is not the precondition of what is next
+                self._precondition = found
+                return replace(seen, precondition=found)
 
     async def _observe_for_reload(self, found: Version | None, *, force: bool) -> Observed:
         def view() -> Observed:
@@ -258,27 +268,51 @@ class Reconciler:
             self._loop = self._tasks.start(RECONCILE, self._run)
 
     async def _run(self) -> None:
-        wake = self._hosts.wake
+        """Plan and act whenever something has changed; a fault of ours in a turn only delays the next."""
+        wake, backoff = self._hosts.wake, ExponentialBackoff(longest=LONGEST_SOON)
         while True:
-            seen = await self._reconcile()
+            try:
+                seconds = await self._reconcile()
+            except Exception as error:  # noqa: BLE001  # a fault of ours, which must not end the loop
+                self._tasks.note_fault(RECONCILE, error)
+                backoff.failed()
+                self._end_turn()
+                self._request_check()
+                await asyncio.sleep(backoff.left())
+                continue
             wake.clear()  # nothing was awaited since the last snapshot
+            self._end_turn()
             self._tasks.forget(RECONCILE)
+            backoff.forget()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seen.seconds_to_wait):
+                async with asyncio.timeout(seconds):
                     await wake.wait()
 
-    async def _reconcile(self) -> Observed:
-        """Plan and act until there is nothing to do."""
+    async def _reconcile(self) -> float | None:
+        """Plan and act until there is nothing to do; return the seconds until something is due."""
         while True:
             seen = await self._observe_to_plan()
             action = plan(seen, self._options)
-            if self._is_closed:
-                return seen
             if isinstance(action, Keep):
                 self._note_mismatches()
                 self.active.why_none = seen.why_none
-                return seen
+                return seen.seconds_to_wait
             self._act(action)
+
+    async def _turn(self, timeout: float) -> None:  # noqa: ASYNC109  # asyncio.wait's
+        """Have the loop plan on what is known now, and wait for that."""
+        if self._is_closed:
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._hosts.wake.set()
+        await asyncio.wait({turn}, timeout=timeout)
+
+    def _end_turn(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
 
     def _act(self, action: Restore | Start | Cancel) -> None:
         match action:
@@ -306,7 +340,7 @@ class Reconciler:
 
     async def _open(self) -> None:
         """Read the cache once; whoever comes meanwhile waits for it."""
-        if self._opening is None:
+        if self._opening is None or (is_over(self._opening) and not self._is_read):
             self._opening = self._tasks.start(OPEN, self._read_cache)
         await asyncio.shield(self._opening)
         self._ensure_loop()
@@ -315,10 +349,15 @@ class Reconciler:
         is_idle = self.active.serving is None  # else its host uses the scratch folder
         await self._cached.open(self._hosts.scratch if is_idle else None)
         self._mismatches_seen = len(self._hosts.mismatches)
+        self._is_read = True
+        self._tasks.forget(OPEN)
 
     async def _write(self) -> None:
         serving = self.active.serving
-        await self._cached.write(None if serving is None else serving.kept.version.id)
+        is_new = serving is not None and self._cached.is_unwritten(serving.kept.version)
+        load_bytes = await serving.host.rss() if serving is not None and is_new else None
+        await self._cached.write(None if serving is None else serving.kept.version.id, load_bytes)
+        self._tasks.forget(WRITE)
 
     async def _resolve(self) -> Version | None:
         """Return the version that a registry names now, and forget what concerns any other."""
@@ -384,14 +423,16 @@ class Reconciler:
 
     async def _finish(self, serving: ActiveVersion, before: ActiveVersion | None) -> str:
         version = serving.kept.version
-        self._rejections.clear(version)
-        self._backoff.forget()
-        self._transfer_backoff.forget()
-        await self._note_in_service(serving)
-        if before is not None:
-            number = before.kept.version.number
-            self._progress.set(Progress("drain", number, self._context.now()))
-            await before.host.end(self._options.prediction.timeout)
+        try:
+            self._rejections.clear(version)
+            self._backoff.forget()
+            self._transfer_backoff.forget()
+            self._note_in_service(serving)
+        finally:  # whatever fails, the old process gives its memory back
+            if before is not None:
+                number = before.kept.version.number
+                self._progress.set(Progress("drain", number, self._context.now()))
+                await before.host.end(self._options.prediction.timeout)
         await self._write()
         return f"version {version.number} ({version.candidate}) serves{_instead_of(version, before)}"
 
@@ -401,7 +442,7 @@ class Reconciler:
         assert kept is not None
         try:
             if (serving := await self._steps.restore(kept)) is not None:
-                await self._note_in_service(serving)
+                self._note_in_service(serving)
                 await self._write()
         except (Failed, StoreError) as error:
             self._note_stumble(kept, error)
@@ -411,7 +452,7 @@ class Reconciler:
 
     # The outcome of an attempt
 
-    async def _note_in_service(self, serving: ActiveVersion) -> None:
+    def _note_in_service(self, serving: ActiveVersion) -> None:
         version = serving.kept.version
         self._hosts.measures.loads.inc(result="ok")
         self._losses.end(version)
@@ -421,8 +462,7 @@ class Reconciler:
             "version in service",
             extra={"version": version.number, "candidate": version.candidate, "registry": version.registry},
         )
-        load_bytes, cuda = await serving.host.rss(), serving.host.facts.get("cuda")
-        self._cached.choose(Choice(serving.kept, load_bytes, cuda))
+        self._cached.choose(Choice(serving.kept, serving.host.facts.get("cuda")))
 
     def _end_of_cancelled(self, version: Version) -> BaseException:
         """Return what a cancelled rollout ends with: its own reason, or a cancellation of everything."""
@@ -483,9 +523,31 @@ class Reconciler:
     # Reloads
 
     async def _settle(self) -> None:
-        """Wait for every rollout and restore, whatever becomes of them."""
+        """Wait for every rollout and restore, whatever becomes of them.
+
+        Raises:
+            ReloadRefused: the table was changed meanwhile.
+        """
         while self.is_rolling:
             await wait([self._rolling, self._restoring], None)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        """Refuse a reload under a table that is not the configuration any more.
+
+        Raises:
+            ReloadRefused: the table was changed meanwhile.
+        """
+        if self._is_closed:
+            raise ReloadRefused(CHANGED)
+
+    async def _wait_for_rollout(self, rolling: "asyncio.Task[str]") -> str:
+        try:
+            return await asyncio.shield(rolling)
+        except asyncio.CancelledError:
+            if self._is_closed and rolling.cancelled():
+                raise ReloadRefused(CHANGED) from None
+            raise
 
     async def _rehearse(self, version: Version) -> str:
         try:

@@ -134,7 +134,7 @@ class Steps:
         """
         serving = await self._verify(kept)
         if self._active.serving is not None:
-            await serving.host.kill()
+            await asyncio.shield(serving.host.kill())
             return None
         self._active.put(serving)
         return serving

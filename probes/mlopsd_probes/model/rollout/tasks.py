@@ -39,6 +39,12 @@ class TaskSet:
         task.add_done_callback(self._end)
         return task
 
+    def note_fault(self, work: str, error: Exception) -> None:
+        """Log a fault of ours in *work*, and keep it as its problem."""
+        name = f"{work} of {self._model}"
+        self._log.error("the life of the model broke", exc_info=error, extra={"task": name})
+        self.problems[work] = f"{name} broke: {type(error).__name__}: {error}"
+
     def forget(self, *works: str) -> None:
         """Forget the problems of *works*."""
         for work in works:
@@ -65,9 +71,7 @@ class TaskSet:
         except ReloadRefused:
             raise
         except Exception as error:  # a fault of ours, which must not end the other tasks
-            name = f"{work} of {self._model}"
-            self._log.exception("the life of the model broke", extra={"task": name})
-            self.problems[work] = f"{name} broke: {type(error).__name__}: {error}"
+            self.note_fault(work, error)
             if backoff is not None:
                 backoff.failed()
             raise

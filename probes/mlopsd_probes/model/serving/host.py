@@ -62,7 +62,7 @@ class HostContext:
     Attributes:
         scratch: a folder for what lives as long as a process.
         mismatches: ids of the versions whose joined requests were answered differently from single ones.
-        wake: set when a version joins them.
+        wake: set when something has changed that the reconciler decides about.
     """
 
     log: logging.Logger
@@ -193,7 +193,7 @@ class ModelHost:
         statm = Path(f"/proc/{self.pid}/statm")
         try:
             pages = await in_thread("read the memory of a model host", statm.read_text)
-        except OSError:
+        except (OSError, RuntimeError):  # it is gone, or this process has no thread left
             return None
         return int(pages.split()[1]) * PAGE if not self._child.ended else None
 
