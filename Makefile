@@ -10,7 +10,7 @@ $(PYTEST) $(SIDE_BY_SIDE) --ignore tests/chaos
 $(PYTEST) tests/chaos  # its promises are in seconds, so it has the machine to itself
 endef
 
-.PHONY: run test check bench chaos soak clean
+.PHONY: run test check figures bench chaos soak clean
 
 run: $(VENV)/ready
 	$(BIN)/mlopsd demo
@@ -24,6 +24,9 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(TESTS)
+
+figures: $(VENV)/ready
+	$(BIN)/python -m tests.house.figures
 
 bench: $(VENV)/ready
 	$(BIN)/python -m bench

@@ -18,8 +18,8 @@ from bench.bytecode import compile_everything
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
 from bench.server import Missing
-from bench.table import Table
-from mlopsd.children.kin import descendants
+from bench.table import ResultTable
+from mlopsd.process.procfs import descendants
 
 TOO_LONG = 4  # times what a section usually takes, and
 AT_LEAST = 120.0  # seconds
@@ -36,7 +36,7 @@ class Section:
         quick: of a quick run with one round.
     """
 
-    run: Callable[[Effort, Path], Iterator[Table | str]]
+    run: Callable[[Effort, Path], Iterator[ResultTable | str]]
     before: float
     each: float
     quick: float

@@ -30,10 +30,10 @@ from bench.sides import (
     path_of,
     started_daemon,
 )
-from bench.table import Row, Table, at_least, at_most, of_rows
+from bench.table import ResultTable, Row, at_least, at_most, of_rows
 from bench.web import AS_PROMETHEUS, lines_of
 from bench.wrk import Wrk
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 CONNECTIONS = (1, 16, 64)
 WARMING = 1.0
@@ -46,7 +46,7 @@ MOST_GROWTH = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class AskedPath:
     """One path, asked over some connections; a page of about so many *lines*, 0 where that is no matter."""
 
     path: str
@@ -60,7 +60,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AskingRun:
     """One run: answers a second, milliseconds of each, microseconds of CPU that each took the server."""
 
     rate: float
@@ -75,17 +75,17 @@ class Told:
 class Runs:
     """All runs by case and side, one a round, and in words what could not be measured."""
 
-    told: dict[tuple[Case, str], list[Told | None]] = field(default_factory=dict)
+    told: dict[tuple[AskedPath, str], list[AskingRun | None]] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     pages: dict[tuple[int, str], int] = field(default_factory=dict)
 
-    def of(self, case: Case, side: str) -> list[Told]:
+    def of(self, case: AskedPath, side: str) -> list[AskingRun]:
         """Those of one side in one case; none where it is missing, or gave no answer in one of them."""
         runs = self.told.get((case, side), [])
         return [] if None in runs else [one for one in runs if one]
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
     """The small page and then the large one beside each peer, and the huge one beside the small."""
     environment, runs = door.lay_out(room), Runs()
     wrk = Wrk(room)
@@ -100,7 +100,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
         }
         runs.pages |= {(lines, OURS): lines_of(daemon.port) for lines, daemon in flat.items()}
         growth = [
-            [_ask(wrk, effort, daemon, Case(METRICS, lines, 16)) for lines, daemon in flat.items()]
+            [_ask(wrk, effort, daemon, AskedPath(METRICS, lines, 16)) for lines, daemon in flat.items()]
             for _ in range(effort.rounds)
         ]
     yield from sorted(runs.missing)
@@ -111,16 +111,16 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
     yield of_rows("The page grows; 16 connections", list(_growth_rows(runs, growth)))
 
 
-def _cases(lines: int) -> Iterator[Case]:
+def _cases(lines: int) -> Iterator[AskedPath]:
     for connections in CONNECTIONS:
         if lines == SMALL:
-            yield Case(HEALTH, 0, connections)
-            yield Case(DETAILED, 0, connections)
-        yield Case(METRICS, lines, connections)
+            yield AskedPath(HEALTH, 0, connections)
+            yield AskedPath(DETAILED, 0, connections)
+        yield AskedPath(METRICS, lines, connections)
 
 
 def _measure(
-    wrk: Wrk, effort: Effort, cases: Sequence[Case], sides: Mapping[str, Server], runs: Runs
+    wrk: Wrk, effort: Effort, cases: Sequence[AskedPath], sides: Mapping[str, Server], runs: Runs
 ) -> None:
     for side, server in sides.items():
         wrk.ask(server.port, path_of(side, METRICS), 1, WARMING, AS_PROMETHEUS)
@@ -137,12 +137,12 @@ def _in_turn(sides: list[str], number: int) -> list[str]:
     return sides[first:] + sides[:first]
 
 
-def _takes_part(side: str, case: Case) -> bool:
+def _takes_part(side: str, case: AskedPath) -> bool:
     """node_exporter has no health, and at more connections its answers take seconds."""
     return side != NODE or (case.path == METRICS and case.connections == 1)
 
 
-def _ask(wrk: Wrk, effort: Effort, server: Server, case: Case, side: str = OURS) -> Told | None:
+def _ask(wrk: Wrk, effort: Effort, server: Server, case: AskedPath, side: str = OURS) -> AskingRun | None:
     """One run; None if no answer came in the time."""
     pids = [server.pid, *descendants(server.pid)]
     headers = AS_PROMETHEUS if case.path == METRICS else {}
@@ -151,7 +151,7 @@ def _ask(wrk: Wrk, effort: Effort, server: Server, case: Case, side: str = OURS)
     used = cpu_of_all(pids) - used
     if not heard.answers:
         return None
-    return Told(
+    return AskingRun(
         rate=heard.answers / heard.seconds,
         p50=heard.p50 / 1000,
         p99=heard.p99 / 1000,
@@ -161,11 +161,11 @@ def _ask(wrk: Wrk, effort: Effort, server: Server, case: Case, side: str = OURS)
     )
 
 
-def _figures(runs: Sequence[Told], what: str, unit: str = "") -> Spread:
+def _figures(runs: Sequence[AskingRun], what: str, unit: str = "") -> Spread:
     return spread((getattr(one, what) for one in runs), unit)
 
 
-def _tables(runs: Runs) -> Iterator[Table]:
+def _tables(runs: Runs) -> Iterator[ResultTable]:
     cases = [*dict.fromkeys(case for case, _ in runs.told)]
     cases.sort(key=lambda case: (case.lines, case.path, case.connections))
     for title, what, unit in (
@@ -176,20 +176,20 @@ def _tables(runs: Runs) -> Iterator[Table]:
     ):
         peers = (FASTAPI, NGINX, BARE, NODE)
         head = ("what", "connections", f"ours, {unit}", *(f"÷ {peer}'s" for peer in peers))
-        yield Table(
+        yield ResultTable(
             f"Asked over and over, {title}: median, and ratios as min / median / max",
             head,
             [_line(runs, case, what, peers) for case in cases],
         )
 
 
-def _line(runs: Runs, case: Case, what: str, peers: Sequence[str]) -> tuple[str, ...]:
+def _line(runs: Runs, case: AskedPath, what: str, peers: Sequence[str]) -> tuple[str, ...]:
     ours = _figures(runs.of(case, OURS), what)
     cells = [str(_ratio(runs, case, peer, what) or "") for peer in peers]
     return (case.what, str(case.connections), str(spread([ours.middle])), *cells)
 
 
-def _ratio(runs: Runs, case: Case, peer: str, what: str, side: str = OURS) -> Spread | None:
+def _ratio(runs: Runs, case: AskedPath, peer: str, what: str, side: str = OURS) -> Spread | None:
     """Round by round, *side*'s over the peer's; None where there is no peer."""
     if not (theirs := runs.of(case, peer)):
         return None
@@ -197,8 +197,8 @@ def _ratio(runs: Runs, case: Case, peer: str, what: str, side: str = OURS) -> Sp
 
 
 def _rows(runs: Runs) -> Iterator[Row]:
-    one, many = Case(METRICS, LARGE, 1), Case(METRICS, LARGE, 16)
-    health = Case(HEALTH, 0, 16)
+    one, many = AskedPath(METRICS, LARGE, 1), AskedPath(METRICS, LARGE, 16)
+    health = AskedPath(HEALTH, 0, 16)
     wanted = (
         ("p50 ÷ nginx's, 1 connection", one, NGINX, "p50", at_most, MOST_P50_OVER_NGINX),
         ("CPU a scrape ÷ node_exporter's, 1 connection", one, NODE, "cpu", at_most, MOST_CPU_OVER_NODE),
@@ -219,7 +219,7 @@ def _rows(runs: Runs) -> Iterator[Row]:
     yield Row("requests that failed, every side", f"{failed} of {asked}", "0", failed == 0)
 
 
-def _growth_rows(runs: Runs, growth: Sequence[Sequence[Told | None]]) -> Iterator[Row]:
+def _growth_rows(runs: Runs, growth: Sequence[Sequence[AskingRun | None]]) -> Iterator[Row]:
     small, huge = (spread((told.cpu for one in growth if (told := one[at])), "µs") for at in (0, 1))
     yield at_most(f"CPU a scrape, {runs.pages[SMALL, OURS]} lines", small)
     yield at_most(f"CPU a scrape, {runs.pages[HUGE, OURS]} lines", huge)

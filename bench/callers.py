@@ -3,7 +3,7 @@
 import threading
 import time
 
-from bench.web import Connection
+from bench.web import WebConnection
 
 PERIOD = 0.01
 
@@ -13,7 +13,7 @@ class Caller(threading.Thread):
 
     def __init__(self, port: int, path: str = "/health/", period: float = PERIOD) -> None:
         super().__init__(name="caller", daemon=True)
-        self._connection = Connection(port)
+        self._connection = WebConnection(port)
         self._path = path
         self._period = period
         self._enough = threading.Event()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from bench.cost import memory
 from mlopsd.probe import Context, Reading
-from mlopsd.worker import frames
-from mlopsd.worker.ledger import Ledger
-from mlopsd.worker.readings import Outgoing
-from mlopsd.worker.verify import verified
+from mlopsd.process import frames
+from mlopsd.worker.child import Outbox
+from mlopsd.worker.codec import Outgoing
+from mlopsd.worker.validate import verified
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Check and tell."""
     state, sysfs, *counts = sys.argv[1:]
     log = logging.getLogger("cycles")
-    probe = GpuProbe(GpuOptions(sysfs_path=sysfs), Context("gpu", Path(state), log, {}, Ledger()))
+    probe = GpuProbe(GpuOptions(sysfs_path=sysfs), Context("gpu", Path(state), log, {}, Outbox()))
     reading = probe.check()
     for count in map(int, counts):
         print(json.dumps({**_measured(probe, count), **_held(reading)}), flush=True)
@@ -41,7 +41,7 @@ def _measured(probe: GpuProbe, count: int) -> dict[str, float]:
         checked = time.thread_time()
         answer = outgoing.frame(verified(reading), known)
         known = answer["samples"]["layout"]
-        frames.encode({"reading": answer})
+        frames.pack({"reading": answer})
         checking += checked - began
         answering += time.thread_time() - checked
     return {"check": checking * 1000 / count, "answer": answering * 1000 / count}

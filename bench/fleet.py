@@ -15,10 +15,10 @@ from bench.door import ROOT
 from bench.effort import Effort
 from bench.figures import p99, percentiles, ratios, spread
 from bench.prometheus import Prometheus
-from bench.server import Daemon, Missing, NodeExporter, Server
-from bench.table import Row, Table, at_most, of_rows
+from bench.server import DaemonServer, Missing, NodeExporter, Server
+from bench.table import ResultTable, Row, at_most, of_rows
 from bench.web import lines_of, wait_for_answer
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 INTERVAL = 1.0
 SETTLING_SECONDS = 5.0
@@ -33,7 +33,7 @@ RULES = ROOT / "deploy" / "prometheus"
 
 
 @dataclass(frozen=True, slots=True)
-class Scraped:
+class FleetScrapes:
     """What a Prometheus saw in one window.
 
     Attributes:
@@ -62,7 +62,7 @@ class Scraped:
     rules: tuple[int, int]
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
     """node_exporters for a while, the daemons, and node_exporters again.
 
     Raises:
@@ -100,13 +100,13 @@ def rule_files() -> list[Path]:
     return [path for path in sorted(RULES.glob("*.yml")) if "\ngroups:" in f"\n{path.read_text('utf-8')}"]
 
 
-def scrape_daemons(room: Path, number: int, seconds: float) -> Scraped:
+def scrape_daemons(room: Path, number: int, seconds: float) -> FleetScrapes:
     """Start that many daemons below *room* and have them scraped for *seconds*."""
     with ExitStack() as stack:
-        daemons: list[Daemon] = []
+        daemons: list[DaemonServer] = []
         while len(daemons) < number:
             some = range(len(daemons), min(len(daemons) + AT_A_TIME, number))
-            daemons += [Daemon(room / f"{at}") for at in some]
+            daemons += [DaemonServer(room / f"{at}") for at in some]
             for daemon in daemons[some.start :]:
                 stack.enter_context(daemon)
             for daemon in daemons[some.start :]:
@@ -115,7 +115,7 @@ def scrape_daemons(room: Path, number: int, seconds: float) -> Scraped:
         return _scraped(room, daemons, seconds, rule_files())
 
 
-def _scrape_nodes(room: Path, number: int, seconds: float) -> Scraped:
+def _scrape_nodes(room: Path, number: int, seconds: float) -> FleetScrapes:
     with ExitStack() as stack:
         nodes = [stack.enter_context(NodeExporter(room / f"{at}")) for at in range(number)]
         stack.callback(_end, nodes)
@@ -130,7 +130,7 @@ def _end(servers: Sequence[Server]) -> None:
         server.ask_to_end()
 
 
-def _scraped(room: Path, servers: Sequence[Server], seconds: float, rules: Sequence[Path]) -> Scraped:
+def _scraped(room: Path, servers: Sequence[Server], seconds: float, rules: Sequence[Path]) -> FleetScrapes:
     ports = [server.port for server in servers]
     with Prometheus(room / "prometheus", {"fleet": ports}, INTERVAL, rules) as prometheus:
         wait_for_answer(prometheus.port, "/-/ready")
@@ -146,7 +146,7 @@ def _scraped(room: Path, servers: Sequence[Server], seconds: float, rules: Seque
         took = _values(prometheus, "scrape_duration_seconds", began, ended)
         up = _values(prometheus, "up", began, ended)
         rules_there = prometheus.rules()
-        return Scraped(
+        return FleetScrapes(
             targets=len(servers),
             due=round(len(servers) * (ended - began) / INTERVAL),
             good=int(sum(up)),
@@ -185,7 +185,7 @@ def _whole_now(prometheus: Prometheus, servers: Sequence[Server]) -> int:
     return sum(known.get(instance, 0) >= number for instance, number in lines.items())
 
 
-def _rows(ours: Scraped, theirs: Sequence[Scraped]) -> Iterator[Row]:
+def _rows(ours: FleetScrapes, theirs: Sequence[FleetScrapes]) -> Iterator[Row]:
     failed = max(ours.due - ours.targets - ours.good, len(ours.milliseconds) - ours.good, 0)
     # at either edge of the window a target may have one scrape less in it, none of them failed
     yield Row("scrapes that failed or were left out", f"{failed} of {ours.due}", "0", failed == 0)

@@ -8,11 +8,11 @@ from bench import door
 from bench.cost import Memory, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
-from bench.server import Daemon, Missing, NodeExporter, Server
+from bench.server import DaemonServer, Missing, NodeExporter, Server
 from bench.sides import FASTAPI, LARGE, METRICS, NODE, OURS, SMALL, fastapi_of, nothing_beside, tables_of
-from bench.table import Row, Table, at_most, of_rows
-from bench.web import Connection, wait_for_answer
-from mlopsd.children.kin import descendants
+from bench.table import ResultTable, Row, at_most, of_rows
+from bench.web import WebConnection, wait_for_answer
+from mlopsd.process.procfs import descendants
 
 MOST_OVER_FASTAPI = 0.95
 
@@ -28,7 +28,7 @@ class Kept:
         self.sides.setdefault(side, []).append(had)
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
     """Each side started anew in each round, scraped, and looked at."""
     environment, missing = door.lay_out(room), set[str]()
     for lines in (SMALL, LARGE):
@@ -43,7 +43,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table | str]:
 
 
 def _look(kept: Kept, room: Path, lines: int, environment: Mapping[str, str], scrapes: int) -> None:
-    with Daemon(room / "daemon", tables_of(lines), environment) as daemon:
+    with DaemonServer(room / "daemon", tables_of(lines), environment) as daemon:
         daemon.wait_until_started()
         _scrape(daemon, scrapes)
         kept.add(OURS, memory(daemon.pid))
@@ -68,7 +68,7 @@ def look_at_peers(kept: Kept, room: Path, lines: int, scrapes: int) -> Iterator[
 
 
 def _scrape(server: Server, scrapes: int) -> None:
-    connection = Connection(server.port)
+    connection = WebConnection(server.port)
     for _ in range(scrapes):
         connection.scrape()
     connection.close()

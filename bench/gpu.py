@@ -14,8 +14,8 @@ from typing import Any
 from bench.effort import Effort
 from bench.figures import ratios, spread
 from bench.pretended import CARDS, CHEAP, PCI_DEVICES, Pretended
-from bench.server import STARTING_SECONDS, Daemon
-from bench.table import Row, Table, at_most, of_rows
+from bench.server import STARTING_SECONDS, DaemonServer
+from bench.table import ResultTable, Row, at_most, of_rows
 from bench.web import check_now, wait_for_answer
 
 MOST_CPU = 10.0  # ms
@@ -37,7 +37,7 @@ NVIDIA_SMI = (  # the fields that the probe reports, by nvidia-smi's names
 )
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """One after the other."""
     yield of_rows(*_cost(effort, room))
     yield of_rows("A GPU driver that hangs, deaf to SIGTERM", list(_hung(effort, room / "hung")))
@@ -74,7 +74,7 @@ def _hung(effort: Effort, room: Path) -> Iterator[Row]:
     late, stops, ports = [], [], []
     for number in range(effort.rounds):
         host = Pretended(room / f"{number}")
-        with Daemon(room / f"{number}-first", _table(host), host.environment) as daemon:
+        with DaemonServer(room / f"{number}-first", _table(host), host.environment) as daemon:
             daemon.wait_until_started()
             _check_until_healthy(daemon.socket)
             host.add("hang nvmlDeviceGetPowerUsage deaf")
@@ -83,7 +83,9 @@ def _hung(effort: Effort, room: Path) -> Iterator[Row]:
             late.append(1000 * (reading["duration_seconds"] - TIMEOUT))
             stops.append(daemon.stop())
         host.add("works nvmlDeviceGetPowerUsage")
-        with Daemon(room / f"{number}-second", _table(host), host.environment, port=daemon.port) as again:
+        with DaemonServer(
+            room / f"{number}-second", _table(host), host.environment, port=daemon.port
+        ) as again:
             ports.append(wait_for_answer(again.port, "/livez") - again.began)
     yield at_most("unknown, after the timeout", spread(late, "ms"), MOST_LATE)
     yield at_most("SIGTERM to the end", spread(stops, "s"), MOST_TO_STOP)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 KINDS = {  # a part of the command line, and what that process is
     "mlopsd_host": "model host",
-    "mlopsd_probes.model.client": "registry client",
+    "mlopsd_probes.registry.child": "registry client",
     "mlopsd.worker": "system probe",
     "uvicorn": "mlflow models serve: uvicorn",
     "mlflow": "mlflow models serve: the command",

@@ -8,8 +8,8 @@ from bench import door
 from bench.callers import Caller
 from bench.effort import Effort
 from bench.figures import longest, p99, percentile, ratios
-from bench.server import Daemon
-from bench.table import Row, Table, at_most, of_rows
+from bench.server import DaemonServer
+from bench.table import ResultTable, Row, at_most, of_rows
 from bench.web import check_now
 
 SURVIVED = ("hangs", "hogs", "holds", "prints")  # by a daemon that runs them in a thread
@@ -22,7 +22,7 @@ MOST_OVER_THREADS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class TroubleCase:
     """Troubles at the same time in the same kind of place."""
 
     place: str
@@ -35,23 +35,23 @@ class Case:
         return "".join([f'[probes.lag]\nuse = "bench_lag"\nseconds = {SECONDS}\n', *tables])
 
 
-NOTHING = Case("-", (), "nothing")
-ALL_IN_PROCESSES = Case("process", SURVIVED + DEADLY, "all six, in processes")
-ALL_IN_THREADS = Case("thread", SURVIVED, "the four, in threads")
+NOTHING = TroubleCase("-", (), "nothing")
+ALL_IN_PROCESSES = TroubleCase("process", SURVIVED + DEADLY, "all six, in processes")
+ALL_IN_THREADS = TroubleCase("thread", SURVIVED, "the four, in threads")
 
 
 @dataclass(slots=True)
-class Seen:
+class LagSamples:
     """The milliseconds that one case cost, a list a round."""
 
     lags: list[list[float]] = field(default_factory=list)
     answers: list[list[float]] = field(default_factory=list)
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """Every case once a round, in turn."""
     environment = door.lay_out(room)
-    seen: dict[Case, Seen] = {case: Seen() for case in _cases(effort)}
+    seen: dict[TroubleCase, LagSamples] = {case: LagSamples() for case in _cases(effort)}
     for number in range(effort.rounds):
         for case, its in seen.items():
             _measure(case, room / f"{number}-{case.label}", environment, its)
@@ -63,19 +63,19 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
     yield of_rows("What ends a daemon that has it in a thread", list(_deaths(room, environment)))
 
 
-def _cases(effort: Effort) -> Iterator[Case]:
+def _cases(effort: Effort) -> Iterator[TroubleCase]:
     yield NOTHING
     yield ALL_IN_PROCESSES
     yield ALL_IN_THREADS
     if effort.each_trouble:
         for trouble in SURVIVED:
             for place, where in (("process", "a process"), ("thread", "a thread")):
-                yield Case(place, (trouble,), f"{trouble}, in {where}")
-        yield Case("process", DEADLY, "exits and segfaults, in processes")
+                yield TroubleCase(place, (trouble,), f"{trouble}, in {where}")
+        yield TroubleCase("process", DEADLY, "exits and segfaults, in processes")
 
 
-def _measure(case: Case, room: Path, environment: Mapping[str, str], seen: Seen) -> None:
-    with Daemon(room, case.tables(), environment) as daemon:
+def _measure(case: TroubleCase, room: Path, environment: Mapping[str, str], seen: LagSamples) -> None:
+    with DaemonServer(room, case.tables(), environment) as daemon:
         daemon.wait_until_started()
         caller = Caller(daemon.port)
         caller.start()
@@ -84,14 +84,14 @@ def _measure(case: Case, room: Path, environment: Mapping[str, str], seen: Seen)
     seen.lags.append([second * 1000 for second in reading["facts"]["lags"]])
 
 
-def _histogram(title: str, seen: Mapping[Case, Seen], what: str) -> Table:
+def _histogram(title: str, seen: Mapping[TroubleCase, LagSamples], what: str) -> ResultTable:
     head = ("case", *map(str, BUCKETS), "more", "p50", "p99", "max")
     lines = []
     for case, its in seen.items():
         values = [value for one in getattr(its, what) for value in one]
         marks = (percentile(values, 50), percentile(values, 99), max(values))
         lines.append((case.label, *_counts(values), *(f"{mark:.1f}" for mark in marks)))
-    return Table(title, head, lines)
+    return ResultTable(title, head, lines)
 
 
 def _counts(values: list[float]) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _counts(values: list[float]) -> Iterator[str]:
     yield str(len(values) - below)
 
 
-def _rows(seen: Mapping[Case, Seen]) -> Iterator[Row]:
+def _rows(seen: Mapping[TroubleCase, LagSamples]) -> Iterator[Row]:
     for case in (NOTHING, ALL_IN_PROCESSES, ALL_IN_THREADS):
         judged = case is ALL_IN_PROCESSES
         lags = seen[case].lags
@@ -120,7 +120,9 @@ def _rows(seen: Mapping[Case, Seen]) -> Iterator[Row]:
 def _deaths(room: Path, environment: Mapping[str, str]) -> Iterator[Row]:
     for trouble in DEADLY:
         for place in ("thread", "process"):
-            with Daemon(room / f"{trouble}-{place}", door.table("t", trouble, place), environment) as daemon:
+            with DaemonServer(
+                room / f"{trouble}-{place}", door.table("t", trouble, place), environment
+            ) as daemon:
                 status = daemon.ended(5 if place == "thread" else 3)
             met = status is None if place == "process" else None
             goal = "goes on" if place == "process" else ""

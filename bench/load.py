@@ -18,12 +18,12 @@ from bench import door
 from bench.callers import Caller
 from bench.effort import Effort
 from bench.figures import Spread, percentiles, ratios, spread
-from bench.registry import Registry
-from bench.server import Daemon
+from bench.registry import BenchRegistry
+from bench.server import DaemonServer
 from bench.serving import serving
-from bench.table import Row, Table, at_most, of_rows
+from bench.table import ResultTable, Row, at_most, of_rows
 from bench.trainer import NAME
-from bench.web import Connection, check_now, reload_now
+from bench.web import WebConnection, check_now, reload_now
 
 SIZE = 500_000_000  # bytes
 SAMPLE_SECONDS = 0.5  # between two looks whether the load has ended
@@ -52,10 +52,10 @@ class Loaded:
     beat: float = 0.0
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """The daemon and a process that loads in a thread, in turn; each begins anew and fetches."""
     environment = door.lay_out(room)
-    with Registry(room / "registry") as registry:
+    with BenchRegistry(room / "registry") as registry:
         small, large = registry.small(), registry.large(SIZE)
         ours, theirs = [], []
         for number in range(effort.rounds):
@@ -69,7 +69,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
     yield of_rows(title, [*_rows(ours), *_rows_of_threads(theirs), compared])
 
 
-def _load(daemon: Daemon, registry: Registry, version: str) -> Loaded:
+def _load(daemon: DaemonServer, registry: BenchRegistry, version: str) -> Loaded:
     daemon.wait_until_started()
     check_now(daemon.socket, "lag")
     before = _beats(daemon)
@@ -90,7 +90,7 @@ def _load(daemon: Daemon, registry: Registry, version: str) -> Loaded:
     return Loaded(loading, _sampled(daemon, enough), took[0], greatest)
 
 
-def _sampled(daemon: Daemon, until: threading.Event) -> Late:
+def _sampled(daemon: DaemonServer, until: threading.Event) -> Late:
     """The lag from within, and how long the least question takes, until *until* is set."""
     caller = Caller(daemon.port, "/livez", PERIOD)
     caller.start()
@@ -100,7 +100,7 @@ def _sampled(daemon: Daemon, until: threading.Event) -> Late:
     return Late(_milliseconds(lags), _milliseconds(caller.end()))
 
 
-def _load_in_thread(registry: Registry, first: str, second: str) -> Loaded:
+def _load_in_thread(registry: BenchRegistry, first: str, second: str) -> Loaded:
     uris = [f"models:/{NAME}/{version}" for version in (first, second)]
     command = [sys.executable, "-m", "bench.threaded", *uris]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -110,9 +110,9 @@ def _load_in_thread(registry: Registry, first: str, second: str) -> Loaded:
     return Loaded(loading, idle, found["seconds"])
 
 
-def _beats(daemon: Daemon) -> dict[float, int]:
+def _beats(daemon: DaemonServer) -> dict[float, int]:
     """The daemon's own histogram of its lag: how many beats were late by up to so many seconds."""
-    connection = Connection(daemon.port)
+    connection = WebConnection(daemon.port)
     try:
         page = connection.get("/metrics")[1].decode()
     finally:

@@ -14,13 +14,13 @@ from bench.effort import Effort
 from bench.figures import Spread, p99, percentiles, ratios, spread
 from bench.kinds import kind
 from bench.questions import JSON, body
-from bench.registry import Registry
-from bench.server import Daemon, ModelServer, Server
-from bench.serving import Asked, ask, peer_serving, serving
-from bench.table import Row, Table, at_least, at_most, of_rows
+from bench.registry import BenchRegistry
+from bench.server import DaemonServer, ModelServer, Server
+from bench.serving import ServingResult, ask, peer_serving, serving
+from bench.table import ResultTable, Row, at_least, at_most, of_rows
 from bench.traffic import Traffic
-from bench.web import Connection, wait_until_open
-from mlopsd.children.kin import descendants
+from bench.web import WebConnection, wait_until_open
+from mlopsd.process.procfs import descendants
 from tests.running import free_port
 
 CONNECTIONS = (1, 16, 64)
@@ -39,12 +39,12 @@ LONGER = 2  # times as long, for cases with many rows and for the health's p99
 class Sides:
     """What was measured at both in one case, one of each a round."""
 
-    ours: list[Asked] = field(default_factory=list)
-    theirs: list[Asked] = field(default_factory=list)
+    ours: list[ServingResult] = field(default_factory=list)
+    theirs: list[ServingResult] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Health:
+class HealthTimes:
     """The milliseconds of /health/ in each round; *crowded* is with others at work, and no predictions."""
 
     idle: list[list[float]] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Health:
     busy: list[list[float]] = field(default_factory=list)
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """Every case once a round, the two sides in turn, the first one taking turns as well."""
-    with Registry(room / "registry") as registry:
+    with BenchRegistry(room / "registry") as registry:
         registry.crown(registry.small())
         with serving(room / "daemon", registry) as daemon, peer_serving(room / "peer", registry) as peer:
             _agree(daemon, peer)
@@ -62,7 +62,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
                 ask(server, *JUDGED, WARMING)
             fresh = list(_memory(daemon, peer))
             sides: dict[tuple[int, int], Sides] = {case: Sides() for case in CASES}
-            health = {"/health/": Health(), "/health of mlflow models serve": Health()}
+            health = {"/health/": HealthTimes(), "/health of mlflow models serve": HealthTimes()}
             for number in range(effort.rounds):
                 _measure_round(number, daemon, peer, effort.asking_seconds, sides)
                 _measure_health(daemon, "/health/", effort.asking_seconds, health["/health/"])
@@ -77,16 +77,20 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
 
 
 def _measure_round(
-    number: int, daemon: Daemon, peer: ModelServer, seconds: float, sides: Mapping[tuple[int, int], Sides]
+    number: int,
+    daemon: DaemonServer,
+    peer: ModelServer,
+    seconds: float,
+    sides: Mapping[tuple[int, int], Sides],
 ) -> None:
     for (connections, rows), its in sides.items():
         long = seconds * (LONGER if rows == max(ROWS) else 1)
-        pairs: list[tuple[Server, list[Asked]]] = [(daemon, its.ours), (peer, its.theirs)]
+        pairs: list[tuple[Server, list[ServingResult]]] = [(daemon, its.ours), (peer, its.theirs)]
         for server, into in pairs if number % 2 == 0 else reversed(pairs):
             into.append(ask(server, connections, rows, long))
 
 
-def _measure_health(server: Server, path: str, seconds: float, health: Health) -> None:
+def _measure_health(server: Server, path: str, seconds: float, health: HealthTimes) -> None:
     connections, rows = JUDGED
     health.idle.append(_called(server, path, seconds * LONGER))
     with ExitStack() as working:
@@ -115,14 +119,14 @@ def _called(server: Server, path: str, seconds: float) -> list[float]:
     return [second * 1000 for second in caller.end()]
 
 
-def _agree(daemon: Daemon, peer: ModelServer) -> None:
+def _agree(daemon: DaemonServer, peer: ModelServer) -> None:
     """Both answer the same, or nothing here can be compared."""
     for rows in ROWS:
         assert _predicted(daemon, rows) == _predicted(peer, rows), rows
 
 
 def _predicted(server: Server, rows: int) -> bytes:
-    connection = Connection(server.port)
+    connection = WebConnection(server.port)
     try:
         status, answer = connection.post("/invocations", body(rows, 0), JSON)
         assert status == 200, answer
@@ -141,24 +145,24 @@ def _constant(room: Path) -> Iterator[Server]:
         yield server
 
 
-def _limit(room: Path, seconds: float) -> Asked:
+def _limit(room: Path, seconds: float) -> ServingResult:
     """What the client can do where the answer is ready."""
     with _constant(room) as server:
         return ask(server, *JUDGED, seconds)
 
 
-def _tables(sides: Mapping[tuple[int, int], Sides]) -> Iterator[Table]:
-    yield Table(
+def _tables(sides: Mapping[tuple[int, int], Sides]) -> Iterator[ResultTable]:
+    yield ResultTable(
         "POST /invocations, answers a second: median of the rounds, and ours ÷ MLflow's",
         ("rows", "connections", "ours", "mlflow", "min / median / max", "failed", "mlflow's"),
         [_rate_line(case, its) for case, its in sides.items()],
     )
-    yield Table(
+    yield ResultTable(
         "POST /invocations, milliseconds: median of the rounds, and ours ÷ MLflow's",
         ("rows", "connections", "p50", "mlflow", "min / median / max", "p99", "mlflow", "min / median / max"),
         [_time_line(case, its) for case, its in sides.items()],
     )
-    yield Table(
+    yield ResultTable(
         "POST /invocations, CPU of all processes of the server, ms a request",
         ("rows", "connections", "ours", "mlflow", "min / median / max"),
         [_cpu_line(case, its) for case, its in sides.items()],
@@ -188,15 +192,15 @@ def _compared(ours: Spread, theirs: Spread) -> tuple[str, ...]:
     return (*map(str, middles), str(ratios(ours, theirs)))
 
 
-def _rates(side: Sequence[Asked]) -> Spread:
+def _rates(side: Sequence[ServingResult]) -> Spread:
     return spread((one.rate for one in side), "/s")
 
 
-def _times(side: Sequence[Asked], percent: float) -> Spread:
+def _times(side: Sequence[ServingResult], percent: float) -> Spread:
     return percentiles((one.milliseconds for one in side), percent)
 
 
-def _rows(its: Sides, limit: Asked) -> Iterator[Row]:
+def _rows(its: Sides, limit: ServingResult) -> Iterator[Row]:
     ours, theirs = _rates(its.ours), _rates(its.theirs)
     yield at_most("answers a second", ours)
     yield at_most("answers a second, mlflow models serve", theirs)
@@ -209,7 +213,7 @@ def _rows(its: Sides, limit: Asked) -> Iterator[Row]:
     yield at_most("answers a second where the answer is ready", spread([limit.rate], "/s"))
 
 
-def _health_rows(health: Mapping[str, Health]) -> Iterator[Row]:
+def _health_rows(health: Mapping[str, HealthTimes]) -> Iterator[Row]:
     for what, its in health.items():
         idle, busy = p99(its.idle), p99(its.busy)
         yield at_most(f"{what} p99, idle", idle)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 
 CARDS = 8
 PCI_DEVICES = 256  # as many as hosts with NVSwitches, network cards and disks have

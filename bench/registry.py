@@ -15,7 +15,7 @@ from bench.trainer import NAME
 NEEDED = ("mlflow", "sklearn")
 
 
-class Registry(AbstractContextManager["Registry"]):
+class BenchRegistry(AbstractContextManager["BenchRegistry"]):
     """``sqlite:///`` in *folder*, and a process with MLflow's client that registers in it.
 
     Raises:

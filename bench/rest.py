@@ -13,13 +13,13 @@ from bench.cost import Memory, cpu, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
 from bench.kinds import kind
-from bench.registry import Registry
-from bench.server import SYSTEM, Daemon, Missing, NodeExporter
+from bench.registry import BenchRegistry
+from bench.server import SYSTEM, DaemonServer, Missing, NodeExporter
 from bench.serving import serving
-from bench.table import Row, Table, at_most, of_rows
-from bench.web import Connection, wait_for_answer
-from mlopsd.children.kin import descendants
-from mlopsd_probes.gpu.fake import build
+from bench.table import ResultTable, Row, at_most, of_rows
+from bench.web import WebConnection, wait_for_answer
+from mlopsd.process.procfs import descendants
+from mlopsd_probes.fake_nvml import build
 
 SCRAPE_INTERVAL = 15.0
 SETTLING_SECONDS = 5.0
@@ -30,7 +30,7 @@ PEER = "node_exporter"
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class CpuWindow:
     """Milliseconds of CPU a minute, by what the process is."""
 
     used: Mapping[str, float]
@@ -41,21 +41,21 @@ class Window:
         return sum(used for name, used in self.used.items() if name != PEER)
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
     """One window after the other over the same processes, which run side by side."""
     room.mkdir(parents=True)
     try:
         environment = build.environment(build.scenario(CARDS), room / "driver")
     except build.NoFake as error:
         raise Missing(str(error)) from error
-    with Registry(room / "registry") as registry:
+    with BenchRegistry(room / "registry") as registry:
         registry.crown(registry.small())
         probes = f"{SYSTEM}[probes.gpu]\nexpected_count = 8\n"
         with serving(room / "daemon", registry, probes, environment) as daemon:
             yield from _beside_node_exporter(effort, room, daemon)
 
 
-def _beside_node_exporter(effort: Effort, room: Path, daemon: Daemon) -> Iterator[Table | str]:
+def _beside_node_exporter(effort: Effort, room: Path, daemon: DaemonServer) -> Iterator[ResultTable | str]:
     daemon.wait_until_started()
     try:
         with NodeExporter(room / "peer") as peer:
@@ -66,9 +66,9 @@ def _beside_node_exporter(effort: Effort, room: Path, daemon: Daemon) -> Iterato
         yield _rested(effort, daemon, None)
 
 
-def _rested(effort: Effort, daemon: Daemon, peer: NodeExporter | None) -> Table:
+def _rested(effort: Effort, daemon: DaemonServer, peer: NodeExporter | None) -> ResultTable:
     servers = [daemon, peer] if peer else [daemon]
-    connections = [Connection(server.port) for server in servers]
+    connections = [WebConnection(server.port) for server in servers]
     for connection in connections:
         connection.scrape()
     time.sleep(SETTLING_SECONDS)
@@ -83,8 +83,8 @@ def _rested(effort: Effort, daemon: Daemon, peer: NodeExporter | None) -> Table:
 
 
 def _measure(
-    pids: Mapping[int, str], daemon: int, connections: Sequence[Connection], seconds: float
-) -> Window:
+    pids: Mapping[int, str], daemon: int, connections: Sequence[WebConnection], seconds: float
+) -> CpuWindow:
     before = {pid: cpu(pid) for pid in pids}
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
@@ -93,10 +93,10 @@ def _measure(
         time.sleep(min(SCRAPE_INTERVAL, left))
     if not set(descendants(daemon)) <= pids.keys():
         raise RuntimeError("a process of a probe was started anew meanwhile; measure again")
-    return Window({name: (cpu(pid) - before[pid]) * 60_000 / seconds for pid, name in pids.items()})
+    return CpuWindow({name: (cpu(pid) - before[pid]) * 60_000 / seconds for pid, name in pids.items()})
 
 
-def _rows(windows: Sequence[Window], memories: Mapping[str, Memory]) -> Iterator[Row]:
+def _rows(windows: Sequence[CpuWindow], memories: Mapping[str, Memory]) -> Iterator[Row]:
     for name in windows[0].used:
         yield at_most(f"CPU, {name}", spread((window.used[name] for window in windows), "ms/min"))
     whole = spread((window.whole for window in windows), "ms/min")

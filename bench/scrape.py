@@ -8,9 +8,9 @@ from pathlib import Path
 from bench.cost import cpu
 from bench.effort import Effort
 from bench.figures import Spread, percentile, ratios, spread
-from bench.server import Daemon, NodeExporter
-from bench.table import Row, Table, at_most, of_rows
-from bench.web import Connection, lines_of, wait_for_answer
+from bench.server import DaemonServer, NodeExporter
+from bench.table import ResultTable, Row, at_most, of_rows
+from bench.web import WebConnection, lines_of, wait_for_answer
 
 MOST_CPU_RATIO = 0.12
 WARMING = 10
@@ -18,7 +18,7 @@ WORDS = {"p50": "answer p50", "p99": "answer p99", "cpu": "CPU a scrape"}
 
 
 @dataclass(frozen=True, slots=True)
-class Scraped:
+class ScrapeTimes:
     """Milliseconds a scrape."""
 
     p50: float
@@ -26,12 +26,12 @@ class Scraped:
     cpu: float
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """Ours and theirs in turn, each on a connection of its own."""
-    with Daemon(room / "daemon") as daemon, NodeExporter(room / "peer") as peer:
+    with DaemonServer(room / "daemon") as daemon, NodeExporter(room / "peer") as peer:
         daemon.wait_until_started()
         wait_for_answer(peer.port, "/metrics")
-        sides = [(server.pid, Connection(server.port)) for server in (daemon, peer)]
+        sides = [(server.pid, WebConnection(server.port)) for server in (daemon, peer)]
         pages = [lines_of(server.port) for server in (daemon, peer)]
         rounds = [
             [_measure(pid, connection, effort.scrapes) for pid, connection in sides]
@@ -43,7 +43,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
         yield of_rows(title, list(_rows([one[0] for one in rounds], [one[1] for one in rounds])))
 
 
-def _measure(pid: int, connection: Connection, scrapes: int) -> Scraped:
+def _measure(pid: int, connection: WebConnection, scrapes: int) -> ScrapeTimes:
     for _ in range(WARMING):
         connection.scrape()
     before, seconds = cpu(pid), []
@@ -52,10 +52,10 @@ def _measure(pid: int, connection: Connection, scrapes: int) -> Scraped:
         connection.scrape()
         seconds.append(time.perf_counter() - began)
     used = cpu(pid) - before
-    return Scraped(percentile(seconds, 50) * 1000, percentile(seconds, 99) * 1000, used / scrapes * 1000)
+    return ScrapeTimes(percentile(seconds, 50) * 1000, percentile(seconds, 99) * 1000, used / scrapes * 1000)
 
 
-def _rows(ours: Sequence[Scraped], theirs: Sequence[Scraped]) -> Iterator[Row]:
+def _rows(ours: Sequence[ScrapeTimes], theirs: Sequence[ScrapeTimes]) -> Iterator[Row]:
     for what, words in WORDS.items():
         our, their = _figures(ours, what), _figures(theirs, what)
         yield at_most(words, our)
@@ -65,5 +65,5 @@ def _rows(ours: Sequence[Scraped], theirs: Sequence[Scraped]) -> Iterator[Row]:
         )
 
 
-def _figures(scraped: Sequence[Scraped], what: str) -> Spread:
+def _figures(scraped: Sequence[ScrapeTimes], what: str) -> Spread:
     return spread((getattr(one, what) for one in scraped), "ms")

@@ -18,7 +18,7 @@ class SeriesProbe(Probe[SeriesOptions]):
     """Looks at nothing; each reading has other values."""
 
     Options = SeriesOptions
-    schedule = Schedule(interval=workload.INTERVAL, timeout=5, isolation="process")
+    schedule = Schedule(interval=workload.INTERVAL, timeout=5, isolation="process", critical=True)
     _look = 0
 
     def __init__(self, options: SeriesOptions, context: Context) -> None:

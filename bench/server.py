@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 from tests.running import free_port
 
 STOPPING_SECONDS = 30.0
@@ -62,7 +62,7 @@ class Server(AbstractContextManager["Server"]):
 
     @property
     def pid(self) -> int:
-        """Of the server itself; see `mlopsd.children.kin.descendants` for what it started."""
+        """Of the server itself; see `mlopsd.process.procfs.descendants` for what it started."""
         return self._process.pid
 
     def ended(self, seconds: float) -> int | None:
@@ -91,7 +91,7 @@ class Server(AbstractContextManager["Server"]):
         self._process.wait()
 
 
-class Daemon(Server):
+class DaemonServer(Server):
     """``mlopsd run`` with the tables *probes*, its state in *room*; anybody may have predictions.
 
     Whatever else is default. MLflow's own server, which is beside it, asks for no key either.

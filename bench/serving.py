@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cost import cpu_of_all
-from bench.registry import Registry
-from bench.server import SYSTEM, Daemon, ModelServer, Server
+from bench.registry import BenchRegistry
+from bench.server import SYSTEM, DaemonServer, ModelServer, Server
 from bench.traffic import Answered, Traffic
 from bench.trainer import NAME
 from bench.web import wait_for_answer
-from mlopsd.children.kin import descendants
+from mlopsd.process.procfs import descendants
 
 LOADING_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServingResult:
     """What came of some seconds of asking.
 
     Attributes:
@@ -38,23 +38,23 @@ class Asked:
 
 @contextmanager
 def serving(
-    room: Path, registry: Registry, probes: str = SYSTEM, environment: Mapping[str, str] | None = None
-) -> Iterator[Daemon]:
+    room: Path, registry: BenchRegistry, probes: str = SYSTEM, environment: Mapping[str, str] | None = None
+) -> Iterator[DaemonServer]:
     """A daemon that serves the champion of *registry* beside *probes*."""
-    with Daemon(room, probes + registry.table(), environment) as daemon:
+    with DaemonServer(room, probes + registry.table(), environment) as daemon:
         wait_for_answer(daemon.port, "/ping", LOADING_SECONDS)
         yield daemon
 
 
 @contextmanager
-def peer_serving(room: Path, registry: Registry) -> Iterator[ModelServer]:
+def peer_serving(room: Path, registry: BenchRegistry) -> Iterator[ModelServer]:
     """MLflow's own server of that champion."""
     with ModelServer(room, registry.uri, NAME) as peer:
         wait_for_answer(peer.port, "/ping", LOADING_SECONDS)
         yield peer
 
 
-def ask(server: Server, connections: int, rows: int, seconds: float) -> Asked:
+def ask(server: Server, connections: int, rows: int, seconds: float) -> ServingResult:
     """Ask *server* for *seconds*, and wait for what is in flight then; all of it counts."""
     pids = [server.pid, *descendants(server.pid)]
     used = cpu_of_all(pids)
@@ -64,7 +64,7 @@ def ask(server: Server, connections: int, rows: int, seconds: float) -> Asked:
     used = cpu_of_all(pids) - used
     answers = heard.answers
     whole = max(one.began + one.seconds for one in answers) - min(one.began for one in answers)
-    return Asked(
+    return ServingResult(
         rate=(len(answers) - heard.failed) / whole,
         milliseconds=milliseconds(answers),
         failed=heard.failed,

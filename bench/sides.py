@@ -8,8 +8,8 @@ from bench.cores import SERVERS, on_core
 from bench.peers.bare import Bare
 from bench.peers.nginx import Nginx, place
 from bench.peers.service import Service
-from bench.server import SYSTEM, Daemon, Missing, NodeExporter, Server
-from bench.web import Connection, wait_for_answer
+from bench.server import SYSTEM, DaemonServer, Missing, NodeExporter, Server
+from bench.web import WebConnection, wait_for_answer
 
 OURS, FASTAPI, NGINX, NODE, BARE = "ours", "FastAPI", "nginx", "node_exporter", "bare aiohttp"
 HEALTH, DETAILED, METRICS = "/health/", "/health/detailed", "/metrics"
@@ -39,10 +39,10 @@ def fastapi_of(lines: int, room: Path) -> Service:
     return Service(room, lines - OWN_LINES[FASTAPI])
 
 
-def started_daemon(room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack) -> Daemon:
+def started_daemon(room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack) -> DaemonServer:
     """A daemon with a page of *lines*, on the servers' core, until *stack* is left."""
     with on_core(SERVERS):
-        daemon = Daemon(room, tables_of(lines), environment)
+        daemon = DaemonServer(room, tables_of(lines), environment)
     stack.enter_context(daemon)
     daemon.wait_until_started()
     wait_for_answer(daemon.port, HEALTH)
@@ -77,9 +77,9 @@ def nothing_beside(side: str, error: Missing) -> str:
     return f"nothing beside {side}: {error}"
 
 
-def _pages_of(daemon: Daemon) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
+def _pages_of(daemon: DaemonServer) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
     """Its answers by their path, and those of them that it packs, packed."""
-    connection = Connection(daemon.port)
+    connection = WebConnection(daemon.port)
     pages = {path: connection.get(path)[1] for path in (HEALTH, DETAILED, METRICS)}
     packed = {METRICS: connection.scrape()}
     connection.close()

@@ -10,10 +10,10 @@ from bench.cost import cpu
 from bench.effort import Effort
 from bench.figures import ratios, spread
 from bench.peers.service import Service
-from bench.server import SYSTEM, Daemon, Missing
-from bench.table import Row, Table, at_most, of_rows
+from bench.server import SYSTEM, DaemonServer, Missing
+from bench.table import ResultTable, Row, at_most, of_rows
 from bench.web import check_now, wait_for_answer
-from mlopsd.children import kin
+from mlopsd.process import procfs
 
 MOST_OVER_FASTAPI = 0.8
 MOST_TO_VERDICT = 1.5
@@ -45,7 +45,7 @@ class Ends:
     left: int = 0
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table | str]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
     """A plain life beside the peer's, a hung check, and ends with every probe hung, in turn."""
     environment = door.lay_out(room)
     lives, theirs, over, ends = [], [], [], Ends()
@@ -91,7 +91,7 @@ def _end_rows(ends: Ends) -> Iterator[Row]:
 
 
 def _live(room: Path) -> Life:
-    with Daemon(room, SYSTEM) as daemon:
+    with DaemonServer(room, SYSTEM) as daemon:
         answers = wait_for_answer(daemon.port, "/livez") - daemon.began
         used = cpu(daemon.pid)
         knows = wait_for_answer(daemon.port, "/health/") - daemon.began
@@ -107,7 +107,7 @@ def _peer_answers(room: Path) -> float:
 def _beyond_timeout(room: Path, place: str, environment: Mapping[str, str]) -> float:
     """Seconds from the demand for a check that hangs to its reading, less the check's timeout."""
     table = door.table("hung", "hangs_when_asked_again", place)
-    with Daemon(room, f"{table}interval = 3600\ntimeout = {TIMEOUT}\n", environment) as daemon:
+    with DaemonServer(room, f"{table}interval = 3600\ntimeout = {TIMEOUT}\n", environment) as daemon:
         daemon.wait_until_started()
         began = time.perf_counter()
         reading = check_now(daemon.socket, "hung")
@@ -116,9 +116,9 @@ def _beyond_timeout(room: Path, place: str, environment: Mapping[str, str]) -> f
         return took - TIMEOUT
 
 
-def _hung(room: Path, place: str, environment: Mapping[str, str]) -> Daemon:
+def _hung(room: Path, place: str, environment: Mapping[str, str]) -> DaemonServer:
     tables = "".join(f"{door.table(f'hung{at}', 'hangs', place)}timeout = 30\n" for at in range(HUNG))
-    return Daemon(room, tables, environment)
+    return DaemonServer(room, tables, environment)
 
 
 def _stop_hung(room: Path, place: str, environment: Mapping[str, str], ends: Ends) -> float:
@@ -126,7 +126,7 @@ def _stop_hung(room: Path, place: str, environment: Mapping[str, str], ends: End
     with _hung(room, place, environment) as daemon:
         wait_for_answer(daemon.port, "/livez")
         time.sleep(2.5)
-        children = _alive(kin.descendants(daemon.pid))
+        children = _alive(procfs.descendants(daemon.pid))
         seconds = daemon.stop()
         _count_left(children, ends)
         return seconds
@@ -136,7 +136,7 @@ def _kill_hung(room: Path, environment: Mapping[str, str], ends: Ends) -> None:
     with _hung(room, "process", environment) as daemon:
         wait_for_answer(daemon.port, "/livez")
         time.sleep(2.5)
-        children = _alive(kin.descendants(daemon.pid))
+        children = _alive(procfs.descendants(daemon.pid))
         daemon.kill()
         _count_left(children, ends)
 
@@ -151,5 +151,5 @@ def _count_left(children: set[tuple[int, int]], ends: Ends) -> None:
 
 def _alive(pids: Iterable[int]) -> set[tuple[int, int]]:
     """Those of *pids* that run, each with its start, for numbers come again; a zombie does not run."""
-    found = map(kin.child, pids)
+    found = map(procfs.child, pids)
     return {(child.pid, child.started) for child in found if child is not None and child.state != "Z"}

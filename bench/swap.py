@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.effort import Effort
 from bench.figures import percentiles, ratios, spread
-from bench.registry import Registry
-from bench.server import Daemon
+from bench.registry import BenchRegistry
+from bench.server import DaemonServer
 from bench.serving import milliseconds, serving
-from bench.table import Row, Table, at_most, of_rows
+from bench.table import ResultTable, Row, at_most, of_rows
 from bench.traffic import Answered, Traffic
 from bench.web import reload_now
 
@@ -29,9 +29,9 @@ class Swapped:
     took: float
 
 
-def run(effort: Effort, room: Path) -> Iterator[Table]:
+def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """To and fro between two versions, one swap a round; only the first has to fetch."""
-    with Registry(room / "registry") as registry:
+    with BenchRegistry(room / "registry") as registry:
         versions = [registry.small(), registry.small()]
         registry.crown(versions[0])
         with serving(room / "daemon", registry) as daemon:
@@ -43,7 +43,7 @@ def run(effort: Effort, room: Path) -> Iterator[Table]:
     yield of_rows(title, list(_rows(swaps)))
 
 
-def _swap(daemon: Daemon, registry: Registry, version: str, usual_seconds: float) -> Swapped:
+def _swap(daemon: DaemonServer, registry: BenchRegistry, version: str, usual_seconds: float) -> Swapped:
     with Traffic(daemon.port, CONNECTIONS, 1) as traffic:
         time.sleep(usual_seconds)
         moved = time.perf_counter()

@@ -24,7 +24,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ResultTable:
     """Lines of cells below a title and a head."""
 
     title: str
@@ -38,9 +38,9 @@ class Table:
         return "\n".join([self.title, text[0], "  ".join("-" * width for width in widths), *text[1:]])
 
 
-def of_rows(title: str, rows: Sequence[Row]) -> Table:
+def of_rows(title: str, rows: Sequence[Row]) -> ResultTable:
     """*rows* as a table."""
-    return Table(title, ("what", "min / median / max", "goal", ""), [row.cells for row in rows])
+    return ResultTable(title, ("what", "min / median / max", "goal", ""), [row.cells for row in rows])
 
 
 def at_most(what: str, figure: Spread, goal: float | None = None) -> Row:

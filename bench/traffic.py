@@ -39,7 +39,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TrafficResult:
     """What came of all requests, and the CPU seconds that asking cost."""
 
     answers: Sequence[Answered]
@@ -70,11 +70,11 @@ class Traffic(AbstractContextManager["Traffic"]):
             self._process.kill()
         self._process.communicate()
 
-    def end(self) -> Heard:
+    def end(self) -> TrafficResult:
         """Ask no more; what came of all that was asked."""
         told, _ = self._process.communicate()
         found = json.loads(told)
-        return Heard([Answered(*each) for each in found["answers"]], found["cpu"])
+        return TrafficResult([Answered(*each) for each in found["answers"]], found["cpu"])
 
 
 class _Line:

@@ -22,7 +22,7 @@ class Trouble(Probe[TroubleOptions]):
     """Hangs, crashes or hogs at each check."""
 
     Options = TroubleOptions
-    schedule = Schedule(interval=1, timeout=1, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=1, timeout=1, fail_after=1, recover_after=1, critical=True)
     _is_warned = False
 
     def check(self) -> Reading:
@@ -73,7 +73,7 @@ class Lag(Probe[LagOptions]):
     """
 
     Options = LagOptions
-    schedule = Schedule(interval=3600, timeout=60, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=3600, timeout=60, fail_after=1, recover_after=1, critical=True)
     _asked = False
 
     async def check(self) -> Reading:

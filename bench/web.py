@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlopsd.cli.running import UnixConnection
+from mlopsd.cli.client import UnixConnection
 
 ACCEPT = (  # Prometheus 2.42's
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -26,7 +26,7 @@ PATIENCE = 60.0
 RELOADING_SECONDS = 300.0
 
 
-class Connection:
+class WebConnection:
     """One connection that is kept open."""
 
     def __init__(self, port: int) -> None:
@@ -57,7 +57,7 @@ class Connection:
 
 def lines_of(port: int) -> int:
     """How many samples the page of the server at *port* has."""
-    connection = Connection(port)
+    connection = WebConnection(port)
     try:
         page = connection.scrape()
     finally:
@@ -127,7 +127,7 @@ def wait_for_answer(port: int, path: str, seconds: float = 30.0) -> float:
     """
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        connection = Connection(port)
+        connection = WebConnection(port)
         try:
             if connection.get(path)[0] == 200:
                 return time.perf_counter()

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WrkResult:
     """What came: how many answers in how many seconds, microseconds of each, and how many were no answers."""
 
     answers: int
@@ -44,7 +44,7 @@ class Wrk:
 
     def ask(
         self, port: int, path: str, connections: int, seconds: float, headers: Mapping[str, str]
-    ) -> Heard:
+    ) -> WrkResult:
         """GET *path* over *connections* for so many whole *seconds*, again with each answer."""
         size = ["-t", "1", "-c", str(connections), "-d", f"{max(round(seconds), 1)}s"]
         how = [*size, "--timeout", f"{PATIENCE_SECONDS}s", "-s", str(self._script)]
@@ -57,4 +57,4 @@ class Wrk:
                 check=True,
                 timeout=seconds + 2 * PATIENCE_SECONDS,
             )
-        return Heard(**json.loads(done.stderr.splitlines()[-1]))
+        return WrkResult(**json.loads(done.stderr.splitlines()[-1]))

@@ -23,7 +23,7 @@ MODEL_PRINTED = ("probe printed", "model host")  # a version that fails its load
 ORPHAN_SECONDS = 5.0
 
 
-class Daemon:
+class DaemonProcess:
     """Runs with the file *config* on *port*; restarts are excused only if somebody here killed it."""
 
     def __init__(self, config: Path, port: int, environment: Mapping[str, str], timeline: Timeline) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from chaos.daemon import Daemon
+from chaos.daemon import DaemonProcess
 from chaos.stage import INTERVAL, TIMEOUT, Stage
 
 Undo = Callable[[], Awaitable[None]]
@@ -15,7 +15,7 @@ class Ground:
     """Where a fault happens."""
 
     stage: Stage
-    daemon: Daemon
+    daemon: DaemonProcess
 
 
 async def _nothing() -> None:
@@ -38,7 +38,7 @@ class Injected:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FaultKind:
     """A kind of fault.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Every fault that is injected: what it touches, what must show, how long recovery may take."""
 
-from chaos.fault import Fault
+from chaos.fault import FaultKind
 from chaos.process_faults import (
     kill_daemon,
     killed,
@@ -35,30 +35,34 @@ def _of(*names: str) -> frozenset[str]:
 
 ALL = _of("system", "gpu", "client", "host", "registry", "alias", "daemon")
 FAULTS = (
-    Fault("kill-system", killed("system"), _of("system"), lasts=False),
-    Fault("kill-gpu", killed("gpu"), _of("gpu"), lasts=False),
-    Fault("kill-client", killed("client"), _of("client", "alias"), lasts=False, recovers=CLIENT),
-    Fault("kill-host", killed("host"), _of("host", "alias"), excuses=("host",), lasts=False, recovers=MODEL),
-    Fault("stop-system", stopped("system"), _of("system"), "system"),
-    Fault("stop-gpu", stopped("gpu"), _of("gpu"), "gpu"),
-    Fault("stop-client", stopped("client"), _of("client", "alias"), recovers=CLIENT),
-    Fault("stop-host", stopped("host"), _of("host", "alias"), "model", ("host",), recovers=MODEL),
-    Fault("kill-daemon", kill_daemon, ALL, excuses=("host",), lasts=False, recovers=DAEMON),
-    Fault("stop-daemon", stop_daemon, ALL, excuses=("host",), recovers=CLIENT),
-    Fault("fill-disk", fill_disk, _of("system"), "system", recovers=MODEL, needs_disk=True),
-    Fault("no-descriptors", take_descriptors, ALL, excuses=("host", "descriptors"), recovers=MODEL),
-    Fault(
+    FaultKind("kill-system", killed("system"), _of("system"), lasts=False),
+    FaultKind("kill-gpu", killed("gpu"), _of("gpu"), lasts=False),
+    FaultKind("kill-client", killed("client"), _of("client", "alias"), lasts=False, recovers=CLIENT),
+    FaultKind(
+        "kill-host", killed("host"), _of("host", "alias"), excuses=("host",), lasts=False, recovers=MODEL
+    ),
+    FaultKind("stop-system", stopped("system"), _of("system"), "system"),
+    FaultKind("stop-gpu", stopped("gpu"), _of("gpu"), "gpu"),
+    FaultKind("stop-client", stopped("client"), _of("client", "alias"), recovers=CLIENT),
+    FaultKind("stop-host", stopped("host"), _of("host", "alias"), "model", ("host",), recovers=MODEL),
+    FaultKind("kill-daemon", kill_daemon, ALL, excuses=("host",), lasts=False, recovers=DAEMON),
+    FaultKind("stop-daemon", stop_daemon, ALL, excuses=("host",), recovers=CLIENT),
+    FaultKind("fill-disk", fill_disk, _of("system"), "system", recovers=MODEL, needs_disk=True),
+    FaultKind("no-descriptors", take_descriptors, ALL, excuses=("host", "descriptors"), recovers=MODEL),
+    FaultKind(
         "no-memory-host", starve_host, _of("host", "alias"), excuses=("host",), lasts=False, recovers=MODEL
     ),
-    Fault("no-memory-worker", starve_worker, _of("system")),
-    Fault("kill-registry", kill_registry, _of("registry", "alias", "client"), "model", recovers=CLIENT),
-    Fault("freeze-registry", freeze_registry, _of("registry", "alias", "client"), "model", recovers=CLIENT),
-    Fault("driver-hangs", driver_that("hang nvmlDeviceGetPowerUsage deaf"), _of("gpu"), "gpu"),
-    Fault("gpu-lost", driver_that("lost gpu 1"), _of("gpu"), "gpu"),
-    Fault("clock-forward", step_clock(HOUR), _of("clock", "heartbeat"), recovers=MODEL),
-    Fault("clock-back", step_clock(-HOUR), _of("clock", "heartbeat"), recovers=MODEL),
-    Fault("heart-stops", stop_heart, _of("heartbeat", "clock"), "heartbeat"),
-    Fault("move-alias", move_alias, _of("alias", "registry"), lasts=False, recovers=MODEL),
-    Fault("bad-canary", champion_that_fails("canary"), _of("alias", "registry"), "model", recovers=MODEL),
-    Fault("bad-load", champion_that_fails("load"), _of("alias", "registry"), "model", recovers=MODEL),
+    FaultKind("no-memory-worker", starve_worker, _of("system")),
+    FaultKind("kill-registry", kill_registry, _of("registry", "alias", "client"), "model", recovers=CLIENT),
+    FaultKind(
+        "freeze-registry", freeze_registry, _of("registry", "alias", "client"), "model", recovers=CLIENT
+    ),
+    FaultKind("driver-hangs", driver_that("hang nvmlDeviceGetPowerUsage deaf"), _of("gpu"), "gpu"),
+    FaultKind("gpu-lost", driver_that("lost gpu 1"), _of("gpu"), "gpu"),
+    FaultKind("clock-forward", step_clock(HOUR), _of("clock", "heartbeat"), recovers=MODEL),
+    FaultKind("clock-back", step_clock(-HOUR), _of("clock", "heartbeat"), recovers=MODEL),
+    FaultKind("heart-stops", stop_heart, _of("heartbeat", "clock"), "heartbeat"),
+    FaultKind("move-alias", move_alias, _of("alias", "registry"), lasts=False, recovers=MODEL),
+    FaultKind("bad-canary", champion_that_fails("canary"), _of("alias", "registry"), "model", recovers=MODEL),
+    FaultKind("bad-load", champion_that_fails("load"), _of("alias", "registry"), "model", recovers=MODEL),
 )

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlopsd.children import kin
+from mlopsd.process import procfs
 
-MARKS = {"host": b"mlopsd_host", "client": b"mlopsd_probes.model.client", "worker": b"mlopsd.worker.child"}
+MARKS = {"host": b"mlopsd_host", "client": b"mlopsd_probes.registry.child", "worker": b"mlopsd.worker.child"}
 DRIVER = b"libnvidia-ml"
 
 
@@ -19,24 +19,24 @@ class Process:
     @property
     def is_there(self) -> bool:
         """Whether it runs, or is stopped; a zombie does not count."""
-        found = kin.child(self.pid)
+        found = procfs.child(self.pid)
         return found is not None and found.started == self.started and found.state != "Z"
 
 
 def process(pid: int) -> Process | None:
     """*pid* as it is now."""
-    found = kin.child(pid)
+    found = procfs.child(pid)
     return None if found is None else Process(pid, found.started)
 
 
 def family(pid: int) -> list[Process]:
     """All that descends from *pid*."""
-    return [one for one in map(process, kin.descendants(pid)) if one is not None]
+    return [one for one in map(process, procfs.descendants(pid)) if one is not None]
 
 
 def named(daemon: int, name: str) -> Process | None:
     """The child of *daemon* that is its "system", "gpu", "client" or "host"."""
-    for child in kin.children(daemon):
+    for child in procfs.children(daemon):
         if _role(child) == name:
             return process(child)
     return None

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from chaos.timeline import Timeline
-from chaos.traffic import PATIENCE, SILENT, Traffic
+from chaos.traffic import PATIENCE, SILENT, CallerTraffic
 
 LOOK_EVERY = 0.15
 GRACE = 1.0  # seconds on top of interval and timeout: for a busy machine to come round
@@ -28,7 +28,7 @@ class Truth:
 
 
 @dataclass(slots=True)
-class Seen:
+class LastLook:
     """The last look: statuses and facts by probe, the verdict, and when it was asked for and had."""
 
     asked: float = -math.inf
@@ -41,13 +41,13 @@ class Observer:
     """Asks ``/health/detailed`` through *traffic* and compares it with what it knows."""
 
     def __init__(
-        self, traffic: Traffic, timeline: Timeline, probes: Mapping[str, tuple[float, float]]
+        self, traffic: CallerTraffic, timeline: Timeline, probes: Mapping[str, tuple[float, float]]
     ) -> None:
         self._traffic = traffic
         self._timeline = timeline
         self._probes = probes  # interval and timeout by name
         self._truths: list[Truth] = []
-        self.seen = Seen()
+        self.seen = LastLook()
         self.looks = 0
         self.compared = 0
 
@@ -110,7 +110,7 @@ class Observer:
             return
         readings = document["probes"]
         self._tell_changes(readings)
-        self.seen = Seen(asked, at, document["status"], readings)
+        self.seen = LastLook(asked, at, document["status"], readings)
         self.looks += 1
         for name, reading in readings.items():
             self._judge_age(name, reading)

@@ -19,12 +19,12 @@ FACTORS = (2.0, 3.0)  # of the good versions, the first of which is champion at 
 BAD = {"canary": "nan", "load": "none"}
 
 
-class Registry:
+class RegistryServer:
     """The server, in *folder*, and what is registered there.
 
     Attributes:
         good: factors by the number of the version.
-        bad: numbers by the step that must refuse them.
+        bad: numbers by the step that must reject them.
         champion: the version that the alias names.
     """
 

@@ -7,13 +7,13 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.daemon import Daemon
-from chaos.fault import Fault, Ground
+from chaos.daemon import DaemonProcess
+from chaos.fault import FaultKind, Ground
 from chaos.observer import Observer
 from chaos.shapes import Shapes
 from chaos.stage import PROBES, Stage
 from chaos.timeline import Timeline
-from chaos.traffic import Traffic
+from chaos.traffic import CallerTraffic
 from chaos.trial import Tale, Trial
 
 FIRST_SECONDS = 120.0  # until everything is well for the first time, MLflow imported thrice
@@ -24,15 +24,17 @@ class Run:
     """A run with *seed* for *seconds*, with all that it makes in *folder*."""
 
     def __init__(
-        self, seed: int, seconds: float, folder: Path, timeline: Timeline, faults: Sequence[Fault]
+        self, seed: int, seconds: float, folder: Path, timeline: Timeline, faults: Sequence[FaultKind]
     ) -> None:
         self._seconds = seconds
         self.timeline = timeline
         self._faults = faults
         self.tale = Tale(seed)
         self._stage = Stage(folder)
-        self._daemon = Daemon(self._stage.config, self._stage.port, self._stage.environment(), timeline)
-        self._traffic: Traffic | None = None
+        self._daemon = DaemonProcess(
+            self._stage.config, self._stage.port, self._stage.environment(), timeline
+        )
+        self._traffic: CallerTraffic | None = None
         self._observer: Observer | None = None
 
     async def play(self) -> None:
@@ -78,7 +80,7 @@ class Run:
 
     async def _under_traffic(self) -> None:
         shapes = await asyncio.to_thread(self._shapes)
-        traffic = Traffic(self._stage.port, shapes, self.timeline, lambda: self._stage.factors)
+        traffic = CallerTraffic(self._stage.port, shapes, self.timeline, lambda: self._stage.factors)
         observer = Observer(traffic, self.timeline, PROBES)
         self._traffic, self._observer = traffic, observer
         trial = Trial(Ground(self._stage, self._daemon), observer, self.timeline, self.tale)

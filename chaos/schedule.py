@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chaos.fault import Fault
+from chaos.fault import FaultKind
 
 HOLD = (6.0, 10.0)  # seconds; a fault must be able to show, which takes an interval and a timeout
 OVERLAP = 0.6  # of the turns have a second fault beside the first
@@ -15,7 +15,7 @@ CALM = (0.3, 1.5)
 class Turn:
     """A fault, perhaps another one *later* seconds after it, how long both last, and the calm after."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[FaultKind, ...]
     later: float
     hold: float
     calm: float
@@ -25,7 +25,7 @@ class Turn:
         return f"{names}, for {self.hold:.1f} s"
 
 
-def turns(seed: int, faults: Sequence[Fault]) -> Iterator[Turn]:
+def turns(seed: int, faults: Sequence[FaultKind]) -> Iterator[Turn]:
     """Every fault once in an order of its own, then all again in another, for ever."""
     chance = random.Random(seed)
     while True:
@@ -37,7 +37,7 @@ def turns(seed: int, faults: Sequence[Fault]) -> Iterator[Turn]:
             yield Turn(chosen, chance.uniform(0, 3), chance.uniform(*HOLD), chance.uniform(*CALM))
 
 
-def _beside(first: Fault, deck: list[Fault], chance: random.Random) -> Fault | None:
+def _beside(first: FaultKind, deck: list[FaultKind], chance: random.Random) -> FaultKind | None:
     """Another one out of *deck* that touches nothing of what *first* does."""
     wanted = chance.random() < OVERLAP
     for place, other in enumerate(deck):

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from chaos.clock import Clock
-from chaos.registry import NAME, Registry
-from mlopsd_probes.gpu.fake import build
+from chaos.registry import NAME, RegistryServer
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import scenario
 from tests.installed import installed
 from tests.running import free_port
@@ -71,7 +71,7 @@ timeout = {model_timeout}
 fail_after = 1
 recover_after = 1
 registry_timeout = 2
-refused_backoff = "1h"
+rejected_backoff = "1h"
 [probes.model.prediction]
 timeout = 2
 [probes.model.canary]
@@ -87,7 +87,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = Clock(folder)
-        self.registry = Registry(folder / "registry")
+        self.registry = RegistryServer(folder / "registry")
         self.cards = folder / "host.scenario"
         self.heart = folder / "heart"
         self.state = folder / "state"

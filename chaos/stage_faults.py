@@ -82,7 +82,7 @@ async def move_alias(ground: Ground) -> Injected:
 
 
 def champion_that_fails(step: str) -> Begin:
-    """The alias names a version that *step* must refuse, "canary" or "load"."""
+    """The alias names a version that *step* must reject, "canary" or "load"."""
 
     async def begin(ground: Ground) -> Injected:
         registry = ground.stage.registry

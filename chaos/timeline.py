@@ -8,7 +8,7 @@ MOST_OF_A_RULE = 20  # violations of one rule that are told; the rest is counted
 
 
 @dataclass(slots=True)
-class Window:
+class ExcusedSpan:
     """A span of the steady clock in which something is excused; open while *ended* is None."""
 
     began: float
@@ -32,7 +32,7 @@ class Timeline:
         self._start = time.monotonic()
         self.violations: list[str] = []
         self._by_rule: dict[str, int] = defaultdict(int)
-        self._windows: dict[str, list[Window]] = defaultdict(list)
+        self._windows: dict[str, list[ExcusedSpan]] = defaultdict(list)
 
     def note(self, text: str) -> None:
         """Print *text* with its moment."""
@@ -49,7 +49,7 @@ class Timeline:
     def open(self, kind: str) -> None:
         """From now on *kind* is excused."""
         if not self.is_open(kind):
-            self._windows[kind].append(Window(time.monotonic()))
+            self._windows[kind].append(ExcusedSpan(time.monotonic()))
 
     def close(self, kind: str) -> None:
         """No longer."""

@@ -34,7 +34,7 @@ def checks(page: bytes) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CallerAnswer:
     """An answer, and when it was asked for and had."""
 
     status: int
@@ -43,7 +43,7 @@ class Told:
     ended: float
 
 
-class Traffic:
+class CallerTraffic:
     """The callers of the daemon on *port*; *factors* are the right ones for a prediction now."""
 
     def __init__(
@@ -88,12 +88,12 @@ class Traffic:
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
         waits: tuple[str, ...] = SILENT,
-    ) -> Told | None:
+    ) -> CallerAnswer | None:
         """The answer, its shape judged; None if there was none, which *waits* may excuse."""
         began, lag = time.monotonic(), self.lag
         try:
             async with session.request(method, path, params=query, data=body, headers=HEADERS) as response:
-                told = Told(response.status, await response.read(), began, time.monotonic())
+                told = CallerAnswer(response.status, await response.read(), began, time.monotonic())
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._missed(method, path, began, error, waits)
             return None
@@ -114,7 +114,7 @@ class Traffic:
                 "no request lost", f"{method} {path}: {type(error).__name__}: {error}"[:300]
             )
 
-    def _judge_pace(self, path: str, told: Told, lag: float, waits: tuple[str, ...]) -> None:
+    def _judge_pace(self, path: str, told: CallerAnswer, lag: float, waits: tuple[str, ...]) -> None:
         seconds = told.ended - told.began - lag - self._timeline.overlap(waits, told.began, told.ended)
         self.longest[path] = max(self.longest.get(path, 0.0), seconds)
         if seconds > BOUND:
@@ -148,7 +148,7 @@ class Traffic:
                 self.judge_prediction(told, x, right | self._factors())
             await asyncio.sleep(0.05)
 
-    def judge_prediction(self, told: Told, x: float, right: frozenset[float]) -> None:
+    def judge_prediction(self, told: CallerAnswer, x: float, right: frozenset[float]) -> None:
         """Right is a factor of *right* times *x* and *x* + 1, or a refusal while the host was hit."""
         hit = self._timeline.excused(("host", *SILENT), told.began, told.ended)
         if told.status in HONEST and hit:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chaos.census import Census, census, leaks, least
-from chaos.fault import Fault, Ground, Injected
+from chaos.fault import FaultKind, Ground, Injected
 from chaos.observer import Observer, Truth
 from chaos.schedule import Turn, turns
 from chaos.stage import INTERVAL
@@ -48,7 +48,7 @@ class Trial:
         self._tale = tale
         self._at_first_calm: tuple[int, Census] | None = None  # of the daemon with that number of starts
 
-    async def play(self, faults: Sequence[Fault], seconds: float) -> None:
+    async def play(self, faults: Sequence[FaultKind], seconds: float) -> None:
         """Turn after turn for *seconds*, the last one to its end."""
         began = time.monotonic()
         available = [one for one in faults if self._ground.stage.has_disk_of_its_own or not one.needs_disk]
@@ -63,7 +63,7 @@ class Trial:
 
     async def _play(self, turn: Turn) -> None:
         self._timeline.note(f"{turn}")
-        begun: list[tuple[Fault, Injected, Truth | None]] = []
+        begun: list[tuple[FaultKind, Injected, Truth | None]] = []
         for fault in turn.faults:
             if begun:
                 await asyncio.sleep(turn.later)
@@ -76,7 +76,7 @@ class Trial:
         await asyncio.sleep(turn.calm)
         await self._count()
 
-    async def _begin(self, fault: Fault) -> tuple[Fault, Injected, Truth | None]:
+    async def _begin(self, fault: FaultKind) -> tuple[FaultKind, Injected, Truth | None]:
         for window in fault.excuses:
             self._timeline.open(window)
         injected = await fault.begin(self._ground)
@@ -87,7 +87,7 @@ class Trial:
             truth = self._observer.must_show(fault.shows, fault.name, injected.holds)
         return fault, injected, truth
 
-    async def _undo(self, fault: Fault, injected: Injected, truth: Truth | None) -> None:
+    async def _undo(self, fault: FaultKind, injected: Injected, truth: Truth | None) -> None:
         if truth is not None:
             self._observer.over(truth)
         await injected.undo()

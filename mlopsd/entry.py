@@ -1,4 +1,4 @@
-"""What the board knows of one probe, how its status is damped, and which findings last."""
+"""One probe on the board: its last readings and its damped status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ MOST_KEPT = 100  # lasting findings of earlier readings; a page and a scrape sho
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the readings of one probe are to be believed; from its table in the configuration.
+    """Terms by which the readings of one probe are believed; from its table in the configuration.
 
     Attributes:
         interval: seconds between two checks.
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def is_recovering(self) -> bool:
-        """Whether the last readings are better than the status, and too few yet to change it."""
+        """Tell if the last readings are better than the status, and too few yet to change it."""
         return bool(self.held) and self.held[-1] < self.status
 
     @property
@@ -103,13 +103,13 @@ class Entry:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the reading says besides its findings, and what the probe has shown since."""
+        """Return the facts of the reading, and those that the probe has shown since."""
         return {**self.reading.facts, **self.shown}
 
 
 @dataclass(frozen=True, slots=True)
 class PastReading:
-    """What is kept of a reading once newer ones have come.
+    """The part of a reading that is kept once newer ones have come.
 
     Attributes:
         at: when it arrived.

@@ -3,11 +3,10 @@
 import logging
 from typing import Any
 
-from mlopsd.probe import Advice, Finding, ProbeError, Reading, Refused, Status
-from mlopsd.raised import words
-from mlopsd.repeats import Repeats, gist
-from mlopsd.worker.place import Nonsense, WorkerDied
-from mlopsd.worker.process import ProbeRaised
+from mlopsd.exceptions import safe_message
+from mlopsd.log_limit import LogLimiter, gist
+from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Status
+from mlopsd.worker.worker import InvalidReading, ProbeRaised, WorkerDied
 
 log = logging.getLogger("mlopsd.watch")
 
@@ -16,16 +15,16 @@ class Stuck(Exception):
     """An earlier call has not come back; a second beside it would hang as well."""
 
 
-class NoAnswer(TimeoutError):
+class CheckTimeout(TimeoutError):
     """A check or a reload outlived its time."""
 
 
 RESULTS = {
-    NoAnswer: "timeout",
+    CheckTimeout: "timeout",
     Stuck: "stuck",
     WorkerDied: "died",
     ProbeError: "cannot_tell",
-    Nonsense: "nonsense",
+    InvalidReading: "nonsense",
 }
 BROKEN = "error"  # the result of whatever else is raised: a fault of the probe
 
@@ -35,7 +34,7 @@ class Failures:
 
     def __init__(self, probe: str) -> None:
         self._probe = probe
-        self._repeats = Repeats()
+        self._repeats = LogLimiter()
 
     def of_check(self, error: Exception) -> tuple[str, Reading]:
         """A check that ended with *error*, as its result and its reading."""
@@ -48,11 +47,11 @@ class Failures:
 
     def of_reload(self, error: BaseException) -> None:
         """A reload that ended with *error*."""
-        broken = not isinstance(error, (Refused, *RESULTS))
+        broken = not isinstance(error, (ReloadRefused, *RESULTS))
         log.log(
             logging.ERROR if broken else logging.WARNING,
-            "reload refused" if isinstance(error, Refused | ProbeError) else "reload failed",
-            extra={"probe": self._probe, "reason": words(error) or type(error).__name__},
+            "reload refused" if isinstance(error, ReloadRefused | ProbeError) else "reload failed",
+            extra={"probe": self._probe, "reason": safe_message(error) or type(error).__name__},
             exc_info=error if broken else None,
         )
 
@@ -77,4 +76,4 @@ class Failures:
 
 def _why(error: Exception) -> str:
     known = isinstance(error, (*RESULTS, ProbeRaised))
-    return words(error) if known else f"{type(error).__name__}: {words(error)}"
+    return safe_message(error) if known else f"{type(error).__name__}: {safe_message(error)}"

@@ -11,6 +11,8 @@ from typing import Any, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+from mlopsd.format import format_time
+
 Form = Literal["json", "text", "auto"]
 MOST_WAITING = 10_000  # records; a journal that takes none costs records, not the daemon
 FLUSH_SECONDS = 0.5
@@ -86,8 +88,7 @@ class Json(JsonFormatter):
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
         """Our names for what every line has, then the record's own fields."""
-        at = datetime.fromtimestamp(record.created, UTC)
-        log_data["time"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        log_data["time"] = format_time(datetime.fromtimestamp(record.created, UTC))
         log_data["level"] = record.levelname.lower()
         log_data["logger"] = record.name
         log_data["event"] = record.getMessage()

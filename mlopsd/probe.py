@@ -22,15 +22,16 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol
+from typing import Any, ClassVar, Generic, Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 
 class Status(enum.IntEnum):
-    """How a thing is, from best to worst, so that ``max()`` of several is the status of all.
+    """The status of a thing, from best to worst, so that ``max()`` of several is the status of all.
 
     ``UNKNOWN`` is better than ``UNHEALTHY``: a probe that cannot tell never hides one that can.
     """
@@ -45,7 +46,7 @@ class Status(enum.IntEnum):
 
 
 class Advice(enum.IntEnum):
-    """What a person should do, from nothing to the most drastic; mlopsd itself acts on none of it."""
+    """The advice to a person, from nothing to the most drastic; mlopsd itself acts on none of it."""
 
     NONE = 0
     WATCH = 1
@@ -63,11 +64,16 @@ class Advice(enum.IntEnum):
 
 Number = int | float
 Isolation = Literal["loop", "thread", "process"]
+Access = Literal["read", "act", "predict"]
+HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MetricKind = Literal["gauge", "counter", "histogram"]
 
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_LABELS = frozenset({"probe", "le", "quantile", "job", "instance"})
+ROUTE_SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*|\{[a-z][a-z0-9_]*\}"
+ROUTE_PATH = re.compile(rf"(?:/(?:{ROUTE_SEGMENT}))+")
+ROUTE_PARAMETER = re.compile(r"\{(\w+)\}")
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 
@@ -170,7 +176,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one check returned.
+    """The result of one check.
 
     Attributes:
         findings: the judged facts; their worst is the status unless *status* says otherwise.
@@ -210,7 +216,7 @@ class ProbeError(Exception):
     """Raised by a probe that cannot tell, with the cause and the cure; the reading is ``unknown``."""
 
 
-class Refused(Exception):
+class ReloadRefused(Exception):
     """Raised by `Probe.reload` that will not do it, with the reason; answered with 409."""
 
 
@@ -247,7 +253,7 @@ class Instruments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a probe is given besides its options.
+    """The surroundings of a probe, which it is given besides its options.
 
     Attributes:
         name: the probe's name in the configuration; two tables may use one plugin.
@@ -256,11 +262,13 @@ class Context:
         board: the latest reading of every probe by name, as of now; empty in a child process.
         instruments: counters and histograms for what happens between checks.
         timeout: seconds that one check may take.
-        again: asks for a check soon, because something has changed between two; on the event loop only.
-        show: shows facts beside the last reading, in place of those shown before, until the next one;
-            on the event loop only.
-        private: files and folders of the daemon that are nobody else's, as its configuration, its keys and
-            its state: what runs a stranger's code in a process keeps them from it; on the event loop only.
+        request_check: asks for a check soon, because something has changed between two; on the event loop
+            only.
+        show_facts: shows facts beside the last reading, in place of those shown before, until the next
+            one; on the event loop only.
+        private_paths: files and folders of the daemon that are nobody else's, as its configuration, its
+            keys and its state: what runs a stranger's code in a process keeps them from it; on the event
+            loop only.
     """
 
     name: str
@@ -269,9 +277,110 @@ class Context:
     board: Mapping[str, Reading]
     instruments: Instruments
     timeout: float = math.inf
-    again: Callable[[], None] = lambda: None
-    show: Callable[[Mapping[str, Any]], None] = lambda _facts: None
-    private: Callable[[], Sequence[Path]] = tuple
+    request_check: Callable[[], None] = lambda: None
+    show_facts: Callable[[Mapping[str, Any]], None] = lambda _facts: None
+    private_paths: Callable[[], Sequence[Path]] = tuple
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to a `Route`, its body read.
+
+    Attributes:
+        parameters: the segments that the route's path names in braces, decoded.
+        query: the parameters behind the question mark; of one that is there twice, the first.
+        headers: those of the request without keys and cookies.
+        body: the whole body; empty for a route that may be read by anyone.
+    """
+
+    method: str = "GET"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def content_type(self) -> str:
+        """Return the body's type with its parameters, or ""."""
+        return self.headers.get("Content-Type", "")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """The answer to an `HttpRequest`; *code* is the HTTP status, 200 to 599."""
+
+    body: bytes = b""
+    content_type: str = "application/json"
+    code: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class HttpError(Exception):
+    """Raised by a route's handler instead of an answer; the caller gets a problem document.
+
+    Attributes:
+        code: the HTTP status, 400 to 599.
+        detail: the cause and the fix, for the caller.
+        retry_after: seconds after which to ask again, where that helps.
+    """
+
+    def __init__(self, code: int, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An HTTP route of a probe, at ``/probes/{probe}`` and its path.
+
+    Attributes:
+        path: begins with ``/``; a name in braces stands for one segment: ``/locks/{lock}``. The handler gets
+            it decoded, and never ``.``, ``..`` or a text with ``/`` or a control character.
+        handler: runs on the event loop, also for a probe whose checks run in a thread.
+        summary: one sentence for ``/openapi.json`` and ``/info``.
+        access: ``read`` is open to everybody and takes a GET; ``act`` needs the rights of an action;
+            ``predict`` needs those of a prediction, and its handler minds its own clock.
+
+    Raises:
+        ValueError: a method, path, summary or access that a route cannot have.
+    """
+
+    method: HttpMethod
+    path: str
+    handler: Callable[[HttpRequest], Awaitable[HttpResponse]]
+    summary: str
+    access: Access = "act"
+
+    def __post_init__(self) -> None:
+        name = f"route {self.method} {self.path}"
+        if self.method not in get_args(HttpMethod):
+            raise ValueError(f"{name}: no such method; use {', '.join(get_args(HttpMethod))}")
+        if not self.path.startswith("/"):
+            raise ValueError(f"{name}: the path does not begin with /; write /{self.path}")
+        if not ROUTE_PATH.fullmatch(self.path):
+            raise ValueError(f"{name}: not a path of segments like /locks or /{{lock}}, without / at its end")
+        if len(set(self.parameters)) < len(self.parameters):
+            raise ValueError(f"{name}: two parameters have one name; rename one")
+        if self.access not in get_args(Access):
+            raise ValueError(f"{name}: no such access: {self.access!r}; use {', '.join(get_args(Access))}")
+        if self.access == "read" and self.method != "GET":
+            raise ValueError(f"{name}: what everybody may ask is a GET; use GET, or access act or predict")
+        if not self.summary.strip():
+            raise ValueError(f"{name}: no summary; write a sentence for those who read the API")
+        if not iscoroutinefunction(self.handler):
+            raise ValueError(f"{name}: its handler is no coroutine function; write async def")
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Return the names in braces."""
+        return tuple(ROUTE_PARAMETER.findall(self.path))
+
+    @property
+    def shape(self) -> tuple[str, str]:
+        """Return a value that is equal for routes that no request can tell apart."""
+        return self.method, ROUTE_PARAMETER.sub("{}", self.path)
 
 
 class Options(BaseModel):
@@ -282,7 +391,7 @@ class Options(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When and where a probe is checked unless the configuration says otherwise.
+    """The time and place of a probe's checks unless the configuration says otherwise.
 
     Attributes:
         interval: seconds between two checks.
@@ -291,6 +400,7 @@ class Schedule:
         recover_after: readings in a row before it recovers.
         isolation: where a plain ``def check`` runs; an ``async def check`` that is not given a process
             runs on the event loop.
+        critical: its status alone can make the host unhealthy; otherwise it makes it degraded at most.
     """
 
     interval: float = 30.0
@@ -298,6 +408,7 @@ class Schedule:
     fail_after: int = 2
     recover_after: int = 2
     isolation: Isolation = "thread"
+    critical: bool = False
 
 
 OptionsT = TypeVar("OptionsT", bound=Options, default=Options)
@@ -342,14 +453,43 @@ class Probe(Generic[OptionsT]):
         A probe that does not define it answers ``POST /health/{probe}/reload`` with 405.
 
         Raises:
-            Refused: it will not, and why; *force* overrides what may be overridden.
+            ReloadRefused: it will not, and why; *force* overrides what may be overridden.
         """
         raise NotImplementedError
+
+    def routes(self) -> Sequence[Route]:
+        """Return the probe's own HTTP routes; called when the probe has been made."""
+        return ()
 
     def close(self) -> Awaitable[None] | None:
         """Release what the probe holds; called once, after the last check."""
 
 
 def can_reload(probe: type[Probe[Any]]) -> bool:
-    """Whether *probe* defines `Probe.reload`."""
+    """Tell if *probe* defines `Probe.reload`."""
     return probe.reload is not Probe.reload
+
+
+def has_routes(probe: type[Probe[Any]]) -> bool:
+    """Tell if *probe* defines `Probe.routes`."""
+    return probe.routes is not Probe.routes
+
+
+def declared_routes(probe: Probe[Any]) -> tuple[Route, ...]:
+    """Return the routes of *probe*.
+
+    Raises:
+        TypeError: it returns something else.
+        ValueError: two of them are alike to every request.
+    """
+    routes = tuple(probe.routes())
+    known: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        if not isinstance(route, Route):
+            wrong = f"{type(route).__name__} {route!r:.60}"
+            raise TypeError(f"routes() has {wrong}; return a list of mlopsd.probe.Route(…)")
+        if (other := known.get(route.shape)) is not None:
+            alike = f"{other.method} {other.path} and {route.method} {route.path}"
+            raise ValueError(f"two routes are alike: {alike}; change or remove one")
+        known[route.shape] = route
+    return routes

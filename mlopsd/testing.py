@@ -21,19 +21,19 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from mlopsd import plugins
 from mlopsd.board import Board
-from mlopsd.configured import Configured, configure
+from mlopsd.config import plugins
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.probes import ProbeConfig, configure, place
+from mlopsd.config.schema import ProbeTable, Settings
+from mlopsd.config.sources import Layer
 from mlopsd.entry import Entry
-from mlopsd.failures import BROKEN, RESULTS, NoAnswer
-from mlopsd.metrics import Metrics
-from mlopsd.predictor import Unpredicted, is_predictor
-from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status
-from mlopsd.settings import ProbeTable, Settings
-from mlopsd.settings.layers import Layer
-from mlopsd.settings.load import Loaded
+from mlopsd.failures import BROKEN, RESULTS, CheckTimeout
+from mlopsd.metrics.registry import Metrics
+from mlopsd.predictor import PredictionError, is_predictor
+from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Status, declared_routes, has_routes
 from mlopsd.watch import Watch
-from mlopsd.worker.make import make_worker
+from mlopsd.worker.factory import make_worker
 from mlopsd.worker.process import ProcessWorker
 
 FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
@@ -165,26 +165,43 @@ class ProbeConformance:
             probe: Any = self._make("asked", tmp_path)
             for content_type in ("application/json", "", "text/nonsense"):
                 await _refused_or_answered(probe, b"", content_type)
-            assert probe.serves is None or isinstance(probe.serves, str)
+            assert probe.served_version is None or isinstance(probe.served_version, str)
             await _awaited(probe.close())
             await _refused_or_answered(probe, b"{}", "application/json")
 
         asyncio.run(ask())
 
+    def test_its_routes_can_be_served(self, tmp_path: Path) -> None:
+        """Each can be told from the others, and they run where the daemon is."""
+        found = self._class()
+        isolation = place(found)
+        assert not has_routes(found) or isolation != "process", "routes run in the daemon, not in a process"
+
+        async def declare() -> None:
+            probe = self._make("routed", tmp_path)
+            try:
+                declared_routes(probe)
+            except (TypeError, ValueError) as error:
+                raise AssertionError(str(error)) from error
+            finally:
+                await _awaited(probe.close())
+
+        asyncio.run(declare())
+
     def _class(self) -> type[Probe[Any]]:
         return plugins.choose(plugins.find(), self.name).load()
 
     def _refusal(self, table: Mapping[str, Any]) -> str:
-        """Why *table* is no set of options, or nothing if it is one."""
+        """Return why *table* is no set of options, or nothing if it is one."""
         try:
             self._class().Options(**table)
         except ValidationError as error:
             return str(error)
         return ""
 
-    def _configured(self) -> Configured:
+    def _configured(self) -> ProbeConfig:
         settings = Settings(probes={"conform": ProbeTable(use=self.name, **self.table)})
-        (configured,) = configure(Loaded(settings, None, (Layer("the test", {}),)))
+        (configured,) = configure(LoadedConfig(settings, None, (Layer("the test", {}),)))
         return configured
 
     def _entries(self, checks: int = 1) -> list[Entry]:
@@ -193,13 +210,13 @@ class ProbeConformance:
     def _make(self, name: str, state_dir: Path) -> Probe[Any]:
         found = self._class()
         options = found.Options(**self.table)
-        instruments = Metrics(Board(), "0").instruments(name, self.name, found.declares(options))
+        instruments = Metrics(Board(), "0").probes.instruments(name, self.name, found.declares(options))
         folder = state_dir / name
         folder.mkdir(exist_ok=True)
         return found(options, Context(name, folder, logging.getLogger("mlopsd.testing"), {}, instruments))
 
 
-async def _checked(configured: Configured, checks: int) -> list[Entry]:
+async def _checked(configured: ProbeConfig, checks: int) -> list[Entry]:
     """The entries after so many checks of a probe, run where the daemon would run them.
 
     A first check includes the start of the process. One that was ended for being late is tried in another
@@ -212,14 +229,14 @@ async def _checked(configured: Configured, checks: int) -> list[Entry]:
     return entries
 
 
-async def _checked_from_the_start(configured: Configured, checks: int) -> list[Entry]:
+async def _checked_from_the_start(configured: ProbeConfig, checks: int) -> list[Entry]:
     board = Board()
     board.enrol(configured.name, configured.plugin.name, configured.terms)
-    counting = Metrics(board, "0")
+    recorder = Metrics(board, "0").probes
     log = logging.getLogger("mlopsd.testing")
     with tempfile.TemporaryDirectory() as folder:
-        worker = make_worker(configured, Path(folder), board, counting, log)
-        watch = Watch(configured, worker, board, counting)
+        worker = make_worker(configured, Path(folder), board, recorder, log)
+        watch = Watch(configured, worker, board, recorder)
         try:
             first = await watch.check()
             while _is_late(first) and isinstance(worker, ProcessWorker) and not worker.pause:
@@ -238,7 +255,7 @@ def failure_of(reading: Reading) -> Finding | None:
 
 def _is_late(entry: Entry) -> bool:
     failure = failure_of(entry.reading)
-    return failure is not None and failure.name == RESULTS[NoAnswer]
+    return failure is not None and failure.name == RESULTS[CheckTimeout]
 
 
 async def _awaited(result: Any) -> Any:
@@ -250,7 +267,7 @@ async def _refused_or_answered(probe: Any, body: bytes, content_type: str) -> No
     """Ask for a prediction; there is one, or a refusal with a code that callers know."""
     try:
         prediction = await probe.predict(body, content_type)
-    except Unpredicted as error:
+    except PredictionError as error:
         refusal = error
     else:
         assert isinstance(prediction.body, bytes), "a prediction's body is bytes"

@@ -2,12 +2,18 @@
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mlopsd.raised import harmless
-
 Result = TypeVar("Result")
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return *error*, or a RuntimeError with its message if *error* would end more than one call."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError("".join(traceback.format_exception_only(error)).strip())
 
 
 class Call:
@@ -37,7 +43,7 @@ class Call:
         if error is None:
             self.answer.set_result(result)
         else:  # a future cannot carry StopIteration, and SystemExit would end the loop
-            self.answer.set_exception(harmless(error))
+            self.answer.set_exception(as_exception(error))
 
 
 async def in_thread(name: str, function: Callable[[], Result]) -> Result:

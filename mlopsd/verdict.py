@@ -1,4 +1,4 @@
-"""The host's verdict: the worst over its critical probes, why, and what should be done."""
+"""The verdict on the host, over all its probes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Verdict:
 
 
 def judged(entries: Iterable[Entry], now: datetime, before: Verdict | None) -> Verdict:
-    """The verdict over *entries*; *before* is the last one, which a verdict of the same status goes on."""
+    """Return the verdict over *entries*; with the status of *before* it keeps its time as well."""
     counted = [(_counted(entry), entry) for entry in entries]
     critical = any(entry.terms.critical for _, entry in counted)
     status = max(status for status, _ in counted) if critical else Status.UNKNOWN
@@ -45,7 +45,7 @@ def _summary(status: Status, counted: Sequence[tuple[Status, Entry]]) -> str:
         said = [f"{entry.probe} {entry.status}: {_why(entry)}" for _, entry in troubles]
         return "; ".join(said)
     if status == Status.UNKNOWN:
-        return "no critical probe is configured; take critical = false out of one"
+        return "no critical probe is configured; set critical = true in one table"
     return f"{len(counted)} of {len(counted)} probes healthy"
 
 
@@ -56,7 +56,7 @@ def _why(entry: Entry) -> str:
 
 
 def _advice(counted: Sequence[tuple[Status, Entry]]) -> Advice:
-    """The most drastic advice among the findings of the probes that are not well."""
+    """Return the most drastic advice among the findings of the probes that are not well."""
     unwell = (entry for _, entry in counted if entry.status != Status.HEALTHY)
     findings = (finding for entry in unwell for finding in entry.reading.findings)
     return max((finding.advice for finding in findings), default=Advice.NONE)

@@ -1,25 +1,24 @@
-"""Asks one probe on its interval: the deadline, one check at a time, and the only error boundary."""
+"""One probe on its interval: the deadline, one check at a time, and the only error boundary."""
 
 import asyncio
 import contextlib
 import hashlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mlopsd.board import Board
-from mlopsd.children.reaper import Reaper
-from mlopsd.configured import Configured
+from mlopsd.config.probes import ProbeConfig
 from mlopsd.entry import Entry
-from mlopsd.failures import Failures, NoAnswer, Stuck
+from mlopsd.failures import CheckTimeout, Failures, Stuck
 from mlopsd.predictor import Predictor
-from mlopsd.probe import ProbeError, Reading, Refused, can_reload
-from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.place import CLOSING_SECONDS, Worker
+from mlopsd.probe import ProbeError, Reading, ReloadRefused, Route, can_reload
+from mlopsd.process.reaper import Reaper
+from mlopsd.worker.worker import CLOSING_SECONDS, Recorder, Worker
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
 AGAIN_WITHIN = 0.05  # seconds in which several wishes to be checked again are one
@@ -27,26 +26,16 @@ Result = TypeVar("Result")
 log = logging.getLogger("mlopsd.watch")
 
 
-class Account(Protocol):
-    """Takes what there is to count about checks."""
-
-    def checked(self, probe: str, result: str, seconds: float) -> None:
-        """A check ended with *result* after *seconds*."""
-
-    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # a gauge's value
-        """Whether a call of *probe* outlived its time and has not come back."""
-
-
 class Busy(Exception):
     """A reload of this probe is running; one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reload:
+class ProbeReload:
     """One reload of a probe.
 
     Attributes:
-        done: the sentence that says what was done; or `Refused`, `ProbeError` or what else the probe raised.
+        done: the sentence that says what was done; or `ReloadRefused`, `ProbeError` or another exception.
     """
 
     started_at: datetime
@@ -56,32 +45,32 @@ class Reload:
 class Watch:
     """Watches one probe.
 
-    *worker* runs its checks, *board* takes its readings, *account* its counts. *again* is set by a probe
-    that wants to be checked soon, between its beats. *host* spreads a fleet: the same probe beats at
-    another moment on another host.
+    *worker* runs its checks, *board* takes its readings, *recorder* its counts. *check_requested* is set by
+    a probe that wants to be checked soon, between its beats. *host* spreads a fleet: the same probe beats
+    at another moment on another host.
     """
 
     def __init__(
         self,
-        configured: Configured,
+        configured: ProbeConfig,
         worker: Worker,
         board: Board,
-        account: Account,
+        recorder: Recorder,
         *,
-        again: asyncio.Event | None = None,
+        check_requested: asyncio.Event | None = None,
         host: str | None = None,
     ) -> None:
         self.configured = configured
-        self._again = again or asyncio.Event()
+        self._check_requested = check_requested or asyncio.Event()
         self._worker = worker
         self._board = board
-        self._account = account
+        self._recorder = recorder
         self._spread = spread(host or socket.gethostname(), configured.name)
         self._turn = asyncio.Lock()  # of the worker: one call of it at a time
         self._closed = False
         self._reaper = Reaper()
         self._in_flight: asyncio.Task[Entry] | None = None
-        self._reload: Reload | None = None
+        self._reload: ProbeReload | None = None
         self._failures = Failures(configured.name)
         self._first = asyncio.Event()
 
@@ -92,39 +81,44 @@ class Watch:
 
     @property
     def predictor(self) -> Predictor | None:
-        """The probe itself, if it predicts and has been made, for which the loop is the only place."""
-        return self._worker.predictor if isinstance(self._worker, LoopWorker) else None
+        """Return the probe itself, if it predicts and has been made."""
+        return self._worker.predictor
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made."""
+        return self._worker.routes
 
     @property
     def can_reload(self) -> bool:
-        """Whether the probe takes its subject up anew when told to."""
+        """Tell if the probe can be reloaded."""
         return can_reload(self.configured.probe)
 
     @property
-    def reload(self) -> Reload | None:
-        """The reload that is running, or ran last."""
+    def reload(self) -> ProbeReload | None:
+        """Return the reload that is running, or ran last."""
         return self._reload
 
-    def retime(self, configured: Configured) -> None:
+    def retime(self, configured: ProbeConfig) -> None:
         """Go on under the terms of *configured*, which differs in nothing else."""
         self.configured = configured
-        self._again.set()
+        self._check_requested.set()
 
-    async def amend(self, configured: Configured) -> bool:
-        """Let a predictor go on with the options of *configured* between two checks; whether it does."""
-        if configured.predicts is None or not isinstance(self._worker, LoopWorker):
+    async def reconfigure(self, configured: ProbeConfig) -> bool:
+        """Let a predictor go on with the options of *configured* between two checks; return if it does."""
+        if configured.predicts is None:
             return False
         async with self._turn:
             if self._closed:
                 return False
             try:
-                amended = await self._worker.amend(configured.predicts)
+                reconfigured = await self._worker.reconfigure(configured.predicts)
             except Exception:  # the boundary to a stranger's code
                 log.exception("cannot go on with a changed table", extra={"probe": self.name})
                 return False
-        if amended:
+        if reconfigured:
             self.retime(configured)
-        return amended
+        return reconfigured
 
     async def first_reading(self) -> None:
         """Wait for the first reading; there is one after the timeout at the latest."""
@@ -150,12 +144,12 @@ class Watch:
                     beat = min(beat, loop.time() + interval)
 
     async def _is_asked_until(self, beat: float) -> bool:
-        """Wait for the moment *beat* of the loop's clock; whether the probe asked to be checked before it."""
+        """Wait until *beat* of the loop's clock; return if the probe asked to be checked before."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(beat):
-                await self._again.wait()
+                await self._check_requested.wait()
                 await asyncio.sleep(AGAIN_WITHIN)
-                self._again.clear()
+                self._check_requested.clear()
                 return True
         return False
 
@@ -175,7 +169,7 @@ class Watch:
             raise self._gone()
         return in_flight.result()
 
-    def start_reload(self, *, dry_run: bool, force: bool) -> Reload:
+    def start_reload(self, *, dry_run: bool, force: bool) -> ProbeReload:
         """Begin to reload the probe.
 
         Raises:
@@ -187,7 +181,7 @@ class Watch:
             self._do_reload(dry_run=dry_run, force=force), name=f"reload {self.name}"
         )
         task.add_done_callback(self._tell_end)
-        self._reload = Reload(self._board.now(), task)
+        self._reload = ProbeReload(self._board.now(), task)
         return self._reload
 
     def _tell_end(self, task: asyncio.Task[str]) -> None:
@@ -223,8 +217,8 @@ class Watch:
             began = clock()
             result, reading = await self._look()
             seconds = clock() - began
-        self._account.checked(self.name, result, seconds)
-        self._account.hung(self.name, self._worker.stuck is not None)
+        self._recorder.checked(self.name, result, seconds)
+        self._recorder.hung(self.name, self._worker.stuck is not None)
         entry = self._board.record(self.name, reading, seconds)
         self._first.set()
         log.debug("checked", extra={"probe": self.name, "result": result, "duration_seconds": seconds})
@@ -240,11 +234,11 @@ class Watch:
         return "ok", reading
 
     async def _in_time(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """What *call* of the worker gives; one that takes too long is cancelled, and returns at once then.
+        """Return what *call* of the worker gives; one that takes too long is cancelled, and returns at once.
 
         Raises:
             Stuck: an earlier call has not come back.
-            NoAnswer: it took longer than the probe may take.
+            CheckTimeout: it took longer than the probe may take.
         """
         if stuck := self._worker.stuck:
             raise Stuck(f"cannot be asked: {stuck}")
@@ -257,7 +251,7 @@ class Watch:
                 calling.cancel()
                 await asyncio.wait({calling}, timeout=CLOSING_SECONDS)
         if is_late:
-            raise NoAnswer(f"no answer within {timeout:g} s")
+            raise CheckTimeout(f"no answer within {timeout:g} s")
         return calling.result()
 
     async def _do_reload(self, *, dry_run: bool, force: bool) -> str:
@@ -276,13 +270,13 @@ class Watch:
         """Reload where one thing is done at a time, after the check in flight; the next check waits.
 
         Raises:
-            Refused: an earlier call has not come back, and this one would wait for it as well.
+            ReloadRefused: an earlier call has not come back, and this one would wait for it as well.
         """
         async with self._turn:
             try:
                 return await self._in_time(call)
             except Stuck as error:
-                raise Refused(f"it {error}") from error
+                raise ReloadRefused(f"it {error}") from error
 
 
 def spread(host: str, probe: str) -> float:

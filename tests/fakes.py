@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
-from mlopsd.configured import Configured
+from mlopsd.config.plugins import Plugin
+from mlopsd.config.probes import ProbeConfig
 from mlopsd.entry import Terms
-from mlopsd.plugins import Plugin
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker
-from mlopsd.worker.place import Worker
-from mlopsd.worker.process import ProcessWorker
-from mlopsd.worker.spawned import Opening
+from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
+from mlopsd.worker.worker import Worker
 
 
 class Sink:
@@ -54,7 +53,7 @@ class Account:
 
     checks: list[tuple[str, str]] = field(default_factory=list)
     hanging: dict[str, bool] = field(default_factory=dict)
-    counts: list[tuple[str, str, dict[str, str], Number]] = field(default_factory=list)
+    counts: list[tuple[str, str, dict[str, object], Number]] = field(default_factory=list)
     restarts: int = 0
 
     def checked(self, probe: str, result: str, seconds: float) -> None:
@@ -64,19 +63,48 @@ class Account:
     def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001
         self.hanging[probe] = hung
 
-    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
-        self.counts.append((probe, name, dict(labels), amount))
+    def worker_restarted(self, _probe: str) -> None:
+        self.restarts += 1
 
-    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
-        self.counts.append((probe, name, dict(labels), value))
-
-    def observe_counts(
-        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
-    ) -> None:
-        self.counts.append((probe, name, {**labels, "counts": str(list(counts))}, total))
+    def instruments(self, probe: str, _plugin: str, _declared: Sequence[Metric]) -> "AccountInstruments":
+        return AccountInstruments(self, probe)
 
     def restarted(self) -> None:
         self.restarts += 1
+
+
+@dataclass
+class AccountInstruments:
+    """Hands out instruments that write to an `Account`."""
+
+    account: Account
+    probe: str
+
+    def counter(self, metric: Metric) -> "AccountInstrument":
+        assert metric.kind == "counter"
+        return AccountInstrument(self.account, self.probe, metric.name)
+
+    def histogram(self, metric: Metric) -> "AccountInstrument":
+        assert metric.kind == "histogram"
+        return AccountInstrument(self.account, self.probe, metric.name)
+
+
+@dataclass
+class AccountInstrument:
+    """Writes what it is told to an `Account`."""
+
+    account: Account
+    probe: str
+    name: str
+
+    def inc(self, amount: Number = 1, **labels: object) -> None:
+        self.account.counts.append((self.probe, self.name, labels, amount))
+
+    def observe(self, value: Number, **labels: object) -> None:
+        self.account.counts.append((self.probe, self.name, labels, value))
+
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        self.account.counts.append((self.probe, self.name, {**labels, "counts": list(counts)}, total))
 
 
 @dataclass
@@ -95,31 +123,33 @@ def configured(
     table: Mapping[str, Any] | None = None,
     name: str = "door",
     patience: float | None = None,
-) -> Configured:
+) -> ProbeConfig:
     """*probe* as the configuration would have it, on its own schedule but for *patience*, its timeout."""
     plugin = Plugin("door", f"{probe.__module__}:{probe.__qualname__}", "tests 1")
     schedule = probe.schedule
     timeout = schedule.timeout if patience is None else patience
     terms = Terms(schedule.interval, timeout, schedule.fail_after, schedule.recover_after)
     options = probe.Options(**(table or {}))
-    return Configured(name, plugin, probe, options, terms, isolation, dict(table or {}))
+    return ProbeConfig(name, plugin, probe, options, terms, isolation, dict(table or {}))
 
 
-def worker(configured: Configured, folder: Path, account: Account) -> Worker:
+def worker(configured: ProbeConfig, folder: Path, account: Account) -> Worker:
     """The worker for *configured*, by its isolation."""
     log = logging.getLogger("mlopsd.test")
     context = Context(configured.name, folder, log, {}, Instruments())
     if configured.isolation == "process":
         target = f"{configured.probe.__module__}:{configured.probe.__qualname__}"
-        opening = Opening(
+        opening = InitMessage(
             configured.name, target, configured.table, folder, logging.DEBUG, configured.terms.timeout
         )
-        return ProcessWorker(opening, account, account.restarted, log)
+        declared = configured.probe.declares(configured.options)
+        instruments = account.instruments(configured.name, configured.plugin.name, declared)
+        return ProcessWorker(opening, declared, instruments, account.restarted, log)
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
     return kind(configured.name, lambda: configured.probe(configured.options, context))
 
 
-def watch(configured: Configured, folder: Path, board: Board, account: Account) -> Watch:
+def watch(configured: ProbeConfig, folder: Path, board: Board, account: Account) -> Watch:
     """A watch over *configured*, enrolled on *board*."""
     if configured.name not in board:
         board.enrol(configured.name, configured.plugin.name, configured.terms)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mlopsd.cli.running import UnixConnection
+from mlopsd.cli.client import UnixConnection
 
 GIVE_UP = 120.0  # seconds after which a test gives up on what never comes; no claim about the machine's pace
 CALM_SYSTEM = """

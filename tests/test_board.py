@@ -358,7 +358,7 @@ async def test_without_a_critical_probe_nobody_knows(board: Board) -> None:
     board.enrol("lamp", "lamp", terms(critical=False))
     board.record("lamp", reading(H), 0)
     assert board.verdict.status is N
-    assert board.verdict.summary.startswith("no critical probe is configured; take")
+    assert board.verdict.summary.startswith("no critical probe is configured; set")
     assert board.verdict.advice is Advice.FIX_CONFIG
 
 

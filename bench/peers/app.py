@@ -32,7 +32,7 @@ StatusWord = Literal["healthy", "degraded", "unknown", "unhealthy"]
 SYSTEM_INTERVAL = 15.0
 
 
-class Settings(BaseSettings):
+class PeerSettings(BaseSettings):
     """What the environment says, as ``PEER_*``."""
 
     model_config = SettingsConfigDict(env_prefix="PEER_")
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     memory_available_degraded: float = 0.05
 
 
-class Finding(BaseModel):
+class PeerFinding(BaseModel):
     """One judged fact."""
 
     name: str
@@ -52,7 +52,7 @@ class Finding(BaseModel):
     summary: str
 
 
-class Reading(BaseModel):
+class PeerReading(BaseModel):
     """What one look gave."""
 
     probe: str
@@ -61,11 +61,11 @@ class Reading(BaseModel):
     checked_at: datetime
     duration_seconds: float
     interval_seconds: float
-    findings: list[Finding]
+    findings: list[PeerFinding]
     facts: dict[str, float]
 
 
-class Verdict(BaseModel):
+class PeerVerdict(BaseModel):
     """The host's status, and each probe's."""
 
     status: StatusWord
@@ -74,13 +74,13 @@ class Verdict(BaseModel):
     probes: dict[str, StatusWord]
 
 
-class Detailed(Verdict):
+class Detailed(PeerVerdict):
     """The same with all readings."""
 
-    readings: dict[str, Reading]
+    readings: dict[str, PeerReading]
 
 
-settings = Settings()
+settings = PeerSettings()
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second line for each counter
 REQUESTS = Counter("peer_http_requests_total", "Requests answered.", ("method", "route", "status"))
 DURATION = Histogram("peer_http_request_duration_seconds", "Seconds an answer took.", ("route",))
@@ -115,20 +115,20 @@ class Watching:
     """The latest readings, and when the verdict last changed."""
 
     def __init__(self) -> None:
-        self.readings: dict[str, Reading] = {}
+        self.readings: dict[str, PeerReading] = {}
         self._since = datetime.now(UTC)
         self._status: StatusWord = "unknown"
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PeerVerdict:
         """The worst of all readings."""
-        return Verdict(
+        return PeerVerdict(
             status=self._status,
             since=self._since,
             summary="; ".join(reading.summary for reading in self.readings.values()),
             probes={name: reading.status for name, reading in self.readings.items()},
         )
 
-    def take(self, reading: Reading) -> None:
+    def take(self, reading: PeerReading) -> None:
         """*reading* is the latest of its probe."""
         self.readings[reading.probe] = reading
         worst = max((one.status for one in self.readings.values()), key=_WORSE.index)
@@ -148,7 +148,7 @@ class Watching:
             look += 1
             began = time.perf_counter()
             quantities.look(look)
-            finding = Finding(
+            finding = PeerFinding(
                 name="series", status="healthy", observed=look, limit=0, unit="looks", summary="all there"
             )
             facts = {"series": float(settings.series)}
@@ -159,7 +159,7 @@ class Watching:
 _WORSE: list[StatusWord] = ["healthy", "degraded", "unknown", "unhealthy"]
 
 
-def _system() -> Reading:
+def _system() -> PeerReading:
     began = time.perf_counter()
     memory, disk = psutil.virtual_memory(), psutil.disk_usage("/")
     busy = psutil.cpu_percent(None) / 100
@@ -167,7 +167,7 @@ def _system() -> Reading:
     CPU.set(busy)
     DISK.set(disk.free)
     share = memory.available / memory.total
-    finding = Finding(
+    finding = PeerFinding(
         name="memory",
         status="healthy" if share > settings.memory_available_degraded else "degraded",
         observed=share,
@@ -179,8 +179,10 @@ def _system() -> Reading:
     return _reading("system", finding, began, SYSTEM_INTERVAL, facts)
 
 
-def _reading(probe: str, finding: Finding, began: float, interval: float, facts: dict[str, float]) -> Reading:
-    return Reading(
+def _reading(
+    probe: str, finding: PeerFinding, began: float, interval: float, facts: dict[str, float]
+) -> PeerReading:
+    return PeerReading(
         probe=probe,
         status=finding.status,
         summary=finding.summary,
@@ -230,7 +232,7 @@ async def alive() -> str:
 
 
 @app.get("/health/")
-async def health(response: Response) -> Verdict:
+async def health(response: Response) -> PeerVerdict:
     """The verdict, and its code."""
     verdict = watching.verdict()
     response.status_code = 200 if verdict.status in {"healthy", "degraded"} else 503

@@ -1,6 +1,5 @@
 """``mlopsd check``: one check of each probe, here and now, in a state folder that is thrown away."""
 
-import asyncio
 import json
 import logging
 import sys
@@ -9,30 +8,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mlopsd import log
-from mlopsd.cli import nagios
-from mlopsd.cli.alarm import alarm
-from mlopsd.cli.failure import CANNOT_TELL, Failure, complain
-from mlopsd.cli.looking import look
-from mlopsd.cli.options import add_config, configuration
-from mlopsd.cli.progress import Progress
-from mlopsd.cli.table import table
-from mlopsd.cli.text import is_coloured, width
-from mlopsd.configured import Configured
-from mlopsd.settings.load import secret_files
-from mlopsd.settings.mistakes import nearest
-from mlopsd.state import places
-
-GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
+from mlopsd.cli.errors import CANNOT_TELL, CommandError, print_error
+from mlopsd.cli.one_shot import check_once
+from mlopsd.cli.options import add_config_option, load_configuration
+from mlopsd.cli.terminal import nagios
+from mlopsd.cli.terminal.health_table import format_health
+from mlopsd.cli.terminal.progress import ProgressLine
+from mlopsd.cli.terminal.text import fill_width, is_coloured
+from mlopsd.config.errors import nearest
+from mlopsd.config.load import secret_files
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.state_dir import places
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which probes, and how to print."""
+    """Declare which probes to check, and how to print."""
     parser.add_argument("probes", nargs="*", metavar="PROBE", help="a configured probe; else all of them")
     parser.add_argument("--json", action="store_true", help="as GET /health/detailed answers it")
     parser.add_argument(
         "--traceback", action="store_true", help="for a probe's author: where its code went wrong, as a log"
     )
-    add_config(parser)
+    add_config_option(parser)
     parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, wrong usage or configuration"
 
 
@@ -40,45 +36,43 @@ def run(arguments: Namespace) -> int:
     """Check and print; the exit status is the verdict.
 
     Raises:
-        Failure: a probe that is not configured, or a configuration that cannot be used.
+        CommandError: a probe that is not configured, or a configuration that cannot be used.
     """
-    loaded, configured = configuration(arguments.config)
-    chosen = _chosen(configured, arguments.probes)
-    private = (places(loaded.settings).state, *secret_files(loaded))
-    longest = max((one.terms.timeout for one in chosen), default=0) + GRACE
-    with (
-        _speaking(_level(debug=loaded.settings.debug, traceback=arguments.traceback)),
-        Progress(sys.stderr) as progress,
-        alarm(longest) as put_off,
-    ):
-        health, refused = asyncio.run(look(chosen, progress, put_off, private))
-    complain(*refused)
+    loaded, configured = load_configuration(arguments.config)
+    chosen = _choose(configured, arguments.probes)
+    private_paths = (places(loaded.settings).state, *secret_files(loaded))
+    level = _choose_level(debug=loaded.settings.debug, traceback=arguments.traceback)
+    with _logging_from(level), ProgressLine(sys.stderr) as progress:
+        health, undeclared = check_once(chosen, progress, private_paths)
+    print_error(*undeclared)
     if arguments.json:
         print(json.dumps(health, indent=2, ensure_ascii=False))
     else:
-        print(table(health, width=width(), coloured=is_coloured(sys.stdout)))
+        print(format_health(health, width=fill_width(), coloured=is_coloured(sys.stdout)))
     return nagios.exit_status(health)
 
 
-def _chosen(configured: Sequence[Configured], names: Sequence[str]) -> list[Configured]:
+def _choose(configured: Sequence[ProbeConfig], names: Sequence[str]) -> list[ProbeConfig]:
     by_name = {one.name: one for one in configured}
     for name in names:
         if name not in by_name:
             hint = nearest(name, by_name)
-            raise Failure(f"cannot check {name!r}: no such probe is configured; {hint}", status=CANNOT_TELL)
+            raise CommandError(
+                f"cannot check {name!r}: no such probe is configured; {hint}", status=CANNOT_TELL
+            )
     return [by_name[name] for name in dict.fromkeys(names)] if names else list(configured)
 
 
-def _level(*, debug: bool, traceback: bool) -> str | None:
-    """What to log; None is nothing: the readings say what went wrong, and more is for a probe's author."""
+def _choose_level(*, debug: bool, traceback: bool) -> str | None:
+    """Return the lowest level to log; None logs nothing, since the readings say what went wrong."""
     if debug:
         return "DEBUG"
     return "WARNING" if traceback else None
 
 
 @contextmanager
-def _speaking(level: str | None) -> Iterator[None]:
-    """Log from *level* on as text, to the end."""
+def _logging_from(level: str | None) -> Iterator[None]:
+    """Log from *level* on as text; None silences logging."""
     if level is None:
         logging.getLogger().addHandler(logging.NullHandler())
         yield

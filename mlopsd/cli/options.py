@@ -1,18 +1,18 @@
-"""Options that several commands share, and the configuration that they name."""
+"""The option ``--config`` of several commands, and the configuration that it names."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlopsd.cli.failure import Failure
-from mlopsd.configured import Configured, read_configuration
-from mlopsd.settings.layers import Tree
-from mlopsd.settings.load import Loaded, load
-from mlopsd.settings.mistakes import ConfigurationError
+from mlopsd.cli.errors import CommandError
+from mlopsd.config.errors import ConfigurationError
+from mlopsd.config.load import LoadedConfig, load
+from mlopsd.config.probes import ProbeConfig, read_configuration
+from mlopsd.config.sources import Tree
 
 
-def add_config(parser: ArgumentParser) -> None:
-    """``--config``."""
+def add_config_option(parser: ArgumentParser) -> None:
+    """Declare ``--config``."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -21,13 +21,15 @@ def add_config(parser: ArgumentParser) -> None:
     )
 
 
-def configuration(config: Path | None, arguments: Tree | None = None) -> tuple[Loaded, Sequence[Configured]]:
-    """Everything that is configured, and the probes that it wants.
+def load_configuration(
+    config: Path | None, arguments: Tree | None = None
+) -> tuple[LoadedConfig, Sequence[ProbeConfig]]:
+    """Load all settings and import the probes that they configure.
 
     Raises:
-        Failure: a line for each mistake.
+        CommandError: a line for each mistake.
     """
     try:
         return read_configuration(lambda: load(config, arguments))
     except ConfigurationError as error:
-        raise Failure(*map(str, error.mistakes)) from error
+        raise CommandError(*map(str, error.mistakes)) from error

@@ -1,65 +1,76 @@
-"""``mlopsd probes``: every installed probe, or why it cannot load."""
+"""``mlopsd probes``: every installed probe with its options, or why it cannot load."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlopsd import plugins
-from mlopsd.cli.kinds import kind
-from mlopsd.cli.options import add_config, configuration
-from mlopsd.cli.text import columns, fitted, harmless
-from mlopsd.cli.toml import toml
-from mlopsd.configured import place
-from mlopsd.plugins import Plugin, PluginError
+from mlopsd.cli.options import add_config_option, load_configuration
+from mlopsd.cli.terminal.text import align, sanitize, wrap
+from mlopsd.cli.terminal.toml import format_value
+from mlopsd.config import plugins
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.plugins import Plugin, PluginError
+from mlopsd.config.probes import place
 from mlopsd.probe import Probe
-from mlopsd.settings.load import Loaded
+
+WORDS = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    SecretStr: "secret",
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which configuration counts."""
-    add_config(parser)
+    """Declare which configuration to read."""
+    add_config_option(parser)
     parser.epilog = "exit status: 0, or 1 if a probe that is configured cannot load"
 
 
 def run(arguments: Namespace) -> int:
-    """List them.
+    """List the probes.
 
     Raises:
-        Failure: a line for each configured probe that cannot be had.
+        CommandError: a line for each configured probe that cannot load.
     """
     installed = plugins.find()
     for plugin in installed:
-        print(*(fitted(line, indent) for line, indent in _account(plugin, installed)), "", sep="\n")
+        print(*(wrap(line, indent) for line, indent in _describe(plugin, installed)), "", sep="\n")
     if not installed:
         print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
-    loaded, _ = configuration(arguments.config)
-    print(_configured(loaded))
+    loaded, _ = load_configuration(arguments.config)
+    print(_format_configured(loaded))
     return 0
 
 
-def _configured(loaded: Loaded) -> str:
+def _format_configured(loaded: LoadedConfig) -> str:
     where = loaded.path or "the built-in defaults"
     tables = loaded.settings.probes.items()
     named = [f"{name} ({table.use})" if table.use else name for name, table in tables if table.enabled]
     return f"configured in {where}: {', '.join(named) or 'none'}"
 
 
-def _account(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
-    """What there is to know about *plugin*, in lines; with each, how far in its continuation stands."""
+def _describe(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
+    """Yield the lines about *plugin*, each with the column in which its continuation begins."""
     yield f"{plugin.name}  {plugin.distribution or 'of no distribution'}  {plugin.target}", 2
     try:
         plugins.choose(installed, plugin.name)
         probe = plugin.load()
     except PluginError as error:
-        yield f"  {harmless(error)}", 2
+        yield f"  {sanitize(error)}", 2
         return
     yield f"  {_first_sentence(probe)}", 2
     number = len(probe.metrics)
     yield f"  {number} {'metric' if number == 1 else 'metrics'}; {_schedule(probe)}", 2
-    options = columns(map(_option, probe.Options.model_fields.items()))
+    options = align(map(_format_option, probe.Options.model_fields.items()))
     yield from ((f"  {line}", 2 + column) for line, column in options)
 
 
@@ -72,13 +83,36 @@ def _schedule(probe: type[Probe[Any]]) -> str:
     return f"every {schedule.interval:g} s, timeout {schedule.timeout:g} s, isolation {place(probe)}"
 
 
-def _option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
-    """An option's name; its default or that it has none, its type, and what it is for."""
+def _format_option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
+    """Return the name of an option; and its default, its type and its purpose."""
     name, info = option
     default = info.get_default(call_default_factory=True)
     if default is PydanticUndefined:
-        said = "required"
+        shown = "required"
     else:
-        said = "no value" if default is None else f"= {toml(name, default)}"
-    parts = (said, f"({kind(info.annotation)})", info.description)
-    return name, harmless("  ".join(part for part in parts if part))
+        shown = "no value" if default is None else f"= {format_value(name, default)}"
+    parts = (shown, f"({describe_type(info.annotation)})", info.description)
+    return name, sanitize("  ".join(part for part in parts if part))
+
+
+def describe_type(annotation: Any) -> str:
+    """Return *annotation* as ``text``, ``list of path``, ``"a" or "b"``, ``table`` …"""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return describe_type(arguments[0])
+    if origin is Literal:
+        return " or ".join(f'"{choice}"' for choice in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(describe_type(argument) for argument in arguments if argument is not NoneType)
+    plain = origin or annotation
+    if isinstance(plain, type) and plain not in WORDS:
+        return _describe_collection(plain, arguments)
+    return WORDS.get(plain, str(plain))
+
+
+def _describe_collection(plain: type, arguments: tuple[Any, ...]) -> str:
+    if issubclass(plain, Mapping | BaseModel):
+        return "table"
+    if issubclass(plain, Sequence | Set) and arguments:
+        return f"list of {describe_type(arguments[0])}"
+    return plain.__name__

@@ -1,105 +1,122 @@
-"""``mlopsd reload``: the configuration, or what one probe watches; waits for the end, with progress."""
+"""``mlopsd reload``: reload the configuration or one probe, and wait for the end with progress."""
 
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from mlopsd.cli import INTERRUPTED, meter, whereabouts
-from mlopsd.cli.failure import Failure
-from mlopsd.cli.meter import Meter
-from mlopsd.cli.progress import Progress
-from mlopsd.cli.running import Answer, NoAnswer, Running
-from mlopsd.cli.text import harmless
+from mlopsd.cli import INTERRUPTED
+from mlopsd.cli.client import (
+    DaemonClient,
+    DaemonResponse,
+    DaemonUnreachable,
+    add_connection_options,
+    find_daemon,
+)
+from mlopsd.cli.errors import CommandError
+from mlopsd.cli.terminal.text import sanitize
+
+if TYPE_CHECKING:
+    from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 
 CONFIGURATION_TIMEOUT = 60.0  # seconds; every probe whose table changed is ended first, 2 s at most
 POLL = 0.5  # seconds
-PATIENCE = 30.0  # seconds without an answer
+PROBE_TIMEOUT = 30.0  # seconds without an answer
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to reload and how, and where the daemon is."""
+    """Declare what to reload and how, and where the daemon is."""
     parser.add_argument("probe", nargs="?", metavar="PROBE", help="the probe; left out, the configuration")
     parser.add_argument("--dry-run", action="store_true", help="say what a probe would do, and do nothing")
     parser.add_argument("--force", action="store_true", help="override the refusal of a probe; it is logged")
-    whereabouts.add_arguments(parser)
+    add_connection_options(parser)
     parser.epilog = "exit status: 0 done, 1 refused or failed, with the reason; Ctrl-C ends the waiting alone"
 
 
 def run(arguments: Namespace) -> int:
-    """Have it done.
+    """Reload and wait for the end.
 
     Raises:
-        Failure: the daemon refused, failed, or does not answer.
+        CommandError: the daemon refused, failed, or does not answer.
     """
-    how = {name: "true" for name in ("dry_run", "force") if getattr(arguments, name)}
-    if how and arguments.probe is None:
-        raise Failure("cannot reload: --dry-run and --force are for a probe; name one")
-    running, _ = whereabouts.find(arguments)
+    options = {name: "true" for name in ("dry_run", "force") if getattr(arguments, name)}
+    if options and arguments.probe is None:
+        raise CommandError("cannot reload: --dry-run and --force are for a probe; name one")
+    running, _ = find_daemon(arguments)
     try:
         if arguments.probe is None:
             _reload_configuration(running)
         else:
-            print(harmless(_reload_probe(running, arguments.probe, how)))
-    except NoAnswer as silence:
-        raise Failure(f"cannot reload: {silence}; look at journalctl -u mlopsd") from silence
+            print(sanitize(_reload_probe(running, arguments.probe, options)))
+    except DaemonUnreachable as error:
+        raise CommandError(f"cannot reload: {error}; look at journalctl -u mlopsd") from error
     return 0
 
 
-def _reload_configuration(running: Running) -> None:
+def _reload_configuration(running: DaemonClient) -> None:
     answer = running.post("/reload", CONFIGURATION_TIMEOUT)
     if mistakes := answer.body.get("mistakes"):
-        raise Failure(*(f"cannot reload the configuration: {harmless(mistake)}" for mistake in mistakes))
-    _check("the configuration", running, answer)
+        raise CommandError(*(f"cannot reload the configuration: {sanitize(mistake)}" for mistake in mistakes))
+    _raise_for_status("the configuration", running, answer)
     for change in answer.body.get("changes") or ["nothing changed"]:
-        print(harmless(change))
+        print(sanitize(change))
 
 
-def _reload_probe(running: Running, probe: str, how: Mapping[str, str]) -> str:
-    """What was done, in the probe's words."""
-    query = f"?{urlencode(how)}" if how else ""
-    answer = running.post(f"{_path(probe)}/reload{query}", PATIENCE)
-    _check(f"probe {probe!r}", running, answer)
+def _reload_probe(running: DaemonClient, probe: str, options: Mapping[str, str]) -> str:
+    """Reload *probe* and return its own account of the outcome."""
+    query = f"?{urlencode(options)}" if options else ""
+    answer = running.post(f"{_path(probe)}/reload{query}", PROBE_TIMEOUT)
+    _raise_for_status(f"probe {probe!r}", running, answer)
     if answer.body.get("state") == "done":
         return str(answer.body.get("detail", "done"))
+    from mlopsd.cli.terminal.progress import ProgressLine  # noqa: PLC0415  # pydantic, which help does without
+
     try:
-        with Progress(sys.stderr) as progress:
+        with ProgressLine(sys.stderr) as progress:
             return _wait(running, probe, str(answer.body.get("started_at")), progress)
     except KeyboardInterrupt:
         goes_on = f"the reload of probe {probe!r} goes on without being waited for"
-        raise Failure(f"{goes_on}; see how it ends with mlopsd status", status=INTERRUPTED) from None
+        raise CommandError(f"{goes_on}; see how it ends with mlopsd status", status=INTERRUPTED) from None
 
 
-def _wait(running: Running, probe: str, started_at: str, progress: Progress) -> str:
-    """Ask until the reload that began at *started_at* has ended."""
-    told = Meter()
+def _wait(running: DaemonClient, probe: str, started_at: str, progress: "ProgressLine") -> str:
+    """Poll until the reload that began at *started_at* has ended."""
+    from mlopsd.cli.terminal.progress import RolloutMeter  # noqa: PLC0415  # as above
+
+    meter = RolloutMeter()
     while True:
         reading = running.get(_path(probe)).body
         reload = reading.get("reload") or {}
         if reload.get("started_at") != started_at:
-            raise Failure(f"cannot tell how the reload of {probe!r} ended: another began, or mlopsd did")
+            raise CommandError(f"cannot tell how the reload of {probe!r} ended: another began, or mlopsd did")
         if reload.get("state") != "running":
-            return _ended(probe, reload)
-        _show(probe, reading, told, progress)
+            return _outcome(probe, reload)
+        _show_progress(probe, reading, meter, progress)
         time.sleep(POLL)
 
 
-def _show(probe: str, reading: Mapping[str, Any], told: Meter, progress: Progress) -> None:
-    """How far it is: a model's progress is a table, another probe's a sentence, if it has one."""
+def _show_progress(
+    probe: str, reading: Mapping[str, Any], meter: "RolloutMeter", progress: "ProgressLine"
+) -> None:
+    """Show the fact ``progress``: a table for a model, a sentence or nothing for another probe."""
+    from mlopsd.cli.terminal.progress import format_log_line  # noqa: PLC0415  # as above
+    from mlopsd.predictor import Progress  # noqa: PLC0415  # as above
+
     fact = reading.get("facts", {}).get("progress")
-    if isinstance(fact, Mapping):
-        progress.show(told.live(fact), plain=meter.plain(fact))
+    if (step := Progress.read(fact)) is not None:
+        progress.show(meter.format_live(step), plain=format_log_line(step))
     else:
-        progress.show(f"reloading {probe}: {fact or reading['summary']}")
+        text = fact if fact and isinstance(fact, str) else reading["summary"]
+        progress.show(f"reloading {probe}: {text}")
 
 
-def _ended(probe: str, reload: dict[str, Any]) -> str:
+def _outcome(probe: str, reload: dict[str, Any]) -> str:
     if reload.get("state") != "done":
         reason = f"{reload.get('state')}: {reload.get('detail')}"
-        raise Failure(f"cannot reload probe {probe!r}: {harmless(reason)}")
+        raise CommandError(f"cannot reload probe {probe!r}: {sanitize(reason)}")
     return str(reload.get("detail", "done"))
 
 
@@ -107,11 +124,11 @@ def _path(probe: str) -> str:
     return f"/health/{quote(probe, safe='')}"
 
 
-def _check(what: str, running: Running, answer: Answer) -> None:
-    if answer.went_well:
+def _raise_for_status(what: str, running: DaemonClient, answer: DaemonResponse) -> None:
+    if answer.is_success:
         return
-    refused = answer.status == HTTPStatus.FORBIDDEN and not running.address.startswith("unix:")
-    cure = "; or be root, or of the daemon's group, to reach its Unix socket" if refused else ""
-    reason = harmless(answer.detail)
-    said = reason if reason.startswith("cannot reload") else f"cannot reload {what}: {reason}"
-    raise Failure(said + cure)
+    is_forbidden = answer.status == HTTPStatus.FORBIDDEN and not running.address.startswith("unix:")
+    fix = "; or be root, or of the daemon's group, to reach its Unix socket" if is_forbidden else ""
+    reason = sanitize(answer.detail)
+    failure = reason if reason.startswith("cannot reload") else f"cannot reload {what}: {reason}"
+    raise CommandError(failure + fix)

@@ -1,77 +1,83 @@
-"""``mlopsd status``: what the running daemon says, for people, programs and monitoring plugins."""
+"""``mlopsd status``: the health from the running daemon, for people, programs and monitoring plugins."""
 
 import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 
-from mlopsd.cli import nagios, whereabouts
-from mlopsd.cli.failure import CANNOT_TELL, Failure
-from mlopsd.cli.running import Answer, NoAnswer, Running
-from mlopsd.cli.table import table
-from mlopsd.cli.text import harmless, is_coloured, width
+from mlopsd.cli.client import (
+    DaemonClient,
+    DaemonResponse,
+    DaemonUnreachable,
+    add_connection_options,
+    find_daemon,
+)
+from mlopsd.cli.errors import CANNOT_TELL, CommandError
+from mlopsd.cli.terminal import nagios
+from mlopsd.cli.terminal.health_table import format_health
+from mlopsd.cli.terminal.text import fill_width, is_coloured, sanitize
 
 REDRAW = 2.0  # seconds
 CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How to print it, and where the daemon is."""
+    """Declare how to print the health, and where the daemon is."""
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="the daemon's answer, for programs")
     forms.add_argument("--nagios", action="store_true", help="one line, for monitoring plugins")
     forms.add_argument("--watch", action="store_true", help=f"show it anew every {REDRAW:g} s until Ctrl-C")
-    whereabouts.add_arguments(parser)
+    add_connection_options(parser)
     parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown or no answer"
 
 
 def run(arguments: Namespace) -> int:
-    """Ask and print; the exit status is the verdict."""
+    """Ask the daemon and print its health; the exit status is the verdict."""
     if arguments.watch:
         return _watch(arguments)
     try:
-        running, health = whereabouts.find(arguments)
-    except Failure as failure:
+        running, health = find_daemon(arguments)
+    except CommandError as failure:
         if arguments.nagios:  # a monitoring plugin's standard error is read by nobody
-            print(nagios.sentence(CANNOT_TELL, failure))
+            print(nagios.format_line(CANNOT_TELL, failure))
             return CANNOT_TELL
         raise
-    print(_printed(arguments, running, health))
+    print(_format(arguments, running, health))
     return nagios.exit_status(health.body)
 
 
-def _printed(arguments: Namespace, running: Running, health: Answer) -> str:
+def _format(arguments: Namespace, running: DaemonClient, health: DaemonResponse) -> str:
     if arguments.json:
         return json.dumps(health.body, indent=2, ensure_ascii=False)
     if arguments.nagios:
-        return nagios.line(health.body)
-    return _for_people(running, health)
+        return nagios.format_health(health.body)
+    return _format_for_people(running, health)
 
 
-def _for_people(running: Running, health: Answer) -> str:
-    shown = table(health.body, width=width(), coloured=is_coloured(sys.stdout))
+def _format_for_people(running: DaemonClient, health: DaemonResponse) -> str:
+    shown = format_health(health.body, width=fill_width(), coloured=is_coloured(sys.stdout))
     error = _reload_error(running)
     return f"{shown}\n\nthe last reload of the configuration changed nothing:\n{error}" if error else shown
 
 
-def _reload_error(running: Running) -> str:
-    """Why the last reload of the configuration changed nothing; "" if it went well, or that is not known."""
+def _reload_error(running: DaemonClient) -> str:
+    """Return the error of the last reload of the configuration; "" if it went well or is not known."""
     try:
         configuration = running.get("/info").body.get("configuration", {})
-    except NoAnswer:
+    except DaemonUnreachable:
         return ""
-    return "\n".join(f"  {harmless(line)}" for line in str(configuration.get("error", "")).splitlines())
+    return "\n".join(f"  {sanitize(line)}" for line in str(configuration.get("error", "")).splitlines())
 
 
 def _watch(arguments: Namespace) -> int:
-    """Print it again and again; Ctrl-C is the way out, with the last verdict."""
+    """Print the health again and again until Ctrl-C; return the last verdict."""
     status = CANNOT_TELL
     try:
         while True:
             try:
-                running, health = whereabouts.find(arguments)
-                shown, status = _for_people(running, health), nagios.exit_status(health.body)
-            except Failure as failure:
+                running, health = find_daemon(arguments)
+                shown, status = _format_for_people(running, health), nagios.exit_status(health.body)
+            except CommandError as failure:
                 shown, status = str(failure), CANNOT_TELL
             print(f"{CLEAR if sys.stdout.isatty() else ''}{shown}\n", flush=True)
             time.sleep(REDRAW)

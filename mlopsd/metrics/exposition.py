@@ -1,51 +1,47 @@
-"""How names, labels and numbers are written for Prometheus: what text 0.0.4 and OpenMetrics 1.0 share."""
+"""Prometheus' two text formats: names, labels and numbers in them, and the choice of one for a scraper."""
 
 import enum
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 _IN_A_LABEL = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 _IN_A_HELP_TEXT = str.maketrans({"\\": "\\\\", "\n": "\\n"})
+_Wish = tuple[str, str | None]  # a type or coding, and its version
 
 
 class Dialect(enum.Enum):
-    """The two ways to write a page; the value is the page's Content-Type."""
+    """The text formats; the value is the page's Content-Type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-def label_text(value: str) -> str:
-    """*value* as it stands between the quotes of a label."""
-    return encodable(value).translate(_IN_A_LABEL)
-
-
 def help_text(text: str, dialect: Dialect) -> str:
-    """*text* as it stands on a HELP line; only OpenMetrics escapes the quote there."""
+    """Escape *text* for a HELP line; only OpenMetrics escapes the quote there."""
     rules = _IN_A_LABEL if dialect is Dialect.OPENMETRICS else _IN_A_HELP_TEXT
     return encodable(text).translate(rules)
 
 
 def series_text(name: str, labels: Iterable[tuple[str, str]]) -> str:
-    """The identity of a series: all of its line that stands before the value and its blank."""
-    pairs = ",".join(f'{label}="{label_text(value)}"' for label, value in labels)
+    """Write the identity of a series: its line up to the blank before the value."""
+    pairs = ",".join(f'{label}="{encodable(value).translate(_IN_A_LABEL)}"' for label, value in labels)
     return f"{name}{{{pairs}}}" if pairs else name
 
 
 def number_text(value: float) -> str:
-    """*value* so that exactly it is read back: the shortest such decimal, whole numbers without a point."""
+    """Write the shortest decimal that reads back as *value*; whole numbers have no point."""
     if math.isfinite(value):
         return float.__repr__(value).removesuffix(".0")
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 def bound_text(bound: float) -> str:
-    """The upper *bound* of a bucket in OpenMetrics' canonical form: always a float (``1.0``), ``+Inf``."""
+    """Write the upper *bound* of a bucket in OpenMetrics' canonical form: ``1.0``, ``+Inf``."""
     return "+Inf" if bound == math.inf else repr(float(bound))
 
 
 def as_number(value: object) -> float | None:
-    """*value* as a float, None if it is not a number: text is not, nor is an integer beyond any float."""
+    """Convert *value* to a float; None for text, for an integer beyond any float, and for other types."""
     if isinstance(value, str | bytes | bytearray):
         return None
     try:
@@ -55,5 +51,51 @@ def as_number(value: object) -> float | None:
 
 
 def encodable(text: str) -> str:
-    """*text* with lone surrogates spelt out: a path that is not UTF-8 must not cost the page."""
+    """Spell out the lone surrogates in *text*: a path that is not UTF-8 must not cost the page."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def choose_dialect(accept: str) -> Dialect:
+    """Choose OpenMetrics if ``Accept`` names it and likes the text no better, else the text.
+
+    A header that allows neither gets the text as well: a page is of more use than a 406.
+    """
+    wishes = dict(_wishes(accept))
+    text, _ = _weight(wishes, "text/plain", "0.0.4")
+    openmetrics, named = _weight(wishes, "application/openmetrics-text", "1.0.0")
+    is_liked = openmetrics > text or (named and openmetrics == text > 0)
+    return Dialect.OPENMETRICS if is_liked else Dialect.TEXT
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Tell if ``Accept-Encoding`` allows gzip and likes it no less than no coding (RFC 9110, 12.5)."""
+    weights = {coding: quality for (coding, _), quality in _wishes(accept_encoding)}
+    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return gzip > 0 and gzip >= weights.get("identity", 0.0)
+
+
+def _weight(wishes: Mapping[_Wish, float], name: str, version: str) -> tuple[float, bool]:
+    """Return the quality of the most exact of *wishes* for a type, and if that one names it."""
+    for kind in (name, f"{name.partition('/')[0]}/*", "*/*"):
+        for wish in ((kind, version), (kind, None)):
+            if wish in wishes:
+                return wishes[wish], kind == name
+    return 0.0, False
+
+
+def _wishes(header: str) -> Iterator[tuple[_Wish, float]]:
+    """Yield each element of *header* with its quality; a bad quality is 0."""
+    for element in header.lower().split(","):
+        kind, *parameters = [part.strip() for part in element.split(";")]
+        pairs = (part.partition("=") for part in parameters)
+        given = {key.strip(): value.strip(' "') for key, _, value in pairs}
+        if kind:
+            yield (kind, given.get("version")), _quality(given.get("q", "1"))
+
+
+def _quality(text: str) -> float:
+    try:
+        quality = float(text)
+    except ValueError:
+        return 0.0
+    return quality if 0 <= quality <= 1 else 0.0

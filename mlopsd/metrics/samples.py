@@ -1,154 +1,235 @@
-"""What the readings on the board hold for Prometheus; a vanished subject is gone with its reading.
+"""The board as Prometheus sees it: the verdict, each probe's status, and the samples of its last reading.
 
-Readings of one probe mostly hold the same series each time. So a probe's layout serves until a reading
-holds other series: to fill its gaps costs a fraction of writing the lines anew, and no dictionary per line.
+Readings of one probe mostly hold the same series each time. So their lines are laid out once, and filled
+with the values of each reading: that costs a fraction of writing them, and no dictionary per line.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
+from typing import cast
 
-from mlopsd.board import Board
 from mlopsd.entry import Entry
-from mlopsd.metrics.exposition import as_number
-from mlopsd.metrics.layout import Labels, Layout, LayoutDraft, SampleFamily
-from mlopsd.probe import Reading, Sample
+from mlopsd.metrics import families as own
+from mlopsd.metrics.exposition import as_number, number_text, series_text
+from mlopsd.metrics.families import Family
+from mlopsd.probe import Advice, Reading, Sample, Status
+from mlopsd.verdict import Verdict
 
+FINDINGS_PER_PROBE = 100  # the worst; eight GPUs in all the trouble that there is have about as many
 SAMPLES_PER_READING = 10_000
 """Eight GPUs with all that NVML tells are below 2 000. Ten thousand hold the event loop for about 10 ms
 at each reading; more than that is a label that is not bounded."""
 
-_NAME, _LABELS, _VALUE = attrgetter("name"), attrgetter("labels"), attrgetter("value")
+Labels = tuple[tuple[str, str], ...]
+_SERIES, _VALUE = attrgetter("name", "labels"), attrgetter("value")
 _log = logging.getLogger(__name__)
 
 
-class Sheet:
-    """One probe's part of the page: its last reading, written into its layout."""
+def board_texts(verdict: Verdict, entries: Sequence[Entry]) -> Iterator[tuple[Family, str]]:
+    """Write the lines of each of `BOARD_FAMILIES`."""
+    findings = dict.fromkeys(key for entry in entries for key in _finding_keys(entry))  # alike are one series
+    statuses = (((entry.probe, str(one)), one == entry.status) for entry in entries for one in Status)
+    checked = ((entry.probe, entry.checked_at) for entry in entries if entry.checked_at is not None)
+    yield _text_of(own.HEALTH_STATUS, (((str(one),), one == verdict.status) for one in Status))
+    yield _text_of(own.HEALTH_ADVICE, (((str(one),), one == verdict.advice) for one in Advice))
+    yield _text_of(own.PROBE_STATUS, statuses)
+    yield _text_of(own.PROBE_FINDING, ((key, 1) for key in findings))
+    yield _text_of(own.LAST_CHECK, (((probe,), at.timestamp()) for probe, at in checked))
 
-    def __init__(self, probe: str, families: Mapping[str, SampleFamily]) -> None:
+
+def _text_of(family: Family, rows: Iterable[tuple[tuple[str, ...], float]]) -> tuple[Family, str]:
+    series = ((series_text(family.name, zip(family.labels, key, strict=True)), value) for key, value in rows)
+    return family, "".join(f"{one} {number_text(float(value))}\n" for one, value in series)
+
+
+def _finding_keys(entry: Entry) -> Iterator[tuple[str, ...]]:
+    """Yield the labels of each finding that is not healthy, the worst first."""
+    troubles = [finding for finding in entry.reading.findings if finding.status != Status.HEALTHY]
+    troubles.sort(key=lambda finding: (finding.status, finding.advice), reverse=True)
+    for one in troubles[:FINDINGS_PER_PROBE]:
+        yield entry.probe, entry.plugin, one.name, one.subject or "", str(one.status), str(one.advice)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The lines of one probe in one family.
+
+    Attributes:
+        template: the lines, ``%s`` for each value.
+        picks: for each line, which sample of the reading it shows.
+    """
+
+    family: Family
+    template: str
+    picks: "array[int]"
+
+    def fill(self, values: Sequence[float | None]) -> tuple[str, list[str]]:
+        """Return the lines with *values*, and a complaint for each line that had to be left out.
+
+        A counter is never negative and never NaN; OpenMetrics loses the whole page over one.
+        """
+        shown = cast("tuple[float, ...]", tuple(map(values.__getitem__, self.picks)))  # or None, see below
+        is_counter = self.family.kind == "counter"
+        if None not in shown and all(map(math.isfinite, shown)) and not (is_counter and min(shown) < 0):
+            return (self.template % shown).replace(".0\n", "\n"), []  # just as Python writes them
+        lines, refused = [], []
+        for line, value in zip(self.template.split("\n"), shown, strict=False):  # text ends in a newline
+            if value is None or (is_counter and not value >= 0):
+                refused.append(f"{self.family.name}: a value that no {self.family.kind} can have")
+            else:
+                lines.append(f"{line % number_text(value)}\n")
+        return "".join(lines), refused
+
+
+class ProbeSamples:
+    """The samples of one probe's last reading, written into its layout.
+
+    Attributes:
+        families: those of the plugin, by the name of the metric.
+        texts: the lines of each family that has some, by the family's name.
+    """
+
+    def __init__(self, probe: str, families: Mapping[str, Family]) -> None:
+        self.families = families
+        self.texts: dict[str, str] = {}
         self._probe = probe
-        self._families = families
         self._reading: Reading | None = None
-        self._names: list[str] = []  # of the reading that is shown, so these keep nothing else alive
-        self._labels: list[Labels] = []
-        self._layout = Layout((), ())
+        self._series: list[tuple[str, Labels]] = []  # of the samples that the blocks are laid out for
+        self._blocks: list[Block] = []
+        self._misplaced: list[str] = []
+        self._logged: set[str] = set()
 
-    def take(self, reading: Reading) -> list[str]:
-        """Show *reading*; says what is wrong with each sample that is not shown."""
+    def take(self, reading: Reading) -> int:
+        """Show *reading* unless it is shown already; return how many of its samples were refused."""
         if reading is self._reading:
-            return []
+            return 0
         self._reading = reading
         samples, refused = _sound(reading.samples)
-        self._fit(samples)
-        return [*refused, *self._layout.refused, *self._fill(_numbers(samples))]
-
-    def clear(self) -> None:
-        """Show nothing."""
-        for block in self._layout.blocks:
-            block.family.put(self._probe, "")
-
-    def _fit(self, samples: Sequence[Sample]) -> None:
-        """Make sure that the layout is that of *samples*."""
-        names, labels = list(map(_NAME, samples)), list(map(_LABELS, samples))
-        if names != self._names or labels != self._labels:
-            before = self._layout
-            self._layout = LayoutDraft(self._probe, self._families).layout(samples)
-            kept = {block.family.name for block in self._layout.blocks}
-            for block in before.blocks:
-                if block.family.name not in kept:
-                    block.family.put(self._probe, "")
-        self._names, self._labels = names, labels
-
-    def _fill(self, values: Sequence[float | None]) -> list[str]:
-        refused: list[str] = []
-        for block in self._layout.blocks:
-            text, complaints = block.fill(values)
-            block.family.put(self._probe, text)
+        before, self._series = self._series, list(map(_SERIES, samples))  # an older one keeps labels alive
+        if before != self._series:
+            self._blocks, self._misplaced = _lay_out(self._probe, self.families, samples)
+        refused += self._misplaced
+        values, self.texts = _numbers(samples), {}
+        for block in self._blocks:
+            self.texts[block.family.name], complaints = block.fill(values)
             refused += complaints
-        return refused
+        self._log(refused)
+        return len(refused)
+
+    def _log(self, refused: list[str]) -> None:
+        """Log a kind of refusal once, until a reading is without it."""
+        causes = set(refused)
+        for cause in sorted(causes - self._logged)[:3]:  # the rest is more of the same
+            extra = {"probe": self._probe, "cause": cause, "refused": len(refused)}
+            _log.warning("sample_refused", extra=extra)
+        self._logged = causes
 
 
 class Samples:
-    """Brings the readings of *board* onto the page. *refused* is told how many samples were left out."""
+    """The samples of every probe on the board; those of a subject that is gone go with its reading.
 
-    def __init__(self, board: Board, refused: Callable[[int], None]) -> None:
-        self._board = board
-        self._refused = refused
-        self._seen = -1
-        self._families: dict[str, dict[str, SampleFamily]] = {}
-        self._sheets: dict[str, tuple[str, Sheet]] = {}
-        self._said: dict[str, set[str]] = {}
+    `hide` may be called from any thread, all else from the event loop's alone.
 
-    def show(self, plugin: str, name: str, family: SampleFamily) -> None:
-        """From now on samples called *name* of probes of *plugin* belong to *family*."""
-        self._families.setdefault(plugin, {})[name] = family
-        self._start_over(plugin)
+    Attributes:
+        revision: grows with each change of the families.
+    """
 
-    def hide(self, family: SampleFamily) -> None:
-        """From now on samples of *family* are refused."""
-        for plugin, families in self._families.items():
-            for name in [name for name, shown in families.items() if shown is family]:
-                del families[name]
-                self._start_over(plugin)
+    def __init__(self) -> None:
+        self.revision = 0
+        self._families: dict[str, dict[str, Family]] = {}  # by plugin and metric; replaced, never changed
+        self._probes: dict[str, ProbeSamples] = {}
+        self._seen = (-1, -1)
 
-    def refresh(self) -> None:
-        """Take over what has changed on the board."""
-        if self._board.version == self._seen:
-            return
-        self._seen = self._board.version
-        entries = list(self._board)
-        for probe in self._sheets.keys() - {entry.probe for entry in entries}:
-            self.forget(probe)
-        for entry in entries:
-            self._report(entry.probe, self._sheet(entry).take(entry.reading))
+    def show(self, plugin: str, name: str, family: Family) -> None:
+        """Show the samples called *name* of probes of *plugin* in *family*."""
+        shown = self._families.get(plugin, {})
+        if name not in shown:
+            self._families[plugin] = {**shown, name: family}
+            self.revision += 1
 
-    def forget(self, probe: str) -> None:
-        """Take the samples of *probe* off the page."""
-        _, sheet = self._sheets.pop(probe, (None, None))
-        self._said.pop(probe, None)
-        self._seen = -1
-        if sheet is not None:
-            sheet.clear()
+    def hide(self, family: Family) -> None:
+        """Refuse samples of *family* from now on."""
+        for plugin, shown in list(self._families.items()):
+            if family in shown.values():
+                self._families[plugin] = {name: one for name, one in shown.items() if one != family}
+                self.revision += 1
 
-    def _sheet(self, entry: Entry) -> Sheet:
-        plugin, sheet = self._sheets.get(entry.probe, (None, None))
-        if sheet is None or plugin != entry.plugin:
-            if sheet is not None:
-                sheet.clear()
-            sheet = Sheet(entry.probe, self._families.setdefault(entry.plugin, {}))
-            self._sheets[entry.probe] = (entry.plugin, sheet)
-        return sheet
+    def refresh(self, version: int, entries: Sequence[Entry]) -> int:
+        """Take over *entries* of the board in *version*; return how many samples were refused."""
+        seen = version, self.revision
+        if seen == self._seen:
+            return 0
+        self._seen = seen
+        for probe in self._probes.keys() - {entry.probe for entry in entries}:
+            del self._probes[probe]
+        return sum(self._of(entry).take(entry.reading) for entry in entries)
 
-    def _start_over(self, plugin: str) -> None:
-        for probe in [probe for probe, (of, _) in self._sheets.items() if of == plugin]:
-            self.forget(probe)
-        self._seen = -1
+    def texts(self) -> Iterator[tuple[Family, str]]:
+        """Write the lines of each family, as of the last `refresh`."""
+        families = {one.name: one for shown in self._families.values() for one in shown.values()}
+        texts = [probe.texts for probe in self._probes.values()]
+        for name, family in families.items():
+            yield family, "".join([text[name] for text in texts if name in text])
 
-    def _report(self, probe: str, refused: list[str]) -> None:
-        """Count each refusal and log a kind once, until the probe has been without it."""
-        if refused:
-            self._refused(len(refused))
-        said, causes = self._said.get(probe, set()), set(refused)
-        for cause in sorted(causes - said)[:3]:  # the rest is more of the same: a monitor fills no journal
-            _log.warning("sample_refused", extra={"probe": probe, "cause": cause, "refused": len(refused)})
-        self._said[probe] = causes
+    def _of(self, entry: Entry) -> ProbeSamples:
+        families = self._families.setdefault(entry.plugin, {})
+        probe = self._probes.get(entry.probe)
+        if probe is None or probe.families is not families:
+            probe = self._probes[entry.probe] = ProbeSamples(entry.probe, families)
+        return probe
+
+
+def _lay_out(
+    probe: str, families: Mapping[str, Family], samples: Sequence[Sample]
+) -> tuple[list[Block], list[str]]:
+    """Find a line for each of *samples*, and a complaint for each without; the last of two alike has it."""
+    written: dict[tuple[Labels, tuple[str, ...]], str] = {}  # families share labels, and escaping is dear
+    places: dict[str, dict[str, int]] = {}
+    refused: list[str] = []
+    for place, sample in enumerate(samples):
+        try:
+            family = families[sample.name]
+            key = sample.labels, family.labels
+            if key not in written:
+                written[key] = _label_text(probe, family.labels[1:], sample.labels)
+            places.setdefault(sample.name, {})[written[key]] = place
+        except KeyError:
+            refused.append(f"{sample.name}: the probe declares no such sample")
+        except (TypeError, ValueError) as error:
+            refused.append(f"{sample.name}: {error}")
+    blocks = []
+    for name, placed in places.items():
+        family = families[name]
+        lines = "".join(f"{family.name}{labels.replace('%', '%%')} %s\n" for labels in placed)
+        blocks.append(Block(family, lines, array("I", placed.values())))
+    return blocks, refused
+
+
+def _label_text(probe: str, declared: tuple[str, ...], labels: Labels) -> str:
+    given = dict(labels)
+    if len(labels) != len(declared) or given.keys() != set(declared):
+        raise ValueError(f"it has the labels {declared}, not {tuple(given)}")
+    values = (probe, *(str(given[label]) for label in declared))
+    return series_text("", zip(("probe", *declared), values, strict=True))
 
 
 def _sound(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[str]]:
-    """The *samples* that are samples, up to the limit."""
+    """Return the *samples* that are samples, up to the limit, and a complaint for each other."""
     refused = []
     if (over := len(samples) - SAMPLES_PER_READING) > 0:
         refused += [f"more than {SAMPLES_PER_READING} samples in one reading"] * over
         samples = samples[:SAMPLES_PER_READING]
     if not set(map(type, samples)) <= {Sample}:
-        refused += [
-            f"a {type(sample).__name__} is not a sample" for sample in samples if type(sample) is not Sample
-        ]
-        samples = [sample for sample in samples if type(sample) is Sample]
+        refused += [f"a {type(one).__name__} is not a sample" for one in samples if type(one) is not Sample]
+        samples = [one for one in samples if type(one) is Sample]
     return samples, refused
 
 
 def _numbers(samples: Iterable[Sample]) -> Sequence[float | None]:
-    """The values, None for what is not a number."""
+    """Return the values, None for what is not a number."""
     values = tuple(map(_VALUE, samples))
     return values if set(map(type, values)) <= {float} else tuple(map(as_number, values))

@@ -1,1 +1,1 @@
-"""What the daemon says over HTTP: the board as answers, the few requests that act, and who may make them."""
+"""The daemon over HTTP: the board as answers, the few requests that act, and who may make them."""

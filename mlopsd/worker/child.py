@@ -3,94 +3,136 @@
 Everything that a probe can do to a process (hang in a driver, hold the GIL, crash) it does here.
 """
 
-import ctypes
 import inspect
 import logging
-import os
-import resource
-import signal
 import socket
-import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from mlopsd.children import kin
-from mlopsd.children.reaper import Reaper, adopt_orphans
-from mlopsd.probe import Context, Probe, Refused
-from mlopsd.raised import words
-from mlopsd.worker import frames
-from mlopsd.worker.ledger import Ledger
-from mlopsd.worker.readings import Outgoing
-from mlopsd.worker.verify import verified
+from mlopsd.exceptions import safe_message
+from mlopsd.probe import Context, Metric, Number, Probe
+from mlopsd.process import procfs
+from mlopsd.process.frames import BadFrame, receive, send
+from mlopsd.process.reaper import Reaper
+from mlopsd.process.setup import open_channel
+from mlopsd.worker.codec import LIMITS, Outgoing, decode_options, kind_of
+from mlopsd.worker.validate import verified
 
-PR_SET_PDEATHSIG = 1
+MOST_LOG_RECORDS = 100  # of one answer; the rest is counted
+MOST_OBSERVATIONS = 10_000
+
+
+class Outbox(logging.Handler):
+    """The handler of the probe's logger, and the source of its counters and histograms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[list[Any]] = []
+        self._counts: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._observations: list[list[Any]] = []
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep *record* as level, event and fields."""
+        if len(self._records) >= MOST_LOG_RECORDS:
+            self._dropped += 1
+            return
+        plain = logging.makeLogRecord({}).__dict__
+        fields = {name: repr(value) for name, value in record.__dict__.items() if name not in plain}
+        fields.pop("message", None)
+        self._records.append([record.levelno, record.getMessage()[:2000], fields])
+
+    def counter(self, metric: Metric) -> "OutboxCounter":
+        """A counter whose increments go to the daemon with the next answer."""
+        return OutboxCounter(self, metric)
+
+    def histogram(self, metric: Metric) -> "OutboxHistogram":
+        """A histogram whose observations go to the daemon with the next answer."""
+        return OutboxHistogram(self, metric)
+
+    def count(self, name: str, labels: tuple[tuple[str, str], ...], amount: Number) -> None:
+        """Add to what is kept."""
+        self._counts[name, labels] = self._counts.get((name, labels), 0) + amount
+
+    def observe(
+        self, name: str, labels: tuple[tuple[str, str], ...], value: Number | tuple[list[int], Number]
+    ) -> None:
+        """Add a value, or counts and their sum, to what is kept, as far as one answer can carry it."""
+        if len(self._observations) < MOST_OBSERVATIONS:
+            self._observations.append([name, labels, value])
+        else:
+            self._dropped += 1
+
+    def taken(self) -> dict[str, Any]:
+        """Everything that was kept, which is then no longer kept."""
+        kept = {
+            "log": self._records,
+            "counts": [[name, labels, amount] for (name, labels), amount in self._counts.items()],
+            "observations": self._observations,
+            "dropped": self._dropped,
+        }
+        self._records, self._counts, self._observations, self._dropped = [], {}, [], 0
+        return kept
+
+
+class OutboxCounter:
+    """See `Outbox.counter`."""
+
+    def __init__(self, outbox: Outbox, metric: Metric) -> None:
+        self._outbox = outbox
+        self._metric = metric
+
+    def inc(self, amount: Number = 1, **labels: object) -> None:
+        """Add *amount*."""
+        self._outbox.count(self._metric.name, self._metric.label_values(labels), amount)
+
+
+class OutboxHistogram:
+    """See `Outbox.histogram`."""
+
+    def __init__(self, outbox: Outbox, metric: Metric) -> None:
+        self._outbox = outbox
+        self._metric = metric
+
+    def observe(self, value: Number, **labels: object) -> None:
+        """Count *value*."""
+        self._outbox.observe(self._metric.name, self._metric.label_values(labels), value)
+
+    def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
+        """Count what was counted elsewhere."""
+        self._outbox.observe(self._metric.name, self._metric.label_values(labels), (list(counts), total))
 
 
 def main() -> None:
     """Answer until the daemon hangs up."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    _settle_in(parent)
-    with socket.socket(fileno=descriptor) as channel:
-        opening = _receive(channel)
-        if opening is None:
+    with open_channel() as channel, channel.makefile("rb") as incoming:
+        if (opening := receive(incoming)) is None:
             return
-        ledger = Ledger()
-        host = Host(opening, ledger)
-        channel.sendall(frames.READY)
-        while (request := _receive(channel)) is not None:
-            channel.sendall(_encoded(host.answer(request) | ledger.taken()))
+        outbox = Outbox()
+        runner = ProbeRunner(opening, outbox)
+        send(channel, {"ready": True})  # the probe has been made, or cannot be
+        while (request := receive(incoming)) is not None:
+            _answer(channel, runner.answer(request) | outbox.taken())
 
 
-def _settle_in(parent: int) -> None:
-    """Die with the daemon, before it in want of memory, and without a dump; adopt what the probe leaks."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    adopt_orphans()
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on a terminal is the daemon's to handle
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _answer(channel: socket.socket, answer: Mapping[str, Any]) -> None:
     try:
-        Path("/proc/self/oom_score_adj").write_text("500", "ascii")
-    except OSError:  # a sandbox may forbid it; the order of dying is a courtesy
-        return
-
-
-def _receive(channel: socket.socket) -> dict[str, Any] | None:
-    head = _receive_exactly(channel, frames.LENGTH.size)
-    if head is None:
-        return None
-    body = _receive_exactly(channel, frames.length(head))
-    return None if body is None else frames.decode(body, with_times=True)
-
-
-def _receive_exactly(channel: socket.socket, size: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < size:
-        part = channel.recv(size - len(parts))
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
-
-
-def _encoded(answer: Mapping[str, Any]) -> bytes:
-    try:
-        return frames.encode(answer)
-    except frames.BadFrame as error:
+        send(channel, answer, LIMITS)
+    except BadFrame as error:
         kept = {key: answer[key] for key in ("id", "children")}
-        return frames.encode(kept | {"error": {"kind": "nonsense", "text": str(error)}})
+        send(channel, kept | {"error": {"kind": "invalid_reading", "text": str(error)}})
 
 
-class Host:
+class ProbeRunner:
     """Makes the probe, calls it, and turns whatever comes of it into an answer."""
 
-    def __init__(self, opening: Mapping[str, Any], ledger: Ledger) -> None:
+    def __init__(self, opening: Mapping[str, Any], outbox: Outbox) -> None:
         self._opening = opening
-        self._log = _logger(opening, ledger)
-        self._ledger = ledger
+        self._log = _logger(opening, outbox)
+        self._outbox = outbox
         self._outgoing = Outgoing()
         self._reaper = Reaper()
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
@@ -102,7 +144,7 @@ class Host:
             self._fault = error
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What became of *request*, under its id; an error is a result too."""
+        """Return the result of *request* under its id; an error is a result too."""
         self._log.setLevel(request["log_level"])
         result = self._result(request)
         self._reaper.reap()
@@ -111,10 +153,8 @@ class Host:
     def _result(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return self._do(request)
-        except Refused as refusal:
-            return _error("refused", refusal)
         except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
-            return _error("raised", error)
+            return _error(error)
 
     def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._fault is not None:
@@ -146,17 +186,17 @@ class Host:
             Path(opening["state_dir"]),
             self._log,
             {},
-            self._ledger,
+            self._outbox,
             opening["timeout"],
         )
-        made: Probe[Any] = probe(probe.Options(**opening["table"]), context)
+        made: Probe[Any] = probe(probe.Options(**decode_options(opening["table"])), context)
         return made
 
 
-def _logger(opening: Mapping[str, Any], ledger: Ledger) -> logging.Logger:
+def _logger(opening: Mapping[str, Any], outbox: Outbox) -> logging.Logger:
     log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
     log.setLevel(opening["log_level"])
-    log.addHandler(ledger)
+    log.addHandler(outbox)
     return log
 
 
@@ -164,20 +204,20 @@ async def _await(result: Any) -> Any:
     return await result
 
 
-def _error(kind: str, error: BaseException) -> dict[str, Any]:
+def _error(error: BaseException) -> dict[str, Any]:
     return {
         "error": {
-            "kind": kind,
+            "kind": kind_of(error),
             "type": type(error).__name__,
-            "text": words(error)[:2000],
+            "text": safe_message(error)[:2000],
             "traceback": "".join(traceback.format_exception(error))[-8000:],
         }
     }
 
 
 def _children() -> int:
-    """How many processes the probe has running; what has ended holds nothing but its pid."""
-    return sum(child.state != "Z" for child in kin.of_main_thread())
+    """Count the processes that the probe has running; one that has ended holds nothing but its pid."""
+    return sum(child.state != "Z" for child in procfs.of_main_thread())
 
 
 if __name__ == "__main__":

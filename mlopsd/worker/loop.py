@@ -2,14 +2,14 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlopsd.predictor import Predictor, PredictorOptions
-from mlopsd.probe import Probe, Reading
-from mlopsd.raised import harmless
-from mlopsd.worker.place import CLOSING_SECONDS
-from mlopsd.worker.verify import verified
+from mlopsd.probe import Probe, Reading, Route, declared_routes
+from mlopsd.threads import as_exception
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import CLOSING_SECONDS
 
 
 class Calling:
@@ -25,7 +25,7 @@ class Calling:
         self.task.add_done_callback(_look_at)
 
     async def result(self) -> Any:
-        """What came of it; cancelled, it is abandoned."""
+        """Return its result; abandon it when cancelled."""
         try:
             await asyncio.wait({self.task})
         except asyncio.CancelledError:
@@ -34,7 +34,7 @@ class Calling:
         try:
             return self.task.result()
         except GeneratorExit as error:
-            raise harmless(error) from error
+            raise as_exception(error) from error
 
     def abandon(self) -> None:
         """Cancel it; it may go on all the same."""
@@ -47,10 +47,10 @@ class Calling:
             return await result if inspect.isawaitable(result) else result
         except (Exception, GeneratorExit):  # the latter is also how a coroutine is closed, and must pass then
             raise
-        except BaseException as error:
+        except BaseException as error:  # SystemExit in a task would end the loop
             if self._abandoned and isinstance(error, asyncio.CancelledError):
                 raise
-            raise harmless(error) from error  # SystemExit in a task would end the loop
+            raise as_exception(error) from error
 
 
 class LoopWorker:
@@ -60,12 +60,18 @@ class LoopWorker:
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
+        self._routes: Sequence[Route] | None = None
         self._check: Calling | None = None
 
     @property
     def predictor(self) -> Predictor | None:
         """The probe, if it predicts and has been made, which its first check does."""
         return self._probe if isinstance(self._probe, Predictor) else None
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made, which its first check does."""
+        return self._routes
 
     @property
     def stuck(self) -> str | None:
@@ -87,12 +93,12 @@ class LoopWorker:
         reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
         return str(await reloading.result())
 
-    async def amend(self, options: PredictorOptions) -> bool:
-        """Let the probe, if it predicts and has been made, go on with *options*; whether it does."""
+    async def reconfigure(self, options: PredictorOptions) -> bool:
+        """Let the probe, if it predicts and has been made, go on with *options*; return if it does."""
         if (predictor := self.predictor) is None:
             return False
-        amending = self._start("amend", lambda: predictor.amend(options))
-        return bool(await amending.result())
+        reconfiguring = self._start("reconfigure", lambda: predictor.reconfigure(options))
+        return bool(await reconfiguring.result())
 
     async def close(self) -> None:
         """Cancel the check in flight and let the probe release what it holds."""
@@ -108,6 +114,8 @@ class LoopWorker:
     def _made(self) -> Probe[Any]:
         if self._probe is None:
             self._probe = self._make()
+        if self._routes is None:
+            self._routes = declared_routes(self._probe)
         return self._probe
 
     def _start(self, verb: str, call: Callable[[], Any]) -> Calling:

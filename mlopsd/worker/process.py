@@ -3,76 +3,137 @@
 import asyncio
 import contextlib
 import logging
-import math
-import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from mlopsd.children.output import LINES_PER_HOUR
-from mlopsd.probe import Number, ProbeError, Reading, Refused
-from mlopsd.repeats import Repeats
-from mlopsd.worker import frames
-from mlopsd.worker.place import CLOSING_SECONDS, Nonsense, WorkerDied
-from mlopsd.worker.readings import Incoming
-from mlopsd.worker.spawned import Opening, Spawned, spawn
-from mlopsd.worker.verify import verified
+from mlopsd.log_limit import LogLimiter
+from mlopsd.predictor import PredictorOptions
+from mlopsd.probe import Instruments, Metric, ProbeError, Reading
+from mlopsd.process.backoff import LONGEST, ExponentialBackoff
+from mlopsd.process.channel import ChannelClosed, RequestChannel
+from mlopsd.process.child import CHANNEL, LINES_PER_HOUR, PARENT, PATIENCE, Child, spawn
+from mlopsd.process.frames import BadFrame, Header, pack
+from mlopsd.worker.codec import LIMITS, OURS, Incoming, encode_options
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, ProbeRaised, WorkerDied
 
-FIRST_PAUSE = 1.0  # seconds before a process that died is started again, doubling
-MOST_DOUBLINGS = 10  # a float has room for no more than some thousand
+COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", CHANNEL, PARENT)
+START_SECONDS = 30.0  # for an interpreter and what a probe imports, on a busy host; a check has its own time
 MOST_CHILDREN = 32  # of a probe; more are a leak, and its process is started afresh
 
 
-class ProbeRaised(Exception):
-    """A probe raised in its process; *traceback* is that process' own."""
+@dataclass(frozen=True, slots=True)
+class InitMessage:
+    """The first frame to a process: which probe it is to be.
 
-    def __init__(self, kind: str, text: str, traceback: str) -> None:
-        super().__init__(f"{kind}: {text}" if text else kind)
-        self.traceback = traceback
+    Attributes:
+        target: ``package.module:Class``.
+        table: the probe's own keys as they were written; secrets go by this frame, never by arguments.
+        timeout: seconds that one check may take.
+        longest_pause: seconds before a process that died again and again is started once more.
+    """
+
+    name: str
+    target: str
+    table: Mapping[str, Any]
+    state_dir: Path
+    log_level: int
+    timeout: float
+    longest_pause: float = LONGEST
+
+    def header(self) -> Header:
+        """Return it as JSON.
+
+        Raises:
+            BadFrame: JSON has no form for one of the keys.
+        """
+        return asdict(self) | {"table": encode_options(self.table), "state_dir": str(self.state_dir)}
 
 
-class Tally(Protocol):
-    """Takes what a probe counted and observed in its process."""
+async def _spawn(opening: InitMessage, log: logging.Logger, printed: LogLimiter) -> "ProbeProcess":
+    """Start a process for the probe of *opening*; the lines that it prints go to *log*.
 
-    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
-        """Add *amount* to a counter that the probe declares."""
+    Raises:
+        BadFrame: *opening* cannot be sent to it.
+        OSError: it cannot be started.
+    """
+    first = pack(opening.header(), limits=LIMITS)  # before there is anything to undo
+    started = await spawn(COMMAND, opening.name, log, printed)
+    started.writer.write(first)
+    return ProbeProcess(started)
 
-    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
-        """Count *value* in a histogram that the probe declares."""
 
-    def observe_counts(
-        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
-    ) -> None:
-        """Count in such a histogram what was counted elsewhere."""
+class ProbeProcess:
+    """A running process of a probe, asked one thing at a time.
+
+    Attributes:
+        child: the process.
+    """
+
+    def __init__(self, started: Child) -> None:
+        self.child = started
+        self._channel = RequestChannel(started, LIMITS)
+        self._is_ready = False
+        self._given_up_at = asyncio.get_running_loop().time() + START_SECONDS
+
+    @property
+    def is_starting(self) -> bool:
+        """True while its probe has not been made and nothing was asked, within `START_SECONDS`."""
+        return not self._is_ready and asyncio.get_running_loop().time() < self._given_up_at
+
+    async def ask(self, request: Header) -> dict[str, Any]:
+        """Return its answer to *request*, which is sent as soon as it has started.
+
+        After an exception it must not be asked again unless it `is_starting`: it may still be at work.
+
+        Raises:
+            WorkerDied: it ended instead of answering.
+            BadFrame: its answer is none of ours, or to another request.
+        """
+        try:
+            if not self._is_ready:
+                await self._channel.notice()
+                self._is_ready = True
+            return (await self._channel.ask(request))[0]
+        except ChannelClosed as error:
+            await self.child.wait(PATIENCE)
+            raise WorkerDied(f"its process {self.child.how_it_ended()}") from error
 
 
 class ProcessWorker:
     """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
 
+    predictor = None
+    routes = ()
+
     def __init__(
         self,
-        opening: Opening,
-        tally: Tally,
+        opening: InitMessage,
+        declared: Sequence[Metric],
+        instruments: Instruments,
         on_restart: Callable[[], None],
         log: logging.Logger,
+        *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opening = opening
-        self._tally = tally
+        self._declared = {metric.name: metric for metric in declared}
+        self._instruments = instruments
         self._on_restart = on_restart
         self._log = log
         self._probe_log = logging.getLogger(f"mlopsd.probe.{opening.name}")
-        self._clock = clock
-        self._printed = Repeats(most=LINES_PER_HOUR)
+        self._backoff = ExponentialBackoff(clock, opening.longest_pause)
+        self._printed = LogLimiter(most=LINES_PER_HOUR)
         self._incoming = Incoming()
-        self._starting: asyncio.Task[Spawned] | None = None
-        self._dying: Spawned | None = None
+        self._starting: asyncio.Task[ProbeProcess] | None = None
+        self._dying: Child | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._deaths = 0  # since the last answer
         self._last_words = ""  # how it died last
         self._starts = 0
-        self._not_before = -math.inf  # on the steady clock
 
     @property
     def stuck(self) -> str | None:
@@ -89,7 +150,7 @@ class ProcessWorker:
     @property
     def pause(self) -> float:
         """Seconds until a process may be started again; 0 when it may."""
-        return max(self._not_before - self._clock(), 0)
+        return self._backoff.left()
 
     def prepare(self) -> None:
         """Start the process, which makes its probe at once."""
@@ -108,35 +169,39 @@ class ProcessWorker:
         answer = await self._ask({"do": "check", "layout": self._incoming.known})
         try:
             return verified(self._incoming.reading(answer["reading"]))  # a probe's code may write there too
-        except (KeyError, frames.BadFrame) as error:
-            raise Nonsense(f"its process answered nonsense: {error}") from error
+        except (KeyError, BadFrame) as error:
+            raise InvalidReading(f"its process answered nonsense: {error}") from error
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Have the probe reload in its process."""
         answer = await self._ask({"do": "reload", "dry_run": dry_run, "force": force})
         return str(answer.get("said", ""))
 
+    async def reconfigure(self, _options: PredictorOptions) -> bool:
+        """Return False: a predictor runs on the loop."""
+        return False
+
     async def close(self) -> None:
         """Let the probe release what it holds, then end its process, whatever it is doing."""
         if self._ending is not None:
             self._ending.cancel()
         if (child := await self._started()) is not None:
-            with contextlib.suppress(TimeoutError, WorkerDied, frames.BadFrame):
+            with contextlib.suppress(TimeoutError, WorkerDied, BadFrame):
                 await asyncio.wait_for(child.ask(self._in_full({"do": "close"})), CLOSING_SECONDS)
-            await child.kill()
+            await child.child.kill()
         if self._dying is not None:
             await self._dying.kill()
 
-    async def _started(self) -> Spawned | None:
+    async def _started(self) -> ProbeProcess | None:
         """The process that is running or about to, if one is."""
         if self._starting is None:
             return None
         try:
             return await self._starting
-        except (OSError, frames.BadFrame):  # there is no process, and that has been or will not be asked for
+        except (OSError, BadFrame):  # there is no process, and that has been or will not be asked for
             return None
 
-    async def _ask(self, request: frames.Frame) -> dict[str, Any]:
+    async def _ask(self, request: Header) -> dict[str, Any]:
         child = await self._running()
         try:
             answer = await child.ask(self._in_full(request))
@@ -145,8 +210,8 @@ class ProcessWorker:
                 raise  # killed for being slow on a busy host it would only begin anew
             self._discard(child)
             self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
-            if isinstance(error, frames.BadFrame):
-                raise Nonsense(f"its process answered nonsense: {error}") from error
+            if isinstance(error, BadFrame):
+                raise InvalidReading(f"its process answered nonsense: {error}") from error
             raise
         try:
             self._pass_on(answer)
@@ -154,8 +219,8 @@ class ProcessWorker:
             leaks = answer.get("children", 0) > MOST_CHILDREN
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._discard(child)
-            raise Nonsense(f"its process answered nonsense: {type(error).__name__}: {error}") from error
-        self._deaths = 0
+            raise InvalidReading(f"its process answered nonsense: {type(error).__name__}: {error}") from error
+        self._backoff.forget()
         if leaks:
             self._discard(child)
             raise _leak(answer["children"], failure) from failure
@@ -163,24 +228,25 @@ class ProcessWorker:
             raise failure
         return answer
 
-    def _in_full(self, request: frames.Frame) -> frames.Frame:
+    def _in_full(self, request: Header) -> Header:
         """*request* with what else goes with each: the level of the log, which a reload may have changed."""
         return {**request, "log_level": self._probe_log.getEffectiveLevel()}
 
     def _pass_on(self, answer: Mapping[str, Any]) -> None:
-        """Pass on what was logged, counted and observed."""
+        """Pass on the log records, counts and observations."""
         name = self._opening.name
         for level, event, fields in answer.get("log", ()):
             self._probe_log.log(level, "%s", event, extra={"probe": name, **fields})
         for metric, labels, amount in answer.get("counts", ()):
-            self._tally.count(name, metric, dict(labels), amount)
+            self._instruments.counter(self._declared[metric]).inc(amount, **dict(labels))
         for metric, labels, value in answer.get("observations", ()):
+            histogram = self._instruments.histogram(self._declared[metric])
             if isinstance(value, list):
-                self._tally.observe_counts(name, metric, dict(labels), *value)
+                histogram.observe_counts(*value, **dict(labels))
             else:
-                self._tally.observe(name, metric, dict(labels), value)
+                histogram.observe(value, **dict(labels))
 
-    async def _running(self) -> Spawned:
+    async def _running(self) -> ProbeProcess:
         """The process, started if there is none; the start goes on if the caller is cancelled.
 
         Raises:
@@ -188,46 +254,38 @@ class ProcessWorker:
         """
         if self._starting is None:
             if self.pause > 0:
-                dead = f"its process died {self._deaths} times in a row{self._last_words}"
+                dead = f"its process died {self._backoff.failures} times in a row{self._last_words}"
                 raise ProbeError(f"{dead}; next start in {self.pause:.0f} s")
             self._starting = self._start()
         try:
             return await asyncio.shield(self._starting)
-        except Exception as error:
+        except Exception as error:  # whatever keeps it from starting is a reading, and tried again
             self._starting = None
-            self._put_off()
+            self._backoff.failed()
             raise ProbeError(f"cannot start its process: {_why_not(error)}") from error
 
-    def _start(self) -> asyncio.Task[Spawned]:
+    def _start(self) -> asyncio.Task[ProbeProcess]:
         if self._starts:
             self._on_restart()
         self._starts += 1
         self._incoming = Incoming()
-        starting = spawn(self._opening, self._log, self._printed)
+        starting = _spawn(self._opening, self._log, self._printed)
         return asyncio.get_running_loop().create_task(starting, name=f"start {self._opening.name}")
 
-    def _discard(self, child: Spawned) -> None:
+    def _discard(self, child: ProbeProcess) -> None:
         """Take *child* out of service, end it in the background, and put off its successor."""
-        self._starting, self._dying = None, child
-        self._put_off()
-        self._ending = asyncio.get_running_loop().create_task(child.end(), name=f"end {child.pid}")
-
-    def _put_off(self) -> None:
-        """No start for a while, which doubles with each death in a row, and has jitter."""
-        self._deaths += 1
-        pause = min(FIRST_PAUSE * 2 ** min(self._deaths - 1, MOST_DOUBLINGS), self._opening.longest_pause)
-        self._not_before = self._clock() + pause * random.uniform(0.8, 1.2)
+        self._starting, self._dying = None, child.child
+        self._backoff.failed()
+        self._ending = asyncio.get_running_loop().create_task(
+            self._dying.end(), name=f"end {self._dying.pid}"
+        )
 
 
-def _failure(error: Mapping[str, str]) -> Exception:
-    """What was raised in the process, as it is raised here."""
-    if error["kind"] == "refused":
-        return Refused(error["text"])
-    if error["kind"] == "nonsense" or error.get("type") == "Nonsense":
-        return Nonsense(error["text"])
-    if error["type"] == "ProbeError":
-        return ProbeError(error["text"])
-    return ProbeRaised(error["type"], error["text"], error["traceback"])
+def _failure(error: Mapping[str, Any]) -> Exception:
+    """Return the exception that the probe raised in its process, as it is raised here."""
+    if error["kind"] == "raised":
+        return ProbeRaised(error["type"], error["text"], error["traceback"])
+    return OURS[error["kind"]](error["text"])
 
 
 def _leak(left: int, failure: Exception | None) -> ProbeError:
@@ -236,8 +294,8 @@ def _leak(left: int, failure: Exception | None) -> ProbeError:
 
 
 def _why_not(error: Exception) -> str:
-    """Why a process could not be started, and the cure."""
-    if isinstance(error, frames.BadFrame):
+    """Say why a process could not be started, and how to fix it."""
+    if isinstance(error, BadFrame):
         return f'its options cannot be told to it: {error}; use plain values, or isolation = "thread"'
     if isinstance(error, PermissionError | FileNotFoundError):
         return f"{error.strerror}; mend {sys.executable}"

@@ -3,13 +3,14 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from mlopsd.probe import Probe, Reading
+from mlopsd.predictor import PredictorOptions
+from mlopsd.probe import Probe, Reading, Route, declared_routes
 from mlopsd.threads import Call
-from mlopsd.worker.place import CLOSING_SECONDS
-from mlopsd.worker.verify import verified
+from mlopsd.worker.validate import verified
+from mlopsd.worker.worker import CLOSING_SECONDS
 
 Result = TypeVar("Result")
 
@@ -18,7 +19,7 @@ class Lane(threading.Thread):
     """A daemon thread that makes the calls of one probe, one after another, until it is told to end.
 
     The kernel keeps the children of each thread apart. So a process that a probe has started here and
-    has not waited for yet is not taken for an orphan (see `mlopsd.children.reaper`).
+    has not waited for yet is not taken for an orphan (see `mlopsd.process.reaper`).
     """
 
     def __init__(self, name: str) -> None:
@@ -45,12 +46,20 @@ class Lane(threading.Thread):
 class ThreadWorker:
     """Runs a probe's calls in a daemon thread, one at a time; a hung one is waited for, not repeated."""
 
+    predictor = None
+
     def __init__(self, name: str, make: Callable[[], Probe[Any]]) -> None:
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
+        self._routes: Sequence[Route] | None = None
         self._lane: Lane | None = None
         self._call: Call | None = None
+
+    @property
+    def routes(self) -> Sequence[Route] | None:
+        """Return the probe's own HTTP routes; None until it has been made, which its first check does."""
+        return self._routes
 
     @property
     def stuck(self) -> str | None:
@@ -69,6 +78,10 @@ class ThreadWorker:
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's own reload."""
         return await self._run(lambda: str(self._made().reload(dry_run=dry_run, force=force)))
+
+    async def reconfigure(self, _options: PredictorOptions) -> bool:
+        """Return False: a predictor runs on the loop."""
+        return False
 
     async def close(self) -> None:
         """Let the probe release what it holds, unless a call of it still hangs; the thread ends by itself."""
@@ -92,4 +105,6 @@ class ThreadWorker:
     def _made(self) -> Probe[Any]:
         if self._probe is None:
             self._probe = self._make()
+        if self._routes is None:
+            self._routes = declared_routes(self._probe)
         return self._probe

@@ -1,4 +1,4 @@
-"""How the built-in probes declare their keys in the configuration."""
+"""Keys of the built-in probes in the configuration."""
 
 from typing import Annotated, Any
 
@@ -11,5 +11,5 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 def key(default: Any, unit: str, why: str) -> Any:
-    """A configuration key: its default, its unit, and its meaning in one line."""
+    """Declare a configuration key: its default, its unit, and its meaning in one line."""
     return Field(default=default, description=why, json_schema_extra={"unit": unit})

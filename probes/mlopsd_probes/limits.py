@@ -8,7 +8,7 @@ from mlopsd.probe import Advice, Finding, Status
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a number becomes ``degraded`` and where ``unhealthy``; None means never.
+    """The limits beyond which a number is ``degraded`` or ``unhealthy``; None means never.
 
     Attributes:
         degraded: the milder limit.
@@ -21,15 +21,15 @@ class Limits:
     floor: bool = False
 
     def judge(self, observed: float) -> tuple[Status, float | None]:
-        """The status of *observed*, and the limit it crossed or, healthy, the one it would cross first."""
-        if self.is_crossed(self.unhealthy, observed):
+        """Return the status of *observed* and the limit it crossed, or if healthy would cross first."""
+        if self._is_crossed(self.unhealthy, observed):
             return Status.UNHEALTHY, self.unhealthy
-        if self.is_crossed(self.degraded, observed):
+        if self._is_crossed(self.degraded, observed):
             return Status.DEGRADED, self.degraded
         return Status.HEALTHY, self.unhealthy if self.degraded is None else self.degraded
 
-    def is_crossed(self, limit: float | None, observed: float) -> bool:
-        """Whether *observed* is on the wrong side of *limit*."""
+    def _is_crossed(self, limit: float | None, observed: float) -> bool:
+        """Return true if *observed* is on the wrong side of *limit*."""
         if limit is None:
             return False
         return observed < limit if self.floor else observed >= limit
@@ -45,7 +45,7 @@ class Limits:
         advice: Advice,
         subject: str | None = None,
     ) -> Finding:
-        """*fact* as a finding: the limit is added to the sentence, and the advice, if it is crossed."""
+        """Return *fact* as a finding; a crossed limit is added to the sentence, and its advice."""
         status, limit = self.judge(observed)
         if status is Status.HEALTHY or limit is None:
             return Finding(name, Status.HEALTHY, fact, subject, observed, unit, limit)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.conftest import STRANGE
 from tests.gpu.driving import scenario
 from tests.installed import installed
@@ -106,7 +106,7 @@ api_keys = ["sesame"]
 model = "{model.name}"
 registries = [{{ uri = "{model.uri}" }}]
 interval = "1s"
-refused_backoff = "1h"
+rejected_backoff = "1h"
 [probes.model.canary]
 input = "{canary}"
 {CALM_SYSTEM}interval = 0.5
@@ -127,7 +127,7 @@ def break_the_whole_host(daemon: Running, model: Registrar, folder: Path) -> Non
     predict_all_the_time(daemon)
     assert predict(daemon, "fail at once") == 500
     build.steer(daemon.folder / "host.scenario", scenario(*CARD, "xid 48 gpu 1"))
-    daemon.until("/health/model", lambda told: told["facts"].get("refused"), TAKEN_UP)
+    daemon.until("/health/model", lambda told: told["facts"].get("rejected"), TAKEN_UP)
 
 
 def served(reading: dict[str, Any]) -> str | None:

@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from mlopsd.metrics.family import Family, family_of
-from mlopsd.metrics.own import FAMILIES
-from mlopsd.metrics.process import PROCESS_FAMILIES
-from mlopsd.metrics.verdicts import BOARD_FAMILIES
+from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES, PROCESS_FAMILIES, Family, family_of
 from mlopsd.probe import Probe
 from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.model.probe import ModelProbe
-from mlopsd_probes.system import SystemProbe
+from mlopsd_probes.system.probe import SystemProbe
 from tests.alerts.rules import rules
 
 PLUGINS: dict[str, type[Probe[Any]]] = {"gpu": GpuProbe, "model": ModelProbe, "system": SystemProbe}

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.alerts.rules import shortened
+from tests.metrics.test_prometheus import Database
 from tests.running import GIVE_UP, free_port
-from tests.test_prometheus import Database
 
 CONFIGURATION = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}

@@ -20,7 +20,7 @@ from tests.running import GIVE_UP, free_port
 
 FILE = FOLDER / "alertmanager.yml"
 HARDWARE = {"reset_gpu", "reboot", "replace_hardware"}
-OF_MODELS = {"MlopsdModelDrift", "MlopsdModelRefused", "MlopsdModelFallback"}
+OF_MODELS = {"MlopsdModelDrift", "MlopsdModelRejected", "MlopsdModelFallback"}
 TOLD_SECONDS = GIVE_UP
 HOST = {"job": "mlopsd", "instance": "gpu-01:9178"}
 

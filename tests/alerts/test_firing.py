@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.alerts import hosts
 from tests.alerts.dashboard import Query, queries
 from tests.alerts.hosts import address
@@ -29,7 +29,7 @@ class Site:
     """The hosts by what is wrong with them, each a target of *prometheus*.
 
     Attributes:
-        whole: has a model whose new version was refused and whose predictions fail, and a card with an XID.
+        whole: has a model whose new version was rejected and whose predictions fail, and a card with an XID.
         sick: a system probe beyond its limit, a hung probe, a configuration that was refused.
         ended: the address of one that was killed.
     """
@@ -74,7 +74,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 FIRES = [
     ("whole", "MlopsdHostUnhealthy", {"severity": "page"}),
     ("whole", "MlopsdGpuXid", {"subject": "gpu 1", "advice": "reset_gpu"}),
-    ("whole", "MlopsdModelRefused", {"subject": "version 2", "finding": "load", "advice": "fix_config"}),
+    ("whole", "MlopsdModelRejected", {"subject": "version 2", "finding": "load", "advice": "fix_config"}),
     ("whole", "MlopsdModelDrift", {"probe": "model"}),
     ("whole", "MlopsdPredictionsFailing", {"probe": "model", "severity": "page"}),
     ("lost", "MlopsdGpuLost", {"subject": "gpu 1", "finding": "gpu_answers", "advice": "reboot"}),
@@ -112,7 +112,7 @@ def test_the_page_of_a_host_names_cause_and_advice(site: Site) -> None:
 def test_a_fault_on_one_host_fires_nothing_on_another(site: Site) -> None:
     for name, host in (
         ("MlopsdGpuLost", site.lost),
-        ("MlopsdModelRefused", site.whole),
+        ("MlopsdModelRejected", site.whole),
         ("MlopsdMemoryShort", site.sick),
     ):
         assert site.prometheus.until(hosts_with(site.prometheus, name), name) == {address(host)}

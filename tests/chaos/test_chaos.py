@@ -23,7 +23,7 @@ from chaos.schedule import turns
 from chaos.shapes import Shapes
 from chaos.stage import PROBES
 from chaos.timeline import Timeline
-from chaos.traffic import Told, Traffic
+from chaos.traffic import CallerAnswer, CallerTraffic
 
 ROOT = Path(__file__).parent.parent.parent
 SEED, MINUTES = "15", "2"
@@ -68,7 +68,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.timeline = Timeline(loud=False)
-        traffic = Traffic(0, Shapes({"paths": {}}), self.timeline, lambda: frozenset({2.0}))
+        traffic = CallerTraffic(0, Shapes({"paths": {}}), self.timeline, lambda: frozenset({2.0}))
         self.traffic = traffic
         self.observer = Observer(traffic, self.timeline, PROBES)
 
@@ -115,7 +115,7 @@ def test_a_reading_that_is_too_old_or_from_the_future_is_seen(age: float, rule: 
 )
 def test_a_prediction_that_is_wrong_or_not_given_is_seen(status: int, body: Any, rule: list[str]) -> None:
     watched = Watched()
-    told = Told(status, json.dumps(body).encode(), 1.0, 2.0)
+    told = CallerAnswer(status, json.dumps(body).encode(), 1.0, 2.0)
     watched.traffic.judge_prediction(told, 1.0, frozenset({2.0}))
     assert [violation.partition(":")[0] for violation in watched.timeline.violations] == rule
 
@@ -123,7 +123,7 @@ def test_a_prediction_that_is_wrong_or_not_given_is_seen(status: int, body: Any,
 def test_a_prediction_that_is_not_given_is_excused_while_its_host_was_hit_and_not_after() -> None:
     watched = Watched()
     watched.timeline.open("host")
-    now = Told(503, b"{}", 1e9, 1e9)
+    now = CallerAnswer(503, b"{}", 1e9, 1e9)
     watched.traffic.judge_prediction(now, 1.0, frozenset({2.0}))
     assert watched.timeline.violations == []
     watched.timeline.close("host")

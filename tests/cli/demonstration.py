@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli.demo_folder import DemoFolder
+from mlopsd.cli.demo.folder import DemoFolder
 from tests.cli.command import environment
 from tests.running import CALM_SYSTEM, GIVE_UP
 
@@ -132,5 +132,5 @@ def serves(number: str) -> Callable[[dict[str, Any]], bool]:
 def calm(path: Path) -> None:
     """Change the configuration in *path*: no busy host may fail a test."""
     folder = DemoFolder(path)
-    folder.make()
+    folder.create()
     folder.config.write_text(folder.config.read_text().replace("\n[probes.system]\n", CALM_SYSTEM))

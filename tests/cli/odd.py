@@ -5,7 +5,18 @@ import os
 import time
 from pathlib import Path
 
-from mlopsd.probe import Advice, Finding, Metric, Options, Probe, Reading, Refused, Sample, Schedule, Status
+from mlopsd.probe import (
+    Advice,
+    Finding,
+    Metric,
+    Options,
+    Probe,
+    Reading,
+    ReloadRefused,
+    Sample,
+    Schedule,
+    Status,
+)
 
 WELL = Finding("door", Status.HEALTHY, "the door is shut")
 ILL = Finding("door", Status.DEGRADED, "the door | is open", "front", advice=Advice.WATCH)
@@ -24,6 +35,7 @@ class Fine(Probe[Secretive]):
     """All is well here."""
 
     Options = Secretive
+    schedule = Schedule(critical=True)
 
     def check(self) -> Reading:
         return Reading([WELL])
@@ -39,7 +51,7 @@ class Closes(Probe[Place]):
     """Makes its file when it is closed."""
 
     Options = Place
-    schedule = Schedule(isolation="process")
+    schedule = Schedule(isolation="process", critical=True)
 
     def check(self) -> Reading:
         return Reading([WELL])
@@ -49,16 +61,22 @@ class Closes(Probe[Place]):
 
 
 class Open(Probe):
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         return Reading([WELL, ILL])
 
 
 class Gone(Probe):
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         return Reading([ILL, LOST])
 
 
 class Raises(Probe):
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         raise ZeroDivisionError("one over nought")
 
@@ -68,13 +86,15 @@ class Undeclared(Probe):
 
     metrics = (Metric("doors", "Doors."), Metric("walls", "Walls.", labels=("side",)))
 
+    schedule = Schedule(critical=True)
+
     def check(self) -> Reading:
         samples = [Sample("doors", 2), Sample("windows", 3), Sample("walls", 4), Sample("windows", 5)]
         return Reading([WELL], samples=samples)
 
 
 class Hangs(Probe):
-    schedule = Schedule(timeout=0.3)
+    schedule = Schedule(timeout=0.3, critical=True)
 
     def check(self) -> Reading:
         time.sleep(3600)
@@ -82,11 +102,11 @@ class Hangs(Probe):
 
 
 class HangsInProcess(Hangs):
-    schedule = Schedule(timeout=0.3, isolation="process")
+    schedule = Schedule(timeout=0.3, isolation="process", critical=True)
 
 
 class Dies(Probe):
-    schedule = Schedule(isolation="process")
+    schedule = Schedule(isolation="process", critical=True)
 
     def check(self) -> Reading:
         os._exit(7)
@@ -95,7 +115,7 @@ class Dies(Probe):
 class Blocks(Probe):
     """A coroutine that blocks, which no coroutine may."""
 
-    schedule = Schedule(timeout=0.3)
+    schedule = Schedule(timeout=0.3, critical=True)
 
     async def check(self) -> Reading:
         time.sleep(3600)  # noqa: ASYNC251  # that is the point
@@ -106,7 +126,7 @@ class Reloads(Probe[Place]):
     """Takes until its file is there to reload, a minute at most, and says how far it is."""
 
     Options = Place
-    schedule = Schedule(interval=0.1, isolation="loop")
+    schedule = Schedule(interval=0.1, isolation="loop", critical=True)
     progress = ""
     asked = 0
 
@@ -123,5 +143,5 @@ class Reloads(Probe[Place]):
                 break
         self.progress = ""
         if self.asked > 1:
-            raise Refused("once is enough; start anew")
+            raise ReloadRefused("once is enough; start anew")
         return "went to version 4"

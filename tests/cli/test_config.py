@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.cli.kinds import kind
-from mlopsd.cli.toml import toml
-from mlopsd.settings import Api
+from mlopsd.cli.probes import describe_type
+from mlopsd.cli.terminal.toml import format_value
+from mlopsd.config.schema import Api
 from tests.cli.command import mlopsd, on_a_terminal
 
 
@@ -111,7 +111,7 @@ def test_no_secret_is_shown(odd: Mapping[str, str], config: Path) -> None:
     ],
 )
 def test_values_are_written_as_toml(value: object, text: str) -> None:
-    assert toml("name", value) == text
+    assert format_value("name", value) == text
     tomllib.loads(f"name = {text}")
 
 
@@ -121,7 +121,7 @@ def test_every_installed_probe_is_listed_with_its_options_or_why_it_cannot_load(
     done = mlopsd("probes", env=odd)
     assert done.returncode == 0, "a broken probe that is not configured hurts nobody"
     assert re.search(
-        r"^system  mlopsd [0-9.]+  mlopsd_probes\.system:SystemProbe$", done.stdout, re.MULTILINE
+        r"^system  mlopsd [0-9.]+  mlopsd_probes\.system\.probe:SystemProbe$", done.stdout, re.MULTILINE
     )
     fine = done.stdout.partition("\nfine  odd 1.0  odd:Fine\n")[2].partition("\n\n")[0]
     assert "  All is well here." in fine
@@ -148,8 +148,8 @@ def test_a_configured_probe_that_cannot_load_is_a_failure(odd: Mapping[str, str]
     assert "fine  odd 1.0" in done.stdout, "the others are listed all the same"
 
 
-def test_kinds_are_words() -> None:
-    assert kind(float | None) == "number"
-    assert kind(tuple[Path, ...]) == "list of path"
-    assert kind(dict[str, float]) == kind(Api) == "table"
-    assert kind(tuple[Api, ...]) == "list of table"
+def test_types_are_words() -> None:
+    assert describe_type(float | None) == "number"
+    assert describe_type(tuple[Path, ...]) == "list of path"
+    assert describe_type(dict[str, float]) == describe_type(Api) == "table"
+    assert describe_type(tuple[Api, ...]) == "list of table"

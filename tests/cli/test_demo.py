@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli import demo_training
-from mlopsd.cli.demo_folder import DemoFolder, default_folder
-from mlopsd.cli.demo_next import PATIENT, Next
-from mlopsd.cli.failure import Failure
-from mlopsd.cli.whereabouts import address
-from mlopsd.settings.load import load
+from mlopsd.cli.client import format_url
+from mlopsd.cli.demo import training
+from mlopsd.cli.demo.command import PATIENT, DemoHints
+from mlopsd.cli.demo.folder import DemoFolder, default_folder
+from mlopsd.cli.errors import CommandError
+from mlopsd.config.load import load
 from mlopsd_probes.model.demo.champion import champion
 from tests.cli.command import environment, mlopsd, on_a_terminal
 from tests.cli.demonstration import TRAINING_SECONDS
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(600)
 def folder(tmp_path: Path) -> DemoFolder:
     """A folder that is made, in a path that wants quotes everywhere."""
     made = DemoFolder(tmp_path / "a démo's")
-    assert made.make()
+    assert made.create()
     return made
 
 
@@ -54,7 +54,7 @@ def trained(set_up: tuple[DemoFolder, str]) -> DemoFolder:
 
 def command(folder: DemoFolder, *words: str) -> list[str]:
     return [
-        *(sys.executable, "-m", demo_training.TRAINING, str(folder.path)),
+        *(sys.executable, "-m", training.TRAINING, str(folder.path)),
         *("--model", folder.MODEL, *words),
     ]
 
@@ -124,7 +124,7 @@ def test_the_configuration_is_good_and_everything_in_it_is_in_the_folder(folder:
 
 def test_a_configuration_that_was_changed_stays(folder: DemoFolder) -> None:
     folder.config.write_text("debug = false\n")
-    assert not folder.make()
+    assert not folder.create()
     assert folder.config.read_text() == "debug = false\n"
 
 
@@ -148,8 +148,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"MLflow would misread '\?'"):
-        DemoFolder(tmp_path / "what?").make()
+    with pytest.raises(CommandError, match=r"MLflow would misread '\?'"):
+        DemoFolder(tmp_path / "what?").create()
 
 
 # What it needs
@@ -171,9 +171,9 @@ def test_what_is_not_installed_is_one_line_with_the_cure(
             raise PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(demo_training, "version", version)
-    with pytest.raises(Failure, match="cannot train the demo's model") as failure:
-        demo_training.check_packages()
+    monkeypatch.setattr(training, "version", version)
+    with pytest.raises(CommandError, match="cannot train the demo's model") as failure:
+        training.check_packages()
     assert str(failure.value).endswith(line)
 
 
@@ -334,7 +334,10 @@ def test_commands_name_the_folder_only_where_it_is_not_found_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    default, other = Next(DemoFolder(tmp_path / "mlopsd-demo")), Next(DemoFolder(tmp_path / "an other"))
+    default, other = (
+        DemoHints(DemoFolder(tmp_path / "mlopsd-demo")),
+        DemoHints(DemoFolder(tmp_path / "an other")),
+    )
     *_, retrain = default.after_setting_up("http://127.0.0.1:9178")
     assert retrain.endswith("demo --retrain")
     *_, retrain = other.after_setting_up("http://127.0.0.1:9178")
@@ -346,13 +349,14 @@ def test_commands_name_the_folder_only_where_it_is_not_found_without(
     [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("10.0.0.7", "http://10.0.0.7:1")],
 )
 def test_commands_ask_where_the_daemon_listens(folder: DemoFolder, host: str, asked: str) -> None:
-    assert address(host, 1) == asked
-    assert any(f"{asked}/" in line for line in Next(folder).after_setting_up(asked))
+    assert format_url(host, 1) == asked
+    assert any(f"{asked}/" in line for line in DemoHints(folder).after_setting_up(asked))
 
 
 def test_the_daemons_process_imports_nothing_of_the_training() -> None:
     program = (
-        "import sys, mlopsd.cli.demo; print([n for n in ('mlflow', 'sklearn', 'pandas') if n in sys.modules])"
+        "import sys, mlopsd.cli.demo.command;"
+        "print([n for n in ('mlflow', 'sklearn', 'pandas') if n in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=os.sep

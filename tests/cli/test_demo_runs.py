@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.cli.demo_folder import DemoFolder
-from mlopsd.cli.demo_gpus import SCENARIOS
-from mlopsd_probes.gpu.fake import build
-from mlopsd_probes.gpu.fake.__main__ import prepared
+from mlopsd.cli.demo.folder import DemoFolder
+from mlopsd.cli.demo.gpus import SCENARIOS
+from mlopsd_probes.fake_nvml import build
+from mlopsd_probes.fake_nvml.__main__ import prepared
 from tests.cli.command import mlopsd
 from tests.cli.demonstration import calm, demo, is_healthy, reading, serves, tried
 from tests.running import free_port
@@ -108,7 +108,7 @@ def test_a_port_that_is_taken_is_one_line_before_anything_is_trained(short: Path
 
 def test_a_mistake_in_the_users_configuration_is_one_line(short: Path) -> None:
     folder = DemoFolder(short)
-    folder.make()
+    folder.create()
     folder.config.write_text(folder.config.read_text().replace("interval", "intervall"))
     done = mlopsd("demo", "--folder", short)
     assert done.returncode == 1

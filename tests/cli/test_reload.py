@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from mlopsd.cli.meter import Meter, plain
-from mlopsd.cli.progress import bar
+from mlopsd.cli.reload import _show_progress
+from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter, draw_bar, format_log_line
+from mlopsd.predictor import Progress
 from tests.cli.command import environment, mlopsd, on_a_terminal
 from tests.running import GIVE_UP
 
@@ -114,8 +116,8 @@ def test_a_terminal_sees_a_bar_with_the_share_the_size_and_the_rate() -> None:
     drawn = text.split("\r\x1b[K")
     assert drawn[1] == "reloading model: serving version 6"
     assert drawn[2] == "| asking the registry … 0 s"
-    assert drawn[3] == "fetching version 7 [--------------] 0% of 2.0 GB"
-    assert drawn[4].startswith("fetching version 7 [####----------] 25% of 2.0 GB, ")
+    assert drawn[3] == "fetching version 7 [--------------] 0 % of 2 GB"
+    assert drawn[4].startswith("fetching version 7 [####----------] 25 % of 2 GB, ")
     assert drawn[4].endswith(" s left")
     assert "B/s" in drawn[4]
     assert drawn[5] == "| loading version 7 … 0 s"
@@ -130,7 +132,7 @@ def test_a_log_gets_a_line_a_step() -> None:
     assert (done.returncode, done.stdout) == (0, "went to version 7\n")
     assert done.stderr.splitlines() == [
         "asking the registry",
-        "fetching version 7, 2.0 GB",
+        "fetching version 7, 2 GB",
         "loading version 7",
         "proving version 7",
     ]
@@ -190,23 +192,38 @@ def test_ctrl_c_ends_the_waiting_and_says_that_the_reload_goes_on() -> None:
 
 def test_the_rate_is_that_of_the_last_looks() -> None:
     clock = iter(range(100)).__next__
-    meter = Meter(clock)
-    meter.live({**FETCH, "bytes": 0})
-    assert meter.live({**FETCH, "bytes": 100_000_000}).endswith(" 5% of 2.0 GB, 100.0 MB/s, 19 s left")
+    meter = RolloutMeter(clock)
+    fetch = Progress("fetch", "7", total_bytes=2_000_000_000)
+    meter.format_live(replace(fetch, bytes=0))
+    looked = replace(fetch, bytes=100_000_000)
+    assert meter.format_live(looked).endswith(" 5 % of 2 GB, 100 MB/s, 19 s left")
     for _ in range(10):
-        stuck = meter.live({**FETCH, "bytes": 100_000_000})
-    assert stuck.endswith(" 5% of 2.0 GB"), "no rate, and no end in sight"
-    unsized = {key: value for key, value in FETCH.items() if key != "total_bytes"}
-    assert meter.live({**unsized, "bytes": 200_000_000}) == "fetching version 7 200.0 MB, 11.1 MB/s"
+        stuck = meter.format_live(looked)
+    assert stuck.endswith(" 5 % of 2 GB"), "no rate, and no end in sight"
+    unsized = Progress("fetch", "7", bytes=200_000_000)
+    assert meter.format_live(unsized) == "fetching version 7 200 MB, 11.1 MB/s"
 
 
 def test_what_is_no_step_of_ours_is_named_all_the_same() -> None:
-    assert Meter(lambda: 0.0).live({"step": "warm-up", "version": "7"}) == "| warm-up version 7 … 0 s"
-    assert plain({}) == "reloading version ?"
+    assert RolloutMeter(lambda: 0.0).format_live(Progress("warm-up", "7")) == "| warm-up version 7 … 0 s"
+    assert format_log_line(Progress("reloading")) == "reloading version ?"
+
+
+@pytest.mark.parametrize("fact", [{}, {"version": "7"}, [], 7, ""])
+def test_a_progress_of_another_form_is_left_out(fact: object) -> None:
+    reading = {"summary": "serving version 6", "facts": {"progress": fact}}
+    shown: list[object] = []
+
+    class Line(ProgressLine):
+        def show(self, text: object, plain: str = "") -> None:
+            shown.append(text)
+
+    _show_progress("model", reading, RolloutMeter(), Line(sys.stderr))
+    assert shown == ["reloading model: serving version 6"]
 
 
 def test_a_bar_stays_within_itself() -> None:
-    assert [bar(ratio, 4) for ratio in (-1, 0, 0.5, 1, 7)] == [
+    assert [draw_bar(ratio, 4) for ratio in (-1, 0, 0.5, 1, 7)] == [
         "[----]",
         "[----]",
         "[##--]",

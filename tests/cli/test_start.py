@@ -8,7 +8,7 @@ import pytest
 from tests.cli.command import environment, mlopsd
 from tests.running import GIVE_UP
 
-HEAVY = ("aiohttp", "aioprometheus", "pydantic", "mlopsd_probes", "mlopsd.settings", "mlopsd.daemon")
+HEAVY = ("aiohttp", "aioprometheus", "pydantic", "mlopsd_probes", "mlopsd.config", "mlopsd.daemon")
 LOOK = """
 import sys
 from mlopsd.cli import main

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.settings import Settings
+from mlopsd.config.schema import Settings
 from tests.cli.command import mlopsd
 from tests.deploy.image import DOCKERFILE, ROOT, all_of, environment, health_check
 from tests.running import GIVE_UP, Running

@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mlopsd.settings import Settings
-from mlopsd.settings.load import load
+from mlopsd.config.load import load
+from mlopsd.config.schema import Settings
 from mlopsd.web.app import ROUTES, make_app
 from tests.cli.command import mlopsd
 from tests.web.fakes import House
@@ -62,9 +62,7 @@ def test_a_key_that_kubernetes_does_not_know_would_be_found() -> None:
 @by_name
 def test_its_probes_ask_what_there_is_and_only_readiness_asks_for_the_verdict(workload: Manifest) -> None:
     house = House()
-    known = {
-        path for route in make_app(house.parts, house.settings, local=False)[ROUTES] for path in route.paths
-    }
+    known = {path for route in make_app(house.parts, local=False)[ROUTES] for path in route.paths}
     house.board.close()
     asked = {
         name: container(workload)[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.cli import nagios
+from mlopsd.cli.terminal import nagios
 from tests.running import Running
 
 SHIPPED = Path(__file__).parents[2] / "deploy/nagios/mlopsd.cfg"
@@ -66,16 +66,16 @@ STATUSES = {
 @pytest.mark.parametrize(("status", "word"), STATUSES.items())
 def test_a_status_is_a_word_and_its_exit_status(status: str, word: str) -> None:
     told = health(status, "gpu: as it is")
-    assert nagios.line(told).startswith(f"MLOPSD {word} - ")
+    assert nagios.format_health(told).startswith(f"MLOPSD {word} - ")
     assert nagios.exit_status(told) == EXITS[word]
 
 
 def test_the_advice_is_there_however_long_the_summary_and_all_fits_into_nrpes_packet() -> None:
-    line = nagios.line(health("unhealthy", "gpu 2 is lost | " * 1000, "reboot"))
+    line = nagios.format_health(health("unhealthy", "gpu 2 is lost | " * 1000, "reboot"))
     assert LINE.fullmatch(line)
     assert "…; advice: reboot | healthy=0" in line
     assert len(line.encode()) < 1024
 
 
 def test_where_nothing_is_to_be_done_there_is_no_advice() -> None:
-    assert "advice" not in nagios.line(health("healthy", "all is well"))
+    assert "advice" not in nagios.format_health(health("healthy", "all is well"))

@@ -4,16 +4,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlopsd.probe import Finding, Number, Reading, Status
-from mlopsd.worker.process import ProcessWorker
-from mlopsd.worker.spawned import Opening
-from mlopsd_probes.gpu.fake import build
+from mlopsd.probe import Counter, Finding, Histogram, Metric, Reading, Status
+from mlopsd.worker.process import InitMessage, ProcessWorker
+from mlopsd_probes.fake_nvml import build
+from mlopsd_probes.gpu.probe import GpuProbe
 from tests.running import GIVE_UP
 
 TARGET = "mlopsd_probes.gpu.probe:GpuProbe"
@@ -90,18 +90,13 @@ def scenario(*lines: str, cards: int = 2) -> str:
 
 
 class Nobody:
-    """Takes what a probe counts between its checks; this one counts nothing."""
+    """Hands out what a probe counts with between its checks; this one counts nothing."""
 
-    def count(self, probe: str, name: str, labels: Mapping[str, str], amount: Number) -> None:
-        raise AssertionError(name)
+    def counter(self, metric: Metric) -> Counter:
+        raise AssertionError(metric.name)
 
-    def observe(self, probe: str, name: str, labels: Mapping[str, str], value: Number) -> None:
-        raise AssertionError(name)
-
-    def observe_counts(
-        self, probe: str, name: str, labels: Mapping[str, str], counts: Sequence[int], total: Number
-    ) -> None:
-        raise AssertionError(name)
+    def histogram(self, metric: Metric) -> Histogram:
+        raise AssertionError(metric.name)
 
 
 class Driven:
@@ -125,8 +120,8 @@ class Driven:
 
     def started(self) -> ProcessWorker:
         log = logging.getLogger("test")
-        opening = Opening("gpu", TARGET, self.table, self.state, logging.INFO, 10.0)
-        return ProcessWorker(opening, Nobody(), lambda: None, log)
+        opening = InitMessage("gpu", TARGET, self.table, self.state, logging.INFO, 10.0)
+        return ProcessWorker(opening, GpuProbe.metrics, Nobody(), lambda: None, log)
 
     def steer(self, *lines: str, cards: int | None = None) -> None:
         """The host is another from now on."""
@@ -206,7 +201,7 @@ async def until(driven: Driven, wanted: Callable[[Reading], bool], seconds: floa
 def process_of(driven: Driven) -> int:
     starting = driven.worker._starting
     assert starting is not None
-    return starting.result().pid
+    return starting.result().child.pid
 
 
 def descriptors(pid: int) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Status
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import Drive, found, troubles, until, value, values
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.cli.command import mlopsd
 from tests.gpu.driving import library, scenario
 from tests.running import Running

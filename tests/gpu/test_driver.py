@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Advice, Status
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import (
     Drive,
     descriptors,

@@ -9,29 +9,28 @@ import pytest
 from pydantic import ValidationError
 
 from mlopsd.probe import Advice, Finding, Status
-from mlopsd_probes.gpu import count
+from mlopsd_probes.gpu import presence
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.driver import Bus, driver_load
+from mlopsd_probes.gpu.history import CardHistory, CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past, Remembered
-from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.probe import GpuProbe
-from mlopsd_probes.gpu.quantities import seconds
-from mlopsd_probes.gpu.sustained import Sustained
 from mlopsd_probes.gpu.temperature import gpu_limits
+from mlopsd_probes.gpu.throttle import Sustained
 from mlopsd_probes.gpu.xid_table import XIDS
 from mlopsd_probes.gpu.xids import Xids
 
 CARD = Card(2, "GPU-2", "H100", "0000:03:00.0")
 
 
-def past(folder: Path, boot: str = "one") -> Past:
-    return Past(folder, lambda: boot)
+def past(folder: Path, boot: str = "one") -> CardHistory:
+    return CardHistory(folder, lambda: boot)
 
 
 def xid_finding(folder: Path, xid: int, ago: float = 0, **options: Any) -> Finding:
     kept = past(folder)
     kept.record(CARD, xid, at=1000)
-    (finding,) = Xids(GpuOptions(**options), kept, clock=lambda: 1000 + ago).look(CARD).findings
+    (finding,) = Xids(GpuOptions(**options), kept, clock=lambda: 1000 + ago).collect(CARD).findings
     return finding
 
 
@@ -87,7 +86,7 @@ def test_of_several_xids_the_worst_is_told(tmp_path: Path) -> None:
     kept = past(tmp_path)
     for xid in (94, 48, 31):
         kept.record(CARD, xid, at=1000)
-    (finding,) = Xids(GpuOptions(), kept, clock=lambda: 1001).look(CARD).findings
+    (finding,) = Xids(GpuOptions(), kept, clock=lambda: 1001).collect(CARD).findings
     assert "XID 48" in finding.summary
 
 
@@ -150,15 +149,15 @@ def test_an_xid_may_come_while_the_past_is_written(tmp_path: Path) -> None:
 
 
 def test_a_card_that_is_gone_is_named_with_all_that_tells_it_apart() -> None:
-    gone = {"GPU-7": Remembered(7, "H100", "0000:09:00.0")}
-    missing, number = count.judge(GpuOptions(), [CARD], (), gone, ())
+    gone = {"GPU-7": CardRecord(7, "H100", "0000:09:00.0")}
+    missing, number = presence.judge(GpuOptions(), [CARD], (), gone, ())
     assert (number.observed, number.limit) == (1, 2)
     assert all(word in missing.summary for word in ("gpu 7", "H100", "0000:09:00.0", "GPU-7"))
 
 
 def test_a_card_on_the_bus_is_not_missed_while_another_cannot_say_who_it_is() -> None:
     nameless = Card(1, "", "GPU", "")
-    findings = count.judge(GpuOptions(), [CARD, nameless], (1,), {}, [CARD.bus_id, "0000:81:00.0"])
+    findings = presence.judge(GpuOptions(), [CARD, nameless], (1,), {}, [CARD.bus_id, "0000:81:00.0"])
     assert [finding.name for finding in findings] == ["gpu_count"]
 
 
@@ -213,11 +212,6 @@ def test_another_load_of_the_driver_shows_in_sysfs(tmp_path: Path) -> None:
 
 def test_a_host_without_pci_devices_shows_none(tmp_path: Path) -> None:
     assert Bus(tmp_path).cards() == {}
-
-
-@pytest.mark.parametrize(("number", "told"), [(0, "0 s"), (300, "300 s"), (3600, "60 min"), (90_000, "25 h")])
-def test_a_time_reads_as_people_write_it(number: float, told: str) -> None:
-    assert seconds(number) == told
 
 
 def test_the_probe_calls_a_driver_and_therefore_has_a_process_of_its_own() -> None:

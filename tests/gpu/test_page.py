@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.gpu.looks import LOOKS
+from mlopsd_probes.gpu.card_reading import COLLECTORS
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import OWN_FINDINGS, GpuProbe
 from mlopsd_probes.gpu.xid_table import XIDS
@@ -33,7 +33,7 @@ def written(default: object) -> str:
 
 def test_the_page_has_every_finding(page: dict[str, list[Row]]) -> None:
     rows = [name for row in page["Findings"] for name in row[0].split()]
-    findings = {*OWN_FINDINGS, *(name for look in LOOKS for name in (look.name, *look.findings))}
+    findings = {*OWN_FINDINGS, *(name for look in COLLECTORS for name in (look.name, *look.findings))}
     assert sorted(rows) == sorted(findings)
 
 
@@ -65,7 +65,7 @@ def test_the_page_has_every_xid_with_its_words_its_judgement_and_its_advice(
         options.xids_degraded, "degraded"
     )
     assert page["XIDs"] == [
-        (str(xid), told.words, judged.get(xid, "counted"), str(told.advice) if xid in judged else "")
+        (str(xid), told.text, judged.get(xid, "counted"), str(told.advice) if xid in judged else "")
         for xid, told in XIDS.items()
     ]
 

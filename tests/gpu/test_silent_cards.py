@@ -10,13 +10,12 @@ import pytest
 from mlopsd.board import Board
 from mlopsd.entry import Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd_probes.gpu import session
-from mlopsd_probes.gpu.access import Access, is_container, may_open
+from mlopsd_probes.fake_nvml import build
+from mlopsd_probes.gpu import driver_status
 from mlopsd_probes.gpu.driver import LOST_RETRY, Driver
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.gpu.driver_status import Access, cause_of, is_container, may_open
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.outage import cause_of
-from mlopsd_probes.gpu.past import Past
 from tests.gpu.driving import Drive, Driven, found, troubles, until, value, values
 
 ALL = "error nvmlDevice* UNKNOWN"
@@ -412,7 +411,7 @@ def test_a_driver_that_may_not_be_opened_is_not_called_not_loaded(
     *, allowed: bool | None, advice: Advice, words: str
 ) -> None:
     error = pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-    finding = session.absent(error, GpuOptions(), {}, Access(in_container=False, to_driver=allowed))
+    finding = driver_status.absent(error, GpuOptions(), {}, Access(in_container=False, to_driver=allowed))
     assert (finding.status, finding.advice) == (Status.UNKNOWN, advice)
     assert words in finding.summary
 
@@ -433,7 +432,9 @@ def test_a_card_lost_from_the_start_is_tried_again_only_after_a_while(
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", asked.append)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: "GPU-1")
     time = [0.0]
-    driver = Driver(tmp_path, Past(tmp_path, lambda: "boot"), logging.getLogger("test"), lambda: time[0])
+    driver = Driver(
+        tmp_path, CardHistory(tmp_path, lambda: "boot"), logging.getLogger("test"), lambda: time[0]
+    )
     driver.refused = {1: pynvml.NVMLError(error)}
     assert driver.can_be_asked(1) is not is_loss
     assert asked == ([] if is_loss else [1])

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlopsd.configured import read_configuration
-from mlopsd.settings import Settings
-from mlopsd.settings.load import Loaded, in_force, load
-from mlopsd.settings.mistakes import MASK, ConfigurationError, shown, without_credentials
+from mlopsd.config.errors import MASK, ConfigurationError, shown, without_credentials
+from mlopsd.config.load import LoadedConfig, in_force, load
+from mlopsd.config.probes import read_configuration
+from mlopsd.config.schema import Settings
 
 BOUNDED = settings(
     max_examples=60,
@@ -74,7 +74,7 @@ def document(tables: dict[str, Any]) -> str:
     return "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in tables.items())
 
 
-def read(tmp_path: Path, text: str | bytes) -> Loaded | ConfigurationError:
+def read(tmp_path: Path, text: str | bytes) -> LoadedConfig | ConfigurationError:
     """What is in force, or why nothing is; anything else that is raised fails the test."""
     path = tmp_path / "config.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
@@ -97,7 +97,7 @@ def read(tmp_path: Path, text: str | bytes) -> Loaded | ConfigurationError:
 @example("a.b = 1\na = 2")
 def test_any_bytes_are_settings_or_a_named_mistake(tmp_path: Path, text: str | bytes) -> None:
     found = read(tmp_path, text)
-    assert isinstance(found, Loaded | ConfigurationError)
+    assert isinstance(found, LoadedConfig | ConfigurationError)
 
 
 @BOUNDED
@@ -107,7 +107,7 @@ def test_any_bytes_are_settings_or_a_named_mistake(tmp_path: Path, text: str | b
 @example({"probes": {"model": {"model": "m", "registries": [{"uri": "\x00"}]}}})
 def test_any_tables_are_settings_or_a_named_mistake(tmp_path: Path, tables: dict[str, Any]) -> None:
     found = read(tmp_path, document(tables))
-    if isinstance(found, Loaded):
+    if isinstance(found, LoadedConfig):
         assert [shown(key, value) for key, value, _ in in_force(found)]
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from mlopsd.web.connection import Patience
+from mlopsd.web.server.connection import Timeouts
 from tests.hostile.conftest import KEY, KEYED, Start
 from tests.hostile.wire import connect, descriptors, memory, read_all, replies
 from tests.running import GIVE_UP, Running
@@ -100,7 +100,7 @@ def test_those_who_drip_their_heads_are_gone_after_ten_seconds_however_they_drip
                 except (BrokenPipeError, ConnectionResetError):
                     continue
             time.sleep(0.5)  # the pace of the attack
-        assert time.monotonic() - began >= Patience().head
+        assert time.monotonic() - began >= Timeouts().head
         answers_everybody(daemon)
 
 

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlopsd.predictor import Prediction, Unpredicted
-from mlopsd.probe import Finding, ProbeError, Reading, Refused, Sample, Status
-from mlopsd.worker import frames
-from mlopsd.worker.place import Nonsense
-from mlopsd.worker.process import ProbeRaised, ProcessWorker
-from mlopsd.worker.readings import Incoming, Outgoing
-from mlopsd.worker.spawned import Opening
-from mlopsd_probes.model import channel, testimony
-from tests.fakes import Account
+from mlopsd.board import Board
+from mlopsd.metrics.registry import Metrics
+from mlopsd.predictor import Prediction, PredictionError
+from mlopsd.probe import Finding, Metric, ProbeError, Reading, ReloadRefused, Sample, Status
+from mlopsd.process import frames
+from mlopsd.process.channel import read_frame
+from mlopsd.worker.codec import LIMITS, Incoming, Outgoing, decode_options
+from mlopsd.worker.process import InitMessage, ProcessWorker
+from mlopsd.worker.worker import InvalidReading, ProbeRaised
+from mlopsd_probes.model.serving import replies
 
 BOUNDED = settings(max_examples=60, deadline=None, derandomize=True)
 JSON = st.recursive(
@@ -34,30 +35,44 @@ def keyed(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, JSON))
 
 
+COUNTED = Metric("looks_total", "Times that it looked.", "counter", labels=("side",))
+TIMED = Metric("look_seconds", "How long it looked.", "histogram", "seconds")
+COUNTS = st.lists(st.tuples(st.sampled_from([COUNTED.name, TIMED.name]), JSON, JSON), max_size=2)
 READINGS = keyed("status", "summary", "findings", "samples", "facts")
 ANSWERS = keyed("reading", "said", "log", "counts", "observations", "children", "error") | st.builds(
     lambda reading: {"reading": reading}, READINGS
 )
+ANSWERS |= st.fixed_dictionaries({}, optional={"counts": COUNTS, "observations": COUNTS})
 
 
 @BOUNDED
-@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()), st.booleans())
-@example(body=b'{"mlopsd.time": 5}', with_times=True)
-@example(body=b'{"mlopsd.time": ["date", 5]}', with_times=True)
-@example(body=b'{"mlopsd.time": ["eval", "x"]}', with_times=True)
-@example(body=b"[" * 100_000, with_times=False)
-@example(body=b'{"a": ' + b"9" * 5000 + b"}", with_times=False)
-def test_any_bytes_are_a_frame_or_no_frame(body: bytes, with_times: bool) -> None:  # noqa: FBT001
+@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+@example(body=b"[" * 100_000)
+@example(body=b'{"a": ' + b"9" * 5000 + b"}")
+def test_any_bytes_are_a_frame_or_no_frame(body: bytes) -> None:
     try:
-        assert isinstance(frames.decode(body, with_times=with_times), dict)
+        assert isinstance(frames.decode(body), dict)
     except frames.BadFrame as error:
         assert str(error)
 
 
-@pytest.mark.parametrize("size", [frames.MOST_BYTES + 1, 2**32 - 1])
-def test_a_frame_that_says_it_is_too_long_is_none(size: int) -> None:
+@BOUNDED
+@given(st.text(max_size=200) | JSON.map(json.dumps))
+@example(text='{"mlopsd.time": 5}')
+@example(text='{"mlopsd.time": ["date", 5]}')
+@example(text='{"mlopsd.time": ["eval", "x"]}')
+@example(text="[" * 100_000)
+def test_any_text_is_a_table_of_options_or_none(text: str) -> None:
+    try:
+        assert isinstance(decode_options(text), dict)
+    except frames.BadFrame as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("sizes", [(LIMITS.header + 1, 0), (2**32 - 1, 0), (2, 1)])
+def test_a_frame_that_says_it_is_too_long_is_none(sizes: tuple[int, int]) -> None:
     with pytest.raises(frames.BadFrame):
-        frames.length(frames.LENGTH.pack(size))
+        frames.unpack_sizes(frames.HEAD.pack(*sizes), LIMITS)
 
 
 @BOUNDED
@@ -71,8 +86,8 @@ def test_a_reading_comes_out_of_its_frame_as_it_went_in(
         facts={text: [text, number]},
         summary=text or "a summary",
     )
-    body = frames.encode(Outgoing().frame(reading))[frames.LENGTH.size :]
-    assert Incoming().reading(frames.decode(body)) == reading
+    encoded = frames.pack(Outgoing().frame(reading))[frames.HEAD.size :]
+    assert Incoming().reading(frames.decode(encoded)) == reading
 
 
 class Liar:
@@ -82,6 +97,7 @@ class Liar:
 
     def __init__(self, said: Any) -> None:
         self.said = said
+        self.child = self
 
     async def ask(self, _request: Any) -> Any:
         return self.said
@@ -95,8 +111,10 @@ class Liar:
 
 async def ask(said: Any, what: str) -> Any:
     """What the daemon makes of an answer *said* to a check or a reload."""
-    opening = Opening("door", "x:y", {}, Path(), logging.INFO, 5)
-    worker = ProcessWorker(opening, Account(), lambda: None, logging.getLogger("mlopsd.test"))
+    opening = InitMessage("door", "x:y", {}, Path(), logging.INFO, 5)
+    declared = [COUNTED, TIMED]
+    instruments = Metrics(Board(), "0").probes.instruments("door", "door", declared)
+    worker = ProcessWorker(opening, declared, instruments, lambda: None, logging.getLogger("mlopsd.test"))
     starting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     starting.set_result(Liar(said))
     worker._starting = starting  # type: ignore[assignment]  # as good as the task that spawns
@@ -115,12 +133,17 @@ async def ask(said: Any, what: str) -> Any:
 @example({"error": {}}, "reload")
 @example({"children": "many"}, "reload")
 @example({"counts": [["x", 5, 5]]}, "reload")
+@example({"counts": [["looks_total", 5, 5]]}, "reload")
+@example({"counts": [["looks_total", [["side", "left"]], [5]]]}, "reload")
+@example({"counts": [["looks_total", [["amount", 5]], 5]]}, "reload")
+@example({"observations": [["look_seconds", [], [[1], "x"]]]}, "check")
+@example({"observations": [["look_seconds", [], [1, 2, 3]]]}, "check")
 def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_that_probe(
     said: dict[str, Any], what: str
 ) -> None:
     try:
         answer = asyncio.run(ask(said, what))
-    except (Nonsense, ProbeError, Refused, ProbeRaised):
+    except (InvalidReading, ProbeError, ReloadRefused, ProbeRaised):
         return
     assert isinstance(answer, str | Reading)
     if isinstance(answer, Reading):
@@ -130,21 +153,21 @@ def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_th
 
 @settings(BOUNDED, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=300))
-@example(channel.HEAD.pack(2**32 - 1, 0))
-@example(channel.HEAD.pack(2, 2**63) + b"{}")
-@example(channel.HEAD.pack(2, 0) + b"[]")
-@example(channel.HEAD.pack(9_999, 0) + b"[" * 9_999)
+@example(frames.HEAD.pack(2**32 - 1, 0))
+@example(frames.HEAD.pack(2, 2**63) + b"{}")
+@example(frames.HEAD.pack(2, 0) + b"[]")
+@example(frames.HEAD.pack(9_999, 0) + b"[" * 9_999)
 def test_any_bytes_from_a_models_process_are_a_frame_or_a_clean_failure(sent: bytes) -> None:
     async def read() -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(sent)
         reader.feed_eof()
         while True:
-            header, body = await channel.read_frame(reader)
+            header, body = await read_frame(reader)
             assert isinstance(header, dict)
             assert isinstance(body, bytes)
 
-    with pytest.raises((asyncio.IncompleteReadError, channel.BadFrame)):
+    with pytest.raises((asyncio.IncompleteReadError, frames.BadFrame)):
         asyncio.run(read())
 
 
@@ -162,11 +185,11 @@ SAID = keyed("code", "type", "detail", "rows", "counts", "total", "classes") | s
 @example({"code": 200, "type": "application/json", "rows": 1, "counts": [1] * 1000, "total": math.inf})
 def test_whatever_a_model_says_of_its_answer_is_an_answer_a_refusal_or_nonsense(said: dict[str, Any]) -> None:
     try:
-        answer, seen = testimony.Witness(3).prediction(said, b"{}", 0.1)
-    except Unpredicted as error:
+        answer, seen = replies.ReplyValidator(3).prediction(said, b"{}", 0.1)
+    except PredictionError as error:
         assert error.code in (400, 413, 415, 500)
-        assert len(error.detail) <= testimony.LONGEST_DETAIL
-    except channel.BadFrame as error:
+        assert len(error.detail) <= replies.LONGEST_DETAIL
+    except frames.BadFrame as error:
         assert "wrong" in str(error) or "buckets" in str(error)
     else:
         assert isinstance(answer, Prediction)
@@ -182,22 +205,22 @@ def test_whatever_a_model_says_of_its_load_and_its_canary_is_that_or_nonsense(sa
         said if isinstance(said, dict) else {"phase": said, "seconds": said, "failed": said, "reason": said}
     )
     for read, found in (
-        (testimony.phase, table),
-        (testimony.failure, table),
-        (testimony.facts, said),
-        (testimony.canary, said),
+        (replies.phase, table),
+        (replies.failure, table),
+        (replies.facts, said),
+        (replies.canary, said),
     ):
         try:
             read(found)
-        except channel.BadFrame as error:
+        except frames.BadFrame as error:
             assert str(error)
 
 
 def test_a_model_names_no_more_classes_than_the_metrics_can_hold() -> None:
-    witness = testimony.Witness(3)
+    witness = replies.ReplyValidator(3)
     named: set[str] = set()
     for number in range(100):
         said = {"code": 200, "type": "a/b", "rows": 1, "classes": {f"class {number}": 1, "x" * 300: 2}}
         named |= set(witness.prediction(said, b"", 0.1)[1].classes)
-    assert len(named) == testimony.MOST_CLASSES + 1
-    assert testimony.OTHER in named
+    assert len(named) == replies.MOST_CLASSES + 1
+    assert replies.OTHER in named

@@ -1,7 +1,6 @@
 """Bodies of predictions that no caller would make, for the process of a real model: each gets its answer."""
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,10 +9,10 @@ import pytest_asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.host import Host
+from mlopsd.predictor import PredictionError
+from mlopsd_probes.model.serving.host import ModelHost
 from tests.model.models.plain import COLUMNS
-from tests.model.models.saved import HERE, kept, options, rows, written
+from tests.model.models.saved import HERE, host_context, kept, options, rows, written
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -138,18 +137,15 @@ def deep(depth: int) -> bytes:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
+async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelHost]:
     folder = tmp_path_factory.mktemp("plain")
     model = kept(written(folder / "model", HERE / "plain.py", inputs=COLUMNS))
     table = options(prediction={"max_rows": MOST_ROWS}, features={"amount": {"min": -1e300}})
-    host = await Host.load(
+    host = await ModelHost.load(
         model,
         table,
-        logging.getLogger("mlopsd.test.host"),
-        scratch=folder / "scratch",
+        host_context(folder / "scratch"),
         hidden=[],
-        phase=lambda *_: None,
-        observe=lambda _: None,
     )
     assert (await host.canary(PATIENCE)).passed
     pid = host.pid
@@ -165,13 +161,13 @@ async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
 @example((TYPES["json"], deep(100_000)))
 @example((TYPES["json"], rows(list(COLUMNS), *[[1.7e308, 1, True, "a"]] * 2)))  # whose sum is no float
 async def test_whatever_a_caller_sends_is_answered_or_refused_and_never_the_models_failure(
-    host: Host, sent: tuple[str, bytes]
+    host: ModelHost, sent: tuple[str, bytes]
 ) -> None:
     """The model fails at nothing that its signature allows: a 500 would blame it for the caller's mistake."""
     content_type, body = sent
     try:
         answer = await host.predict(body, content_type, PATIENCE)
-    except Unpredicted as refusal:
+    except PredictionError as refusal:
         assert refusal.code in (400, 413, 415), refusal.detail
         assert refusal.detail
         assert "Traceback" not in refusal.detail

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from mlopsd.cli.running import UnixConnection
+from mlopsd.cli.client import UnixConnection
 from tests.hostile.conftest import KEY, KEYED, Start
 from tests.hostile.wire import LAST, Reply, connect, first, memory, read_all, replies, send
 from tests.running import GIVE_UP, Running

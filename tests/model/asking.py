@@ -11,13 +11,13 @@ from typing import Any
 
 import psutil
 
-from mlopsd.children import kin
+from mlopsd.process import procfs
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.registry import Registries
+from mlopsd_probes.registry.registries import Registries
 from tests.processes import command
 from tests.running import GIVE_UP
 
-CLIENT = b"mlopsd_probes.model.client"
+CLIENT = b"mlopsd_probes.registry.child"
 GONE_SECONDS = GIVE_UP  # for what was ended to be gone
 
 Counted = list[tuple[str, str]]
@@ -37,7 +37,7 @@ async def asking(
         counted.append((operation, result))
 
     before, others = descriptors(), clients()
-    made = Registries(ModelOptions(**table), logging.getLogger("mlopsd.test"), count, scratch)
+    made = Registries(ModelOptions(**table).wanted, logging.getLogger("mlopsd.test"), count, scratch, "model")
     try:
         yield made, counted
     finally:
@@ -58,7 +58,7 @@ async def nothing_left(scratch: Path, before: int, others: list[int]) -> None:
 
 def clients(parent: int | None = None) -> list[int]:
     """The processes of registries that are children of *parent*, this process if left out; no zombies."""
-    return [child for child in kin.children(parent or os.getpid()) if client_is_there(child)]
+    return [child for child in procfs.children(parent or os.getpid()) if client_is_there(child)]
 
 
 def client_is_there(pid: int) -> bool:

@@ -17,7 +17,7 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    from mlopsd_probes.model.mlopsd_host.serving import Serving
+    from mlopsd_probes.model.mlopsd_host.serving import ServingLoop
 
 JSON = "application/json"
 Rule = Callable[[pd.DataFrame], Any]
@@ -66,7 +66,7 @@ class Served:
             "buckets": [0.0],
         }
         self.mismatches = 0
-        self._serving = Serving(channel, self.model, opening)
+        self._serving = ServingLoop(channel, self.model, opening)
 
     def prove(self, *values: list[Any]) -> tuple[str, str]:
         """Why the canary with the rows *values* did not pass, if so; what came of trying them together."""

@@ -5,17 +5,18 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd_probes.model.channel import BadFrame
-from mlopsd_probes.model.host import Host
+from mlopsd.process.frames import BadFrame
+from mlopsd_probes.model.serving.host import HostContext, ModelHost
+from tests.fakes import Sink
 from tests.model.models.conditional import RULES
-from tests.model.models.saved import HERE, kept, options, rows, written
+from tests.model.models.saved import HERE, VERSION, host_context, kept, options, rows, written
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
@@ -26,32 +27,26 @@ OFF = "off: requests that were predicted together were answered otherwise than e
 MIXED = [0.5, 200.0, 0.25, 20.0, 30.0, TRIGGER, 0.75, 40.0] * 5
 
 
-class Hosts(dict[str, Host]):
+class Hosts(dict[str, ModelHost]):
     """A host for each rule and way of batching, and how often it told of a mismatch."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.mismatches: dict[str, int] = {}
+        self.contexts: dict[str, HostContext] = {}
 
     async def load(self, folder: Path, rule: str, batching: str, *, mismatched: bool = False) -> None:
         name = f"{rule} {batching}{' mismatched' * mismatched}"
-        self.mismatches[name] = 0
-
-        def count() -> None:
-            self.mismatches[name] += 1
-
+        context = self.contexts[name] = host_context(folder / "scratch")
+        if mismatched:
+            context.mismatches.add(VERSION.id)
         canary = folder / "canary.json"
         canary.write_bytes(rows(["x"], [0.5], [0.25]))
         model = written(folder / name, HERE / "conditional.py", "rule.txt", rule, {"x": "double"})
-        self[name] = await Host.load(
+        self[name] = await ModelHost.load(
             kept(model),
             options(load_timeout=PATIENCE, prediction={"batching": batching}, canary={"input": canary}),
-            LOG,
-            scratch=folder / "scratch",
+            context,
             hidden=[],
-            phase=lambda *_: None,
-            mismatched=mismatched,
-            on_mismatch=count,
         )
 
 
@@ -69,13 +64,13 @@ async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hosts
     await asyncio.gather(*(host.kill() for host in hosts.values()))
 
 
-async def predicted(host: Host, value: float) -> float:
+async def predicted(host: ModelHost, value: float) -> float:
     answer = await host.predict(rows(["x"], [value]), "application/json", PATIENCE)
     (number,) = json.loads(answer.body)["predictions"]
     return float(number)
 
 
-async def at_once(host: Host, values: list[float]) -> list[float]:
+async def at_once(host: ModelHost, values: list[float]) -> list[float]:
     """What callers get who ask while the process is stopped, so that all of them wait."""
     process = psutil.Process(host.pid)
     process.suspend()
@@ -119,7 +114,10 @@ async def test_the_first_difference_in_real_traffic_ends_the_joining_and_nobody_
     assert host.facts["batching"].startswith("up to ")
     for _ in range(2):
         assert await at_once(host, MIXED) == [alone("unless_trigger", value) for value in MIXED]
-    assert hosts.mismatches["unless_trigger on"] == 1
+    context = hosts.contexts["unless_trigger on"]
+    assert context.mismatches == {VERSION.id}
+    assert context.wake.is_set()
+    assert cast("Sink", context.measures.batching_mismatches).told == [(1, {})]
     assert (await host.canary(PATIENCE)).passed
     assert host.facts["batching"] == OFF
     assert host.alive
@@ -129,7 +127,7 @@ async def test_a_process_of_a_version_that_was_found_out_before_joins_nothing(ho
     host = hosts["unless_trigger on mismatched"]
     assert host.facts["batching"] == OFF
     assert await at_once(host, MIXED) == [alone("unless_trigger", value) for value in MIXED]
-    assert hosts.mismatches["unless_trigger on mismatched"] == 0
+    assert not hosts.contexts["unless_trigger on mismatched"].wake.is_set()
 
 
 @pytest.mark.parametrize("notice", [{"batching": "mismatch", "more": 1}, {"batching": 1}, {}])

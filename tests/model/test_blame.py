@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from mlopsd.probe import Advice
-from mlopsd_probes.model.causes import CAUSES, REGISTRY, cause_of
-from mlopsd_probes.model.mlopsd_host.failure import explain
-from mlopsd_probes.model.modules import sentence
+from mlopsd_probes.causes import CAUSES, REGISTRY, cause_of
+from mlopsd_probes.model.mlopsd_host.load_error import explain
+from mlopsd_probes.registry.modules import sentence
 
 with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     warnings.simplefilter("ignore")
@@ -26,8 +26,8 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-    from mlopsd_probes.model import download
-    from mlopsd_probes.model.faults import Fault, fault_of
+    from mlopsd_probes.registry import download
+    from mlopsd_probes.registry.errors import Fault, classify
 
 FILES = {"MLmodel": b"flavors:", "data/weights": b"0123456789"}
 Failing = Callable[[str], Exception | None]
@@ -88,7 +88,7 @@ def fault(folder: Path) -> Fault | None:
     try:
         download.Download("fake://shelf", "http://registry", part).run(lambda pulse: None)
     except Exception as error:  # noqa: BLE001  # as the registry's process does
-        return fault_of(error, ours=[Path.cwd(), part])
+        return classify(error, ours=[Path.cwd(), part])
     assert {str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()} == set(FILES)
     return None
 
@@ -145,7 +145,7 @@ def with_status(error: Exception, status: int) -> Exception:
 
 
 @pytest.mark.parametrize("store", NOT_THERE)
-def test_a_listed_file_that_is_not_there_while_another_is_refuses_the_version(
+def test_a_listed_file_that_is_not_there_while_another_is_rejects_the_version(
     shelf: Shelf, tmp_path: Path, store: str
 ) -> None:
     shelf.fails = lambda path: NOT_THERE[store]() if path == "data/weights" else None
@@ -200,7 +200,7 @@ def test_a_file_that_is_there_when_it_is_asked_for_again_is_taken(shelf: Shelf, 
     ],
     ids=repr,
 )
-def test_whatever_else_happens_to_a_file_does_not_refuse_the_version(
+def test_whatever_else_happens_to_a_file_does_not_reject_the_version(
     shelf: Shelf, tmp_path: Path, error: Exception
 ) -> None:
     shelf.fails = lambda path: error if path == "data/weights" else None
@@ -247,7 +247,7 @@ STORES = (
 
 @pytest.mark.parametrize("module", STORES)
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_no_exception_of_a_stores_client_refuses_a_version_by_itself(
+def test_no_exception_of_a_stores_client_rejects_a_version_by_itself(
     shelf: Shelf, tmp_path: Path, module: str, *, everywhere: bool
 ) -> None:
     """Only what says "not found", and of one file alone."""
@@ -262,7 +262,7 @@ def test_no_exception_of_a_stores_client_refuses_a_version_by_itself(
 @pytest.mark.parametrize(
     "status", [status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
 )
-def test_of_all_codes_of_stores_only_404_can_refuse_a_version(
+def test_of_all_codes_of_stores_only_404_can_reject_a_version(
     shelf: Shelf, tmp_path: Path, status: int
 ) -> None:
     for error in (s3("Said", status), gcs(status), with_status(azure("HttpResponseError"), status)):
@@ -315,7 +315,7 @@ def test_a_size_that_differs_once_is_fetched_again_at_once(shelf: Shelf, tmp_pat
     assert shelf.asked.count("data/weights") == 2
 
 
-def test_a_size_that_differs_twice_in_a_row_refuses_the_version(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_size_that_differs_twice_in_a_row_rejects_the_version(shelf: Shelf, tmp_path: Path) -> None:
     shelf.cut = {"data/weights": [3, 3]}
     found = fault(tmp_path)
     assert blames_the_version(found)
@@ -410,7 +410,7 @@ def test_a_missing_module_is_named_with_its_interpreter_and_the_command(
 ) -> None:
     assert said in sentence(error)
     assert sys.executable in sentence(error)
-    found = fault_of(error)
+    found = classify(error)
     assert (found.kind, str(found)[:20]) == ("import_error", sentence(error)[:20])
     assert cause_of(REGISTRY, found.kind).advice == Advice.FIX_CONFIG
 
@@ -428,12 +428,12 @@ def while_importing(error: Exception) -> Exception:
 
 
 def test_a_missing_module_that_mlflow_words_anew_is_one_all_the_same() -> None:
-    found = fault_of(while_importing(mlflows("please install something")))
+    found = classify(while_importing(mlflows("please install something")))
     assert "no module 'not_installed_anywhere'" in str(found)
 
 
 def test_an_import_that_a_library_only_tried_is_not_the_cause() -> None:
-    assert fault_of(while_importing(requests.ConnectionError("refused"))).kind == "unreachable"
+    assert classify(while_importing(requests.ConnectionError("refused"))).kind == "unreachable"
 
 
 def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> None:
@@ -444,7 +444,7 @@ def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> Non
     }
     for (step, kind), cause in CAUSES.items():
         assert cause_of(step, kind) is cause
-        assert (cause.at_fault == "version") <= (cause.retry == "refused")
+        assert (cause.at_fault == "version") <= (cause.retry == "rejected")
         assert (cause.at_fault == "registry") <= (cause.retry == "soon" and step == REGISTRY)
         assert (cause.advice == Advice.FIX_REGISTRY) <= (cause.at_fault != "host")
 

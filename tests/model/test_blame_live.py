@@ -1,4 +1,4 @@
-"""Registries and stores that fail while a version is fetched: it is not refused, and soon taken up.
+"""Registries and stores that fail while a version is fetched: it is not rejected, and soon taken up.
 
 The registries, their clients and the stores are real; the hosts of versions are fakes that load at once.
 """
@@ -21,13 +21,13 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.registry import Registries
+from mlopsd_probes.registry.registries import Registries
 from tests.model import meddler as meddling
 from tests.model.asking import clients
-from tests.model.living import World
 from tests.model.meddler import Act, Meddler
 from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop, empty, environment
+from tests.model.world import World
 from tests.running import free_port
 
 pytestmark = pytest.mark.timeout(900)  # a registry is filled, and clients import MLflow anew
@@ -50,22 +50,23 @@ async def living(folder: Path, uri: str, **table: Any) -> AsyncIterator[World]:
     keys = {"model": "iris", "candidates": ["4"], "registry_timeout": 60, **table}
     world.options = ModelOptions.model_validate({**keys, "registries": [{"uri": uri}]})
     log = logging.getLogger("mlopsd.test")
-    world.registry = cast("Any", Registries(world.options, log, lambda *_: None, folder / "clients"))
+    registries = Registries(world.options.wanted, log, lambda *_: None, folder / "clients", "model")
+    world.registry = cast("Any", registries)
     world.begin()
     try:
         yield world
     finally:
-        await world.life.close()
+        await world.reconciler.close()
 
 
 async def checked(world: World, comes_true: Callable[[Reading], bool]) -> Reading:
-    """The first reading of which *comes_true*; no version may be refused until then."""
+    """The first reading of which *comes_true*; no version may be rejected until then."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        await world.life.look()
+        await world.reconciler.check()
         if comes_true(reading := await world.reading()):
             return reading
-        assert "refused" not in reading.facts, reading.facts
+        assert "rejected" not in reading.facts, reading.facts
         assert time.monotonic() < deadline, reading.findings
         world.wait(1)
         await asyncio.sleep(0.1)
@@ -73,7 +74,7 @@ async def checked(world: World, comes_true: Callable[[Reading], bool]) -> Readin
 
 async def taken_up(world: World, number: str) -> None:
     reading = await checked(world, lambda _: world.serves == number)
-    assert "refused" not in reading.facts
+    assert "rejected" not in reading.facts
 
 
 def complaint(reading: Reading) -> Finding | None:
@@ -89,8 +90,8 @@ async def complained(world: World) -> Finding:
     return found
 
 
-def refused(reading: Reading) -> bool:
-    return "refused" in reading.facts
+def rejected(reading: Reading) -> bool:
+    return "rejected" in reading.facts
 
 
 @pytest.mark.parametrize(
@@ -131,19 +132,19 @@ async def test_a_client_that_is_killed_in_the_middle_of_a_fetch_is_the_hosts_tro
         await taken_up(world, "4")
 
 
-async def test_a_listed_file_that_a_real_server_does_not_have_refuses_the_version(
+async def test_a_listed_file_that_a_real_server_does_not_have_rejects_the_version(
     meddler: Meddler, tmp_path: Path
 ) -> None:
     async with living(tmp_path, meddler.uri) as world:
         meddler.meddle(SCRIPT, meddling.instead(SCRIPT, "nonesuch.py"))
-        reading = await checked(world, refused)
-        (refusal,) = reading.facts["refused"]
-        assert (refusal["step"], refusal["at_fault"]) == ("fetch", "version")
-        assert f"{SCRIPT} is listed and is not there (it answered 404" in refusal["reason"]
+        reading = await checked(world, rejected)
+        (rejection,) = reading.facts["rejected"]
+        assert (rejection["step"], rejection["at_fault"]) == ("fetch", "version")
+        assert f"{SCRIPT} is listed and is not there (it answered 404" in rejection["reason"]
         meddler.behave()
 
 
-async def test_a_size_that_differs_twice_refuses_the_version_and_once_does_not(
+async def test_a_size_that_differs_twice_rejects_the_version_and_once_does_not(
     meddler: Meddler, tmp_path: Path
 ) -> None:
     async with living(tmp_path / "once", meddler.uri) as world:
@@ -151,8 +152,8 @@ async def test_a_size_that_differs_twice_refuses_the_version_and_once_does_not(
         await taken_up(world, "4")
     async with living(tmp_path / "twice", meddler.uri) as world:
         meddler.meddle(SCRIPT, meddling.shorten)
-        reading = await checked(world, refused)
-        assert "bytes twice, the registry lists" in reading.facts["refused"][0]["reason"]
+        reading = await checked(world, rejected)
+        assert "bytes twice, the registry lists" in reading.facts["rejected"][0]["reason"]
         meddler.behave()
 
 
@@ -295,7 +296,7 @@ def hang_up(handler: meddling.Handler) -> None:
     """Says nothing and closes the connection."""
 
 
-async def test_whatever_s3_says_refuses_no_version_and_is_soon_over(
+async def test_whatever_s3_says_rejects_no_version_and_is_soon_over(
     database: Database, front: Meddler, tmp_path: Path
 ) -> None:
     """One trouble after the other, each in another step of the same fetch; then all is well."""
@@ -322,13 +323,13 @@ async def test_whatever_s3_says_refuses_no_version_and_is_soon_over(
 NOTHING = Finding("registry", Status.HEALTHY, "")
 
 
-async def test_a_key_that_s3_lists_and_does_not_have_refuses_the_version(
+async def test_a_key_that_s3_lists_and_does_not_have_rejects_the_version(
     database: Database, front: Meddler, tmp_path: Path
 ) -> None:
     async with living(tmp_path, database.uri, model=IN_BUCKET, candidates=["1"]) as world:
         front.meddle("/models/1/weights", meddling.instead("weights", "nonesuch"))
-        reading = await checked(world, refused)
-        assert "weights is listed and is not there" in reading.facts["refused"][0]["reason"]
+        reading = await checked(world, rejected)
+        assert "weights is listed and is not there" in reading.facts["rejected"][0]["reason"]
         front.behave()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlopsd_probes.model.credentials import OF_HOME, OF_THE_SYSTEM, absolute_paths, credential_paths
+from mlopsd_probes.model.serving.credentials import OF_HOME, OF_THE_SYSTEM, absolute_paths, credential_paths
 
 
 @pytest.mark.parametrize(

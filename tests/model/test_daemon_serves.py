@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd.children import kin
+from mlopsd.process import procfs
 from tests.model import meddler as meddling
 from tests.model.meddler import Meddler
 from tests.model.models.saved import rows, troubled
@@ -44,7 +44,7 @@ def table(model: Registrar, uri: str | None = None, more: str = "") -> str:
 model = "{model.name}"
 registries = [{{ uri = "{uri or model.uri}" }}]
 interval = "1s"
-refused_backoff = "1h"
+rejected_backoff = "1h"
 {more}
 [probes.model.canary]
 timeout = "5s"
@@ -166,7 +166,7 @@ def until_healthy(daemon: Running) -> dict[str, Any]:
 
 
 def hosts(daemon: Running) -> list[int]:
-    return [pid for pid in kin.descendants(daemon.pid) if b"mlopsd_host" in command(pid)]
+    return [pid for pid in procfs.descendants(daemon.pid) if b"mlopsd_host" in command(pid)]
 
 
 TROUBLES = {
@@ -179,34 +179,36 @@ TROUBLES = {
 }
 
 
-def test_versions_that_cannot_be_loaded_are_refused_and_the_old_one_answers(
+def test_versions_that_cannot_be_loaded_are_rejected_and_the_old_one_answers(
     model: Registrar, tmp_path: Path
 ) -> None:
     model.register(troubled(tmp_path / "good"))
     model.point("1")
     with serving(tmp_path / "run", table(model, more='load_timeout = "45s"')) as daemon:
         until_healthy(daemon)
-        before = count(f"/proc/{daemon.pid}/fd"), len(list(kin.descendants(daemon.pid)))
+        before = count(f"/proc/{daemon.pid}/fd"), len(list(procfs.descendants(daemon.pid)))
         for place, (trouble, cause) in enumerate(TROUBLES.items()):
             number = model.register(troubled(tmp_path / f"bad{place}", trouble))
             model.point(number)
-            reading = daemon.until("/health/model", refused(number), TAKEN_UP)
-            (refusal,) = reading["facts"]["refused"]
-            assert (refusal["step"], cause in refusal["reason"]) == ("load", True), refusal
+            reading = daemon.until("/health/model", rejected(number), TAKEN_UP)
+            (rejection,) = reading["facts"]["rejected"]
+            assert (rejection["step"], cause in rejection["reason"]) == ("load", True), rejection
             assert served(reading) == "1"
             assert predict(daemon).json == {"predictions": [7.0]}
             assert daemon.get("/health/").status == 200
         model.point("1")
         until_healthy(daemon)
-        eventually(lambda: len(list(kin.descendants(daemon.pid))) == before[1], "no process is left behind")
+        eventually(
+            lambda: len(list(procfs.descendants(daemon.pid))) == before[1], "no process is left behind"
+        )
         eventually(lambda: count(f"/proc/{daemon.pid}/fd") <= before[0] + 1, "no descriptor is left open")
         state = tmp_path / "run/state/probes/model"
         eventually(lambda: not half_fetched(state), "nothing half fetched is left")
         eventually(lambda: count(state / "scratch") <= 2, "no folder of a host is left")
 
 
-def refused(number: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda reading: any(one["version"] == number for one in reading["facts"].get("refused", ()))
+def rejected(number: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda reading: any(one["version"] == number for one in reading["facts"].get("rejected", ()))
 
 
 def test_with_the_registry_gone_the_host_serves_what_it_has_and_says_so(
@@ -249,7 +251,7 @@ def test_a_daemon_that_is_killed_while_it_fetches_leaves_nothing_half_fetched_in
             assert reading["status"] == "unknown"
             assert "fetching version 1" in json.dumps(reading)
             assert predict(daemon).status == 503
-            left = list(kin.descendants(daemon.pid))
+            left = list(procfs.descendants(daemon.pid))
             daemon.process.kill()
             daemon.process.wait()
             eventually(lambda: not any(map(runs, left)), "no child outlives the daemon")
@@ -350,7 +352,7 @@ def settle(daemon: Running, number: str) -> None:
 
 
 def runs(pid: int) -> bool:
-    found = kin.child(pid)
+    found = procfs.child(pid)
     return found is not None and found.state != "Z"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlopsd_probes.gpu.fake import build
+from mlopsd_probes.fake_nvml import build
 from tests.gpu.driving import library, scenario
 from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from mlopsd_probes.model.host import Host, LoadFailed
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.serving.host import LoadFailed, ModelHost
+from mlopsd_probes.model.version import CachedVersion
 from tests.model.asking import hosts_left_in
-from tests.model.models.saved import kept, options, troubled
+from tests.model.models.saved import RecordedMetrics, host_context, kept, options, troubled
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,12 +47,12 @@ class Loaded:
 
     def __init__(self) -> None:
         self.failures: dict[str, LoadFailed] = {}
-        self.phases: list[str] = []
+        self.metrics = RecordedMetrics()
         self.left: list[str] = []
         self.descriptors = 0
 
 
-def spoilt(folder: Path) -> dict[str, Kept]:
+def spoilt(folder: Path) -> dict[str, CachedVersion]:
     """Versions whose files are not what was fetched."""
     whole = {name: kept(troubled(folder / name)) for name in ("missing", "changed", "cut", "extra", "linked")}
     (folder / "missing/data/what.txt").unlink()
@@ -86,16 +86,14 @@ async def _load_all(folder: Path) -> Loaded:
     versions |= spoilt(folder / "spoilt")
     result, few = Loaded(), asyncio.Semaphore(8)
 
-    async def load(name: str, version: Kept, **table: Any) -> None:
+    async def load(name: str, version: CachedVersion, **table: Any) -> None:
         async with few:
             try:
-                host = await Host.load(
+                host = await ModelHost.load(
                     version,
                     options(load_timeout=HANG if name in HANGS else PATIENCE, **table),
-                    LOG,
-                    scratch=folder / "scratch",
+                    host_context(folder / "scratch", result.metrics),
                     hidden=[folder],
-                    phase=lambda phase, _: result.phases.append(phase),
                 )
             except LoadFailed as error:
                 result.failures[name] = error
@@ -174,13 +172,11 @@ def test_failed_loads_leave_no_process_no_file_and_no_descriptor(loaded: Loaded)
 def test_a_load_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     async def cancelled() -> None:
         load = asyncio.create_task(
-            Host.load(
+            ModelHost.load(
                 kept(troubled(tmp_path / "model", "sleep 600")),
                 options(),
-                LOG,
-                scratch=tmp_path / "scratch",
+                host_context(tmp_path / "scratch"),
                 hidden=[tmp_path],
-                phase=lambda *_: None,
             )
         )
         while not list((tmp_path / "scratch").glob("*")):

@@ -16,11 +16,10 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.host import Host
-from mlopsd_probes.model.observation import Observation
+from mlopsd.predictor import PredictionError
+from mlopsd_probes.model.serving.host import ModelHost
 from tests.conftest import OLDEST
-from tests.model.models.saved import HERE, kept, options, rows
+from tests.model.models.saved import HERE, RecordedMetrics, host_context, kept, options, rows
 from tests.running import free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
@@ -91,23 +90,19 @@ def peer(saved: Path) -> Iterator[Peer]:
     peer.end()
 
 
-class Hosts(dict[str, Host]):
+class Hosts(dict[str, ModelHost]):
     """A host for each of `MODELS`, and what they told."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.observed: list[Observation] = []
-        self.phases: list[str] = []
+        self.metrics = RecordedMetrics()
 
     async def load(self, name: str, model: Path, scratch: Path, **table: Any) -> None:
-        self[name] = await Host.load(
+        self[name] = await ModelHost.load(
             kept(model),
             options(load_timeout=PATIENCE, **table),
-            LOG,
-            scratch=scratch,
+            host_context(scratch, self.metrics),
             hidden=[scratch],
-            phase=lambda phase, _: self.phases.append(phase),
-            observe=self.observed.append,
         )
 
     async def prove(self) -> None:
@@ -298,7 +293,7 @@ REFUSED = {
 async def test_a_refusal_names_the_field_and_quotes_no_value(hosts: Hosts, name: str) -> None:
     content_type, body, code, detail = REFUSED[name]
 
-    with pytest.raises(Unpredicted) as refusal:
+    with pytest.raises(PredictionError) as refusal:
         await hosts["iris"].predict(body, content_type, PATIENCE)
 
     assert refusal.value.code == code
@@ -327,7 +322,7 @@ async def test_a_refusal_names_the_field_and_quotes_no_value(hosts: Hosts, name:
 async def test_what_does_not_fit_is_the_callers_mistake(
     hosts: Hosts, model: str, body: bytes, detail: str
 ) -> None:
-    with pytest.raises(Unpredicted) as refusal:
+    with pytest.raises(PredictionError) as refusal:
         await hosts[model].predict(body, JSON, PATIENCE)
 
     assert refusal.value.code == 400
@@ -338,7 +333,7 @@ async def test_what_does_not_fit_is_the_callers_mistake(
 async def test_a_models_failure_quotes_no_input_in_the_log(
     hosts: Hosts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO), pytest.raises(Unpredicted, match="the model failed: ValueError"):
+    with caplog.at_level(logging.INFO), pytest.raises(PredictionError, match="the model failed: ValueError"):
         await hosts["bare"].predict(rows(IRIS, ["s31337", 1, 1, 1]), JSON, PATIENCE)
     printed = [getattr(record, "line", "") for record in caplog.records]
 
@@ -369,7 +364,7 @@ async def test_requests_that_wait_are_predicted_together_and_answered_as_each_al
     ]
     asked = [*alike, *others, *alike[::-1], *others]
     alone = [await _answer(hosts[model], body) for model, body in asked]
-    hosts.observed.clear()
+    hosts.metrics.observed.clear()
 
     together = [asyncio.create_task(_answer(hosts[model], body)) for model, body in asked]
     processes = [psutil.Process(hosts[model].pid) for model in ("iris", "mixed", "coded")]
@@ -381,9 +376,10 @@ async def test_requests_that_wait_are_predicted_together_and_answered_as_each_al
         process.resume()
 
     assert list(await asyncio.gather(*together)) == alone
-    carrying = [observation for observation in hosts.observed if observation.classes or observation.counts]
-    assert len(carrying) < len(hosts.observed) / 3  # of those predicted together one tells the values of all
-    assert sum(sum(observation.counts) for observation in hosts.observed) > len(alike)
+    observed = hosts.metrics.observed
+    carrying = [observation for observation in observed if observation.classes or observation.counts]
+    assert len(carrying) < len(observed) / 3  # of those predicted together one tells the values of all
+    assert sum(sum(observation.counts) for observation in observed) > len(alike)
 
 
 async def test_exact_means_the_last_digit(saved: Path, tmp_path: Path) -> None:
@@ -400,7 +396,7 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
     host = hosts["regression"]
     bodies = [rows(IRIS, [4.0 + number / 7, 3.1, 0.5 + number / 11, 0.2]) for number in range(30)]
     alone = [json.loads(await _bytes(host, body)) for body in bodies]
-    hosts.observed.clear()
+    hosts.metrics.observed.clear()
     asking = [asyncio.create_task(_bytes(host, body)) for body in bodies]
     process = psutil.Process(host.pid)
     process.suspend()
@@ -410,18 +406,18 @@ async def test_numbers_that_were_predicted_together_are_the_same_to_a_millionth(
     together = [json.loads(body) for body in await asyncio.gather(*asking)]
     for one, other in zip(alone, together, strict=True):
         assert one["predictions"] == pytest.approx(other["predictions"], rel=1e-6)
-    carrying = [observation for observation in hosts.observed if observation.counts]
+    carrying = [observation for observation in hosts.metrics.observed if observation.counts]
     assert len(carrying) < len(bodies) / 3
 
 
-async def _bytes(host: Host, body: bytes) -> bytes:
+async def _bytes(host: ModelHost, body: bytes) -> bytes:
     return (await host.predict(body, JSON, PATIENCE)).body
 
 
-async def _answer(host: Host, body: bytes) -> bytes | tuple[int, str]:
+async def _answer(host: ModelHost, body: bytes) -> bytes | tuple[int, str]:
     try:
         return (await host.predict(body, JSON, PATIENCE)).body
-    except Unpredicted as refusal:
+    except PredictionError as refusal:
         return refusal.code, refusal.detail
 
 
@@ -435,7 +431,7 @@ async def test_facts_say_what_runs_and_how_well_it_is_shut_in(hosts: Hosts) -> N
     assert hosts["softmax"].facts["batching"] == "off: the model's signature has no plain named columns"
     assert hosts["bare"].facts["signature"] is False
     assert hosts["mixed"].facts["unknown_features"] == ["nonsense"]
-    assert hosts.phases.count("import") == hosts.phases.count("load") == len(MODELS)
+    assert hosts.metrics.phases.count("import") == hosts.metrics.phases.count("load") == len(MODELS)
     assert (await hosts["iris"].rss() or 0) > 50_000_000
 
 
@@ -463,13 +459,13 @@ async def test_the_example_is_predicted_with_its_params(hosts: Hosts) -> None:
 
 
 async def test_values_are_counted_by_bucket_and_class(hosts: Hosts) -> None:
-    hosts.observed.clear()
+    hosts.metrics.observed.clear()
     await hosts["iris"].predict(rows(IRIS, FLOWER, OTHER), JSON, PATIENCE)
     await hosts["mixed"].predict(
         rows(["amount", "count", "is_new", "name"], [1.5, 2, True, "new"]), JSON, PATIENCE
     )
 
-    classes, mixed = hosts.observed
+    classes, mixed = hosts.metrics.observed
     assert (classes.rows, classes.total, classes.classes) == (2, 2.0, {"0": 1, "2": 1})
     bounds = options().prediction.buckets
     assert [(bound, times) for bound, times in zip(bounds, classes.counts, strict=False) if times] == [
@@ -496,7 +492,7 @@ async def test_one_who_stops_waiting_disturbs_nobody(hosts: Hosts) -> None:
 
 async def test_the_daemons_side_imports_no_mlflow_pandas_or_numpy() -> None:
     check = (
-        "import sys, mlopsd_probes.model.host, mlopsd_probes.model.channel;"
+        "import sys, mlopsd_probes.model.serving.host, mlopsd.process.channel;"
         "print([name for name in ('mlflow', 'pandas', 'numpy', 'sklearn') if name in sys.modules])"
     )
     pipe = asyncio.subprocess.PIPE
@@ -576,7 +572,7 @@ async def test_another_interpreter_with_the_oldest_mlflow_is_a_host_too(
                 and "must be from" not in detail
                 and detail != "0"
             ):
-                with pytest.raises(Unpredicted) as refusal:
+                with pytest.raises(PredictionError) as refusal:
                     await old["iris"].predict(body, content_type, PATIENCE)
                 assert (name, refusal.value.code, detail in refusal.value.detail) == (name, code, True)
     finally:

@@ -14,12 +14,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd.children.reaper import adopt_orphans
-from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.exchange import HostDied
-from mlopsd_probes.model.host import Host
+from mlopsd.predictor import PredictionError
+from mlopsd.process.reaper import adopt_orphans
+from mlopsd_probes.model.serving.host import HostDied, ModelHost
 from tests.model.asking import hosts_left_in
-from tests.model.models.saved import kept, options, rows, troubled
+from tests.model.models.saved import host_context, kept, options, rows, troubled
 from tests.running import GIVE_UP
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
@@ -42,19 +41,17 @@ class House:
         self.secret = folder / "state/secret.txt"
         self.token = folder / "token"
         self.keys = folder / "keys"
-        self._hosts: list[Host] = []
+        self._hosts: list[ModelHost] = []
 
-    async def load(self, name: str, what: str = "", **table: Any) -> Host:
+    async def load(self, name: str, what: str = "", **table: Any) -> ModelHost:
         registry = {"uri": "sqlite:///x", "token_file": self.token}
-        host = await Host.load(
+        host = await ModelHost.load(
             kept(self.folder / "state" / (name if what else "model")),
             options(
                 canary={"input": self.canary_input, "min": -5, "max": 50}, registries=[registry], **table
             ),
-            LOG,
-            scratch=self.folder / "state/scratch",
+            host_context(self.folder / "state/scratch"),
             hidden=[self.folder / "state", self.keys],
-            phase=lambda *_: None,
         )
         self._hosts.append(host)
         return host
@@ -80,7 +77,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hosts(house: House) -> AsyncIterator[dict[str, Host]]:
+async def hosts(house: House) -> AsyncIterator[dict[str, ModelHost]]:
     """One to ask, and one for each death."""
     os.environ["AWS_SECRET_ACCESS_KEY"] = os.environ["MLFLOW_TRACKING_PASSWORD"] = "secret"
     try:
@@ -104,7 +101,7 @@ async def hosts(house: House) -> AsyncIterator[dict[str, Host]]:
     await house.clear()
 
 
-async def value(host: Host, deed: str) -> Any:
+async def value(host: ModelHost, deed: str) -> Any:
     body = (await host.predict(ask(deed), JSON, PATIENCE)).body.decode()
     return body.removeprefix('{"predictions": [').removesuffix("]}")
 
@@ -122,7 +119,7 @@ async def value(host: Host, deed: str) -> Any:
     ],
 )
 async def test_a_canary_names_what_is_wrong(
-    hosts: dict[str, Host], house: House, deeds: tuple[str, ...], reason: str
+    hosts: dict[str, ModelHost], house: House, deeds: tuple[str, ...], reason: str
 ) -> None:
     house.canary_input.write_bytes(ask(*deeds))
 
@@ -133,7 +130,7 @@ async def test_a_canary_names_what_is_wrong(
 
 
 async def test_a_canary_names_a_module_that_only_a_prediction_needs(
-    hosts: dict[str, Host], house: House
+    hosts: dict[str, ModelHost], house: House
 ) -> None:
     house.canary_input.write_bytes(ask("need not_installed_anywhere"))
 
@@ -153,7 +150,7 @@ async def test_a_canary_names_a_module_that_only_a_prediction_needs(
     ],
 )
 async def test_a_canary_names_a_trouble_of_the_host_that_the_model_met(
-    hosts: dict[str, Host], house: House, deed: str, kind: str, reason: str
+    hosts: dict[str, ModelHost], house: House, deed: str, kind: str, reason: str
 ) -> None:
     house.canary_input.write_bytes(ask(deed))
 
@@ -163,7 +160,7 @@ async def test_a_canary_names_a_trouble_of_the_host_that_the_model_met(
     assert canary.reason == f"this host could not make its canary prediction: {reason}"
 
 
-async def test_a_canary_of_words_is_in_no_range(hosts: dict[str, Host], house: House) -> None:
+async def test_a_canary_of_words_is_in_no_range(hosts: dict[str, ModelHost], house: House) -> None:
     house.canary_input.write_bytes(ask("word a", "word b"))
 
     canary = await hosts["model"].canary(PATIENCE)
@@ -173,7 +170,7 @@ async def test_a_canary_of_words_is_in_no_range(hosts: dict[str, Host], house: H
 
 
 async def test_a_canary_without_its_file_or_with_nonsense_in_it_fails(
-    hosts: dict[str, Host], house: House
+    hosts: dict[str, ModelHost], house: House
 ) -> None:
     house.canary_input.write_bytes(b"{")
     nonsense = await hosts["model"].canary(PATIENCE)
@@ -186,7 +183,7 @@ async def test_a_canary_without_its_file_or_with_nonsense_in_it_fails(
 
 
 async def test_a_canary_is_made_where_the_daemon_has_no_descriptor_to_read_its_input_anew(
-    hosts: dict[str, Host], house: House, monkeypatch: pytest.MonkeyPatch
+    hosts: dict[str, ModelHost], house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cannot(path: Path) -> bytes:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
@@ -198,7 +195,7 @@ async def test_a_canary_is_made_where_the_daemon_has_no_descriptor_to_read_its_i
 
 
 async def test_a_canary_that_is_too_slow_fails_and_the_host_answers_afterwards(
-    hosts: dict[str, Host], house: House
+    hosts: dict[str, ModelHost], house: House
 ) -> None:
     house.canary_input.write_bytes(ask("sleep 1"))
 
@@ -208,7 +205,7 @@ async def test_a_canary_that_is_too_slow_fails_and_the_host_answers_afterwards(
     assert await value(hosts["model"], "") == "1.0"
 
 
-async def test_rows_that_fail_cost_only_their_request(hosts: dict[str, Host]) -> None:
+async def test_rows_that_fail_cost_only_their_request(hosts: dict[str, ModelHost]) -> None:
     host = hosts["model"]
     asked = [ask("fail secret 31337") if number % 3 == 0 else ask("") for number in range(12)]
 
@@ -220,7 +217,7 @@ async def test_rows_that_fail_cost_only_their_request(hosts: dict[str, Host]) ->
         if number % 3:
             assert not isinstance(answer, BaseException)
         else:
-            assert isinstance(answer, Unpredicted)
+            assert isinstance(answer, PredictionError)
             assert (answer.code, answer.detail) == (500, "the model failed: ValueError")
 
 
@@ -229,7 +226,7 @@ async def test_rows_that_fail_cost_only_their_request(hosts: dict[str, Host]) ->
     [("crashes", "crash", "was killed by SIGSEGV"), ("leaves", "leave 9", "ended with exit status 9")],
 )
 async def test_a_death_is_told_to_all_who_wait(
-    hosts: dict[str, Host], name: str, deed: str, how: str
+    hosts: dict[str, ModelHost], name: str, deed: str, how: str
 ) -> None:
     host = hosts[name]
     dying = asyncio.create_task(host.died())
@@ -245,7 +242,7 @@ async def test_a_death_is_told_to_all_who_wait(
     assert (await host.canary(1)).reason == "its process was gone before it answered"
 
 
-async def test_a_hang_shows_and_is_ended(hosts: dict[str, Host]) -> None:
+async def test_a_hang_shows_and_is_ended(hosts: dict[str, ModelHost]) -> None:
     host = hosts["hangs"]
     assert await value(host, "") == "1.0"
     with pytest.raises(TimeoutError):
@@ -257,7 +254,7 @@ async def test_a_hang_shows_and_is_ended(hosts: dict[str, Host]) -> None:
     assert not psutil.pid_exists(host.pid)
 
 
-async def test_the_end_waits_for_what_is_in_flight(house: House, hosts: dict[str, Host]) -> None:
+async def test_the_end_waits_for_what_is_in_flight(house: House, hosts: dict[str, ModelHost]) -> None:
     host = hosts["has_children"]
     await host.predict(ask("start_children"), JSON, PATIENCE)
     family = psutil.Process(host.pid).children(recursive=True)
@@ -272,7 +269,7 @@ async def test_the_end_waits_for_what_is_in_flight(house: House, hosts: dict[str
 
 
 async def test_folders_deeper_than_python_recurses_and_closed_ones_go_with_their_host(
-    house: House, hosts: dict[str, Host]
+    house: House, hosts: dict[str, ModelHost]
 ) -> None:
     host = hosts["nests"]
     await value(host, "nest 3000")
@@ -283,7 +280,7 @@ async def test_folders_deeper_than_python_recurses_and_closed_ones_go_with_their
     assert host._folder not in list((house.folder / "state/scratch").iterdir())
 
 
-async def test_who_stops_waiting_for_the_end_leaves_nothing_behind(hosts: dict[str, Host]) -> None:
+async def test_who_stops_waiting_for_the_end_leaves_nothing_behind(hosts: dict[str, ModelHost]) -> None:
     host = hosts["is_left"]
     asking = asyncio.create_task(host.predict(ask("sleep 600"), JSON, PATIENCE))
     ending = asyncio.create_task(host.end(PATIENCE))
@@ -298,7 +295,7 @@ async def test_who_stops_waiting_for_the_end_leaves_nothing_behind(hosts: dict[s
     await _until(lambda: not psutil.pid_exists(host.pid))
 
 
-async def test_what_nobody_waits_for_holds_nobody_up(hosts: dict[str, Host]) -> None:
+async def test_what_nobody_waits_for_holds_nobody_up(hosts: dict[str, ModelHost]) -> None:
     host = hosts["model"]
     impatient = [asyncio.create_task(_impatiently(host, 0.3)) for _ in range(100)]
     await asyncio.sleep(0.5)
@@ -309,7 +306,7 @@ async def test_what_nobody_waits_for_holds_nobody_up(hosts: dict[str, Host]) -> 
     assert await asyncio.gather(*impatient) == ["too late"] * 100
 
 
-async def _impatiently(host: Host, seconds: float) -> str:
+async def _impatiently(host: ModelHost, seconds: float) -> str:
     try:
         async with asyncio.timeout(seconds):
             await host.predict(ask("sleep 3"), JSON, seconds)
@@ -318,7 +315,7 @@ async def _impatiently(host: Host, seconds: float) -> str:
     return "in time"
 
 
-async def test_children_of_a_host_that_dies_die_too(house: House, hosts: dict[str, Host]) -> None:
+async def test_children_of_a_host_that_dies_die_too(house: House, hosts: dict[str, ModelHost]) -> None:
     host = hosts["is_killed"]
     await host.predict(ask("start_children"), JSON, PATIENCE)
     family = psutil.Process(host.pid).children(recursive=True)
@@ -337,7 +334,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 async def test_what_a_model_prints_goes_to_the_log_and_not_into_answers(
-    hosts: dict[str, Host], caplog: pytest.LogCaptureFixture
+    hosts: dict[str, ModelHost], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         assert await value(hosts["model"], "talk 600000") == "1.0"
@@ -351,7 +348,7 @@ def _printed(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(getattr(record, "line", "") for record in caplog.records)
 
 
-async def test_a_model_that_prints_while_it_loads_is_loaded(hosts: dict[str, Host]) -> None:
+async def test_a_model_that_prints_while_it_loads_is_loaded(hosts: dict[str, ModelHost]) -> None:
     assert await value(hosts["talker"], "") == "1.0"
 
 
@@ -379,7 +376,7 @@ async def test_a_model_that_prints_while_it_loads_is_loaded(hosts: dict[str, Hos
     ],
 )
 async def test_a_model_reaches_what_it_needs_and_no_more(
-    hosts: dict[str, Host], house: House, deed: str, *, reached: bool
+    hosts: dict[str, ModelHost], house: House, deed: str, *, reached: bool
 ) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -400,7 +397,7 @@ async def test_a_model_reaches_what_it_needs_and_no_more(
 
 
 async def test_a_host_gives_up_rights_and_dumps_and_goes_first_when_memory_runs_out(
-    hosts: dict[str, Host],
+    hosts: dict[str, ModelHost],
 ) -> None:
     process = Path(f"/proc/{hosts['model'].pid}")
     status = (process / "status").read_text("ascii")
@@ -423,7 +420,7 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_model_loads_nicely_and_predicts_at_full_pace(hosts: dict[str, Host]) -> None:
+async def test_a_model_loads_nicely_and_predicts_at_full_pace(hosts: dict[str, ModelHost]) -> None:
     assert await value(hosts["model"], "niceness_of_the_load") == "5.0"
     assert await value(hosts["model"], "niceness") == "0.0"
     assert niceness_of_the_session(hosts["model"].pid) == 0

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mlopsd_probes.model.liveness import Heartbeat, Liveness, Reason, Silence, beat_interval
+from mlopsd_probes.model.serving.liveness import HeartbeatPipe, Liveness, Reason, Silence, beat_interval
 
 
 class Clock:
@@ -75,12 +75,12 @@ def test_a_daemon_that_is_late_at_every_look_finds_out_all_the_same() -> None:
     silence = Silence(2, clock)
     for _ in range(30):
         clock.now += 50
-        silence.look(sign=False)
+        silence.add(sign=False)
     assert silence.seconds == 60
 
 
 def test_a_heartbeat_is_seen_once_however_often_it_was_sent() -> None:
-    heartbeat = Heartbeat()
+    heartbeat = HeartbeatPipe()
     assert not heartbeat.has_beaten()
     os.write(heartbeat.write_end, bytes(3600))
     assert heartbeat.has_beaten()

@@ -8,12 +8,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from mlopsd_probes.model.options import (
-    TRACKING_URI,
     CanaryOptions,
-    InheritedRegistry,
     ModelOptions,
     PredictionOptions,
     Range,
+)
+from mlopsd_probes.registry.options import (
+    TRACKING_URI,
+    InheritedRegistry,
     RegistryOptions,
     without_credentials,
 )

@@ -13,23 +13,29 @@ from typing import Any, cast, get_args
 import pytest
 from pydantic import BaseModel
 
-from mlopsd.configured import configure
+from mlopsd.config.load import load
+from mlopsd.config.probes import configure
+from mlopsd.predictor import Progress
 from mlopsd.probe import Advice, Reading
-from mlopsd.settings.load import load
-from mlopsd_probes.model import backoff, client_environment, host_opening, refusals, report, taking
-from mlopsd_probes.model.canary import CanaryKind
-from mlopsd_probes.model.causes import CAUSES, OF_VERSION, REGISTRY, Step
-from mlopsd_probes.model.judge import Judgement
-from mlopsd_probes.model.liveness import Backlog, Reason
-from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, RegistryOptions
+from mlopsd.process import backoff
+from mlopsd_probes.causes import CAUSES, OF_VERSION, REGISTRY, Step
+from mlopsd_probes.model import report
+from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions
 from mlopsd_probes.model.probe import ModelProbe
-from mlopsd_probes.model.progress import Doing, Progress
-from mlopsd_probes.model.refusals import Refusal
-from mlopsd_probes.model.registry import TROUBLES
-from mlopsd_probes.model.service import RESULTS, Serving
-from mlopsd_probes.model.state import State
-from mlopsd_probes.model.version import Kept
-from tests.model.living import DOWN, WELL, FakeHost, failing, version
+from mlopsd_probes.model.progress import Doing
+from mlopsd_probes.model.rollout import rejections, steps
+from mlopsd_probes.model.rollout.plan import Observed
+from mlopsd_probes.model.rollout.rejections import Rejection
+from mlopsd_probes.model.rollout.thresholds import Judgement
+from mlopsd_probes.model.serving import launch
+from mlopsd_probes.model.serving.active_model import RESULTS, ActiveVersion
+from mlopsd_probes.model.serving.canary import CanaryKind
+from mlopsd_probes.model.serving.liveness import Backlog, Reason
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry import environment
+from mlopsd_probes.registry.options import RegistryOptions
+from mlopsd_probes.registry.registries import TROUBLES
+from tests.model.world import DOWN, WELL, FakeHost, failing, version
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "probes/mlopsd_probes/model"
@@ -58,36 +64,26 @@ def options(**keys: Any) -> ModelOptions:
     return ModelOptions(model="wine", registries=(RegistryOptions(uri="http://registry"),), **keys)
 
 
-NOTHING = State(
-    now=NOW,
-    desired=None,
-    serving=None,
-    held_back=None,
-    complaints=(),
-    reached_at=None,
-    drift_since=None,
-    refusals=(),
-    progress=None,
-    judgement=None,
-    lost=None,
-    lost_advice=Advice.RESTART_APP,
-    obstacle=None,
-    trouble=None,
-    restarts=0,
-    rss=10**8,
-)
+NOTHING = Observed(NOW, rss=10**8)
 
 
 @pytest.fixture
-async def well() -> State:
+async def well() -> Observed:
     """Version 1 serves, and is the one that is wanted."""
-    kept = Kept(version("1"), "/models/1", (), proven=True)
+    kept = CachedVersion(version("1"), "/models/1", (), proven=True)
     fake = cast("Any", FakeHost(kept, WELL, 1))
-    serving = Serving(kept, fake, NOW, WELL, NOW)
-    return replace(NOTHING, desired=kept.version, serving=serving, reached_at=NOW, judgement=Judgement())
+    serving = ActiveVersion(kept, fake, NOW, WELL, NOW)
+    return replace(
+        NOTHING,
+        desired=kept.version,
+        named=kept.version,
+        serving=serving,
+        reached_at=NOW,
+        judgement=Judgement(),
+    )
 
 
-def states(well: State) -> Iterator[State]:
+def states(well: Observed) -> Iterator[Observed]:
     """Every state that makes a finding of its own."""
     assert well.serving is not None
     yield well
@@ -102,9 +98,9 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, is_mismatched=True)
     drifted = replace(well, desired=version("2"), drift_since=NOW)
     yield drifted
-    yield replace(drifted, obstacle="gpu 0 is unhealthy")
+    yield replace(drifted, precondition="gpu 0 is unhealthy")
     yield replace(well, complaints=(DOWN,))
-    yield replace(well, held_back=version("2", candidate="Staging", rank=2))
+    yield replace(well, named=version("2", candidate="Staging", rank=2))
     yield replace(well, judgement=Judgement(missing=("accuracy",)))
     yield replace(well, judgement=Judgement(failed=("metric accuracy is 0.5, below 0.9",)))
     yield replace(well, judgement=None)
@@ -114,11 +110,11 @@ def states(well: State) -> Iterator[State]:
     yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
-    yield replace(well, trouble="cannot keep version 2: no space left on device")
+    yield replace(well, problem="cannot keep version 2: no space left on device")
     yield from states_of_causes(well)
 
 
-def states_of_causes(well: State) -> Iterator[State]:
+def states_of_causes(well: Observed) -> Iterator[Observed]:
     """Every kind of failure, while another version serves and while none does."""
     assert well.serving is not None
     for step, kind in CAUSES:
@@ -129,9 +125,10 @@ def states_of_causes(well: State) -> Iterator[State]:
             yield replace(well, complaints=complaints, reached_at=None)
             yield replace(NOTHING, complaints=complaints, desired=well.desired)
         else:
-            refusals = (Refusal(version("2"), cast("Step", step), "why", NOW, 600, cause),)
-            yield replace(well, refusals=refusals)
-            yield replace(NOTHING, refusals=refusals, desired=version("2"))
+            rejection = Rejection(version("2"), cast("Step", step), "why", NOW, 600, cause)
+            rejected = {rejection.version.id: rejection}
+            yield replace(well, rejected=rejected)
+            yield replace(NOTHING, rejected=rejected, desired=version("2"))
     for kind in get_args(CanaryKind):
         for source in ("example", "none"):
             canary = replace(failing("why"), kind=kind, source=source)
@@ -140,12 +137,12 @@ def states_of_causes(well: State) -> Iterator[State]:
         yield replace(NOTHING, lost="version 1, which served before: why", lost_advice=advice)
 
 
-def readings(well: State) -> list[Reading]:
+def readings(well: Observed) -> list[Reading]:
     table = options(thresholds={"accuracy": {"min": 0.8}})
     return [report.report(state, table) for state in states(well)]
 
 
-async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: State) -> None:
+async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Observed) -> None:
     told = {
         (name, status, advice)
         for name, several, _, _, advised in rows("Findings")
@@ -171,7 +168,7 @@ def test_no_finding_of_the_code_is_left_out() -> None:
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(report))) if isinstance(node, ast.Call)]
     first = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
     named = {node.value for node in first if isinstance(node, ast.Constant)}
-    assert {row[0] for row in rows("Findings")} == named | set(report.REFUSED.values())
+    assert {row[0] for row in rows("Findings")} == named | set(report.REJECTED.values())
 
 
 def test_each_finding_that_may_be_bad_has_a_line_for_the_night() -> None:
@@ -187,10 +184,10 @@ def test_the_steps_of_a_version_are_those_of_its_progress() -> None:
     assert [row[0] for row in rows("The life of a version")] == ["resolve", *get_args(Doing)]
 
 
-async def test_the_page_has_every_fact(well: State) -> None:
-    refused = (Refusal(version("2"), "canary", "why", NOW, 600, OF_VERSION),)
+async def test_the_page_has_every_fact(well: Observed) -> None:
+    rejected = {"2": Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION)}
     progress = Progress("fetch", "2", NOW, 1, 2)
-    full = replace(well, drift_since=NOW, refusals=refused, progress=progress)
+    full = replace(well, drift_since=NOW, rejected=rejected, progress=progress)
     facts = report.report(full, options()).facts
     told = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
@@ -201,7 +198,7 @@ async def test_the_page_has_every_fact(well: State) -> None:
         "rss_bytes",
     }
     assert set(told) == set(facts) | host_facts
-    for name, value in (("progress", facts["progress"]), ("refused", facts["refused"][0])):
+    for name, value in (("progress", facts["progress"]), ("rejected", facts["rejected"][0])):
         assert all(key in told[name] for key in value), name
     assert all(key in told["desired"] for key in facts["desired"])
 
@@ -261,23 +258,34 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
         (
             "result",
             "loads_total",
-            {"ok", *get_args(Step), *found("attempts.py", r'loads\.inc\(result="(\w+)"')},
+            {"ok", *get_args(Step), *found("rollout/reconciler.py", r'loads\.inc\(result="(\w+)"')},
         ),
         (
             "result",
             "registry_operations_total",
-            {"ok", *TROUBLES, *found(("faults.py", "download.py", "questions.py"), r'Fault\(\s*"(\w+)"')},
+            {
+                "ok",
+                *TROUBLES,
+                *found(
+                    ("../registry/errors.py", "../registry/download.py", "../registry/resolver.py"),
+                    r'Fault\(\s*"(\w+)"',
+                ),
+            },
         ),
-        ("operation", "registry_operations_total", found("registry.py", r'_counted\(\s*"(\w+)"')),
+        (
+            "operation",
+            "registry_operations_total",
+            found("../registry/registries.py", r'_counted\(\s*"(\w+)"'),
+        ),
         (
             "phase",
             "load_duration_seconds",
-            found(("taking.py", "mlopsd_host/host.py"), r'phase(?:\(|": )"(\w+)"'),
+            found(("rollout/steps.py", "mlopsd_host/host.py"), r'phase(?:\(|": )"(\w+)"'),
         ),
         (
             "reason",
             "host_restarts_total",
-            {*found("service.py", r'_lose\(serving, "(\w+)"'), *get_args(Reason)},
+            {*found("serving/active_model.py", r'_lose\(serving, "(\w+)"'), *get_args(Reason)},
         ),
     ],
 )
@@ -287,9 +295,9 @@ def test_the_page_has_every_value_of_a_label(label: str, metric: str, made: set[
 
 
 def test_the_page_has_what_the_environments_of_both_processes_keep() -> None:
-    for name in (*host_opening.KEPT, *client_environment.INHERITED):
+    for name in (*launch.KEPT, *environment.INHERITED):
         assert f"`{name}`" in TEXT or name == "HOME", name
-    for prefix in (*host_opening.KEPT_PREFIXES, *client_environment.KEPT_PREFIXES):
+    for prefix in (*launch.KEPT_PREFIXES, *environment.KEPT_PREFIXES):
         assert f"`{prefix}*`" in TEXT, prefix
 
 
@@ -297,16 +305,16 @@ def test_the_page_has_the_numbers_of_the_code() -> None:
     schedule = ModelProbe.schedule
     for said in (
         f"every {schedule.interval:g} s with a timeout of {schedule.timeout:g} s",
-        f"{taking.WARM_UP:g} s the first time",
-        f"{number('mlopsd_host/values.py', 'MOST_CLASSES')} of them by name",
-        "`soon` waits {:g} s and doubles up to {:g} s".format(*refusals.WAITS["soon"]),
-        "`later` waits {:g} s and doubles up to 5 min".format(refusals.WAITS["later"][0]),
+        f"{steps.WARM_UP:g} s the first time",
+        f"{number('mlopsd_host/prediction_stats.py', 'MOST_CLASSES')} of them by name",
+        "`soon` waits {:g} s and doubles up to {:g} s".format(*rejections.WAITS["soon"]),
+        "`later` waits {:g} s and doubles up to 5 min".format(rejections.WAITS["later"][0]),
         f"after {backoff.FIRST:g} s, doubling to {backoff.LONGEST / 60:g} min",
     ):
         assert said in TEXT, said
-    assert refusals.LONGEST_FACTOR == 6, "up to six times"
-    assert number("download.py", "AT_A_TIME") == 4, "four at a time"
-    assert number("mlopsd_host/together.py", "SIZES")[::10] == (2, 2048), "2 to 2048 rows"
+    assert rejections.LONGEST_FACTOR == 6, "up to six times"
+    assert number("../registry/download.py", "AT_A_TIME") == 4, "four at a time"
+    assert number("mlopsd_host/batching.py", "SIZES")[::10] == (2, 2048), "2 to 2048 rows"
 
 
 def number(file: str, name: str) -> Any:

@@ -5,25 +5,28 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
 
-from mlopsd.children.reaper import adopt_orphans
-from mlopsd.predictor import Unpredicted
-from mlopsd_probes.model.host import Host
-from mlopsd_probes.model.liveness import Backlog
-from mlopsd_probes.model.measures import measures, with_buckets
+from mlopsd.predictor import PredictionError
+from mlopsd.probe import Context
+from mlopsd.process.reaper import adopt_orphans
+from mlopsd_probes.model.metrics import RESTARTS, model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.service import Service, Serving
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.progress import ProgressTracker
+from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.host import ModelHost
+from mlopsd_probes.model.serving.liveness import Backlog
+from mlopsd_probes.model.version import CachedVersion
 from tests.fakes import Instruments
-from tests.model.living import WELL
-from tests.model.models.saved import kept, options, rows, troubled
+from tests.model.models.saved import host_context, kept, options, rows, troubled
+from tests.model.world import WELL, version
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
@@ -42,27 +45,30 @@ def ask(deed: str) -> bytes:
 class Put:
     """A host in service, and how it was lost."""
 
-    host: Host
+    host: ModelHost
     options: ModelOptions
-    losses: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lost = asyncio.Event()
-        counted = measures(Instruments(), with_buckets((1.0,)))
-        self.service = Service(self.options.prediction, counted, LOG, lambda: "", self._lose)
+        self.instruments = Instruments()
+        counted = model_metrics(self.instruments, with_buckets((1.0,)))
+        progress = ProgressTracker(Context("model", Path("/nowhere"), LOG, {}, self.instruments))
+        self.service = ActiveModel(self.options.prediction, counted, LOG, self.lost, progress)
         moment = datetime.now(UTC)
-        self.service.put(Serving(cast("Kept", None), self.host, moment, WELL, moment))
+        cached = CachedVersion(version("1"), "/models/1", ())
+        self.service.put(ActiveVersion(cached, self.host, moment, WELL, moment))
 
-    def _lose(self, _: Serving, reason: str, how: str) -> None:
-        self.losses.append((reason, how))
-        self.service.take()
-        self.lost.set()
+    @property
+    def losses(self) -> list[object]:
+        """The reasons of the losses that were counted."""
+        told = self.instruments.sinks[RESTARTS.name].told
+        return [labels["reason"] for amount, labels in told if amount]
 
     async def code(self, deed: str) -> int:
         """The status that a caller gets."""
         try:
             await self.service.predict(ask(deed), JSON)
-        except Unpredicted as error:
+        except PredictionError as error:
             return error.code
         return 200
 
@@ -72,8 +78,10 @@ class Put:
             await self.lost.wait()
         assert not self.host.alive
         assert not psutil.pid_exists(self.host.pid)
-        ((reason, _),) = self.losses
-        return reason
+        assert self.service.serving is None
+        assert self.service.lost is not None
+        (reason,) = self.losses
+        return str(reason)
 
     def go(self) -> None:
         """Let go of what spins until then."""
@@ -104,11 +112,11 @@ async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
 
     async def load(table: dict[str, Any]) -> Put:
         made = options(**table, load_timeout=PATIENCE, canary={"input": canary, "timeout": 1})
-        host = await Host.load(
-            *(kept(folder / "model"), made, LOG),
-            scratch=folder / "scratch",
+        host = await ModelHost.load(
+            kept(folder / "model"),
+            made,
+            host_context(folder / "scratch"),
             hidden=[],
-            phase=lambda *_: None,
         )
         return Put(host, made)
 
@@ -162,7 +170,10 @@ async def test_a_deadlock_whose_interpreter_turns_is_a_stall(hosts: dict[str, Pu
     put = hosts["deadlocked"]
     assert await put.code("deadlock") == 504
     assert await put.until_lost() == "stall"
-    assert put.losses[0][1] == ("it has finished no prediction for 2 s (stall_timeout), and 1 request waits")
+    assert put.service.lost is not None
+    assert put.service.lost.how == (
+        "it has finished no prediction for 2 s (stall_timeout), and 1 request waits"
+    )
 
 
 async def test_a_canary_waits_its_turn_behind_what_callers_asked_before(hosts: dict[str, Put]) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd_probes.model.disk import StoreError
-from mlopsd_probes.model.options import ModelOptions, RegistryOptions
-from mlopsd_probes.model.shelf import Shelf
-from mlopsd_probes.model.store import Store
-from mlopsd_probes.model.version import File, Kept, Version
+from mlopsd_probes.model.cache.files import StoreError
+from mlopsd_probes.model.cache.store import CacheContents, Store
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.registry.options import RegistryOptions
 
 CONTENT = b"weights"
 
@@ -23,7 +23,7 @@ def version(number: int) -> Version:
     return Version(str(number), "@champion", "http://registry", f"models:/m-{number}", "run", number)
 
 
-def put(store: Store, number: int) -> Kept:
+def put(store: Store, number: int) -> CachedVersion:
     """Version *number*, fetched and kept."""
     part = store.part(version(number))
     (part / "data").mkdir()
@@ -36,7 +36,7 @@ def files() -> tuple[File, ...]:
     return (File("MLmodel", 2, "aa"), File("data/model", len(CONTENT), "bb"))
 
 
-def numbers(shelf: Shelf) -> tuple[str | None, str | None, tuple[str, ...]]:
+def numbers(shelf: CacheContents) -> tuple[str | None, str | None, tuple[str, ...]]:
     """The current version, the previous one, and the others."""
     current, previous = (
         None if one is None else one.version.number for one in (shelf.current, shelf.previous)
@@ -213,7 +213,7 @@ def test_a_model_may_have_any_name(tmp_path: Path, name: str) -> None:
     store = Store(folder, name)
     shelf = store.choose(put(store, 1))
     assert Store(folder, name).load() == shelf
-    assert Store(folder, "another").load() == Shelf()
+    assert Store(folder, "another").load() == CacheContents()
     (place,) = (folder / "models").iterdir()
     assert {path.parent for path in tmp_path.rglob("MLmodel")} == {place / version(1).id}
 
@@ -221,7 +221,7 @@ def test_a_model_may_have_any_name(tmp_path: Path, name: str) -> None:
 def test_long_names_that_begin_alike_are_two_models(tmp_path: Path) -> None:
     one, other = Store(tmp_path, "A" * 200 + "1"), Store(tmp_path, "A" * 200 + "2")
     one.choose(put(one, 1))
-    assert other.load() == Shelf()
+    assert other.load() == CacheContents()
 
 
 def test_a_version_may_have_any_number(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_folder_that_is_not_ours_is_told_with_the_cure(tmp_path: Path) -> None
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from mlopsd_probes.model import disk, store as module
+from mlopsd_probes.model.cache import files as disk, store as module
 from tests.model.test_store import put
 
 

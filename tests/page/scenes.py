@@ -59,7 +59,7 @@ FETCHING: Telling = {
             "bytes": 3_000_000_000,
             "total_bytes": 10_000_000_000,
         },
-        "refused": [
+        "rejected": [
             {
                 "version": "8",
                 "step": "thresholds",
@@ -98,7 +98,7 @@ LOST_MODEL: Telling = {
             advice="restart_app",
         )
     ],
-    "facts": {"model": "churn", "desired": SERVED, "refused": FETCHING["facts"]["refused"]},
+    "facts": {"model": "churn", "desired": SERVED, "rejected": FETCHING["facts"]["rejected"]},
 }
 SCENES: dict[str, dict[str, Telling]] = {
     "healthy": {"gpu": WELL_GPU, "model": WELL_MODEL, "system": WELL_SYSTEM},

@@ -317,8 +317,8 @@ def test_without_scripts_all_is_there_and_nothing_claims_to_renew(
         "Desired version 7",
         "Served version 6",
         "In progress fetch of version 7",
-        "3.0 GB of 10.0 GB (30%)",
-        "Refused version 8: accuracy 0.71 is below 0.8",
+        "3 GB of 10 GB (30%)",
+        "Rejected version 8: accuracy 0.71 is below 0.8",
         "2 healthy findings",
         "newest degraded",
     ):

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from mlopsd.predictor import Prediction, Predictor, PredictorOptions, Unpredicted
+from mlopsd.predictor import Prediction, PredictionError, Predictor, PredictorOptions
 from mlopsd.probe import Finding, Reading, Schedule, Status
 
 
@@ -19,18 +19,18 @@ class Echo(Predictor[EchoOptions]):
     """A cave."""
 
     Options = EchoOptions
-    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         return Reading(findings=[Finding("cave", Status.HEALTHY, "the cave is empty")])
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return self.options.voice
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         if content_type != "application/json":
-            raise Unpredicted(415, f"{content_type!r} has no echo; send application/json")
+            raise PredictionError(415, f"{content_type!r} has no echo; send application/json")
         await asyncio.sleep(self.options.takes)
         if self.options.gate is not None:
             self.options.gate.with_suffix(".asked").touch()

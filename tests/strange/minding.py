@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from mlopsd.predictor import Prediction, Predictor, PredictorOptions, Unpredicted
+from mlopsd.predictor import Prediction, PredictionError, Predictor, PredictorOptions
 from mlopsd.probe import Finding, Reading, Schedule, Status
 
 
@@ -12,7 +12,7 @@ class Minder(Predictor[PredictorOptions]):
     """Answers with how much it was asked, and never with what."""
 
     Options = PredictorOptions
-    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         return Reading(findings=[Finding("mind", Status.HEALTHY, "it minds")])
@@ -21,17 +21,17 @@ class Minder(Predictor[PredictorOptions]):
         return f"minded anew, dry={dry_run}, forced={force}"
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return "1"
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         mime = content_type.partition(";")[0].strip().lower()
         if mime not in READERS:
-            raise Unpredicted(415, "this is neither JSON nor CSV; send one of them")
+            raise PredictionError(415, "this is neither JSON nor CSV; send one of them")
         try:
             rows = READERS[mime](body)
         except (ValueError, RecursionError, csv.Error) as error:
-            raise Unpredicted(400, f"the body cannot be read: {type(error).__name__}") from error
+            raise PredictionError(400, f"the body cannot be read: {type(error).__name__}") from error
         return Prediction(b'{"predictions": [%d]}' % rows)
 
 

@@ -18,7 +18,7 @@ class Steered(Probe[SteeredOptions]):
     """In the text "{now+90}" a number of seconds from now is put in as a moment."""
 
     Options = SteeredOptions
-    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         told = json.loads(self.options.path.read_text("utf-8"), object_hook=_moments)

@@ -21,7 +21,7 @@ from mlopsd.probe import (
     Probe,
     ProbeError,
     Reading,
-    Refused,
+    ReloadRefused,
     Schedule,
     Status,
 )
@@ -51,7 +51,7 @@ class Wordless(Exception):
 class Troubled(Probe[TroubledOptions]):
     Options = TroubledOptions
     metrics = (LOOKS, WIDTH)
-    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1, critical=True)
 
     checks = 0
 
@@ -70,7 +70,7 @@ class Troubled(Probe[TroubledOptions]):
         if self.options.trouble == "reloads_slowly":
             self.wait_for_the_gate()
         if not force:
-            raise Refused("it does not want to")
+            raise ReloadRefused("it does not want to")
         return "would" if dry_run else "did"
 
     def measures(self) -> Reading:
@@ -112,6 +112,12 @@ class Troubled(Probe[TroubledOptions]):
 
     def cannot_tell(self) -> None:
         raise ProbeError("cannot see the door: no light; bring a lamp")
+
+    def cannot_tell_in_a_way_of_its_own(self) -> None:
+        raise type("NoDoor", (ProbeError,), {})("there is no door; build one")
+
+    def raises_a_namesake(self) -> None:
+        raise type("ProbeError", (Exception,), {})("of another library")
 
     def nonsense(self) -> str:
         return "all is well"
@@ -236,10 +242,11 @@ class Troubled(Probe[TroubledOptions]):
         time.sleep(3600)
 
     def answers_for_us(self) -> Reading:
-        from mlopsd.worker import frames, readings
+        from mlopsd.process import frames
+        from mlopsd.worker import codec
 
-        forged = {"reading": readings.Outgoing().frame(self.none()), "id": self.checks - 1, "children": 0}
-        os.write(int(sys.argv[1]), frames.encode(forged))
+        forged = {"reading": codec.Outgoing().frame(self.none()), "id": self.checks - 1, "children": 0}
+        os.write(int(sys.argv[1]), frames.pack(forged))
         return self.none()
 
     def looks_around(self) -> Reading:
@@ -263,7 +270,7 @@ class SlowlyMade(Troubled):
 class SlowToStart(Troubled):
     """Its process is longer in starting than a check may take."""
 
-    schedule = Schedule(timeout=2, isolation="process")
+    schedule = Schedule(timeout=2, isolation="process", critical=True)
 
     def __init__(self, options: TroubledOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -273,7 +280,7 @@ class SlowToStart(Troubled):
 class SlowAtFirst(Troubled):
     """The first check in each process takes longer than a check may."""
 
-    schedule = Schedule(timeout=1, isolation="process")
+    schedule = Schedule(timeout=1, isolation="process", critical=True)
 
     def check(self) -> Reading:
         if not self.checks:
@@ -283,7 +290,7 @@ class SlowAtFirst(Troubled):
 
 class AsyncTroubled(Probe[TroubledOptions]):
     Options = TroubledOptions
-    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1)
+    schedule = Schedule(interval=0.2, timeout=20, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
         result: Any = await getattr(self, self.options.trouble)()

@@ -80,14 +80,14 @@ def main(folder: str) -> None:
     disks = Disks(SystemOptions(paths=(folder, "/"), path_timeout=2))
     with sleeper(folder, server) as child:
         wait_until_asleep(child)
-        found = {"silent": disks.look(), "asleep": processes.look(), "stuck": processes.look()}
+        found = {"silent": disks.collect(), "asleep": processes.collect(), "stuck": processes.collect()}
         (question,) = disks.stuck.values()
         os.close(server)
         question.answer.exception(10)
     disks.timeout = 10
-    found |= {"dead": disks.look(), "awake": processes.look()}
+    found |= {"dead": disks.collect(), "awake": processes.collect()}
     checked(LIBC.umount2(folder.encode(), MNT_DETACH))
-    found["gone"] = disks.look()
+    found["gone"] = disks.collect()
     print(json.dumps({when: told(reading) for when, reading in found.items()} | {"child": child}))
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd_probes.system import superblock
-from mlopsd_probes.system.disks import Answer, Disks
+from mlopsd_probes.system import filesystem
+from mlopsd_probes.system.disks import BackgroundCall, Disks, PathCall
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.question import Question
 from tests.running import GIVE_UP
 
 
@@ -84,8 +83,8 @@ def hang(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hang]:
 class OneSilent(Disks):
     """The timeout is the dead path's alone: the others have answered before it begins."""
 
-    def ask(self, path: str) -> Answer:
-        question = super().ask(path)
+    def start_call(self, path: str) -> PathCall:
+        question = super().start_call(path)
         if path != "/dead":
             question.answer.exception(10)
         return question
@@ -123,10 +122,10 @@ def no_thread_is_left(path: str) -> bool:
 
 def test_a_dead_mount_costs_its_own_finding_and_not_the_others(hang: Hang) -> None:
     disks = OneSilent(options("/dead", "/"), hang, Clock())
-    reading = disks.look()
+    reading = disks.collect()
     silent = of("/dead", reading)["disk_path"]
     assert (silent.status, silent.advice, silent.limit) == (Status.UNHEALTHY, Advice.WATCH, 0.05)
-    assert silent.summary == "/dead did not answer within 0.05 s; the mount may be dead"
+    assert silent.summary == "/dead did not answer within 50 ms; the mount may be dead"
     assert of("/", reading)["disk_path"].status is Status.HEALTHY
     assert {"disk_space", "disk_path"} <= of("/", reading).keys()
     assert set(of("/dead", reading)) == {"disk_path"}
@@ -135,7 +134,7 @@ def test_a_dead_mount_costs_its_own_finding_and_not_the_others(hang: Hang) -> No
 
 def test_a_stuck_path_is_not_asked_again_until_its_old_call_has_returned(hang: Hang) -> None:
     disks = OneSilent(options("/dead", "/"), hang)
-    readings = [disks.look() for _ in range(5)]
+    readings = [disks.collect() for _ in range(5)]
     assert hang.calls.count("/dead") == 1
     assert hang.calls.count("/") == 5
     assert all(of("/dead", reading)["disk_path"].status is Status.UNHEALTHY for reading in readings)
@@ -144,10 +143,10 @@ def test_a_stuck_path_is_not_asked_again_until_its_old_call_has_returned(hang: H
 def test_a_stuck_path_recovers_by_itself_with_a_fresh_answer(hang: Hang) -> None:
     disks = Disks(options("/dead", timeout=4), hang)
     disks.timeout = 0.05
-    disks.look()
+    disks.collect()
     hang.let_go()
     disks.timeout = 10.0
-    reading = disks.look()
+    reading = disks.collect()
     assert of("/dead", reading)["disk_path"].status is Status.HEALTHY
     assert "disk_space" in of("/dead", reading)
     assert hang.calls.count("/dead") == 2
@@ -155,23 +154,23 @@ def test_a_stuck_path_recovers_by_itself_with_a_fresh_answer(hang: Hang) -> None
 
 def test_only_the_first_look_at_a_stuck_path_waits(hang: Hang, monkeypatch: pytest.MonkeyPatch) -> None:
     disks = Disks(options("/dead"), hang)
-    disks.look()
+    disks.collect()
     waited_for: list[object] = []
     monkeypatch.setattr(
         "mlopsd_probes.system.disks.wait_for", lambda questions, _: waited_for.extend(questions)
     )
-    disks.look()
+    disks.collect()
     assert waited_for == []
 
 
 def test_how_long_a_path_has_been_silent_is_said(tmp_path: Path) -> None:
     hang, clock = EventHang("/dead", tmp_path), Clock()
     disks = Disks(options("/dead"), hang, clock)
-    disks.look()
+    disks.collect()
     clock.now = 46.0
-    finding = of("/dead", disks.look())["disk_path"]
+    finding = of("/dead", disks.collect())["disk_path"]
     hang.let_go()
-    assert finding.summary == "/dead did not answer within 0.05 s (46 s so far); the mount may be dead"
+    assert finding.summary == "/dead did not answer within 50 ms (46 s so far); the mount may be dead"
     assert finding.observed == 46.0
 
 
@@ -192,14 +191,14 @@ def test_many_dead_mounts_cost_one_deadline_together(tmp_path: Path, monkeypatch
         deadlines.append(timeout)
 
     monkeypatch.setattr("mlopsd_probes.system.disks.wait_for", one_wait)
-    reading = Disks(options(*paths), wait_at(gate)).look()
+    reading = Disks(options(*paths), wait_at(gate)).collect()
     gate.set()
     assert deadlines == [0.05]
     assert {finding.status for finding in reading.findings} == {Status.UNHEALTHY}
 
 
 def test_a_question_is_a_daemon_thread_and_keeps_nobody_from_leaving(hang: Hang) -> None:
-    Disks(options("/dead"), hang).look()
+    Disks(options("/dead"), hang).collect()
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "statvfs /dead")
     assert thread.daemon
 
@@ -229,7 +228,7 @@ def test_an_error_is_a_finding_of_that_path(
     number: int, status: Status, advice: Advice, samples: float | None
 ) -> None:
     error = OSError(number, os.strerror(number))
-    reading = Disks(options("/data", "/", timeout=4), failing(error)).look()
+    reading = Disks(options("/data", "/", timeout=4), failing(error)).collect()
     finding = of("/data", reading)["disk_path"]
     assert (finding.status, finding.advice) == (status, advice)
     assert finding.summary.count("/data") == 1
@@ -239,17 +238,17 @@ def test_an_error_is_a_finding_of_that_path(
 
 def test_a_path_whose_mount_procfs_does_not_tell_is_unknown_and_not_absent(tmp_path: Path) -> None:
     def blind(path: str) -> os.statvfs_result:
-        superblock.is_read_only(7, tmp_path)
+        filesystem.is_read_only(7, tmp_path)
         return os.statvfs(path)
 
-    (finding,) = Disks(options("/", timeout=4), blind).look().findings
+    (finding,) = Disks(options("/", timeout=4), blind).collect().findings
     assert finding.status is Status.UNKNOWN
     assert f"cannot read {tmp_path}/fdinfo/7: No such file or directory" in finding.summary
 
 
 def test_a_real_path_that_does_not_exist_is_named_with_the_cure(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    (finding,) = Disks(options(missing, timeout=4)).look().findings
+    (finding,) = Disks(options(missing, timeout=4)).collect().findings
     assert finding.summary == f"{missing} does not exist; mount or create it, or take it out of paths"
 
 
@@ -259,7 +258,7 @@ def test_a_host_without_a_thread_to_spare_is_unknown_and_not_dead(monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        (finding,) = Disks(options("/")).look().findings
+        (finding,) = Disks(options("/")).collect().findings
     assert finding.status is Status.UNKNOWN
     assert "can't start new thread" in finding.summary
 
@@ -269,7 +268,7 @@ def test_a_call_that_raises_leaves_its_error_in_the_answer() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
-        Question(call, "call").answer.result(10)
+        BackgroundCall(call, "call").answer.result(10)
 
 
 def numbers(**fields: int) -> os.statvfs_result:
@@ -283,7 +282,7 @@ def samples(reading: Reading) -> dict[str, float]:
 
 
 def test_sizes_are_in_fragments_and_what_is_kept_for_root_is_not_free() -> None:
-    reading = Disks(options("/", timeout=4), lambda path: numbers()).look()
+    reading = Disks(options("/", timeout=4), lambda path: numbers()).collect()
     assert samples(reading) == {
         "disk_path_up": 1,
         "disk_read_only": 0,
@@ -295,17 +294,17 @@ def test_sizes_are_in_fragments_and_what_is_kept_for_root_is_not_free() -> None:
 
 
 def test_a_file_system_without_inodes_or_blocks_has_no_such_numbers() -> None:
-    btrfs = Disks(options("/", timeout=4), lambda path: numbers(f_files=0, f_favail=0)).look()
+    btrfs = Disks(options("/", timeout=4), lambda path: numbers(f_files=0, f_favail=0)).collect()
     assert not {"disk_inodes", "disk_inodes_free"} & samples(btrfs).keys()
     assert set(of("/", btrfs)) == {"disk_path", "disk_writable", "disk_space"}
-    bucket = Disks(options("/", timeout=4), lambda path: numbers(f_files=0, f_blocks=0)).look()
+    bucket = Disks(options("/", timeout=4), lambda path: numbers(f_files=0, f_blocks=0)).collect()
     assert samples(bucket).keys() == {"disk_path_up", "disk_read_only"}
     assert set(of("/", bucket)) == {"disk_path", "disk_writable"}
 
 
 def test_an_image_is_always_full_and_is_not_judged_for_it() -> None:
     image = numbers(f_bavail=0, f_favail=0, f_flag=os.ST_RDONLY)
-    reading = Disks(options("/", timeout=4), lambda path: image).look()
+    reading = Disks(options("/", timeout=4), lambda path: image).collect()
     assert [(finding.name, finding.status) for finding in reading.findings] == [("disk_path", Status.HEALTHY)]
     assert samples(reading)["disk_read_only"] == 1
 
@@ -313,7 +312,7 @@ def test_an_image_is_always_full_and_is_not_judged_for_it() -> None:
 def test_a_disk_that_becomes_read_only_is_broken_until_it_is_writable_again() -> None:
     flags = iter([0, os.ST_RDONLY, os.ST_RDONLY, 0])
     disks = Disks(options("/", timeout=4), lambda path: numbers(f_flag=next(flags)))
-    found = [of("/", disks.look())["disk_writable"] for _ in range(4)]
+    found = [of("/", disks.collect())["disk_writable"] for _ in range(4)]
     assert [finding.status for finding in found] == [
         Status.HEALTHY,
         Status.UNHEALTHY,
@@ -333,7 +332,7 @@ def test_a_disk_that_went_read_only_and_then_dies_still_wants_a_reboot(error: in
         return answer
 
     disks = Disks(options("/", timeout=4), statvfs)
-    readings = [disks.look() for _ in range(4)]
+    readings = [disks.collect() for _ in range(4)]
     for reading in readings[1:]:
         finding = of("/", reading)["disk_writable"]
         assert (finding.status, finding.advice) == (Status.UNHEALTHY, Advice.REBOOT)
@@ -345,12 +344,12 @@ def test_a_disk_that_went_read_only_and_then_hangs_still_wants_a_reboot(hang: Ha
     disks = Disks(options("/dead"), hang)
     disks.filesystems["/dead"].reading(numbers())
     disks.filesystems["/dead"].reading(numbers(f_flag=os.ST_RDONLY))
-    assert of("/dead", disks.look())["disk_writable"].advice is Advice.REBOOT
+    assert of("/dead", disks.collect())["disk_writable"].advice is Advice.REBOOT
 
 
 def test_a_disk_with_enough_free_is_not_short_whatever_its_share() -> None:
     huge = numbers(f_blocks=10**10, f_bavail=10**8)  # 41 TB, 1 % free: 410 GB
-    reading = Disks(options("/", timeout=4), lambda path: huge).look()
+    reading = Disks(options("/", timeout=4), lambda path: huge).collect()
     assert of("/", reading)["disk_space"].status is Status.HEALTHY
     strict = SystemOptions(paths=("/",), path_timeout=4, disk_free_enough="1TB")  # type: ignore[arg-type]
-    assert of("/", Disks(strict, lambda path: huge).look())["disk_space"].status is Status.UNHEALTHY
+    assert of("/", Disks(strict, lambda path: huge).collect())["disk_space"].status is Status.UNHEALTHY

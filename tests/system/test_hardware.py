@@ -7,14 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from mlopsd.probe import Reading, Status
-from mlopsd_probes.system.cpu import CpuUse
-from mlopsd_probes.system.disk_io import DiskIO
-from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import Memory
+from mlopsd_probes.system.cpu import CpuUse, Load
+from mlopsd_probes.system.disks import DiskIO
+from mlopsd_probes.system.memory import HostMemory, Swap
 from mlopsd_probes.system.network import Network
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.swap import Swap
-from mlopsd_probes.system.temperature import Temperature
+from mlopsd_probes.system.temperature import HostTemperature
 
 Tree = Callable[[Mapping[str, str]], Path]
 
@@ -30,7 +28,7 @@ def times(**modes: float) -> SimpleNamespace:
 def test_cpu_use_needs_two_looks_and_says_nothing_after_one() -> None:
     looks = iter([times(user=10, idle=90), times(user=20, idle=120), times(user=20, idle=120)])
     cpu = CpuUse(SystemOptions(), lambda: next(looks))
-    first, second, third = cpu.look(), cpu.look(), cpu.look()
+    first, second, third = cpu.collect(), cpu.collect(), cpu.collect()
     assert not first.findings
     assert ("cpu_use_ratio",) not in values(first)
     assert values(first)[("cpu_seconds_total", "user")] == 10
@@ -43,24 +41,24 @@ def test_waiting_for_a_disk_and_a_time_that_jumps_back_are_not_use() -> None:
         [times(iowait=50, idle=50), times(iowait=40, idle=80, user=10), times(iowait=140, idle=80, user=20)]
     )
     cpu = CpuUse(SystemOptions(), lambda: next(looks))
-    cpu.look()
-    second = values(cpu.look())
+    cpu.collect()
+    second = values(cpu.collect())
     assert second[("cpu_use_ratio",)] == 0.25
     assert second[("cpu_seconds_total", "iowait")] == 50  # a counter never falls
-    assert values(cpu.look())[("cpu_use_ratio",)] == pytest.approx(0.1)
+    assert values(cpu.collect())[("cpu_use_ratio",)] == pytest.approx(0.1)
 
 
 def test_a_guests_time_is_not_counted_twice() -> None:
     looks = iter([times(), times(user=50, guest=50, idle=50)])
     cpu = CpuUse(SystemOptions(), lambda: next(looks))
-    cpu.look()
-    reading = values(cpu.look())
+    cpu.collect()
+    reading = values(cpu.collect())
     assert reading[("cpu_use_ratio",)] == 0.5
     assert ("cpu_seconds_total", "guest") not in reading
 
 
 def test_a_load_without_a_count_of_cpus_is_reported_and_unknown() -> None:
-    reading = Load(SystemOptions(), lambda: (1.0, 2.0, 3.0), lambda: None).look()
+    reading = Load(SystemOptions(), lambda: (1.0, 2.0, 3.0), lambda: None).collect()
     (finding,) = reading.findings
     assert (finding.name, finding.status) == ("load", Status.UNKNOWN)
     assert finding.summary.startswith("cannot judge the load over 5 min (2): neither /sys/devices/system/cpu")
@@ -80,7 +78,7 @@ def swap(free: int, total: int = 1000) -> Callable[[], SimpleNamespace]:
 
 
 def test_a_large_host_with_much_memory_left_is_not_short_of_it() -> None:
-    reading = Memory(SystemOptions(), memory(20 * 10**9, 2 * 10**12)).look()
+    reading = HostMemory(SystemOptions(), memory(20 * 10**9, 2 * 10**12)).collect()
     assert reading.status is Status.HEALTHY
     assert reading.findings[0].summary == "20 GB of 2 TB memory is available (1 %)"
 
@@ -94,12 +92,12 @@ def test_a_large_host_with_much_memory_left_is_not_short_of_it() -> None:
     ],
 )
 def test_full_swap_is_a_fault_only_while_memory_is_short(available: int, total: int, status: Status) -> None:
-    reading = Swap(SystemOptions(), swap(0), memory(available, total)).look()
+    reading = Swap(SystemOptions(), swap(0), memory(available, total)).collect()
     assert reading.status is status
 
 
 def test_a_host_without_swap_has_no_number_for_it() -> None:
-    reading = Swap(SystemOptions(), swap(0, 0), memory(1)).look()
+    reading = Swap(SystemOptions(), swap(0, 0), memory(1)).collect()
     assert (reading.findings, reading.samples) == ((), ())
 
 
@@ -112,7 +110,7 @@ def sensor(
 def temperatures(
     options: SystemOptions | None = None, **chips: list[SimpleNamespace]
 ) -> tuple[Reading, dict[tuple[str, ...], float]]:
-    reading = Temperature(options or SystemOptions(), lambda: chips).look()
+    reading = HostTemperature(options or SystemOptions(), lambda: chips).collect()
     return reading, values(reading)
 
 
@@ -166,7 +164,7 @@ def test_only_whole_disks_that_are_hardware_are_counted(tree: Tree) -> None:
     root = tree({"block/sda/device/model": "", "block/sda/sda1/stat": "", "block/loop0/size": "0"})
     counters = SimpleNamespace(read_bytes=10, write_bytes=20, busy_time=1500)
     disks = DiskIO(SystemOptions(), lambda **_: dict.fromkeys(("sda", "sda1", "loop0"), counters), root)
-    assert values(disks.look()) == {
+    assert values(disks.collect()) == {
         ("disk_read_bytes_total", "sda"): 10,
         ("disk_written_bytes_total", "sda"): 20,
         ("disk_busy_seconds_total", "sda"): 1.5,
@@ -177,7 +175,7 @@ def test_only_network_cards_are_counted_and_not_each_containers_interface(tree: 
     root = tree({"class/net/eth0/device/vendor": "", "class/net/veth1a2b/mtu": "", "class/net/lo/mtu": ""})
     counters = SimpleNamespace(bytes_recv=1, bytes_sent=2, errin=3, errout=4)
     cards = Network(SystemOptions(), lambda **_: dict.fromkeys(("eth0", "veth1a2b", "lo"), counters), root)
-    assert values(cards.look()) == {
+    assert values(cards.collect()) == {
         ("network_received_bytes_total", "eth0"): 1,
         ("network_sent_bytes_total", "eth0"): 2,
         ("network_errors_total", "eth0", "receive"): 3,

@@ -11,17 +11,15 @@ import pytest
 
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system import superblock
-from mlopsd_probes.system.cpu import CpuUse
+from mlopsd_probes.system import filesystem
+from mlopsd_probes.system.cpu import CpuUse, Load
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.memory import Memory
+from mlopsd_probes.system.memory import HostMemory, Swap
 from mlopsd_probes.system.options import CEILINGS, FLOORS, SystemOptions
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
-from mlopsd_probes.system.swap import Swap
-from mlopsd_probes.system.temperature import Temperature
+from mlopsd_probes.system.temperature import HostTemperature
 
 Tree = Callable[[Mapping[str, str]], Path]
 World = Callable[[float], Reading]  # a look at a host on which the judged number is the one given
@@ -30,18 +28,18 @@ World = Callable[[float], Reading]  # a look at a host on which the judged numbe
 def cpu_use(options: SystemOptions, tree: Tree) -> World:
     clock = SimpleNamespace(user=0.0, idle=0.0)
     look = CpuUse(options, read=lambda: clock)
-    look.look()
+    look.collect()
 
     def at(value: float) -> Reading:
         clock.user += 100 * value
         clock.idle += 100 * (1 - value)
-        return look.look()
+        return look.collect()
 
     return at
 
 
 def load(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: Load(options, lambda: (99.0, 4 * value, 99.0), lambda: 4).look()
+    return lambda value: Load(options, lambda: (99.0, 4 * value, 99.0), lambda: 4).collect()
 
 
 def memory(share: float) -> Callable[[], Any]:
@@ -49,13 +47,13 @@ def memory(share: float) -> Callable[[], Any]:
 
 
 def memory_available(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: Memory(options, memory(value)).look()
+    return lambda value: HostMemory(options, memory(value)).collect()
 
 
 def swap_used(options: SystemOptions, tree: Tree) -> World:
     def at(value: float) -> Reading:
         swap = SimpleNamespace(total=1000, free=round(1000 * (1 - value)))
-        return Swap(options, lambda: swap, memory(0.01)).look()
+        return Swap(options, lambda: swap, memory(0.01)).collect()
 
     return at
 
@@ -66,7 +64,7 @@ def pressure(resource: str) -> Callable[[SystemOptions, Tree], World]:
 
         def at(value: float) -> Reading:
             line = f"{kind} avg10=99.00 avg60={100 * value:.2f} avg300=99.00 total=1\n"
-            return Pressure(options, tree({f"pressure/{resource}": line})).look()
+            return Pressure(options, tree({f"pressure/{resource}": line})).collect()
 
         return at
 
@@ -85,15 +83,17 @@ def disks(options: SystemOptions, **numbers: int) -> Disks:
 
 
 def disk_free(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: disks(options, f_bavail=round(value * 10**6)).look()
+    return lambda value: disks(options, f_bavail=round(value * 10**6)).collect()
 
 
 def inodes_free(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: disks(options, f_favail=round(value * 1000)).look()
+    return lambda value: disks(options, f_favail=round(value * 1000)).collect()
 
 
 def open_files(options: SystemOptions, tree: Tree) -> World:
-    return lambda value: OpenFiles(options, tree({"sys/fs/file-nr": f"{value * 1000:.0f}\t0\t1000\n"})).look()
+    return lambda value: OpenFiles(
+        options, tree({"sys/fs/file-nr": f"{value * 1000:.0f}\t0\t1000\n"})
+    ).collect()
 
 
 def pids(options: SystemOptions, tree: Tree) -> World:
@@ -106,7 +106,7 @@ def pids(options: SystemOptions, tree: Tree) -> World:
                 "self/cgroup": "0::/\n",
             }
         )
-        return Pids(options, root, root).look()
+        return Pids(options, root, root).collect()
 
     return at
 
@@ -114,7 +114,7 @@ def pids(options: SystemOptions, tree: Tree) -> World:
 def temperature(options: SystemOptions, tree: Tree) -> World:
     def at(value: float) -> Reading:
         sensor = SimpleNamespace(label="Composite", current=value, high=None, critical=None)
-        return Temperature(options, lambda: {"nvme": [sensor]}).look()
+        return HostTemperature(options, lambda: {"nvme": [sensor]}).collect()
 
     return at
 
@@ -209,7 +209,7 @@ def test_a_host_with_nothing_left_of_what_has_a_hard_default_is_unhealthy(tree: 
 
 def test_a_summary_has_the_number_and_the_limit(tree: Tree) -> None:
     options = SystemOptions(paths=("/var",))
-    reading = disks(options, f_blocks=25_000_000, f_bavail=300_000).look()
+    reading = disks(options, f_blocks=25_000_000, f_bavail=300_000).collect()
     finding = the("disk_space", reading)
     assert finding.summary == "/var has 1.23 GB free of 102 GB (1.2 %), below 2 %"
     assert finding.subject == "/var"
@@ -221,5 +221,5 @@ def test_limits_without_a_value_never_apply() -> None:
 
 
 def test_the_builtin_reader_of_each_look_is_the_hosts_own() -> None:
-    assert Memory(SystemOptions()).read is psutil.virtual_memory
-    assert Disks(SystemOptions()).statvfs is superblock.statvfs
+    assert HostMemory(SystemOptions()).read is psutil.virtual_memory
+    assert Disks(SystemOptions()).statvfs is filesystem.statvfs

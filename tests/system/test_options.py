@@ -7,7 +7,6 @@ import pytest
 from pydantic import ValidationError
 
 from mlopsd_probes.system.options import CEILINGS, FLOORS, SystemOptions
-from mlopsd_probes.system.quantities import celsius, duration, percent, size
 
 
 @pytest.mark.parametrize(
@@ -74,26 +73,3 @@ def test_every_key_says_its_unit_and_its_reason() -> None:
         assert field.description, key
         assert isinstance(field.json_schema_extra, dict), key
         assert field.json_schema_extra["unit"], key
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (percent(0.0123), "1.23 %"),
-        (percent(0), "0 %"),
-        (percent(1), "100 %"),
-        (percent(0.0496), "4.96 %"),
-        (size(0), "0 bytes"),
-        (size(999_600_000), "1 GB"),
-        (size(1_200_000_000), "1.2 GB"),
-        (size(3e18), "3e+03 PB"),
-        (duration(1), "1 s"),
-        (duration(90), "90 s"),
-        (duration(721), "12 min"),
-        (duration(7200), "2 h"),
-        (duration(3 * 86400), "3 d"),
-        (celsius(84.6), "85 °C"),
-    ],
-)
-def test_numbers_are_said_with_three_digits(text: str, said: str) -> None:
-    assert text == said

@@ -2,8 +2,8 @@
 
 import json
 
-from mlopsd_probes.system import LOOKS, SystemProbe
 from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.probe import COLLECTORS, SystemProbe
 
 Page = dict[str, list[tuple[str, ...]]]
 
@@ -19,7 +19,7 @@ def written(default: object) -> str:
 
 def test_the_page_has_every_finding(page: Page) -> None:
     rows = [name for row in page["Findings"] for name in row[0].split()]
-    findings = {name for look in LOOKS for name in (look.name, *look.findings)}
+    findings = {name for look in COLLECTORS for name in (look.name, *look.findings)}
     assert sorted(rows) == sorted(findings)
 
 

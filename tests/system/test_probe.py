@@ -7,44 +7,44 @@ import psutil
 import pytest
 
 from mlopsd.probe import Context, Finding, Metric, Reading, Status
-from mlopsd_probes.system import LOOKS, SystemProbe
+from mlopsd_probes.system.collector import HostCollector
+from mlopsd_probes.system.cpu import Load
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.load import Load
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.memory import Paging
 from mlopsd_probes.system.options import LONGEST_PATH_TIMEOUT, SystemOptions
-from mlopsd_probes.system.paging import Paging
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
+from mlopsd_probes.system.probe import COLLECTORS, SystemProbe
 from mlopsd_probes.system.processes import StuckProcesses
 
 NUMBER = Metric("number", "A number.")
 
 
-class Whole(Look):
+class Whole(HostCollector):
     name = "whole"
     findings = ("whole",)
     metrics = (NUMBER,)
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         return Reading([Finding("whole", Status.HEALTHY, "it is")], [NUMBER.sample(1)], {"key": "value"})
 
 
-class Failing(Look):
+class Failing(HostCollector):
     name = "failing"
     source = "/proc/failing"
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         raise self.error
 
 
-class Empty(Look):
+class Empty(HostCollector):
     name = "empty"
     source = "/proc/empty"
 
-    def look(self) -> Reading:
+    def collect(self) -> Reading:
         return Reading()
 
 
@@ -57,9 +57,9 @@ class OptionalEmpty(Empty):
     may_be_absent = True
 
 
-def check(context: Context, *looks: Look) -> Reading:
+def check(context: Context, *looks: HostCollector) -> Reading:
     probe = SystemProbe(SystemOptions(), context)
-    probe.looks = looks
+    probe.collectors = looks
     return probe.check()
 
 
@@ -97,7 +97,9 @@ def test_a_look_that_fails_takes_only_its_own_part(context: Context, error: Exce
         Optional(NotImplementedError("no diskstats")),
     ],
 )
-def test_a_source_that_a_host_may_lack_is_named_and_is_no_fault(context: Context, look: Look) -> None:
+def test_a_source_that_a_host_may_lack_is_named_and_is_no_fault(
+    context: Context, look: HostCollector
+) -> None:
     reading = check(context, look, Whole(SystemOptions()))
     assert [finding.name for finding in reading.findings] == ["whole"]
     assert reading.facts["absent"] == [look.name]
@@ -126,7 +128,9 @@ def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
     own |= {"pressure": Pressure(options, tmp_path), "open_files": OpenFiles(options, tmp_path)}
     own |= {"pids": Pids(options, tmp_path, tmp_path), "stuck_processes": StuckProcesses(options, tmp_path)}
     of_sysfs = {"disk_io", "temperature"}
-    probe.looks = tuple(own.get(look.name, look) for look in probe.looks if look.name not in of_sysfs)
+    probe.collectors = tuple(
+        own.get(look.name, look) for look in probe.collectors if look.name not in of_sysfs
+    )
     reading = probe.check()
     unknown = {finding.name: finding.summary for finding in reading.findings}
     assert {finding.status for finding in reading.findings} == {Status.UNKNOWN}
@@ -142,10 +146,10 @@ def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
 
 
 def test_only_what_a_host_may_lack_may_be_absent() -> None:
-    absent = {look.name for look in LOOKS if look.may_be_absent}
+    absent = {look.name for look in COLLECTORS if look.may_be_absent}
     configured = {"disk_path"}  # paths = [] is a choice
     assert absent == {"swap_used", "pressure", "temperature", "disk_io", "network"} | configured
-    assert all(look.source.startswith("/") for look in LOOKS if look.name not in configured)
+    assert all(look.source.startswith("/") for look in COLLECTORS if look.name not in configured)
 
 
 def test_a_defect_of_the_probe_is_not_hidden_as_a_reading(context: Context) -> None:
@@ -157,7 +161,7 @@ def test_whatever_a_check_reports_was_declared_and_no_series_is_there_twice(cont
     probe = SystemProbe(SystemOptions(path_timeout=LONGEST_PATH_TIMEOUT), context)
     readings = [probe.check(), probe.check()]
     declared = {metric.name: metric for metric in probe.metrics}
-    findings = {name for look in LOOKS for name in (look.name, *look.findings)}
+    findings = {name for look in COLLECTORS for name in (look.name, *look.findings)}
     for reading in readings:
         for sample in reading.samples:
             assert tuple(name for name, _ in sample.labels) == declared[sample.name].labels

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd_probes.system import take
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.processes import Sleep, StuckProcesses, context_switches, uninterruptible
 
@@ -38,7 +37,7 @@ class Host:
         self.now = seconds
         for files in processes:
             self.tree(files)
-        return self.processes.look()
+        return self.processes.collect()
 
 
 def only(reading: Reading) -> Finding:
@@ -133,7 +132,7 @@ def test_a_process_that_ends_while_it_is_looked_at_is_not_there(tree: Tree) -> N
 
 def test_where_proc_hides_processes_the_look_is_unknown_rather_than_blind(tree: Tree) -> None:
     root = tree(process(42, "own", "S"))
-    reading = take(StuckProcesses(SystemOptions(), root))
+    reading = StuckProcesses(SystemOptions(), root).try_collect()
     assert (only(reading).name, only(reading).status) == ("stuck_processes", Status.UNKNOWN)
     assert f"from {root}/1/stat: other users' processes are hidden" in only(reading).summary
     assert reading.samples == ()
@@ -147,7 +146,7 @@ def test_a_status_without_context_switches_is_an_error_and_not_a_guess() -> None
 def test_a_look_leaves_no_descriptor_open(tree: Tree) -> None:
     root = tree({**INIT, **process(42, "df", "D")})
     before = sorted(open_descriptors())
-    StuckProcesses(SystemOptions(), root).look()
+    StuckProcesses(SystemOptions(), root).collect()
     assert sorted(open_descriptors()) == before
 
 

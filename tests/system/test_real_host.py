@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from mlopsd.probe import Context, Reading, Status
-from mlopsd_probes.system import SystemProbe
 from mlopsd_probes.system.options import SystemOptions
+from mlopsd_probes.system.probe import SystemProbe
 
 PROC = Path("/proc")
 

@@ -9,7 +9,7 @@ from mlopsd.probe import Finding, Probe, Reading, Schedule, Status
 class Lingering(Probe):
     """Says the pid of what it left behind."""
 
-    schedule = Schedule(interval=3600, isolation="process")
+    schedule = Schedule(interval=3600, isolation="process", critical=True)
 
     def check(self) -> Reading:
         """Leave one more behind."""

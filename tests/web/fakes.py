@@ -7,25 +7,26 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from pydantic import SecretStr
 
 from mlopsd.board import Board
-from mlopsd.configured import Configured
+from mlopsd.config.load import LoadedConfig
+from mlopsd.config.plugins import Plugin
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
-from mlopsd.plugins import Plugin
+from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
-from mlopsd.probe import Context, Options, Probe, Reading
-from mlopsd.settings import Settings
-from mlopsd.settings.load import Loaded
-from mlopsd.watch import Busy
+from mlopsd.probe import Context, Options, Probe, Reading, Route
+from mlopsd.watch import Busy, Watch
 from mlopsd.web.app import make_app
-from mlopsd.web.connection import Patience
-from mlopsd.web.listener import Listener
-from mlopsd.web.parts import Info, Parts
-from mlopsd.web.serving import Serving
+from mlopsd.web.context import Info, WebContext
+from mlopsd.web.server.connection import Timeouts
+from mlopsd.web.server.listener import Listener
+from mlopsd.web.server.server import Site
 from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -51,7 +52,7 @@ class Oracle(Predictor[PredictorOptions]):
         self.answered = 0
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return self.serving
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
@@ -77,12 +78,13 @@ class FakeWatch:
         self, board: Board, name: str, reading: Reading | None = None, *, reloads: bool = True
     ) -> None:
         plugin = Plugin("door", "tests:Door", "doors 1.0")
-        self.configured = Configured(name, plugin, Door, Options(), TERMS, "thread", {})
+        self.configured = ProbeConfig(name, plugin, Door, Options(), TERMS, "thread", {})
         self.can_reload = reloads
         self.reload: OneReload | None = None
         self.asked: list[tuple[bool, bool]] = []
         self.checks = 0
         self.predictor: Predictor | None = None
+        self.routes: Sequence[Route] | None = ()
         self._board = board
         self._reading = reading or Reading(status=None, summary="")  # type: ignore[arg-type]
         self.hold: asyncio.Event | None = None
@@ -155,12 +157,49 @@ class House:
         self.board = Board()
         self.metrics = FakeMetrics()
         self.watches: dict[str, FakeWatch] = {}
-        self.configured: dict[str, Configured] = {}
-        self.draining = False
-        self.keys: tuple[str, ...] = ()
-        self.settings = Settings(**tables)
+        self.configured: dict[str, ProbeConfig] = {}
         self.reloading: Callable[[], Awaitable[Sequence[str]]] = self._nothing_changed
-        self.info = Info("1.2.3", STARTED, "production", mlflow="3.2.1")
+        self.parts = WebContext(
+            self.board,
+            cast("Metrics", self.metrics),
+            LoadedConfig(Settings(**tables), Path("/etc/mlopsd/config.toml"), ()),
+            Info("1.2.3", STARTED, "production", mlflow="3.2.1"),
+            self._reload,
+            self.configured.values(),
+            cast("Mapping[str, Watch]", self.watches),
+        )
+
+    @property
+    def draining(self) -> bool:
+        return self.parts.draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self.parts.draining = draining
+
+    @property
+    def info(self) -> Info:
+        return self.parts.info
+
+    @info.setter
+    def info(self, info: Info) -> None:
+        self.parts.info = info
+
+    @property
+    def settings(self) -> Settings:
+        return self.parts.loaded.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self.parts.loaded = replace(self.parts.loaded, settings=settings)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.get_secret_value() for key in self.parts.loaded.api_keys)
+
+    @keys.setter
+    def keys(self, keys: tuple[str, ...]) -> None:
+        self.parts.loaded = replace(self.parts.loaded, api_keys=tuple(map(SecretStr, keys)))
 
     def watch(self, name: str, reading: Reading | None = None, *, reloads: bool = True) -> FakeWatch:
         """Enrol a probe; with *reading* it has been checked."""
@@ -179,22 +218,6 @@ class House:
         self.configured[name] = watch.configured
         return oracle
 
-    @property
-    def parts(self) -> Parts:
-        return Parts(
-            board=self.board,
-            metrics=self.metrics,
-            configured=lambda: tuple(self.configured.values()),
-            watches=lambda: self.watches,
-            loaded=self.loaded,
-            reload_configuration=self._reload,
-            draining=lambda: self.draining,
-            info=lambda: self.info,
-        )
-
-    def loaded(self) -> Loaded:
-        return Loaded(self.settings, Path("/etc/mlopsd/config.toml"), (), tuple(map(SecretStr, self.keys)))
-
     async def _reload(self) -> Sequence[str]:
         return await self.reloading()
 
@@ -203,7 +226,7 @@ class House:
 
     @asynccontextmanager
     async def on_tcp(
-        self, patience: Patience | None = None, host: str = "127.0.0.1"
+        self, patience: Timeouts | None = None, host: str = "127.0.0.1"
     ) -> AsyncIterator[aiohttp.ClientSession]:
         """A client of the API over TCP, for which a path is enough."""
         async with self.serving(Listener.tcp(host, 0), patience) as listener:
@@ -225,14 +248,14 @@ class House:
     async def serving(
         self,
         listener: Listener,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         *,
         local: bool = False,
         most: int | None = None,
     ) -> AsyncIterator[Listener]:
         """The API on *listener*, which is closed at the end."""
-        app = make_app(self.parts, self.settings, local=local)
-        serving = Serving(app, listener, most_connections=lambda: most or 64, patience=patience)
+        app = make_app(self.parts, local=local)
+        serving = Site(app, listener, most_connections=most or 64, patience=patience)
         try:
             async with serving:
                 yield listener

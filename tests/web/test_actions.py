@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mlopsd.probe import Finding, ProbeError, Reading, Refused, Status
-from mlopsd.settings.mistakes import ConfigurationError, Mistake
-from mlopsd.web import actions
+from mlopsd.config.errors import ConfigIssue, ConfigurationError
+from mlopsd.probe import Finding, ProbeError, Reading, ReloadRefused, Status
+from mlopsd.web.api import actions
 from tests.web.fakes import FakeWatch, House, until
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -106,7 +106,7 @@ class Wordless(Exception):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (Refused("version 7 has accuracy 0.5, 0.9 is needed"), "refused: version 7 has accuracy 0.5"),
+        (ReloadRefused("version 7 has accuracy 0.5, 0.9 is needed"), "refused: version 7 has accuracy 0.5"),
         (ProbeError("the registry does not answer"), "failed: the registry does not answer"),
         (KeyError(), "failed: KeyError"),
         (Wordless(), "failed: (no words: ValueError)"),
@@ -214,7 +214,7 @@ async def test_a_bad_configuration_is_409_with_each_mistake() -> None:
 
         async def reload() -> Sequence[str]:
             raise ConfigurationError(
-                [Mistake("api.port", "must be at most 65535", "99999"), Mistake("x", "no")]
+                [ConfigIssue("api.port", "must be at most 65535", "99999"), ConfigIssue("x", "no")]
             )
 
         house.reloading = reload

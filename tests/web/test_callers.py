@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd.web import callers
-from mlopsd.web.callers import Credentials, credentials, is_trusted
+from mlopsd.web.access import callers
+from mlopsd.web.access.callers import Credentials, credentials, is_trusted
 from tests.web.fakes import OPEN_PATHS, House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])

@@ -1,4 +1,4 @@
-"""Connections: slow heads, slow readers, crowds, the end, and an application that takes another's place."""
+"""Connections: slow heads, slow readers, crowds, the end, and a listener that takes another's place."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd.web import connection
 from mlopsd.web.app import make_app
-from mlopsd.web.connection import LAST_MOMENT, Connection, Patience
-from mlopsd.web.listener import Listener
-from mlopsd.web.serving import MOST_LOCAL, Serving
+from mlopsd.web.server import connection
+from mlopsd.web.server.connection import LAST_MOMENT, Connection, Timeouts
+from mlopsd.web.server.listener import Listener
+from mlopsd.web.server.server import MOST_LOCAL, Site
 from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 
@@ -39,14 +39,12 @@ def a_house() -> House:
 
 
 @asynccontextmanager
-async def a_server(
-    house: House, *, most: int = 64, patience: Patience | None = None
-) -> AsyncIterator[Serving]:
+async def a_server(house: House, *, most: int = 64, patience: Timeouts | None = None) -> AsyncIterator[Site]:
     """A server whose port is in ``port``."""
     listener = Listener.tcp("127.0.0.1", 0)
-    app = make_app(house.parts, house.settings, local=False)
+    app = make_app(house.parts, local=False)
     try:
-        async with Serving(app, listener, most_connections=lambda: most, patience=patience) as serving:
+        async with Site(app, listener, most_connections=most, patience=patience) as serving:
             yield serving
     finally:
         house.board.close()
@@ -61,7 +59,7 @@ class Caller:
         self.writer = writer
 
     @classmethod
-    async def of(cls, serving: Serving) -> "Caller":
+    async def of(cls, serving: Site) -> "Caller":
         return cls(*await asyncio.open_connection("127.0.0.1", serving.listener.port))
 
     def send(self, data: bytes) -> None:
@@ -92,7 +90,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def callers(serving: Serving, count: int) -> AsyncIterator[list[Caller]]:
+async def callers(serving: Site, count: int) -> AsyncIterator[list[Caller]]:
     """*count* connections, one after the other."""
     connected: list[Caller] = []
     try:
@@ -125,22 +123,22 @@ async def deliver(caller: Caller, data: bytes, arrived: bytearray) -> None:
     await until(lambda: arrived == expected)
 
 
-def awaits_a_head(serving: Serving) -> bool:
+def awaits_a_head(serving: Site) -> bool:
     """Whether there is a connection that is closed unless a head is whole in time."""
     return any(one._head_deadline is not None for one in serving._crowd.members)
 
 
-async def hasten(serving: Serving) -> None:
+async def hasten(serving: Site) -> None:
     """Give the next head that begins on the one connection but a SHORT time."""
     await until(lambda: serving.connections)
     (connection,) = serving._crowd.members
-    connection._patience = Patience(head=SHORT)
+    connection._patience = Timeouts(head=SHORT)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
 async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Timeouts(head=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         caller.send(sent)
@@ -149,7 +147,7 @@ async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
 
 async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=SHORT)) as serving,
+        a_server(a_house(), patience=Timeouts(head=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         closed = asyncio.create_task(caller.is_hung_up_on(), name="closed")
@@ -162,7 +160,7 @@ async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
 
 async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
@@ -183,7 +181,7 @@ async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte(
 )
 async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         await hasten(serving)
@@ -205,7 +203,7 @@ async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: by
 )
 async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes], arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         for segment in segments:
@@ -219,7 +217,7 @@ async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes],
 async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> None:
     house = a_house()
     hold = house.watches["door"].hold = asyncio.Event()
-    async with a_server(house, patience=Patience(head=LONG)) as serving, callers(serving, 1) as (caller,):
+    async with a_server(house, patience=Timeouts(head=LONG)) as serving, callers(serving, 1) as (caller,):
         await hasten(serving)
         caller.send(CHECK + b"GET /li")
         await until(lambda: house.watches["door"].checks)
@@ -231,7 +229,7 @@ async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> No
 
 async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         half = CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx")
@@ -242,7 +240,7 @@ async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
 
 async def test_an_idle_connection_is_closed() -> None:
     async with (
-        a_server(a_house(), patience=Patience(idle=SHORT)) as serving,
+        a_server(a_house(), patience=Timeouts(idle=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
@@ -252,7 +250,7 @@ async def test_an_idle_connection_is_closed() -> None:
 async def test_a_caller_who_does_not_read_his_answer_is_hung_up_on() -> None:
     house = a_house()
     house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 20_000_000}))
-    async with a_server(house, patience=Patience(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
+    async with a_server(house, patience=Timeouts(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
         deaf.send(ASK.replace(b"/livez", b"/health/roof"))
         await until(lambda: serving.busy)
         await until(lambda: not serving.connections)
@@ -264,7 +262,7 @@ async def test_even_a_little_that_is_not_read_is_noticed() -> None:
     """Less than asyncio's own mark of 64 KiB, and more than the kernel takes."""
     house = a_house()
     house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 50_000}))
-    async with a_server(house, patience=Patience(write=SHORT, idle=LONG)) as serving:
+    async with a_server(house, patience=Timeouts(write=SHORT, idle=LONG)) as serving:
         serving.listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -302,7 +300,7 @@ async def test_a_thousand_idle_connections_keep_nobody_out() -> None:
 
 async def test_connections_with_half_a_head_make_room_too() -> None:
     async with (
-        a_server(a_house(), most=2, patience=Patience(head=LONG)) as serving,
+        a_server(a_house(), most=2, patience=Timeouts(head=LONG)) as serving,
         callers(serving, 2) as slow,
     ):
         for caller in slow:
@@ -312,7 +310,7 @@ async def test_connections_with_half_a_head_make_room_too() -> None:
 
 
 async def test_who_was_refused_first_and_still_sends_makes_room_when_none_is_idle() -> None:
-    patience = Patience(linger=LONG)
+    patience = Timeouts(linger=LONG)
     async with a_server(a_house(), most=3, patience=patience) as serving, callers(serving, 3) as refused:
         first, second, third = refused
         for caller in (second, first):
@@ -373,8 +371,8 @@ async def test_when_none_is_idle_the_newcomer_is_told_503_and_the_others_are_ser
 async def test_the_unix_socket_has_a_cap_of_its_own(tmp_path: Path) -> None:
     house = a_house()
     listener = Listener.unix(tmp_path / "s")
-    app = make_app(house.parts, house.settings, local=True)
-    async with a_server(house, most=1) as serving, callers(serving, 1), Serving(app, listener) as local:
+    app = make_app(house.parts, local=True)
+    async with a_server(house, most=1) as serving, callers(serving, 1), Site(app, listener) as local:
         opened = [
             Caller(*await asyncio.open_unix_connection(str(tmp_path / "s"))) for _ in range(MOST_LOCAL + 3)
         ]
@@ -414,7 +412,7 @@ async def test_stopping_lets_a_body_that_is_on_its_way_arrive() -> None:
 
 async def test_stopping_does_not_wait_for_a_body_that_was_refused_before() -> None:
     async with (
-        a_server(a_house(), patience=Patience(linger=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(linger=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask(REFUSED) == 401
@@ -438,7 +436,7 @@ async def test_stopping_answers_what_comes_after_a_body_that_was_refused() -> No
 
 async def test_stopping_does_not_wait_for_a_body_that_is_refused_meanwhile() -> None:
     async with (
-        a_server(a_house(), patience=Patience(linger=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(linger=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         await until(lambda: serving.connections)
@@ -471,7 +469,7 @@ async def test_stopping_lets_who_has_only_just_come_ask_once(monkeypatch: pytest
 
 async def test_stopping_does_not_wait_long_for_who_came_and_says_nothing() -> None:
     async with (
-        a_server(a_house(), patience=Patience(head=LONG, idle=LONG)) as serving,
+        a_server(a_house(), patience=Timeouts(head=LONG, idle=LONG)) as serving,
         callers(serving, 1) as (silent,),
     ):
         await until(lambda: serving.connections)
@@ -484,68 +482,63 @@ async def test_stopping_without_anybody_is_over_at_once() -> None:
         await serving.stop(LONG)
 
 
-async def test_a_new_application_takes_the_listening_socket_over_without_refusing_anyone() -> None:
-    house = a_house()
-    async with a_server(house) as first:
-        answers: list[int] = []
-        over = asyncio.Event()
+@asynccontextmanager
+async def on_path(house: House, path: Path) -> AsyncIterator[Site]:
+    """A server on the Unix socket *path*."""
+    async with Site(make_app(house.parts, local=True), Listener.unix(path)) as serving:
+        yield serving
+    house.board.close()
 
-        async def keep_asking() -> None:
-            """Ask on a new connection each time; a refused or broken one ends the test."""
-            while not over.is_set():
-                async with callers(first, 1) as (caller,):
-                    answers.append(
-                        await caller.ask(ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-                    )
 
+async def test_a_server_whose_socket_is_bound_again_refuses_nobody(tmp_path: Path) -> None:
+    answers: list[int] = []
+    over = asyncio.Event()
+    path = tmp_path / "s"
+
+    async def keep_asking() -> None:
+        """Ask on a new connection each time; a refused or broken one ends the test."""
+        while not over.is_set():
+            caller = Caller(*await asyncio.open_unix_connection(path))
+            answers.append(await caller.ask(ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))
+            await caller.leave()
+
+    async with on_path(a_house(), path) as serving:
         asking = asyncio.create_task(keep_asking(), name="ask")
-        last = await take_over_many_times(house, first, answers, asking)
+        for _ in range(20):
+            seen = len(answers)
+            await until(lambda seen=seen: len(answers) > seen or asking.done())  # type: ignore[misc]
+            await serving.move(serving.listener.bind_again())
         over.set()
         await asking
-        await last.stop(0)
     assert set(answers) == {200}
     assert len(answers) >= 20
 
 
-async def take_over_many_times(
-    house: House, serving: Serving, answers: list[int], asking: asyncio.Task[None]
-) -> Serving:
-    """Put a new application in the place of the one before, twenty times, each after one more answer."""
-    for _ in range(20):
-        seen = len(answers)
-        await until(lambda seen=seen: len(answers) > seen or asking.done())  # type: ignore[misc]
-        app = make_app(house.parts, house.settings, local=False)
-        new = Serving(app, serving.listener, most_connections=lambda: 64)
-        await new.start()
-        await serving.stop(LONG)
-        serving = new
-    return serving
+def unix_crowd(path: Path) -> list[socket.socket]:
+    """Fifty connections to *path*, each with a request on its way."""
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(50)]
+    for one in crowd:
+        one.connect(str(path))
+        one.sendall(ASK)
+        one.settimeout(0)
+    return crowd
 
 
-async def test_a_crowd_at_the_door_loses_nobody_when_the_application_changes() -> None:
+async def test_a_crowd_at_the_door_loses_nobody_when_the_socket_is_bound_again(tmp_path: Path) -> None:
     """At any moment one of them is accepted and not yet a connection: just that one must not be dropped."""
-    house = a_house()
-    async with a_server(house) as first:
-        crowd = [
-            socket.create_connection(("127.0.0.1", first.listener.port), timeout=GIVE_UP) for _ in range(50)
-        ]
-        for one in crowd:
-            one.sendall(ASK)
-            one.settimeout(0)
+    async with on_path(a_house(), tmp_path / "s") as serving:
+        crowd = unix_crowd(tmp_path / "s")
         for _ in range(3):
             await asyncio.sleep(0)
-        stopping = asyncio.create_task(first.stop(LONG), name="stop")
-        app = make_app(house.parts, house.settings, local=False)
-        async with Serving(app, first.listener, most_connections=lambda: 64):
-            loop = asyncio.get_running_loop()
-            answers = [await loop.sock_recv(one, 12) for one in crowd]
-            for one in crowd:
-                one.close()
-        await stopping
+        await serving.move(serving.listener.bind_again())
+        loop = asyncio.get_running_loop()
+        answers = [await loop.sock_recv(one, 12) for one in crowd]
+        for one in crowd:
+            one.close()
     assert set(answers) == {b"HTTP/1.1 200"}
 
 
-async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops_for_good() -> None:
+async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops() -> None:
     """Most of them are connected by the kernel alone, which resets what nobody has accepted."""
     async with a_server(a_house()) as serving:
         crowd = [
@@ -554,7 +547,7 @@ async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops_for_good()
         for one in crowd:
             one.sendall(ASK)
             one.settimeout(0)
-        stopping = asyncio.create_task(serving.stop(LONG, for_good=True), name="stop")
+        stopping = asyncio.create_task(serving.stop(LONG), name="stop")
         loop = asyncio.get_running_loop()
         answers = [await loop.sock_recv(one, 12) for one in crowd]
         for one in crowd:
@@ -574,15 +567,15 @@ async def test_before_it_stops_every_answer_sends_its_caller_elsewhere() -> None
         assert await new.is_hung_up_on()
 
 
-async def test_connections_wait_in_the_kernel_while_no_application_serves() -> None:
+async def test_connections_wait_in_the_kernel_until_an_application_serves() -> None:
     house = a_house()
-    async with a_server(house) as serving:
-        await serving.stop(0)
-        async with callers(serving, 1) as (early,):
-            early.send(ASK)
-            app = make_app(house.parts, house.settings, local=False)
-            async with Serving(app, serving.listener, most_connections=lambda: 64):
-                assert await early.answer() == 200
+    listener = Listener.tcp("127.0.0.1", 0)
+    early = Caller(*await asyncio.open_connection("127.0.0.1", listener.port))
+    early.send(ASK)
+    async with Site(make_app(house.parts, local=False), listener):
+        assert await early.answer() == 200
+        await early.leave()
+    house.board.close()
 
 
 async def test_when_descriptors_run_out_the_server_pauses_and_comes_back(

@@ -16,21 +16,21 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from yarl import URL
 
-from mlopsd.predictor import Unpredicted
-from mlopsd.probe import Advice, Finding, Reading, Refused, Status
-from mlopsd.settings.mistakes import ConfigurationError, Mistake
-from mlopsd.web import answers
+from mlopsd.config.errors import ConfigIssue, ConfigurationError
+from mlopsd.predictor import PredictionError
+from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
+from mlopsd.web.api import openapi, schemas
+from mlopsd.web.api.endpoint import Endpoint
+from mlopsd.web.api.openapi import Description
 from mlopsd.web.app import ROUTES, make_app
-from mlopsd.web.connection import Patience
-from mlopsd.web.openapi import Description
-from mlopsd.web.route import Route
+from mlopsd.web.server.connection import Timeouts
 from tests.running import GIVE_UP
 from tests.web.fakes import House
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
 SICK = Finding("heat", Status.UNHEALTHY, "hot", "gpu 2", 99.5, "celsius", 90, Advice.RESET_GPU)
 KEY = {"X-API-Key": "sesame"}
-TYPES = {name: found for name, found in vars(answers).items() if hasattr(found, "__required_keys__")}
+TYPES = {name: found for name, found in vars(schemas).items() if hasattr(found, "__required_keys__")}
 NOT_DRIVEN = {("GET", 500)}  # /metrics stands for the others: a bug is a bug wherever it is
 
 
@@ -44,9 +44,9 @@ def a_house(**api: Any) -> House:
     return house
 
 
-def routes() -> tuple[Route, ...]:
+def routes() -> tuple[Endpoint, ...]:
     house = House()
-    return make_app(house.parts, house.settings, local=False)[ROUTES]
+    return make_app(house.parts, local=False)[ROUTES]
 
 
 async def description(house: House) -> Any:
@@ -92,14 +92,15 @@ async def test_the_description_is_valid_openapi() -> None:
     validate(document)
 
 
-async def test_the_description_is_made_once_and_off_the_loop() -> None:
+async def test_the_description_is_made_once_and_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     made_in: list[threading.Thread] = []
 
-    def make() -> bytes:
+    def described(*_: object) -> bytes:
         made_in.append(threading.current_thread())
         return b"{}"
 
-    kept = Description(make)
+    monkeypatch.setattr(openapi, "described", described)
+    kept = Description(a_house().parts, tuple)
     for _ in range(2):
         answer = await kept.answer(make_mocked_request("GET", "/openapi.json"))
         assert answer.body == b"{}"
@@ -108,10 +109,14 @@ async def test_the_description_is_made_once_and_off_the_loop() -> None:
     assert thread.daemon
 
 
-async def test_the_description_names_the_configured_header() -> None:
-    document = await description(a_house(api_key_header="X-Door"))
-    schemes = document["components"]["securitySchemes"]
-    assert schemes["key"] == {"type": "apiKey", "in": "header", "name": "X-Door"}
+async def test_the_description_names_the_configured_header_also_after_a_change() -> None:
+    house = a_house(api_key_header="X-Door")
+    async with house.on_tcp() as client:
+        for header in ("X-Door", "X-Gate"):
+            api = house.settings.api.model_copy(update={"api_key_header": header})
+            house.settings = house.settings.model_copy(update={"api": api})
+            schemes = (await (await client.get("/openapi.json")).json())["components"]["securitySchemes"]
+            assert schemes["key"] == {"type": "apiKey", "in": "header", "name": header}
 
 
 async def test_what_acts_and_nothing_else_asks_for_a_key() -> None:
@@ -155,7 +160,7 @@ async def test_the_description_says_that_predictions_alone_may_need_no_key() -> 
 async def test_every_documented_answer_is_given_and_is_as_documented() -> None:
     house = a_house(request_timeout=60, max_body_size=10)
     witness = Witness(await description(house))
-    async with house.on_tcp(Patience(linger=0.05)) as client:
+    async with house.on_tcp(Timeouts(linger=0.05)) as client:
         await _reading(witness, house, client)
         await _acting(witness, house, client)
         await _predicting(witness, house, client)
@@ -189,9 +194,9 @@ async def _acting(witness: Witness, house: House, client: Any) -> None:
         await _refusals(witness, house, client, path, at)
     for path in (check, reload):
         assert await witness.hold(client, "POST", path, path.format(probe="none"), headers=KEY) == 404
-        watches, house.watches = house.watches, {}
+        watches, house.parts.watches = house.parts.watches, {}
         assert await witness.hold(client, "POST", path, path.format(probe="well"), headers=KEY) == 503
-        house.watches = watches
+        house.parts.watches = watches
     await _checks(witness, house, client, check)
     await _reloads(witness, house, client, reload)
     await _configuration(witness, house, client)
@@ -239,11 +244,11 @@ async def _reloads(witness: Witness, house: House, client: Any, path: str) -> No
     assert await witness.hold(client, "POST", path, at, headers=KEY) == 202
     assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
     assert await witness.hold(client, "POST", path, at, headers=KEY) == 409
-    house.watches["well"].end(Refused("not good enough"))
+    house.watches["well"].end(ReloadRefused("not good enough"))
     assert await witness.hold(client, "GET", "/health/{probe}", "/health/well") == 200
     house.watches["well"].ends_with = "done it"
     assert await witness.hold(client, "POST", path, f"{at}?wait=1", headers=KEY) == 200
-    house.watches["well"].ends_with = Refused("not good enough")
+    house.watches["well"].ends_with = ReloadRefused("not good enough")
     assert await witness.hold(client, "POST", path, f"{at}?wait=1", headers=KEY) == 409
     assert await witness.hold(client, "POST", path, "/health/stuck/reload", headers=KEY) == 405
 
@@ -252,7 +257,7 @@ async def _configuration(witness: Witness, house: House, client: Any) -> None:
     assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 200
 
     async def bad() -> Any:
-        raise ConfigurationError([Mistake("api.port", "no")])
+        raise ConfigurationError([ConfigIssue("api.port", "no")])
 
     house.reloading = bad
     assert await witness.hold(client, "POST", "/reload", "/reload", headers=KEY) == 409
@@ -264,12 +269,12 @@ async def _predicting(witness: Witness, house: House, client: Any) -> None:
         await _not_admitted(witness, house, client, path, at)
         assert await witness.hold(client, "POST", path, at, headers=KEY, data=b"1") == 200
         for code in (400, 413, 415, 429, 500, 503, 504):
-            oracle.failure = Unpredicted(code, "not so; otherwise")
+            oracle.failure = PredictionError(code, "not so; otherwise")
             assert await witness.hold(client, "POST", path, at, headers=KEY) == code
         oracle.failure = None
-        configured, house.configured = house.configured, {}
+        configured, house.parts.configured = house.parts.configured, ()
         assert await witness.hold(client, "POST", path, at, headers=KEY) == 404
-        house.configured = configured
+        house.parts.configured = configured
 
 
 async def _readiness(witness: Witness, house: House, client: Any) -> None:
@@ -285,10 +290,10 @@ async def _readiness(witness: Witness, house: House, client: Any) -> None:
     house.draining = True
     for path, at in (questions[0], questions[3], model):
         assert await witness.hold(client, "GET", path, at) == 503
-    house.draining, configured, house.configured = False, house.configured, {}
+    house.draining, configured, house.parts.configured = False, house.parts.configured, ()
     for path, at in (*questions[:2], questions[3], model):
         assert await witness.hold(client, "GET", path, at) == 404
-    house.configured = configured
+    house.parts.configured = configured
 
 
 async def _about(witness: Witness, house: House, client: Any) -> None:
@@ -323,8 +328,8 @@ def _described(document: Any) -> Iterator[tuple[str, str, int]]:
 
 
 def test_the_words_of_status_and_advice_are_those_of_the_contract() -> None:
-    assert get_args(answers.StatusWord) == tuple(map(str, Status))
-    assert get_args(answers.AdviceWord) == tuple(map(str, Advice))
+    assert get_args(schemas.StatusWord) == tuple(map(str, Status))
+    assert get_args(schemas.AdviceWord) == tuple(map(str, Advice))
 
 
 def test_the_document_lists_every_route_with_its_codes() -> None:

@@ -1,13 +1,14 @@
 """The doors open and change all together or not at all."""
 
+import errno
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from mlopsd.settings import Settings
-from mlopsd.web.doors import Doors
-from mlopsd.web.listener import Listener, ListenError
+from mlopsd.config.schema import Settings
+from mlopsd.web.server.listener import Listener, ListenError
+from mlopsd.web.server.server import HttpServer, Site
 from tests.running import free_port
 from tests.web.fakes import House
 
@@ -18,7 +19,7 @@ def settings(api: int, metrics: int | None) -> Settings:
 
 async def test_where_one_cannot_open_none_is(tmp_path: Path) -> None:
     port, holder, socket = free_port(), Listener.tcp("127.0.0.1", 0), tmp_path / "mlopsd.sock"
-    doors = Doors(House().parts)
+    doors = HttpServer(House().parts)
     with pytest.raises(ListenError, match=str(holder.port)):
         await doors.open(settings(port, holder.port), socket)
     holder.close()
@@ -29,7 +30,7 @@ async def test_where_one_cannot_open_none_is(tmp_path: Path) -> None:
 
 async def test_a_change_of_which_a_part_cannot_be_changes_nothing(tmp_path: Path) -> None:
     first, second, holder = free_port(), free_port(), Listener.tcp("127.0.0.1", 0)
-    doors = Doors(House().parts)
+    doors = HttpServer(House().parts)
     await doors.open(settings(first, None), tmp_path / "mlopsd.sock")
     before = doors.places
     with pytest.raises(ListenError, match=str(holder.port)):
@@ -40,4 +41,29 @@ async def test_a_change_of_which_a_part_cannot_be_changes_nothing(tmp_path: Path
         assert response.status == 200
     assert await doors.change(settings(first, None)) == []
     holder.close()
+    await doors.close(0)
+
+
+async def test_a_change_that_cannot_be_served_changes_nothing_and_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = free_port(), free_port(), free_port()
+    doors = HttpServer(House().parts)
+    await doors.open(settings(first, None), tmp_path / "mlopsd.sock")
+    before, start = doors.places, Site.start
+
+    async def start_one(site: Site) -> None:
+        if site.listener.name.endswith(str(third)):
+            raise OSError(errno.EMFILE, "no descriptor is left")
+        await start(site)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Site, "start", start_one)
+        with pytest.raises(OSError, match="no descriptor"):
+            await doors.change(settings(second, third))
+    assert doors.places == before
+    for port in (second, third):
+        Listener.tcp("127.0.0.1", port).close()
+    assert len(await doors.change(settings(second, third))) == 2
+    assert doors.places["api"].endswith(str(second))
     await doors.close(0)

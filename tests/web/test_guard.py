@@ -13,21 +13,21 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mlopsd.settings import Settings
-from mlopsd.web.doors import Doors
-from mlopsd.web.guard import SocketGuard
-from mlopsd.web.listener import Accepting
+from mlopsd.config.schema import Settings
+from mlopsd.web.server.listener import Accepting
+from mlopsd.web.server.server import HttpServer
+from mlopsd.web.server.socket_guard import SocketGuard
 from tests.web.fakes import House
 
 
 class Guarded:
     """Open doors, and the guard of their socket at *path*."""
 
-    def __init__(self, doors: Doors, path: Path) -> None:
+    def __init__(self, doors: HttpServer, house: House, path: Path) -> None:
         self.doors = doors
         self.path = path
-        self.counted: list[str] = []
-        self.guard = SocketGuard(doors, self.counted.append)
+        self.house = house
+        self.guard = SocketGuard(doors, house.parts)
 
     async def answers(self) -> bool:
         """Whether the daemon is whoever answers at the path."""
@@ -45,10 +45,11 @@ class Guarded:
 @asynccontextmanager
 async def guarded(folder: Path) -> AsyncIterator[Guarded]:
     path = folder / "run/s"
-    doors = Doors(House().parts)
+    house = House()
+    doors = HttpServer(house.parts)
     await doors.open(Settings(api={"port": 0}), path)  # type: ignore[arg-type]  # as a file has it
     try:
-        yield Guarded(doors, path)
+        yield Guarded(doors, house, path)
     finally:
         await doors.close(0)
 
@@ -84,13 +85,13 @@ async def test_a_path_that_leads_elsewhere_is_told_once_and_bound_again(
         for _ in range(3):
             await its.guard.look()
         assert await its.answers()
-        assert its.guard.error is None
+        assert its.house.info.socket_error is None
     assert [record.getMessage() for record in caplog.records] == [
         "Unix socket replaced",
         "Unix socket bound again",
     ]
     assert caplog.records[0].__dict__["path"] == str(its.path)
-    assert its.counted == ["socket"]
+    assert its.house.metrics.errors == ["socket"]
     assert not its.path.exists()
 
 
@@ -123,14 +124,14 @@ async def test_what_is_no_socket_stays_and_is_told_until_it_is_gone(
         its.path.write_text("a file of somebody")
         for _ in range(5):
             await its.guard.look()
-        assert its.guard.error is not None
-        assert "there is something else; remove it" in its.guard.error
+        assert its.house.info.socket_error is not None
+        assert "there is something else; remove it" in its.house.info.socket_error
         assert its.path.read_text() == "a file of somebody"
-        assert its.counted == ["socket"]
+        assert its.house.metrics.errors == ["socket"]
         assert [record.getMessage() for record in caplog.records].count("Unix socket lost") == 1
         its.path.unlink()
         await its.guard.look()
-        assert its.guard.error is None
+        assert its.house.info.socket_error is None
         assert await its.answers()
 
 
@@ -163,20 +164,20 @@ async def test_a_socket_that_cannot_be_served_once_is_bound_at_the_next_look(
         its.path.unlink()
         before = sockets()
         await its.guard.look()
-        assert its.guard.error is not None
-        assert "Too many open files" in its.guard.error
+        assert its.house.info.socket_error is not None
+        assert "Too many open files" in its.house.info.socket_error
         assert not its.path.exists(), "nobody would answer there"
         assert sockets() == before, "the new socket is closed, and the old one is not"
         for _ in range(2):
             await its.guard.look()
-            assert its.guard.error is None
+            assert its.house.info.socket_error is None
             assert await its.answers()
         assert len(sockets()) == len(before)
 
 
 async def test_a_socket_that_is_in_place_and_not_served_is_bound_again(tmp_path: Path) -> None:
     async with guarded(tmp_path) as its:
-        for server in its.doors._doors["socket"].serving._servers:
+        for server in its.doors._sites["socket"]._servers:
             server.close()
         assert its.path.is_socket()
         await its.guard.look()
@@ -195,7 +196,7 @@ async def test_a_changed_configuration_and_a_bound_path_come_to_the_same_door(tm
     async with guarded(tmp_path) as its:
         its.path.unlink()
         await its.guard.look()
-        await its.doors.change(Settings(api={"port": 0, "cors_origins": ["http://a.example"]}))  # type: ignore[arg-type]
+        await its.doors.change(Settings(api={"port": 0, "max_connections": 8}))  # type: ignore[arg-type]
         its.path.unlink()
         await its.guard.look()
         assert await its.answers()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mlopsd.format import format_time
 from mlopsd.probe import Advice, Finding, Reading, Status
-from mlopsd.web.plain import DEEPEST, dumps, plain, time_text
+from mlopsd.web.jsonable import DEEPEST, dumps, jsonable
 from tests.web.fakes import OPEN_PATHS, House, OneReload
 
 HEALTHY = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -271,13 +272,13 @@ async def test_text_that_is_no_unicode_breaks_no_answer(path: str) -> None:
 def test_a_fact_that_holds_itself_or_cannot_be_shown_ends_all_the_same() -> None:
     ring: list[Any] = []
     ring.append(ring)
-    shown = dumps(plain({"ring": ring, "unspeakable": Unspeakable()})).decode()
+    shown = dumps(jsonable({"ring": ring, "unspeakable": Unspeakable()})).decode()
     assert shown.count("[") == DEEPEST - 1
     assert "Unspeakable" in shown
 
 
 def test_a_time_is_in_utc_with_a_z() -> None:
-    assert time_text(datetime(2026, 12, 31, 23, 59, 59, 999999, UTC)) == "2026-12-31T23:59:59.999Z"
+    assert format_time(datetime(2026, 12, 31, 23, 59, 59, 999999, UTC)) == "2026-12-31T23:59:59.999Z"
 
 
 async def test_what_lasts_is_marked_and_stays_beside_a_reading_that_cannot_tell() -> None:

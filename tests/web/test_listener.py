@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlopsd.web.listener import Listener, ListenError
+from mlopsd.web.server.listener import Listener, ListenError
 
 
 def test_port_0_is_any_that_is_free_and_is_told() -> None:

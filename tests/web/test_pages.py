@@ -4,6 +4,9 @@ import asyncio
 import base64
 import hashlib
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from mlopsd.entry import PastReading
-from mlopsd.probe import Advice, Finding, Reading, Refused, Status
-from mlopsd.web import docs
-from mlopsd.web.markup import age_text
-from mlopsd.web.parts import Info
-from mlopsd.web.plot import plot
+from mlopsd.format import format_age
+from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
+from mlopsd.web.api import docs
+from mlopsd.web.context import Info
+from mlopsd.web.page.status_page import plot
 from tests.web.fakes import STARTED, House, OneReload
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -122,24 +126,31 @@ async def test_a_summary_that_is_the_worst_finding_is_not_said_twice_in_a_card()
     assert "other unhealthy a sentence of its own Advice" in text
 
 
-async def test_the_page_escapes_whatever_a_probe_says() -> None:
+@pytest.mark.parametrize("evil", [EVIL, Markup(EVIL)], ids=["text", "text that calls itself HTML"])
+async def test_the_page_escapes_whatever_a_probe_says(evil: str) -> None:
     house = House()
-    finding = Finding(EVIL, Status.UNHEALTHY, EVIL, EVIL)
+    finding = Finding(evil, Status.UNHEALTHY, evil, evil)
+    well = Finding(evil, Status.HEALTHY, evil, evil)
     facts = {
-        EVIL: EVIL,
-        "nested": [{EVIL: EVIL}],
-        "model": EVIL,
-        "desired": {"version": EVIL, "candidate": EVIL, "registry": EVIL},
-        "progress": {"step": EVIL, "version": EVIL, "since": EVIL, "bytes": 1, "total_bytes": 2},
-        "refused": [{"version": EVIL, "reason": EVIL, "until": EVIL}],
-        "drift_since": EVIL,
+        evil: evil,
+        "nested": [{evil: evil}],
+        "list": [evil, evil],
+        "model": evil,
+        "desired": {"version": evil, "candidate": evil, "registry": evil},
+        "served": {"version": evil, "candidate": evil, "registry": evil},
+        "progress": {"step": evil, "version": evil, "since": evil, "bytes": 1, "total_bytes": 2},
+        "rejected": [{"version": evil, "reason": evil, "until": evil}],
+        "drift_since": evil,
     }
-    reading = Reading(findings=[finding], summary=EVIL, facts=facts)
-    house.watch("gpu", reading).reload = OneReload(ended(Refused(EVIL)))
+    reading = Reading(findings=[finding, well], summary=evil, facts=facts)
+    house.watch("gpu", reading).reload = OneReload(ended(ReloadRefused(evil)))
+    other = house.watch("other", Reading(findings=[finding], summary=evil + "."))
+    other.reload = OneReload(asyncio.get_running_loop().create_future())
+    other.reload.done.set_result(evil)
     house.info = Info(EVIL, STARTED, "production", STARTED, EVIL)
     outline = await page(house)
     assert outline.tags.count("script") == 1
-    assert outline.text.count(EVIL) >= 18
+    assert outline.text.count(EVIL) >= 31
 
 
 async def test_the_page_survives_text_that_is_no_unicode() -> None:
@@ -197,11 +208,11 @@ async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -
 async def test_the_page_tells_how_the_last_reload_of_a_probe_stands() -> None:
     house = House()
     watch = house.watch("model", Reading(findings=[HOT]))
-    watch.reload = OneReload(ended(Refused("GPU 0 is unhealthy")))
+    watch.reload = OneReload(ended(ReloadRefused("GPU 0 is unhealthy")))
     assert "Reload refused: GPU 0 is unhealthy, begun 2026-01-02 03:04:05 UTC" in (await page(house)).text
 
 
-async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_refused() -> None:
+async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_rejected() -> None:
     house = House()
     named = {"candidate": "@champion", "registry": "http://registry"}
     drift = (house.board.now() - timedelta(minutes=12, seconds=5)).isoformat()
@@ -213,7 +224,7 @@ async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_refused
         "served": {"version": "6", **named},
         "drift_since": drift,
         "progress": progress,
-        "refused": [{"version": "8", "reason": "accuracy 0.7 is below 0.8", "until": until}],
+        "rejected": [{"version": "8", "reason": "accuracy 0.7 is below 0.8", "until": until}],
         "host": {"pid": 4711},
     }
     house.watch("model", Reading(findings=[HOT], facts=facts))
@@ -222,7 +233,7 @@ async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_refused
         "Desired version 7, @champion of http://registry",
         "Served version 6, @champion",
         "UTC ( 12 min)",
-        "In progress fetch of version 7, for 12 min 3.0 GB of 10.0 GB (30%)",
+        "In progress fetch of version 7, for 12 min 3 GB of 10 GB (30%)",
         "version 8: accuracy 0.7 is below 0.8; tried again",
         "UTC (in 25 min)",
         "1 fact host.pid 4711",
@@ -236,7 +247,7 @@ async def test_what_a_probe_shows_between_two_readings_is_on_the_page() -> None:
     house.watch("model", Reading(findings=[HOT], facts={"progress": {"step": "judge", "version": "7"}}))
     progress = {"step": "fetch", "version": "7", "bytes": 5e8, "total_bytes": 1e9}
     house.board.show("model", {"progress": progress})
-    assert "In progress fetch of version 7 500.0 MB of 1.0 GB (50%)" in (await page(house)).text
+    assert "In progress fetch of version 7 500 MB of 1 GB (50%)" in (await page(house)).text
 
 
 NO_SHAPES: list[dict[Any, Any]] = [
@@ -244,8 +255,8 @@ NO_SHAPES: list[dict[Any, Any]] = [
     {"progress": {"step": "fetch", "bytes": "many", "total_bytes": -1}},
     {"progress": {"step": "fetch", "bytes": float("nan"), "total_bytes": 10**400}},
     {"progress": {"step": "fetch", "bytes": 5, "total_bytes": 0, "since": "0001-01-01T00:00:00+23:59"}},
-    {"progress": {"step": "fetch", "since": "yesterday"}, "refused": [1], "desired": "7"},
-    {"served": None, "desired": {"version": None}, "drift_since": "2026-01-01T00:00:00", "refused": {}},
+    {"progress": {"step": "fetch", "since": "yesterday"}, "rejected": [1], "desired": "7"},
+    {"served": None, "desired": {"version": None}, "drift_since": "2026-01-01T00:00:00", "rejected": {}},
     {1: 2, (3, 4): {5}, "a": {"b": [[], {}, [[1]]]}, "true": True, "one": 1, "none": None},
     {"served": {"version": 10**5000, "candidate": {}}, "huge": 10**5000},
 ]
@@ -286,19 +297,31 @@ async def test_the_last_readings_are_a_plot_and_a_sentence() -> None:
 
 def test_each_status_has_a_sign_of_its_own_in_the_plot() -> None:
     drawn = [plot([PastReading(STARTED, status, status, 0.0)]) for status in Status]
-    shapes = {
-        re.sub(r"\s|class=.\w+.", "", found) for one in drawn for found in re.findall(r"<path[^>]*>", one)
-    }
+    shapes = {path for one in drawn if one is not None for _status, path in one.paths}
     assert len(shapes) == len(Status)
 
 
 async def test_no_file_is_read_while_the_loop_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, *_: object, **__: object) -> None:
-        raise AssertionError(f"{path} is read on the loop")
+    really, loop = Path.open, threading.get_ident()
+    read: list[str] = []
 
-    monkeypatch.setattr(Path, "open", refuse)
+    def only_elsewhere(path: Path, *arguments: Any, **named: Any) -> Any:
+        assert threading.get_ident() != loop, f"{path} is read on the loop"
+        read.append(path.name)
+        return really(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", only_elsewhere)
     outline = await page(House())
     assert outline.text
+    assert read == ["page.css", "page.js", "template.html"]
+
+
+def test_the_template_engine_is_imported_when_a_page_is_asked_for_and_not_before() -> None:
+    code = (
+        "import sys; from mlopsd.daemon import daemon; from mlopsd.web.page.status_page import PageTemplate; "
+        "assert 'jinja2' not in sys.modules; PageTemplate(); assert 'jinja2' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 async def test_the_page_has_one_style_and_one_script_known_by_their_hashes_and_loads_nothing() -> None:
@@ -393,7 +416,7 @@ async def test_a_program_gets_the_information_at_the_root() -> None:
     ],
 )
 def test_an_age_is_said_in_the_largest_unit_it_fills_twice(seconds: float, said: str) -> None:
-    assert age_text(seconds) == said
+    assert format_age(seconds) == said
 
 
 @pytest.mark.parametrize("viewer", [docs.SWAGGER, docs.REDOC])

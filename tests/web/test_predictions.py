@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from mlopsd.predictor import Unpredicted
+from mlopsd.config.schema import Api
+from mlopsd.predictor import PredictionError
 from mlopsd.probe import Finding, Reading, Status
-from mlopsd.settings import Api
-from mlopsd.web import callers
-from mlopsd.web.callers import Credentials
-from mlopsd.web.connection import Patience
-from mlopsd.web.listener import Listener
+from mlopsd.web.access import callers
+from mlopsd.web.access.callers import Credentials
+from mlopsd.web.server.connection import Timeouts
+from mlopsd.web.server.listener import Listener
 from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 
@@ -77,7 +77,7 @@ async def test_no_prediction_is_a_problem_with_its_code_and_when_to_ask_again(
     code: int, after: float | None, header: str | None
 ) -> None:
     house = a_house()
-    oracle(house).failure = Unpredicted(code, "the field 'ash' is missing; send it", after)
+    oracle(house).failure = PredictionError(code, "the field 'ash' is missing; send it", after)
     async with house.on_tcp() as client, client.post(BY_DEFAULT) as answer:
         problem = await answer.json(content_type="application/problem+json")
     assert answer.status == problem["status"] == code
@@ -299,7 +299,7 @@ async def test_a_configured_origin_predicts_with_a_key_or_where_all_may() -> Non
 
 async def test_a_body_over_the_limit_is_413_and_never_asked() -> None:
     house = a_house(api={"max_body_size": 100})
-    async with house.on_tcp(Patience(linger=0.05)) as client:
+    async with house.on_tcp(Timeouts(linger=0.05)) as client:
         assert (await post(client, data=b"x" * 100)).status == 200
         assert (await post(client, data=b"x" * 101)).status == 413
     assert len(oracle(house).asked) == 1
@@ -312,7 +312,7 @@ async def test_a_body_that_does_not_come_is_408_and_never_asked() -> None:
         yield b"x"
         await asyncio.sleep(GIVE_UP)
 
-    async with house.on_tcp(Patience(linger=0.05)) as client:
+    async with house.on_tcp(Timeouts(linger=0.05)) as client:
         assert (await post(client, data=never())).status == 408
     assert oracle(house).asked == []
 

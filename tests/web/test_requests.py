@@ -13,14 +13,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mlopsd.metrics import Metrics
-from mlopsd.probe import Finding, Reading, Status
-from mlopsd.repeats import Repeats
-from mlopsd.web import boundary
+from mlopsd.config.schema import Settings
+from mlopsd.log_limit import LogLimiter
+from mlopsd.metrics.registry import Metrics
+from mlopsd.probe import Finding, HttpRequest, HttpResponse, Reading, Route, Status
+from mlopsd.web import middleware
 from mlopsd.web.app import make_metrics_app
-from mlopsd.web.connection import Patience
-from mlopsd.web.listener import Listener
-from mlopsd.web.serving import Serving
+from mlopsd.web.server.connection import Timeouts
+from mlopsd.web.server.listener import Listener
+from mlopsd.web.server.server import Site
 from tests.web.fakes import House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
@@ -34,7 +35,7 @@ async def built(**tables: Any) -> AsyncIterator[tuple[House, aiohttp.ClientSessi
     house = House(**tables)
     house.keys = ("sesame",)
     house.watch("door", SHUT)
-    async with house.on_tcp(Patience(linger=0.05)) as client:
+    async with house.on_tcp(Timeouts(linger=0.05)) as client:
         yield house, client
 
 
@@ -240,7 +241,7 @@ async def test_machines_that_are_refused_alike_have_one_line_a_minute_with_their
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(boundary, "Repeats", partial(Repeats, lambda: now))
+    monkeypatch.setattr(middleware, "LogLimiter", partial(LogLimiter, lambda: now))
     caplog.set_level(logging.INFO, "mlopsd.http")
     async with built() as (_, client):
         for _ in range(5):
@@ -414,6 +415,68 @@ async def test_a_preflight_for_more_than_is_allowed_fails(origin: str, method: s
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+def preflight(method: str, origin: str = PAGE, headers: str = "x-api-key") -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": headers,
+    }
+
+
+async def test_a_preflight_is_answered_and_counted_by_its_route() -> None:
+    async with built(api={"cors_origins": [PAGE]}) as (house, client):
+        async with client.options("/health/door", headers=preflight("HEAD")) as answer:
+            assert answer.status == 200
+            assert answer.headers["Access-Control-Max-Age"] == "600"
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+            assert "Origin" in answer.headers["Vary"]
+        assert (await client.options("/nope", headers=preflight("GET"))).status == 404
+        assert (await client.options("/health/", headers={"Origin": PAGE})).status == 403
+        assert (await client.options("/health/")).status == 403
+    assert [route for _, route, _ in house.metrics.requests] == [
+        "/health/{probe}",
+        "unmatched",
+        "/health/",
+        "/health/",
+    ]
+
+
+async def test_a_page_may_ask_a_probes_own_route_as_any_other() -> None:
+    async def unlock(_request: HttpRequest) -> HttpResponse:
+        return HttpResponse(b"{}")
+
+    async with built(api={"cors_origins": [PAGE]}) as (house, client):
+        house.watches["door"].routes = (Route("POST", "/locks/{lock}", unlock, "Open a lock"),)
+        path = "/probes/door/locks/front"
+        async with client.options(path, headers=preflight("POST")) as answer:
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+        assert (await client.options(path, headers=preflight("GET"))).status == 403
+        async with client.post(path, headers={"Origin": PAGE, **KEY}) as answer:
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+    assert {route for _, route, _ in house.metrics.requests} == {"/probes/door/locks/{lock}"}
+
+
+async def test_origins_that_change_count_from_the_next_request_on() -> None:
+    async with built() as (house, client):
+        for origins in ([PAGE], [], ["*"]):
+            house.settings = Settings(api={"cors_origins": origins})  # type: ignore[arg-type]  # as in a file
+            async with client.get("/health/", headers={"Origin": PAGE}) as answer:
+                assert answer.headers.get("Access-Control-Allow-Origin") == (PAGE if origins else None)
+                assert ("Vary" in answer.headers) == bool(origins)
+            async with client.options(CHECK, headers=preflight("POST")) as answer:
+                assert answer.status == (200 if origins else 405)
+                assert answer.headers.get("Access-Control-Allow-Origin") == (PAGE if origins else None)
+                assert answer.headers.get("Allow") == (None if origins else "POST")
+
+
+async def test_a_key_header_that_changes_counts_from_the_next_request_on() -> None:
+    async with built() as (house, client):
+        assert (await client.post(CHECK, headers={"X-Door": "sesame"})).status == 401
+        house.settings = Settings(api={"api_key_header": "X-Door"})  # type: ignore[arg-type]  # as in a file
+        assert (await client.post(CHECK, headers={"X-Door": "sesame"})).status == 200
+        assert (await client.post(CHECK, headers=KEY)).status == 401
+
+
 async def test_a_configured_origin_does_not_act_without_a_key() -> None:
     house = House(debug=True, api={"cors_origins": [PAGE]})
     house.watch("door", SHUT)
@@ -439,7 +502,7 @@ async def test_the_metrics_server_has_metrics_and_nothing_else() -> None:
     listener = Listener.tcp("127.0.0.1", 0)
     try:
         async with (
-            Serving(make_metrics_app(house.parts, house.settings), listener),
+            Site(make_metrics_app(house.parts), listener),
             aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client,
         ):
             assert (await client.get("/metrics")).status == 200

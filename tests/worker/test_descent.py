@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from mlopsd.children import descent, kin
-from mlopsd.children.child import spawn
-from mlopsd.children.reaper import Reaper, adopt_orphans
+from mlopsd.log_limit import LogLimiter
 from mlopsd.probe import Probe, Status
-from mlopsd.repeats import Repeats
+from mlopsd.process import procfs, tree
+from mlopsd.process.child import spawn
+from mlopsd.process.reaper import Reaper, adopt_orphans
 from tests import fakes
 from tests.running import GIVE_UP
 from tests.worker.watching import children, lose_patience, watching
@@ -75,12 +75,12 @@ time.sleep(600)
 
 async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     adopt_orphans()
-    mark = descent.new_mark()
+    mark = tree.new_mark()
     dying = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", HANDS_ON),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, descent.MARK: mark},
+        env={**os.environ, tree.MARK: mark},
         start_new_session=True,
     )
     to, back = dying.stdin, dying.stdout
@@ -89,7 +89,7 @@ async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: 
     first = int(await back.readline())
     os.kill(dying.pid, signal.SIGKILL)
     second = 0
-    real = descent._ask
+    real = tree._ask
 
     async def ask_too_late(pid: int, mark: str) -> bool:
         nonlocal second
@@ -100,14 +100,14 @@ async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: 
                 await asyncio.sleep(0.01)
         return await real(pid, mark)
 
-    monkeypatch.setattr(descent, "_ask", ask_too_late)
-    while first not in {child.pid for child in kin.of_main_thread()}:
+    monkeypatch.setattr(tree, "_ask", ask_too_late)
+    while first not in {child.pid for child in procfs.of_main_thread()}:
         await asyncio.sleep(0.01)
-    kin.WAITED_FOR.add(dying.pid)
+    procfs.WAITED_FOR.add(dying.pid)
     try:
-        await descent.end_what_is_left(dying.pid, (), mark)
+        await tree.end_what_is_left(dying.pid, (), mark)
     finally:
-        kin.WAITED_FOR.discard(dying.pid)
+        procfs.WAITED_FOR.discard(dying.pid)
     assert second
     assert not psutil.pid_exists(second)
     await dying.wait()
@@ -149,12 +149,12 @@ async def test_a_process_that_cannot_be_asked_holds_up_neither_the_loop_nor_the_
     adopt_orphans()
     hangs, gate = await asyncio.create_subprocess_exec("sleep", "3600"), threading.Event()
     before = {child.pid for child in psutil.Process().children()}  # the servers of other tests among them
-    real = descent._carries
+    real = tree._carries
 
     def carries(pid: int, mark: str) -> bool:
         return not gate.wait(10 * GIVE_UP) if pid == hangs.pid else real(pid, mark)
 
-    monkeypatch.setattr(descent, "_carries", carries)
+    monkeypatch.setattr(tree, "_carries", carries)
     try:
         async with watching(troubled, "process", tmp_path, account, trouble="leaks_and_exits") as watch:
             await watch.check()
@@ -168,7 +168,7 @@ async def test_a_process_that_cannot_be_asked_holds_up_neither_the_loop_nor_the_
 
 
 def zombies() -> list[int]:
-    found = (kin.child(pid) for pid in kin.children(os.getpid()))
+    found = (procfs.child(pid) for pid in procfs.children(os.getpid()))
     return [child.pid for child in found if child is not None and child.state == "Z"]
 
 
@@ -220,7 +220,7 @@ async def test_no_exit_status_that_somebody_waits_for_is_taken_away(
     adopt_orphans()
     reaper = Reaper(grace=0)
     ours = await asyncio.create_subprocess_exec("sh", "-c", "exit 5")
-    monkeypatch.setattr(kin, "WAITED_FOR", {*kin.WAITED_FOR, ours.pid})
+    monkeypatch.setattr(procfs, "WAITED_FOR", {*procfs.WAITED_FOR, ours.pid})
     spawned = []
     async with watching(
         troubled, "thread", tmp_path, account, trouble="asks_late_how_its_process_ended"
@@ -237,7 +237,7 @@ async def test_no_exit_status_that_somebody_waits_for_is_taken_away(
 
 def test_a_zombie_that_is_waited_for_is_left_to_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = subprocess.Popen(["sh", "-c", "exit 5"])
-    monkeypatch.setattr(kin, "WAITED_FOR", {*kin.WAITED_FOR, ours.pid})
+    monkeypatch.setattr(procfs, "WAITED_FOR", {*procfs.WAITED_FOR, ours.pid})
     os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
     Reaper(grace=0).reap()
     assert ours.wait() == 5
@@ -258,14 +258,14 @@ async def test_a_process_of_a_probe_is_left_to_asyncio_to_wait_for(
 async def test_the_end_of_one_thread_hides_no_child_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that ends between the listing and the reading is told apart from a process that has ended."""
     started = await asyncio.create_subprocess_exec("sleep", "3600")
-    listed = kin._threads
+    listed = procfs._threads
 
     def one_more(pid: int) -> list[Path]:
         return [Path(f"/proc/{pid}/task/ended"), *listed(pid)]
 
-    monkeypatch.setattr(kin, "_threads", one_more)
+    monkeypatch.setattr(procfs, "_threads", one_more)
     try:
-        assert started.pid in kin.children(os.getpid())
+        assert started.pid in procfs.children(os.getpid())
     finally:
         started.kill()
         await started.wait()
@@ -290,11 +290,11 @@ async def test_a_chain_of_processes_longer_than_python_recurses_is_ended_as_a_wh
     adopt_orphans()
     whole = tmp_path / "whole"
     command = (sys.executable, "-I", "-S", "-c", CHAIN, str(whole))
-    child = await spawn(command, "chain", logging.getLogger("mlopsd.test"), Repeats())
+    child = await spawn(command, "chain", logging.getLogger("mlopsd.test"), LogLimiter())
     while not whole.exists():
         assert not child.ended
         await asyncio.sleep(0.05)
-    family = list(kin.descendants(child.pid))
+    family = list(procfs.descendants(child.pid))
     await child.kill()
     await child._cleared
     assert len(family) == 1200
@@ -310,15 +310,15 @@ async def test_a_process_is_killed_also_where_its_descendants_cannot_be_looked_f
     def fails(pid: int) -> list[int]:
         raise RecursionError(f"too deep below {pid}")
 
-    monkeypatch.setattr(kin, "descendants", fails)
-    assert descent.end(started.pid, signal.SIGKILL) == []
+    monkeypatch.setattr(procfs, "descendants", fails)
+    assert tree.end(started.pid, signal.SIGKILL) == []
     assert await started.wait() == -signal.SIGKILL
     assert "descendants unknown" in caplog.text
 
 
 def test_each_process_of_a_family_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were killed are listed for a while yet, each with all below it."""
-    monkeypatch.setattr(kin, "descendants", lambda pid: range(pid + 1, 1200))
-    monkeypatch.setattr(descent, "_send", lambda *_: None)
-    monkeypatch.setattr(descent, "_send_group", lambda *_: None)
-    assert descent._killed([1, 2]) == [1, 2, *range(3, 1200)]
+    monkeypatch.setattr(procfs, "descendants", lambda pid: range(pid + 1, 1200))
+    monkeypatch.setattr(tree, "_send", lambda *_: None)
+    monkeypatch.setattr(tree, "_send_group", lambda *_: None)
+    assert tree._killed([1, 2]) == [1, 2, *range(3, 1200)]

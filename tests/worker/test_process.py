@@ -14,14 +14,15 @@ import psutil
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.children import child
-from mlopsd.metrics import Metrics
+from mlopsd.metrics.registry import Metrics
 from mlopsd.probe import Probe, ProbeError, Reading, Status
-from mlopsd.worker import process, spawned
-from mlopsd.worker.frames import BadFrame
-from mlopsd.worker.make import make_worker
-from mlopsd.worker.readings import Incoming
-from mlopsd.worker.spawned import Opening, Spawned
+from mlopsd.process import child
+from mlopsd.process.channel import RequestChannel
+from mlopsd.process.frames import BadFrame
+from mlopsd.worker import process
+from mlopsd.worker.codec import Incoming
+from mlopsd.worker.factory import make_worker
+from mlopsd.worker.process import InitMessage, ProbeProcess
 from tests import fakes
 from tests.running import GIVE_UP
 from tests.worker.watching import lose_patience, reached, watching
@@ -40,7 +41,8 @@ async def test_a_process_that_dies_says_how_and_is_started_again_after_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with watching(troubled, "process", tmp_path, account, trouble=trouble) as watch:
-        monkeypatch.setattr(watch._worker, "_clock", fakes.Clock())
+        assert isinstance(watch._worker, process.ProcessWorker)
+        monkeypatch.setattr(watch._worker._backoff, "_clock", fakes.Clock())
         first = await watch.check()
         assert sentence in first.reading.summary
         second = await watch.check()
@@ -57,13 +59,13 @@ async def test_a_process_that_cannot_be_started_is_a_reading_and_tried_again(
     async def cannot(*_: Any) -> Any:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(child, "spawn", cannot)
+    monkeypatch.setattr(process, "spawn", cannot)
     async with watching(troubled, "process", tmp_path, account) as watch:
         summary = (await watch.check()).reading.summary
         assert (
             summary == "cannot start its process: Resource temporarily unavailable; free what the host lacks"
         )
-        monkeypatch.setattr(child, "spawn", real)
+        monkeypatch.setattr(process, "spawn", real)
         async with asyncio.timeout(GIVE_UP):
             while (await watch.check()).status is not Status.HEALTHY:
                 await asyncio.sleep(0.1)
@@ -77,16 +79,16 @@ async def test_the_pause_before_a_start_is_at_most_an_interval(
     interval: float,
     longest: float,
 ) -> None:
-    async def cannot(*_: Any) -> Spawned:
+    async def cannot(*_: Any) -> ProbeProcess:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(process, "spawn", cannot)
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
     configured = replace(configured, terms=replace(configured.terms, interval=interval))
     board = Board()
-    worker = make_worker(configured, tmp_path, board, Metrics(board, "1"), logging.getLogger("test"))
+    worker = make_worker(configured, tmp_path, board, Metrics(board, "1").probes, logging.getLogger("test"))
     assert isinstance(worker, process.ProcessWorker)
-    monkeypatch.setattr(worker, "_clock", clock := fakes.Clock())
+    monkeypatch.setattr(worker._backoff, "_clock", clock := fakes.Clock())
     for _ in range(12):
         with pytest.raises(ProbeError, match="cannot start"):
             await worker.check()
@@ -98,14 +100,16 @@ async def test_the_pause_before_a_start_is_at_most_an_interval(
 async def test_the_pause_before_a_start_doubles_up_to_five_minutes(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def cannot(*_: Any) -> Spawned:
+    async def cannot(*_: Any) -> ProbeProcess:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(process, "spawn", cannot)
     clock = fakes.Clock()
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
-    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
-    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
+    opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
+    worker = process.ProcessWorker(
+        opening, (), fakes.Instruments(), account.restarted, logging.getLogger("test"), clock=clock
+    )
     pauses = []
     for _ in range(2000):
         with pytest.raises(ProbeError, match="cannot start"):
@@ -123,9 +127,16 @@ async def test_a_first_start_waits_for_nothing_wherever_the_steady_clock_begins(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     configured = fakes.configured(troubled, "process", {"trouble": "none"})
-    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
+    opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.INFO, 1.0)
     clock = fakes.Clock(-5.0)
-    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"), clock)
+    worker = process.ProcessWorker(
+        opening,
+        (),
+        account.instruments("door", "troubled", ()),
+        lambda: None,
+        logging.getLogger("test"),
+        clock=clock,
+    )
     assert worker.pause == 0
 
 
@@ -168,7 +179,7 @@ async def test_a_process_that_starts_slowly_is_not_started_anew(
 async def test_a_process_that_does_not_start_is_started_anew(
     slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spawned, "START_SECONDS", 0.0)
+    monkeypatch.setattr(process, "START_SECONDS", 0.0)
     gate = tmp_path / "gate"
     async with watching(slowly_made, "process", tmp_path, account, path=str(gate)) as watch:
         watch._worker.prepare()
@@ -271,7 +282,7 @@ async def test_a_process_whose_answer_was_not_received_is_never_asked_again(
     async with watching(troubled, "process", tmp_path, account) as watch:
         pid = (await watch.check()).reading.facts["pid"]
         with monkeypatch.context() as patch:
-            patch.setattr(Spawned, "_receive", breaks)
+            patch.setattr(RequestChannel, "ask", breaks)
             assert "ZeroDivisionError" in (await watch.check()).reading.summary
         async with asyncio.timeout(GIVE_UP):
             while (entry := await watch.check()).status is not Status.HEALTHY:
@@ -314,8 +325,10 @@ async def test_a_level_of_the_log_that_was_changed_holds_in_a_running_process(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     configured = fakes.configured(troubled, "process", {"trouble": "logs_at_every_level"})
-    opening = Opening("door", configured.plugin.target, configured.table, tmp_path, logging.WARNING, 1.0)
-    worker = process.ProcessWorker(opening, account, account.restarted, logging.getLogger("test"))
+    opening = InitMessage("door", configured.plugin.target, configured.table, tmp_path, logging.WARNING, 1.0)
+    worker = process.ProcessWorker(
+        opening, (), fakes.Instruments(), account.restarted, logging.getLogger("test")
+    )
     for level, told in (("WARNING", 1), ("DEBUG", 3), ("INFO", 2), ("ERROR", 0)):
         caplog.set_level(level, "mlopsd.probe")
         caplog.clear()

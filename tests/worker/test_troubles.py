@@ -36,6 +36,8 @@ async def test_a_coroutine_gives_its_reading_on_the_loop_and_in_a_process(
 TROUBLES = [
     ("raises", "error", "ZeroDivisionError: one over nought"),
     ("cannot_tell", "cannot_tell", "cannot see the door: no light; bring a lamp"),
+    ("cannot_tell_in_a_way_of_its_own", "cannot_tell", "there is no door; build one"),
+    ("raises_a_namesake", "error", "ProbeError: of another library"),
     ("nonsense", "nonsense", "check returned str, not a Reading"),
     ("wrong_parts", "nonsense", "findings are not a list of Finding"),
     ("answers_hugely", "nonsense", "facts take"),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
-from mlopsd.children import kin
 from mlopsd.probe import Probe
+from mlopsd.process import procfs
 from mlopsd.watch import Watch
 from tests import fakes
 from tests.running import GIVE_UP
@@ -43,7 +43,7 @@ async def watching(
 
 def children() -> int:
     """How many processes are children of this one."""
-    return len(list(kin.children(os.getpid())))
+    return len(list(procfs.children(os.getpid())))
 
 
 def lose_patience(watch: Watch, seconds: float = 0.3) -> None:

@@ -1,1 +1,1 @@
-"""The GPU probe: whether the NVIDIA GPUs of this host can do their work, as NVML tells."""
+"""The GPU probe: the health of this host's NVIDIA GPUs, read by NVML."""

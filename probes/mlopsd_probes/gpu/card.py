@@ -1,4 +1,4 @@
-"""One GPU, and who it is."""
+"""One GPU and its identity."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -37,28 +37,28 @@ class Card:
 
     @cached_property
     def subject(self) -> str:
-        """What findings call it."""
+        """The subject of its findings."""
         return f"gpu {self.index}"
 
     @cached_property
     def title(self) -> str:
-        """What a sentence calls it: with all that tells it from its neighbours."""
+        """Its name in a sentence, with all that tells it from its neighbours."""
         known = ", ".join(filter(None, (self.name, self.bus_id)))
         return f"gpu {self.index} ({known})"
 
     @cached_property
-    def sampled(self) -> dict[tuple[object, ...], Sample]:
+    def _sampled(self) -> dict[tuple[object, ...], Sample]:
         """The last sample of each metric and its other labels."""
         return {}
 
     @cached_property
-    def rows(self) -> dict[tuple[str, ...], tuple[Mapping[Any, Number | None], tuple[Sample, ...]]]:
+    def _rows(self) -> dict[tuple[str, ...], tuple[Mapping[Any, Number | None], tuple[Sample, ...]]]:
         """The last values and samples of each metric, and its further labels, in `samples_of`."""
         return {}
 
     @cached_property
-    def known(self) -> dict[tuple[object, ...], Any]:
-        """What calls, by their arguments, answered once."""
+    def _known(self) -> dict[tuple[object, ...], Any]:
+        """The answers of `once`, by call and arguments."""
         return {}
 
     @cached_property
@@ -67,7 +67,7 @@ class Card:
         return ("gpu", str(self.index)), ("uuid", self.uuid)
 
     def samples(self, metric: Metric, value: Number | None, *others: object) -> list[Sample]:
-        """*value* of this card under *metric*; nothing where there is none.
+        """Return *value* of this card under *metric*; nothing where there is none.
 
         *others* are the values of its labels after the card's. Eight cards with NVLinks have more than a
         thousand numbers, of which few move between two checks: the others are the samples of before.
@@ -75,45 +75,45 @@ class Card:
         if value is None:
             return []
         key = (metric.name, *others)
-        sample = self.sampled.get(key)
+        sample = self._sampled.get(key)
         if sample is None or sample.value != value:
-            labels = self.labels_of(metric, others) if sample is None else sample.labels
-            sample = self.sampled[key] = Sample(metric.name, float(value), labels)
+            labels = self._labels_of(metric, others) if sample is None else sample.labels
+            sample = self._sampled[key] = Sample(metric.name, float(value), labels)
         return [sample]
 
-    def labels_of(self, metric: Metric, others: Iterable[object]) -> tuple[tuple[str, str], ...]:
-        """The labels of *metric*, with their values."""
+    def _labels_of(self, metric: Metric, others: Iterable[object]) -> tuple[tuple[str, str], ...]:
+        """Return the labels of *metric*, with their values."""
         names = metric.labels[len(LABELS) :]
         return *self.labels, *zip(names, map(str, others), strict=True)
 
     def samples_of(
         self, metric: Metric, values: Mapping[Any, Number | None], *others: str
     ) -> tuple[Sample, ...]:
-        """Each of *values* under *metric*, by the first label after the card's; *others* are the rest.
+        """Return each of *values* under *metric*, by the first label after the card's; *others* are the rest.
 
         Where nothing moved these are the very samples of before.
         """
         key = (metric.name, *others)
-        before = self.rows.get(key)
+        before = self._rows.get(key)
         if before is None or before[0] != values:
             each = (self.samples(metric, value, of, *others) for of, value in values.items())
-            before = self.rows[key] = values, tuple(chain.from_iterable(each))
+            before = self._rows[key] = values, tuple(chain.from_iterable(each))
         return before[1]
 
     def once(self, call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
-        """`ask` of what stays as it is while NVML is initialised; what is lacking is asked for again.
+        """Return `ask` of what never changes while NVML is initialised; ask again for what is lacking.
 
         Raises:
             NVMLError: the card does not say, and not because it lacks it.
         """
-        told: T | None = self.known.get((call, *arguments))
+        told: T | None = self._known.get((call, *arguments))
         if told is None:
-            told = self.known[call, *arguments] = ask(call, self.handle, *arguments, lacking=lacking)
+            told = self._known[call, *arguments] = ask(call, self.handle, *arguments, lacking=lacking)
         return told
 
 
 def card_of(handle: Any, index: int, driver: str) -> Card:
-    """Who *handle* is (``nvmlDeviceGetUUID``, ``…Name``, ``…PciInfo_v3``).
+    """Identify *handle* (``nvmlDeviceGetUUID``, ``…Name``, ``…PciInfo_v3``).
 
     Raises:
         NVMLError: it does not say.

@@ -1,13 +1,13 @@
-"""A card's clocks; what holds them down is the look at throttling."""
+"""The clocks of a card."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 
 CLOCK = Metric("clock_hertz", "Current frequency of the clock.", unit="hertz", labels=(*LABELS, "clock"))
@@ -24,21 +24,21 @@ MEGA = 1_000_000
 MOST = 100_000  # MHz
 
 
-class Clocks(Look):
+class Clocks(CardCollector):
     """``nvmlDeviceGetClockInfo`` and ``nvmlDeviceGetMaxClockInfo``, MHz."""
 
     name = "clocks"
     metrics = (CLOCK, CLOCK_LIMIT)
 
-    def look(self, card: Card) -> Looked:
-        """Each clock that there is."""
-        now = hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
-        highest = hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
-        return Looked(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
+    def collect(self, card: Card) -> Reading:
+        """Report each clock that there is."""
+        now = _hertz(pynvml.nvmlDeviceGetClockInfo, card.handle)
+        highest = _hertz(pynvml.nvmlDeviceGetMaxClockInfo, card.handle)
+        return Reading(samples=card.samples_of(CLOCK, now) + card.samples_of(CLOCK_LIMIT, highest))
 
 
-def hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
-    """What *call*, which answers in MHz, tells of each clock."""
+def _hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
+    """Return Hz by clock, as *call* answers in MHz."""
     told = {
         name: number(ask(call, handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
         for name, clock in CLOCKS.items()

@@ -1,24 +1,29 @@
-"""NVML as long as it is initialised: which cards it lists, and when it must be initialised anew."""
+"""NVML while it is initialised: its cards, those on the PCI bus, and the reasons to initialise it again."""
 
 import _ctypes
 import contextlib
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pynvml
 
 from mlopsd_probes.gpu.card import Card, card_of
-from mlopsd_probes.gpu.fault import refusal_of
+from mlopsd_probes.gpu.card_errors import refusal_of
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
-from mlopsd_probes.gpu.past import Past
-from mlopsd_probes.gpu.pci import Bus, driver_load
 from mlopsd_probes.gpu.watcher import Watcher
 
 LOST_RETRY = 300.0  # seconds; a lost card may be back, and initialising costs seconds a card
 CUDA_THOUSAND = 1000
+NVIDIA = "0x10de"
+DISPLAY = "0x03"  # the base class: VGA, XGA, 3D and other display controllers
+OURS = frozenset({"nvidia", ""})  # a card that vfio-pci or nouveau has is not NVML's to see
+
+Device = tuple[str, int]  # its address and the inode of its folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +47,28 @@ class Driver:
     """
 
     def __init__(
-        self, sysfs: Path, past: Past, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+        self,
+        sysfs: Path,
+        history: CardHistory,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.sysfs = sysfs
-        self.bus = Bus(sysfs)
-        self.past = past
-        self.log = log
-        self.clock = clock
+        self._sysfs = sysfs
+        self._bus = Bus(sysfs)
+        self._history = history
+        self._log = log
+        self._clock = clock
         self.is_open = False
         self.cards: tuple[Card, ...] = ()
         self.refused: dict[int, pynvml.NVMLError] = {}
         self.versions = Versions()
         self.watcher: Watcher | None = None
-        self.load = ""
+        self._load = ""
         self.on_bus: Mapping[str, str] = {}
-        self.tried: frozenset[str] = (
+        self._tried: frozenset[str] = (
             frozenset()
         )  # the disagreement with sysfs that initialising did not settle
-        self.lost_since: float | None = None
+        self._lost_since: float | None = None
 
     def ready(self) -> None:
         """Initialise NVML if it is not, or no longer good.
@@ -67,39 +76,39 @@ class Driver:
         Raises:
             NVMLError: it cannot be.
         """
-        self.on_bus = self.bus.cards()
-        if self.is_open and (why := self.stale()):
-            self.log.info("NVML is initialised anew", extra={"reason": why})
+        self.on_bus = self._bus.cards()
+        if self.is_open and (why := self._stale()):
+            self._log.info("NVML is initialised anew", extra={"reason": why})
             self.close()
         if not self.is_open:
-            self.open()
+            self._open()
 
-    def stale(self) -> str | None:
-        """Why this initialisation is no longer good, or None.
+    def _stale(self) -> str | None:
+        """Return the reason why this initialisation is no longer good, or None.
 
         Raises:
             NVMLError: NVML itself says so.
         """
-        if driver_load(self.sysfs) != self.load:
+        if driver_load(self._sysfs) != self._load:
             return "the driver was loaded anew"
         if pynvml.nvmlDeviceGetCount() != len(self.cards) + len(self.refused):
             return "the number of GPUs has changed"
         if any(map(self.can_be_asked, self.refused)):
             return "a GPU that could not be asked now can be"
-        if self.disagreement() - self.tried:
+        if self._disagreement() - self._tried:
             return "the PCI bus has come to show other GPUs"
         return self.overdue()
 
     def overdue(self) -> str | None:
-        """What only a new initialisation may mend, or None."""
+        """Return the reason to initialise again although NVML does not ask for it, or None."""
         if self.watcher is not None and self.watcher.cards and not self.watcher.thread.is_alive():
             return "the thread that waits for XIDs has ended"
-        if self.lost_since is not None and self.clock() - self.lost_since >= LOST_RETRY:
+        if self._lost_since is not None and self._clock() - self._lost_since >= LOST_RETRY:
             return "a GPU was lost a while ago and may be back"
         return None
 
     def can_be_asked(self, index: int) -> bool:
-        """Whether a card that was refused for no fault of its own answers by now."""
+        """Return true if a card that was refused for no fault of its own answers by now."""
         if refusal_of(self.refused[index]).is_loss:
             return False  # the driver may take seconds to find that out again; see `LOST_RETRY`
         try:
@@ -110,14 +119,14 @@ class Driver:
             return error.value in LACKING
         return True
 
-    def disagreement(self) -> frozenset[str]:
-        """PCI addresses with their drivers that either NVML or sysfs has; none where sysfs shows nothing."""
+    def _disagreement(self) -> frozenset[str]:
+        """Return PCI addresses with drivers that only NVML or only sysfs has; none without sysfs."""
         if not self.on_bus or self.refused:
             return frozenset()
         apart = {card.bus_id for card in self.cards} ^ set(self.on_bus)
         return frozenset(f"{bus_id} {self.on_bus.get(bus_id, '')}" for bus_id in apart)
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Initialise, list the cards, and wait for their XIDs.
 
         Raises:
@@ -125,15 +134,15 @@ class Driver:
         """
         pynvml.nvmlInit()
         self.is_open = True
-        self.load = driver_load(self.sysfs)
-        self.versions = versions()
-        self.past.driver_loaded(f"{self.versions.driver} {self.load}".strip())
-        self.list_cards()
-        self.tried = self.disagreement()
-        self.lost_since = None
-        self.watch()
+        self._load = driver_load(self._sysfs)
+        self.versions = _read_versions()
+        self._history.driver_loaded(f"{self.versions.driver} {self._load}".strip())
+        self._list_cards()
+        self._tried = self._disagreement()
+        self._lost_since = None
+        self._watch()
 
-    def list_cards(self) -> None:
+    def _list_cards(self) -> None:
         """Ask for every card that NVML counts; one that refuses is kept with its error."""
         cards, self.refused = [], {}
         for index in range(pynvml.nvmlDeviceGetCount()):
@@ -145,37 +154,37 @@ class Driver:
                 self.refused[index] = error
         self.cards = tuple(cards)
 
-    def watch(self) -> None:
+    def _watch(self) -> None:
         """Wait for XIDs, if this NVML has events."""
         try:
-            self.watcher = Watcher(self.cards, self.take)
+            self.watcher = Watcher(self.cards, self._record_xid)
         except pynvml.NVMLError as error:
             if error.value not in LACKING:
                 raise
             self.watcher = None
 
-    def take(self, card: Card, xid: int) -> None:
+    def _record_xid(self, card: Card, xid: int) -> None:
         """Write down that *xid* came; in the watcher's thread.
 
         Raises:
             OSError: it cannot be written.
         """
-        self.past.record(card, xid)
-        self.log.warning(
+        self._history.record(card, xid)
+        self._log.warning(
             "XID", extra={"gpu": card.index, "uuid": card.uuid, "bus_id": card.bus_id, "xid": xid}
         )
 
     def note_loss(self, *, lost: bool) -> None:
-        """Whether a card is lost now."""
+        """Record the time since which a card is *lost*."""
         if not lost:
-            self.lost_since = None
-        elif self.lost_since is None:
-            self.lost_since = self.clock()
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = self._clock()
 
     def close(self, *, forget_library: bool = False) -> None:
         """Shut NVML down; with a thread that hangs in it, leave it as it is.
 
-        With *forget_library* the next `open` loads the library from disk: after an upgrade the one in
+        With *forget_library* the next `ready` loads the library from disk: after an upgrade the one in
         memory is the old driver's.
         """
         ended = self.watcher is None or self.watcher.stop()
@@ -183,12 +192,12 @@ class Driver:
             with contextlib.suppress(pynvml.NVMLError):  # it was shut down already, or its driver is gone
                 pynvml.nvmlShutdown()
         if forget_library and ended:
-            unload()
+            _unload()
         self.is_open, self.watcher, self.cards, self.refused = False, None, (), {}
 
 
-def versions() -> Versions:
-    """``nvmlSystemGet{Driver,NVML,CudaDriver}Version``."""
+def _read_versions() -> Versions:
+    """Read ``nvmlSystemGet{Driver,NVML,CudaDriver}Version``."""
     no_cuda = LACKING | {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND}
     cuda = ask(pynvml.nvmlSystemGetCudaDriverVersion_v2, lacking=no_cuda)
     return Versions(
@@ -198,9 +207,73 @@ def versions() -> Versions:
     )
 
 
-def unload() -> None:
+def _unload() -> None:
     """Have pynvml load the library anew, which it otherwise keeps as long as the process lives."""
     if pynvml.nvmlLib is not None:
         _ctypes.dlclose(pynvml.nvmlLib._handle)
         pynvml.nvmlLib = None
         pynvml._nvmlGetFunctionPointer_cache.clear()
+
+
+class Bus:
+    """The PCI bus as sysfs shows it.
+
+    A host of eight GPUs has hundreds of devices, and to read what each of them is would take longer than all
+    else in a check. So that is read once of each: *known* has it by address and inode, which a device that is
+    put in another's place does not share.
+    """
+
+    def __init__(self, sysfs: Path) -> None:
+        self._devices = sysfs / "bus/pci/devices"
+        self.known: dict[Device, bool] = {}
+        self._gpus: dict[str, str] = {}  # the link to the driver of each, by address
+
+    def cards(self) -> Mapping[str, str]:
+        """Return the driver by PCI address ("" for none) of each NVIDIA GPU that NVML ought to see.
+
+        Empty where sysfs does not show PCI devices.
+        """
+        listed = self._listed()
+        if listed != self.known.keys():
+            self._classify(listed)
+        drivers = {address: _driver(link) for address, link in self._gpus.items()}
+        return {address: driver for address, driver in drivers.items() if driver in OURS}
+
+    def _listed(self) -> set[Device]:
+        try:
+            with os.scandir(self._devices) as entries:
+                return {(entry.name, entry.inode()) for entry in entries}
+        except OSError:
+            return set()
+
+    def _classify(self, listed: Iterable[Device]) -> None:
+        """Read each new device; one that goes away meanwhile is gone, or read again at the next check."""
+        before, self.known = self.known, {}
+        for device in sorted(listed):
+            with contextlib.suppress(OSError):
+                known = before.get(device)
+                self.known[device] = _is_gpu(self._devices / device[0]) if known is None else known
+        gpus = (address for (address, _), is_gpu in self.known.items() if is_gpu)
+        self._gpus = {address: f"{self._devices}/{address}/driver" for address in gpus}
+
+
+def driver_load(sysfs: Path) -> str:
+    """Return an id of this load of the driver: its folder's inode, which the kernel never reuses."""
+    try:
+        return str((sysfs / "module/nvidia").stat().st_ino)
+    except OSError:
+        return ""
+
+
+def _is_gpu(device: Path) -> bool:
+    vendor = (device / "vendor").read_text("ascii").strip()
+    is_display = vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
+    return is_display and not (device / "physfn").exists()  # a virtual function is for a guest
+
+
+def _driver(link: str) -> str:
+    """Return the name of the driver; a Path would intern its parts again at each check."""
+    try:
+        return os.readlink(link).rpartition("/")[2]  # noqa: PTH115
+    except OSError:
+        return ""

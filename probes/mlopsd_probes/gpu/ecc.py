@@ -1,15 +1,18 @@
-"""Memory errors that ECC saw."""
+"""Memory errors: those that ECC saw, and the rows and pages that the card took out of use for them.
+
+Cards before Ampere retired pages.
+"""
 
 from itertools import chain
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.format import format_count
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
-from mlopsd_probes.gpu.quantities import several
 
 ERRORS = Metric(
     "ecc_errors_total",
@@ -22,34 +25,45 @@ KINDS = {
     "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
 }
 SCOPES = {"volatile": pynvml.NVML_VOLATILE_ECC, "aggregate": pynvml.NVML_AGGREGATE_ECC}
+ROWS = Metric(
+    "remapped_rows",
+    "Rows remapped for corrected and uncorrected errors; pending and failed are 1 or 0.",
+    labels=(*LABELS, "kind"),
+)
+PAGES = Metric("retired_pages", "Pages retired for the cause; pending is 1 or 0.", labels=(*LABELS, "cause"))
+CAUSES = {
+    "single_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS,
+    "double_bit": pynvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR,
+}
 
 
-class Ecc(Look):
+class Ecc(CardCollector):
     """``nvmlDeviceGetTotalEccErrors``; nothing where ECC is off or there is none."""
 
     name = "ecc_uncorrected"
     findings = ("ecc_uncorrected",)
     metrics = (ERRORS,)
 
-    def look(self, card: Card) -> Looked:
-        """Four counters, and whether the uncorrected ones became more since the first look."""
-        counts = {scope: errors(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
+    def collect(self, card: Card) -> Reading:
+        """Report four counters; judge the uncorrected errors since the first check."""
+        counts = {scope: _error_counts(card.handle, scope_id) for scope, scope_id in SCOPES.items()}
         samples = chain.from_iterable(
             card.samples_of(ERRORS, by_kind, scope) for scope, by_kind in counts.items()
         )
         uncorrected = counts["volatile"]["uncorrected"]
-        return Looked([] if uncorrected is None else [self.judge(card, uncorrected)], list(samples))
+        return Reading([] if uncorrected is None else [self._judge(card, uncorrected)], list(samples))
 
-    def judge(self, card: Card, uncorrected: int) -> Finding:
-        """Against the first look since the driver loaded; a counter that went back was reset."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.uncorrected is None or uncorrected < past.uncorrected:
-                past.uncorrected = uncorrected
-            more = uncorrected - past.uncorrected
+    def _judge(self, card: Card, uncorrected: int) -> Finding:
+        """Judge the increase since the driver loaded; a counter that went back was reset."""
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.uncorrected is None or uncorrected < known.uncorrected:
+                known.uncorrected = uncorrected
+            more = uncorrected - known.uncorrected
         limit = self.options.ecc_uncorrected_unhealthy
         bad = more >= limit
-        summary = f"{card.title} had {several(more, 'uncorrected ECC error')} since it was first looked at"
+        errors = format_count(more, "uncorrected ECC error")
+        summary = f"{card.title} had {errors} since it was first looked at"
         return Finding(
             "ecc_uncorrected",
             Status.UNHEALTHY if bad else Status.HEALTHY,
@@ -63,9 +77,81 @@ class Ecc(Look):
         )
 
 
-def errors(handle: Any, scope: int) -> dict[str, int | None]:
-    """The counter of each kind in one scope."""
+def _error_counts(handle: Any, scope: int) -> dict[str, int | None]:
+    """Return the counter of each kind in one scope."""
     return {
         kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))
         for kind, kind_id in KINDS.items()
     }
+
+
+class RemappedRows(CardCollector):
+    """``nvmlDeviceGetRemappedRows`` (Ampere and later)."""
+
+    name = "remapped_rows"
+    findings = ("remapped_rows",)
+    metrics = (ROWS,)
+
+    def collect(self, card: Card) -> Reading:
+        """Judge the rows: a remap may wait for a reset, or have failed."""
+        told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
+        if told is None:
+            return Reading()
+        corrected, uncorrected, pending, failed = told
+        rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
+        flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
+        numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
+        findings = [_judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        return Reading(findings, card.samples_of(ROWS, numbers))
+
+
+class RetiredPages(CardCollector):
+    """``nvmlDeviceGetRetiredPages`` and ``…RetiredPagesPendingStatus`` (before Ampere)."""
+
+    name = "retired_pages"
+    findings = ("retired_pages",)
+    metrics = (PAGES,)
+
+    def collect(self, card: Card) -> Reading:
+        """Judge the number of pages, and one that waits for a reset."""
+        counts = {cause: _retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
+        numbers = {cause: count for cause, count in counts.items() if count is not None}
+        if not numbers:
+            return Reading()
+        pending = number(ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, card.handle), most=1)
+        finding = self._judge(card, sum(numbers.values()), pending=bool(pending))
+        return Reading([finding], card.samples_of(PAGES, {**numbers, "pending": pending}))
+
+    def _judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
+        """Judge the number of pages."""
+        limit = self.options.retired_pages_unhealthy
+        status, words, advice = Status.HEALTHY, "", Advice.NONE
+        if pages >= limit:
+            status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
+        elif pending:
+            status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
+        summary = f"{card.title} has {format_count(pages, 'retired page')}{words}"
+        bad = status is not Status.HEALTHY
+        return Finding(
+            "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
+        )
+
+
+def _judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
+    """Judge the four numbers of ``nvmlDeviceGetRemappedRows``."""
+    rows = numbers["corrected"] + numbers["uncorrected"]
+    status, words, advice = Status.HEALTHY, "", Advice.NONE
+    if numbers["failed"]:
+        status, advice = Status.UNHEALTHY, Advice.REPLACE_HARDWARE
+        words = ", and remapping failed: there are no spare rows left; replace the card"
+    elif numbers["pending"]:
+        status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
+    summary = f"{card.title} has {format_count(rows, 'remapped row')}{words}"
+    bad = status is not Status.HEALTHY
+    return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
+
+
+def _retired(handle: Any, cause: int) -> int | None:
+    """Count the pages that were retired for *cause*."""
+    pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
+    return None if pages is None else len(pages)

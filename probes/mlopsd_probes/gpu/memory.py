@@ -1,13 +1,9 @@
-"""A card's memory; full is no fault, since frameworks take all of it."""
+"""The memory of a card; to be full is its purpose, so nothing is judged."""
 
-from typing import Any
-
-import pynvml
-
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvml import ask, number
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.nvml import memory_of, number
 
 TOTAL = Metric("memory_total_bytes", "Memory of the card.", unit="bytes", labels=LABELS)
 USED = Metric(
@@ -19,23 +15,17 @@ USED = Metric(
 FREE = Metric("memory_free_bytes", "Memory that processes can have.", unit="bytes", labels=LABELS)
 
 
-class Memory(Look):
+class CardMemory(CardCollector):
     """``nvmlDeviceGetMemoryInfo_v2``, else ``nvmlDeviceGetMemoryInfo``, whose used includes the reserve."""
 
     name = "memory"
     metrics = (TOTAL, USED, FREE)
 
-    def look(self, card: Card) -> Looked:
-        """Three numbers, and how much memory the card has."""
+    def collect(self, card: Card) -> Reading:
+        """Report three numbers, and the card's memory as a fact."""
         told = memory_of(card.handle)
         if told is None:
-            return Looked()
+            return Reading()
         total, used, free = (number(value) for value in (told.total, told.used, told.free))
         samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
-        return Looked(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
-
-
-def memory_of(handle: Any) -> Any:
-    """``nvmlMemory_t`` in its second version where the driver has it."""
-    told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
-    return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+        return Reading(samples=samples, facts={} if total is None else {"memory_total_bytes": total})

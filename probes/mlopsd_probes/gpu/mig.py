@@ -4,11 +4,10 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.memory import memory_of
-from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, text
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.nvml import OF_THE_CALL, UNKNOWN_ARGUMENT, ask, memory_of, text
 
 MODE = Metric("mig_mode", "1 if the card is split by MIG.", labels=LABELS)
 INSTANCES = Metric("mig_instances", "MIG devices of the card.", labels=LABELS)
@@ -17,40 +16,40 @@ NO_INSTANCE = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NOT_FOUND}
 NOT_ALLOWED = UNKNOWN_ARGUMENT | {pynvml.NVML_ERROR_NO_PERMISSION}
 
 
-class Mig(Look):
+class Mig(CardCollector):
     """``nvmlDeviceGetMigMode``, and each device of ``nvmlDeviceGetMigDeviceHandleByIndex``."""
 
     name = "mig"
     metrics = (MODE, INSTANCES)
 
-    def look(self, card: Card) -> Looked:
-        """The mode, and the instances as facts."""
+    def collect(self, card: Card) -> Reading:
+        """Report the mode, and the instances as facts."""
         modes = ask(pynvml.nvmlDeviceGetMigMode, card.handle)
         if modes is None or modes[0] not in (OFF, ON):
-            return Looked()
+            return Reading()
         current, pending = modes
         samples = card.samples(MODE, int(bool(current)))
         facts: dict[str, Any] = {"mig_mode": bool(current)}
         if pending != current:
             facts["mig_mode_pending"] = bool(pending)
         if current:
-            facts["mig_instances"] = instances(card.handle)
+            facts["mig_instances"] = _instances(card.handle)
             samples += card.samples(INSTANCES, len(facts["mig_instances"]))
-        return Looked(samples=samples, facts=facts)
+        return Reading(samples=samples, facts=facts)
 
 
-def instances(handle: Any) -> list[dict[str, Any]]:
-    """Each MIG device: UUID, name, ids of its GPU and compute instance, memory in bytes where it is told."""
+def _instances(handle: Any) -> list[dict[str, Any]]:
+    """Return each MIG device: UUID, name, ids of its GPU and compute instance, memory in bytes if known."""
     most = ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
     found = (
         ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index, lacking=NO_INSTANCE)
         for index in range(most)
     )
-    return [instance(device) for device in found if device is not None]
+    return [_instance(device) for device in found if device is not None]
 
 
-def instance(device: Any) -> dict[str, Any]:
-    """One MIG device."""
+def _instance(device: Any) -> dict[str, Any]:
+    """Return one MIG device."""
     memory = ask(memory_of, device, lacking=NOT_ALLOWED)
     told = {
         "uuid": text(ask(pynvml.nvmlDeviceGetUUID, device)),
@@ -64,6 +63,6 @@ def instance(device: Any) -> dict[str, Any]:
 
 
 def is_split(handle: Any) -> bool:
-    """Whether MIG is on; of such a card the unprivileged are told less."""
+    """Return true if MIG is on; of such a card the unprivileged read less."""
     modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=OF_THE_CALL)
     return bool(modes and modes[0] == ON)

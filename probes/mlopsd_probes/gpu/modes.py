@@ -1,13 +1,13 @@
-"""How a card is set up: choices of the operator, reported and not judged."""
+"""The modes of a card: choices of the operator, reported and not judged."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number, text
 
 INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
@@ -17,36 +17,36 @@ PERSISTENCE = Metric(
 COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
 
-class Modes(Look):
+class Modes(CardCollector):
     """``nvmlDeviceGet{PersistenceMode,ComputeMode,CurrentEccMode,VbiosVersion,Serial}``."""
 
     name = "modes"
     metrics = (INFO, PERSISTENCE)
 
-    def look(self, card: Card) -> Looked:
-        """Facts, and two samples."""
+    def collect(self, card: Card) -> Reading:
+        """Report the modes as facts, and two samples."""
         persistence = number(ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle), most=1)
         vbios = text(card.once(pynvml.nvmlDeviceGetVbiosVersion))
         facts = {
             "persistence_mode": None if persistence is None else bool(persistence),
-            "compute_mode": compute_mode(card.handle),
-            "ecc_mode": flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
+            "compute_mode": _compute_mode(card.handle),
+            "ecc_mode": _flag(pynvml.nvmlDeviceGetCurrentEccMode, card.handle),
             "vbios": vbios or None,
         }
         info = card.samples(INFO, 1, card.name, card.bus_id, card.driver, vbios)
         samples = info + card.samples(PERSISTENCE, persistence)
-        return Looked(
+        return Reading(
             samples=samples, facts={key: value for key, value in facts.items() if value is not None}
         )
 
 
-def compute_mode(handle: Any) -> str | None:
-    """Who may compute on the card, in nvidia-smi's words."""
+def _compute_mode(handle: Any) -> str | None:
+    """Return the compute mode by nvidia-smi's name."""
     mode = ask(pynvml.nvmlDeviceGetComputeMode, handle)
     return None if mode is None else COMPUTE_MODES.get(mode, str(mode))
 
 
-def flag(call: Callable[[Any], int], handle: Any) -> bool | None:
-    """On, off, or not there."""
+def _flag(call: Callable[[Any], int], handle: Any) -> bool | None:
+    """Return true for on, false for off, None where the card has no such mode."""
     told = number(ask(call, handle), most=1)
     return None if told is None else bool(told)

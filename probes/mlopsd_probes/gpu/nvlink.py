@@ -1,16 +1,19 @@
-"""A card's NVLinks to its neighbours and switches, where it has any."""
+"""A card's NVLinks to its neighbours and switches, and its membership in the fabric of these switches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ctypes import byref, c_uint, c_ulonglong, sizeof
+from itertools import repeat
+from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.links import Links
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.mig import is_split
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, checked, function, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
 
 UP = Metric("nvlink_up", "1 if the link is active.", labels=(*LABELS, "link"))
 ERRORS = Metric(
@@ -25,9 +28,21 @@ KINDS = {
     "crc_flit": pynvml.NVML_NVLINK_ERROR_DL_CRC_FLIT,
     "crc_data": pynvml.NVML_NVLINK_ERROR_DL_CRC_DATA,
 }
+MOST_LINKS: int = pynvml.NVML_NVLINK_MAX_LINKS
+STATES = {
+    pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED: "is not in its fabric; look at nvidia-fabricmanager",
+    pynvml.NVML_GPU_FABRIC_STATE_IN_PROGRESS: "is still joining its fabric",
+}
+TROUBLES = {
+    "DEGRADED_BW": "less bandwidth",
+    "ROUTE_RECOVERY": "routes being recovered",
+    "ROUTE_UNHEALTHY": "an unhealthy route",
+    "ACCESS_TIMEOUT_RECOVERY": "access timeouts being recovered",
+}  # fields of the health mask, whose value 1 is true
+STATE_BITS = 0xFF  # nvmlGpuFabricState_t is an unsigned char, and pynvml reads its padding too
 
 
-class NvLink(Look):
+class NvLink(CardCollector):
     """The state of every link, and the errors of those that are up.
 
     A card has links that nothing is plugged into, so a link is missed only if it was up since boot.
@@ -38,34 +53,34 @@ class NvLink(Look):
     findings = ("nvlink",)
     metrics = (UP, ERRORS)
 
-    def __init__(self, options: GpuOptions, past: Past) -> None:
-        super().__init__(options, past)
-        self.links = Links()
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        super().__init__(options, history)
+        self._links = Links()
 
-    def look(self, card: Card) -> Looked:
-        """Each link, and whether one that was up is down."""
-        states = self.links.states(card.handle)
+    def collect(self, card: Card) -> Reading:
+        """Report each link; judge those that were up and are down."""
+        states = self._links.states(card.handle)
         if not states or (0 in states.values() and is_split(card.handle)):
-            return Looked()
+            return Reading()
         up = [link for link, state in states.items() if state]
-        findings = [self.judge(card, up)] if self.is_judged(card, up) else []
-        return Looked(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
+        findings = [self._judge(card, up)] if self._is_judged(card, up) else []
+        return Reading(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
 
     def errors(self, card: Card, up: list[int]) -> Iterator[Sample]:
-        """Of each kind, if the links that are *up* count it."""
+        """Yield the errors of each kind, if the links that are *up* count it."""
         for kind, counter in KINDS.items():
-            yield from card.samples_of(ERRORS, self.links.errors(card.handle, up, counter), kind)
+            yield from card.samples_of(ERRORS, self._links.errors(card.handle, up, counter), kind)
 
-    def is_judged(self, card: Card, up: list[int]) -> bool:
-        """Whether links are expected; remembers those that are up."""
-        with self.past.lock:
-            past = self.past.of(card)
-            past.nvlinks = sorted({*past.nvlinks, *up})
-            return bool(past.nvlinks or self.options.expected_nvlinks)
+    def _is_judged(self, card: Card, up: list[int]) -> bool:
+        """Record the links that are *up*; return true if links are expected."""
+        with self.history.lock:
+            known = self.history.of(card)
+            known.nvlinks = sorted({*known.nvlinks, *up})
+            return bool(known.nvlinks or self.options.expected_nvlinks)
 
-    def judge(self, card: Card, up: list[int]) -> Finding:
-        """Against the configured number, else by link."""
-        down = [link for link in self.past.of(card).nvlinks if link not in up]
+    def _judge(self, card: Card, up: list[int]) -> Finding:
+        """Judge the links against the configured number, else against those that were up."""
+        down = [link for link in self.history.of(card).nvlinks if link not in up]
         expected = self.options.expected_nvlinks
         missed = len(down) if expected is None else expected - len(up)
         most = len(up) + len(down) if expected is None else expected
@@ -81,3 +96,114 @@ class NvLink(Look):
             most,
             Advice.RESET_GPU if bad else Advice.NONE,
         )
+
+
+class Links:
+    """``nvmlDeviceGetNvLinkState`` and ``nvmlDeviceGetNvLinkErrorCounter``.
+
+    Eight cards have hundreds of these numbers, and pynvml's own functions take three times as long for one.
+    So the C functions are called in a row, into places that are laid out once.
+    """
+
+    def __init__(self) -> None:
+        self._told_states = (c_uint * MOST_LINKS)()
+        self._told_counts = (c_ulonglong * MOST_LINKS)()
+        self._state_places = [byref(self._told_states, at * sizeof(c_uint)) for at in range(MOST_LINKS)]
+        self._count_places = [byref(self._told_counts, at * sizeof(c_ulonglong)) for at in range(MOST_LINKS)]
+
+    def states(self, handle: Any) -> dict[int, int]:
+        """Return 1 or 0 by link, of the links that the card has.
+
+        Raises:
+            NVMLError: it has some, and one cannot be read.
+        """
+        call = ask(function, "nvmlDeviceGetNvLinkState")
+        found: dict[int, int] = {}
+        if call is None:
+            return found
+        answers = map(call, repeat(handle), range(MOST_LINKS), self._state_places)
+        for link, answer in enumerate(answers):
+            if answer not in UNKNOWN_ARGUMENT:
+                checked(answer)
+                found[link] = int(bool(self._told_states[link]))
+            elif not found:
+                break  # a card without links says so at the first
+        return found
+
+    def errors(self, handle: Any, links: Sequence[int], counter: int) -> dict[int, int | None]:
+        """Return the `number` by link; nothing if one of *links* does not count errors of that kind.
+
+        Raises:
+            NVMLError: it counts, and cannot be read.
+        """
+        call = ask(function, "nvmlDeviceGetNvLinkErrorCounter")
+        if call is None:
+            return {}
+        answers = map(call, repeat(handle), links, repeat(counter), self._count_places)
+        refused = next(filter(None, answers), pynvml.NVML_SUCCESS)  # the first, after which none is asked
+        if refused in UNKNOWN_ARGUMENT:
+            return {}
+        checked(refused)
+        return dict(zip(links, map(number, self._told_counts[: len(links)]), strict=True))
+
+
+class Fabric(CardCollector):
+    """``nvmlDeviceGetGpuFabricInfoV``: state, status and health mask.
+
+    A card whose fabric has not begun is judged only if it has an active link to a switch.
+    """
+
+    name = "nvlink_fabric"
+    findings = ("nvlink_fabric",)
+
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        super().__init__(options, history)
+        self._links = Links()
+
+    def collect(self, card: Card) -> Reading:
+        """Judge, where there is a fabric."""
+        told = pynvml.c_nvmlGpuFabricInfoV_t()
+        answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
+        state = told.state & STATE_BITS
+        if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
+            return Reading()
+        if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
+            needed = self._needs_fabric(card.handle)
+            return Reading([_trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
+        if told.status:
+            return Reading(
+                [_trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
+            )
+        if ills := _troubles(told.healthMask):
+            return Reading([_trouble(card, f"has a fabric with {' and '.join(ills)}")])
+        summary = f"{card.title} is part of its NVLink fabric"
+        return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
+
+    def _needs_fabric(self, handle: Any) -> bool:
+        """Return true if an active link leads to a switch; a bridge between two cards needs no fabric."""
+        up = (link for link, state in self._links.states(handle).items() if state)
+        return any(_may_be_switch(handle, link) for link in up)
+
+
+def _may_be_switch(handle: Any, link: int) -> bool:
+    """Return true if the other end of *link* is an NVSwitch, or not told."""
+    end = ask(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link, lacking=UNKNOWN_ARGUMENT)
+    return end in (None, pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN)
+
+
+def _trouble(card: Card, words: str) -> Finding:
+    """Return a degraded finding."""
+    return Finding(
+        "nvlink_fabric", Status.DEGRADED, f"{card.title} {words}", card.subject, advice=Advice.RESET_GPU
+    )
+
+
+def _troubles(mask: int) -> list[str]:
+    """Return the troubles that ``healthMask`` says are true."""
+    return [words for name, words in TROUBLES.items() if _field(mask, name) == 1]
+
+
+def _field(mask: int, name: str) -> int:
+    shift: int = getattr(pynvml, f"NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_{name}")
+    width: int = getattr(pynvml, f"NVML_GPU_FABRIC_HEALTH_MASK_WIDTH_{name}")
+    return mask >> shift & width

@@ -1,6 +1,6 @@
-"""NVML's calls, and what its error codes mean to somebody who looks."""
+"""NVML's calls, and its error codes by their meaning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pynvml
@@ -45,10 +45,19 @@ SENTINELS = frozenset(
     {2**32 - 1, 2**64 - 1, *range(2**63 - 16, 2**63)}
 )  # NVML_VALUE_NOT_AVAILABLE, DCGM's blanks
 MOST = 2**63 - 17  # below the last sentinels; no counter comes near
+VALUE_FIELDS = (
+    "dVal",
+    "uiVal",
+    "ulVal",
+    "ullVal",
+    "sllVal",
+    "siVal",
+    "usVal",
+)  # of nvmlValue_t, by nvmlValueType_t
 
 
 def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
-    """What *call* answers; None where this card or driver does not have it.
+    """Return the answer of *call*; None where this card or driver does not have it.
 
     Raises:
         NVMLError: any other error.
@@ -62,14 +71,14 @@ def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKI
 
 
 def number(value: int | None, least: int = 0, most: int = MOST) -> int | None:
-    """*value*, or None where it is a sentinel or cannot be meant."""
+    """Return *value*, or None where it is a sentinel or cannot be meant."""
     if value is None or value in SENTINELS or not least <= value <= most:
         return None
     return value
 
 
 def function(name: str) -> Any:
-    """NVML's C function called *name*; pynvml's own functions, where they will do, say more.
+    """Return NVML's C function called *name*; pynvml's own functions, where they will do, say more.
 
     Raises:
         NVMLError: the driver is older than it.
@@ -78,7 +87,7 @@ def function(name: str) -> Any:
 
 
 def checked(answer: int) -> bool:
-    """True.
+    """Return true.
 
     Raises:
         NVMLError: *answer*, which a C function gave, says that it did not succeed.
@@ -89,5 +98,49 @@ def checked(answer: int) -> bool:
 
 
 def text(value: str | bytes | None) -> str:
-    """NVML's strings, which older bindings give as bytes; "" for none."""
+    """Return a string of NVML, which older bindings give as bytes; "" for none."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""
+
+
+def memory_of(handle: Any) -> Any:
+    """Return ``nvmlMemory_t``, in its second version where the driver has it."""
+    told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+
+
+class Fields:
+    """``nvmlDeviceGetFieldValues`` of the field *ids*.
+
+    The array for them is laid out once: to make its type anew costs five times what the call does.
+    """
+
+    def __init__(self, *ids: int) -> None:
+        self._kind = pynvml.c_nvmlFieldValue_t * len(ids)
+        self._blank = self._kind()
+        for place, number in zip(self._blank, ids, strict=True):
+            place.fieldId = number
+
+    def of(self, handle: Any) -> Mapping[int, float]:
+        """Return the values that the card has, by id.
+
+        Raises:
+            NVMLError: one of them cannot be read, and not because card or driver lack it.
+        """
+        told = ask(self._filled, handle) or ()
+        values = ((value.fieldId, _of(value)) for value in told if _is_there(value.nvmlReturn))
+        return {number: value for number, value in values if value not in SENTINELS}
+
+    def _filled(self, handle: Any) -> Any:
+        told = self._kind.from_buffer_copy(self._blank)
+        checked(function("nvmlDeviceGetFieldValues")(handle, len(told), told))
+        return told
+
+
+def _is_there(answer: int) -> bool:
+    return answer not in UNKNOWN_ARGUMENT and checked(answer)
+
+
+def _of(value: Any) -> float:
+    kind = VALUE_FIELDS[value.valueType] if value.valueType < len(VALUE_FIELDS) else "ullVal"
+    found: float = getattr(value.value, kind)
+    return found

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlopsd.probe import Options
+from mlopsd.probe import Options, Status
 from mlopsd_probes.keys import Moment, Ratio, key
 
 Celsius = Annotated[float, Field(gt=0, le=150, allow_inf_nan=False)]
@@ -77,6 +77,11 @@ class GpuOptions(Options):
         default=False, unit="switch", why="List each card's processes in the facts: pids, memory, no names."
     )
     processes_most: Count = key(32, "processes", "Of each card, the largest first; the rest is a number.")
+
+    @property
+    def no_driver_status(self) -> Status:
+        """Return the status of a host without a driver or GPU."""
+        return Status[self.on_no_driver.upper()]
 
     @model_validator(mode="after")
     def limits_are_in_order(self) -> Self:

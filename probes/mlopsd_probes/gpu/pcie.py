@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
-from mlopsd_probes.gpu.sustained import Sustained
+from mlopsd_probes.gpu.throttle import Sustained
 from mlopsd_probes.gpu.utilization import PERCENT, SLOWEST
 
 GENERATION = Metric("pcie_link_generation", "PCIe generation that the link runs at.", labels=LABELS)
@@ -31,7 +31,7 @@ NEWEST = 16
 SLOWEST_BUSY = 2  # P-state; CUDA runs in P0 on servers' cards and in P2 on many others
 
 
-class Pcie(Look):
+class Pcie(CardCollector):
     """``nvmlDeviceGet{Curr,Max}PcieLink{Generation,Width}``, ``…PcieReplayCounter``, ``…PcieThroughput``.
 
     The maximum is not what the slot can do: healthy cards run at x8 of x16 in laptops and virtual machines.
@@ -42,12 +42,14 @@ class Pcie(Look):
     findings = ("pcie_width", "pcie_generation")
     metrics = (GENERATION, GENERATION_LIMIT, WIDTH, WIDTH_LIMIT, REPLAYS, THROUGHPUT)
 
-    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(options, past)
-        self.clock = clock
-        self.slow: dict[str, Sustained] = {}
+    def __init__(
+        self, options: GpuOptions, history: CardHistory, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(options, history)
+        self._clock = clock
+        self._slow: dict[str, Sustained] = {}
 
-    def look(self, card: Card) -> Looked:
+    def collect(self, card: Card) -> Reading:
         """Report the link; judge it while the card is busy."""
         width = number(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card.handle), 1, MOST_LANES)
         widest = number(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, card.handle), 1, MOST_LANES)
@@ -57,27 +59,27 @@ class Pcie(Look):
         samples = card.samples(WIDTH, width) + card.samples(WIDTH_LIMIT, widest)
         samples += card.samples(GENERATION, generation) + card.samples(GENERATION_LIMIT, newest)
         samples += card.samples(REPLAYS, replays)
-        samples += throughput(card) if self.options.pcie_throughput else ()
-        return Looked(list(self.judge(card, width, generation)), samples)
+        samples += _throughput(card) if self.options.pcie_throughput else ()
+        return Reading(list(self._judge(card, width, generation)), samples)
 
-    def judge(self, card: Card, width: int | None, generation: int | None) -> Iterator[Finding]:
+    def _judge(self, card: Card, width: int | None, generation: int | None) -> Iterator[Finding]:
         """Compare the link with the best one seen."""
-        with self.past.lock:
-            past = self.past.of(card)
-            past.pcie_width = widest = max(width or 0, past.pcie_width or 0) or None
-            past.pcie_generation = newest = max(generation or 0, past.pcie_generation or 0) or None
+        with self.history.lock:
+            known = self.history.of(card)
+            known.pcie_width = widest = max(width or 0, known.pcie_width or 0) or None
+            known.pcie_generation = newest = max(generation or 0, known.pcie_generation or 0) or None
         if width is not None and widest is not None:
-            yield judge_width(card, width, widest, busy=width < widest and self.is_busy(card))
+            yield _judge_width(card, width, widest, busy=width < widest and self._is_busy(card))
         if generation is not None and newest is not None:
-            yield self.judge_generation(card, generation, newest)
+            yield self._judge_generation(card, generation, newest)
 
-    def judge_generation(self, card: Card, generation: int, newest: int) -> Finding:
-        """Degraded if it was slower than it has been for long enough while busy."""
-        slow = generation < newest and self.is_busy(card)
+    def _judge_generation(self, card: Card, generation: int, newest: int) -> Finding:
+        """Judge the generation: degraded if it was slower than before for long enough while busy."""
+        slow = generation < newest and self._is_busy(card)
         after = self.options.pcie_generation_after
         if not slow:
-            self.slow.pop(card.uuid, None)
-        held = self.slow.setdefault(card.uuid, Sustained(after)).seen(self.clock(), holds=slow)
+            self._slow.pop(card.uuid, None)
+        held = self._slow.setdefault(card.uuid, Sustained(after)).seen(self._clock(), holds=slow)
         bad = slow and held >= after
         summary = f"{card.title} has a PCIe link of generation {generation}"
         return Finding(
@@ -91,8 +93,8 @@ class Pcie(Look):
             Advice.WATCH if bad else Advice.NONE,
         )
 
-    def is_busy(self, card: Card) -> bool:
-        """Return whether the link ought to be at its best.
+    def _is_busy(self, card: Card) -> bool:
+        """Return true if the link ought to be at its best.
 
         The utilisation must be high and the P-state fast; a card in MIG mode has only a P-state.
         """
@@ -105,8 +107,8 @@ class Pcie(Look):
         return is_used and (state is None or state <= SLOWEST_BUSY)
 
 
-def judge_width(card: Card, width: int, widest: int, *, busy: bool) -> Finding:
-    """Degraded if a *busy* card uses fewer lanes than it has used: a bad contact, or a riser."""
+def _judge_width(card: Card, width: int, widest: int, *, busy: bool) -> Finding:
+    """Judge the lanes: a *busy* card that uses fewer than before has a bad contact, or a bad riser."""
     bad = width < widest and busy
     summary = f"{card.title} uses {width} PCIe lanes"
     return Finding(
@@ -121,8 +123,8 @@ def judge_width(card: Card, width: int, widest: int, *, busy: bool) -> Finding:
     )
 
 
-def throughput(card: Card) -> tuple[Sample, ...]:
-    """Both directions, 20 ms each."""
+def _throughput(card: Card) -> tuple[Sample, ...]:
+    """Measure both directions, 20 ms each."""
     told = {
         direction: number(
             ask(pynvml.nvmlDeviceGetPcieThroughput, card.handle, counter, lacking=UNKNOWN_ARGUMENT)

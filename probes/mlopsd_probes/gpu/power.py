@@ -1,10 +1,10 @@
-"""What a card draws, and what it may draw; at its limit is where a busy card belongs."""
+"""The power of a card and its limit; a busy card belongs at its limit."""
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 DRAW = Metric("power_watts", "Power that the card draws.", unit="watts", labels=LABELS)
@@ -15,7 +15,7 @@ ENERGY = Metric(
 MOST = 10_000_000  # milliwatts; no card draws more
 
 
-class Power(Look):
+class Power(CardCollector):
     """``nvmlDeviceGetPowerUsage``, ``…EnforcedPowerLimit`` (mW), ``…TotalEnergyConsumption`` (mJ).
 
     Less energy than before is the sign of a reset. It is believed of a card in persistence mode; another
@@ -25,15 +25,15 @@ class Power(Look):
     name = "power"
     metrics = (DRAW, LIMIT, ENERGY)
 
-    def look(self, card: Card) -> Looked:
+    def collect(self, card: Card) -> Reading:
         """Report, and remember the energy while an XID waits for a reset."""
         draw = number(ask(pynvml.nvmlDeviceGetPowerUsage, card.handle), most=MOST)
         limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
         energy = number(ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, card.handle))
         if energy is not None:
-            self.remember(card, energy)
+            self._remember(card, energy)
         told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
-        return Looked(
+        return Reading(
             samples=[
                 sample
                 for metric, milli in told
@@ -41,16 +41,16 @@ class Power(Look):
             ]
         )
 
-    def remember(self, card: Card, energy: int) -> None:
-        """Renew the card's past if it was reset."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.energy is not None and energy < past.energy and is_persistent(card):
-                past.renew()
-            waits = any(happened.is_open for happened in past.xids.values())
-            past.energy = energy if waits else None
+    def _remember(self, card: Card, energy: int) -> None:
+        """Record *energy*; less of it than before means a reset."""
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.energy is not None and energy < known.energy and _is_persistent(card):
+                self.history.card_reset(card)
+            waits = any(happened.is_open for happened in known.xids.values())
+            known.energy = energy if waits else None
 
 
-def is_persistent(card: Card) -> bool:
-    """Whether the driver keeps the card set up without users (``nvmlDeviceGetPersistenceMode``)."""
+def _is_persistent(card: Card) -> bool:
+    """Return true if the driver keeps the card set up without users (``nvmlDeviceGetPersistenceMode``)."""
     return ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle) == 1

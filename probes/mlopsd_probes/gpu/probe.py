@@ -1,4 +1,4 @@
-"""The GPU probe: a row of looks at each card that NVML lists."""
+"""The GPU probe: a row of collectors for each card that NVML lists."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -8,163 +8,169 @@ from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Context, Finding, Probe, Reading, Refused, Schedule, Status
-from mlopsd_probes.gpu import count, session
-from mlopsd_probes.gpu.access import Access, access, is_container
+from mlopsd.format import format_count
+from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
+from mlopsd_probes.gpu import driver_status, presence
+from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
-from mlopsd_probes.gpu.looks import LOOKS, Looks, Seen
+from mlopsd_probes.gpu.driver_status import Access, access, is_container
+from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.outage import outage as outage_of
-from mlopsd_probes.gpu.past import Past
-from mlopsd_probes.gpu.quantities import several
-from mlopsd_probes.gpu.tenants import Tenants
+from mlopsd_probes.gpu.processes import Tenants
 from mlopsd_probes.gpu.xids import Xids
 
 OWN_FINDINGS = ("driver", "gpu_count", "gpu_missing", "gpu_answers", *Xids.findings, "xid_watch", "past")
 
 
 class GpuProbe(Probe[GpuOptions]):
-    """The GPUs of this host as NVML tells: which there are, and each one's troubles.
+    """The GPUs of this host as NVML reports them: their number, and the troubles of each.
 
     NVML is initialised once and only again when it is no longer good. A card in trouble takes its own
     findings and numbers along, not the others'. What a card lacks (ECC, a fan, NVLinks) is left out.
     """
 
     Options = GpuOptions
-    metrics = (count.DEVICES, *chain.from_iterable(look.metrics for look in LOOKS), *Xids.metrics)
-    schedule = Schedule(interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process")
+    metrics = (presence.DEVICES, *chain.from_iterable(kind.metrics for kind in COLLECTORS), *Xids.metrics)
+    schedule = Schedule(
+        interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process", critical=True
+    )
     subject = ("expected_count", "ignored_cards", "sysfs_path")
 
     def __init__(self, options: GpuOptions, context: Context) -> None:
         super().__init__(options, context)
-        self.root = Path(options.sysfs_path).parent
-        self.past = Past(context.state_dir)
-        self.driver = Driver(Path(options.sysfs_path), self.past, context.log)
-        self.looks = Looks(options, self.past)
-        self.tenants = Tenants()
+        self._root = Path(options.sysfs_path).parent
+        self._history = CardHistory(context.state_dir)
+        self._driver = Driver(Path(options.sysfs_path), self._history, context.log)
+        self._collectors = CardCollectors(options, self._history)
+        self._tenants = Tenants()
 
     def check(self) -> Reading:
-        """Look at every card once; if NVML is no longer initialised, initialise it once more."""
+        """Collect from every card once; if NVML is no longer initialised, initialise it once more."""
         try:
             try:
-                reading = self.look_at_all()
+                reading = self._collect()
             except pynvml.NVMLError as error:
-                if error.value not in NO_SESSION or not self.driver.is_open:
+                if error.value not in NO_SESSION or not self._driver.is_open:
                     raise
-                self.driver.close()
-                reading = self.look_at_all()
+                self._driver.close()
+                reading = self._collect()
         except pynvml.NVMLError as error:
             mismatch = error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
-            self.driver.close(forget_library=mismatch)
-            reading = self.without_nvml(error)
-        return self.remembered(reading)
+            self._driver.close(forget_library=mismatch)
+            reading = self._without_nvml(error)
+        return self._save_history(reading)
 
-    def look_at_all(self) -> Reading:
-        """What there is to see.
+    def _collect(self) -> Reading:
+        """Return the reading of all cards.
 
         Raises:
             NVMLError: NVML as a whole cannot be spoken to.
         """
-        self.driver.ready()
-        seen = self.see_all()
-        outage = outage_of(seen, self.access)
+        self._driver.ready()
+        seen = self._collect_cards()
+        outage = driver_status.outage_of(seen, self._access)
         if outage is not None:
             seen = [one.without_blame(outage) for one in seen]
-        elif is_container(self.root):
+        elif is_container(self._root):
             seen = [one.in_container() for one in seen]
-        findings = self.judge(seen, outage)
+        findings = self._judge(seen, outage)
         answering = sum(one.error is None for one in seen)
-        samples = [count.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
-        return Reading(findings, samples, self.facts(seen), summary=self.summary(findings, answering))
+        samples = [presence.devices(answering), *chain.from_iterable(one.reading.samples for one in seen)]
+        return Reading(findings, samples, self._facts(seen), summary=self._summary(findings, answering))
 
-    def see_all(self) -> list[Seen]:
-        """Each card that NVML counts and that is not to be left alone, by index.
+    def _collect_cards(self) -> list[CardReading]:
+        """Return each card that NVML counts and that is not ignored, by index.
 
         Raises:
             NVMLError: NVML as a whole cannot be spoken to.
         """
-        cards = [card for card in self.driver.cards if not self.ignores(card.bus_id, card.uuid)]
+        cards = [card for card in self._driver.cards if not self._ignores(card.bus_id, card.uuid)]
         for card in cards:
-            self.past.of(card)
-        seen = [self.looks.at(card) for card in cards]
+            self._history.of(card)
+        seen = [self._collectors.collect(card) for card in cards]
         for one in seen:
             if one.error is None:
-                self.tenants.note(one.card, one.reading.facts.get("models", ()))
-        seen += [self.looks.refused(index, error, cards) for index, error in self.driver.refused.items()]
+                self._tenants.note(one.card, one.reading.facts.get("models", ()))
+        seen += [
+            self._collectors.collect_refused(index, error, cards)
+            for index, error in self._driver.refused.items()
+        ]
         return sorted(seen, key=lambda one: one.card.index)
 
-    def access(self) -> Access:
+    def _access(self) -> Access:
         """Return what this process may reach now, on the host whose sysfs it reads."""
-        return access(self.root)
+        return access(self._root)
 
-    def judge(self, seen: Sequence[Seen], outage: Finding | None) -> list[Finding]:
-        """The findings of the cards, and which of those that should be there are not."""
+    def _judge(self, seen: Sequence[CardReading], outage: Finding | None) -> list[Finding]:
+        """Return the findings of the cards, and of those that should be there and are not."""
         lost = {one.card.index for one in seen if one.is_lost}
         unasked = {one.card.index for one in seen if one.error is not None} - lost
-        self.driver.note_loss(lost=bool(lost) or outage is not None)
+        self._driver.note_loss(lost=bool(lost) or outage is not None)
         listed = [one.card for one in seen]
-        gone = self.past.others({card.uuid for card in listed})
-        gone = {uuid: card for uuid, card in gone.items() if not self.ignores(card.bus_id, uuid)}
-        on_bus = [bus_id for bus_id in self.driver.on_bus if not self.ignores(bus_id, "")]
-        findings = [outage or session.present(self.driver.versions)]
+        gone = self._history.others({card.uuid for card in listed})
+        gone = {uuid: card for uuid, card in gone.items() if not self._ignores(card.bus_id, uuid)}
+        on_bus = [bus_id for bus_id in self._driver.on_bus if not self._ignores(bus_id, "")]
+        findings = [outage or driver_status.present(self._driver.versions)]
         findings += chain.from_iterable(one.reading.findings for one in seen)
-        findings += self.looks.open_xids(gone, listed)
-        findings += count.judge(
-            self.options, listed, lost, gone, on_bus, unasked=unasked, in_container=is_container(self.root)
+        findings += self._collectors.open_xids(gone, listed)
+        findings += presence.judge(
+            self.options, listed, lost, gone, on_bus, unasked=unasked, in_container=is_container(self._root)
         )
-        findings += self.watching()
-        uuids = {**count.called(gone, listed), **{card.subject: card.uuid for card in listed}}
-        return self.tenants.named(findings, uuids)
+        findings += self._watching()
+        uuids = {**presence.subjects_of(gone, listed), **{card.subject: card.uuid for card in listed}}
+        return self._tenants.name_models(findings, uuids)
 
-    def watching(self) -> list[Finding]:
-        """Whether XIDs are waited for; nothing where no card tells any."""
-        watcher = self.driver.watcher
+    def _watching(self) -> list[Finding]:
+        """Return the finding on the wait for XIDs; nothing where no card reports any."""
+        watcher = self._driver.watcher
         if watcher is None or not watcher.cards:
             return []
         if watcher.trouble is not None:
             summary = f"XIDs are missed at present: {watcher.trouble}"
             return [Finding("xid_watch", Status.DEGRADED, summary, advice=Advice.WATCH)]
-        summary = f"the XIDs of {several(len(watcher.cards), 'GPU')} are waited for"
+        summary = f"the XIDs of {format_count(len(watcher.cards), 'GPU')} are waited for"
         return [Finding("xid_watch", Status.HEALTHY, summary)]
 
-    def without_nvml(self, error: pynvml.NVMLError) -> Reading:
-        """No card can be looked at; what was remembered of them is still so."""
-        on_bus = {bus: driver for bus, driver in self.driver.on_bus.items() if not self.ignores(bus, "")}
-        findings = [session.absent(error, self.options, on_bus, self.access())]
+    def _without_nvml(self, error: pynvml.NVMLError) -> Reading:
+        """Return the reading without NVML: no card answers; what was remembered of them stays."""
+        on_bus = {bus: driver for bus, driver in self._driver.on_bus.items() if not self._ignores(bus, "")}
+        findings = [driver_status.absent(error, self.options, on_bus, self._access())]
         if self.options.expected_count != 0:
-            findings += self.looks.open_xids(self.past.others(set()), ())
-        return Reading(findings, [count.devices(0)])
+            findings += self._collectors.open_xids(self._history.others(set()), ())
+        return Reading(findings, [presence.devices(0)])
 
-    def remembered(self, reading: Reading) -> Reading:
-        """*reading*, after what must outlive a restart is on disk."""
+    def _save_history(self, reading: Reading) -> Reading:
+        """Return *reading* after the history is on disk; a finding says if it cannot be written."""
         try:
-            self.past.save()
+            self._history.save()
         except OSError as error:
-            cause = f"cannot write {self.past.file}: {error.strerror}; a restart forgets the XIDs that came"
+            cause = (
+                f"cannot write {self._history.file}: {error.strerror}; a restart forgets the XIDs that came"
+            )
             finding = Finding("past", Status.DEGRADED, cause, advice=Advice.FREE_RESOURCES)
             return Reading([*reading.findings, finding], reading.samples, reading.facts)
         return reading
 
-    def facts(self, seen: Iterable[Seen]) -> dict[str, Any]:
-        """Versions, and each card in short."""
-        versions = self.driver.versions
+    def _facts(self, seen: Iterable[CardReading]) -> dict[str, Any]:
+        """Return versions, and each card in short."""
+        versions = self._driver.versions
         told = {"driver": versions.driver, "nvml": versions.nvml, "cuda": versions.cuda}
-        watcher = self.driver.watcher
+        watcher = self._driver.watcher
         unwatched = [] if watcher is None else [card.index for card in watcher.unwatched]
         facts: dict[str, Any] = {key: value for key, value in told.items() if value}
         if unwatched:
             facts["xids_not_told_by"] = unwatched
-        return {**facts, "gpus": [summary_of(one) for one in seen]}
+        return {**facts, "gpus": [_summary_of(one) for one in seen]}
 
-    def summary(self, findings: Iterable[Finding], answering: int) -> str:
-        """Left to the findings, unless all is well."""
+    def _summary(self, findings: Iterable[Finding], answering: int) -> str:
+        """Return the summary if all is well, else leave it to the findings."""
         if any(finding.status is not Status.HEALTHY for finding in findings):
             return ""
-        return f"{several(answering, 'GPU')}, all healthy"
+        return f"{format_count(answering, 'GPU')}, all healthy"
 
-    def ignores(self, bus_id: str, uuid: str) -> bool:
-        """Whether the operator wants that card left alone."""
+    def _ignores(self, bus_id: str, uuid: str) -> bool:
+        """Return true if the operator wants that card left alone."""
         patterns = self.options.ignored_cards
         return any(fnmatchcase(name, pattern) for pattern in patterns for name in (bus_id, uuid) if name)
 
@@ -172,27 +178,28 @@ class GpuProbe(Probe[GpuOptions]):
         """Forget which cards there were and the XIDs that came; the next check initialises NVML anew.
 
         Raises:
-            Refused: it would be back after a restart, since the state folder cannot be written.
+            ReloadRefused: it would be back after a restart, since the state folder cannot be written.
         """
-        told = f"{several(self.past.open_xids(), 'XID')} that wait for a reset, and which GPUs there were"
+        xids = format_count(self._history.open_xids(), "XID")
+        told = f"{xids} that wait for a reset, and which GPUs there were"
         if dry_run:
             return f"would forget {told}"
-        self.past.forget()
+        self._history.forget()
         try:
-            self.past.save()
+            self._history.save()
         except OSError as error:
-            raise Refused(f"cannot write {self.past.file}: {error.strerror}") from error
-        self.driver.close()
+            raise ReloadRefused(f"cannot write {self._history.file}: {error.strerror}") from error
+        self._driver.close()
         return f"forgot {told}; the next check initialises NVML anew"
 
     def close(self) -> None:
         """Stop waiting for XIDs; the end of the process shuts NVML down."""
-        if self.driver.watcher is not None:
-            self.driver.watcher.stopping.set()
+        if self._driver.watcher is not None:
+            self._driver.watcher.stopping.set()
 
 
-def summary_of(seen: Seen) -> dict[str, Any]:
-    """A card's line in the facts."""
+def _summary_of(seen: CardReading) -> dict[str, Any]:
+    """Return a card's line in the facts."""
     card = seen.card
     who = {"index": card.index, "uuid": card.uuid, "name": card.name, "bus_id": card.bus_id}
     return {**who, "status": str(seen.reading.status), **seen.reading.facts}

@@ -1,19 +1,26 @@
-"""Who uses a card, if the operator wants it listed."""
+"""The processes that use a card, and the models among them, which the card's findings name."""
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import NO_CARD, NO_SESSION, ask, number
-from mlopsd_probes.gpu.tenants import models
 
 PROCESSES = Metric("processes", "Processes that use the card to compute.", labels=LABELS)
+PROC = Path("/proc")
+MODEL = re.compile(r"models:/([^/@]{1,255})(?:/(\d{1,18})|@([^/@]{1,255}))")  # MLflow's URI of a version
+MOST_ANCESTORS = 8  # a model's own workers are children of its process
+MOST_NAMED = 3  # in one sentence
 
 
-class Processes(Look):
+class Processes(CardCollector):
     """``nvmlDeviceGetComputeRunningProcesses_v3``, with process ids as the host counts them.
 
     The models among them are always named; the list of all is off unless ``processes`` is set.
@@ -22,8 +29,8 @@ class Processes(Look):
     name = "processes"
     metrics = (PROCESSES,)
 
-    def look(self, card: Card) -> Looked:
-        """The models, and if wanted the count and the largest, as facts.
+    def collect(self, card: Card) -> Reading:
+        """Report the models, and if wanted the count and the largest, as facts.
 
         Raises:
             NVMLError: the list is wanted and NVML fails in a way that is no lack, or no call works.
@@ -37,13 +44,84 @@ class Processes(Look):
         uris = models(process.pid for process in found or ())
         facts: dict[str, Any] = {"models": uris} if uris else {}
         if found is None or not self.options.processes:
-            return Looked(facts=facts)
-        listed = sorted((told(process) for process in found), key=lambda one: -one.get("memory_bytes", 0))
+            return Reading(facts=facts)
+        listed = sorted(
+            (_describe(process) for process in found), key=lambda one: -one.get("memory_bytes", 0)
+        )
         facts["processes"] = listed[: self.options.processes_most]
-        return Looked(samples=card.samples(PROCESSES, len(listed)), facts=facts)
+        return Reading(samples=card.samples(PROCESSES, len(listed)), facts=facts)
 
 
-def told(process: Any) -> dict[str, int]:
-    """Its pid, and its memory in bytes where NVML tells."""
+def _describe(process: Any) -> dict[str, int]:
+    """Return its pid, and its memory in bytes if NVML knows it."""
     memory = number(process.usedGpuMemory)
     return {"pid": process.pid} if memory is None else {"pid": process.pid, "memory_bytes": memory}
+
+
+def models(pids: Iterable[int], proc: Path = PROC) -> list[str]:
+    """Return MLflow's URIs of the models that the processes *pids* serve, each once (``/proc/PID/cmdline``).
+
+    mlopsd starts the process of a model with the model's URI as its last word; ``mlflow models serve -m``
+    has it among its words.
+    """
+    return sorted({uri for pid in pids if (uri := _model(pid, proc)) is not None})
+
+
+class Tenants:
+    """The models last seen on each card; one that is lost lists no processes any more."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Sequence[str]] = {}
+
+    def note(self, card: Card, uris: Sequence[str]) -> None:
+        """Record that *uris* are on *card*, which answers, now."""
+        self._last[card.uuid] = uris
+
+    def name_models(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
+        """Return *findings*; those that are not healthy name the models of their card.
+
+        *uuids* are the cards by what findings call them.
+        """
+        return [
+            _name_models(finding, self._last.get(uuids.get(finding.subject or "", ""), ()))
+            for finding in findings
+        ]
+
+
+def _model(pid: int, proc: Path) -> str | None:
+    """Return the URI in the command line of *pid*, or of the nearest process that it descends from."""
+    for _ in range(MOST_ANCESTORS):
+        if pid <= 1:
+            return None
+        try:
+            words = (proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            fields = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        except OSError:  # it has ended, or this host hides it
+            return None
+        uri = next((word for word in words if MODEL.fullmatch(word) and word.isprintable()), None)
+        if uri is not None:
+            return uri
+        pid = int(fields[1])  # the parent's
+    return None
+
+
+def _name_models(finding: Finding, uris: Sequence[str]) -> Finding:
+    if finding.status is Status.HEALTHY or not uris:
+        return finding
+    on_it = f"model{'s' * (len(uris) > 1)} on it: {_listed(uris)}"
+    return replace(finding, summary=f"{finding.summary}; {on_it}")
+
+
+def _listed(uris: Sequence[str]) -> str:
+    """Return *uris* in words: ``churn version 7, fraud version 2``."""
+    named = [_title(uri) for uri in uris[:MOST_NAMED]]
+    more = [f"{len(uris) - MOST_NAMED} more"] if len(uris) > MOST_NAMED else []
+    return ", ".join(named + more)
+
+
+def _title(uri: str) -> str:
+    match = MODEL.fullmatch(uri)
+    if match is None:
+        return uri
+    name, version, alias = match.groups()
+    return f"{name} version {version}" if version else f"{name}@{alias}"

@@ -1,11 +1,11 @@
-"""What the driver itself says must be done to a card."""
+"""The recovery action that the driver itself asks for."""
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Status
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.nvml import Fields
 
 ACTION = Metric(
     "recovery_action",
@@ -29,7 +29,7 @@ ACTIONS = {
 }
 
 
-class Recovery(Look):
+class Recovery(CardCollector):
     """The field ``GET_GPU_RECOVERY_ACTION``, of drivers of 2024 and later.
 
     When a card no longer needs the recovery that it needed, it has had it: its XIDs are over.
@@ -39,26 +39,26 @@ class Recovery(Look):
     findings = ("recovery_action",)
     metrics = (ACTION,)
 
-    def look(self, card: Card) -> Looked:
-        """The action, judged as the driver means it."""
+    def collect(self, card: Card) -> Reading:
+        """Judge the action as the driver means it."""
         told = FIELDS.of(card.handle)
         if not told:
-            return Looked()
+            return Reading()
         action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
-        self.remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
-        return Looked([judge(card, action)], card.samples(ACTION, action))
+        self._remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
+        return Reading([_judge(card, action)], card.samples(ACTION, action))
 
-    def remember(self, card: Card, *, needs_recovery: bool) -> None:
-        """Renew the card's past when the need is over."""
-        with self.past.lock:
-            past = self.past.of(card)
-            if past.needed_recovery and not needs_recovery:
-                past.renew()
-            past.needed_recovery = needs_recovery
+    def _remember(self, card: Card, *, needs_recovery: bool) -> None:
+        """Record the need; when it is over, the card was reset."""
+        with self.history.lock:
+            known = self.history.of(card)
+            if known.needed_recovery and not needs_recovery:
+                self.history.card_reset(card)
+            known.needed_recovery = needs_recovery
 
 
-def judge(card: Card, action: int) -> Finding:
-    """One finding; an action that this version does not know needs a reset at least."""
+def _judge(card: Card, action: int) -> Finding:
+    """Judge the action; one that this version does not know needs a reset at least."""
     if action == pynvml.NVML_GPU_RECOVERY_ACTION_NONE:
         summary = f"{card.title} needs no recovery"
         return Finding("recovery_action", Status.HEALTHY, summary, card.subject)

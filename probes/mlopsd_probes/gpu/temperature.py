@@ -1,17 +1,16 @@
-"""A card's temperatures, held against the card's own limits."""
+"""A card's temperatures, held against the card's own limits, and the speed of its fan."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric
+from mlopsd.format import format_celsius
+from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, Fields, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.quantities import celsius
 from mlopsd_probes.limits import Limits
 
 TEMPERATURE = Metric(
@@ -39,9 +38,13 @@ HOTTEST = 150  # °C; beyond it nothing measures, and a memory at 0 °C is not m
 COLDEST = -40
 LIMIT_RANGE = (60, 125)  # °C; no card has its limits elsewhere
 DERIVED_RANGE = (70, 110)  # °C; H100s report margins of 0 and less while they are cool
+SPEED = Metric(
+    "fan_speed_ratio", "Speed that the fan is set to, of its maximum.", unit="ratio", labels=LABELS
+)
+FASTEST = 200  # percent; NVML says that it may go above 100
 
 
-class Temperature(Look):
+class CardTemperature(CardCollector):
     """``nvmlDeviceGetTemperature``, the field ``MEMORY_TEMP``, and ``nvmlDeviceGetTemperatureThreshold``.
 
     A card that tells no slowdown limit but how far it is from it (Hopper and later: T.Limit,
@@ -53,41 +56,41 @@ class Temperature(Look):
     findings = ("temperature", "memory_temperature")
     metrics = (TEMPERATURE, LIMIT)
 
-    def look(self, card: Card) -> Looked:
+    def collect(self, card: Card) -> Reading:
         """Judge each sensor that there is."""
-        degrees = temperatures(card.handle)
-        limits = own_limits(card)
+        degrees = _temperatures(card.handle)
+        limits = _own_limits(card)
         samples = card.samples_of(TEMPERATURE, degrees) + card.samples_of(LIMIT, limits)
-        return Looked(list(self.judge(card, degrees, limits)), samples)
+        return Reading(list(self._judge(card, degrees, limits)), samples)
 
-    def judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
-        """What was measured against the operator's limits, else the card's."""
+    def _judge(self, card: Card, degrees: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[Finding]:
+        """Judge each temperature against the operator's limits, else the card's."""
         if (gpu := degrees.get("gpu")) is not None:
             slowdown = limits.get("slowdown")
-            if slowdown is None and (margin := slowdown_margin(card.handle)) is not None:
+            if slowdown is None and (margin := _slowdown_margin(card.handle)) is not None:
                 slowdown = number(gpu + margin, *DERIVED_RANGE)
-            yield heat("temperature", card.title, gpu, gpu_limits(slowdown, self.options), card)
+            yield _heat("temperature", card.title, gpu, gpu_limits(slowdown, self.options), card)
         if (memory := degrees.get("memory")) is not None:
             most = limits.get("memory_max")
             mild = None if most is None else most - self.options.temperature_margin
-            yield heat("memory_temperature", f"{card.title} memory", memory, Limits(mild, most), card)
+            yield _heat("memory_temperature", f"{card.title} memory", memory, Limits(mild, most), card)
 
 
-def heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Finding:
-    """How hot it is, °C."""
+def _heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Finding:
+    """Judge a temperature in °C."""
     return limits.finding(
         name,
-        f"{what} is at {celsius(degrees)}",
+        f"{what} is at {format_celsius(degrees)}",
         degrees,
         unit="celsius",
-        text=celsius,
+        text=format_celsius,
         advice=Advice.WATCH,
         subject=card.subject,
     )
 
 
 def gpu_limits(slowdown: float | None, options: GpuOptions) -> Limits:
-    """Those of the GPU's own temperature, °C; of the card's own it is the *slowdown* that counts."""
+    """Return the limits of the GPU's own temperature, °C: the operator's, else from the card's *slowdown*."""
     hard = slowdown if options.temperature_unhealthy is None else options.temperature_unhealthy
     mild = options.temperature_degraded
     if mild is None and hard is not None:
@@ -95,15 +98,15 @@ def gpu_limits(slowdown: float | None, options: GpuOptions) -> Limits:
     return Limits(mild, hard)
 
 
-def temperatures(handle: Any) -> dict[str, int]:
-    """°C by sensor; a memory at 0 °C is one that cannot be measured."""
+def _temperatures(handle: Any) -> dict[str, int]:
+    """Return °C by sensor; a memory at 0 °C is one that cannot be measured."""
     gpu = number(ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU), COLDEST, HOTTEST)
     memory = MEMORY_FIELDS.of(handle).get(MEMORY)
     told = {"gpu": gpu, "memory": number(None if memory is None else int(memory), 1, HOTTEST)}
     return {sensor: value for sensor, value in told.items() if value is not None}
 
 
-def own_limits(card: Card) -> dict[str, int]:
+def _own_limits(card: Card) -> dict[str, int]:
     """Return °C by limit, without those that no card can have."""
     told: dict[str, int] = {}
     for name, threshold in LIMITS.items():
@@ -113,11 +116,23 @@ def own_limits(card: Card) -> dict[str, int]:
     return told
 
 
-def slowdown_margin(handle: Any) -> int | None:
-    """Degrees until the card slows down."""
+def _slowdown_margin(handle: Any) -> int | None:
+    """Return the degrees until the card slows down."""
     margin = ask(pynvml.nvmlDeviceGetMarginTemperature, handle, lacking=UNKNOWN_ARGUMENT)
     margin = number(margin, -HOTTEST, HOTTEST)
     if margin is None:
         return None
     offset = SLOWDOWN_FIELDS.of(handle).get(SLOWDOWN, 0)  # -2 on an H100: it slows down two degrees later
     return margin - int(offset) if -HOTTEST < offset < HOTTEST else margin
+
+
+class Fan(CardCollector):
+    """``nvmlDeviceGetFanSpeed``, percent; intended, not measured."""
+
+    name = "fan"
+    metrics = (SPEED,)
+
+    def collect(self, card: Card) -> Reading:
+        """Report the speed."""
+        speed = number(ask(pynvml.nvmlDeviceGetFanSpeed, card.handle), most=FASTEST)
+        return Reading(samples=card.samples(SPEED, None if speed is None else speed / 100))

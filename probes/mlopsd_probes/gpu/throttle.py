@@ -1,20 +1,19 @@
-"""What holds a card's clocks down, and for how long it did."""
+"""The reasons that hold the clocks of a card down, and the time for which they did."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.format import format_duration
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.fields import Fields
-from mlopsd_probes.gpu.look import Look, Looked
-from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, ask, number
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.history import CardHistory
+from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, Fields, ask, number
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Past
-from mlopsd_probes.gpu.quantities import seconds
-from mlopsd_probes.gpu.sustained import Sustained
 
 THROTTLED = Metric("throttled", "1 while the reason holds the clocks down.", labels=(*LABELS, "reason"))
 THROTTLED_SECONDS = Metric(
@@ -52,7 +51,7 @@ FIELDS = Fields(*POLICY_FIELDS.values())
 NANO = 1_000_000_000
 
 
-class Throttle(Look):
+class Throttle(CardCollector):
     """``nvmlDeviceGetCurrentClocksThrottleReasons`` and ``nvmlDeviceGetViolationStatus`` (ns).
 
     Judged is what the hardware does to save itself, if it goes on; never the software's power cap.
@@ -62,55 +61,78 @@ class Throttle(Look):
     findings = ("throttled",)
     metrics = (THROTTLED, THROTTLED_SECONDS)
 
-    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(options, past)
-        self.clock = clock
-        self.held: dict[tuple[str, str], Sustained] = {}
+    def __init__(
+        self, options: GpuOptions, history: CardHistory, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(options, history)
+        self._clock = clock
+        self._held: dict[tuple[str, str], Sustained] = {}
 
-    def look(self, card: Card) -> Looked:
-        """The reasons of this moment, and the judgement over the window."""
-        samples = lost_time(card)
+    def collect(self, card: Card) -> Reading:
+        """Report the reasons of this moment; judge them over the window."""
+        samples = _lost_time(card)
         reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
         if reasons is None:
-            return Looked(samples=samples)
+            return Reading(samples=samples)
         holding = {reason: int(bool(reasons & bit)) for reason, bit in REASONS.items()}
-        return Looked([self.judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
+        return Reading([self._judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
 
-    def judge(self, card: Card, reasons: int) -> Finding:
-        """The reason that held longest; among equals the one that says most."""
-        now = self.clock()
+    def _judge(self, card: Card, reasons: int) -> Finding:
+        """Judge the reason that held longest; among equals the one that says most."""
+        now = self._clock()
         held = {
-            reason: self.held_for(card, reason, now, holds=bool(reasons & REASONS[reason]))
+            reason: self._held_for(card, reason, now, holds=bool(reasons & REASONS[reason]))
             for reason in JUDGED
         }
         reason = max(held, key=lambda reason: held[reason])
-        limit, window = self.options.throttled_degraded, seconds(self.options.throttled_window)
+        limit, window = self.options.throttled_degraded, format_duration(self.options.throttled_window)
+        summary = f"{card.title} was slowed down for {format_duration(held[reason])} of the last {window}"
         if held[reason] < limit:
-            summary = f"{card.title} was slowed down for {seconds(held[reason])} of the last {window}"
             return Finding("throttled", Status.HEALTHY, summary, card.subject, held[reason], "seconds", limit)
-        summary = (
-            f"{card.title} was slowed down for {seconds(held[reason])} of the last {window} {JUDGED[reason]}"
-        )
+        summary = f"{summary} {JUDGED[reason]}"
         return Finding(
             "throttled", Status.DEGRADED, summary, card.subject, held[reason], "seconds", limit, Advice.WATCH
         )
 
-    def held_for(self, card: Card, reason: str, now: float, *, holds: bool) -> float:
-        """Seconds of the window in which *reason* held."""
-        sustained = self.held.setdefault((card.uuid, reason), Sustained(self.options.throttled_window))
+    def _held_for(self, card: Card, reason: str, now: float, *, holds: bool) -> float:
+        """Return the seconds of the window in which *reason* held."""
+        sustained = self._held.setdefault((card.uuid, reason), Sustained(self.options.throttled_window))
         return sustained.seen(now, holds=holds)
 
 
-def lost_time(card: Card) -> tuple[Sample, ...]:
-    """The time that each policy cost, of those that the card counts."""
-    told = {policy: violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
+class Sustained:
+    """The seconds within the last *window* seconds in which something held.
+
+    Each call of `seen` counts for the time since the call before; the first counts for none.
+    """
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self.spans: deque[tuple[float, float, bool]] = deque()
+        self._last: float | None = None
+
+    def seen(self, at: float, *, holds: bool) -> float:
+        """Record that it *holds* *at* a time of a steady clock; return its seconds within the window."""
+        if self._last is not None:
+            went_on = bool(self.spans) and self.spans[-1][2] == holds
+            start = self.spans.pop()[0] if went_on else self._last
+            self.spans.append((start, at, holds))
+        self._last = at
+        while self.spans and self.spans[0][1] <= at - self._window:
+            self.spans.popleft()
+        return sum(end - max(start, at - self._window) for start, end, held in self.spans if held)
+
+
+def _lost_time(card: Card) -> tuple[Sample, ...]:
+    """Return the time that each policy cost, of those that the card counts."""
+    told = {policy: _violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
     newer = FIELDS.of(card.handle)
     told |= {policy: newer.get(field) for policy, field in POLICY_FIELDS.items()}
     lost = {policy: None if nano is None else nano / NANO for policy, nano in told.items()}
     return card.samples_of(THROTTLED_SECONDS, lost)
 
 
-def violation(handle: Any, policy: int) -> float | None:
-    """Nanoseconds that *policy* held the clocks down."""
+def _violation(handle: Any, policy: int) -> float | None:
+    """Return the nanoseconds for which *policy* held the clocks down."""
     told = ask(pynvml.nvmlDeviceGetViolationStatus, handle, policy, lacking=UNKNOWN_ARGUMENT)
     return None if told is None else number(told.violationTime)

@@ -1,12 +1,12 @@
-"""How busy a card is; busy is what it is for, so nothing is judged."""
+"""The utilization of a card; to be busy is its purpose, so nothing is judged."""
 
 from typing import Any
 
 import pynvml
 
-from mlopsd.probe import Metric
+from mlopsd.probe import Metric, Reading
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Look, Looked
+from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 UTILIZATION = Metric(
@@ -20,24 +20,24 @@ PERCENT = 100
 SLOWEST = 15  # P-state; NVML says 32 for one that it does not know
 
 
-class Utilization(Look):
+class Utilization(CardCollector):
     """``nvmlDeviceGet{UtilizationRates,EncoderUtilization,DecoderUtilization,PerformanceState}``."""
 
     name = "utilization"
     metrics = (UTILIZATION, PERFORMANCE_STATE)
 
-    def look(self, card: Card) -> Looked:
-        """Each engine that there is; a card that is split by MIG has none of its own."""
-        busy = busy_percent(card.handle)
+    def collect(self, card: Card) -> Reading:
+        """Report each engine that there is; a card that is split by MIG has none of its own."""
+        busy = _busy_percent(card.handle)
         ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
-        return Looked(
+        return Reading(
             samples=[*card.samples_of(UTILIZATION, ratios), *card.samples(PERFORMANCE_STATE, state)]
         )
 
 
-def busy_percent(handle: Any) -> dict[str, int | None]:
-    """Percent by engine; more than 100, as NVML sometimes says, is none."""
+def _busy_percent(handle: Any) -> dict[str, int | None]:
+    """Return percent by engine; more than 100, as NVML sometimes says, is none."""
     rates = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     coding = (pynvml.nvmlDeviceGetEncoderUtilization, pynvml.nvmlDeviceGetDecoderUtilization)
     encoder, decoder = (ask(call, handle) for call in coding)

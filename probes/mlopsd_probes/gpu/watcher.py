@@ -1,4 +1,4 @@
-"""A thread that waits for XIDs, which NVML tells only to those who wait."""
+"""A thread that waits for XIDs, which NVML reports only as events."""
 
 import contextlib
 import ctypes
@@ -8,13 +8,13 @@ from typing import Any
 
 import pynvml
 
+from mlopsd.process.backoff import ExponentialBackoff
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION
 
 WAIT = 1000  # ms; how long the thread may take to end
 ENDING = 2.0  # seconds
-FIRST_PAUSE = 1.0  # seconds after an error of NVML, doubling
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 30.0  # seconds after an error of NVML
 
 Record = Callable[[Card, int], None]
 
@@ -28,63 +28,64 @@ class Watcher:
     """
 
     def __init__(self, cards: Iterable[Card], record: Record) -> None:
-        self.record = record
+        self._record = record
         self.unwatched: list[Card] = []
         self.trouble: str | None = None
         self.stopping = threading.Event()
-        self.events = pynvml.nvmlEventSetCreate()
-        self.cards = {address(card.handle): card for card in cards if self.register(card)}
-        self.thread = threading.Thread(target=self.run, name="wait for XIDs", daemon=True)
+        self._events = pynvml.nvmlEventSetCreate()
+        self.cards = {_address(card.handle): card for card in cards if self._register(card)}
+        self.thread = threading.Thread(target=self._run, name="wait for XIDs", daemon=True)
         if self.cards:
             self.thread.start()
 
-    def register(self, card: Card) -> bool:
-        """Ask for the XIDs of *card*; whether that can be had."""
+    def _register(self, card: Card) -> bool:
+        """Ask for the XIDs of *card*; return true if NVML reports them."""
         try:
-            pynvml.nvmlDeviceRegisterEvents(card.handle, pynvml.nvmlEventTypeXidCriticalError, self.events)
-        except pynvml.NVMLError:  # lost, or not supported; the looks at the card say what it is
+            pynvml.nvmlDeviceRegisterEvents(card.handle, pynvml.nvmlEventTypeXidCriticalError, self._events)
+        except pynvml.NVMLError:  # lost, or not supported; the collectors say what it is
             self.unwatched.append(card)
             return False
         return True
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Wait until told to stop, or NVML is no longer initialised."""
-        pause = FIRST_PAUSE
+        backoff = ExponentialBackoff(longest=LONGEST_PAUSE)
         while not self.stopping.is_set():
             try:
-                self.take(pynvml.nvmlEventSetWait_v2(self.events, WAIT))
+                self._handle_event(pynvml.nvmlEventSetWait_v2(self._events, WAIT))
             except (pynvml.NVMLError, OSError) as error:
                 if getattr(error, "value", None) == pynvml.NVML_ERROR_TIMEOUT:
-                    self.trouble, pause = None, FIRST_PAUSE
+                    self.trouble = None
+                    backoff.forget()
                     continue
                 self.trouble = str(error)
                 if getattr(error, "value", None) in NO_SESSION | LACKING:
                     return
-                self.stopping.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                backoff.failed()
+                self.stopping.wait(backoff.left())
 
-    def take(self, event: Any) -> None:
+    def _handle_event(self, event: Any) -> None:
         """Hand on an XID of a card that is known.
 
         Raises:
             OSError: it cannot be written down.
         """
-        card = self.cards.get(address(event.device))
+        card = self.cards.get(_address(event.device))
         if card is not None and event.eventType & pynvml.nvmlEventTypeXidCriticalError:
-            self.record(card, int(event.eventData))
+            self._record(card, int(event.eventData))
 
     def stop(self) -> bool:
-        """End the thread and free the set; whether it ended, since a thread in a hung call stays."""
+        """End the thread and free the set; return false if the thread stays in a hung call."""
         self.stopping.set()
         if self.thread.is_alive():
             self.thread.join(ENDING)
         if self.thread.is_alive():
             return False
         with contextlib.suppress(pynvml.NVMLError):  # NVML is gone, and the set with it
-            pynvml.nvmlEventSetFree(self.events)
+            pynvml.nvmlEventSetFree(self._events)
         return True
 
 
-def address(handle: Any) -> int | None:
-    """Where *handle* points, by which NVML's events name their card."""
+def _address(handle: Any) -> int | None:
+    """Return the address in *handle*, by which NVML's events name their card."""
     return ctypes.cast(handle, ctypes.c_void_p).value

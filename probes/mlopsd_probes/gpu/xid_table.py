@@ -1,4 +1,4 @@
-"""What NVIDIA's XID numbers mean, and what is to be done about them."""
+"""The XIDs that the probe knows, with the advice of each."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ FALLEN_OFF = 79
 class Meaning:
     """An XID in words, and the advice if it is judged."""
 
-    words: str
+    text: str
     advice: Advice
 
 
@@ -43,5 +43,5 @@ UNKNOWN = Meaning("not in this probe's table; see NVIDIA's", Advice.RESET_GPU)
 
 
 def meaning(xid: int) -> Meaning:
-    """What *xid* means."""
+    """Return the meaning of *xid*."""
     return XIDS.get(xid, UNKNOWN)

@@ -1,14 +1,14 @@
-"""The XIDs that came from a card, counted and judged."""
+"""The XIDs that came from a card, counted, explained and judged."""
 
 import time
 from collections.abc import Callable, Mapping
 
-from mlopsd.probe import Advice, Finding, Metric, Sample, Status
+from mlopsd.format import format_age
+from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd_probes.gpu.card import LABELS, Card
-from mlopsd_probes.gpu.look import Looked
+from mlopsd_probes.gpu.collector import CardCollector
+from mlopsd_probes.gpu.history import CardHistory, XidEvent
 from mlopsd_probes.gpu.options import GpuOptions
-from mlopsd_probes.gpu.past import Happened, Past
-from mlopsd_probes.gpu.quantities import seconds
 from mlopsd_probes.gpu.xid_table import FALLEN_OFF, meaning
 
 ERRORS = Metric(
@@ -25,57 +25,59 @@ LAST = Metric(
 )
 
 
-class Xids:
-    """Judges what the past knows of a card's XIDs; asks NVML nothing, so that a lost card has them too."""
+class Xids(CardCollector):
+    """The XIDs that are remembered of a card; NVML is not asked, so that a lost card has them too."""
 
+    name = "xid"
     findings = ("xid",)
     metrics = (ERRORS, LAST)
 
-    def __init__(self, options: GpuOptions, past: Past, clock: Callable[[], float] = time.time) -> None:
-        self.options = options
-        self.past = past
-        self.clock = clock
+    def __init__(
+        self, options: GpuOptions, history: CardHistory, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(options, history)
+        self._clock = clock
 
-    def look(self, card: Card) -> Looked:
-        """One finding a card, by its worst XID; the counts of all."""
-        happened = self.past.xids_of(card.uuid)
-        return Looked([self.judge(card, happened)], samples(card, happened))
+    def collect(self, card: Card) -> Reading:
+        """Judge the card by its worst XID; report the counts of all."""
+        happened = self.history.xids_of(card.uuid)
+        return Reading([self._judge(card, happened)], _samples(card, happened))
 
     def fell_off(self, card: Card) -> bool:
-        """Return whether XID 79 came from *card* and no reset has ended it."""
-        happened = self.past.xids_of(card.uuid).get(FALLEN_OFF)
+        """Return true if XID 79 came from *card* and no reset has ended it."""
+        happened = self.history.xids_of(card.uuid).get(FALLEN_OFF)
         return happened is not None and happened.is_open
 
-    def judge(self, card: Card, happened: Mapping[int, Happened]) -> Finding:
-        """The worst, and of equals the latest."""
-        judged = [(self.status(xid, told), told.last, xid) for xid, told in happened.items()]
+    def _judge(self, card: Card, happened: Mapping[int, XidEvent]) -> Finding:
+        """Judge the worst, and of equals the latest."""
+        judged = [(self._status(xid, told), told.last, xid) for xid, told in happened.items()]
         status, last, xid = max(judged, default=(Status.HEALTHY, 0.0, 0))
         if status is Status.HEALTHY:
             return Finding("xid", status, f"{card.title} has no XID that counts", card.subject)
-        told, ago = happened[xid], seconds(max(self.clock() - last, 0))
+        told, ago = happened[xid], format_age(self._clock() - last)
         often = f"{told.count} times, last" if told.count > 1 else "once,"
         until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
-        summary = f"{card.title} had XID {xid} ({meaning(xid).words}) {often} {ago} ago{until}"
+        summary = f"{card.title} had XID {xid} ({meaning(xid).text}) {often} {ago} ago{until}"
         lasting = status is Status.UNHEALTHY
-        advice = self.advice(status, xid)
+        advice = self._advice(status, xid)
         return Finding("xid", status, summary, card.subject, xid, advice=advice, lasting=lasting)
 
-    def status(self, xid: int, told: Happened) -> Status:
-        """Unhealthy until a reset, degraded for a while, or none of the card's fault."""
+    def _status(self, xid: int, told: XidEvent) -> Status:
+        """Return unhealthy until a reset, degraded for a while, or healthy if it is not the card's fault."""
         if told.is_open and xid in self.options.xids_unhealthy:
             return Status.UNHEALTHY
-        recent = abs(self.clock() - told.last) < self.options.xid_recent  # the clock may be set back
+        recent = abs(self._clock() - told.last) < self.options.xid_recent  # the clock may be set back
         if told.is_open and recent and xid in self.options.xids_degraded:
             return Status.DEGRADED
         return Status.HEALTHY
 
-    def advice(self, status: Status, xid: int) -> Advice:
-        """The table's; a number that it does not have and that is only degraded is watched."""
+    def _advice(self, status: Status, xid: int) -> Advice:
+        """Return the table's advice; watch a number that is not in it and is only degraded."""
         known = meaning(xid)
         return Advice.WATCH if status is Status.DEGRADED and known is meaning(0) else known.advice
 
 
-def samples(card: Card, happened: Mapping[int, Happened]) -> tuple[Sample, ...]:
-    """How often and when last, by number."""
+def _samples(card: Card, happened: Mapping[int, XidEvent]) -> tuple[Sample, ...]:
+    """Return the count and the last time of each XID."""
     counts = card.samples_of(ERRORS, {xid: told.count for xid, told in happened.items()})
     return counts + card.samples_of(LAST, {xid: told.last for xid, told in happened.items()})

@@ -1,15 +1,11 @@
-"""What an operator may say about a model: where it is registered, what it must prove, what it may take."""
+"""The options of a model: its registries, its tests, and the limits of predictions."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -18,20 +14,15 @@ from pydantic import (
 from mlopsd.predictor import PredictorOptions
 from mlopsd.units import Seconds
 from mlopsd_probes.keys import key
-
-TRACKING_URI = "MLFLOW_TRACKING_URI"
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("not an absolute path; write it from / on")
-    return path
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty; write a name, or take the key out")
-    return text
+from mlopsd_probes.registry.options import (
+    TRACKING_URI,
+    AbsolutePath,
+    InheritedRegistry,
+    Name,
+    OptionTable,
+    RegistryOptions,
+    WantedModel,
+)
 
 
 def _some(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,20 +38,12 @@ def _tables(value: object) -> object:
     return value
 
 
-Name = Annotated[str, AfterValidator(_not_empty)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Positive = Annotated[Seconds, Field(gt=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Part(BaseModel):
-    """A table below the model's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Range(Part):
-    """What a number may be; either bound may be left out."""
+class Range(OptionTable):
+    """The bounds of a number; either bound may be left out."""
 
     min: Finite | None = key(None, "number", "Least value that is allowed.")
     max: Finite | None = key(None, "number", "Greatest value that is allowed.")
@@ -72,38 +55,8 @@ class Range(Part):
         return self
 
 
-class RegistryOptions(Part):
-    """A registry and the credentials that it, and no other, is given."""
-
-    uri: Name = key(..., "URI", "As MLflow takes it: http(s)://…, sqlite:///…, databricks …")
-    username: Name | None = key(None, "name", "For basic authentication, with password_file.")
-    password_file: AbsolutePath | None = key(
-        None, "path", "File whose first line is the password; read anew for each question."
-    )
-    token_file: AbsolutePath | None = key(
-        None, "path", "File whose first line is a bearer token; read anew for each question."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_authenticate(self) -> "RegistryOptions":
-        if (self.username is None) != (self.password_file is None):
-            raise ValueError("username and password_file go together; write both or neither")
-        if self.username is not None and self.token_file is not None:
-            raise ValueError("either username and password_file, or token_file; take one out")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The URI without credentials, for people."""
-        return without_credentials(self.uri)
-
-
-class InheritedRegistry(RegistryOptions):
-    """The registry that MLflow's own variables name; it alone is given the credentials in them."""
-
-
-class PredictionOptions(Part):
-    """What predictions may take."""
+class PredictionOptions(OptionTable):
+    """The limits of predictions."""
 
     max_rows: Annotated[int, Field(ge=1)] = key(10_000, "rows", "Of one request; more are 413.")
     max_in_flight: Annotated[int, Field(ge=1)] = key(
@@ -132,7 +85,7 @@ class PredictionOptions(Part):
 
 
 class CanaryOptions(Range):
-    """What a version predicts before it serves, and what may come out."""
+    """The canary: the input that a version predicts for before it serves, and the limits of the answer."""
 
     min: Finite | None = key(None, "number", "Least number that may come out.")
     max: Finite | None = key(None, "number", "Greatest number that may come out.")
@@ -165,8 +118,8 @@ class ModelOptions(PredictorOptions):
     cache_ttl: Positive = key(
         3600.0, "seconds", "Not proven, or not confirmed by a registry, for so long: degraded; it serves on."
     )
-    on_expiry: Literal["prove", "reload"] = key(
-        "prove", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
+    on_expiry: Literal["verify", "reload"] = key(
+        "verify", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
     )
     swap: Literal["beside", "replace"] = key(
         "beside", "choice", '"replace": the old version goes before the new one loads, with a gap.'
@@ -174,7 +127,7 @@ class ModelOptions(PredictorOptions):
     python: AbsolutePath | None = key(
         None, "path", "Interpreter, with MLflow, that runs the model; else the daemon's own."
     )
-    on_missing: Literal["warn", "fail"] = key(
+    on_missing: Literal["warn", "reject"] = key(
         "warn", "choice", "What a metric with a threshold that was never logged does to a version."
     )
     gpu_probe: Name = key(
@@ -196,8 +149,8 @@ class ModelOptions(PredictorOptions):
     stall_timeout: Positive = key(
         300.0, "seconds", "Requests wait and none is finished: the process stalls, and is replaced."
     )
-    refused_backoff: Positive = key(
-        600.0, "seconds", "Until a refused version is tried again by itself; doubles up to six times that."
+    rejected_backoff: Positive = key(
+        600.0, "seconds", "Until a rejected version is tried again by itself; doubles up to six times that."
     )
     thresholds: dict[str, Range] = key(
         {}, "ranges", "By metric of the version's run: what it must be, or the version is not even fetched."
@@ -208,17 +161,29 @@ class ModelOptions(PredictorOptions):
         CanaryOptions(), "table", "What a version predicts before it serves and at every check."
     )
 
+    @property
+    def wanted(self) -> WantedModel:
+        """Return what the registries are asked for, and how long they may take."""
+        return WantedModel(
+            self.model,
+            self.candidates,
+            self.registries,
+            timeout=self.registry_timeout,
+            fetch_timeout=self.fetch_timeout,
+            fetch_idle_timeout=self.fetch_idle_timeout,
+        )
+
     @field_validator("registries", mode="after")
     @classmethod
     def _registry_of_the_environment(
         cls, written: tuple[RegistryOptions, ...]
     ) -> tuple[RegistryOptions, ...]:
-        """Where no registry is written, the one that MLflow's own variables name."""
+        """Return the registry that MLflow's own variables name if none is written."""
         if written:
             return written
         if not (uri := os.environ.get(TRACKING_URI)):
-            cure = f'write registries = [{{ uri = "…" }}], or set {TRACKING_URI}'
-            raise ValueError(f"no registry is configured; {cure}")
+            fix = f'write registries = [{{ uri = "…" }}], or set {TRACKING_URI}'
+            raise ValueError(f"no registry is configured; {fix}")
         return (InheritedRegistry(uri=uri),)
 
     @model_validator(mode="after")
@@ -233,14 +198,3 @@ class ModelOptions(PredictorOptions):
                     f"stall_timeout {self.stall_timeout:g} s is below {name} {seconds:g} s; raise it"
                 )
         return self
-
-
-def without_credentials(uri: str) -> str:
-    """*uri* without user, password and query."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return "a registry whose URI cannot be read"
-    if "@" not in parts.netloc and not parts.query:
-        return uri
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

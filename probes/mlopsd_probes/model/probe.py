@@ -1,21 +1,19 @@
-"""The probe of one registered model: what it is given, and who does what."""
+"""The probe of one registered model."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from mlopsd.predictor import Prediction, Predictor
 from mlopsd.probe import Context, Metric, Reading, Schedule
-from mlopsd_probes.model.life import Life
-from mlopsd_probes.model.means import Means
-from mlopsd_probes.model.measures import METRICS, measures, with_buckets
-from mlopsd_probes.model.obstacles import broken_gpu, too_little_memory
+from mlopsd_probes.model.cache.store import Store
+from mlopsd_probes.model.metrics import METRICS, model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.progress import Progress
-from mlopsd_probes.model.registry import Registries
 from mlopsd_probes.model.report import report
-from mlopsd_probes.model.service import Serving
-from mlopsd_probes.model.store import Store
-from mlopsd_probes.model.version import Kept
+from mlopsd_probes.model.rollout.reconciler import Reconciler
+from mlopsd_probes.model.rollout.steps import RolloutContext
+from mlopsd_probes.model.serving.host import HostContext
+from mlopsd_probes.registry.registries import Registries
 
 SCRATCH = "scratch"
 
@@ -29,12 +27,13 @@ class ModelProbe(Predictor[ModelOptions]):
 
     Options = ModelOptions
     metrics = METRICS
-    schedule = Schedule(interval=30, timeout=20, fail_after=2, recover_after=1)
+    schedule = Schedule(interval=30, timeout=20, fail_after=2, recover_after=1, critical=True)
 
     def __init__(self, options: ModelOptions, context: Context) -> None:
         super().__init__(options, context)
-        self._mismatches: set[str] = set()  # known to whatever life a process was begun by
-        self._life = self._lead(options)
+        self._mismatches: set[str] = set()  # known to each reconciler in turn
+        self._wake = asyncio.Event()  # also for a process that a reconciler takes over
+        self._reconciler = self._reconcile_with(options)
 
     @classmethod
     def declares(cls, options: ModelOptions) -> Sequence[Metric]:
@@ -44,14 +43,14 @@ class ModelProbe(Predictor[ModelOptions]):
 
     async def check(self) -> Reading:
         """Ask the registries, have the version in service prove itself, and tell how things stand."""
-        await self._life.look()
-        return report(await self._life.state(), self.options)
+        await self._reconciler.check()
+        return report(await self._reconciler.observe(), self.options)
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Go to the version that the registry names now."""
-        return await self._life.reload(dry_run=dry_run, force=force)
+        return await self._reconciler.reload(dry_run=dry_run, force=force)
 
-    async def amend(self, options: ModelOptions) -> bool:
+    async def reconfigure(self, options: ModelOptions) -> bool:
         """Go on with *options*: what serves answers until it, or what is wanted now, has proven itself anew.
 
         Another model is another matter, and so are other buckets, which a histogram cannot change.
@@ -59,57 +58,37 @@ class ModelProbe(Predictor[ModelOptions]):
         now = self.options
         if (options.model, options.prediction.buckets) != (now.model, now.prediction.buckets):
             return False
-        before, self._life = self._life, self._lead(options)
-        self._life.inherit(before)
+        before, self._reconciler = self._reconciler, self._reconcile_with(options)
+        self._reconciler.inherit(before)
         self.options = options
         await before.close()
         return True
 
     async def close(self) -> None:
         """End every process."""
-        await self._life.close()
+        await self._reconciler.close()
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         """The version in service."""
-        serving = self._life.service.serving
+        serving = self._reconciler.active.serving
         return None if serving is None else serving.kept.version.number
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         """Have the version in service predict."""
-        return await self._life.service.predict(body, content_type)
+        return await self._reconciler.active.predict(body, content_type)
 
-    def _lead(self, options: ModelOptions) -> Life:
+    def _reconcile_with(self, options: ModelOptions) -> Reconciler:
         context = self.context
         scratch = context.state_dir / SCRATCH
-        counted = measures(context.instruments, with_buckets(options.prediction.buckets))
-        means = Means(
-            options=options,
-            registries=Registries(options, context.log, counted.operation, scratch),
-            store=Store(context.state_dir, options.model),
-            scratch=scratch,
-            state_dir=context.state_dir,
-            measures=counted,
-            log=context.log,
-            now=lambda: datetime.now(UTC),
-            private=context.private,
-            mismatches=self._mismatches,
+        measures = model_metrics(context.instruments, with_buckets(options.prediction.buckets))
+        return Reconciler(
+            RolloutContext(
+                probe=context,
+                options=options,
+                registries=Registries(options.wanted, context.log, measures.operation, scratch, context.name),
+                store=Store(context.state_dir, options.model),
+                hosts=HostContext(context.log, scratch, measures, self._mismatches, self._wake),
+                now=lambda: datetime.now(UTC),
+            )
         )
-        return Life(
-            means, again=context.again, show=self._show, obstacle=self._obstacle, timeout=context.timeout
-        )
-
-    def _show(self, progress: Progress | None) -> None:
-        self.context.show({} if progress is None else {"progress": progress.facts()})
-
-    def _obstacle(self, kept: Kept | None, serving: Serving | None) -> str | None:
-        """Why no version can be taken up now; blocks."""
-        before = serving.kept if serving is not None else None
-        notes = [one.notes or {} for one in (kept, before) if one is not None]
-        if any(note.get("cuda") for note in notes):
-            broken = broken_gpu(self.context.board, self.options.gpu_probe)
-            if broken is not None:
-                return broken
-        needed = next((note["load_bytes"] for note in notes if note.get("load_bytes")), None)
-        makes_room = before is not None and self.options.swap == "replace"
-        return too_little_memory(needed, (needed or 0) if makes_room else 0)

@@ -1,60 +1,44 @@
-"""What is going on with a version at this moment, for whoever looks while it lasts."""
+"""The steps of a version on its way into service, for readings and sentences."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+import math
+import time
+from dataclasses import replace
+from typing import Literal
+
+from mlopsd.predictor import Progress, VersionFacts
+from mlopsd.probe import Context
+
+SHOWN_EVERY = 0.5  # seconds between two shows of how far a fetch is
 
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
-WORDS = {
-    "judge": "judging",
-    "fetch": "fetching",
-    "load": "loading",
-    "canary": "proving",
-    "swap": "swapping to",
-    "drain": "draining the version before",
-}
-UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One step of a version on its way into service; bytes only while it is fetched."""
+class ProgressTracker:
+    """Holds the step in progress, and shows each change.
 
-    step: Doing
-    version: str
-    since: datetime
-    bytes: int | None = None
-    total_bytes: int | None = None
+    Attributes:
+        current: None while nothing is in progress.
+    """
 
-    def facts(self) -> dict[str, Any]:
-        """As a reading shows it; what is not known is left out."""
-        shown = {
-            "step": self.step,
-            "version": self.version,
-            "since": moment_text(self.since),
-            "bytes": self.bytes,
-            "total_bytes": self.total_bytes,
-        }
-        return {key: value for key, value in shown.items() if value is not None}
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.current: Progress | None = None
+        self._shown_at = -math.inf  # on the steady clock
 
-    def sentence(self) -> str:
-        """For a person: "fetching version 7, 3.0 of 10.0 GB"."""
-        said = f"{WORDS[self.step]} version {self.version}"
-        if self.bytes is None:
-            return said
-        if self.total_bytes is None:
-            return f"{said}, {size_text(self.bytes)}"
-        return f"{said}, {size_text(self.bytes)} of {size_text(self.total_bytes)}"
+    def set(self, progress: Progress | None) -> None:
+        """Report *progress*, or None at its end."""
+        self.current = progress
+        self._shown_at = -math.inf
+        self._show()
 
+    def advance(self, size: int, total: int | None) -> None:
+        """Report that *size* of *total* bytes have come; show it now and then, and at the end."""
+        if self.current is None:
+            return
+        self.current = replace(self.current, bytes=size, total_bytes=total)
+        if (now := time.monotonic()) - self._shown_at >= SHOWN_EVERY or size == total:
+            self._shown_at = now
+            self._show()
 
-def moment_text(moment: datetime) -> str:
-    """*moment* as everything else in an answer has it: RFC 3339, in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def size_text(size: int) -> str:
-    """*size* in bytes as people say it."""
-    for unit, name in UNITS:
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
+    def _show(self) -> None:
+        self._context.show_facts(VersionFacts(progress=self.current).facts())

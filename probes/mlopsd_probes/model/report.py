@@ -1,111 +1,111 @@
-"""A state of the model as a reading: the findings an operator acts on, the facts, the samples."""
+"""The reading of a model: findings, facts and samples."""
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from mlopsd.format import format_age, format_time
+from mlopsd.predictor import RegisteredVersion, RejectedVersion, VersionFacts
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
-from mlopsd_probes.model.canary import CanaryKind
-from mlopsd_probes.model.causes import cause_of
-from mlopsd_probes.model.liveness import Backlog
-from mlopsd_probes.model.measures import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
+from mlopsd_probes.causes import cause_of
+from mlopsd_probes.model.metrics import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.progress import moment_text
-from mlopsd_probes.model.refusals import Refusal
-from mlopsd_probes.model.registry import ANSWERS
-from mlopsd_probes.model.state import State
+from mlopsd_probes.model.rollout.plan import Observed
+from mlopsd_probes.model.rollout.rejections import Rejection
+from mlopsd_probes.model.serving.canary import CanaryKind
+from mlopsd_probes.model.serving.liveness import Backlog
+from mlopsd_probes.registry.registries import ANSWERS
 
 CURED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error stays with a process until that ends
-UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-REFUSED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
+REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
-def report(state: State, options: ModelOptions) -> Reading:
-    """What *state* means; where all is well its summary names the version."""
+def report(seen: Observed, options: ModelOptions) -> Reading:
+    """Return the reading of *seen*; while all is well its summary names the version."""
     findings = [
-        *_serving(state),
-        *_canary(state, options),
-        *_drift(state),
-        *_registry(state, options),
-        *_fallback(state, options),
-        *_thresholds(state, options),
-        *_features(state),
-        *_batching(state, options),
-        *_refused(state),
-        *_cache(state, options),
+        *_serving(seen),
+        *_canary(seen, options),
+        *_drift(seen),
+        *_registry(seen, options),
+        *_fallback(seen, options),
+        *_thresholds(seen, options),
+        *_features(seen),
+        *_batching(seen, options),
+        *_rejected(seen),
+        *_cache(seen, options),
     ]
     is_well = all(finding.status == Status.HEALTHY for finding in findings)
     return Reading(
         summary=findings[0].summary if is_well else "",
         findings=findings,
-        samples=list(_samples(state, options)),
-        facts=_facts(state, options),
+        samples=list(_samples(seen, options)),
+        facts=_facts(seen, options),
     )
 
 
-def _serving(state: State) -> Iterator[Finding]:
-    if (serving := state.serving) is not None:
+def _serving(seen: Observed) -> Iterator[Finding]:
+    if (serving := seen.serving) is not None:
         version = serving.kept.version
-        said = f"version {version.number} ({version.candidate}) answers"
+        text = f"version {version.number} ({version.candidate}) answers"
         if serving.is_outdated:
-            yield Finding("serving", Status.DEGRADED, said + _outdated_text(state), advice=Advice.WATCH)
+            yield Finding("serving", Status.DEGRADED, text + _outdated_text(seen), advice=Advice.WATCH)
         else:
-            yield Finding("serving", Status.HEALTHY, said)
-    elif state.lost is not None:
-        doing = f"; {state.progress.sentence()}" if state.progress else "; it is tried again by itself"
-        yield Finding("serving", Status.UNHEALTHY, state.lost + doing, advice=state.lost_advice)
-    elif state.progress is not None:
-        said = f"no version serves yet: {state.progress.sentence()}"
-        yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
-    elif state.desired is not None:
-        yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=_advice_without_version(state))
-    elif state.reached_at is None and not state.complaints:
-        said = "no version serves yet: no registry has answered since the start"
-        yield Finding("serving", Status.UNKNOWN, said, advice=Advice.WATCH)
+            yield Finding("serving", Status.HEALTHY, text)
+    elif seen.lost is not None:
+        doing = f"; {seen.progress.sentence()}" if seen.progress else "; it is tried again by itself"
+        yield Finding("serving", Status.UNHEALTHY, seen.lost + doing, advice=seen.lost_advice)
+    elif seen.progress is not None:
+        text = f"no version serves yet: {seen.progress.sentence()}"
+        yield Finding("serving", Status.UNKNOWN, text, advice=Advice.WATCH)
+    elif seen.desired is not None:
+        yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=_advice_without_version(seen))
+    elif seen.reached_at is None and not seen.complaints:
+        text = "no version serves yet: no registry has answered since the start"
+        yield Finding("serving", Status.UNKNOWN, text, advice=Advice.WATCH)
     else:
-        said = "no version serves, and no registry names one"
-        yield Finding("serving", Status.UNHEALTHY, said, advice=_advice_of_registries(state))
+        text = "no version serves, and no registry names one"
+        yield Finding("serving", Status.UNHEALTHY, text, advice=_advice_of_registries(seen))
 
 
-def _advice_without_version(state: State) -> Advice:
-    """What stands in the way is to be cured, and nothing else."""
-    found = [refusal.cause.advice for refusal in state.refusals]
-    found += [Advice.FREE_RESOURCES] if state.trouble is not None else []
-    return max(found) if found else _advice_of_registries(state)
+def _advice_without_version(seen: Observed) -> Advice:
+    """Return the advice of what keeps the desired version from serving."""
+    found = [rejection.cause.advice for rejection in seen.rejected.values()]
+    found += [Advice.FREE_RESOURCES] if seen.problem is not None else []
+    return max(found) if found else _advice_of_registries(seen)
 
 
-def _advice_of_registries(state: State) -> Advice:
-    """What cures the complaints; where there is none, a registry has to name a version."""
-    return max((complaint.cause.advice for complaint in state.complaints), default=Advice.FIX_REGISTRY)
+def _advice_of_registries(seen: Observed) -> Advice:
+    """Return the advice of the complaints; without one, a registry has to name a version."""
+    return max((complaint.cause.advice for complaint in seen.complaints), default=Advice.FIX_REGISTRY)
 
 
-def _outdated_text(state: State) -> str:
-    why = state.progress.sentence() if state.progress else state.obstacle or "it is loaded anew by itself"
+def _outdated_text(seen: Observed) -> str:
+    why = seen.progress.sentence() if seen.progress else seen.precondition or "it is loaded anew by itself"
     return f", as the table said before it was changed; {why}"
 
 
-def _canary(state: State, options: ModelOptions) -> Iterator[Finding]:
-    if (serving := state.serving) is None:
+def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    if (serving := seen.serving) is None:
         return
     canary, number = serving.canary, serving.kept.version.number
-    behind = _canary_behind_text(state.canary_behind)
+    behind = _canary_behind_text(seen.canary_behind)
     if not canary.passed and not canary.was_asked:
-        said = f"version {number} cannot be proven: {canary.reason}"
-        yield Finding("canary", Status.UNKNOWN, said, advice=cause_of("canary", canary.kind).advice)
+        text = f"version {number} cannot be proven: {canary.reason}"
+        yield Finding("canary", Status.UNKNOWN, text, advice=cause_of("canary", canary.kind).advice)
     elif not canary.passed:
         advice = _advice_in_service(canary.kind)
-        said = f"version {number} fails its canary: {canary.reason}{behind}"
-        yield Finding("canary", Status.UNHEALTHY, said, advice=advice)
-    elif _is_at_a_standstill(state.backlog, options):
-        said = f"version {number} {_standstill_text(state.backlog, options)}{behind}"
-        yield Finding("canary", Status.DEGRADED, said, advice=Advice.WATCH)
+        text = f"version {number} fails its canary: {canary.reason}{behind}"
+        yield Finding("canary", Status.UNHEALTHY, text, advice=advice)
+    elif _is_at_a_standstill(seen.backlog, options):
+        text = f"version {number} {_standstill_text(seen.backlog, options)}{behind}"
+        yield Finding("canary", Status.DEGRADED, text, advice=Advice.WATCH)
     elif not canary.verified:
-        cure = "log it with an input example or a signature, or set [probes.model.canary] input"
-        said = f"version {number} is unverified: it has nothing to predict; {cure}"
-        yield Finding("canary", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        fix = "log it with an input example or a signature, or set [probes.model.canary] input"
+        text = f"version {number} is unverified: it has nothing to predict; {fix}"
+        yield Finding("canary", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
-        said = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
-        yield Finding("canary", Status.HEALTHY, said, observed=canary.seconds, unit="seconds")
+        text = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
+        yield Finding("canary", Status.HEALTHY, text, observed=canary.seconds, unit="seconds")
 
 
 def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:
@@ -117,8 +117,8 @@ def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:
 def _standstill_text(backlog: Backlog, options: ModelOptions) -> str:
     waiting = "1 request waits" if backlog.requests == 1 else f"{backlog.requests} requests wait"
     return (
-        f"has finished no prediction for {age_text(backlog.seconds)}, and {waiting}; "
-        f"after {age_text(options.stall_timeout)} (stall_timeout) its process is replaced"
+        f"has finished no prediction for {format_age(backlog.seconds)}, and {waiting}; "
+        f"after {format_age(options.stall_timeout)} (stall_timeout) its process is replaced"
     )
 
 
@@ -135,146 +135,145 @@ def _canary_behind_text(requests: int) -> str:
     return f"; the next canary waits its turn behind {requests} {'request' if requests == 1 else 'requests'}"
 
 
-def _drift(state: State) -> Iterator[Finding]:
-    if state.serving is None or state.desired is None:
+def _drift(seen: Observed) -> Iterator[Finding]:
+    if seen.serving is None or seen.desired is None:
         return
-    serves, wants = state.serving.kept.version.number, state.desired.number
-    if state.drift_since is None:
+    serves, wants = seen.serving.kept.version.number, seen.desired.number
+    if seen.drift_since is None:
         yield Finding("version_drift", Status.HEALTHY, f"the registry wants version {wants}, which serves")
         return
-    seconds = (state.now - state.drift_since).total_seconds()
-    why = f"; {state.progress.sentence()}" if state.progress else ""
-    if state.obstacle is not None:
-        why = f"; it is not taken up: {state.obstacle}"
-    said = (
-        f"the registry wants version {wants}, this host serves version {serves}, for {age_text(seconds)}{why}"
-    )
-    advice = Advice.FREE_RESOURCES if state.obstacle else Advice.WATCH
-    yield Finding("version_drift", Status.DEGRADED, said, observed=seconds, unit="seconds", advice=advice)
+    seconds = (seen.now - seen.drift_since).total_seconds()
+    age = format_age(seconds)
+    why = f"; {seen.progress.sentence()}" if seen.progress else ""
+    if seen.precondition is not None:
+        why = f"; it is not taken up: {seen.precondition}"
+    text = f"the registry wants version {wants}, this host serves version {serves}, for {age}{why}"
+    advice = Advice.FREE_RESOURCES if seen.precondition else Advice.WATCH
+    yield Finding("version_drift", Status.DEGRADED, text, observed=seconds, unit="seconds", advice=advice)
 
 
-def _registry(state: State, options: ModelOptions) -> Iterator[Finding]:
-    for complaint in state.complaints:
-        said = f"{complaint.registry}: {complaint.reason}"
+def _registry(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    for complaint in seen.complaints:
+        text = f"{complaint.registry}: {complaint.reason}"
         if complaint.asked_for != "version":
-            said += "; tried again by itself, or by a reload"
-        elif state.reached_at is not None and complaint.kind not in ANSWERS:
-            said += f"; last answered {age_text((state.now - state.reached_at).total_seconds())} ago"
+            text += "; tried again by itself, or by a reload"
+        elif seen.reached_at is not None and complaint.kind not in ANSWERS:
+            text += f"; last answered {format_age((seen.now - seen.reached_at).total_seconds())} ago"
         advice = complaint.cause.advice
-        yield Finding("registry", Status.DEGRADED, said, subject=complaint.registry, advice=advice)
-    if not state.complaints and state.reached_at is not None:
+        yield Finding("registry", Status.DEGRADED, text, subject=complaint.registry, advice=advice)
+    if not seen.complaints and seen.reached_at is not None:
         uri = options.registries[0].label
         yield Finding("registry", Status.HEALTHY, f"{uri} answers", subject=uri)
 
 
-def _fallback(state: State, options: ModelOptions) -> Iterator[Finding]:
+def _fallback(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     first = options.candidates[0]
-    if (held := state.held_back) is not None and state.serving is not None:
-        serves = state.serving.kept.version
-        said = (
+    if (held := seen.held_back) is not None and seen.serving is not None:
+        serves = seen.serving.kept.version
+        text = (
             f"{first} of {options.registries[0].label} leads nowhere; {held.candidate} of {held.registry} "
             f"names version {held.number}, and proven version {serves.number} stays"
         )
-        yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
-    elif state.serving is not None and state.serving.kept.version.is_fallback:
-        version = state.serving.kept.version
-        said = (
+        yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+    elif seen.serving is not None and seen.serving.kept.version.is_fallback:
+        version = seen.serving.kept.version
+        text = (
             f"version {version.number} was named by {version.candidate} of {version.registry}, not by {first}"
         )
-        yield Finding("fallback", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
 
 
-def _thresholds(state: State, options: ModelOptions) -> Iterator[Finding]:
-    if not options.thresholds or state.serving is None:
+def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    if not options.thresholds or seen.serving is None:
         return
-    number, judgement = state.serving.kept.version.number, state.judgement
+    number, judgement = seen.serving.kept.version.number, seen.judgement
     if judgement is None:
-        said = f"version {number} serves, and could not be held against the thresholds since the start"
-        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.WATCH)
+        text = f"version {number} serves, and could not be held against the thresholds since the start"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.WATCH)
     elif judgement.failed:
-        said = f"version {number} serves on, but it would be refused: {'; '.join(judgement.failed)}"
-        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        text = f"version {number} serves on, but it would be rejected: {'; '.join(judgement.failed)}"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     elif judgement.missing:
-        said = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
-        yield Finding("thresholds", Status.DEGRADED, said, advice=Advice.FIX_REGISTRY)
+        text = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
 
 
-def _features(state: State) -> Iterator[Finding]:
-    if state.serving is not None and (unknown := state.serving.host.facts.get("unknown_features")):
-        said = (
-            f"ranges for what version {state.serving.kept.version.number} does not take: {', '.join(unknown)}"
+def _features(seen: Observed) -> Iterator[Finding]:
+    if seen.serving is not None and (unknown := seen.serving.host.facts.get("unknown_features")):
+        text = (
+            f"ranges for what version {seen.serving.kept.version.number} does not take: {', '.join(unknown)}"
         )
-        yield Finding("features", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
+        yield Finding("features", Status.DEGRADED, text, advice=Advice.FIX_CONFIG)
 
 
-def _batching(state: State, options: ModelOptions) -> Iterator[Finding]:
-    if state.serving is None or not state.is_mismatched or options.prediction.batching == "off":
+def _batching(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    if seen.serving is None or not seen.is_mismatched or options.prediction.batching == "off":
         return
-    number = state.serving.kept.version.number
-    said = (
+    number = seen.serving.kept.version.number
+    text = (
         f"version {number} predicted joined requests differently from single ones; "
         'requests are no longer joined; set batching = "off"'
     )
-    yield Finding("batching", Status.DEGRADED, said, advice=Advice.FIX_CONFIG)
+    yield Finding("batching", Status.DEGRADED, text, advice=Advice.FIX_CONFIG)
 
 
-def _refused(state: State) -> Iterator[Finding]:
-    for refusal in state.refusals:
+def _rejected(seen: Observed) -> Iterator[Finding]:
+    for rejection in seen.rejected.values():
         yield Finding(
-            REFUSED[refusal.step],
-            _refused_status(state),
-            _refused_text(state, refusal),
-            _subject(refusal),
-            advice=refusal.cause.advice,
+            REJECTED[rejection.step],
+            _rejected_status(seen),
+            _rejected_text(seen, rejection),
+            _subject(rejection),
+            advice=rejection.cause.advice,
         )
 
 
-def _refused_status(state: State) -> Status:
-    return Status.DEGRADED if state.serving is not None else Status.UNHEALTHY
+def _rejected_status(seen: Observed) -> Status:
+    return Status.DEGRADED if seen.serving is not None else Status.UNHEALTHY
 
 
-def _refused_text(state: State, refusal: Refusal) -> str:
-    left = (refusal.until - state.now).total_seconds()
-    when = f"tried again in {age_text(left)}" if left > 0 else "tried again now"
-    return f"{refusal.what}: {refusal.reason}; {when}, or by a reload"
+def _rejected_text(seen: Observed, rejection: Rejection) -> str:
+    left = (rejection.until - seen.now).total_seconds()
+    when = f"tried again in {format_age(left)}" if left > 0 else "tried again now"
+    return f"{rejection.what}: {rejection.reason}; {when}, or by a reload"
 
 
-def _subject(refusal: Refusal) -> str:
-    return f"version {refusal.version.number}"
+def _subject(rejection: Rejection) -> str:
+    return f"version {rejection.version.number}"
 
 
-def _cache(state: State, options: ModelOptions) -> Iterator[Finding]:
-    if state.trouble is not None:
-        yield Finding("cache", Status.DEGRADED, state.trouble, advice=Advice.FREE_RESOURCES)
+def _cache(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    if seen.problem is not None:
+        yield Finding("cache", Status.DEGRADED, seen.problem, advice=Advice.FREE_RESOURCES)
         return
-    if state.serving is None:
+    if seen.serving is None:
         return
-    proven = state.serving.proven_at
-    confirmed = min(filter(None, (proven, state.reached_at)), default=None)
-    if state.reached_at is None:
-        said = "served from disk; no registry has answered since the start"
-        yield Finding("cache", Status.DEGRADED, said, advice=_advice_of_registries(state))
-    elif confirmed is not None and _age(state, confirmed) > options.cache_ttl:
-        age, ttl = age_text(_age(state, confirmed)), age_text(options.cache_ttl)
-        said = f"last proven and confirmed by a registry {age} ago, more than cache_ttl ({ttl})"
-        yield Finding("cache", Status.DEGRADED, said, advice=_advice_of_registries(state))
+    proven = seen.serving.proven_at
+    confirmed = min(filter(None, (proven, seen.reached_at)), default=None)
+    if seen.reached_at is None:
+        text = "served from disk; no registry has answered since the start"
+        yield Finding("cache", Status.DEGRADED, text, advice=_advice_of_registries(seen))
+    elif confirmed is not None and _age(seen, confirmed) > options.cache_ttl:
+        age, ttl = format_age(_age(seen, confirmed)), format_age(options.cache_ttl)
+        text = f"last proven and confirmed by a registry {age} ago, more than cache_ttl ({ttl})"
+        yield Finding("cache", Status.DEGRADED, text, advice=_advice_of_registries(seen))
     else:
         yield Finding("cache", Status.HEALTHY, "proven, confirmed by a registry, and kept on disk")
 
 
-def _age(state: State, moment: datetime) -> float:
-    return (state.now - moment).total_seconds()
+def _age(seen: Observed, moment: datetime) -> float:
+    return (seen.now - moment).total_seconds()
 
 
-def _samples(state: State, options: ModelOptions) -> Iterator[Sample]:
+def _samples(seen: Observed, options: ModelOptions) -> Iterator[Sample]:
     model = options.model
-    if state.desired is not None:
-        yield DESIRED.sample(int(state.desired.number), model=model)
-    if state.drift_since is not None:
-        yield DRIFT_SINCE.sample(state.drift_since.timestamp(), model=model)
-    if (serving := state.serving) is None:
+    if seen.desired is not None:
+        yield DESIRED.sample(int(seen.desired.number), model=model)
+    if seen.drift_since is not None:
+        yield DRIFT_SINCE.sample(seen.drift_since.timestamp(), model=model)
+    if (serving := seen.serving) is None:
         return
     version = serving.kept.version
     yield SERVED.sample(int(version.number), model=model)
@@ -286,33 +285,28 @@ def _samples(state: State, options: ModelOptions) -> Iterator[Sample]:
         registry=version.registry,
         flavor=serving.host.facts.get("flavor", "unknown"),
     )
-    if state.rss is not None:
-        yield MEMORY.sample(state.rss, version=version.number)
+    if seen.rss is not None:
+        yield MEMORY.sample(seen.rss, version=version.number)
 
 
-def _facts(state: State, options: ModelOptions) -> dict[str, Any]:
-    facts: dict[str, Any] = {"model": options.model}
-    if state.desired is not None:
-        facts["desired"] = state.desired.facts()
-    if (serving := state.serving) is not None:
-        facts["served"] = serving.kept.version.facts()
-        host: dict[str, Any] = {"pid": serving.host.pid, "restarts": state.restarts, **serving.host.facts}
-        if state.rss is not None:
-            host["rss_bytes"] = state.rss
+def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
+    serving = seen.serving
+    facts = VersionFacts(
+        model=options.model,
+        desired=RegisteredVersion(**seen.desired.facts()) if seen.desired else None,
+        served=RegisteredVersion(**serving.kept.version.facts()) if serving else None,
+        drift_since=seen.drift_since,
+        progress=seen.progress,
+        rejected=tuple(
+            RejectedVersion(one.version.number, one.reason, one.until, one.step, one.cause.at_fault)
+            for one in seen.rejected.values()
+            if one.is_rejected
+        ),
+    ).facts()
+    if serving is not None:
+        host: dict[str, Any] = {"pid": serving.host.pid, "restarts": seen.restarts, **serving.host.facts}
+        if seen.rss is not None:
+            host["rss_bytes"] = seen.rss
         facts["host"] = host
-        facts["serving_since"] = moment_text(serving.since)
-    if state.drift_since is not None:
-        facts["drift_since"] = moment_text(state.drift_since)
-    if state.progress is not None:
-        facts["progress"] = state.progress.facts()
-    if refused := [refusal.facts() for refusal in state.refusals if refusal.is_refused]:
-        facts["refused"] = refused
+        facts["serving_since"] = format_time(serving.since)
     return facts
-
-
-def age_text(seconds: float) -> str:
-    """*seconds* as people say it: "12 min"."""
-    for unit, name in UNITS:
-        if seconds >= unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"

@@ -1,27 +1,88 @@
-"""The configured paths, each asked so that a dead mount costs only itself."""
+"""The configured paths, each queried on its own, so that a dead mount affects no other, and disk I/O."""
 
+import errno
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
 from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
+import psutil
+
+from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
-from mlopsd_probes.system import superblock
-from mlopsd_probes.system.filesystem import Filesystem
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.collector import join
+from mlopsd_probes.system.collector import HostCollector
+from mlopsd_probes.system.filesystem import Filesystem, statvfs
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import duration
-from mlopsd_probes.system.question import Question, wait_for
 
+T = TypeVar("T")
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
-Answer = Question[os.statvfs_result]
+READ = Metric(
+    "disk_read_bytes_total", "Read from the disk.", kind="counter", unit="bytes", labels=("device",)
+)
+WRITTEN = Metric(
+    "disk_written_bytes_total", "Written to the disk.", kind="counter", unit="bytes", labels=("device",)
+)
+BUSY = Metric(
+    "disk_busy_seconds_total",
+    "Time in which the disk had a request in flight.",
+    kind="counter",
+    unit="seconds",
+    labels=("device",),
+)
+MILLISECONDS = 1000
 
 
-class Disks(Look):
+class BackgroundCall(Generic[T]):
+    """One call in a daemon thread, which keeps no process from exiting.
+
+    Not the default executor: a process joins that at its end, and would wait for a dead mount.
+
+    Attributes:
+        answer: its future; done once the call returned or failed. Without a thread to be had (a pid
+            limit is reached) that is at once, with a `BlockingIOError`.
+    """
+
+    def __init__(self, call: Callable[[], T], name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._call = call
+        self._clock = clock
+        self._started_at = clock()
+        self.answer: Future[T] = Future()
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError as error:
+            self.answer.set_exception(BlockingIOError(errno.EAGAIN, str(error)))
+
+    @property
+    def age(self) -> float:
+        """The seconds since the call began."""
+        return self._clock() - self._started_at
+
+    def _run(self) -> None:
+        """Make the call, in the thread; its exception is raised where the result is read."""
+        try:
+            self.answer.set_result(self._call())
+        except (OSError, ValueError) as error:
+            self.answer.set_exception(error)
+
+
+def wait_for(calls: Iterable[BackgroundCall[T]], timeout: float) -> None:
+    """Wait until all calls have returned, at most *timeout* seconds for all of them together."""
+    wait([call.answer for call in calls], timeout)
+
+
+PathCall = BackgroundCall[os.statvfs_result]
+
+
+class Disks(HostCollector):
     """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
 
-    A path whose call does not return in time is not asked again until it has returned. Only the
+    A path whose call does not return in time is not called again until it has returned. Only the
     configured paths are touched, never the list of mounts.
     """
 
@@ -34,53 +95,49 @@ class Disks(Look):
     def __init__(
         self,
         options: SystemOptions,
-        statvfs: Callable[[str], os.statvfs_result] = superblock.statvfs,
+        statvfs: Callable[[str], os.statvfs_result] = statvfs,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeout = options.path_timeout
         self.statvfs = statvfs
-        self.clock = clock
+        self._clock = clock
         self.filesystems = {path: Filesystem(path, options) for path in options.paths}
-        self.stuck: dict[str, Answer] = {}
+        self.stuck: dict[str, PathCall] = {}
 
-    def look(self) -> Reading:
-        """What each path answered, or that it did not."""
-        owed = unanswered(self.stuck)
-        asked = {path: owed.get(path) or self.ask(path) for path in self.filesystems}
-        wait_for((question for path, question in asked.items() if path not in owed), self.timeout)
-        self.stuck = unanswered(asked)
-        readings = [self.reading(path, question) for path, question in asked.items()]
-        return Reading(
-            [finding for reading in readings for finding in reading.findings],
-            [sample for reading in readings for sample in reading.samples],
-        )
+    def collect(self) -> Reading:
+        """Return the reading of each path, answered or not."""
+        pending = _unanswered(self.stuck)
+        calls = {path: pending.get(path) or self.start_call(path) for path in self.filesystems}
+        wait_for((call for path, call in calls.items() if path not in pending), self.timeout)
+        self.stuck = _unanswered(calls)
+        return join(self._read(path, call) for path, call in calls.items())
 
-    def ask(self, path: str) -> Answer:
-        """A new question."""
-        return Question(partial(self.statvfs, path), f"statvfs {path}", self.clock)
+    def start_call(self, path: str) -> PathCall:
+        """Start a new call."""
+        return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self._clock)
 
-    def reading(self, path: str, question: Answer) -> Reading:
-        """One path's findings and samples."""
+    def _read(self, path: str, call: PathCall) -> Reading:
+        """Return the findings and samples of one path."""
         if path in self.stuck:
-            return self.silent(path, question.age)
+            return self._silent(path, call.age)
         filesystem = self.filesystems[path]
         try:
-            answer = filesystem.reading(question.answer.result())
+            answer = filesystem.reading(call.answer.result())
         except (OSError, ValueError) as error:
-            refusal = refused(path, error)
+            refusal = _refusal(path, error)
             if refusal.status is not Status.UNHEALTHY:
                 return refusal
             return Reading([*refusal.findings, *filesystem.remembered()], refusal.samples)
         answers = Finding("disk_path", Status.HEALTHY, f"{path} answers", path)
         return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
 
-    def silent(self, path: str, age: float) -> Reading:
-        """The reading of a path that still owes its answer."""
-        so_far = f" ({duration(age)} so far)" if age > 2 * self.timeout else ""
+    def _silent(self, path: str, age: float) -> Reading:
+        """Return the reading of a path whose call has not returned."""
+        so_far = f" ({format_duration(age)} so far)" if age > 2 * self.timeout else ""
         finding = Finding(
             "disk_path",
             Status.UNHEALTHY,
-            f"{path} did not answer within {duration(self.timeout)}{so_far}; the mount may be dead",
+            f"{path} did not answer within {format_duration(self.timeout)}{so_far}; the mount may be dead",
             path,
             age,
             "seconds",
@@ -90,26 +147,54 @@ class Disks(Look):
         return Reading([finding, *self.filesystems[path].remembered()], [UP.sample(0, path=path)])
 
 
-def unanswered(questions: dict[str, Answer]) -> dict[str, Answer]:
-    """Those of *questions* whose call has not returned."""
-    return {path: question for path, question in questions.items() if not question.answer.done()}
+def _unanswered(calls: dict[str, PathCall]) -> dict[str, PathCall]:
+    """Return those of *calls* whose call has not returned."""
+    return {path: call for path, call in calls.items() if not call.answer.done()}
 
 
-def refused(path: str, error: OSError | ValueError) -> Reading:
-    """The reading of a path that answered with an error."""
+def _refusal(path: str, error: OSError | ValueError) -> Reading:
+    """Return the reading of a path that answered with an error."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         summary = f"{path} does not exist; mount or create it, or take it out of paths"
         finding = Finding("disk_path", Status.DEGRADED, summary, path, advice=Advice.FIX_CONFIG)
         return Reading([finding], [UP.sample(0, path=path)])
     if isinstance(error, PermissionError | BlockingIOError | ValueError):  # says nothing of the path itself
         advice = Advice.WATCH if isinstance(error, BlockingIOError) else Advice.FIX_CONFIG
-        summary = f"cannot look at {path}: {reason(error)}"
+        summary = f"cannot look at {path}: {_reason(error)}"
         return Reading([Finding("disk_path", Status.UNKNOWN, summary, path, advice=advice)])
-    summary = f"{path} answers with an error: {reason(error)}; the mount or its disk is dead"
+    summary = f"{path} answers with an error: {_reason(error)}; the mount or its disk is dead"
     finding = Finding("disk_path", Status.UNHEALTHY, summary, path, advice=Advice.WATCH)
     return Reading([finding], [UP.sample(0, path=path)])
 
 
-def reason(error: OSError | ValueError) -> str:
-    """What the system says, without the path that the sentence already has."""
+def _reason(error: OSError | ValueError) -> str:
+    """Return the text of the error without the path, which the sentence already has."""
     return getattr(error, "strerror", None) or str(error)
+
+
+class DiskIO(HostCollector):
+    """Counters of the whole disks that are hardware: no partitions, no loops, no mappings."""
+
+    name = "disk_io"
+    source = "/proc/diskstats"
+    may_be_absent = True
+    metrics = (READ, WRITTEN, BUSY)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[..., Mapping[str, Any]] = psutil.disk_io_counters,
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self._read = read
+        self._blocks = sys / "block"
+
+    def collect(self) -> Reading:
+        """Return three samples per disk."""
+        samples = []
+        for device, counters in self._read(perdisk=True).items():
+            if (self._blocks / device / "device").exists():
+                samples.append(READ.sample(counters.read_bytes, device=device))
+                samples.append(WRITTEN.sample(counters.write_bytes, device=device))
+                samples.append(BUSY.sample(counters.busy_time / MILLISECONDS, device=device))
+        return Reading(samples=samples)

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 OPEN = Metric("open_files", "Open file handles of the whole host.")
 LIMIT = Metric("open_files_limit", "How many the kernel allows (fs.file-max).")
 UNLIMITED = 2**62  # systemd sets fs.file-max to the largest number there is
 
 
-class OpenFiles(Look):
+class OpenFiles(HostCollector):
     """``/proc/sys/fs/file-nr``: allocated, free (always 0 since Linux 2.6), and the limit."""
 
     name = "open_files"
@@ -22,21 +22,21 @@ class OpenFiles(Look):
     metrics = (OPEN, LIMIT)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
-        self.limits = Limits(options.open_files_degraded, options.open_files_unhealthy)
-        self.file_nr = proc / "sys/fs/file-nr"
+        self._limits = Limits(options.open_files_degraded, options.open_files_unhealthy)
+        self._file_nr = proc / "sys/fs/file-nr"
 
-    def look(self) -> Reading:
-        """How many are open of how many; many a host allows 2⁶³ of them."""
-        allocated, free, most = (int(number) for number in self.file_nr.read_text().split())
+    def collect(self) -> Reading:
+        """Return the open files and their limit, which is 2⁶³ on many hosts."""
+        allocated, free, most = (int(number) for number in self._file_nr.read_text().split())
         used = allocated - free
-        share = f"of {most} files are open ({percent(used / most)})"
+        share = f"of {most} files are open ({format_ratio(used / most)})"
         fact = "files are open, and there is no limit" if most >= UNLIMITED else share
-        finding = self.limits.finding(
+        finding = self._limits.finding(
             "open_files",
             f"{used} {fact}",
             used / most,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.RESTART_APP,
         )
         return Reading([finding], [OPEN.sample(used), LIMIT.sample(most)])

@@ -1,4 +1,4 @@
-"""Which machine this is, and since when it runs."""
+"""The identity of the machine and its boot time."""
 
 import os
 import time
@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 
 import psutil
 
+from mlopsd.format import format_time
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 BOOTED = Metric("boot_timestamp_seconds", "When the host was booted, in Unix time.", unit="seconds")
 
 
-class Host(Look):
+class HostInfo(HostCollector):
     """Names and times, none of them judged.
 
     The kernel works the boot time out anew from the clock (``btime`` in ``/proc/stat``), so it moves
@@ -26,15 +27,15 @@ class Host(Look):
     metrics = (BOOTED,)
 
     def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
-        self.boot_time = boot_time
+        self._boot_time = boot_time
 
-    def look(self) -> Reading:
-        """Facts, and the boot time as a sample."""
-        booted, system = self.boot_time(), os.uname()
+    def collect(self) -> Reading:
+        """Return facts, and the boot time as a sample."""
+        booted, system = self._boot_time(), os.uname()
         facts = {
             "hostname": system.nodename,
             "kernel": system.release,
-            "boot_time": datetime.fromtimestamp(booted, UTC).isoformat().replace("+00:00", "Z"),
+            "boot_time": format_time(datetime.fromtimestamp(booted, UTC)),
             "uptime_seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME)),
         }
         return Reading(samples=[BOOTED.sample(booted)], facts=facts)

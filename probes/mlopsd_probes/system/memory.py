@@ -1,23 +1,34 @@
-"""Memory that programs can still have."""
+"""Memory that is available to programs, swap space, and the traffic to and from swap."""
 
+import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent, size
 
 TOTAL = Metric("memory_total_bytes", "Memory of the host (MemTotal).", unit="bytes")
 AVAILABLE = Metric(
     "memory_available_bytes", "Memory that programs can have without swapping (MemAvailable).", unit="bytes"
 )
+SWAP_TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="bytes")
+SWAP_FREE = Metric("swap_free_bytes", "Swap space that is not used (SwapFree).", unit="bytes")
+SWAPPED_IN = Metric("swapped_in_bytes_total", "Read from swap since boot.", kind="counter", unit="bytes")
+SWAPPED_OUT = Metric("swapped_out_bytes_total", "Written to swap since boot.", kind="counter", unit="bytes")
+OOM_KILLS = Metric(
+    "oom_kills_total",
+    "Processes that the kernel killed for want of memory, cgroups' included.",
+    kind="counter",
+)
 
 
-class Memory(Look):
+class HostMemory(HostCollector):
     """The host's memory (``psutil.virtual_memory``), whatever a cgroup allows this process."""
 
     name = "memory_available"
@@ -26,24 +37,98 @@ class Memory(Look):
     metrics = (TOTAL, AVAILABLE)
 
     def __init__(self, options: SystemOptions, read: Callable[[], Any] = psutil.virtual_memory) -> None:
-        self.limits = Limits(
+        self._limits = Limits(
             options.memory_available_degraded, options.memory_available_unhealthy, floor=True
         )
-        self.enough = options.memory_available_enough
+        self._enough = options.memory_available_enough
         self.read = read
 
-    def look(self) -> Reading:
-        """What is available, judged as a share of the total unless it is enough by itself."""
+    def collect(self) -> Reading:
+        """Judge available memory as a share of the total, unless the absolute amount is enough."""
         memory = self.read()
         ratio = memory.available / memory.total
-        limits = self.limits if memory.available < self.enough else Limits()
+        limits = self._limits if memory.available < self._enough else Limits()
+        available, total = format_size(memory.available), format_size(memory.total)
         finding = limits.finding(
             "memory_available",
-            f"{size(memory.available)} of {size(memory.total)} memory is available ({percent(ratio)})",
+            f"{available} of {total} memory is available ({format_ratio(ratio)})",
             ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.FREE_RESOURCES,
         )
         samples = [TOTAL.sample(memory.total), AVAILABLE.sample(memory.available)]
         return Reading([finding], samples, {"memory_total_bytes": memory.total})
+
+
+class Swap(HostCollector):
+    """Used swap (``psutil.swap_memory``), a fault only while memory is short as well."""
+
+    name = "swap_used"
+    source = "/proc/meminfo"
+    may_be_absent = True
+    findings = ("swap_used",)
+    metrics = (SWAP_TOTAL, SWAP_FREE)
+
+    def __init__(
+        self,
+        options: SystemOptions,
+        read: Callable[[], Any] = psutil.swap_memory,
+        read_memory: Callable[[], Any] = psutil.virtual_memory,
+    ) -> None:
+        self._limits = Limits(options.swap_used_degraded, options.swap_used_unhealthy)
+        self._short = options.swap_memory_short
+        self._enough = options.memory_available_enough
+        self._read = read
+        self._read_memory = read_memory
+
+    def collect(self) -> Reading:
+        """Return the used swap; nothing on a host without swap."""
+        swap = self._read()
+        if not swap.total:
+            return Reading()
+        memory = self._read_memory()
+        available = memory.available / memory.total
+        is_short = available < self._short and memory.available < self._enough
+        limits = self._limits if is_short else Limits()
+        ratio = (swap.total - swap.free) / swap.total
+        used = f"{format_ratio(ratio)} of {format_size(swap.total)} swap is used"
+        finding = limits.finding(
+            "swap_used",
+            f"{used}, {format_ratio(available)} of memory available",
+            ratio,
+            unit="ratio",
+            text=format_ratio,
+            advice=Advice.FREE_RESOURCES,
+        )
+        return Reading([finding], [SWAP_TOTAL.sample(swap.total), SWAP_FREE.sample(swap.free)])
+
+
+class Paging(HostCollector):
+    """Three counters of ``/proc/vmstat``.
+
+    An OOM kill is counted and not judged: a container that hits its own limit is counted too.
+    """
+
+    name = "paging"
+    source = "/proc/vmstat"
+    metrics = (SWAPPED_IN, SWAPPED_OUT, OOM_KILLS)
+
+    def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
+        self._vmstat = proc / "vmstat"
+        page = resource.getpagesize()
+        self._fields = {
+            "pswpin": (SWAPPED_IN, page),
+            "pswpout": (SWAPPED_OUT, page),
+            "oom_kill": (OOM_KILLS, 1),
+        }
+
+    def collect(self) -> Reading:
+        """Return those of the counters that this kernel has."""
+        samples = []
+        for line in self._vmstat.read_text().splitlines():
+            field, _, value = line.partition(" ")
+            if field in self._fields:
+                metric, factor = self._fields[field]
+                samples.append(metric.sample(int(value) * factor))
+        return Reading(samples=samples)

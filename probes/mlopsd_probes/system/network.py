@@ -1,4 +1,4 @@
-"""What the network cards receive and send."""
+"""Traffic of the network cards."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from mlopsd.probe import Metric, Reading
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 RECEIVED = Metric(
@@ -24,7 +24,7 @@ ERRORS = Metric(
 )
 
 
-class Network(Look):
+class Network(HostCollector):
     """Counters of the interfaces that are hardware: a host may have a virtual one for each container."""
 
     name = "network"
@@ -38,14 +38,14 @@ class Network(Look):
         read: Callable[..., Mapping[str, Any]] = psutil.net_io_counters,
         sys: Path = Path("/sys"),
     ) -> None:
-        self.read = read
-        self.interfaces = sys / "class/net"
+        self._read = read
+        self._interfaces = sys / "class/net"
 
-    def look(self) -> Reading:
-        """Four samples a card."""
+    def collect(self) -> Reading:
+        """Return four samples per card."""
         samples = []
-        for device, counters in self.read(pernic=True).items():
-            if (self.interfaces / device / "device").exists():
+        for device, counters in self._read(pernic=True).items():
+            if (self._interfaces / device / "device").exists():
                 samples.append(RECEIVED.sample(counters.bytes_recv, device=device))
                 samples.append(SENT.sample(counters.bytes_sent, device=device))
                 samples.append(ERRORS.sample(counters.errin, device=device, direction="receive"))

@@ -1,4 +1,4 @@
-"""The system probe's keys in the configuration: each limit, its unit and why it is what it is."""
+"""The system probe's keys in the configuration: each limit, its unit and the reason for its value."""
 
 import os.path
 from typing import Annotated, Self
@@ -21,15 +21,15 @@ CEILINGS = (
     "temperature",
 )
 TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
-LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other looks and a child that has to start
+LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other collectors and a child that has to start
 FLOORS = ("disk_free", "inodes_free", "memory_available")
 
 Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def absolute(path: str) -> str:
-    """*path* without ``..``, doubled or trailing slashes.
+def _absolute(path: str) -> str:
+    """Return *path* without ``..``, doubled or trailing slashes.
 
     Raises:
         ValueError: it does not start at the root, or no file can have that name.
@@ -41,11 +41,11 @@ def absolute(path: str) -> str:
     return os.path.normpath(path).replace("//", "/")
 
 
-def within_a_check(seconds: float) -> float:
-    """*seconds*, if a check that waits for so long still comes to its end.
+def _within_a_check(seconds: float) -> float:
+    """Return *seconds*, if a check that waits so long still ends in time.
 
     Raises:
-        ValueError: it does not, and all that the other looks found would be lost.
+        ValueError: it does not, and all that the other collectors found would be lost.
     """
     if seconds > LONGEST_PATH_TIMEOUT:
         loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and take every other finding"
@@ -59,10 +59,10 @@ class SystemOptions(Options):
     A number *reaches* an upper limit and *falls below* a lower one, so 0 switches a lower limit off.
     """
 
-    paths: tuple[Annotated[str, AfterValidator(absolute)], ...] = key(
+    paths: tuple[Annotated[str, AfterValidator(_absolute)], ...] = key(
         ("/",), "paths", "The paths whose file systems are looked at; name the model cache's here."
     )
-    path_timeout: Annotated[Moment, AfterValidator(within_a_check)] = key(
+    path_timeout: Annotated[Moment, AfterValidator(_within_a_check)] = key(
         1.0, "seconds", "A fifth of the check's timeout; a live file system answers in microseconds."
     )
     disk_free_degraded: Ratio = key(0.05, "ratio", "Free for users; ext4 itself keeps 5 % back for root.")
@@ -139,7 +139,7 @@ class SystemOptions(Options):
 
     @model_validator(mode="after")
     def limits_are_in_order(self) -> Self:
-        """Refuse a degraded limit that lies beyond the unhealthy one.
+        """Reject a degraded limit that lies beyond the unhealthy one.
 
         Raises:
             ValueError: naming both keys and both values.
@@ -155,7 +155,7 @@ class SystemOptions(Options):
 
     @model_validator(mode="after")
     def paths_are_distinct(self) -> Self:
-        """Refuse a path that is there twice: its numbers would collide.
+        """Reject a path that is there twice: its numbers would collide.
 
         Raises:
             ValueError: naming the path.

@@ -1,14 +1,14 @@
-"""Process and thread ids, of which there are only so many."""
+"""Process and thread IDs in use, of a limited number."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import percent
 
 USED = Metric(
     "pids", "Processes and threads, of the host or of the cgroup nearest to its limit.", labels=("scope",)
@@ -17,7 +17,7 @@ LIMIT = Metric("pids_limit", "How many there may be.", labels=("scope",))
 
 
 class Use(NamedTuple):
-    """*used* ids of *limit*, in the *scope* ``host`` or ``cgroup``."""
+    """The number of *used* IDs of *limit*, in the *scope* ``host`` or ``cgroup``."""
 
     scope: str
     used: int
@@ -25,12 +25,12 @@ class Use(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The share that is used; a limit of 0 allows nothing new and is used up."""
+        """The used share; a limit of 0 allows nothing new and is used up."""
         return self.used / self.limit if self.limit else 1.0
 
 
-class Pids(Look):
-    """Ids in use against ``pid_max`` and ``threads-max``, and against ``pids.max`` of this process's cgroups.
+class Pids(HostCollector):
+    """IDs in use against ``pid_max`` and ``threads-max``, and against ``pids.max`` of this process's cgroups.
 
     The kernel's own count of threads stands in ``/proc/loadavg``: no walk over ``/proc``.
     """
@@ -41,45 +41,45 @@ class Pids(Look):
     metrics = (USED, LIMIT)
 
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
-        self.limits = Limits(options.pids_degraded, options.pids_unhealthy)
-        self.proc = proc
-        self.cgroups = sys / "fs/cgroup"
+        self._limits = Limits(options.pids_degraded, options.pids_unhealthy)
+        self._proc = proc
+        self._cgroups = sys / "fs/cgroup"
 
-    def look(self) -> Reading:
-        """The host's use, and the tightest cgroup's where one is limited."""
-        uses = [host_use(self.proc), *self.tightest_cgroup()]
+    def collect(self) -> Reading:
+        """Return the host's use, and that of the tightest cgroup if one is limited."""
+        uses = [_host_use(self._proc), *self._tightest_cgroup()]
         samples = [USED.sample(use.used, scope=use.scope) for use in uses]
         samples += [LIMIT.sample(use.limit, scope=use.scope) for use in uses]
-        return Reading([self.judge(use) for use in uses], samples)
+        return Reading([self._judge(use) for use in uses], samples)
 
-    def tightest_cgroup(self) -> list[Use]:
-        """The one nearest to its limit among this process's cgroup and those above it."""
-        uses = [use for folder in own_cgroups(self.proc, self.cgroups) for use in cgroup_use(folder)]
+    def _tightest_cgroup(self) -> list[Use]:
+        """Return the cgroup nearest to its limit among this process's and those above it."""
+        uses = [use for folder in _own_cgroups(self._proc, self._cgroups) for use in _cgroup_use(folder)]
         return [max(uses, key=lambda use: use.ratio)] if uses else []
 
-    def judge(self, use: Use) -> Finding:
-        """One finding a scope."""
+    def _judge(self, use: Use) -> Finding:
+        """Return one finding per scope."""
         where = "of the host" if use.scope == "host" else "of this service's cgroup"
-        return self.limits.finding(
+        return self._limits.finding(
             "pids",
-            f"{use.used} of the {use.limit} process ids {where} are used ({percent(use.ratio)})",
+            f"{use.used} of the {use.limit} process ids {where} are used ({format_ratio(use.ratio)})",
             use.ratio,
             unit="ratio",
-            text=percent,
+            text=format_ratio,
             advice=Advice.RESTART_APP,
             subject=use.scope,
         )
 
 
-def host_use(proc: Path) -> Use:
-    """Threads of the host (the number behind the slash in loadavg) against the lower of the two limits."""
+def _host_use(proc: Path) -> Use:
+    """Return the host's threads (behind the slash in loadavg) against the lower of the two limits."""
     threads = int((proc / "loadavg").read_text().split()[3].partition("/")[2])
     limits = [int((proc / "sys/kernel" / name).read_text()) for name in ("pid_max", "threads-max")]
     return Use("host", threads, min(limits))
 
 
-def own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
-    """This process's folder in each hierarchy that may count pids (v2's, v1's), and those above it."""
+def _own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
+    """Yield this process's folder in each hierarchy that may count pids (v2's, v1's), and those above it."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except FileNotFoundError:  # a kernel without cgroups
@@ -92,8 +92,8 @@ def own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
             yield from (above for above in folder.parents if above.is_relative_to(cgroups / controllers))
 
 
-def cgroup_use(folder: Path) -> list[Use]:
-    """The use of one cgroup, if it is there and limited."""
+def _cgroup_use(folder: Path) -> list[Use]:
+    """Return the use of one cgroup, if it is there and limited."""
     try:
         most, used = (folder / "pids.max").read_text().strip(), (folder / "pids.current").read_text()
     except FileNotFoundError:

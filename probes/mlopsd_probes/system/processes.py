@@ -1,4 +1,4 @@
-"""Processes that sleep and cannot be woken, the first sign of a hung driver."""
+"""Processes in uninterruptible sleep, the first sign of a hung driver."""
 
 import errno
 import os
@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import duration
 
 SLEEPING = Metric(
     "uninterruptible_processes", "Processes in uninterruptible sleep (state D), however briefly."
@@ -27,7 +27,7 @@ HIDDEN = (
 
 
 class Sleep(NamedTuple):
-    """One uninterruptible sleep of one process; a process that ran in between sleeps another one."""
+    """An uninterruptible sleep of one process; it is another one once the process ran in between."""
 
     pid: int
     started: int  # ticks after boot: tells a reused pid
@@ -35,11 +35,11 @@ class Sleep(NamedTuple):
     command: str
 
 
-class StuckProcesses(Look):
-    """Each ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not looked at.
+class StuckProcesses(HostCollector):
+    """Processes from ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not read.
 
     A busy disk's readers are often seen in state D, but each time in another sleep; a stuck process is
-    in the same one at every look.
+    in the same one at every check.
     """
 
     name = "stuck_processes"
@@ -53,90 +53,93 @@ class StuckProcesses(Look):
         proc: Path = Path("/proc"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.options = options
-        self.proc = proc
-        self.clock = clock
-        self.since: dict[Sleep, float] = {}
+        self._options = options
+        self._proc = proc
+        self._clock = clock
+        self._since: dict[Sleep, float] = {}
 
-    def look(self) -> Reading:
-        """How many sleep so, and which of them since ``stuck_after``.
+    def collect(self) -> Reading:
+        """Return the number of sleepers, and those that sleep longer than ``stuck_after``.
 
         Raises:
             PermissionError: /proc hides processes, and the count would lie.
         """
-        init = self.proc / "1/stat"
+        init = self._proc / "1/stat"
         if not os.access(init, os.R_OK):
             raise PermissionError(errno.EACCES, HIDDEN, str(init))
-        now = self.clock()
-        self.since = {sleep: self.since.get(sleep, now) for sleep in self.sleeps()}
-        ages = {sleep: now - first for sleep, first in self.since.items()}
-        stuck = {sleep: age for sleep, age in ages.items() if age >= self.options.stuck_after}
-        finding = self.judge(stuck) if stuck else self.healthy(ages)
+        now = self._clock()
+        self._since = {sleep: self._since.get(sleep, now) for sleep in self._sleeps()}
+        ages = {sleep: now - first for sleep, first in self._since.items()}
+        stuck = {sleep: age for sleep, age in ages.items() if age >= self._options.stuck_after}
+        finding = self._judge(stuck) if stuck else self._healthy(ages)
         return Reading([finding], [SLEEPING.sample(len(ages)), STUCK.sample(len(stuck))])
 
-    def sleeps(self) -> Iterator[Sleep]:
-        """The uninterruptible sleeps of now, the ignored commands' left out."""
-        for sleep in uninterruptible(self.proc):
-            if not matches(sleep.command, self.options.stuck_ignored_commands):
+    def _sleeps(self) -> Iterator[Sleep]:
+        """Return the current uninterruptible sleeps, without those of ignored commands."""
+        for sleep in uninterruptible(self._proc):
+            if not _matches(sleep.command, self._options.stuck_ignored_commands):
                 yield sleep
 
-    def judge(self, stuck: dict[Sleep, float]) -> Finding:
-        """The stuck ones by name, the driver's first."""
-        is_driver = {sleep: matches(sleep.command, self.options.stuck_unhealthy_commands) for sleep in stuck}
+    def _judge(self, stuck: dict[Sleep, float]) -> Finding:
+        """Judge the stuck processes; name the driver's first."""
+        is_driver = {
+            sleep: _matches(sleep.command, self._options.stuck_unhealthy_commands) for sleep in stuck
+        }
         ordered = sorted(stuck, key=lambda sleep: (not is_driver[sleep], -stuck[sleep]))
         names = ", ".join(f"{sleep.command} (pid {sleep.pid})" for sleep in ordered[:NAMED])
         more = f" and {len(stuck) - NAMED} more" if len(stuck) > NAMED else ""
-        longest, limit = max(stuck.values()), self.options.stuck_after
+        longest, limit = max(stuck.values()), self._options.stuck_after
+        times = f"{format_duration(longest)} (limit {format_duration(limit)})"
         hung = any(is_driver.values())
         return Finding(
             "stuck_processes",
             Status.UNHEALTHY if hung else Status.DEGRADED,
-            f"in one uninterruptible sleep for {duration(longest)} (limit {duration(limit)}): {names}{more}",
+            f"in one uninterruptible sleep for {times}: {names}{more}",
             observed=longest,
             unit="seconds",
             limit=limit,
             advice=Advice.REBOOT if hung else Advice.WATCH,
         )
 
-    def healthy(self, ages: dict[Sleep, float]) -> Finding:
-        """The finding while nothing is stuck; without a sleeper there is nothing observed."""
-        limit = self.options.stuck_after
-        summary = f"processes in uninterruptible sleep: {len(ages)}, none for {duration(limit)}"
+    def _healthy(self, ages: dict[Sleep, float]) -> Finding:
+        """Return the finding while nothing is stuck; without a sleeper nothing is observed."""
+        limit = self._options.stuck_after
+        summary = f"processes in uninterruptible sleep: {len(ages)}, none for {format_duration(limit)}"
         longest = max(ages.values(), default=None)
         return Finding("stuck_processes", Status.HEALTHY, summary, None, longest, "seconds", limit)
 
 
-def matches(command: str, patterns: tuple[str, ...]) -> bool:
-    """Whether one of the shell *patterns* fits."""
+def _matches(command: str, patterns: tuple[str, ...]) -> bool:
+    """Return true if one of the shell *patterns* fits."""
     return any(fnmatchcase(command, pattern) for pattern in patterns)
 
 
 def uninterruptible(proc: Path) -> Iterator[Sleep]:
-    """The processes in state D; one that ends meanwhile is not among them."""
+    """Yield the processes in state D; one that ends meanwhile is left out."""
     folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in os.listdir(folder):  # noqa: PTH208  # names alone: a Path each doubles the cost
             if name.isdecimal():
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    yield from sleep_of(name, folder)
+                    yield from _sleep_of(name, folder)
     finally:
         os.close(folder)
 
 
-def sleep_of(pid: str, folder: int) -> list[Sleep]:
-    """The sleep of one process, if it is in state D; *folder* is a descriptor of ``/proc``."""
-    line = read_at(f"{pid}/stat", folder)
+def _sleep_of(pid: str, folder: int) -> list[Sleep]:
+    """Return the sleep of one process, if it is in state D; *folder* is a descriptor of ``/proc``."""
+    line = _read_at(f"{pid}/stat", folder)
     command = line[line.index(b"(") + 1 : line.rindex(b")")]  # may itself hold brackets and spaces
     state, *fields = line[line.rindex(b")") + 1 :].split()
     if state != b"D":
         return []
     started = int(fields[18])  # starttime, the 22nd field of the line
-    switches = context_switches(read_at(f"{pid}/status", folder, 16 * STAT_BYTES))
+    switches = context_switches(_read_at(f"{pid}/status", folder, 16 * STAT_BYTES))
     return [Sleep(int(pid), started, switches, command.decode(errors="backslashreplace"))]
 
 
 def context_switches(status: bytes) -> int:
-    """Voluntary and involuntary together.
+    """Return the voluntary and involuntary switches together.
 
     Raises:
         ValueError: there are none in *status*.
@@ -147,8 +150,8 @@ def context_switches(status: bytes) -> int:
     return sum(counts)
 
 
-def read_at(path: str, folder: int, most: int = STAT_BYTES) -> bytes:
-    """At most *most* bytes of a file, in one read: a third of the cost of a file object."""
+def _read_at(path: str, folder: int, most: int = STAT_BYTES) -> bytes:
+    """Read at most *most* bytes of a file, in one read: a third of the cost of a file object."""
     file = os.open(path, os.O_RDONLY, dir_fd=folder)
     try:
         return os.read(file, most)

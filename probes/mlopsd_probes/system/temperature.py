@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from mlopsd.format import format_celsius
 from mlopsd.probe import Advice, Finding, Metric, Reading
 from mlopsd_probes.limits import Limits
-from mlopsd_probes.system.look import Look
+from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.quantities import celsius
 
 TEMPERATURE = Metric(
     "temperature_celsius", "The hottest sensor of each kind of chip.", unit="celsius", labels=("chip",)
@@ -20,7 +20,7 @@ PLAUSIBLE_LIMIT = (30.0, 150.0)  # °C; an NVMe disk without a limit says 65261,
 
 
 class Sensor(NamedTuple):
-    """One sensor as psutil has it, °C; *label* may be empty, and two chips of a kind share theirs."""
+    """A sensor as psutil has it, °C; *label* may be empty, and two chips of a kind share theirs."""
 
     label: str
     current: float
@@ -28,8 +28,8 @@ class Sensor(NamedTuple):
     critical: float | None
 
 
-class Temperature(Look):
-    """hwmon, else the thermal zones (``psutil.sensors_temperatures``), one finding a kind of chip."""
+class HostTemperature(HostCollector):
+    """Sensors of hwmon, else thermal zones (``psutil.sensors_temperatures``); a finding per kind of chip."""
 
     name = "temperature"
     source = "/sys/class/hwmon"
@@ -42,14 +42,14 @@ class Temperature(Look):
         options: SystemOptions,
         read: Callable[[], Mapping[str, Sequence[Any]]] = psutil.sensors_temperatures,
     ) -> None:
-        self.options = options
-        self.read = read
+        self._options = options
+        self._read = read
 
-    def look(self) -> Reading:
-        """The hottest sensor of each kind, and the one that is worst against its own limits."""
-        chips = {chip: plausible(sensors) for chip, sensors in self.read().items()}
+    def collect(self) -> Reading:
+        """Return the hottest sensor of each kind, and the one that is worst against its own limits."""
+        chips = {chip: _plausible(sensors) for chip, sensors in self._read().items()}
         findings = [
-            self.judge(chip, sensors) for chip, sensors in chips.items() if self.is_judged(chip, sensors)
+            self._judge(chip, sensors) for chip, sensors in chips.items() if self._is_judged(chip, sensors)
         ]
         samples = [
             TEMPERATURE.sample(max(sensor.current for sensor in sensors), chip=chip)
@@ -58,49 +58,49 @@ class Temperature(Look):
         ]
         return Reading(findings, samples)
 
-    def is_judged(self, chip: str, sensors: list[Sensor]) -> bool:
-        """Whether there is something to judge and the operator wants it judged."""
-        ignored = any(fnmatchcase(chip, pattern) for pattern in self.options.temperature_ignored_chips)
+    def _is_judged(self, chip: str, sensors: list[Sensor]) -> bool:
+        """Return true if there is something to judge and the operator wants it judged."""
+        ignored = any(fnmatchcase(chip, pattern) for pattern in self._options.temperature_ignored_chips)
         return bool(sensors) and not ignored
 
-    def judge(self, chip: str, sensors: list[Sensor]) -> Finding:
-        """The finding of the sensor with the worst status, among equals the hottest."""
+    def _judge(self, chip: str, sensors: list[Sensor]) -> Finding:
+        """Return the finding of the sensor with the worst status, among equals the hottest."""
         return max(
             (
-                self.judge_sensor(chip, sensor)
+                self._judge_sensor(chip, sensor)
                 for sensor in sorted(sensors, key=lambda sensor: -sensor.current)
             ),
             key=lambda finding: finding.status,
         )
 
-    def judge_sensor(self, chip: str, sensor: Sensor) -> Finding:
-        """One sensor against the configured limits, else its own."""
+    def _judge_sensor(self, chip: str, sensor: Sensor) -> Finding:
+        """Judge one sensor against the configured limits, else its own."""
         limits = Limits(
-            self.options.temperature_degraded or sensor.high,
-            self.options.temperature_unhealthy or sensor.critical,
+            self._options.temperature_degraded or sensor.high,
+            self._options.temperature_unhealthy or sensor.critical,
         )
         return limits.finding(
             "temperature",
-            f"{' '.join(filter(None, (chip, sensor.label)))} is at {celsius(sensor.current)}",
+            f"{' '.join(filter(None, (chip, sensor.label)))} is at {format_celsius(sensor.current)}",
             sensor.current,
             unit="celsius",
-            text=celsius,
+            text=format_celsius,
             advice=Advice.WATCH,
             subject=chip,
         )
 
 
-def plausible(sensors: Iterable[Any]) -> list[Sensor]:
-    """The sensors that have something to measure, without limits that cannot be meant."""
+def _plausible(sensors: Iterable[Any]) -> list[Sensor]:
+    """Return the sensors that measure something, without implausible limits."""
     low, high = PLAUSIBLE
     return [
-        Sensor(sensor.label, sensor.current, plausible_limit(sensor.high), plausible_limit(sensor.critical))
+        Sensor(sensor.label, sensor.current, _plausible_limit(sensor.high), _plausible_limit(sensor.critical))
         for sensor in sensors
         if sensor.current is not None and low < sensor.current < high
     ]
 
 
-def plausible_limit(limit: float | None) -> float | None:
-    """*limit* if a chip could mean it."""
+def _plausible_limit(limit: float | None) -> float | None:
+    """Return *limit* if it is plausible for a chip."""
     low, high = PLAUSIBLE_LIMIT
     return limit if limit is not None and low < limit < high else None

@@ -1,13 +1,18 @@
 """Models on disk, as the store keeps them, and the options that go with them."""
 
+import asyncio
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from mlopsd_probes.model.metrics import ModelMetrics, Observation
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import File, Kept, Version
+from mlopsd_probes.model.serving.host import HostContext
+from mlopsd_probes.model.version import CachedVersion, File, Version
+from tests.fakes import Sink
 
 HERE = Path(__file__).parent
 VERSION = Version("1", "@champion", "sqlite:///registry.db", "models:/m-1")
@@ -25,10 +30,10 @@ signature:
 DO_AND_X = {"do": "string", "x": "double"}
 
 
-def kept(folder: Path) -> Kept:
+def kept(folder: Path) -> CachedVersion:
     """*folder* as the store would give it out."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return Kept(VERSION, str(folder), tuple(_file(path, folder) for path in paths))
+    return CachedVersion(VERSION, str(folder), tuple(_file(path, folder) for path in paths))
 
 
 def _file(path: Path, folder: Path) -> File:
@@ -61,6 +66,30 @@ def written(
 def options(**table: Any) -> ModelOptions:
     """Options of a model with *table* in its table."""
     return ModelOptions.model_validate({"model": "iris", "registries": [{"uri": "sqlite:///x"}], **table})
+
+
+class RecordedMetrics(ModelMetrics):
+    """Metrics that remember what the processes of a model reported."""
+
+    def __init__(self) -> None:
+        super().__init__(*[cast("Any", Sink())] * 12)
+        object.__setattr__(self, "phases", [])
+        object.__setattr__(self, "observed", [])
+
+    phases: list[str]
+    observed: list[Observation]
+
+    def phase(self, phase: str, seconds: float) -> None:
+        self.phases.append(phase)
+
+    def observe(self, observation: Observation) -> None:
+        self.observed.append(observation)
+
+
+def host_context(scratch: Path, metrics: ModelMetrics | None = None) -> HostContext:
+    """What processes share that have their folders in *scratch*."""
+    log = logging.getLogger("mlopsd.test.host")
+    return HostContext(log, scratch, metrics or RecordedMetrics(), set(), asyncio.Event())
 
 
 def rows(columns: list[str], *values: list[Any]) -> bytes:

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import logging
 import socket
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from typing import Literal
 
 import aiohttp
 
-from mlopsd_probes.model.host import Host
-from tests.model.models.saved import HERE, kept, options, rows
+from mlopsd_probes.model.serving.host import ModelHost
+from tests.model.models.saved import HERE, host_context, kept, options, rows
 
 SECONDS = 5.0
 CONNECTIONS = 16
@@ -43,13 +42,11 @@ async def measure(name: str, ask: Ask, connections: int) -> None:
 
 async def through_host(model: Path, body: bytes, batching: Literal["on", "off"], connections: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        host = await Host.load(
+        host = await ModelHost.load(
             kept(model),
             options(prediction={"batching": batching}),
-            logging.getLogger(),
-            scratch=Path(scratch),
+            host_context(Path(scratch)),
             hidden=[Path(scratch)],
-            phase=lambda *_: None,
         )
         try:
             await host.canary(PATIENCE)

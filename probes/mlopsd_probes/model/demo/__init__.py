@@ -1,1 +1,1 @@
-"""What ``mlopsd demo`` trains, in a process of its own: ``python -m mlopsd_probes.model.demo``."""
+"""The training of ``mlopsd demo``, in a process of its own: ``python -m mlopsd_probes.model.demo``."""

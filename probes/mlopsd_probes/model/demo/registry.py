@@ -111,7 +111,7 @@ def _make(database: Path) -> None:
 
 
 def _requirements() -> list[str]:
-    """What loads the model, as installed here."""
+    """Return the packages that load the model, as installed here."""
     found = []
     for name in REQUIRED:
         try:

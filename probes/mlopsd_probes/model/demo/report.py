@@ -1,4 +1,4 @@
-"""What the training has to tell whoever started it: JSON lines, and nothing that a library prints."""
+"""The report of the training to whoever started it: JSON lines, and nothing that a library prints."""
 
 import json
 import os
@@ -18,17 +18,17 @@ class Report:
 
     def begin(self, step: str) -> None:
         """Tell which step begins."""
-        self._tell({"step": step})
+        self._write({"step": step})
 
     def end(self, version: str, metrics: Mapping[str, float] | None = None) -> None:
         """Tell which version is champion, and if it was made just now, its metrics."""
-        self._tell({"version": version, "metrics": metrics})
+        self._write({"version": version, "metrics": metrics})
 
     def fail(self, reason: object) -> None:
         """Tell why it cannot be done."""
-        self._tell({"failed": " ".join(str(reason).split())})
+        self._write({"failed": " ".join(str(reason).split())})
 
-    def _tell(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Mapping[str, Any]) -> None:
         self._lines.write(json.dumps(line) + "\n")
 
 

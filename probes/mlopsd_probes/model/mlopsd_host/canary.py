@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import outputs, synthesis
-from .failure import not_of_the_version
+from . import outputs
+from .example import document as example_document
 from .libraries import models, numpy
-from .refused import Refused
-from .scoring import JSON, Question, Scorer, print_without_data
+from .load_error import not_of_the_version
+from .request import ModelInput, RequestRejected
+from .scoring import JSON, Scorer, print_without_data
 
 NO_INPUT = "it has no signature and no input example, and no canary input is configured"
 
@@ -27,8 +28,8 @@ class Canary:
         self._folder = folder
         self._options = options
 
-    def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], Question | None]:
-        """What came of it, for the daemon, and the question where it was answered well."""
+    def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], ModelInput | None]:
+        """Return the result for the daemon, and the question if it was answered well."""
         result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
         try:
             found = configured or self._own(result)
@@ -39,10 +40,10 @@ class Canary:
             result["kind"] = ""
             question = self._scorer.question(request, limited=False)
             reason = self._ask(question, result)
-        except Refused as refusal:
-            if refusal.__cause__ is not None:
-                print_without_data(refusal.__cause__)
-            return {**result, **self._explained(refusal, refusal.detail)}, None
+        except RequestRejected as rejection:
+            if rejection.__cause__ is not None:
+                print_without_data(rejection.__cause__)
+            return {**result, **self._explained(rejection, rejection.detail)}, None
         except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
             print_without_data(error)
             return {**result, **self._explained(error, f"the model failed: {type(error).__name__}")}, None
@@ -53,7 +54,7 @@ class Canary:
         known = not_of_the_version(error, self._folder, "make its canary prediction")
         return {"reason": otherwise} if known is None else {"kind": known.kind, "reason": known.reason}
 
-    def _ask(self, question: Question, result: dict[str, Any]) -> str:
+    def _ask(self, question: ModelInput, result: dict[str, Any]) -> str:
         result["rows"] = question.rows
         if question.rows == 0:
             return "its input has no rows"
@@ -71,7 +72,7 @@ class Canary:
             return example, JSON
         if self._scorer.schema is not None:
             result["source"] = "synthesised"
-            return json.dumps(synthesis.document(self._scorer.schema, self._scorer.ranges)).encode(), JSON
+            return json.dumps(example_document(self._scorer.schema, self._scorer.ranges)).encode(), JSON
         result["source"] = "none"
         return None
 
@@ -87,8 +88,8 @@ class Canary:
         written: str = models.convert_input_example_to_serving_input(example)
         return written.encode()
 
-    def _judge(self, question: Question, answer: Any, result: dict[str, Any]) -> str:
-        """What is wrong with *answer*; nothing if it is well."""
+    def _judge(self, question: ModelInput, answer: Any, result: dict[str, Any]) -> str:
+        """Return the fault of *answer*; nothing if it is well."""
         answered = None if question.bare else outputs.rows(answer)
         if question.rows is not None and answered is not None and answered != question.rows:
             return f"{answered} rows were answered to {question.rows}"

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from . import wire
-from .failure import Failure, explain
-from .files import verify
 from .heartbeat import Heartbeat
-from .pace import leisurely
-from .settle import keep_from_forks, settle
+from .integrity import verify
+from .load_error import LoadError, explain
+from .niceness import low_priority
+from .sandbox.enter import enter_sandbox, isolate_forks
 
 IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # which MLflow's own server sets when it has loaded
 
-Tell = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 def main(descriptor: int, parent: int, pipe: int) -> None:
@@ -30,20 +30,20 @@ def main(descriptor: int, parent: int, pipe: int) -> None:
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     os.set_inheritable(pipe, False)  # noqa: FBT003  # it takes no keyword
-    if (frame := wire.receive(channel)) is None:
+    if not (frames := wire.Inbox(channel).wait()):
         return
-    opening, _ = frame
+    opening, _ = frames[0]
     hidden, credentials = opening["hidden"], opening["credentials"]
-    isolation = settle(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
+    isolation = enter_sandbox(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
     wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie
-    keep_from_forks(channel, pipe)
+    isolate_forks(channel, pipe)
     Heartbeat(pipe, opening["beat_interval"]).start()
     predicting = _Predicting(channel)
     try:
-        with leisurely():
+        with low_priority():
             model = _load(opening, lambda header: wire.send(channel, header))
     except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code, which may also exit
-        if not isinstance(error, Failure):
+        if not isinstance(error, LoadError):
             traceback.print_exc()
         failure = explain(error, Path(opening["folder"]))
         wire.send(channel, {"failed": failure.kind, "reason": failure.reason})
@@ -53,19 +53,19 @@ def main(descriptor: int, parent: int, pipe: int) -> None:
     _leave()
 
 
-def _load(opening: dict[str, Any], tell: Tell) -> Any:
+def _load(opening: dict[str, Any], report: Report) -> Any:
     began = time.perf_counter()
     folder = Path(opening["folder"])
     verify(folder, opening["files"])
     verified = time.perf_counter()
     pyfunc = _mlflow()
     imported = time.perf_counter()
-    tell({"phase": "import", "seconds": imported - verified})
+    report({"phase": "import", "seconds": imported - verified})
     model = pyfunc.load_model(str(folder))
     os.environ[IN_SERVING] = "true"
     gc.collect()
     gc.freeze()  # a million objects that stay; looking through them again would hold up predictions
-    tell({"phase": "load", "seconds": verified - began + time.perf_counter() - imported})
+    report({"phase": "load", "seconds": verified - began + time.perf_counter() - imported})
     return model
 
 
@@ -74,7 +74,7 @@ def _mlflow() -> Any:
         from .libraries import pyfunc  # noqa: PLC0415  # seconds, and a phase of its own
     except ModuleNotFoundError as error:
         if error.name == "mlflow":
-            raise Failure("import_error", f"{sys.executable} has no mlflow; install it there") from error
+            raise LoadError("import_error", f"{sys.executable} has no mlflow; install it there") from error
         raise
     return pyfunc
 
@@ -112,8 +112,8 @@ class _Predicting(threading.Thread):
             os._exit(1)
 
     def _serve(self) -> None:
-        from .serving import Serving  # noqa: PLC0415  # stands on MLflow
+        from .serving import ServingLoop  # noqa: PLC0415  # stands on MLflow
 
         if self._of is not None:
             model, opening = self._of
-            Serving(self._channel, model, opening).serve()
+            ServingLoop(self._channel, model, opening).serve()

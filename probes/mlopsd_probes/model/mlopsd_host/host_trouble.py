@@ -35,7 +35,7 @@ def host_trouble(error: BaseException) -> Trouble | None:
     of the exception, whose own words may quote a request.
     """
     chain = list(_chain(error))
-    for judge in (_of_memory, _of_errno, _of_words, _of_gpu, _of_interrupt):
+    for judge in (_of_memory, _of_errno, _of_text, _of_gpu, _of_interrupt):
         for cause in chain:
             if (trouble := judge(cause)) is not None:
                 return trouble
@@ -74,18 +74,18 @@ def _of_number(number: int) -> Trouble | None:
     return ("io_error", os.strerror(number)) if number in BROKEN else None
 
 
-def _of_words(error: BaseException) -> Trouble | None:
-    if (words := _first(WORDS_OF_THREADS, error)) is not None:
-        return "scarce", words
-    said = _words(error)
-    return next((_of_number(number) for number in (*SHORT, *BROKEN) if os.strerror(number) in said), None)
+def _of_text(error: BaseException) -> Trouble | None:
+    if (phrase := _first(WORDS_OF_THREADS, error)) is not None:
+        return "scarce", phrase
+    text = _text(error)
+    return next((_of_number(number) for number in (*SHORT, *BROKEN) if os.strerror(number) in text), None)
 
 
 def _of_gpu(error: BaseException) -> Trouble | None:
-    if OF_A_MODEL in _words(error):
+    if OF_A_MODEL in _text(error):
         return None
-    if (words := _first(WORDS_OF_GPUS, error)) is not None:
-        return "gpu", f"the GPU's library says {words!r}"
+    if (phrase := _first(WORDS_OF_GPUS, error)) is not None:
+        return "gpu", f"the GPU's library says {phrase!r}"
     kind = next((kind.__name__ for kind in type(error).__mro__ if CLASSES_OF_GPUS.match(kind.__name__)), None)
     return None if kind is None else ("gpu", f"the GPU's library raised {kind}")
 
@@ -96,11 +96,11 @@ def _of_interrupt(error: BaseException) -> Trouble | None:
 
 def _first(phrases: tuple[str, ...], error: BaseException) -> str | None:
     """Return the first of *phrases* that *error* has in its words, in whatever case."""
-    said = _words(error).lower()
-    return next((phrase for phrase in phrases if phrase.lower() in said), None)
+    text = _text(error).lower()
+    return next((phrase for phrase in phrases if phrase.lower() in text), None)
 
 
-def _words(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001  # a stranger's __str__

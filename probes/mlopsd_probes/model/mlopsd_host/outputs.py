@@ -1,4 +1,4 @@
-"""What is in what a model takes or answers: columns, rows, numbers, classes."""
+"""The content of a model's input or answer: columns, rows, numbers, classes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _class(value: Any) -> str:
 
 
 def rows(answer: Any) -> int | None:
-    """How many rows *answer* has; None if it is no table, array or list."""
+    """Count the rows of *answer*; None if it is no table, array or list."""
     if isinstance(answer, numpy.ndarray):
         return int(answer.shape[0]) if answer.ndim else None
     if isinstance(answer, (pandas.DataFrame, pandas.Series, list, tuple)):
@@ -112,7 +112,7 @@ def rows(answer: Any) -> int | None:
 
 
 def is_nothing(answer: Any) -> bool:
-    """Whether there is no value in *answer* at all, as where a model forgot to return."""
+    """Return whether there is no value in *answer* at all, as if a model forgot to return."""
     if isinstance(answer, pandas.DataFrame):
         return all(is_nothing(column) for _, column in answer.items())
     if isinstance(answer, (numpy.ndarray, pandas.Series)):

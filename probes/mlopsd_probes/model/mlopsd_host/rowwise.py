@@ -121,8 +121,8 @@ def _fault_of_estimator(one: Any) -> str | None:
     if name in ROWS_DEPEND:
         setting = ROWS_DEPEND[name]
         if setting is None or vars(one).get(setting[0]) in setting[1]:
-            said = "" if setting is None else f" with {setting[0]} = {vars(one).get(setting[0])!r}"
-            return f"{name}{said} answers a row otherwise beside others"
+            setting_text = "" if setting is None else f" with {setting[0]} = {vars(one).get(setting[0])!r}"
+            return f"{name}{setting_text} answers a row otherwise beside others"
     return None
 
 

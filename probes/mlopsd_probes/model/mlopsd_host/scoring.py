@@ -10,49 +10,17 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from . import faults, outputs
+from . import diagnosis, outputs
 from .libraries import proto_json_utils, scoring_server
-from .refused import Refused
+from .request import ModelInput, Request, RequestRejected
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 MOST_FRAMES = 30  # of a traceback, the innermost: where a recursion has no end they are a thousand alike
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 Ranges = Mapping[str, Sequence["float | None"]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A body that was read, but not yet made into what a model takes.
-
-    Attributes:
-        mime: which of the content types it is.
-        document: the JSON object, or the text or bytes of a table.
-        rows: how many predictions it asks for; None where nobody can tell.
-    """
-
-    mime: str
-    document: Any
-    rows: int | None
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a model takes.
-
-    Attributes:
-        data: as MLflow parsed it: a DataFrame, an array, a dict of arrays …
-        params: the parameters of the request.
-        bare: whether the answer is not wrapped in ``predictions`` (chat and completion bodies).
-    """
-
-    data: Any
-    params: Any
-    bare: bool
-    rows: int | None
 
 
 class Scorer:
@@ -69,7 +37,7 @@ class Scorer:
         """The request in *body*; with *limited* only if it has few enough rows.
 
         Raises:
-            Refused: 415, 400 or 413, for the caller.
+            RequestRejected: 415, 400 or 413, for the caller.
         """
         mime = _mime(content_type)
         if mime == JSON:
@@ -82,11 +50,11 @@ class Scorer:
             self._limit(request.rows)
         return request
 
-    def question(self, request: Request, *, limited: bool = True) -> Question:
+    def question(self, request: Request, *, limited: bool = True) -> ModelInput:
         """*request* as the model takes it; with *limited* only within the limits for callers.
 
         Raises:
-            Refused: 400 or 413, for the caller.
+            RequestRejected: 400 or 413, for the caller.
         """
         question = self._parsed(request)
         if limited:
@@ -95,10 +63,10 @@ class Scorer:
         return question
 
     def check_range(self, feature: str, values: Sequence[Any] | None) -> None:
-        """Whether each of *values* is in the range of *feature*, if it has one.
+        """Check that each of *values* is in the range of *feature*, if it has one.
 
         Raises:
-            Refused: 400, naming feature, row and range, not the value.
+            RequestRejected: 400, naming feature, row and range, not the value.
         """
         if values is None or feature not in self.ranges:
             return
@@ -106,28 +74,30 @@ class Scorer:
         for row, value in enumerate(values, 1):
             if not _holds(value, low, high):
                 allowed = _range_text(low, high)
-                raise Refused(400, f"feature {feature!r} in row {row} of {len(values)} must be {allowed}")
+                raise RequestRejected(
+                    400, f"feature {feature!r} in row {row} of {len(values)} must be {allowed}"
+                )
 
-    def predict(self, question: Question) -> Any:
-        """What the model answers.
+    def predict(self, question: ModelInput) -> Any:
+        """Return the answer of the model.
 
         Raises:
-            Refused: 400 if the question is not for this model, else 500 from what it raised.
+            RequestRejected: 400 if the question is not for this model, else 500 from what it raised.
         """
         try:
             return self.model.predict(question.data, params=question.params)
         except BaseException as error:  # the boundary to a stranger's code, which may also exit
-            if fault := faults.of_question(
+            if fault := diagnosis.of_question(
                 self.model, question.data, question.params, error, hinted=self._hinted
             ):
-                raise Refused(400, fault) from None
-            raise Refused(500, f"the model failed: {type(error).__name__}") from error
+                raise RequestRejected(400, fault) from None
+            raise RequestRejected(500, f"the model failed: {type(error).__name__}") from error
 
     def encode(self, answer: Any, *, bare: bool) -> bytes:
         """The body of a 200.
 
         Raises:
-            Refused: 500, it cannot be written as JSON.
+            RequestRejected: 500, it cannot be written as JSON.
         """
         return self.encode_jsonable(self.jsonable(answer), bare=bare)
 
@@ -141,63 +111,67 @@ class Scorer:
         try:
             return json.dumps(wrapped, cls=proto_json_utils.NumpyEncoder).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise Refused(500, "the model failed: its answer cannot be written as JSON") from error
+            raise RequestRejected(500, "the model failed: its answer cannot be written as JSON") from error
 
     def _read_json(self, body: bytes) -> Request:
         try:
             document = json.loads(body)
         except json.JSONDecodeError as error:
             where = f"line {error.lineno} column {error.colno}"
-            raise Refused(400, f"the body is no JSON: {error.msg} at {where}") from None
+            raise RequestRejected(400, f"the body is no JSON: {error.msg} at {where}") from None
         except (ValueError, RecursionError) as error:  # no UTF-8; a number of thousands of digits; too deep
-            raise Refused(400, f"the body is no JSON: {type(error).__name__}") from None
+            raise RequestRejected(400, f"the body is no JSON: {type(error).__name__}") from None
         if not isinstance(document, dict):
-            raise Refused(400, f"the body must be a JSON object with one of {', '.join(FORMATS)}")
+            raise RequestRejected(400, f"the body must be a JSON object with one of {', '.join(FORMATS)}")
         if scoring_server.is_unified_llm_input(document):
             return Request(JSON, document, None)
         keys = [key for key in FORMATS if key in document]
         if len(keys) != 1:
             found = f"it has {' and '.join(keys)}" if keys else "it has none of them"
-            raise Refused(400, f"the body must have exactly one of {', '.join(FORMATS)}; {found}")
+            raise RequestRejected(400, f"the body must have exactly one of {', '.join(FORMATS)}; {found}")
         if self._hinted and keys != ["inputs"]:
-            raise Refused(400, "the body must have 'inputs': this model takes what its type hint says")
+            raise RequestRejected(
+                400, "the body must have 'inputs': this model takes what its type hint says"
+            )
         return Request(JSON, document, _rows(keys[0], document[keys[0]]))
 
-    def _parsed(self, request: Request) -> Question:
+    def _parsed(self, request: Request) -> ModelInput:
         try:
             if request.mime == JSON:
                 parsed = scoring_server._parse_json_data(
                     dict(request.document), self.model.metadata, self.schema
                 )
-                return Question(parsed.data, parsed.params, parsed.is_unified_llm_input, request.rows)
+                return ModelInput(parsed.data, parsed.params, parsed.is_unified_llm_input, request.rows)
             if request.mime == CSV:
                 data = scoring_server.parse_csv_input(io.StringIO(request.document), self.schema)
             else:
                 data = scoring_server.parse_parquet_input(io.BytesIO(request.document))
         except Exception as error:  # noqa: BLE001  # MLflow and pandas raise whatever they met
-            raise Refused(400, faults.of_request(request, self.schema, error)) from None
-        return Question(data, None, bare=False, rows=len(data))
+            raise RequestRejected(400, diagnosis.of_request(request, self.schema, error)) from None
+        return ModelInput(data, None, bare=False, rows=len(data))
 
-    def _check_ranges(self, question: Question) -> None:
+    def _check_ranges(self, question: ModelInput) -> None:
         try:
             for feature in self.ranges:
                 self.check_range(feature, outputs.column(question.data, feature))
-        except Refused:
+        except RequestRejected:
             self._raise_what_is_worse(question)
             raise
 
-    def _raise_what_is_worse(self, question: Question) -> None:
+    def _raise_what_is_worse(self, question: ModelInput) -> None:
         """A value out of range is not worth telling of a question that is not for this model at all."""
-        if fault := faults.of_question(self.model, question.data, question.params, None, hinted=self._hinted):
-            raise Refused(400, fault)
+        if fault := diagnosis.of_question(
+            self.model, question.data, question.params, None, hinted=self._hinted
+        ):
+            raise RequestRejected(400, fault)
 
     def _limit(self, rows: int | None) -> None:
         if rows is not None and rows > self._most_rows:
-            raise Refused(413, f"{rows} rows in one request; at most {self._most_rows} are predicted")
+            raise RequestRejected(413, f"{rows} rows in one request; at most {self._most_rows} are predicted")
 
 
 def print_without_data(error: BaseException) -> None:
-    """Where *error* was raised, for the log; its words may quote the request."""
+    """Print the place where *error* was raised, for the log; its words may quote the request."""
     where = "".join(traceback.format_tb(error.__traceback__, -MOST_FRAMES))
     print(f"{where}{type(error).__name__} (its words may quote the request)", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -206,12 +180,12 @@ def _mime(content_type: str) -> str:
     mime, *parameters = [part.strip() for part in content_type.split(";")]
     values = {name: value for name, _, value in (part.partition("=") for part in parameters)}
     if values.pop("charset", "utf-8").lower() != "utf-8":
-        raise Refused(415, "the charset must be utf-8")
+        raise RequestRejected(415, "the charset must be utf-8")
     if values:
-        raise Refused(415, "the content type may have no parameter but charset")
+        raise RequestRejected(415, "the content type may have no parameter but charset")
     known = [JSON, CSV, *([PARQUET] if hasattr(scoring_server, "parse_parquet_input") else [])]
     if mime not in known:
-        raise Refused(415, f"the content type must be one of {', '.join(known)}")
+        raise RequestRejected(415, f"the content type must be one of {', '.join(known)}")
     return mime
 
 
@@ -219,7 +193,7 @@ def _text(body: bytes) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:
-        raise Refused(400, "the body is not UTF-8") from None
+        raise RequestRejected(400, "the body is not UTF-8") from None
 
 
 def _rows(key: str, value: Any) -> int | None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from . import wire
+from .batching import Batchable, Batcher, join
 from .canary import Canary
 from .libraries import mlflow
-from .refused import Refused
-from .scoring import JSON, Request, Scorer, print_without_data
-from .together import Form, Together, join
-from .values import Values
+from .prediction_stats import PredictionStats
+from .request import Request, RequestRejected
+from .scoring import JSON, Scorer, print_without_data
 
 PROOF_SECONDS = 1.0  # for seeing whether rows can be predicted together
 GPU_FILES = "/dev/nvidia"
@@ -35,19 +35,19 @@ class Asked:
 
     id: int
     request: Request
-    form: Form | None
+    form: Batchable | None
     until: float
 
 
-class Serving:
+class ServingLoop:
     """Answers with *model* what comes over *channel*."""
 
     def __init__(self, channel: socket.socket, model: Any, opening: dict[str, Any]) -> None:
         self._channel = channel
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
-        self._together = Together(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
+        self._batcher = Batcher(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
-        self._values = Values(opening["buckets"])
+        self._values = PredictionStats(opening["buckets"])
         self._inbox = wire.Inbox(channel)
 
     def serve(self) -> None:
@@ -71,18 +71,22 @@ class Serving:
                 continue
             try:
                 waiting.append(self._read(header, body))
-            except Refused as refusal:
-                yield [_refusal(header["id"], refusal)]
+            except RequestRejected as rejection:
+                yield [_rejection(header["id"], rejection)]
             except Exception as error:  # noqa: BLE001  # no body that we did not think of may end all others
                 print_without_data(error)
-                yield [_refusal(header["id"], Refused(400, f"it cannot be read: {type(error).__name__}"))]
+                yield [
+                    _rejection(
+                        header["id"], RequestRejected(400, f"it cannot be read: {type(error).__name__}")
+                    )
+                ]
         yield from self._predictions(waiting)
 
     def _read(self, header: dict[str, Any], body: bytes) -> Asked:
         if header["until"] < time.monotonic():
-            raise Refused(504, LATE)
+            raise RequestRejected(504, LATE)
         request = self._scorer.read(body, header["type"])
-        form = self._together.form(request)
+        form = self._batcher.form(request)
         if form is not None:
             for feature in self._scorer.ranges:
                 if feature in form.columns:
@@ -94,18 +98,18 @@ class Serving:
         for group in self._grouped(waiting):
             now = time.monotonic()
             if late := [asked for asked in group if asked.until < now]:
-                yield [_refusal(asked.id, Refused(504, LATE)) for asked in late]
+                yield [_rejection(asked.id, RequestRejected(504, LATE)) for asked in late]
             yield from self._group([asked for asked in group if asked.until >= now])
 
     def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
         """Halved where it fails: one request that the model cannot do costs the others a few predictions."""
         if not group:
             return
-        if len(group) == 1 or not self._together.most_rows:
+        if len(group) == 1 or not self._batcher.most_rows:
             yield from ([self._alone(asked)] for asked in group)
         elif (answers := self._joined(group)) is not None:
             yield answers
-        elif not self._together.most_rows:  # a sample has just ended it
+        elif not self._batcher.most_rows:  # a sample has just ended it
             yield [({"batching": "mismatch"}, b"")]
             yield from self._group(group)
         else:
@@ -119,7 +123,7 @@ class Serving:
             size = len(asked.form.rows) if asked.form is not None else 0
             key = asked.form.key if asked.form is not None else None
             group, rows = filling.get(key, ([], 0))
-            if key is not None and group and rows + size <= self._together.most_rows:
+            if key is not None and group and rows + size <= self._batcher.most_rows:
                 group.append(asked)
             else:
                 group, rows = [asked], 0
@@ -133,11 +137,11 @@ class Serving:
         forms = [asked.form for asked in group if asked.form is not None]
         try:
             answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
-            parts = self._together.parts(answer, [len(form.rows) for form in forms])
+            parts = self._batcher.parts(answer, [len(form.rows) for form in forms])
             if parts is None:
                 return None
             try:
-                if self._together.is_mismatch(forms, answer, parts):
+                if self._batcher.is_mismatch(forms, answer, parts):
                     return None
             except Exception:  # noqa: BLE001  # a row that fails alone gives nothing to compare with
                 return [self._alone(asked) for asked in group]
@@ -157,19 +161,19 @@ class Serving:
             body = self._scorer.encode(answer, bare=question.bare)
             header, _ = _success(asked, question.rows, body)
             header.update(self._values.count(answer))
-        except Refused as refusal:
-            if refusal.__cause__ is not None:
-                print_without_data(refusal.__cause__)
-            return _refusal(asked.id, refusal)
+        except RequestRejected as rejection:
+            if rejection.__cause__ is not None:
+                print_without_data(rejection.__cause__)
+            return _rejection(asked.id, rejection)
         except Exception as error:  # noqa: BLE001  # an answer that numpy or pandas cannot look through
             print_without_data(error)
-            return _refusal(asked.id, Refused(500, f"the model failed: {type(error).__name__}"))
+            return _rejection(asked.id, RequestRejected(500, f"the model failed: {type(error).__name__}"))
         return header, body
 
     def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
         result, question = self._canary.predict((body, header["type"]) if header["type"] else None)
-        if question is not None and self._together.is_open:
-            self._together.prove(question, min(PROOF_SECONDS, header["patience"] / 4))
+        if question is not None and self._batcher.is_open:
+            self._batcher.verify(question, min(PROOF_SECONDS, header["patience"] / 4))
         return {"id": header["id"], "canary": result, "facts": self._facts()}, b""
 
     def _facts(self) -> dict[str, Any]:
@@ -179,7 +183,7 @@ class Serving:
             "mlflow": mlflow.__version__,
             "python": platform.python_version(),
             "signature": scorer.schema is not None,
-            "batching": self._together.why,
+            "batching": self._batcher.why,
             "cuda": _uses_gpu(),
         }
         if scorer.schema is not None and scorer.schema.has_input_names():
@@ -193,12 +197,12 @@ def _success(asked: Asked, rows: int | None, body: bytes) -> Answer:
     return {"id": asked.id, "code": 200, "type": JSON, "rows": rows}, body
 
 
-def _refusal(number: int, refusal: Refused) -> Answer:
-    return {"id": number, "code": refusal.code, "detail": refusal.detail}, b""
+def _rejection(number: int, rejection: RequestRejected) -> Answer:
+    return {"id": number, "code": rejection.code, "detail": rejection.detail}, b""
 
 
 def _uses_gpu() -> bool:
-    """Whether this process has a file of an NVIDIA driver open."""
+    """Return whether this process has a file of an NVIDIA driver open."""
     for entry in Path("/proc/self/fd").iterdir():
         try:
             if str(entry.readlink()).startswith(GPU_FILES):

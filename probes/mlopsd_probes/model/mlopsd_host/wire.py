@@ -1,4 +1,7 @@
-"""The child's end of the channel to the daemon: a JSON header and raw bytes a frame, blocking."""
+"""The child's end of the channel to the daemon: a JSON header and raw bytes a frame, blocking.
+
+It stands alone, since it runs in an interpreter without mlopsd; `mlopsd.process.frames` is the same.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 def packed(header: Mapping[str, Any], body: bytes = b"") -> bytes:
-    """A frame as bytes."""
+    """Return a frame as bytes."""
     encoded = json.dumps(header, separators=(",", ":")).encode()
     return b"".join((HEAD.pack(len(encoded), len(body)), encoded, body))
 
@@ -28,26 +31,6 @@ def send(channel: socket.socket, header: Mapping[str, Any], body: bytes = b"") -
         OSError: the daemon hung up.
     """
     channel.sendall(packed(header, body))
-
-
-def receive(channel: socket.socket) -> Frame | None:
-    """The next frame; None when the daemon hung up."""
-    head = _exactly(channel, HEAD.size)
-    if head is None:
-        return None
-    header_size, body_size = HEAD.unpack(head)
-    header, body = _exactly(channel, header_size), _exactly(channel, body_size)
-    return None if header is None or body is None else (json.loads(header), bytes(body))
-
-
-def _exactly(channel: socket.socket, size: int) -> bytearray | None:
-    parts = bytearray()
-    while len(parts) < size:
-        part = channel.recv(min(size - len(parts), CHUNK))
-        if not part:
-            return None
-        parts += part
-    return parts
 
 
 class Inbox:
@@ -62,7 +45,7 @@ class Inbox:
         self._buffer = bytearray()
 
     def wait(self) -> list[Frame]:
-        """Every frame that has come, at least one; none when the daemon hung up."""
+        """Return every frame that has come, at least one; none when the daemon hung up."""
         self._take_what_is_there()
         while not (frames := self._whole_frames()):
             part = self._channel.recv(CHUNK)

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from mlopsd.predictor import Prediction, Predictor, PredictorOptions, Unpredicted
+from mlopsd.predictor import Prediction, PredictionError, Predictor, PredictorOptions
 from mlopsd.probe import Advice, Context, Finding, Metric, Reading, Schedule, Status
 from mlopsd.threads import in_thread
 
@@ -33,7 +33,7 @@ class Formula(Predictor[FormulaOptions]):
         return (replace(VALUE, buckets=options.buckets),)
 
     @property
-    def serves(self) -> str | None:
+    def served_version(self) -> str | None:
         return "1" if self._weights else None
 
     async def check(self) -> Reading:
@@ -48,15 +48,15 @@ class Formula(Predictor[FormulaOptions]):
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         if not self._weights:
-            raise Unpredicted(503, "there are no weights yet", retry_after=5)
+            raise PredictionError(503, "there are no weights yet", retry_after=5)
         if content_type.partition(";")[0] != "application/json":
-            raise Unpredicted(415, "the content type must be application/json")
+            raise PredictionError(415, "the content type must be application/json")
         try:
             rows = json.loads(body)["dataframe_records"]
             values = [sum(weight * row[name] for name, weight in self._weights.items()) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             wanted = ", ".join(self._weights)
-            raise Unpredicted(400, f"the body must have dataframe_records with {wanted}") from error
+            raise PredictionError(400, f"the body must have dataframe_records with {wanted}") from error
         for value in values:
             self._value.observe(value)
         return Prediction(json.dumps({"predictions": values}).encode())

@@ -1,0 +1,315 @@
+"""A client of the running daemon: how it is found, and HTTP over its Unix socket or TCP in bounded time."""
+
+import http.client
+import json
+import os
+import queue
+import socket
+import threading
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlopsd.cli.errors import CommandError, print_error
+from mlopsd.cli.terminal.text import sanitize
+
+TIMEOUT = 5.0  # seconds for an answer that the daemon has at hand
+MOST_BYTES = 32 * 1024 * 1024
+SERVICE_SOCKET = Path("/run/mlopsd/mlopsd.sock")
+DEFAULT_ADDRESS = "http://127.0.0.1:9178"
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+
+
+class DaemonUnreachable(Exception):
+    """No daemon answers at an address; the text is the address and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonResponse:
+    """The response of the daemon; *body* is its JSON object."""
+
+    status: int
+    body: Mapping[str, Any]
+
+    @property
+    def is_success(self) -> bool:
+        """True unless the status is 400 or more."""
+        return self.status < HTTPStatus.BAD_REQUEST
+
+    @property
+    def detail(self) -> str:
+        """The reason of a failure."""
+        return str(self.body.get("detail") or self.body.get("title") or f"HTTP status {self.status}")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the Unix socket at *path*."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonClient:
+    """The daemon at *address*: ``http://…``, ``https://…`` or ``unix:/path``; *key* is its API key."""
+
+    address: str
+    key: str | None = None
+
+    def get(self, path: str) -> DaemonResponse:
+        """Send a GET request.
+
+        Raises:
+            DaemonUnreachable: there is no response within `TIMEOUT`.
+        """
+        return self._request("GET", path, TIMEOUT)
+
+    def post(self, path: str, timeout: float) -> DaemonResponse:
+        """Send a POST request.
+
+        Raises:
+            DaemonUnreachable: there is no response within *timeout* seconds.
+        """
+        return self._request("POST", path, timeout)
+
+    def _request(self, method: str, path: str, timeout: float) -> DaemonResponse:
+        try:
+            return _run_with_deadline(timeout, lambda: self._send(method, path, timeout))
+        except TimeoutError as error:
+            raise DaemonUnreachable(f"{self.address}: no answer within {timeout:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise DaemonUnreachable(
+                f"{self.address}: {sanitize(reason or error) or type(error).__name__}"
+            ) from error
+        except ValueError as error:
+            raise DaemonUnreachable(
+                f"{self.address}: the answer is not mlopsd's; is the address right?"
+            ) from error
+
+    def _send(self, method: str, path: str, timeout: float) -> DaemonResponse:
+        connection = self._open_connection(timeout)
+        try:
+            connection.request(method, self._prefix + path, headers=self._headers())
+            response = connection.getresponse()
+            return _parse_response(response.status, response.read(MOST_BYTES))
+        finally:
+            connection.close()
+
+    def _open_connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self.address.startswith("unix:"):
+            return UnixConnection(self.address.removeprefix("unix:"), timeout)
+        parts = urlsplit(self.address)
+        https = parts.scheme == "https"
+        connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
+        return connect(parts.hostname or "", parts.port, timeout=timeout)
+
+    @property
+    def _prefix(self) -> str:
+        """The path that a proxy puts before those of the API."""
+        return "" if self.address.startswith("unix:") else urlsplit(self.address).path.rstrip("/")
+
+    def _headers(self) -> dict[str, str]:
+        return {"Accept": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+
+
+def _run_with_deadline(seconds: float, send: Callable[[], DaemonResponse]) -> DaemonResponse:
+    """Return or raise the outcome of *send*, if it ends within *seconds*.
+
+    A socket's timeout is for each byte, and looking a name up has none.
+
+    Raises:
+        TimeoutError: *send* takes longer; it goes on in a thread that keeps no process from exiting.
+    """
+    ended: queue.SimpleQueue[DaemonResponse | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put(send())
+        except Exception as error:  # noqa: BLE001  # raised below, where it is waited for
+            ended.put(error)
+
+    threading.Thread(target=run, name="ask the daemon", daemon=True).start()
+    try:
+        outcome = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _parse_response(status: int, body: bytes) -> DaemonResponse:
+    """Return the response with *body*.
+
+    Raises:
+        ValueError: *body* is no JSON object.
+    """
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004  # as json.loads says of what is no JSON
+    return DaemonResponse(status, found)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddresses:
+    """The addresses that a daemon with the configuration of this host listens on.
+
+    Attributes:
+        issues: a line for each reason not to use the configuration; then these are the defaults.
+    """
+
+    socket: Path
+    host: str
+    port: int
+    issues: tuple[str, ...] = ()
+
+
+def add_connection_options(parser: ArgumentParser) -> None:
+    """Declare the options that name a daemon elsewhere."""
+    parser.add_argument("--url", metavar="URL", help="ask the daemon at this address (http://host:9178)")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="the file that holds its API key")
+
+
+def find_daemon(arguments: Namespace) -> tuple[DaemonClient, DaemonResponse]:
+    """Return the first daemon that answers where *arguments* say, and its detailed health.
+
+    Raises:
+        CommandError: none answers.
+    """
+    failures = []
+    for running in _candidates(arguments):
+        try:
+            return running, _get_health(running)
+        except DaemonUnreachable as error:
+            failures.append(str(error))
+    fix = _suggest_fix(arguments.url) if arguments.url else "is it running? systemctl status mlopsd"
+    raise CommandError(f"cannot ask the daemon: {'; '.join(failures)}; {fix}")
+
+
+def _get_health(running: DaemonClient) -> DaemonResponse:
+    """Return the detailed health.
+
+    Raises:
+        DaemonUnreachable: there is no answer, or it is another program's.
+    """
+    answer = running.get("/health/detailed")
+    if not isinstance(answer.body.get("probes"), dict) or "status" not in answer.body:
+        raise DaemonUnreachable(f"{running.address}: {answer.detail}, which is not mlopsd's answer")
+    return answer
+
+
+def _candidates(arguments: Namespace) -> Iterator[DaemonClient]:
+    key = _read_key(arguments.key_file)
+    if arguments.url:
+        _check_url(arguments.url)
+        yield DaemonClient(arguments.url, key)
+        return
+    asked = None
+    if not _is_configured_apart(os.environ) and os.path.lexists(SERVICE_SOCKET):
+        asked = SERVICE_SOCKET
+        yield DaemonClient(f"unix:{SERVICE_SOCKET}")
+    configured = _read_addresses()
+    _warn_once(configured.issues)
+    if configured.socket != asked and os.path.lexists(configured.socket):
+        yield DaemonClient(f"unix:{configured.socket}")
+    yield DaemonClient(format_url(configured.host, configured.port), key)
+
+
+def _is_configured_apart(variables: Mapping[str, str]) -> bool:
+    """Return true if the environment configures another daemon than the service."""
+    return any(name.startswith("MLOPSD_") for name in variables)
+
+
+def _read_addresses() -> ListenAddresses:
+    """Return the configured addresses, or the defaults if this user may not read the configuration.
+
+    A daemon may run with it all the same.
+    """
+    # pydantic takes 0.2 s to import: only if the service's socket has not answered
+    from mlopsd.config.errors import ConfigurationError  # noqa: PLC0415
+    from mlopsd.config.load import load  # noqa: PLC0415
+    from mlopsd.config.schema import Settings  # noqa: PLC0415
+    from mlopsd.state_dir import places  # noqa: PLC0415
+
+    issues: tuple[str, ...] = ()
+    try:
+        settings = load().settings
+    except ConfigurationError as error:
+        settings, issues = Settings(), tuple(map(str, error.mistakes))
+    return ListenAddresses(places(settings).socket, settings.api.host, settings.api.port, issues)
+
+
+@cache
+def _warn_once(issues: tuple[str, ...]) -> None:
+    """Print why the default addresses are asked, once: ``--watch`` asks again and again."""
+    for issue in issues:
+        cause = issue.partition("; ")[0]  # without the fix, which is another command's
+        print_error(
+            f"cannot use the configuration, so the default address is asked: {cause}; or name it with --url"
+        )
+
+
+def format_url(host: str, port: int) -> str:
+    """Return the URL for this host's own requests to a daemon that listens on *host* and *port*."""
+    host = ANY_HOST.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _suggest_fix(url: str) -> str:
+    path = urlsplit(url).path.rstrip("/")
+    if not path:
+        return "is the address right?"
+    return f"is the address right? All paths were asked below {path}, as behind a proxy; leave it out if not"
+
+
+def _check_url(url: str) -> None:
+    """Check that *url* can be asked.
+
+    Raises:
+        CommandError: it is no http or https address, or has parts that mean nothing here.
+    """
+    fix = f"write it like {DEFAULT_ADDRESS}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError as error:
+        raise CommandError(f"cannot ask {url!r}: {error}; {fix}") from error
+    if not usable:
+        raise CommandError(f"cannot ask {url!r}: it is no address of a web server; {fix}")
+    if parts.query or parts.fragment or parts.username is not None:
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise CommandError(
+            f"cannot ask more than {shown!r}: a user, a query or a fragment means nothing; {fix}"
+        )
+
+
+def _read_key(path: Path | None) -> str | None:
+    """Return the API key in the file at *path*.
+
+    Raises:
+        CommandError: it cannot be read, or is empty.
+    """
+    if path is None:
+        return None
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise CommandError(f"cannot read the key file {path}: {reason}; name another") from error
+    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+    if not keys:
+        raise CommandError(f"cannot use the key file {path}: it holds no key; write one a line")
+    return keys[0]

@@ -1,0 +1,1 @@
+"""``mlopsd demo``: a registry, a small model and the daemon that serves it."""

@@ -1,0 +1,1 @@
+"""``mlopsd install``: set mlopsd up as a systemd service."""

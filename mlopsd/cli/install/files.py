@@ -1,0 +1,205 @@
+"""Files that are installed on a host, with a record of their digests: a file that was changed is kept."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import mlopsd
+from mlopsd.cli.errors import CommandError
+
+COMMAND_SECONDS = 90.0  # stopping a service may take that long
+
+
+@dataclass(frozen=True, slots=True)
+class SetupSteps:
+    """The steps to do, or only to print."""
+
+    dry_run: bool
+
+    def do(self, what: str, act: Callable[[], object]) -> None:
+        """Print *what* ("write /etc/x") and call *act*.
+
+        Raises:
+            CommandError: the system refused.
+        """
+        self.report(what)
+        if self.dry_run:
+            return
+        try:
+            act()
+        except OSError as error:
+            raise CommandError(f"cannot {what}: {error.strerror}; correct that and run it again") from error
+
+    def run(self, *words: str) -> None:
+        """Run a program of the system.
+
+        Raises:
+            CommandError: it is not there, does not end, or failed.
+        """
+        what = f"run {' '.join(words)}"
+        self.report(what)
+        if self.dry_run:
+            return
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CommandError(f"cannot {what}: {error}; correct that and run it again") from error
+        if done.returncode:
+            reason = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+            raise CommandError(f"cannot {what}: {reason}; correct that and run it again")
+
+    def report(self, what: str) -> None:
+        """Print *what* is, or would be, done."""
+        print(f"would {what}" if self.dry_run else what)
+
+
+class InstalledFiles:
+    """The files of an installation; the file *record* keeps the digest of each as it was written."""
+
+    def __init__(self, record: Path, steps: SetupSteps) -> None:
+        self._record = record
+        self._steps = steps
+        self._digests = _read_record(record)
+
+    def write(self, path: Path, content: bytes, mode: int = 0o644, group: int = 0) -> None:
+        """Write *content* to *path*, or beside it as ``.new`` if the file there was changed."""
+        aside = path.with_name(f"{path.name}.new")
+        if not self._may_read(path, aside):
+            return
+        if _digest(path) == _digest_of(content):
+            self._record_digest(path, content)
+            self._remove_unchanged(aside)
+        elif not path.exists() or self._is_unchanged(path):
+            self._steps.do(f"write {path}", lambda: _write(path, content, mode, group))
+            self._record_digest(path, content)
+            self._remove_unchanged(aside)
+        elif _digest(aside) != _digest_of(content):
+            what = f"write {aside}, and keep {path} as it is: it was changed; merge by hand what is new"
+            self._steps.do(what, lambda: _write(aside, content, mode, group))
+            self._record_digest(aside, content)
+
+    def remove(self, path: Path) -> None:
+        """Remove *path*, unless it was changed since it was written."""
+        aside = path.with_name(f"{path.name}.new")
+        if not self._may_read(path, aside):
+            return
+        self._remove_unchanged(aside)
+        if self._is_unchanged(path):
+            self._remove_unchanged(path)
+        elif path.exists():
+            self._steps.report(f"keep {path}: it was changed")
+
+    def remove_record(self) -> None:
+        """Remove the record, and its folder if nothing else is in it."""
+        if self._record.exists():
+            self._steps.do(f"remove {self._record}", self._record.unlink)
+        folder = self._record.parent
+        if folder.exists() and not self._has_others(folder):
+            self._steps.do(f"remove {folder}", folder.rmdir)
+
+    def _has_others(self, folder: Path) -> bool:
+        """Return true if *folder* holds more than the record and, in a dry run, files to be removed."""
+        return any(path != self._record and not self._would_be_removed(path) for path in folder.iterdir())
+
+    def _would_be_removed(self, path: Path) -> bool:
+        return not _read_error(path) and self._is_unchanged(path)
+
+    def _may_read(self, *paths: Path) -> bool:
+        """Return true if *paths* can be read; a dry run reports one that cannot.
+
+        Raises:
+            CommandError: one cannot be read, and this is no dry run.
+        """
+        for path in paths:
+            if reason := _read_error(path):
+                if not self._steps.dry_run:
+                    raise CommandError(f"cannot read {path}: {reason}; correct that and run it again")
+                self._steps.report(f"look into {path} first: this user cannot ({reason}); ask with sudo")
+                return False
+        return True
+
+    def _is_unchanged(self, path: Path) -> bool:
+        return path.exists() and self._digests.get(str(path)) == _digest(path)
+
+    def _remove_unchanged(self, path: Path) -> None:
+        if self._is_unchanged(path):
+            self._steps.do(f"remove {path}", path.unlink)
+
+    def _record_digest(self, path: Path, content: bytes) -> None:
+        self._digests[str(path)] = _digest_of(content)
+        if not self._steps.dry_run:
+            text = json.dumps(self._digests, indent=2)
+            _write(self._record, text.encode("ascii"), 0o644, 0)
+
+
+def read_shipped(name: str) -> bytes:
+    """Return the file *name* that is shipped beside the code.
+
+    In the wheel it is below ``mlopsd/data``, in a checkout at the root.
+
+    Raises:
+        CommandError: this installation lacks it.
+    """
+    package = Path(mlopsd.__file__).parent
+    for folder in (package / "data", package.parent):
+        path = folder / name
+        if path.is_file():
+            return path.read_bytes()
+    raise CommandError(
+        f"cannot find the shipped {name}: this installation lacks it; pip install mlopsd again"
+    )
+
+
+def _read_record(record: Path) -> dict[str, str]:
+    """Return the digests in *record*; none before the first installation.
+
+    Raises:
+        CommandError: it cannot be read, or was cut.
+    """
+    try:
+        digests: dict[str, str] = json.loads(record.read_text("ascii"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not what was written"
+        fix = "become root, or remove it: files that differ then count as changed, and stay"
+        raise CommandError(f"cannot read {record}: {cause}; {fix}") from error
+    return digests
+
+
+def _read_error(path: Path) -> str | None:
+    """Return the reason why *path* cannot be read; None if it can, or is not there."""
+    try:
+        with path.open("rb"):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror
+
+
+def _digest(path: Path) -> str | None:
+    return _digest_of(path.read_bytes()) if path.exists() else None
+
+
+def _digest_of(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes, mode: int, group: int) -> None:
+    """Replace *path* by *content* at once, so that it is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor has no path
+        file.write(content)
+        os.fchown(descriptor, 0, group)
+        os.fchmod(descriptor, mode)
+        file.flush()
+        os.fsync(descriptor)
+    part.replace(path)

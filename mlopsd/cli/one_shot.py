@@ -1,0 +1,199 @@
+"""One check of each probe with the daemon's own parts: the same workers, timeouts and statuses."""
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mlopsd.board import Board
+from mlopsd.cli.errors import CANNOT_TELL, CommandError
+from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
+from mlopsd.config.probes import ProbeConfig
+from mlopsd.format import format_age
+from mlopsd.metrics.registry import Metrics
+from mlopsd.predictor import Progress, VersionFacts
+from mlopsd.probe import Sample
+from mlopsd.process.reaper import adopt_orphans
+from mlopsd.watch import Watch
+from mlopsd.web.api.readings import ReadingDocuments
+from mlopsd.worker.factory import make_worker
+from mlopsd.worker.worker import Recorder
+
+REDRAW = 0.2  # seconds
+GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
+
+
+class EventLoopBlocked(Exception):
+    """Raised in the code that holds up the event loop."""
+
+
+def check_once(
+    probes: Sequence[ProbeConfig], progress: ProgressLine, private_paths: Sequence[Path] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the host's health as ``/health/detailed`` has it, and a line for each undeclared sample.
+
+    *private_paths* are files that no model may read.
+
+    Raises:
+        CommandError: there is no room for a state folder, or two probes declare contradicting metrics.
+    """
+    longest = max((one.terms.timeout for one in probes), default=0) + GRACE
+    with _alarm(longest) as put_off:
+        return asyncio.run(_check(probes, progress, put_off, private_paths))
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[Callable[[], None]]:
+    """Raise `EventLoopBlocked` in the main thread after *seconds*, and every *seconds* until the end.
+
+    The event loop calls the function that this yields, which puts the alarm off. A coroutine that blocks
+    can be ended in no other way.
+    """
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise EventLoopBlocked(f"it held up the event loop for {seconds:g} s; a coroutine must not block")
+
+    before = signal.signal(signal.SIGALRM, ring)
+
+    def put_off() -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+    put_off()
+    try:
+        yield put_off
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+async def _check(
+    probes: Sequence[ProbeConfig],
+    progress: ProgressLine,
+    put_off: Callable[[], None],
+    private_paths: Sequence[Path],
+) -> tuple[dict[str, Any], list[str]]:
+    board = Board()
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
+            recorder = Metrics(board, version("mlopsd")).probes
+            checks = [OneShotCheck(one, board, recorder, Path(folder), private_paths) for one in probes]
+            await _run_all(checks, board, progress, put_off)
+            return _build_health(board), list(_undeclared_samples(probes, board))
+    except (OSError, ValueError) as error:
+        raise CommandError(
+            f"cannot check: {error}; correct that and try again", status=CANNOT_TELL
+        ) from error
+    finally:
+        board.close()
+
+
+async def _run_all(
+    checks: Sequence["OneShotCheck"], board: Board, progress: ProgressLine, put_off: Callable[[], None]
+) -> None:
+    adopt_orphans()
+    loop = asyncio.get_running_loop()
+    tasks = {loop.create_task(check.run(), name=check.name) for check in checks}
+    try:
+        await _wait_for(tasks, board, progress, put_off)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*(check.close() for check in checks))
+
+
+class OneShotCheck:
+    """The check of one probe; of a model that is being rolled out, every check until the rollout ends."""
+
+    def __init__(
+        self,
+        configured: ProbeConfig,
+        board: Board,
+        recorder: Recorder,
+        folder: Path,
+        private_paths: Sequence[Path],
+    ) -> None:
+        self.name = configured.name
+        self._board = board
+        state = folder / configured.name
+        state.mkdir()
+        board.enrol(configured.name, configured.plugin.name, configured.terms)
+        self._check_requested = asyncio.Event()
+        log = logging.getLogger("mlopsd.worker")
+        worker = make_worker(
+            configured,
+            state,
+            board,
+            recorder,
+            log,
+            request_check=self._check_requested.set,
+            private_paths=lambda: private_paths,
+        )
+        self._watch = Watch(configured, worker, board, recorder)
+
+    async def run(self) -> None:
+        """Check; while the probe shows progress, check again each time it asks for that."""
+        await self._watch.check()
+        while _progress_of(self._board, self.name) is not None:
+            await self._check_requested.wait()
+            self._check_requested.clear()
+            await self._watch.check()
+
+    async def close(self) -> None:
+        """Release the probe."""
+        await self._watch.close()
+
+
+async def _wait_for(
+    tasks: set[asyncio.Task[Any]], board: Board, progress: ProgressLine, put_off: Callable[[], None]
+) -> None:
+    """Wait for all of *tasks* and show which still run, and the progress of those that have any."""
+    loop = asyncio.get_running_loop()
+    began, pending = loop.time(), tasks
+    meters: defaultdict[str, RolloutMeter] = defaultdict(RolloutMeter)
+    while pending:
+        put_off()
+        names = sorted(task.get_name() for task in pending)
+        rollouts = [
+            f"{name}: {meters[name].format_live(shown)}"
+            for name in names
+            if (shown := _progress_of(board, name)) is not None
+        ]
+        waiting = f"checking {', '.join(names)} … {format_age(loop.time() - began)}"
+        progress.show(", ".join(rollouts) or waiting)
+        _, pending = await asyncio.wait(pending, timeout=REDRAW)
+
+
+def _progress_of(board: Board, probe: str) -> Progress | None:
+    return VersionFacts.read(board[probe].facts).progress
+
+
+def _undeclared_samples(probes: Sequence[ProbeConfig], board: Board) -> Iterator[str]:
+    """Yield a line for each reported sample that the probe has not declared: no scrape has it."""
+    for probe in probes:
+        declared = {metric.name: frozenset(metric.labels) for metric in probe.probe.metrics}
+        reported = {(sample.name, frozenset(dict(sample.labels))) for sample in _samples(board, probe.name)}
+        for name, labels in sorted(reported, key=lambda sample: (sample[0], sorted(sample[1]))):
+            if declared.get(name) != labels:
+                shown = f"{name}{{{', '.join(sorted(labels))}}}" if labels else name
+                fix = "declare it in the probe's metrics, with these labels"
+                yield f"cannot use the sample {shown} of probe {probe.name!r}: it is not declared; {fix}"
+
+
+def _samples(board: Board, probe: str) -> Iterator[Sample]:
+    return (sample for sample in board[probe].reading.samples if isinstance(sample, Sample))
+
+
+def _build_health(board: Board) -> dict[str, Any]:
+    health: dict[str, Any] = json.loads(
+        ReadingDocuments(board, lambda _probe: None).detailed(socket.gethostname(), version("mlopsd"))
+    )
+    return health

@@ -1,0 +1,293 @@
+"""The settings from their sources: defaults, file, the variables ``MLOPSD_<TABLE>__<KEY>``, command line."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource
+
+from mlopsd.config.errors import SECRET_KEY, ConfigIssue, ConfigurationError, explain, nearest
+from mlopsd.config.schema import Api, ProbeTable, Settings
+from mlopsd.config.sources import DEEPEST, ENVIRONMENT, PREFIX, Layer, Tree, is_too_deep, lay_together, origin
+
+DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
+EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: this host alone
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the file
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """The effective settings and their origins.
+
+    Attributes:
+        path: the file that was read, or None.
+        layers: the sources, the strongest first.
+        api_keys: the keys of the configuration and of ``api_keys_file`` together.
+    """
+
+    settings: Settings
+    path: Path | None
+    layers: tuple[Layer, ...]
+    api_keys: tuple[SecretStr, ...] = field(default=(), repr=False)
+
+    def origin(self, key: str) -> str:
+        """Return the source that set *key* (``api.port``): a path, a variable, an option, or ``default``."""
+        return origin(self.layers, key)
+
+
+class BadTables(ConfigurationError):
+    """Some tables cannot be used.
+
+    Attributes:
+        rest: the others, for what is wrong in them to be told as well; nothing may run on it.
+    """
+
+    def __init__(self, mistakes: Iterable[ConfigIssue], rest: LoadedConfig) -> None:
+        super().__init__(mistakes)
+        self.rest = rest
+
+
+def load(
+    config: Path | None = None,
+    arguments: Tree | None = None,
+    environment: Mapping[str, str] | None = None,
+    default_path: Path = DEFAULT_PATH,
+) -> LoadedConfig:
+    """Load the settings from all their sources.
+
+    *config* is the file that ``--config`` names and *arguments* the nested tables of the other options.
+
+    Raises:
+        BadTables: with a line for each mistake.
+        ConfigurationError: there is no file to read, or it is no TOML.
+    """
+    variables = os.environ if environment is None else environment
+    path = _choose_file(config, variables, default_path)
+    layers = (
+        Layer("command line", arguments or {}),
+        Layer(ENVIRONMENT, from_environment(variables)),
+        Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
+    )
+    if deep := [layer.name for layer in layers if is_too_deep(layer.tree)]:
+        complaint = f"nests more than {DEEPEST} tables and lists; take out what no key needs"
+        raise ConfigurationError([ConfigIssue(name, complaint) for name in deep])
+    settings, bad = _judge(layers)
+    keys, unreadable = _all_keys(settings.api)
+    loaded = LoadedConfig(settings, path, layers, keys)
+    if mistakes := [*unknown_variables(variables), *bad, *unreadable]:
+        raise BadTables(mistakes, loaded)
+    return loaded
+
+
+def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
+    """Merge and validate *layers*; if there are mistakes, return only the probes' tables without any."""
+    tree = lay_together(layers)
+    try:
+        return Settings(**tree), []
+    except ValidationError as error:
+        rest: dict[str, Any] = {"probes": _without(tree.get("probes"), error)}
+        return Settings(**rest), explain(error, Settings, "", lambda key: origin(layers, key))
+
+
+def _without(probes: object, error: ValidationError) -> dict[str, Any]:
+    """Return those of the tables *probes* that *error* does not name."""
+    bad = {detail["loc"][:2] for detail in error.errors()}
+    tables = probes if isinstance(probes, Mapping) else {}
+    return {name: table for name, table in tables.items() if ("probes", name) not in bad}
+
+
+def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
+    """Return the keys of the table and of its file, and the mistakes in the file."""
+    try:
+        return api.api_keys + read_keys(api.api_keys_file), []
+    except ConfigurationError as error:
+        return api.api_keys, list(error.mistakes)
+
+
+def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
+    """Yield issues that keep nothing from running, but were hardly meant."""
+    for path in secret_files(loaded):
+        if path != loaded.path and _is_for_everybody(path):
+            cure = "take that right away: chmod o-r"
+            yield ConfigIssue(str(path), f"every user of this host may read the secret in it; {cure}")
+    if not any(table.enabled for table in loaded.settings.probes.values()):
+        cure = "add a table [probes.NAME], [probes.system] for one"
+        yield ConfigIssue("probes", f"nothing is watched, and the verdict stays unknown; {cure}")
+
+
+def secret_files(loaded: LoadedConfig) -> tuple[Path, ...]:
+    """Return the files that hold secrets: the configuration, and those that it names as ``…_key_file``."""
+    named = [loaded.settings.api.api_keys_file, *_named_files(_probes_own(loaded.settings))]
+    return tuple(path for path in (loaded.path, *named) if path is not None)
+
+
+def _probes_own(settings: Settings) -> list[Any]:
+    return [table.own for table in settings.probes.values()]
+
+
+def _named_files(value: Any) -> Iterator[Path]:
+    """Yield the secret files that *value*, a table or a list, names."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if SECRET_KEY.search(key) and key.endswith("_file") and isinstance(item, str):
+                yield Path(item)
+            yield from _named_files(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _named_files(item)
+
+
+def _is_for_everybody(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def read_toml(path: Path) -> Tree:
+    """Read the tables of the file at *path*.
+
+    Raises:
+        ConfigurationError: it is not there, may not be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        cure = f"{'create it' if missing else 'let this user read it'} or name another with --config"
+        raise ConfigurationError(
+            [ConfigIssue(str(path), f"cannot read the configuration: {error.strerror}; {cure}")]
+        ) from error
+    except (ValueError, RecursionError) as error:  # tomllib's own, a number of 5 000 digits, a deep nest
+        raise ConfigurationError(
+            [ConfigIssue(str(path), f"not TOML: {error}; correct that place")]
+        ) from error
+
+
+def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
+    """Read the API keys in the file at *path*, one a line; skip empty lines and comments (# first).
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds no key.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        cure = "create it, readable by the daemon, or take the key out"
+        raise ConfigurationError(
+            [ConfigIssue("api.api_keys_file", f"cannot read it: {reason}; {cure}", repr(str(path)))]
+        ) from error
+    written = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+    if not written:
+        raise ConfigurationError(
+            [ConfigIssue("api.api_keys_file", "holds no key; write one a line", repr(str(path)))]
+        )
+    return tuple(map(SecretStr, written))
+
+
+def _choose_file(config: Path | None, variables: Mapping[str, str], default_path: Path) -> Path | None:
+    if config is not None:
+        return config.absolute()
+    if named := variables.get(CONFIG_VARIABLE):
+        return Path(named).absolute()
+    return default_path if _may_be_there(default_path) else None
+
+
+def _may_be_there(path: Path) -> bool:
+    """Return true if *path* exists, or may exist: in a folder closed to this user reading it will tell."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
+def in_force(loaded: LoadedConfig) -> Iterator[tuple[str, Any, str]]:
+    """Yield each effective key, its value and its origin, in the order of the model."""
+    yield from _leaves(loaded, loaded.settings, "")
+
+
+def _leaves(loaded: LoadedConfig, model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    values = {name: getattr(model, name) for name in type(model).model_fields}
+    if isinstance(model, ProbeTable):
+        values |= model.own
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _leaves(loaded, value, f"{key}.")
+        elif key == "probes":
+            for probe, table in value.items():
+                yield from _leaves(loaded, table, f"probes.{probe}.")
+        else:
+            yield key, value, loaded.origin(key)
+
+
+class _Environment(EnvSettingsSource):
+    """The variables as nested tables; a value that is no JSON stays text."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except (ValueError, RecursionError):
+            return value
+
+
+def from_environment(variables: Mapping[str, str]) -> Tree:
+    """Return *variables* as nested tables."""
+    source = _Environment(Settings)
+    source.env_vars = {name.lower(): value for name, value in variables.items() if _is_known(name)}
+    return source()
+
+
+def unknown_variables(variables: Mapping[str, str]) -> Iterator[ConfigIssue]:
+    """Yield an issue for each ``MLOPSD_*`` variable, in any case, that names no key.
+
+    Pydantic-settings passes over such a variable in silence, and takes one in small letters for ours.
+    """
+    for name in sorted(variables):
+        if name.upper().startswith(PREFIX) and not _is_known(name):
+            yield ConfigIssue(name, f"no such variable; {_hint(name.upper())}", None, ENVIRONMENT)
+
+
+def _hint(variable: str) -> str:
+    if variable.startswith(f"{PREFIX}PROBES") and not _is_known(variable):
+        return f"write {PREFIX}PROBES__NAME__KEY"
+    return nearest(variable, [variable] if _is_known(variable) else _known_variables())
+
+
+def _is_known(variable: str) -> bool:
+    return variable.startswith(PREFIX) and (variable in _known_variables() or _names_a_probe(variable))
+
+
+def _known_variables() -> list[str]:
+    return [*_variables(Settings, PREFIX), CONFIG_VARIABLE]
+
+
+def _names_a_probe(variable: str) -> bool:
+    """Return true for ``MLOPSD_PROBES__NAME__KEY``; the probe's own model validates the key."""
+    table, *parts = variable.removeprefix(PREFIX).split("__")
+    return variable.isupper() and table == "PROBES" and len(parts) > 1 and all(parts)
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        table = _model(info.annotation)
+        if table is not None:
+            yield from _variables(table, f"{prefix}{name.upper()}__")
+        elif name != "probes":
+            yield prefix + name.upper()
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    models = [option for option in options if option is not NoneType and isinstance(option, type)]
+    return next((model for model in models if issubclass(model, BaseModel)), None)

@@ -1,0 +1,188 @@
+"""The configured probes, made from probe classes and tables; a mistake is named with its fix."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlopsd.config import plugins
+from mlopsd.config.errors import ConfigIssue, ConfigurationError, explain
+from mlopsd.config.load import BadTables, LoadedConfig
+from mlopsd.config.plugins import Plugin, PluginError, said
+from mlopsd.config.schema import ProbeTable
+from mlopsd.entry import Terms
+from mlopsd.predictor import PredictorOptions, is_predictor
+from mlopsd.probe import Isolation, Options, Probe, Schedule, has_routes
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConfig:
+    """An imported probe with the settings of its table.
+
+    Attributes:
+        table: the probe's own keys as they were written, for a child process to validate again.
+    """
+
+    name: str
+    plugin: Plugin
+    probe: type[Probe[Any]]
+    options: Options
+    terms: Terms
+    isolation: Isolation
+    table: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def predicts(self) -> PredictorOptions | None:
+        """The probe's options, if it serves predictions."""
+        able = is_predictor(self.probe) and isinstance(self.options, PredictorOptions)
+        return self.options if able else None  # type: ignore[return-value]  # a PredictorOptions if able
+
+    @property
+    def subject(self) -> object:
+        """A value that is equal as long as the probe looks at the same thing.
+
+        None if the probe predicts. What it serves ends with it, so no status outlives it.
+        """
+        if self.predicts is not None:
+            return None
+        keys = self.probe.subject
+        looked_at = self.options if keys is None else tuple(getattr(self.options, key) for key in keys)
+        return self.plugin.target, looked_at
+
+
+def read_configuration(load: Callable[[], LoadedConfig]) -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
+    """Return the settings that *load* reads and their probes; report the mistakes of both together.
+
+    Raises:
+        ConfigurationError: with a line for each mistake.
+    """
+    try:
+        loaded = load()
+    except BadTables as error:
+        raise ConfigurationError([*error.mistakes, *_judge(error.rest)]) from error
+    return loaded, configure(loaded)
+
+
+def _judge(loaded: LoadedConfig) -> Sequence[ConfigIssue]:
+    """Return the mistakes in the probes of *loaded*."""
+    try:
+        configure(loaded)
+    except ConfigurationError as error:
+        return error.mistakes
+    return ()
+
+
+def configure(loaded: LoadedConfig, installed: Sequence[Plugin] | None = None) -> tuple[ProbeConfig, ...]:
+    """Import and validate each configured and enabled probe, and no other.
+
+    Raises:
+        ConfigurationError: with a line for each probe that cannot be had and each option that is wrong.
+    """
+    available = plugins.find() if installed is None else installed
+    configured: list[ProbeConfig] = []
+    mistakes: list[ConfigIssue] = []
+    for name, table in loaded.settings.probes.items():
+        if table.enabled:
+            try:
+                configured.append(_configure(name, table, available, loaded))
+            except ConfigurationError as error:
+                mistakes.extend(error.mistakes)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    _check_default(configured, loaded)
+    return tuple(configured)
+
+
+def default_predictor(configured: Iterable[ProbeConfig]) -> ProbeConfig | None:
+    """Return the probe for ``POST /invocations``: the default, else the only one that predicts."""
+    able = [(one, one.predicts) for one in configured if one.predicts]
+    chosen = [one for one, options in able if options.default]
+    return next(iter(chosen or [one for one, _ in able]), None)
+
+
+def _check_default(configured: Iterable[ProbeConfig], loaded: LoadedConfig) -> None:
+    """Check that at most one probe is the default.
+
+    Raises:
+        ConfigurationError: several probes predict, and none of them or more than one is the default.
+    """
+    able = {one.name: one.predicts.default for one in configured if one.predicts}
+    chosen = [name for name, default in able.items() if default]
+    if len(able) < 2 or len(chosen) == 1:  # noqa: PLR2004
+        return
+    rivals = chosen or list(able)
+    *others, last = (f"[probes.{name}]" for name in rivals)
+    key = f"probes.{rivals[-1]}"
+    if chosen:
+        complaint = f"POST /invocations has one default, and {', '.join(others)} is it too"
+        mistake = ConfigIssue(
+            f"{key}.default", f"{complaint}; keep one", "true", loaded.origin(f"{key}.default")
+        )
+    else:
+        complaint = f"POST /invocations is for {', '.join(others)} or for {last}, and none is the default"
+        mistake = ConfigIssue(key, f"{complaint}; write default = true in one", None, loaded.origin(key))
+    raise ConfigurationError([mistake])
+
+
+def _configure(
+    name: str, table: ProbeTable, installed: Sequence[Plugin], loaded: LoadedConfig
+) -> ProbeConfig:
+    key = f"probes.{name}"
+    try:
+        plugin = plugins.choose(installed, table.use or name)
+        probe = plugin.load()
+    except PluginError as error:
+        raise ConfigurationError([ConfigIssue(key, str(error), None, loaded.origin(key))]) from error
+    options = _options(key, table, plugin, probe, loaded)
+    isolation = place(probe, table.isolation)
+    _check_isolation(key, isolation, probe, loaded)
+    return ProbeConfig(name, plugin, probe, options, _terms(table, probe.schedule), isolation, table.own)
+
+
+def _options(
+    key: str, table: ProbeTable, plugin: Plugin, probe: type[Probe[Any]], loaded: LoadedConfig
+) -> Options:
+    try:
+        return probe.Options(**table.own)
+    except ValidationError as error:
+        mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
+        raise ConfigurationError(mistakes) from error
+    except (Exception, SystemExit) as error:  # a stranger's validator may raise anything
+        cure = f"correct what that names, or repair or upgrade {plugin.distribution or plugin.target}"
+        complaint = f"its options cannot be judged ({said(error)}); {cure}"
+        raise ConfigurationError([ConfigIssue(key, complaint, None, loaded.origin(key))]) from error
+
+
+def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
+    return Terms(
+        interval=schedule.interval if table.interval is None else table.interval,
+        timeout=schedule.timeout if table.timeout is None else table.timeout,
+        fail_after=table.fail_after or schedule.fail_after,
+        recover_after=table.recover_after or schedule.recover_after,
+        critical=schedule.critical if table.critical is None else table.critical,
+    )
+
+
+def place(probe: type[Probe[Any]], configured: Isolation | None = None) -> Isolation:
+    """Return the isolation of *probe*: as *configured*, else its own; a coroutine runs on the loop."""
+    wanted = configured or probe.schedule.isolation
+    coroutine = iscoroutinefunction(probe.check)
+    return "loop" if coroutine and wanted == "thread" and configured is None else wanted
+
+
+def _check_isolation(key: str, isolation: Isolation, probe: type[Probe[Any]], loaded: LoadedConfig) -> None:
+    where = f"{key}.isolation"
+    if is_predictor(probe) and isolation != "loop":
+        complaint = 'what predicts runs on the loop; write "loop", or leave it out'
+        raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])
+    coroutine = iscoroutinefunction(probe.check)
+    if isolation == "process" and has_routes(probe):
+        cure = "loop" if coroutine else "thread"
+        complaint = f'the HTTP routes of its plugin run in the daemon, not in a process; use "{cure}"'
+        raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])
+    if (isolation == "loop" and not coroutine) or (isolation == "thread" and coroutine):
+        kind, cure = ("a coroutine", '"loop"') if coroutine else ("a plain function", '"thread"')
+        complaint = f'its check is {kind}, which cannot run there; use {cure} or "process"'
+        raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])

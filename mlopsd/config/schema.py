@@ -1,0 +1,164 @@
+"""The schema of the configuration: typed, frozen tables with their defaults and ranges."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mlopsd.probe import Isolation
+from mlopsd.units import Bytes, Seconds
+
+PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+TAKEN_NAMES = frozenset({"detailed"})  # paths below /health/ that are no probe's
+
+
+def _header_name(name: str) -> str:
+    if not HEADER_NAME.fullmatch(name):
+        raise ValueError("no header can have that name; use letters, digits and hyphens")
+    return name
+
+
+def _probe_name(name: str) -> str:
+    if not PROBE_NAME.fullmatch(name):
+        raise ValueError("not a probe's name; use small letters, digits and _, a letter first, at most 32")
+    if "__" in name or name in TAKEN_NAMES:
+        raise ValueError("this name is taken, or has '__' in it; choose another name for the probe")
+    return name
+
+
+def _split(value: object) -> object:
+    """Split text at commas: a list may be written so in an environment variable."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("not an absolute path; write it from / on")
+    return path
+
+
+def _not_empty(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().strip():
+        raise ValueError("an empty key would let everybody act; write one, or take it out")
+    return key
+
+
+def _no_longer_auto(rule: object) -> object:
+    """Say what to write instead of a value that took a caller's address for an identity."""
+    if rule == "auto":
+        raise ValueError(
+            "is no longer possible, since a caller from this host may be a proxy; "
+            'write "key" and set api_keys_file, or write "open"'
+        )
+    return rule
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it, in small letters and without the slash that people add."""
+    origin = text.lower().removesuffix("/")
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise ValueError("not an origin; write scheme://host or scheme://host:port")
+    return origin
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+ProbeName = Annotated[str, AfterValidator(_probe_name)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
+Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_split)]
+Predictions = Annotated[Literal["key", "open"], BeforeValidator(_no_longer_auto)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+
+
+class Table(BaseModel):
+    """A table of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Api(Table):
+    """The addresses that the daemon listens on, and its demands on callers."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9178
+    cors_origins: Origins = ()
+    api_key_header: HeaderName = "X-API-Key"
+    api_keys: Secrets = ()
+    api_keys_file: AbsolutePath | None = None
+    predictions: Predictions = "key"
+    request_timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    drain_delay: Seconds = 0.0
+    drain_timeout: Seconds = 10.0
+    max_body_size: Annotated[Bytes, Field(ge=1)] = 16_000_000
+    max_connections: Annotated[int, Field(ge=8)] = 512
+
+
+class MetricsTable(Table):
+    """The switch of ``/metrics``, and an optional port for it alone."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port | None = None
+
+
+class Log(Table):
+    """The level and the format of the log."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "text", "auto"] = "auto"
+
+
+class ProbeTable(BaseModel):
+    """The keys of every probe's table; the probe's own model validates any further key.
+
+    A key that is left out is taken from the plugin's `mlopsd.probe.Schedule`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str | None = None
+    enabled: bool = True
+    interval: Annotated[Seconds, Field(ge=0.1)] | None = None
+    timeout: Annotated[Seconds, Field(ge=0.1)] | None = None
+    isolation: Isolation | None = None
+    critical: bool | None = None
+    fail_after: Annotated[int, Field(ge=1)] | None = None
+    recover_after: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The keys of the probe's own model, as they were written."""
+        return dict(self.model_extra or {})
+
+
+class Settings(BaseSettings):
+    """All settings; `mlopsd.config.load.load` makes them from their sources."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="MLOPSD_", env_nested_delimiter="__"
+    )
+
+    debug: bool = False
+    state_dir: AbsolutePath | None = None
+    socket: AbsolutePath | None = None
+    api: Api = Api()
+    metrics: MetricsTable = MetricsTable()
+    log: Log = Log()
+    probes: dict[ProbeName, ProbeTable] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the arguments alone: `load` has already merged file, environment and command line."""
+        return (init_settings,)

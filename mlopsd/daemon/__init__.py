@@ -1,0 +1,1 @@
+"""The daemon: how it starts, watches, reloads and stops."""

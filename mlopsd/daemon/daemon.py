@@ -1,0 +1,239 @@
+"""The one place where all parts meet: the order of starting, reloading, draining and stopping."""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from mlopsd import log as logs
+from mlopsd.board import Board
+from mlopsd.config.errors import ConfigIssue, ConfigurationError
+from mlopsd.config.load import LoadedConfig, secret_files, warnings
+from mlopsd.config.probes import ProbeConfig, read_configuration
+from mlopsd.daemon import transitions
+from mlopsd.daemon.event_loop import Unawaited, run
+from mlopsd.daemon.preflight import clashing, keyless, moved, shared, uncritical, without_folder
+from mlopsd.daemon.reload import STOPPING, ConfigReloads
+from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
+from mlopsd.daemon.watches import Watches
+from mlopsd.metrics.registry import Metrics
+from mlopsd.process.reaper import adopt_orphans
+from mlopsd.state_dir import Places, StateFolder, places
+from mlopsd.threads import in_thread
+from mlopsd.watch import Watch
+from mlopsd.web.context import Info, WebContext
+from mlopsd.web.server.listener import ListenError
+from mlopsd.web.server.server import HttpServer
+from mlopsd.web.server.socket_guard import SocketGuard
+from mlopsd.worker.factory import make_worker
+
+log = logging.getLogger("mlopsd.daemon")
+
+
+def main(load: Callable[[], LoadedConfig]) -> int:
+    """Run until told to stop; *load* reads the configuration, now and at each reload.
+
+    Raises:
+        ConfigurationError: the configuration cannot be used.
+        StateError: the state folder cannot be used.
+        ListenError: an address cannot be listened on.
+    """
+    loaded, configured = read_configuration(load)
+    where = places(loaded.settings)
+    drain = logs.start(loaded.settings.log.level, loaded.settings.log.format, debug=loaded.settings.debug)
+    folder = StateFolder(where.state)
+    try:
+        folder.open()
+        daemon = Daemon(load, loaded, folder, where, drain)
+        daemon.prepare(configured)
+        run(daemon.run(configured), drain)
+    finally:
+        folder.close()
+        drain.end()
+    return 0
+
+
+class Daemon:
+    """One run of the daemon, from the first open door to the last closed one.
+
+    Attributes:
+        reloads: those of the configuration.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], LoadedConfig],
+        loaded: LoadedConfig,
+        folder: StateFolder,
+        where: Places,
+        drain: logs.Drain,
+    ) -> None:
+        self._load = load
+        self._folder = folder
+        self._places = where
+        self._drain = drain
+        self._stop = asyncio.Event()
+        self._board = Board(on_change=transitions.entry_changed, on_verdict=transitions.verdict_changed)
+        self._metrics = Metrics(self._board, version("mlopsd"))
+        info = Info(
+            version=version("mlopsd"),
+            started=self._board.started,
+            mode=_mode(loaded),
+            mlflow=_mlflow_version(),
+            socket=str(where.socket),
+        )
+        self._context = WebContext(self._board, self._metrics, loaded, info, self._reload)
+        self._notifier = Notifier()
+        self.reloads = ConfigReloads(self._change, self._context, self._notifier)
+        self._doors = HttpServer(self._context)
+        self._guard = SocketGuard(self._doors, self._context)
+        drain.on_loss = lambda: self._metrics.error("log")
+
+    def prepare(self, configured: Sequence[ProbeConfig]) -> None:
+        """Make sure that *configured* can be watched, before anything is opened.
+
+        Raises:
+            ConfigurationError: with a line for each that cannot.
+        """
+        if mistakes := [*without_folder(self._folder, configured), *clashing(self._metrics, configured)]:
+            raise ConfigurationError(mistakes)
+
+    async def run(self, configured: Sequence[ProbeConfig]) -> None:
+        """Start, serve until a signal says stop, and leave; the order of both stands here."""
+        self._context.configured = configured
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).tell)
+        adopt_orphans()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with self.reloads.put_off():  # who asks at the first door for a reload waits for the last one
+            await self._doors.open(self._context.loaded.settings, self._places.socket)
+        file = str(self._context.loaded.path) if self._context.loaded.path else "none"
+        log.info("listening", extra={"configuration": file, **self._doors.places})
+        async with asyncio.TaskGroup() as group:
+            self._context.watches = self._roster = Watches(
+                self._board, group, self._watch, self._metrics.probes.forget
+            )
+            heart = group.create_task(run_watchdog(self._notifier, self._context), name="heart")
+            guarding = group.create_task(self._guard.run(), name="guard the socket")
+            await self._roster.change(configured)
+            warning = group.create_task(self._warn(configured), name="check configuration")
+            announcing = group.create_task(self._announce(), name="announce")
+            loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
+            await self._stop.wait()
+            for task in (announcing, warning, guarding):
+                task.cancel()
+            self._notifier.stopping()
+            await self.reloads.end()
+            await self._drain_out()
+            await self._roster.close()
+            heart.cancel()
+        self._board.close()
+        log.info("stopped")
+
+    async def _warn(self, configured: Sequence[ProbeConfig]) -> None:
+        """Log what is doubtful, beside the probes: a file that hangs must not keep them waiting."""
+        _log_warnings(await self._config_warnings(self._context.loaded, configured))
+
+    async def _config_warnings(
+        self, loaded: LoadedConfig, configured: Sequence[ProbeConfig]
+    ) -> list[ConfigIssue]:
+        return await in_thread("look for doubts", lambda: _config_warnings(loaded, configured, self._places))
+
+    async def _change(self) -> list[str]:
+        """Put a new configuration in force; all that could go wrong is found out before anything changes."""
+        if self._stop.is_set():
+            raise ConfigurationError([STOPPING])
+        before = self._context.loaded.settings
+        loaded, configured = await in_thread("load configuration", lambda: read_configuration(self._load))
+        if mistakes := list(moved(self._places, loaded)):
+            raise ConfigurationError(mistakes)
+        await in_thread("prepare probes", lambda: self.prepare(configured))
+        doubtful = await self._config_warnings(loaded, configured)
+        try:
+            changed = await self._doors.change(loaded.settings)
+        except ListenError as error:
+            raise ConfigurationError([ConfigIssue("api", str(error))]) from error
+        self._context.loaded = loaded
+        self._context.info = replace(self._context.info, mode=_mode(loaded))
+        self._context.configured = configured
+        _log_warnings(doubtful)
+        logs.set_level(loaded.settings.log.level)
+        self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
+        changed += [
+            f"table {name} changed"
+            for name in ("debug", "api", "metrics", "log")
+            if getattr(before, name) != getattr(loaded.settings, name)
+        ]
+        return changed + await self._roster.change(configured)
+
+    async def _reload(self) -> Sequence[str]:
+        return await self.reloads.ask()
+
+    async def _announce(self) -> None:
+        """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
+        for watch in list(self._context.watches.values()):  # a reload may change them meanwhile
+            await watch.first_reading()
+        gc.collect()
+        gc.freeze()  # a full collection over what stays anyway would hold the loop for 7 ms
+        self._notifier.ready(status_line(self._context))
+        log.info("started", extra={"version": self._context.info.version, **self._doors.places})
+
+    async def _drain_out(self) -> None:
+        """Say no to new work, go on serving for as long as configured, then close the doors."""
+        self._context.draining = True
+        self._metrics.draining()
+        log.info("stopping", extra={"summary": self._board.verdict.summary})
+        self._doors.part()
+        await asyncio.sleep(self._context.loaded.settings.api.drain_delay)
+        await self._doors.close(self._context.loaded.settings.api.drain_timeout)
+
+    def _watch(self, configured: ProbeConfig) -> Watch:
+        folder = self._folder.place_of(configured.name)
+        check_requested = asyncio.Event()
+        worker = make_worker(
+            configured,
+            folder,
+            self._board,
+            self._metrics.probes,
+            log,
+            request_check=check_requested.set,
+            private_paths=self._private_paths,
+        )
+        return Watch(configured, worker, self._board, self._metrics.probes, check_requested=check_requested)
+
+    def _private_paths(self) -> Sequence[Path]:
+        """Return the paths that no code of a model may see: with them it could act as the daemon.
+
+        With the socket itself hidden, nothing in its folder can be added, removed or renamed.
+        """
+        return self._places.state, self._places.socket, *secret_files(self._context.loaded)
+
+
+def _mode(loaded: LoadedConfig) -> Literal["production", "development"]:
+    return "development" if loaded.settings.debug else "production"
+
+
+def _mlflow_version() -> str | None:
+    """By what pip has written down: the daemon never imports MLflow."""
+    try:
+        return version("mlflow")
+    except PackageNotFoundError:
+        return None
+
+
+def _config_warnings(
+    loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places
+) -> list[ConfigIssue]:
+    """Return what may run and was hardly meant; this looks at files, and a disk can hang."""
+    return [*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured)]
+
+
+def _log_warnings(doubtful: Sequence[ConfigIssue]) -> None:
+    for doubt in doubtful:
+        log.warning("doubtful configuration", extra={"doubt": str(doubt)})

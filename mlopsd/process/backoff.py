@@ -1,0 +1,65 @@
+"""The wait before something that just failed is tried again."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+
+FIRST, LONGEST = 1.0, 300.0  # seconds
+JITTER = 0.2  # of the wait, so that hosts that lost the same thing do not come back in step
+CALM = 10  # times the last wait, without a loss, and the past is forgotten
+
+
+class ExponentialBackoff:
+    """Waits that double from *first* to *longest* seconds while things go wrong.
+
+    Success that lasts `CALM` times as long as the last wait clears the past: a host that dies every five
+    minutes is back at once, or after half a minute, and never after five.
+
+    Attributes:
+        failures: the failures in a row.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, longest: float = LONGEST, first: float = FIRST
+    ) -> None:
+        self.failures = 0
+        self._clock = clock
+        self._first = first
+        self._longest = longest
+        self._wait = 0.0
+        self._next = -math.inf  # on the steady clock
+        self._good_since: float | None = None
+
+    def left(self) -> float:
+        """Return the seconds that are left of the wait."""
+        return max(0.0, self._next - self._clock())
+
+    def failed(self) -> None:
+        """Record a failure: wait twice as long as before."""
+        self.failures += 1
+        self._wait = min(max(self._first, 2 * self._wait), self._longest)
+        self._next = self._clock() + self._wait * random.uniform(1 - JITTER, 1 + JITTER)
+        self._good_since = None
+
+    def succeeded(self) -> None:
+        """Record a success, which may not last."""
+        self.failures = 0
+        self._good_since = self._clock()
+
+    def forget(self) -> None:
+        """Start again with the shortest wait."""
+        self.failures = 0
+        self._wait = 0.0
+        self._next = -math.inf
+        self._good_since = None
+
+    def lost(self) -> None:
+        """Record the end of a success: try at once if it lasted, else wait as after a failure."""
+        good_since = self._good_since
+        lasted = good_since is not None and self._clock() - good_since >= CALM * self._wait
+        if lasted or self._wait == 0:
+            self._wait, self._next = self._first / 2, self._clock()
+            self._good_since = None
+        else:
+            self.failed()

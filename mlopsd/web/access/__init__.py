@@ -1,0 +1,1 @@
+"""Access: the rights of each caller."""

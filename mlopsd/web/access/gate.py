@@ -1,0 +1,91 @@
+"""The gate before a handler: may the caller, is the body bearable, is the answer there in time."""
+
+import asyncio
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from mlopsd.web.access.callers import check_actor, check_local, check_predictor
+from mlopsd.web.api.endpoint import Endpoint
+from mlopsd.web.api.problem import Problem
+from mlopsd.web.context import WebContext
+
+
+class Gate:
+    """Maker of aiohttp's handler of an `Endpoint`: may the caller, is the body bearable, is it in time."""
+
+    def __init__(self, parts: WebContext, *, local: bool) -> None:
+        self._parts = parts
+        self._local = local
+
+    def handler(self, route: Endpoint) -> Handler:
+        """Return the handler of *route* for aiohttp."""
+        answer = route.handler
+        if route.access == "read" and not asyncio.iscoroutinefunction(answer):
+
+            async def at_once(request: web.Request) -> web.StreamResponse:
+                return answer(request)  # type: ignore[return-value]  # a plain function
+
+            return at_once
+
+        async def in_time(request: web.Request) -> web.StreamResponse:
+            if route.access != "read":
+                self._check_caller(route, request)
+                request = await self._read(request)
+            return await self._answer(route, request)
+
+        return in_time
+
+    def _check_caller(self, route: Endpoint, request: web.Request) -> None:
+        """Let those pass who may ask for *route*.
+
+        Raises:
+            Problem: 401 or 403, the caller may not.
+        """
+        loaded = self._parts.loaded
+        if route.access == "predict":
+            check_predictor(request, loaded, local=self._local)
+        elif self._local:
+            check_local(request)
+        else:
+            check_actor(request, loaded)
+
+    async def _answer(self, route: Endpoint, request: web.Request) -> web.StreamResponse:
+        limit = self._parts.loaded.settings.api.request_timeout if route.bounded else None
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                return await route.handler(request)  # type: ignore[misc, no-any-return]  # a coroutine
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            detail = f"no answer within {limit:g} s ([api] request_timeout); what was begun goes on"
+            raise Problem(HTTPStatus.GATEWAY_TIMEOUT, detail) from None
+
+    async def _read(self, request: web.Request) -> web.Request:
+        """Return *request* with its body read, so that reading it again costs nothing.
+
+        Raises:
+            Problem: 413 it is too large, 408 it does not arrive, 400 it is broken.
+        """
+        api = self._parts.loaded.settings.api
+        if (request.content_length or 0) > api.max_body_size:
+            raise _too_large(api.max_body_size)
+        request = request.clone(client_max_size=api.max_body_size)
+        try:
+            async with asyncio.timeout(api.request_timeout):
+                await request.read()
+        except TimeoutError:
+            detail = f"the body did not arrive within {api.request_timeout:g} s ([api] request_timeout)"
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, closes=True) from None
+        except web.HTTPRequestEntityTooLarge:
+            raise _too_large(api.max_body_size) from None
+        except (web.RequestPayloadError, ConnectionError) as error:
+            detail = "the body cannot be read: it is broken or ends early; send it again"
+            raise Problem(HTTPStatus.BAD_REQUEST, detail, closes=True) from error
+        return request
+
+
+def _too_large(limit: int) -> Problem:
+    detail = f"the body is larger than {limit} bytes ([api] max_body_size); send less"
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, closes=True)

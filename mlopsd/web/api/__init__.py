@@ -1,0 +1,1 @@
+"""The HTTP API: its answers and their description."""

@@ -1,0 +1,325 @@
+"""The status page: one answer with nothing from elsewhere, true without scripts, kept current by its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import operator
+import secrets
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs, web
+
+from mlopsd.board import PAST_READINGS, Board
+from mlopsd.entry import Entry, PastReading
+from mlopsd.format import format_age, format_duration, format_size, format_time
+from mlopsd.predictor import VersionFacts
+from mlopsd.probe import Finding, Status
+from mlopsd.threads import in_thread
+from mlopsd.web.api.readings import reload_state
+from mlopsd.web.context import WebContext
+from mlopsd.web.jsonable import DEEPEST, jsonable
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from mlopsd.watch import ProbeReload
+    from mlopsd.web.api.info import About
+
+LONGEST = 2000  # characters of one text; the whole is in the JSON
+MOST_IN_ROW = 20  # values of a list of facts in one row of the table
+LIMITS = {"most_findings": 100, "most_rejected": 20, "most_rows": 200}  # the rest is in the JSON
+
+BAR, SLOT = 3, 4  # units wide: a bar, and the place that it has with the gap to the next
+BASE, TALLEST, SHORTEST = 48, 30, 2  # units: where bars stand, and the height of the longest and the quickest
+SIGNS = {
+    Status.HEALTHY: "",
+    Status.DEGRADED: "M{x} 7h3v5h-3z",  # half a block
+    Status.UNKNOWN: "M{x} 1h3v3h-3zM{x} 8h3v3h-3z",  # a block with a hole
+    Status.UNHEALTHY: "M{x} 0h3v12h-3z",  # a whole block
+}
+"""The sign above the bar of a reading that was not well, so that it is seen without colours."""
+
+
+class StatusPage:
+    """Answers ``/``: the page for a browser, ``/info`` for anyone else."""
+
+    def __init__(self, parts: WebContext, about: About) -> None:
+        self._parts = parts
+        self._about = about
+        self._host = socket.gethostname()
+        self._press = secrets.token_hex(4)  # another page object counts its editions anew
+        self._edition = 0
+        self._said: object = None
+        self._entries: Sequence[Entry] = ()
+        self._template: PageTemplate | None = None
+        self._loading = asyncio.Lock()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Return the page, 304 if nothing but ages has changed, or the information for a program."""
+        if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+            response = self._about.info(request)
+            response.headers[hdrs.VARY] = hdrs.ACCEPT
+            return response
+        template = await self._loaded()
+        seal = self._seal()
+        headers = template.headers | {hdrs.ETAG: f'W/"{seal}"'}
+        if any(known.value == seal for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=template.render(self._values()), headers=headers)
+
+    async def _loaded(self) -> PageTemplate:
+        async with self._loading:
+            if self._template is None:
+                self._template = await in_thread("load the status page", PageTemplate)
+            return self._template
+
+    def _values(self) -> dict[str, Any]:
+        board, reloads = self._parts.board, dict(self._reloads())
+        worst_first = sorted(board, key=lambda entry: (-entry.status, entry.probe))
+        return {
+            "host": self._host,
+            "now": board.now(),
+            "verdict": board.verdict,
+            "draining": self._parts.draining,
+            "cards": [make_card(board, entry, reloads.get(entry.probe)) for entry in worst_first],
+            "info": self._parts.info,
+        }
+
+    def _reloads(self) -> Iterator[tuple[str, ProbeReload]]:
+        for name, watch in self._parts.watches.items():
+            if watch.reload is not None:
+                yield name, watch.reload
+
+    def _seal(self) -> str:
+        """Return another seal when the page is another one, ages aside; entries are never changed."""
+        reloads = [(name, reload.started_at, reload.done.done()) for name, reload in self._reloads()]
+        said = (self._parts.draining, self._parts.info, self._parts.board.verdict, reloads)
+        entries = tuple(self._parts.board)
+        if said != self._said or not _same(entries, self._entries):
+            self._said, self._entries = said, entries
+            self._edition += 1
+        return f"{self._press}-{self._edition}"
+
+
+class PageTemplate:
+    """The page's template, style and script, read and compiled when the first page is asked for.
+
+    Jinja2 takes memory that a daemon whose page nobody looks at does not need.
+
+    Attributes:
+        headers: those of each answer. The page may use its own style and its own script, known by their
+            hashes, and ask this very server.
+    """
+
+    def __init__(self) -> None:
+        folder = files("mlopsd.web.page")
+        style, script, source = (
+            folder.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", "template.html")
+        )
+        self._template = _compile(source, style, script)
+        self.headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": (
+                f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+                "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            ),
+            "Referrer-Policy": "no-referrer",
+            "Vary": "Accept",
+        }
+
+    def render(self, values: Mapping[str, Any]) -> bytes:
+        """Return the page with *values*."""
+        return self._template.render(values).encode("utf-8", "replace")
+
+
+def _compile(source: str, style: str, script: str) -> Template:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # at the first page: see PageTemplate
+    from markupsafe import Markup  # noqa: PLC0415  # likewise
+
+    def plain(value: object) -> str:
+        """Return *value* as one text of the page, cut where it is no sentence any more."""
+        if isinstance(value, Markup):  # the template's own
+            return value
+        text = value if isinstance(value, str) else str(jsonable(value))
+        return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+    environment = Environment(
+        autoescape=True, finalize=plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "age": format_age,
+        "duration": format_duration,
+        "size": format_size,
+        "time": format_time,
+    }
+    environment.globals |= {
+        **LIMITS,
+        "style": Markup(style),
+        "script": Markup(script),
+        "made": hashlib.sha256((style + script).encode()).hexdigest()[:16],
+    }
+    return environment.from_string(source)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadLine:
+    """The last reload of a probe, as its card has it."""
+
+    state: str
+    started_at: object
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCard:
+    """One probe on the page; all texts of a probe are plain text.
+
+    Attributes:
+        age: seconds since the last check; None before the first.
+        summary: the sentence of the reading, unless the list of findings begins with it.
+        unwell: the findings that are not healthy, worst first; *well* are the others.
+        versions: the facts about the versions of a model, which *rows* leaves out.
+        rows: all other facts by their path.
+    """
+
+    entry: Entry
+    age: float | None
+    summary: str | None
+    unwell: Sequence[Finding]
+    well: Sequence[Finding]
+    reload: ReloadLine | None
+    versions: VersionFacts
+    plot: Plot | None
+    rows: Sequence[tuple[str, str]]
+
+
+def make_card(board: Board, entry: Entry, reload: ProbeReload | None) -> ProbeCard:
+    """Return the card of *entry*."""
+    findings = sorted(entry.reading.findings, key=lambda finding: (-finding.status, -finding.advice))
+    unwell = [_plain_finding(finding) for finding in findings if finding.status != Status.HEALTHY]
+    versions = VersionFacts.read(entry.facts)
+    known = versions.facts() if versions.names_version else {}
+    rest = {key: value for key, value in entry.facts.items() if key not in known}
+    return ProbeCard(
+        entry=entry,
+        age=board.age(entry),
+        summary=_summary(entry, unwell),
+        unwell=unwell,
+        well=[_plain_finding(finding) for finding in findings[len(unwell) :]],
+        reload=_reload_line(reload) if reload is not None else None,
+        versions=versions,
+        plot=plot(board.past(entry.probe)),
+        rows=list(islice(_rows(rest, ""), LIMITS["most_rows"] + 1)),
+    )
+
+
+def _summary(entry: Entry, unwell: Sequence[Finding]) -> str | None:
+    summary = str.__str__(entry.reading.summary)
+    is_said_below = unwell and unwell[0].summary and summary.startswith(unwell[0].summary)
+    return None if is_said_below else summary
+
+
+def _plain_finding(finding: Finding) -> Finding:
+    """Return *finding* without texts that call themselves HTML."""
+    subject = str.__str__(finding.subject) if finding.subject is not None else None
+    return replace(
+        finding, name=str.__str__(finding.name), subject=subject, summary=str.__str__(finding.summary)
+    )
+
+
+def _reload_line(reload: ProbeReload) -> ReloadLine:
+    state = reload_state(reload)
+    return ReloadLine(state["state"], reload.started_at, jsonable(state.get("detail")))
+
+
+def _rows(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield each value inside *value* with its path; a value that holds itself is cut off."""
+    if depth >= DEEPEST:
+        yield path, "…"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _rows(item, _joined(path, key), depth + 1)
+    elif isinstance(value, Sequence) and not _fits(value):
+        for index, item in enumerate(value):
+            yield from _rows(item, _joined(path, index), depth + 1)
+    else:
+        yield path, _fact_text(value)
+
+
+def _fits(value: Sequence[object]) -> bool:
+    """Tell if *value* is short enough for one row."""
+    return isinstance(value, str | bytes) or (
+        len(value) <= MOST_IN_ROW and not any(isinstance(item, Mapping | list | tuple) for item in value)
+    )
+
+
+def _joined(path: str, key: object) -> str:
+    return f"{path}.{_fact_text(key)}" if path else _fact_text(key)
+
+
+def _fact_text(value: object) -> str:
+    plain = jsonable(value)
+    if isinstance(plain, bool):
+        return "yes" if plain else "no"
+    if isinstance(plain, list):
+        return ", ".join(map(_fact_text, plain)) or "none"
+    return "none" if plain in (None, {}) else str(plain)
+
+
+def _same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
+    return len(entries) == len(known) and all(map(operator.is_, entries, known))
+
+
+def _source(code: str) -> str:
+    """Return *code* as a content security policy knows it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A bar for each reading, the newest on the right.
+
+    Attributes:
+        paths: for each status the SVG path of the readings that had it.
+        caption: the same in words.
+    """
+
+    paths: Sequence[tuple[Status, str]]
+    caption: str
+    width: int = PAST_READINGS * SLOT
+    height: int = BASE
+
+
+def plot(past: Sequence[PastReading]) -> Plot | None:
+    """Return the plot of *past*, the oldest first; None if there is no reading yet."""
+    return Plot(tuple(_plot_paths(past)), plot_caption(past)) if past else None
+
+
+def plot_caption(past: Sequence[PastReading]) -> str:
+    """Return *past* in words: "last 120 readings: 118 healthy, 2 unknown; newest healthy; longest 300 ms"."""
+    raw = [reading.raw_status for reading in past]
+    counts = ", ".join(f"{raw.count(status)} {status}" for status in Status if status in raw)
+    many = "last reading" if len(past) == 1 else f"last {len(past)} readings"
+    longest = max(reading.duration for reading in past)
+    return f"{many}: {counts}; newest {raw[-1]}; longest {format_duration(longest)}"
+
+
+def _plot_paths(past: Sequence[PastReading]) -> Iterator[tuple[Status, str]]:
+    longest = max(reading.duration for reading in past) or 1
+    first = PAST_READINGS - len(past)
+    bars = [(one.raw_status, _bar(one, (first + at) * SLOT, longest)) for at, one in enumerate(past)]
+    for status in Status:
+        if path := "".join(bar for raw, bar in bars if raw == status):
+            yield status, path
+
+
+def _bar(reading: PastReading, x: int, longest: float) -> str:
+    height = SHORTEST + (TALLEST - SHORTEST) * reading.duration / longest
+    return f"M{x} {BASE}v-{height:.1f}h{BAR}V{BASE}z{SIGNS[reading.raw_status].format(x=x)}"

@@ -1,0 +1,31 @@
+"""The collector of one signal of a card."""
+
+import pynvml
+
+from mlopsd.probe import Reading, Status
+from mlopsd_probes.collector import Collector
+from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.history import CardHistory
+from mlopsd_probes.gpu.options import GpuOptions
+
+
+class CardCollector(Collector):
+    """A collector of one signal of every card; each of its metrics has the labels ``gpu`` and ``uuid``."""
+
+    def __init__(self, options: GpuOptions, history: CardHistory) -> None:
+        self.options = options
+        self.history = history
+
+    def collect(self, card: Card) -> Reading:
+        """Ask *card* once; the facts are that card's. Leave out what the card lacks.
+
+        Raises:
+            NVMLError: NVML fails in a way that is no lack.
+        """
+        raise NotImplementedError
+
+    def explain(self, card: Card, error: pynvml.NVMLError) -> Reading:
+        """Return what *error* costs: a judgement that cannot be made, or only a number."""
+        status = Status.UNKNOWN if self.findings else Status.DEGRADED
+        source = f"{self.name.replace('_', ' ')} of {card.title}"
+        return self.unreadable(source, error, status=status, subject=card.subject)

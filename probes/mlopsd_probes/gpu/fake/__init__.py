@@ -1,1 +1,0 @@
-"""A driver library in C that is loaded as NVML and answers from a scenario file: GPUs for who has none."""

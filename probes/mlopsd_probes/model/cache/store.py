@@ -1,0 +1,328 @@
+"""The versions whose files are on this host's disk, whole: the current one and the one before.
+
+Below the probe's state folder::
+
+    models/MODEL/VERSION-ID/            the files of a version
+    models/MODEL/VERSION-ID.json        its manifest; without it the folder counts for nothing
+    models/MODEL/VERSION-ID.part/       files that are being fetched
+    models/MODEL/order.json             which version is the current one, and which was before
+
+Every change is one rename, so that whatever ends the daemon leaves the old state or the new. All
+functions block; each may be called from any thread.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlopsd_probes.model.cache.files import (
+    ASIDE,
+    WRITING,
+    StoreError,
+    below,
+    file_name,
+    remove,
+    sync,
+    tidy,
+    write,
+)
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.version import CachedVersion, File, Version
+
+PART = ".part"  # what a killed daemon leaves behind, beside disk.ASIDE and disk.WRITING
+MANIFEST = ".json"
+ORDER = f"order{MANIFEST}"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheContents:
+    """The versions of one model whose files are on this host's disk, whole.
+
+    Attributes:
+        current: the version that was chosen last.
+        previous: the one that was chosen before it.
+        others: whole, but never chosen.
+        broken: what was found and is of no use, and why; it has been removed.
+    """
+
+    current: CachedVersion | None = None
+    previous: CachedVersion | None = None
+    others: tuple[CachedVersion, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[CachedVersion]:
+        return (kept for kept in (self.current, self.previous, *self.others) if kept is not None)
+
+    def find(self, version: Version) -> CachedVersion | None:
+        """Return *version* as it is on disk, by the name that it is wanted by now."""
+        found = (kept for kept in self if kept.version.id == version.id)
+        return next((replace(kept, version=version) for kept in found), None)
+
+    def proven(self) -> list[Version]:
+        """Return the versions that served here, the current one first."""
+        return [kept.version for kept in (self.current, self.previous) if kept is not None and kept.proven]
+
+    def without(self, kept: CachedVersion) -> "CacheContents":
+        """Return the contents without the version of *kept*."""
+        return self._changed(lambda one: None if one.version.id == kept.version.id else one)
+
+    def with_fetched(self, kept: CachedVersion) -> "CacheContents":
+        """Return the contents with *kept*, which replaces every other version that was never chosen."""
+        return replace(self.without(kept), others=(kept,))
+
+    def with_known(self, kept: CachedVersion) -> "CacheContents":
+        """Return the contents with what is known of the version of *kept* now."""
+        return self._changed(lambda one: kept if one.version.id == kept.version.id else one)
+
+    def ranked(self, options: ModelOptions) -> "CacheContents":
+        """Return the contents with the ranks that *options* give today."""
+        return self._changed(lambda kept: replace(kept, version=_ranked(kept.version, options)))
+
+    def _changed(self, change: Callable[[CachedVersion], CachedVersion | None]) -> "CacheContents":
+        return replace(
+            self,
+            current=None if self.current is None else change(self.current),
+            previous=None if self.previous is None else change(self.previous),
+            others=tuple(one for other in self.others if (one := change(other)) is not None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    version: Version
+    files: tuple[File, ...]
+    fetched_at: datetime
+    proven: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def kept(self, folder: Path) -> CachedVersion:
+        return CachedVersion(self.version, str(folder), self.files, self.proven, self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    current: str | None = None
+    previous: str | None = None
+
+
+MANIFESTS = TypeAdapter(_Manifest)
+ORDERS = TypeAdapter(_Order)
+
+
+class Store:
+    """The versions of *model* below *folder*, an absolute path."""
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder = folder / "models" / file_name(model)
+        self._lock = threading.RLock()
+
+    def load(self) -> CacheContents:
+        """Return what a start finds; what is half-made or broken is removed, and never trusted.
+
+        Of the versions that were never chosen the newest stays.
+
+        Raises:
+            StoreError: the folder cannot be used.
+        """
+        with self._changing("read the cache of models"):
+            if not self._folder.is_dir():
+                return CacheContents()
+            self._remove_leftovers()
+            found, broken = self._manifests()
+            order, trouble = self._order(found)
+            unchosen = [name for name in _newest_first(found) if name not in (order.current, order.previous)]
+            self._remove_all_but({order.current, order.previous, *unchosen[:1]})
+            return CacheContents(
+                self._kept(order.current, found),
+                self._kept(order.previous, found),
+                tuple(kept for name in unchosen[:1] if (kept := self._kept(name, found)) is not None),
+                (*broken, *trouble),
+            )
+
+    def part(self, version: Version, *spared: Version) -> Path:
+        """A new, empty folder to fetch *version* into; room is made of what was never chosen nor is *spared*.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        part = self._path(version, PART)
+        with self._changing(f"make room for version {version.number}"):
+            part.mkdir(0o750, parents=True, exist_ok=True)
+            order, _ = self._order(self._manifests()[0])
+            names = {file_name(one.id) for one in spared}
+            self._remove_all_but({order.current, order.previous, *names})
+            remove(part)
+            part.mkdir(0o750)
+        return part
+
+    def discard(self, version: Version) -> None:
+        """Remove what was fetched of *version* and not kept.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        with self._changing(f"remove what was fetched of version {version.number}"):
+            remove(self._path(version, PART))
+
+    def keep(self, version: Version, files: Iterable[File]) -> CachedVersion:
+        """Keep what `part` now holds of *version*: it is whole.
+
+        Raises:
+            StoreError: it cannot be kept.
+        """
+        part, folder, aside = (self._path(version, end) for end in (PART, "", ASIDE))
+        manifest = _Manifest(version, tuple(files), datetime.now(UTC))
+        with self._changing(f"keep version {version.number}"):
+            for path in (*below(part), part):
+                sync(path)
+            if folder.exists():  # and was of no use
+                remove(aside)
+                folder.rename(aside)
+            part.rename(folder)
+            write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
+            tidy(aside)
+        return manifest.kept(folder)
+
+    def choose(self, kept: CachedVersion) -> CacheContents:
+        """*kept* is the current version from now on; what is neither it nor the one before is removed.
+
+        Raises:
+            StoreError: that cannot be written down.
+        """
+        chosen = file_name(kept.version.id)
+        with self._changing(f"choose version {kept.version.number}"):
+            found, broken = self._manifests()
+            before, _ = self._order(found)
+            previous = before.previous if before.current == chosen else before.current
+            order = _Order(chosen, previous)
+            if order != before:
+                write(self._folder / ORDER, ORDERS.dump_json(order))
+            self._remove_all_but({order.current, order.previous})
+        return CacheContents(kept, self._kept(previous, found), broken=tuple(broken))
+
+    def note(self, kept: CachedVersion, *, proven: bool | None = None, **notes: Any) -> CachedVersion:
+        """*kept* with what was learnt of it; a note that is None is left as it was.
+
+        Raises:
+            StoreError: that cannot be written down.
+        """
+        learnt = {name: value for name, value in notes.items() if value is not None}
+        noted = replace(kept, notes={**(kept.notes or {}), **learnt})
+        path = self._path(kept.version, MANIFEST)
+        with self._changing(f"note what was learnt of version {kept.version.number}"):
+            manifest = MANIFESTS.validate_json(path.read_bytes())
+            noted = replace(
+                noted,
+                proven=manifest.proven if proven is None else proven,
+                notes={**manifest.notes, **(noted.notes or {})},
+            )
+            manifest = replace(manifest, proven=noted.proven, notes=dict(noted.notes or {}))
+            write(path, MANIFESTS.dump_json(manifest))
+        return noted
+
+    def _path(self, version: Version, end: str) -> Path:
+        return self._folder / f"{file_name(version.id)}{end}"
+
+    def _manifests(self) -> tuple[dict[str, _Manifest], list[str]]:
+        """Every version that is whole by its name, and what is wrong with the others."""
+        found: dict[str, _Manifest] = {}
+        broken = []
+        for path in sorted(self._folder.glob(f"*{MANIFEST}")):
+            if path.name == ORDER:
+                continue
+            try:
+                manifest = MANIFESTS.validate_json(path.read_bytes())
+            except ValidationError:
+                broken.append(f"{path} is no manifest")
+                continue
+            name = path.name.removesuffix(MANIFEST)
+            if (fault := _fault(self._folder / name, manifest.files)) is not None:
+                broken.append(fault)
+            else:
+                found[name] = manifest
+        return found, broken
+
+    def _order(self, found: dict[str, _Manifest]) -> tuple[_Order, list[str]]:
+        """The order of what is whole; where it cannot be read, the newest that proved themselves."""
+        path = self._folder / ORDER
+        try:
+            order = ORDERS.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return _Order(), []
+        except ValidationError:
+            proven = [name for name in _newest_first(found) if found[name].proven]
+            return _Order(*proven[:2]), [f"{path} is not readable"]
+        whole = [name if name in found else None for name in (order.current, order.previous)]
+        return _Order(*whole), []
+
+    def _kept(self, name: str | None, found: dict[str, _Manifest]) -> CachedVersion | None:
+        return None if name is None or name not in found else found[name].kept(self._folder / name)
+
+    def _remove_leftovers(self) -> None:
+        for path in self._folder.iterdir():
+            if path.name.endswith((PART, ASIDE, WRITING)):
+                tidy(path)
+
+    def _remove_all_but(self, names: set[str | None]) -> None:
+        for path in list(self._folder.iterdir()):
+            name = path.name.removesuffix(MANIFEST)
+            if path.name != ORDER and name not in names and not path.name.endswith(PART):
+                self._remove_version(name)
+
+    def _remove_version(self, name: str) -> None:
+        """The manifest first: what is left if this is cut short is trusted by nobody.
+
+        What cannot be removed keeps no other version from being used.
+        """
+        if tidy(self._folder / f"{name}{MANIFEST}"):
+            tidy(self._folder / name)
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        """One change at a time; what the disk says is told in an operator's words.
+
+        Raises:
+            StoreError: it cannot be done.
+        """
+        with self._lock:
+            try:
+                yield
+            except OSError as error:
+                raise StoreError.of(what, self._folder, error) from error
+
+
+def _fault(folder: Path, files: Iterable[File]) -> str | None:
+    """Return what *files* lack in *folder*, if anything."""
+    for file in files:
+        path = folder / file.path
+        try:
+            size = path.lstat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{path} is missing"
+        if size != file.size:
+            return f"{path} has {size} bytes instead of {file.size}"
+    return None
+
+
+def _newest_first(found: dict[str, _Manifest]) -> list[str]:
+    return sorted(found, key=lambda name: found[name].fetched_at, reverse=True)
+
+
+def _ranked(version: Version, options: ModelOptions) -> Version:
+    """Return *version* with its ranks by *options*; names that are gone from them come last."""
+    labels = [registry.label for registry in options.registries]
+    return replace(
+        version,
+        candidate_rank=_place(version.candidate, options.candidates),
+        registry_rank=_place(version.registry, labels),
+    )
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else len(names)

@@ -1,0 +1,107 @@
+"""The cached versions of one model: read once at the start, written when another version serves."""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mlopsd.threads import in_thread
+from mlopsd_probes.model.cache.files import StoreError, tidy
+from mlopsd_probes.model.cache.store import CacheContents, Store
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.version import CachedVersion, Version
+
+MISMATCH = "batching_mismatch"  # a note of a version
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A version to begin with after a restart, and what its load showed."""
+
+    kept: CachedVersion
+    cuda: bool | None
+
+
+class CachedVersions:
+    """Keeps the contents of the cache in memory and on disk.
+
+    Attributes:
+        contents: the versions on disk.
+        mismatches: ids of the versions whose joined requests were answered differently from single ones.
+        problem: what the disk refused last.
+    """
+
+    def __init__(
+        self, store: Store, options: ModelOptions, log: logging.Logger, mismatches: set[str]
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._log = log
+        self._choice: Choice | None = None
+        self.mismatches = mismatches
+        self.contents = CacheContents()
+        self.problem: str | None = None
+
+    async def open(self, scratch: Path | None) -> None:
+        """Read the cache; clear *scratch*, where a killed daemon left files, unless it is None."""
+        if scratch is not None:
+            await in_thread("clear up the scratch folder", lambda: tidy(scratch))
+        try:
+            found = await in_thread("read the model cache", self._store.load)
+        except StoreError as error:
+            self.problem = str(error)
+            return
+        self.contents = found.ranked(self._options)
+        self.mismatches.update(kept.version.id for kept in self.contents if (kept.notes or {}).get(MISMATCH))
+        for reason in found.broken:
+            self._log.warning("files of a model were of no use", extra={"reason": reason})
+
+    def add(self, kept: CachedVersion) -> None:
+        """Note that *kept* was fetched; a later attempt need not fetch it again."""
+        self.contents = self.contents.with_fetched(kept)
+
+    def drop(self, kept: CachedVersion) -> None:
+        """Forget *kept*, whose files are corrupt; it is fetched again."""
+        self.contents = self.contents.without(kept)
+
+    def choose(self, choice: Choice) -> None:
+        """Begin with *choice* after a restart, once `write` has noted it."""
+        self._choice = choice
+
+    def is_unwritten(self, version: Version) -> bool:
+        """Return whether *version* was chosen, and a restart does not know yet."""
+        return self._choice is not None and self._choice.kept.version.id == version.id
+
+    async def write(self, served_id: str | None, load_bytes: int | None) -> None:
+        """Note what is not on disk yet; a choice counts only while the version of *served_id* serves.
+
+        Its process has *load_bytes* of memory.
+        """
+        try:
+            has_written = await self._write_mismatches()
+            choice = self._choice
+            if choice is not None and choice.kept.version.id == served_id:
+                self.contents = await in_thread("keep the version", lambda: self._chosen(choice, load_bytes))
+                self._choice = None if self._choice is choice else self._choice
+                has_written = True
+        except StoreError as error:
+            self.problem = str(error)
+        else:
+            self.problem = None if has_written else self.problem
+
+    async def _write_mismatches(self) -> bool:
+        """Note the mismatches, which a restart must know; return whether there were any to note."""
+        unwritten = [
+            kept
+            for kept in self.contents
+            if kept.version.id in self.mismatches and not (kept.notes or {}).get(MISMATCH)
+        ]
+        for kept in unwritten:
+            note = partial(self._store.note, kept, **{MISMATCH: True})
+            self.contents = self.contents.with_known(await in_thread("note a mismatch", note))
+        return bool(unwritten)
+
+    def _chosen(self, choice: Choice, load_bytes: int | None) -> CacheContents:
+        store = self._store
+        noted = store.note(choice.kept, proven=True, load_bytes=load_bytes, cuda=choice.cuda)
+        return store.choose(noted)

@@ -1,0 +1,387 @@
+"""Requests that wait are predicted together, where a model predicts each row by itself.
+
+Three things must hold. The library predicts row by row (`rowwise`), or the operator says so. A trial gave the
+same answers. And samples of real traffic do: the first difference ends the joining for good.
+
+A hundred rows cost what one costs. Each request must still be answered as it would be alone, so only
+requests of one form are joined (the same columns, in each column JSON values of a type that pandas makes the
+same of whatever else is in the column), and only up to as many rows as were tried. Where a library sums
+floats in another order for more rows, the answers are the same to a millionth.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import outputs
+from .libraries import pandas
+from .request import ModelInput, Request
+from .rowwise import why_rows_may_depend
+from .scoring import JSON, Scorer
+
+SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)  # rows tried at once; fast code has a case for a rest
+ALONE = 64  # rows that are predicted one by one; beyond them the same rows come again
+SAMPLE_SECONDS = 1.0  # that callers wait longer where their group is a sample
+SAMPLED = 100  # of so many joined groups the first is also predicted row by row
+MISMATCH = "off: requests that were predicted together were answered otherwise than each alone"
+FEWEST = 3  # rows that must have been tried
+GREATEST = 2**31  # what an "integer" of the signature holds
+CLOSE = 1e-6  # relative; what single precision leaves of a sum in another order
+# Per type of the signature, what JSON values pandas makes the same of in any company. A whole number
+# beside fractions becomes a float first, which is exact enough for a double and not for a float or a long.
+# Null and NaN are in none: models fill gaps with what else is in the column, which is other callers'.
+ALIKE: dict[str, frozenset[type]] = {
+    "double": frozenset({float, int}),
+    "float": frozenset({float}),
+    "long": frozenset({int}),
+    "integer": frozenset({int}),
+    "boolean": frozenset({bool}),
+    "string": frozenset({str}),
+}
+
+
+@dataclass(frozen=True)
+class Batchable:
+    """A request as a table; requests with the same *family* and *columns* can be joined."""
+
+    family: str
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """Traits that joined requests have in common."""
+        return self.family, self.columns
+
+
+def join(forms: Sequence[Batchable]) -> Request:
+    """One request for the rows of all."""
+    rows = [row for form in forms for row in form.rows]
+    columns = forms[0].columns
+    if forms[0].family == "instances":
+        return Request(JSON, {"instances": [dict(zip(columns, row, strict=True)) for row in rows]}, len(rows))
+    return Request(JSON, {"dataframe_split": {"columns": list(columns), "data": rows}}, len(rows))
+
+
+class Batcher:
+    """Tells which requests can be joined.
+
+    Attributes:
+        most_rows: how many rows may be predicted together; 0 is off.
+        why: the reason, for an operator.
+    """
+
+    def __init__(self, scorer: Scorer, wanted: str, *, mismatched: bool) -> None:
+        self._scorer = scorer
+        self._is_exact = wanted == "exact"
+        self._joined = 0  # groups
+        self._alike = _alike(scorer.schema)
+        self._required = set(scorer.schema.required_input_names()) if self._alike is not None else set()
+        self._kinds: frozenset[str] = frozenset()
+        self.most_rows = 0
+        why_off = MISMATCH if mismatched and wanted != "off" else self._why_off(wanted)
+        self.is_open = why_off is None  # for a proof
+        self.why = why_off or "off: not tried yet"
+
+    def _why_off(self, wanted: str) -> str | None:
+        if wanted == "off":
+            return "off: the configuration says so"
+        if self._alike is None:
+            return "off: the model's signature has no plain named columns"
+        if wanted != "on" and (reason := why_rows_may_depend(self._scorer.model)) is not None:
+            return f"off: {reason}"
+        return None
+
+    def form(self, request: Request) -> Batchable | None:
+        """*request* as a table that can be joined with others."""
+        if not self.most_rows or request.mime != JSON or not request.rows or request.rows > self.most_rows:
+            return None
+        form = _form(request.document)
+        if (
+            form is None
+            or self._alike is None
+            or not self._required <= set(form.columns) <= self._alike.keys()
+        ):
+            return None
+        allowed = [self._alike[name] for name in form.columns]
+        return form if all(_is_alike(row, allowed) for row in form.rows) else None
+
+    def parts(self, answer: Any, sizes: Sequence[int]) -> list[Any] | None:
+        """*answer*, of joined requests, as one for each; None if it is not of the kind that was tried."""
+        if _kind(answer) not in self._kinds:
+            return None
+        whole = self._scorer.jsonable(answer)
+        if not isinstance(whole, list) or len(whole) != sum(sizes):
+            return None
+        parts, at = [], 0
+        for size in sizes:
+            parts.append(whole[at : at + size])
+            at += size
+        return parts
+
+    def is_mismatch(self, forms: Sequence[Batchable], answer: Any, parts: Sequence[list[Any]]) -> bool:
+        """Return whether *parts* of *answer* differ from what each row gets alone; then joining is over.
+
+        Only the first of `SAMPLED` groups is looked at: at most `ALONE` rows, for about `SAMPLE_SECONDS`.
+
+        Raises:
+            Exception: what a row's own prediction raises. It says nothing of joining, and the next group is
+                the sample instead.
+        """
+        if self._joined % SAMPLED == 0 and self._differs(forms, answer, parts):
+            return self._end()
+        self._joined += 1
+        return False
+
+    def _differs(self, forms: Sequence[Batchable], answer: Any, parts: Sequence[list[Any]]) -> bool:
+        columns, family = forms[0].columns, forms[0].family
+        deadline = time.monotonic() + SAMPLE_SECONDS
+        for place, (at, row) in enumerate(_spread([len(form.rows) for form in forms])):
+            if place >= FEWEST and time.monotonic() >= deadline:
+                break
+            answered = self._plain([parts[at][row]])
+            try:
+                single = self._single(Batchable(family, columns, [forms[at].rows[row]]))
+            except _NotBatchable:  # the answer has another form than in the trial
+                return True
+            if single.kind != _kind(answer) or not self._same(answered, [single.value]):
+                return True
+        return False
+
+    def _end(self) -> bool:
+        self.most_rows = 0
+        self.why = MISMATCH
+        return True
+
+    def _same(self, some: Any, other: Any) -> bool:
+        return _close(some, other) and (not self._is_exact or json.dumps(some) == json.dumps(other))
+
+    def verify(self, question: ModelInput, seconds: float) -> None:
+        """See for at most about *seconds* whether the rows of *question* are predicted each by itself."""
+        self.is_open = False
+        try:
+            self._try(_various_rows(question.data, self._alike or {}), time.monotonic() + seconds)
+        except _NotBatchable as reason:
+            self.why = f"off: {reason}"
+        except Exception:  # noqa: BLE001  # the model's, or of an answer that nothing can be compared with
+            self.why = "off: the model failed when it was tried"
+
+    def _try(self, rows: list[list[Any]], deadline: float) -> None:
+        columns = tuple(self._alike or {})
+        left = iter([Batchable("table", columns, [row]) for row in rows])
+        alone: list[tuple[Batchable, _Single]] = []
+        proven = 0
+        for size in SIZES:
+            while len(alone) < min(size, ALONE) and time.monotonic() < deadline:
+                if (form := next(left, None)) is None:
+                    break
+                if (single := self._tried(form, is_needed=not alone)) is not None:
+                    alone.append((form, single))
+            if len(alone) < size and time.monotonic() >= deadline:
+                break
+            chosen = [alone[at % len(alone)] for at in range(size)]
+            self._compare([form for form, _ in chosen], [single for _, single in chosen])
+            proven = size
+        if proven < FEWEST:
+            raise _NotBatchable("it predicts too slowly to be tried")
+        self._kinds = frozenset(single.kind for _, single in alone)
+        self.most_rows = proven
+        self.why = f"up to {proven} rows: so many were predicted as each was alone"
+
+    def _tried(self, form: Batchable, *, is_needed: bool) -> _Single | None:
+        """The answer to *form*; None where a model does not take a row that was made up."""
+        try:
+            return self._single(form)
+        except _NotBatchable:
+            raise
+        except Exception:  # a model may raise anything for a row that was made up
+            if is_needed:
+                raise
+            return None
+
+    def _single(self, form: Batchable) -> _Single:
+        answer = self._ask([form])
+        whole = self._scorer.jsonable(answer)
+        if not isinstance(whole, list) or len(whole) != 1:
+            raise _NotBatchable("its answer is no list of one value a row")
+        return _Single(_kind(answer), self._plain(whole)[0])
+
+    def _compare(self, forms: Sequence[Batchable], singles: Sequence[_Single]) -> None:
+        answer = self._ask(forms)
+        whole = self._scorer.jsonable(answer)
+        if not isinstance(whole, list) or len(whole) != len(forms):
+            raise _NotBatchable(f"it gives {len(forms)} rows another number of answers")
+        plain = self._plain(whole)
+        alone = [single.value for single in singles]
+        differs = f"it answers {len(forms)} rows at once otherwise than each alone"
+        if {single.kind for single in singles} != {_kind(answer)} or not _close(plain, alone):
+            raise _NotBatchable(differs)
+        if not self._same(plain, alone):
+            raise _NotBatchable(f"{differs}, in the last digits")
+
+    def _ask(self, forms: Sequence[Batchable]) -> Any:
+        return self._scorer.predict(self._scorer.question(join(forms), limited=False))
+
+    def _plain(self, answers: list[Any]) -> list[Any]:
+        """*answers* as a caller reads them: what is an array here has neither one truth nor one type."""
+        read: list[Any] = json.loads(self._scorer.encode_jsonable(answers, bare=True))
+        return read
+
+
+@dataclass(frozen=True)
+class _Single:
+    """The answer to one row."""
+
+    kind: str
+    value: Any
+
+
+class _NotBatchable(Exception):
+    """Rows are not predicted each by itself, or that cannot be seen, in the words for an operator."""
+
+
+def _close(some: Any, other: Any) -> bool:
+    """Return whether two answers are the same but for the order in which a library summed numbers up."""
+    if type(some) is not type(other):
+        return False
+    if isinstance(some, float):
+        are_close = math.isclose(some, other, rel_tol=CLOSE, abs_tol=CLOSE**2)
+        return are_close or (math.isnan(some) and math.isnan(other))
+    if isinstance(some, list):
+        return len(some) == len(other) and all(map(_close, some, other))
+    if isinstance(some, dict):
+        return some.keys() == other.keys() and all(_close(some[key], other[key]) for key in some)
+    return bool(some == other)
+
+
+def _alike(schema: Any) -> dict[str, frozenset[type]] | None:
+    """By column what may be joined; None if that cannot be told for each."""
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return None
+    kinds = {spec.name: ALIKE.get(getattr(spec.type, "name", "")) for spec in schema.inputs}
+    known = {name: kind for name, kind in kinds.items() if kind is not None}
+    return known if len(known) == len(kinds) else None
+
+
+def _form(document: dict[str, Any]) -> Batchable | None:
+    if len(document) != 1:  # params, or what MLflow passes over
+        return None
+    if (split := document.get("dataframe_split")) is not None:
+        return _form_of_split(split)
+    for family, key in (("table", "dataframe_records"), ("instances", "instances")):
+        if (records := document.get(key)) is not None:
+            return _form_of_records(family, records)
+    return None
+
+
+def _form_of_split(split: Any) -> Batchable | None:
+    if not isinstance(split, dict) or split.keys() - {"columns", "data", "index"}:
+        return None
+    columns, rows, index = split.get("columns"), split.get("data"), split.get("index")
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        return None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, list) and len(row) == len(columns) for row in rows
+    ):
+        return None
+    if len(set(columns)) != len(columns) or (index is not None and index != list(range(len(rows)))):
+        return None
+    return Batchable("table", tuple(columns), rows)
+
+
+def _form_of_records(family: str, records: Any) -> Batchable | None:
+    if not isinstance(records, list) or not records or not isinstance(records[0], dict):
+        return None
+    columns = list(records[0])
+    if not all(isinstance(record, dict) and list(record) == columns for record in records):
+        return None
+    return Batchable(family, tuple(columns), [list(record.values()) for record in records])
+
+
+def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
+    """Return whether each value of *row* is of an *allowed* type, and a number that is one."""
+    return all(
+        type(value) in kinds and not (type(value) is float and not math.isfinite(value))
+        for value, kinds in zip(row, allowed, strict=True)
+    )
+
+
+def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]]:
+    """Rows of *data* and others made of them, in which every column has different values.
+
+    What is the same throughout hides a model that sets a row against the others.
+
+    Raises:
+        _NotBatchable: there are none, and nobody can make them up.
+    """
+    columns = [outputs.column(data, name) or [] for name in alike]
+    if len(set(map(len, columns))) != 1:
+        raise _NotBatchable("the canary's input lacks columns")
+    allowed = list(alike.values())
+    rows = [list(row) for row in zip(*columns, strict=True) if _is_alike(row, allowed)]
+    if not rows:
+        raise _NotBatchable("the canary's input has no row without gaps")
+    constant = [len(set(values)) == 1 for values in zip(*rows, strict=True)]
+    for name, value, is_constant in zip(alike, rows[0], constant, strict=True):
+        if is_constant and isinstance(value, str):
+            raise _NotBatchable(
+                f"the canary's input has only one text in column {name!r}; give it rows with others"
+            )
+    if any(constant):
+        other = [_changed(value) if same else value for value, same in zip(rows[0], constant, strict=True)]
+        rows.insert(1, other)
+    return _with_extremes(rows, list(alike))[:ALONE]
+
+
+def _with_extremes(rows: list[list[Any]], columns: list[str]) -> list[list[Any]]:
+    """*rows*, and among them the same with values from all over the range, and with values of other rows."""
+    found: list[list[Any]] = []
+    for at, row in enumerate(rows):
+        mixed = [rows[(at + place) % len(rows)][place] for place in range(len(columns))]
+        found.extend([row, [_extreme(value, at) for value in row], mixed])
+    return found
+
+
+def _extreme(value: Any, turn: int) -> Any:
+    """Another value of the type of *value*; a text, which nobody can make up, stays."""
+    if isinstance(value, bool):
+        return not value
+    if not isinstance(value, (int, float)):
+        return value
+    value = value or (1 if isinstance(value, int) else 1.0)
+    changes = (-value, value * 100, value * 0, -value * 100, value / 100 if isinstance(value, float) else -1)
+    changed = changes[turn % len(changes)]
+    return changed if math.isfinite(changed) and abs(changed) < GREATEST else value
+
+
+def _spread(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """At most `ALONE` places of rows, as request and row in it: a row of each request, then a second …"""
+    places = sorted(
+        ((at, row) for at, size in enumerate(sizes) for row in range(min(size, ALONE))),
+        key=lambda place: place[1],
+    )
+    if len(sizes) <= ALONE:
+        return places[:ALONE]
+    return [(at * len(sizes) // ALONE, 0) for at in range(ALONE)]
+
+
+def _changed(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value * 1.01 + 0.01
+
+
+def _kind(answer: Any) -> str:
+    """Return the traits that are the same in answers that can be cut apart."""
+    if isinstance(answer, pandas.DataFrame):
+        return f"DataFrame {dict(answer.dtypes)}"
+    dtype = getattr(answer, "dtype", None)
+    kind = getattr(dtype, "kind", None)
+    if kind in ("U", "S"):  # as wide as its longest text
+        dtype = kind
+    return f"{type(answer).__name__} {dtype}"

@@ -1,0 +1,69 @@
+"""A comparison of a version's files with what was fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from .load_error import LoadError
+
+CHUNK = 1024 * 1024
+
+Listed = Sequence[tuple[str, int, str]]  # path, size in bytes, sha256 in hexadecimal
+
+
+def verify(folder: Path, listed: Listed) -> None:
+    """Compare *folder* with what is *listed*.
+
+    Raises:
+        Failure: ``corrupt``, with the first file that is missing, that is too many, or that differs.
+    """
+    there = set(_files(folder))
+    wanted = {path for path, _, _ in listed}
+    if missing := sorted(wanted - there):
+        raise LoadError("corrupt", f"{_named(missing)} is missing on disk")
+    if extra := sorted(there - wanted):
+        raise LoadError("corrupt", f"{_named(extra)} is on disk and was never fetched")
+    for path, size, digest in listed:
+        _compare(folder / path, path, size, digest)
+
+
+def _compare(file: Path, path: str, size: int, digest: str) -> None:
+    try:
+        found = file.stat().st_size
+        if found != size:
+            raise LoadError("corrupt", f"the file {path} has {found} bytes on disk, {size} were fetched")
+        if _digest(file) != digest:
+            raise LoadError(
+                "corrupt", f"the file {path} on disk is not what was fetched (its SHA-256 differs)"
+            )
+    except OSError as error:
+        raise LoadError("corrupt", f"the file {path} cannot be read from disk: {error.strerror}") from error
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """List all but folders, links to folders among it; without recursion, since a registry may nest."""
+    pending = [str(folder)]
+    while pending:
+        with suppress(OSError), os.scandir(pending.pop()) as entries:  # what is in it is missing then
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    yield str(Path(entry.path).relative_to(folder))
+
+
+def _named(paths: list[str]) -> str:
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    return f"the file {paths[0]}{more}"

@@ -1,0 +1,1 @@
+"""Roll a version out: decide, prepare, verify and switch."""

@@ -1,0 +1,90 @@
+"""The version that the registries want on this host."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.rollout.thresholds import Judgement, judge
+from mlopsd_probes.model.version import Version
+from mlopsd_probes.registry.registries import Complaint, Registries, RegistryError
+
+
+class DesiredVersion:
+    """Remembers the last answer of the registries.
+
+    Attributes:
+        desired: the version that is wanted here; None while none is known.
+        named: the version that a registry named last; a fallback does not replace a verified version.
+        reached_at: when a registry last named a version.
+    """
+
+    def __init__(self, options: ModelOptions, registries: Registries, now: Callable[[], datetime]) -> None:
+        self._options = options
+        self._registries = registries
+        self._now = now
+        self.desired: Version | None = None
+        self.named: Version | None = None
+        self.reached_at: datetime | None = None
+        self._complaints: tuple[Complaint, ...] = ()
+        self._unmet: tuple[Version, Complaint] | None = None
+        self._judged: dict[str, Judgement] = {}  # by the version's id
+
+    @property
+    def complaints(self) -> tuple[Complaint, ...]:
+        """Return what registries reported instead of an answer, also of the metrics or files of a version."""
+        return self._complaints if self._unmet is None else (*self._complaints, self._unmet[1])
+
+    async def ask(self, served: Version | None, *, is_verified: bool) -> Version | None:
+        """Return the version that a registry names now, and set *desired* by it.
+
+        A fallback does not replace the version that is *served* if that *is_verified*. Once every registry
+        answers and none names a version, none is desired any more.
+        """
+        resolution = await self._registries.resolve()
+        self._complaints = resolution.complaints
+        if (found := resolution.found) is None:
+            if resolution.is_denial:
+                self.desired = self.named = self._unmet = None
+            return None
+        self.reached_at = self._now()
+        desired = served if served is not None and is_verified and found.rank > served.rank else found
+        self.desired, self.named = desired, found
+        is_served = served is not None and served.id == desired.id
+        if self._unmet is not None and (is_served or self._unmet[0].id != desired.id):
+            self._unmet = None
+        return found
+
+    async def judge(self, version: Version) -> Judgement:
+        """Hold *version* against the thresholds, by the metrics of its run as they are now.
+
+        Raises:
+            RegistryError: they cannot be had.
+        """
+        options = self._options
+        if not options.thresholds:
+            return Judgement()
+        try:
+            metrics = await self._registries.metrics(version)
+        except RegistryError as error:
+            raise self.unmet(version, "metrics", error.complaint.kind, error.complaint.reason) from error
+        self.met()
+        self._judged[version.id] = judgement = judge(metrics, options.thresholds, options.on_missing)
+        return judgement
+
+    def unmet(
+        self, version: Version, what: Literal["metrics", "files"], kind: str, reason: str
+    ) -> RegistryError:
+        """Return an error to raise: the registry did not give *what* of *version*; complain until it does."""
+        sentence = f"the {what} of version {version.number} cannot be had: {reason}"
+        complaint = Complaint(version.registry, kind, sentence, what)
+        self._unmet = version, complaint
+        return RegistryError(complaint)
+
+    def met(self) -> None:
+        """Forget the complaint about metrics or files: a registry gave them."""
+        self._unmet = None
+
+    def judgement(self, version: Version) -> Judgement | None:
+        """Return the last judgement of *version* since the start; None if nobody could ask."""
+        return self._judged.get(version.id)

@@ -1,0 +1,75 @@
+"""The preconditions of a rollout: no broken GPU under the model, and enough memory."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlopsd.format import format_size
+from mlopsd.probe import Reading, Status
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.version import CachedVersion
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+MEMINFO = Path("/proc/meminfo")
+
+
+def find_precondition(
+    board: Mapping[str, Reading],
+    options: ModelOptions,
+    version: CachedVersion | None,
+    before: CachedVersion | None,
+) -> str | None:
+    """Return the reason why *version* may not replace *before* now; blocks.
+
+    Both are None where they are not on disk; what was learnt of them at the last load decides.
+    """
+    notes = [one.notes or {} for one in (version, before) if one is not None]
+    if any(note.get("cuda") for note in notes):
+        broken = broken_gpu(board, options.gpu_probe)
+        if broken is not None:
+            return broken
+    needed = next((note["load_bytes"] for note in notes if note.get("load_bytes")), None)
+    makes_room = before is not None and options.swap == "replace"
+    return too_little_memory(needed, (needed or 0) if makes_room else 0)
+
+
+def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
+    """Return a sentence about an unhealthy GPU that the model may use, by the reading of *gpu_probe*."""
+    reading = board.get(gpu_probe)
+    if reading is None:
+        return None
+    visible = _visible()
+    for finding in reading.findings:
+        index = re.match(r"gpu (\d+)\b", finding.subject or "")
+        elsewhere = visible is not None and index is not None and int(index[1]) not in visible
+        if finding.status == Status.UNHEALTHY and not elsewhere:
+            return f"{finding.subject or 'the GPU'} is unhealthy: {finding.summary}"
+    return None
+
+
+def _visible() -> frozenset[int] | None:
+    """Return the GPUs that models may see, or None: all, or they are named by UUID."""
+    parts = os.environ.get(VISIBLE, "").split(",")
+    return frozenset(map(int, parts)) if all(part.strip().isdecimal() for part in parts) else None
+
+
+def too_little_memory(needed: int | None, given_back: int = 0) -> str | None:
+    """Return a sentence if less memory is available than *needed* bytes, *given_back* of them beforehand.
+
+    Blocks: /proc/meminfo, ``MemAvailable``.
+    """
+    if needed is None or (available := available_memory()) is None:
+        return None
+    if available + given_back >= needed:
+        return None
+    return f"{format_size(available)} of memory are available and the last load needed {format_size(needed)}"
+
+
+def available_memory() -> int | None:
+    """Return ``MemAvailable`` in bytes; None where it cannot be read."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB$", MEMINFO.read_text("ascii"), re.MULTILINE)
+    except (OSError, UnicodeError):
+        return None
+    return int(found[1]) * 1024 if found else None

@@ -1,0 +1,579 @@
+"""The loop that keeps the desired version in service: observe, plan, act, wait."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from mlopsd.predictor import Progress
+from mlopsd.probe import ReloadRefused
+from mlopsd.process.backoff import ExponentialBackoff
+from mlopsd.threads import in_thread
+from mlopsd_probes.model.cache.files import StoreError
+from mlopsd_probes.model.cache.versions import CachedVersions, Choice
+from mlopsd_probes.model.progress import ProgressTracker
+from mlopsd_probes.model.rollout.desired import DesiredVersion
+from mlopsd_probes.model.rollout.plan import (
+    Action,
+    Cancel,
+    Keep,
+    Observed,
+    Restore,
+    Rollout,
+    Start,
+    explain_keep,
+    is_due,
+    plan,
+)
+from mlopsd_probes.model.rollout.preconditions import find_precondition
+from mlopsd_probes.model.rollout.rejections import FIRST_LATER, LONGEST_SOON, Losses, Rejections
+from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
+from mlopsd_probes.model.rollout.tasks import TaskSet, is_over, wait
+from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.liveness import Backlog
+from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.registry.registries import RegistryError
+
+RESOLVE_PATIENCE = 8.0  # seconds that a check waits for registries; a later answer asks for another check
+LOOK_AGAIN = 1.0  # seconds after a loss: a second reading, so that the damping does not hide it
+FOR_REGISTRIES, FOR_A_CANARY, FOR_A_TURN = 0.6, 0.8, 0.1  # of a check's timeout, at most
+CHANGED = "the model's table was changed meanwhile; ask again"
+
+OPEN, WRITE, RESOLVE, VERIFY = "read the cache", "write the cache", "resolve", "prove"
+ROLL_OUT, RESTORE, RECONCILE = "take up a version", "restore a version", "reconcile"
+
+
+class Reconciler:
+    """Keeps one version in service; runs at most one rollout, and one restore beside it.
+
+    Planning and acting on one snapshot is one step without an await. A reload may therefore plan beside
+    the loop.
+
+    Attributes:
+        active: the version in service.
+    """
+
+    def __init__(self, context: RolloutContext) -> None:
+        self._context = context
+        self._options = options = context.options
+        self._hosts = hosts = context.hosts
+        self._log = context.probe.log
+        self._progress = ProgressTracker(context.probe)
+        self.active = ActiveModel(options.prediction, hosts.measures, self._log, hosts.wake, self._progress)
+        self._desired = DesiredVersion(options, context.registries, context.now)
+        self._cached = CachedVersions(context.store, options, self._log, hosts.mismatches)
+        self._steps = Steps(context, self._desired, self._cached, self.active, self._progress)
+        self._tasks = TaskSet(options.model, self._log, hosts.wake)
+        self._rejections = Rejections(options.rejected_backoff, context.now)
+        self._losses = Losses()
+        self._backoff = ExponentialBackoff(longest=LONGEST_SOON)  # after a failure of registry or disk
+        self._transfer_backoff = ExponentialBackoff(first=FIRST_LATER)  # each attempt costs the store bytes
+        self._broken_off: str | None = None  # the id of the version whose transfer failed last
+        self._rollout: Rollout | None = None
+        self._restored: Version | None = None
+        self._precondition: str | None = None
+        self._drift_since: datetime | None = None
+        self._mismatches_seen = len(hosts.mismatches)
+        self._reloads = 0  # that are deciding
+        self._has_asked = False
+        self._is_read = False
+        self._is_closed = False
+        self._waiting: list[asyncio.Future[None]] = []  # for the next turn of the loop
+        self._loop: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._resolving: asyncio.Task[Any] | None = None
+        self._verifying: asyncio.Task[None] | None = None
+        self._rolling: asyncio.Task[str] | None = None
+        self._restoring: asyncio.Task[None] | None = None
+
+    def inherit(self, before: "Reconciler") -> None:
+        """Take over what serves in *before*; it is loaded again under our own options."""
+        before._note_loss()
+        self._losses.times = before._losses.times
+        if (serving := before.active.take()) is not None:
+            self.active.put(replace(serving, is_outdated=True))
+        self._ensure_loop()
+
+    async def check(self) -> None:
+        """Ask the registries, verify the version in service, and act on both."""
+        timeout = self._context.probe.timeout
+        await self._open()
+        await wait([self._tasks.start(WRITE, self._write)], FOR_A_TURN * timeout)
+        self._hosts.wake.set()  # a restore from disk need not wait for a registry
+        if is_over(self._resolving):
+            self._resolving = self._tasks.start(RESOLVE, self._resolve)
+        if is_over(self._verifying):
+            self._verifying = self._tasks.start(VERIFY, self._verify)
+        await asyncio.gather(
+            wait([self._resolving], min(RESOLVE_PATIENCE, FOR_REGISTRIES * timeout)),
+            wait([self._verifying], FOR_A_CANARY * timeout),
+        )
+        for late in (self._resolving, self._verifying):
+            if late is not None and not late.done():  # the next check may be an hour away
+                late.add_done_callback(self._request_check)
+        self._has_asked = True
+        await self._turn(FOR_A_TURN * timeout)
+
+    async def reload(self, *, dry_run: bool, force: bool) -> str:
+        """Go to the version that the registry names now; return what was done, or would be on a *dry_run*.
+
+        A version that is on its way is waited for.
+
+        Raises:
+            ReloadRefused: nothing is done, and why.
+        """
+        await self._open()
+        if dry_run and self.is_rolling:
+            progress = self._progress.current
+            raise ReloadRefused("a version is on its way" if progress is None else progress.sentence())
+        self._reloads += 1
+        try:
+            await self._settle()
+            found = await self._resolve()
+            await self._settle()  # a restore, or the rollout of another reload
+            seen = await self._observe_for_reload(found, force=force)
+            self._check_open()
+            action = plan(seen, self._options, force=force)
+            if isinstance(action, Start) and not dry_run:
+                self._rejections.clear(action.version)
+                return await self._wait_for_rollout(self._start(action.version))
+        finally:
+            self._reloads -= 1
+            self._hosts.wake.set()  # what was held meanwhile
+        if isinstance(action, Start):
+            return await self._rehearse(action.version)
+        what = explain_keep(seen, action)
+        return f"{what}; it would prove itself again" if dry_run else await self._verify_again(what)
+
+    async def observe(self) -> Observed:
+        """Return a snapshot of how things stand."""
+        serving = self.active.serving
+        rss = None if serving is None else await serving.host.rss()
+        return replace(self._snapshot(), rss=rss)
+
+    async def close(self) -> None:
+        """End every process and task at once."""
+        self._is_closed = True
+        self._tasks.cancel()
+        self._end_turn()
+        await asyncio.gather(self.active.close(), self._context.registries.close())
+        await self._tasks.wait(0.1)
+
+    @property
+    def is_rolling(self) -> bool:
+        """Return whether a version is being rolled out or restored."""
+        return not (is_over(self._rolling) and is_over(self._restoring))
+
+    # Observe
+
+    def _snapshot(self) -> Observed:
+        self._note_loss()
+        serving, losses, now = self.active.serving, self._losses, self._context.now()
+        self._note_drift(now)
+        problems = [*self._tasks.problems.values(), self._cached.problem]
+        return Observed(
+            now=now,
+            desired=self._desired.desired,
+            named=self._desired.named,
+            serving=serving,
+            cached=self._cached.contents,
+            rejected=self._rejections.by_id(),
+            in_progress=None if is_over(self._rolling) else self._rollout,
+            restoring=None if is_over(self._restoring) else self._restored,
+            has_set_aside=self._steps.has_set_aside,
+            has_asked=self._has_asked,
+            is_held=self._reloads > 0,
+            rollout_at=_after(now, self._backoff),
+            waits=self._waits(now),
+            restore_at=_after(now, losses.backoff),
+            stumbles=dict(losses.stumbles),
+            precondition=self._precondition,
+            progress=self._progress.current,
+            complaints=self._desired.complaints,
+            reached_at=self._desired.reached_at,
+            drift_since=self._drift_since,
+            judgement=None if serving is None else self._desired.judgement(serving.kept.version),
+            lost=losses.how,
+            lost_advice=losses.advice,
+            problem="; ".join(dict.fromkeys(problem for problem in problems if problem)) or None,
+            restarts=losses.times,
+            canary_behind=0 if serving is None else serving.host.canary_behind,
+            backlog=Backlog() if serving is None else serving.host.backlog,
+            is_mismatched=serving is not None and serving.kept.version.id in self._hosts.mismatches,
+        )
+
+    def _waits(self, now: datetime) -> dict[str, datetime]:
+        moment = _after(now, self._transfer_backoff)
+        return {} if moment is None or self._broken_off is None else {self._broken_off: moment}
+
+    async def _observe_to_plan(self) -> Observed:
+        """Return a snapshot with its precondition, which costs a thread and is only found if it matters."""
+        while True:
+            seen = replace(self._snapshot(), precondition=None)
+            action = plan(seen, self._options)
+            if not isinstance(action, Start) or seen.serving is None:
+                self._precondition = None
+                return seen
+            found = await self._find_precondition(action)
+            seen = replace(self._snapshot(), precondition=None)
+            if plan(seen, self._options) == action:  # else it is not the precondition of what is next
+                self._precondition = found
+                return replace(seen, precondition=found)
+
+    async def _observe_for_reload(self, found: Version | None, *, force: bool) -> Observed:
+        def view() -> Observed:
+            return self._snapshot().for_reload(is_answered=found is not None, force=force)
+
+        action = plan(replace(view(), precondition=None), self._options, force=force)
+        precondition = await self._find_precondition(action)
+        return replace(view(), precondition=precondition)
+
+    async def _find_precondition(self, action: Action) -> str | None:
+        if not isinstance(action, Start):
+            return None
+        contents, serving = self._cached.contents, self.active.serving
+        kept = contents.find(action.version)
+        before = None if serving is None else contents.find(serving.kept.version) or serving.kept
+        board, options = self._context.probe.board, self._options
+        return await in_thread("look for obstacles", lambda: find_precondition(board, options, kept, before))
+
+    def _note_loss(self) -> None:
+        """Note that the host in service was lost; two checks report it."""
+        if (lost := self.active.lost) is None:
+            return
+        self.active.lost = None
+        self._losses.add(lost.version, lost.how)
+        self._request_check()
+        asyncio.get_running_loop().call_later(LOOK_AGAIN, self._request_check)
+
+    def _note_drift(self, now: datetime) -> None:
+        desired = self._desired.desired
+        if desired is None or self.active.serves(desired):
+            self._drift_since = None
+        elif self._drift_since is None:
+            self._drift_since = now
+
+    def _note_mismatches(self) -> None:
+        if (count := len(self._hosts.mismatches)) != self._mismatches_seen:
+            self._mismatches_seen = count
+            self._tasks.start(WRITE, self._write)
+            self._request_check()
+
+    # Plan and act
+
+    def _ensure_loop(self) -> None:
+        if is_over(self._loop) and not self._is_closed:
+            self._loop = self._tasks.start(RECONCILE, self._run)
+
+    async def _run(self) -> None:
+        """Plan and act whenever something has changed; a fault of ours in a turn only delays the next."""
+        wake, backoff = self._hosts.wake, ExponentialBackoff(longest=LONGEST_SOON)
+        while True:
+            try:
+                seconds = await self._reconcile()
+            except Exception as error:  # noqa: BLE001  # a fault of ours, which must not end the loop
+                self._tasks.note_fault(RECONCILE, error)
+                backoff.failed()
+                self._end_turn()
+                self._request_check()
+                await asyncio.sleep(backoff.left())
+                continue
+            wake.clear()  # nothing was awaited since the last snapshot
+            self._end_turn()
+            self._tasks.forget(RECONCILE)
+            backoff.forget()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await wake.wait()
+
+    async def _reconcile(self) -> float | None:
+        """Plan and act until there is nothing to do; return the seconds until something is due."""
+        while True:
+            seen = await self._observe_to_plan()
+            action = plan(seen, self._options)
+            if isinstance(action, Keep):
+                self._note_mismatches()
+                self.active.why_none = seen.why_none
+                return seen.seconds_to_wait
+            self._act(action)
+
+    async def _turn(self, timeout: float) -> None:  # noqa: ASYNC109  # asyncio.wait's
+        """Have the loop plan on what is known now, and wait for that."""
+        if self._is_closed:
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._hosts.wake.set()
+        await asyncio.wait({turn}, timeout=timeout)
+
+    def _end_turn(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def _act(self, action: Restore | Start | Cancel) -> None:
+        match action:
+            case Cancel(reason):
+                assert self._rollout is not None
+                assert self._rolling is not None
+                self._rollout = replace(self._rollout, cancelled_because=reason)
+                self._rolling.cancel()
+            case Restore(version):
+                self._restored = version
+                self._restoring = self._tasks.start(
+                    RESTORE, self._restore, version, backoff=self._losses.backoff
+                )
+            case Start(version):
+                self._start(version).add_done_callback(partial(self._log_refusal, version))
+
+    def _start(self, version: Version) -> "asyncio.Task[str]":
+        self._precondition = None
+        self._progress.set(Progress("judge", version.number, self._context.now()))
+        self._rollout = Rollout(version, self._desired.desired)
+        self._rolling = self._tasks.start(ROLL_OUT, self._roll_out, version, backoff=self._backoff)
+        return self._rolling
+
+    # What runs in tasks
+
+    async def _open(self) -> None:
+        """Read the cache once; whoever comes meanwhile waits for it."""
+        if self._opening is None or (is_over(self._opening) and not self._is_read):
+            self._opening = self._tasks.start(OPEN, self._read_cache)
+        await asyncio.shield(self._opening)
+        self._ensure_loop()
+
+    async def _read_cache(self) -> None:
+        is_idle = self.active.serving is None  # else its host uses the scratch folder
+        await self._cached.open(self._hosts.scratch if is_idle else None)
+        self._mismatches_seen = len(self._hosts.mismatches)
+        self._is_read = True
+        self._tasks.forget(OPEN)
+
+    async def _write(self) -> None:
+        serving = self.active.serving
+        is_new = serving is not None and self._cached.is_unwritten(serving.kept.version)
+        load_bytes = await serving.host.rss() if serving is not None and is_new else None
+        await self._cached.write(None if serving is None else serving.kept.version.id, load_bytes)
+        self._tasks.forget(WRITE)
+
+    async def _resolve(self) -> Version | None:
+        """Return the version that a registry names now, and forget what concerns any other."""
+        serving = self.active.serving
+        served = None if serving is None else serving.kept.version
+        is_verified = serving is not None and serving.proven_at is not None
+        found = await self._desired.ask(served, is_verified=is_verified)
+        desired, serving = self._desired.desired, self.active.serving
+        if desired is None:
+            self._rejections.keep_only(None if serving is None else serving.kept.version)
+        elif found is not None and found == desired:
+            if self.active.serves(found):
+                self.active.rename(found)
+            self._rejections.keep_only(found)
+        if desired is None or self.active.serves(desired):
+            self._tasks.forget(ROLL_OUT)
+            if (
+                desired is not None
+                and serving is not None
+                and not is_due(serving, self._options, self._context.now())
+            ):
+                self._rejections.clear(desired)  # a forced reload of it failed
+        if found is not None:
+            await self._judge_active()
+        self._tasks.forget(RESOLVE)
+        return found
+
+    async def _judge_active(self) -> None:
+        """Judge the version in service once: it may come from disk, and the thresholds may be new."""
+        serving = self.active.serving
+        if serving is None or self._desired.judgement(serving.kept.version) is not None:
+            return
+        with contextlib.suppress(RegistryError):  # which is a complaint by then
+            await self._desired.judge(serving.kept.version)
+
+    async def _verify(self) -> None:
+        """Make the canary of the version in service."""
+        if (serving := self.active.serving) is None:
+            return
+        canary = await serving.host.canary(self._options.canary.timeout)
+        self._hosts.measures.canary_seconds.observe(canary.seconds)
+        self.active.proven(serving.host, canary, self._context.now())
+        self._tasks.forget(VERIFY)
+
+    async def _roll_out(self, version: Version) -> str:
+        """Roll *version* out, and drain the version that it replaces.
+
+        Raises:
+            ReloadRefused: it does not serve, and why.
+        """
+        try:
+            serving, before = await self._steps.roll_out(version)
+            assert self._rollout is not None
+            self._rollout = replace(self._rollout, is_serving=True)
+            return await self._finish(serving, before)
+        except asyncio.CancelledError:
+            raise self._end_of_cancelled(version) from None
+        except (Failed, StoreError, RegistryError) as error:
+            raise ReloadRefused(self._note_failure(version, error)) from error
+        finally:
+            self._progress.set(None)
+            self._request_check()
+
+    async def _finish(self, serving: ActiveVersion, before: ActiveVersion | None) -> str:
+        version = serving.kept.version
+        try:
+            self._rejections.clear(version)
+            self._backoff.forget()
+            self._transfer_backoff.forget()
+            self._note_in_service(serving)
+        finally:  # whatever fails, the old process gives its memory back
+            if before is not None:
+                number = before.kept.version.number
+                self._progress.set(Progress("drain", number, self._context.now()))
+                await before.host.end(self._options.prediction.timeout)
+        await self._write()
+        return f"version {version.number} ({version.candidate}) serves{_instead_of(version, before)}"
+
+    async def _restore(self, version: Version) -> None:
+        """Load *version*, which served before, from disk; the waits grow while that fails."""
+        kept = self._cached.contents.find(version)
+        assert kept is not None
+        try:
+            if (serving := await self._steps.restore(kept)) is not None:
+                self._note_in_service(serving)
+                await self._write()
+        except (Failed, StoreError) as error:
+            self._note_stumble(kept, error)
+        finally:
+            self._progress.set(None)
+            self._request_check()
+
+    # The outcome of an attempt
+
+    def _note_in_service(self, serving: ActiveVersion) -> None:
+        version = serving.kept.version
+        self._hosts.measures.loads.inc(result="ok")
+        self._losses.end(version)
+        self._tasks.forget(ROLL_OUT, RESTORE)
+        self._request_check()
+        self._log.info(
+            "version in service",
+            extra={"version": version.number, "candidate": version.candidate, "registry": version.registry},
+        )
+        self._cached.choose(Choice(serving.kept, serving.host.facts.get("cuda")))
+
+    def _end_of_cancelled(self, version: Version) -> BaseException:
+        """Return what a cancelled rollout ends with: its own reason, or a cancellation of everything."""
+        rollout, task = self._rollout, asyncio.current_task()
+        reason = None if rollout is None else rollout.cancelled_because
+        if reason is None or task is None or task.uncancel():
+            return asyncio.CancelledError()
+        self._hosts.measures.loads.inc(result="given_up")
+        return ReloadRefused(f"version {version.number} is not taken up: {reason}")
+
+    def _note_failure(self, version: Version, error: Failed | StoreError | RegistryError) -> str:
+        loads = self._hosts.measures.loads
+        if isinstance(error, Failed):
+            loads.inc(result=error.step)
+            if error.is_corrupt and (kept := self._cached.contents.find(version)) is not None:
+                self._cached.drop(kept)
+            rejection = self._rejections.add(version, error.step, str(error), error.cause)
+            return f"{rejection.what}: {error}"
+        if isinstance(error, StoreError):
+            self._backoff.failed()
+            self._tasks.problems[ROLL_OUT] = str(error)
+            loads.inc(result="no_room")
+            return f"version {version.number} cannot be kept: {error}"
+        self._backoff_after(version).failed()
+        loads.inc(result="registry")
+        return f"version {version.number} is not taken up: {error.complaint.reason}"
+
+    def _backoff_after(self, version: Version) -> ExponentialBackoff:
+        """Return the wait of *version*, whose metrics or files no registry gave."""
+        progress = self._progress.current
+        if progress is None or progress.step != "fetch" or not progress.bytes:
+            return self._backoff
+        if version.id != self._broken_off:
+            self._transfer_backoff.forget()
+            self._broken_off = version.id
+        return self._transfer_backoff
+
+    def _note_stumble(self, kept: CachedVersion, error: Failed | StoreError) -> None:
+        number = kept.version.number
+        self._hosts.measures.loads.inc(result=error.step if isinstance(error, Failed) else "no_room")
+        self._log.warning("version not restored", extra={"version": number, "reason": str(error)})
+        if isinstance(error, StoreError):
+            self._tasks.problems[RESTORE] = str(error)
+        elif error.is_corrupt:
+            self._cached.drop(kept)
+        cause = error.cause if isinstance(error, Failed) else None
+        self._losses.stumble(kept.version, str(error), cause)
+
+    def _log_refusal(self, version: Version, task: "asyncio.Task[str]") -> None:
+        if not task.cancelled() and isinstance(refusal := task.exception(), ReloadRefused):
+            facts = {"version": version.number, "reason": str(refusal)}
+            self._log.warning("version not taken up", extra=facts)
+
+    def _request_check(self, _: object = None) -> None:
+        if not self._is_closed:
+            self._context.probe.request_check()
+
+    # Reloads
+
+    async def _settle(self) -> None:
+        """Wait for every rollout and restore, whatever becomes of them.
+
+        Raises:
+            ReloadRefused: the table was changed meanwhile.
+        """
+        while self.is_rolling:
+            await wait([self._rolling, self._restoring], None)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        """Refuse a reload under a table that is not the configuration any more.
+
+        Raises:
+            ReloadRefused: the table was changed meanwhile.
+        """
+        if self._is_closed:
+            raise ReloadRefused(CHANGED)
+
+    async def _wait_for_rollout(self, rolling: "asyncio.Task[str]") -> str:
+        try:
+            return await asyncio.shield(rolling)
+        except asyncio.CancelledError:
+            if self._is_closed and rolling.cancelled():
+                raise ReloadRefused(CHANGED) from None
+            raise
+
+    async def _rehearse(self, version: Version) -> str:
+        try:
+            return await self._steps.rehearse(version)
+        except Failed as error:
+            raise ReloadRefused(f"version {version.number} would be rejected: {error}") from error
+        except RegistryError as error:
+            reason = error.complaint.reason
+            raise ReloadRefused(f"version {version.number} cannot be judged: {reason}") from error
+
+    async def _verify_again(self, what: str) -> str:
+        await self._verify()
+        after = self.active.serving
+        if after is None or not after.canary.passed:
+            reason = after.canary.reason if after is not None else "its host is gone"
+            raise ReloadRefused(f"{what}, but it failed its canary: {reason}")
+        return f"{what}; it proved itself again"
+
+
+def _after(now: datetime, backoff: ExponentialBackoff) -> datetime | None:
+    return now + timedelta(seconds=backoff.left()) if backoff.left() > 0 else None
+
+
+def _instead_of(version: Version, before: ActiveVersion | None) -> str:
+    if before is None:
+        return ""
+    if before.kept.version.id == version.id:
+        return " anew"
+    return f" instead of {before.kept.version.number}"

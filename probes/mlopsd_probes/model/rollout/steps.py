@@ -1,0 +1,264 @@
+"""The steps of a rollout: judge, fetch, load, canary, swap."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mlopsd.predictor import Progress
+from mlopsd.probe import Context
+from mlopsd.threads import in_thread
+from mlopsd_probes.causes import Cause, Step, cause_of
+from mlopsd_probes.model.cache.files import StoreError
+from mlopsd_probes.model.cache.store import Store
+from mlopsd_probes.model.cache.versions import CachedVersions
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.progress import Doing, ProgressTracker
+from mlopsd_probes.model.rollout.desired import DesiredVersion
+from mlopsd_probes.model.rollout.thresholds import Judgement
+from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.canary import CanaryResult
+from mlopsd_probes.model.serving.host import HostContext, LoadFailed, ModelHost
+from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.registry.registries import FetchError, Registries
+
+WARM_UP = 60.0  # seconds for the very first prediction, which may compile or fill a GPU
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutContext:
+    """The parts of one model probe.
+
+    Attributes:
+        probe: the daemon's side: its clock of checks, its board, its folders and its log.
+        hosts: what the processes of the model share.
+        now: the time of day.
+        load: makes a host of a version that is on disk, as `ModelHost.load` does.
+    """
+
+    probe: Context
+    options: ModelOptions
+    registries: Registries
+    store: Store
+    hosts: HostContext
+    now: Callable[[], datetime]
+    load: Callable[..., Awaitable[ModelHost]] = ModelHost.load
+
+
+class Failed(Exception):
+    """A version did not get through a step.
+
+    Attributes:
+        kind: what went wrong there, as `mlopsd_probes.causes.CAUSES` has it.
+    """
+
+    def __init__(self, step: Step, reason: str, kind: str = "error") -> None:
+        super().__init__(reason)
+        self.step: Step = step
+        self.kind = kind
+
+    @property
+    def cause(self) -> Cause:
+        """Whose fault it is, what to do, and when it is tried again."""
+        return cause_of(self.step, self.kind)
+
+    @property
+    def is_corrupt(self) -> bool:
+        """Return whether the files on disk are not what was fetched."""
+        return self.kind == "corrupt"
+
+
+class Steps:
+    """Rolls a version out step by step, and reports its progress.
+
+    Attributes:
+        has_set_aside: the old version went before the next one is loaded, so none serves on purpose.
+    """
+
+    def __init__(
+        self,
+        context: RolloutContext,
+        desired: DesiredVersion,
+        cached: CachedVersions,
+        active: ActiveModel,
+        progress: ProgressTracker,
+    ) -> None:
+        self._context = context
+        self._measures = context.hosts.measures
+        self._options = context.options
+        self._desired = desired
+        self._cached = cached
+        self._active = active
+        self._progress = progress
+        self.has_set_aside = False
+
+    async def roll_out(self, version: Version) -> tuple[ActiveVersion, ActiveVersion | None]:
+        """Put *version* into service; return it and the version that it replaced.
+
+        The replaced version still answers its requests, unless ``swap`` is ``replace``. After an error the
+        version that served before serves.
+
+        Raises:
+            Failed: it failed a step.
+            RegistryError: its metrics or its files cannot be had.
+            StoreError: the disk refuses it.
+        """
+        kept = self._cached.contents.find(version)
+        if not self._is_verified(version, kept):
+            await self._judge(version)
+        if kept is None:
+            kept = await self._fetch(version)
+        aside = None
+        try:
+            aside = await self._set_aside()
+            serving = await self._verify(kept)
+        except (Failed, StoreError):
+            if aside is not None:
+                await self._bring_back(aside)
+            raise
+        finally:
+            self.has_set_aside = False
+        self._step("swap", version)
+        return serving, self._active.put(serving)
+
+    async def restore(self, kept: CachedVersion) -> ActiveVersion | None:
+        """Put *kept*, which was verified before, into service; return None if another version was faster.
+
+        It is not judged, so that no registry is needed.
+
+        Raises:
+            Failed: it failed a step.
+            StoreError: the disk refuses its process.
+        """
+        serving = await self._verify(kept)
+        if self._active.serving is not None:
+            await asyncio.shield(serving.host.kill())
+            return None
+        self._active.put(serving)
+        return serving
+
+    async def rehearse(self, version: Version) -> str:
+        """Return what a rollout of *version* would do.
+
+        Raises:
+            Failed: it does not reach the thresholds.
+            RegistryError: its metrics cannot be had.
+        """
+        kept, serving = self._cached.contents.find(version), self._active.serving
+        try:
+            missing = (await self._judge(version)).missing
+        finally:
+            self._progress.set(None)
+        fetch = "is on disk already" if kept is not None else "would be fetched"
+        instead = f"; version {serving.kept.version.number} serves until then" if serving is not None else ""
+        unjudged = f"; never logged: {', '.join(missing)}" if missing else ""
+        reached = "reaches the thresholds" if self._options.thresholds else "has no thresholds to reach"
+        return f"version {version.number} ({version.candidate}) {reached}{unjudged}, and {fetch}{instead}"
+
+    def _is_verified(self, version: Version, kept: CachedVersion | None) -> bool:
+        """Return whether *version* serves, or served before while none does now: it is not judged."""
+        is_back = self._active.serving is None and kept is not None and kept.proven
+        return is_back or self._active.serves(version)
+
+    async def _judge(self, version: Version) -> Judgement:
+        self._step("judge", version)
+        judgement = await self._desired.judge(version)
+        if judgement.failed:
+            raise Failed("thresholds", "; ".join(judgement.failed))
+        return judgement
+
+    async def _fetch(self, version: Version) -> CachedVersion:
+        began = time.monotonic()
+        self._step("fetch", version)
+        making = asyncio.create_task(self._part(version), name=f"make room for version {version.number}")
+        try:
+            part = await asyncio.shield(making)
+            files = await self._context.registries.fetch(version, part, self._progress.advance)
+            kept: CachedVersion = await in_thread(
+                "keep a version", lambda: self._context.store.keep(version, files)
+            )
+        except FetchError as error:
+            if error.is_of_disk:
+                raise StoreError(f"cannot fetch version {version.number}: {error}") from error
+            if error.is_of_version:
+                raise Failed("fetch", str(error), error.kind) from error
+            raise self._desired.unmet(version, "files", error.kind, str(error)) from error
+        finally:
+            await asyncio.shield(self._discard(version, making))
+        self._desired.met()
+        self._measures.phase("fetch", time.monotonic() - began)
+        self._cached.add(kept)
+        return kept
+
+    async def _part(self, version: Version) -> Path:
+        serving = self._active.serving
+        spared = [serving.kept.version] if serving is not None else []
+        store = self._context.store
+        return await in_thread("make room for a version", lambda: store.part(version, *spared))
+
+    async def _discard(self, version: Version, making: asyncio.Task[Path]) -> None:
+        """Remove the partial files once they are there, also after a cancellation."""
+        await asyncio.wait({making})
+        making.exception()  # which the fetch raised
+        await in_thread("clear up", lambda: self._context.store.discard(version))
+
+    async def _set_aside(self) -> ActiveVersion | None:
+        """Drain and end the version in service, if memory holds only one version."""
+        if self._options.swap != "replace" or (aside := self._active.take()) is None:
+            return None
+        self.has_set_aside = True
+        self._step("drain", aside.kept.version)
+        await aside.host.end(self._options.prediction.timeout)
+        return aside
+
+    async def _bring_back(self, aside: ActiveVersion) -> None:
+        try:
+            self._active.put(await self._verify(aside.kept))
+        except (Failed, StoreError):
+            self._context.probe.log.exception(
+                "cannot bring back the version before", extra=aside.kept.version.facts()
+            )
+
+    async def _verify(self, kept: CachedVersion) -> ActiveVersion:
+        """Load *kept* and return it once its canary passed."""
+        host = await self._load(kept)
+        try:
+            self._step("canary", kept.version)
+            canary = await self._canary(host)
+        except BaseException:  # cancelled or failed, no process may be left behind
+            await asyncio.shield(host.kill())
+            raise
+        if not canary.passed:
+            await asyncio.shield(host.kill())
+            raise Failed("canary", canary.reason, canary.kind or "error")
+        moment = self._context.now()
+        return ActiveVersion(kept, host, moment, canary, moment if canary.verified else None)
+
+    async def _load(self, kept: CachedVersion) -> ModelHost:
+        self._step("load", kept.version)
+        try:
+            probe = self._context.probe
+            hidden = [probe.state_dir, *probe.private_paths()]
+            return await self._context.load(kept, self._options, self._context.hosts, hidden=hidden)
+        except LoadFailed as error:
+            raise Failed("load", error.reason, error.kind) from error
+        except OSError as error:
+            raise StoreError.of(
+                "start a process for the model", self._context.hosts.scratch, error
+            ) from error
+
+    async def _canary(self, host: ModelHost) -> CanaryResult:
+        """Return the canary; repeat it if the first was slow, as the first prediction of a process may be."""
+        began = time.monotonic()
+        limit = self._options.canary.timeout
+        canary = await host.canary(max(WARM_UP, limit))
+        if canary.passed and canary.seconds > limit:
+            canary = await host.canary(limit)
+        self._measures.canary_seconds.observe(canary.seconds)
+        self._measures.phase("canary", time.monotonic() - began)
+        return canary
+
+    def _step(self, step: Doing, version: Version) -> None:
+        self._progress.set(Progress(step, version.number, self._context.now()))

@@ -1,0 +1,1 @@
+"""The model host process and the requests to it."""

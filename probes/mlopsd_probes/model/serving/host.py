@@ -1,0 +1,405 @@
+"""The daemon's side of a model host: a child process that holds one version, and is killed to unload it."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlopsd.predictor import Prediction, PredictionError
+from mlopsd.process.channel import ChannelClosed, RequestChannel
+from mlopsd.process.child import CHANNEL, LAST_WORDS, PARENT, Child, spawn
+from mlopsd.process.frames import BadFrame, Frame
+from mlopsd.threads import in_thread
+from mlopsd_probes.model.cache.files import tidy
+from mlopsd_probes.model.metrics import ModelMetrics
+from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.serving import replies
+from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary
+from mlopsd_probes.model.serving.credentials import credential_paths
+from mlopsd_probes.model.serving.launch import environment, opening
+from mlopsd_probes.model.serving.liveness import SHARE, Backlog, HeartbeatPipe, Liveness, Reason, Silence
+from mlopsd_probes.model.serving.replies import ReplyValidator
+from mlopsd_probes.model.version import CachedVersion, Version
+
+SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT})
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+PAGE = os.sysconf("SC_PAGE_SIZE")
+LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
+
+
+class HostDied(Exception):
+    """The process ended, in the words of `Child.how_it_ended`, before it answered."""
+
+
+class LoadFailed(Exception):
+    """A version was not loaded, and its process is gone.
+
+    Attributes:
+        kind: as `mlopsd_probes.causes.CAUSES` has them for ``load``.
+        reason: one sentence that names the cause.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """The parts that every process of one model shares.
+
+    Attributes:
+        scratch: a folder for what lives as long as a process.
+        mismatches: ids of the versions whose joined requests were answered differently from single ones.
+        wake: set when something has changed that the reconciler decides about.
+    """
+
+    log: logging.Logger
+    scratch: Path
+    measures: ModelMetrics
+    mismatches: set[str]
+    wake: asyncio.Event
+
+    def note_mismatch(self, version: Version) -> None:
+        """Join no requests of *version* any more, in whichever process of it."""
+        self.mismatches.add(version.id)
+        self.measures.batching_mismatches.inc()
+        self.log.warning("batching mismatch", extra={"version": version.number})
+        self.wake.set()
+
+
+class ModelHost:
+    """One loaded version in a process of its own; made by `load`.
+
+    Attributes:
+        canary_behind: callers' requests that an overdue canary waits for, its turn being after theirs.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        heartbeat: HeartbeatPipe,
+        folder: Path,
+        *,
+        version: Version,
+        options: ModelOptions,
+        context: HostContext,
+    ) -> None:
+        self._child = child
+        self._version = version
+        self._context = context
+        self._has_mismatched = False
+        self._heartbeat = heartbeat
+        self._liveness = Liveness(options.hang_timeout, options.stall_timeout)
+        self._stall_timeout = options.stall_timeout
+        self._folder = folder
+        self._canary_input = options.canary.input
+        self._canary_content: bytes | None = None
+        self._validator = ReplyValidator(len(options.prediction.buckets) + 1)
+        self._isolation: Any = None
+        self._facts: dict[str, Any] = {}
+        self._channel = RequestChannel(child)
+        self._listening: asyncio.Task[None] | None = None
+        self._is_ending = False
+        self.canary_behind = 0
+
+    @classmethod
+    async def load(
+        cls,
+        kept: CachedVersion,
+        options: ModelOptions,
+        context: HostContext,
+        *,
+        hidden: Sequence[Path],
+    ) -> "ModelHost":
+        """Start a process that loads *kept*; it sees its own folder in ``scratch``, and nothing of *hidden*.
+
+        Raises:
+            LoadFailed: it was not loaded within ``load_timeout``, and why.
+        """
+        folder = context.scratch / f"host-{secrets.token_hex(8)}"
+        host = None
+        try:
+            await in_thread("make room for a model host", lambda: folder.mkdir(mode=0o700, parents=True))
+            child, heartbeat = await _start(kept.version, options, context.log, folder)
+            host = cls(child, heartbeat, folder, version=kept.version, options=options, context=context)
+            mismatched = kept.version.id in context.mismatches
+            first = opening(kept, options, folder, hidden, credential_paths(), mismatched=mismatched)
+            await host._load(first, options.load_timeout)
+        except BaseException:  # cancelled or failed, no process may be left behind
+            await asyncio.shield(host.kill() if host is not None else _remove(folder))
+            raise
+        return host
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The facts about it: flavor, MLflow, and if rows are predicted together …
+
+        The isolation is what the process said before any code of the model's ran in it.
+        """
+        return {**self._facts, "isolation": self._isolation}
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """True while it can answer."""
+        return not (self._is_ending or self._channel.closed.is_set() or self._child.ended)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has not answered, those included that nobody waits for any more."""
+        return len(self._channel.unanswered)
+
+    @property
+    def predictions_in_flight(self) -> int:
+        """Return how many requests of callers have no answer, also if the caller has stopped waiting."""
+        return sum(request["do"] != "canary" for request in self._channel.unanswered)
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what callers wait for; it is as recent as the last `diagnose`."""
+        return Backlog(self.predictions_in_flight, self._liveness.unanswered)
+
+    @property
+    def beat_interval(self) -> float:
+        """Seconds between two heartbeats."""
+        return self._liveness.interval
+
+    def diagnose(self) -> tuple[Reason, str] | None:
+        """Return whether it hangs or stalls, and why; to be asked once a `beat_interval`."""
+        return self._liveness.judge(
+            has_beaten=self._heartbeat.has_beaten(),
+            waiting=self.in_flight,
+            answered=self._channel.answered,
+        )
+
+    async def rss(self) -> int | None:
+        """Resident bytes (``/proc/PID/statm``); None when the process is gone."""
+        statm = Path(f"/proc/{self.pid}/statm")
+        try:
+            pages = await in_thread("read the memory of a model host", statm.read_text)
+        except (OSError, RuntimeError):  # it is gone, or this process has no thread left
+            return None
+        return int(pages.split()[1]) * PAGE if not self._child.ended else None
+
+    async def died(self) -> str:
+        """Wait for its end, unless it was to end; return how it ended."""
+        await self._channel.closed.wait()
+        how = await self._how_it_ended()
+        if self._is_ending:
+            await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
+        return how
+
+    async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
+        """Its answer to *body*; one who stops waiting disturbs nobody.
+
+        What has not come to its turn *within* seconds is not predicted any more.
+
+        Raises:
+            PredictionError: 400, 413 or 415 blame the caller, 500 the model; 504 says that it took too long.
+            HostDied: the process ended first.
+        """
+        began = time.monotonic()
+        question = {"do": "predict", "type": content_type, "until": began + within}
+        header, answer = await self._ask(question, body)
+        try:
+            prediction, seen = self._validator.prediction(header, answer, time.monotonic() - began)
+        except BadFrame as error:
+            raise PredictionError(500, "the model failed: its process answered nonsense") from error
+        self._context.measures.observe(seen)
+        return prediction
+
+    async def canary(self, timeout: float) -> CanaryResult:  # noqa: ASYNC109  # a time-out is an answer
+        """Have it predict for the canary's input, once it has answered what callers asked before.
+
+        The canary has *timeout* seconds when its turn has come, and ``stall_timeout`` for its turn to come.
+        """
+        asking = asyncio.create_task(self._canary(timeout), name=f"canary of model host {self.pid}")
+        try:
+            return await self._awaited(asking, timeout)
+        except HostDied as error:
+            kind = None if self._is_ending else _kind_of_end(self._child)
+            return failed_canary(f"its process {error} before it answered", kind=kind or "")
+        finally:
+            self.canary_behind = 0
+            asking.cancel()
+
+    async def _awaited(self, asking: asyncio.Task[CanaryResult], timeout: float) -> CanaryResult:  # noqa: ASYNC109
+        step = min(LOOK, timeout / SHARE)
+        in_all, in_turn = Silence(2 * step), Silence(2 * step)
+        while not (await asyncio.wait({asking}, timeout=step))[0]:
+            behind = self._ahead_of_canary()
+            waited = in_all.add(sign=False)
+            if in_turn.add(sign=behind > 0 and self._liveness.is_beating) >= timeout:
+                return failed_canary(f"no answer within {timeout:g} s", timeout)
+            if behind and waited >= self._stall_timeout:
+                why = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
+                return failed_canary(why, self._stall_timeout)
+            self.canary_behind = behind if waited >= timeout else 0
+        return asking.result()
+
+    def _ahead_of_canary(self) -> int:
+        """Count the callers' requests that were sent before the last canary and have no answer yet."""
+        verbs = [request["do"] for request in self._channel.unanswered]
+        while verbs and verbs.pop() != "canary":
+            continue
+        return len(verbs) - verbs.count("canary")
+
+    async def _canary(self, patience: float) -> CanaryResult:
+        content, content_type = b"", ""
+        if (file := self._canary_input) is not None:
+            try:
+                content = await self._read_canary_input(file)
+            except OSError as error:
+                kind = _kind_of_errno(error) or "input"
+                return failed_canary(f"its input {file} cannot be read: {error.strerror}", kind=kind)
+            content_type = "text/csv" if file.suffix == ".csv" else "application/json"
+        request = {"do": "canary", "patience": patience, "type": content_type}
+        header, _ = await self._ask(request, content)
+        try:
+            self._facts = replies.facts(header.get("facts"))
+            return replies.canary(header.get("canary"))
+        except BadFrame:
+            return failed_canary("its process answered nonsense")
+
+    async def _read_canary_input(self, file: Path) -> bytes:
+        """As it is now; as it was last where this process has no descriptor left, no model's fault."""
+        try:
+            self._canary_content = await in_thread("read the canary's input", file.read_bytes)
+        except OSError as error:
+            if error.errno not in SCARCE or self._canary_content is None:
+                raise
+        return self._canary_content
+
+    async def end(self, within: float) -> None:
+        """Answer what it was asked, for at most *within* seconds, and be gone; cancelled, be gone at once."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._channel.idle.wait()
+        finally:
+            await asyncio.shield(self.kill())
+
+    async def kill(self) -> None:
+        """Be gone at once, with all that the model started and wrote into its own folder."""
+        self._is_ending = True
+        await self._child.kill()
+        self._heartbeat.close()
+        await _remove(self._folder)
+
+    def _notice(self, header: Mapping[str, Any]) -> None:
+        """Take note, once in its life, that joined requests are answered otherwise than single ones."""
+        replies.mismatch(header)
+        if self._has_mismatched:
+            raise BadFrame("a second mismatch")
+        self._has_mismatched = True
+        self._context.note_mismatch(self._version)
+
+    async def _listen(self) -> None:
+        """Read its notices; kill it for nonsense."""
+        try:
+            while True:
+                self._notice(await self._channel.notice())
+        except ChannelClosed:
+            return
+        except BadFrame:
+            await self._child.kill()
+
+    async def _load(self, opening: Mapping[str, Any], seconds: float) -> None:
+        doing = "was starting"
+        try:
+            async with asyncio.timeout(seconds):
+                await self._channel.send(opening)
+                self._isolation = (await self._channel.notice()).get("isolation")
+                while "loaded" not in (header := await self._channel.notice()):
+                    if "failed" in header:
+                        raise LoadFailed(*replies.failure(header))
+                    self._context.measures.phase(*replies.phase(header))
+                    doing = "was loading the model"
+                self._facts = replies.facts(header["loaded"])
+        except TimeoutError:
+            raise LoadFailed("timeout", f"it {doing} for more than {seconds:g} s (load_timeout)") from None
+        except ChannelClosed as error:
+            how = await self._how_it_died(doing)
+            raise LoadFailed(_kind_of_end(self._child) or "died", how) from error
+        except BadFrame as error:
+            raise LoadFailed("died", f"its process wrote nonsense while it {doing}") from error
+        self._listening = asyncio.create_task(self._listen(), name=f"notices of model host {self.pid}")
+
+    async def _how_it_died(self, doing: str) -> str:
+        await self._child.wait(LAST_WORDS)
+        hint = "; the kernel does that when memory runs out" if self._child.was_killed else ""
+        return f"its process {self._child.how_it_ended()} while it {doing}{hint}"
+
+    async def _how_it_ended(self) -> str:
+        """Wait for the end of a process that hung up; kill one that goes on."""
+        if not await self._child.wait(LAST_WORDS):
+            await self._child.kill()
+        return self._child.how_it_ended()
+
+    async def _ask(self, request: Mapping[str, Any], body: bytes = b"") -> Frame:
+        if not self.alive:
+            raise HostDied("was gone")
+        try:
+            return await self._channel.ask(request, body)
+        except (ChannelClosed, BadFrame) as error:
+            raise HostDied(await self._how_it_ended()) from error
+
+
+def _kind_of_errno(error: OSError) -> Literal["scarce", "io_error"] | None:
+    """Return the kind of failure if *error* is a trouble of this host."""
+    if error.errno in SCARCE:
+        return "scarce"
+    return "io_error" if error.errno == errno.EIO else None
+
+
+def _kind_of_end(child: Child) -> Literal["killed", "signal"] | None:
+    """Return the kind of failure if *child* was ended from outside; None if by its own code."""
+    if child.was_killed:
+        return "killed"
+    return None if child.ended_by is None or child.ended_by in CRASHES else "signal"
+
+
+async def _start(
+    version: Version, options: ModelOptions, log: logging.Logger, folder: Path
+) -> tuple[Child, HeartbeatPipe]:
+    """Its last word is MLflow's URI of the version: for who reads ``ps``, and for the GPU probe."""
+    python = str(options.python or sys.executable)
+    uri = f"models:/{options.model}/{version.number}"
+    heartbeat = HeartbeatPipe()
+    pipe = heartbeat.write_end
+    command = (python, "-X", "faulthandler", "-u", str(SCRIPT), CHANNEL, PARENT, str(pipe), uri)
+    try:
+        child = await spawn(
+            *(command, "model host", log),
+            environment=environment(folder),
+            cwd=str(folder),
+            pass_fds=(pipe,),
+        )
+    except BaseException as error:  # cancelled or failed, the pipe must be closed
+        heartbeat.close()
+        if isinstance(error, OSError):
+            kind = _kind_of_errno(error) or "interpreter"
+            raise LoadFailed(kind, f"cannot start {python}: {error.strerror}") from error
+        raise
+    heartbeat.close_write_end()
+    return child, heartbeat
+
+
+async def _remove(folder: Path) -> None:
+    await in_thread("clear up after a model host", lambda: tidy(folder))

@@ -1,0 +1,152 @@
+"""The replies of a model's process about itself and its answers, believed in its form alone.
+
+The model's code runs there and may say anything: what has the wrong form is an error of that model, and
+costs the daemon neither a task nor a header nor a series without bound.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mlopsd.predictor import Prediction, PredictionError
+from mlopsd.process.frames import BadFrame
+from mlopsd_probes.model.metrics import Observation
+from mlopsd_probes.model.serving.canary import CanaryResult, Count, Seconds
+
+MOST_CLASSES = 20  # that one process may name in all its life; the host's script keeps to it by itself
+OTHER = "other"
+LONGEST_DETAIL = 2000  # characters
+LONGEST_CLASS = 200  # a longer one is no class but a text
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Answered(_Reply):
+    code: Literal[200]
+    type: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+/;= _-]{1,100}$")]  # it becomes a header
+    rows: Count | None
+    counts: list[Count] = []
+    total: Finite = 0.0
+    classes: dict[str, Count] = {}
+
+
+class _Rejected(_Reply):
+    code: Literal[400, 413, 415, 500]
+    detail: str
+
+
+class _Mismatch(_Reply):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    batching: Literal["mismatch"]
+
+
+class _Phase(_Reply):
+    phase: Literal["import", "load"]
+    seconds: Seconds
+
+
+class _Failed(_Reply):
+    failed: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]  # it becomes a label
+    reason: str
+
+
+ReplyT = TypeVar("ReplyT")
+_ANSWER: TypeAdapter[_Answered | _Rejected] = TypeAdapter(_Answered | _Rejected)
+_CANARY = TypeAdapter(CanaryResult)
+
+
+def phase(header: Mapping[str, Any]) -> tuple[str, float]:
+    """The step of loading that ended, and its seconds.
+
+    Raises:
+        BadFrame: *header* tells of none.
+    """
+    reply = _validated(_Phase.model_validate, header)
+    return reply.phase, reply.seconds
+
+
+def failure(header: Mapping[str, Any]) -> tuple[str, str]:
+    """Of which kind the failure to load was, and why.
+
+    Raises:
+        BadFrame: *header* tells of none.
+    """
+    reply = _validated(_Failed.model_validate, header)
+    return reply.failed, reply.reason[:LONGEST_DETAIL]
+
+
+def mismatch(header: Mapping[str, Any]) -> None:
+    """Read that joined requests were answered otherwise than single ones.
+
+    Raises:
+        BadFrame: *header* tells of something else.
+    """
+    _validated(_Mismatch.model_validate, header)
+
+
+def facts(found: object) -> dict[str, Any]:
+    """Return the facts that it reports of itself; what of it can be told is for the daemon to judge.
+
+    Raises:
+        BadFrame: it is no table.
+    """
+    if not isinstance(found, dict):
+        raise BadFrame("facts that are no table")
+    return found
+
+
+def canary(found: object) -> CanaryResult:
+    """Return the result of a canary.
+
+    Raises:
+        BadFrame: *found* does not tell it.
+    """
+    return _validated(_CANARY.validate_python, found)
+
+
+class ReplyValidator:
+    """Reads the answers of one process, whose numbers are counted in *buckets* buckets."""
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = buckets
+        self._classes: set[str] = set()
+
+    def prediction(
+        self, header: Mapping[str, Any], body: bytes, seconds: float
+    ) -> tuple[Prediction, Observation]:
+        """The answer that *header* and *body* are, and what it was made of; it took *seconds*.
+
+        Raises:
+            PredictionError: they are a rejection.
+            BadFrame: they are neither.
+        """
+        reply = _validated(_ANSWER.validate_python, header)
+        if isinstance(reply, _Rejected):
+            raise PredictionError(reply.code, reply.detail[:LONGEST_DETAIL])
+        if reply.counts and len(reply.counts) != self._buckets:
+            raise BadFrame("counts of other buckets")
+        counts, classes = tuple(reply.counts), self._capped(reply.classes)
+        return Prediction(body, reply.type), Observation(
+            reply.rows or 1, seconds, counts, reply.total, classes
+        )
+
+    def _capped(self, classes: Mapping[str, int]) -> dict[str, int]:
+        capped: dict[str, int] = {}
+        for name, times in classes.items():
+            if len(self._classes) < MOST_CLASSES and len(name) <= LONGEST_CLASS:
+                self._classes.add(name)
+            known = name if name in self._classes else OTHER
+            capped[known] = capped.get(known, 0) + times
+        return capped
+
+
+def _validated(read: Callable[[Any], ReplyT], found: object) -> ReplyT:
+    try:
+        return read(found)
+    except ValidationError as error:
+        raise BadFrame(f"{error.error_count()} wrong parts in what it says") from None

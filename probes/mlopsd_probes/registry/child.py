@@ -1,0 +1,38 @@
+"""The process of one registry: ``python -m mlopsd_probes.registry.child FD PARENT``, with MLflow's client.
+
+It has the credentials of that registry and no other, answers one question at a time, and never runs
+code of a model. The daemon holds the clocks and kills it where it is too slow.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from mlopsd.process.frames import receive, send
+from mlopsd.process.setup import open_channel
+from mlopsd_probes.registry.modules import sentence
+
+
+def main() -> None:
+    """Answer until the daemon hangs up."""
+    with open_channel(has_secrets=True) as channel, channel.makefile("rb") as incoming:
+        if (opening := receive(incoming)) is not None:
+            os.environ.update(opening["environment"])
+            _answer(channel, incoming, opening)
+
+
+def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, Any]) -> None:
+    try:
+        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # MLflow, which takes its time
+    except ImportError as error:
+        send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
+        return
+    desk = Resolver(opening, lambda header: send(channel, header))
+    send(channel, {"ready": True})
+    while (question := receive(incoming)) is not None:
+        send(channel, {"id": question["id"], **desk.answer(question)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The daemon's side of a registry's process, which the first question starts, and the next after its end."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from mlopsd.file_tree import remove_tree
+from mlopsd.log_limit import LogLimiter
+from mlopsd.process.channel import ChannelClosed, OnPart, RequestChannel
+from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
+from mlopsd.process.frames import BadFrame
+from mlopsd.threads import in_thread
+from mlopsd_probes.registry.environment import client_environment, inherited_credentials
+from mlopsd_probes.registry.options import RegistryOptions
+
+COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.registry.child", CHANNEL, PARENT)
+START_LIMIT = 60.0  # seconds for Python and MLflow to be imported on a busy machine
+
+Answer = dict[str, Any]
+
+
+class Unanswered(Exception):
+    """There is no answer.
+
+    Attributes:
+        kind: as `mlopsd_probes.registry.registries.Complaint` has them, and those of a download.
+        reason: one sentence without credentials.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+class ClientProcess:
+    """At most one process, which asks *registry*; *folder* is its own for as long as it runs."""
+
+    def __init__(
+        self,
+        registry: RegistryOptions,
+        folder: Path,
+        http_timeout: float,
+        *,
+        name: str,
+        log: logging.Logger,
+        printed: LogLimiter,
+    ) -> None:
+        self._registry = registry
+        self._folder = folder
+        self._http_timeout = http_timeout
+        self._name = name
+        self._log = log
+        self._printed = printed
+        self._starting: asyncio.Task[Unanswered | None] | None = None
+        self._running: RequestChannel | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """True if there is a process, ready or starting."""
+        return self._running is not None or self._starting is not None
+
+    async def start(self) -> None:
+        """Have it ready to be asked; a caller that is cancelled meanwhile leaves it starting.
+
+        Raises:
+            Unanswered: it cannot be started.
+        """
+        if self._running is not None and self._running.closed.is_set():
+            await self.end()
+        if self._running is not None:
+            return
+        if (starting := self._starting) is None:
+            starting = self._starting = asyncio.get_running_loop().create_task(
+                self._start(), name=f"start the client of {self._registry.label}"
+            )
+        await asyncio.wait({starting})
+        if self._starting is starting:
+            self._starting = None
+        if starting.cancelled():
+            raise Unanswered("client", "its client was ended while it started")
+        if (fault := starting.result()) is not None:
+            raise fault
+
+    async def ask(self, question: Answer, limit: float) -> Answer:
+        """Return the answer to *question*; kill a process that has none within *limit* seconds.
+
+        Raises:
+            Unanswered: there is none, and why.
+        """
+        await self.start()
+        try:
+            async with asyncio.timeout(limit):
+                return await self.ask_started(question)
+        except TimeoutError:
+            await self.end()
+            raise Unanswered(
+                "timeout", f"no answer within {limit:g} s; check that it runs, and the way to it"
+            ) from None
+        except Unanswered as error:
+            if error.kind == "import_error":  # a new process sees what is installed meanwhile
+                await self.end()
+            raise
+
+    async def ask_started(self, question: Answer, on_part: OnPart | None = None) -> Answer:
+        """Return the answer of a process that has been started; call *on_part* with each part before it.
+
+        Raises:
+            Unanswered: it says that there is no answer, or ended.
+        """
+        if (running := self._running) is None:  # another caller's time was up
+            raise Unanswered("client", "its client was ended before it was asked; it is started again")
+        try:
+            answer, _ = await running.ask(question, on_part=on_part)
+        except (ChannelClosed, BadFrame):
+            if self._running is not running:
+                raise Unanswered("client", "its client was ended; it is started again") from None
+            how = await _how_it_ended(running.child)
+            raise Unanswered(_kind_of_end(running.child), f"its client {how}; it is started again") from None
+        if (fault := answer.get("fault")) is not None:
+            raise Unanswered(fault["kind"], fault["reason"])
+        return answer
+
+    async def end(self) -> None:
+        """Kill it, and remove what it left."""
+        if (starting := self._starting) is not None:
+            self._starting = None
+            starting.cancel()
+            await asyncio.wait({starting})
+        if (running := self._running) is not None:
+            self._running = None
+            await running.child.kill()
+        left = await in_thread("remove a client's files", lambda: remove_tree(self._folder))
+        if left is not None:
+            self._log.warning("files left behind", extra={"reason": left})
+
+    async def _start(self) -> Unanswered | None:
+        """Return a fault instead of raising it, since nobody may be left to hear of it."""
+        try:
+            async with asyncio.timeout(START_LIMIT):
+                self._running = await self._started()
+        except TimeoutError:
+            return Unanswered("client", f"its client did not start within {START_LIMIT:g} s")
+        except Unanswered as error:
+            return error
+        except OSError as error:
+            return Unanswered(
+                "scarce", f"its client cannot be started: {error.strerror or error}; make room for it"
+            )
+        return None
+
+    async def _started(self) -> RequestChannel:
+        await in_thread(
+            "make a client's folder", lambda: self._folder.mkdir(0o700, parents=True, exist_ok=True)
+        )
+        registry = self._registry
+        child = await spawn(
+            COMMAND,
+            self._name,
+            self._log,
+            self._printed,
+            environment=client_environment(registry, self._folder, self._http_timeout),
+            cwd=str(self._folder),
+        )
+        channel = RequestChannel(child)
+        try:
+            await self._open(channel)
+        except BaseException:  # also cancelled; nobody else knows of the process
+            await child.kill()
+            raise
+        return channel
+
+    async def _open(self, channel: RequestChannel) -> None:
+        """Send the process the registry that it is for, and wait until it is ready."""
+        try:
+            await channel.send(self._opening())
+            notice = await channel.notice()
+        except (ChannelClosed, BadFrame):
+            how = await _how_it_ended(channel.child)
+            said = f"its client {how} when it was started; see what it printed"
+            raise Unanswered(_kind_of_end(channel.child), said) from None
+        if (fault := notice.get("fault")) is not None:
+            raise Unanswered(fault["kind"], fault["reason"])
+
+    def _opening(self) -> Answer:
+        """Return the first message, with the secrets: others of this user can read an environment."""
+        registry = self._registry
+        return {
+            "uri": registry.uri,
+            "username": registry.username,
+            "password_file": str(registry.password_file) if registry.password_file else None,
+            "token_file": str(registry.token_file) if registry.token_file else None,
+            "environment": inherited_credentials(registry),
+        }
+
+
+async def _how_it_ended(child: Child) -> str:
+    await child.wait(1)
+    return child.how_it_ended()
+
+
+def _kind_of_end(child: Child) -> str:
+    return "killed" if child.was_killed else "client"

@@ -1,0 +1,313 @@
+"""The files of a version on their way to this host; runs in the process of its registry."""
+
+import hashlib
+import os
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+from mlopsd_probes.registry.errors import Fault, classify
+
+AT_A_TIME = 4
+PULSE_SECONDS = 0.25
+CHUNK = 1024 * 1024
+MLMODEL = "MLmodel"
+TCP_INFO_SIZE = 256
+BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_info, linux/tcp.h
+NOT_THERE = frozenset({"absent", "not_found"})  # the faults that may mean that a file is gone
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+Pulse = Callable[[Mapping[str, int | None]], None]
+
+
+class Download:
+    """Everything below *uri*, of the registry *tracking_uri*, into *folder*."""
+
+    def __init__(self, uri: str, tracking_uri: str, folder: Path) -> None:
+        self._folder = folder
+        self._repository = _repository(uri)
+        _keep_credentials_from_others(self._repository, tracking_uri)
+        self._total: int | None = None
+        self._hashed = 0
+        self._done = 0
+        self._running: set[Path] = set()
+        self._wire = _Wire()
+        self._lock = threading.Lock()
+
+    def run(self, pulse: Pulse) -> list[tuple[str, int, str]]:
+        """Fetch; path, size and SHA-256 of each file. *pulse* is told all the while how far it is.
+
+        Raises:
+            Fault: ``missing`` or ``truncated`` where it is proven that the version itself is at fault.
+            Exception: whatever else the store's client raises.
+        """
+        with self._pulsing(pulse):
+            try:
+                files = list(self._listed())
+                self._check(files)
+                return self._fetched(files)
+            except Exception as error:  # a store's client may raise anything; `classify` knows which it is
+                if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
+                    raise unmounted from error
+                raise
+
+    def _listed(self, path: str | None = None) -> Iterator[FileInfo]:
+        for found in self._repository.list_artifacts(path):
+            if found.path == path:
+                continue
+            _refuse_to_leave(found.path)
+            if found.is_dir:
+                yield from self._listed(found.path)
+            else:
+                yield found
+
+    def _check(self, files: list[FileInfo]) -> None:
+        cure = "check its store of files; if that is right, log and register the version again"
+        if not files and (unmounted := self._unmounted()) is not None:
+            raise unmounted
+        if not files:
+            raise Fault("bad_response", f"the registry lists no files for it; {cure}")
+        if not any(file.path == MLMODEL for file in files):
+            raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {cure}")
+        if any(file.file_size is None for file in files):  # a store may not know
+            return
+        self._total = total = sum(file.file_size or 0 for file in files)
+        if total > (free := shutil.disk_usage(self._folder).free):
+            raise Fault("disk_full", f"it takes {total} bytes, {free} are free in {self._folder}; make room")
+
+    def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
+        pool = ThreadPoolExecutor(AT_A_TIME)
+        try:
+            waiting: list[Future[tuple[str, int, str]]] = [
+                pool.submit(self._file, file, _sibling(file, files)) for file in files
+            ]
+            return sorted(done.result() for done in as_completed(waiting))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _file(self, file: FileInfo, sibling: FileInfo | None) -> tuple[str, int, str]:
+        path = self._folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._running.add(path)
+        self._get_whole(file, sibling, path)
+        size = path.stat().st_size
+        digest = self._digest(path)
+        with self._lock:
+            self._running.discard(path)
+            self._done += size
+        return file.path, size, digest
+
+    def _get_whole(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
+        """Fetch *file*; a size that differs from the listed one is proof only as `_size_fault` says.
+
+        Raises:
+            Fault: ``truncated``, ``bad_response``, or what `_get_there` raises.
+        """
+        sizes: list[int] = []
+        for _ in range(2):
+            self._get_there(file, sibling, path)
+            sizes.append(path.stat().st_size)
+            if file.file_size is None or sizes[-1] == file.file_size:
+                return
+        raise self._size_fault(file, sibling, *sizes)
+
+    def _size_fault(self, file: FileInfo, sibling: FileInfo | None, first: int, then: int) -> Fault:
+        """Return whose fault it is that *file* came with *first* and *then* bytes, and not as it was listed.
+
+        The version is at fault only if the two are one, the store lists the same size again, and *sibling*
+        comes with its own.
+        A proxy's page has one size for every file. A file that is still being copied is listed with another.
+        """
+        if first != then or self._listed_size(file) != file.file_size:
+            said = f"{file.path} has {first} and then {then} bytes, and {file.file_size} were listed before"
+            return Fault("bad_response", f"{said}; the store of files is changing")
+        said = f"{file.path} has {first} bytes twice, the registry lists {file.file_size}"
+        if sibling is None or not self._is_whole(sibling):
+            return Fault("bad_response", f"{said}, and no other file has its size; look at who answers there")
+        return Fault(
+            "truncated", f"{said}, while {sibling.path} is whole; log and register the version again"
+        )
+
+    def _listed_size(self, file: FileInfo) -> int | None:
+        """Return the size that the store lists now; None if it lists none."""
+        folder = str(PurePosixPath(file.path).parent)
+        listed = self._repository.list_artifacts(None if folder == "." else folder)
+        return next((one.file_size for one in listed if one.path == file.path), None)
+
+    def _get_there(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
+        """Fetch *file*; that it is not there is proof only if *sibling* is there at the same time.
+
+        Raises:
+            Fault: ``missing``.
+        """
+        try:
+            return self._get(file, path)
+        except Exception as error:  # a store's client may raise anything
+            if self._fault(error).kind not in NOT_THERE or sibling is None or not self._is_there(sibling):
+                raise
+        try:
+            self._get(file, path)
+        except Exception as error:  # a store's client may raise anything
+            if (fault := self._fault(error)).kind not in NOT_THERE:
+                raise
+            said = f"{file.path} is listed and is not there ({fault}), while {sibling.path} is"
+            raise Fault("missing", f"{said}; log and register the version again") from error
+
+    def _is_there(self, file: FileInfo) -> bool:
+        return self._size_of(file) is not None
+
+    def _is_whole(self, file: FileInfo) -> bool:
+        return file.file_size is not None and self._size_of(file) == file.file_size
+
+    def _size_of(self, file: FileInfo) -> int | None:
+        """Fetch *file* to see how long it is; None if it does not come."""
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as aside:  # the folder of this process
+            try:
+                self._get(file, Path(aside, "file"))
+                return Path(aside, "file").stat().st_size
+            except Exception:  # noqa: BLE001  # whatever the store's client raises, there is no proof
+                return None
+
+    def _fault(self, error: Exception) -> Fault:
+        return classify(error, ours=[self._folder, Path.cwd()])
+
+    def _unmounted(self) -> Fault | None:
+        """The fault that the folder with the files is not there at all, if that is so."""
+        root = _local_root(self._repository)
+        if root is None or root.is_dir():
+            return None
+        return Fault("not_mounted", f"there is no folder {root} on this host; mount it")
+
+    def _get(self, file: FileInfo, path: Path) -> None:
+        # the public way, for all files at once, makes a text of what was raised
+        self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
+
+    def _digest(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                with self._lock:
+                    self._hashed += len(chunk)
+        return digest.hexdigest()
+
+    @contextmanager
+    def _pulsing(self, pulse: Pulse) -> Iterator[None]:
+        ended = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(pulse, ended))
+        beating.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            beating.join()
+
+    def _beat(self, pulse: Pulse, ended: threading.Event) -> None:
+        while not ended.wait(PULSE_SECONDS):
+            pulse(self._state())
+        pulse(self._state())
+
+    def _state(self) -> Mapping[str, int | None]:
+        """``bytes`` are for a person; ``alive`` grows with every byte that moves, on its way or here."""
+        with self._lock:
+            running, done, hashed = list(self._running), self._done, self._hashed
+        here = done + sum(map(_written, running))
+        return {"bytes": here, "total": self._total, "alive": here + hashed + self._wire.received()}
+
+
+class _Wire:
+    """The bytes that this process' TCP connections have brought, which a buffer hides for a while."""
+
+    def __init__(self) -> None:
+        self._received: dict[str, int] = {}  # by the socket's inode, for those that are closed too
+
+    def received(self) -> int:
+        for link in Path("/proc/self/fd").iterdir():
+            try:
+                name = str(link.readlink())
+                if name.startswith("socket:"):
+                    self._received[name] = max(self._received.get(name, 0), _received_by(int(link.name)))
+            except OSError:  # closed meanwhile, or no TCP
+                continue
+        return sum(self._received.values())
+
+
+def _received_by(descriptor: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
+    return int(BYTES_RECEIVED.unpack_from(info)[0]) if len(info) >= BYTES_RECEIVED.size else 0
+
+
+def _written(path: Path) -> int:
+    """Some stores make a file as long as it will be before it is filled."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return min(found.st_size, found.st_blocks * 512)
+
+
+def _repository(uri: str) -> ArtifactRepository:
+    """Return the repository that has the files of *uri*.
+
+    For ``runs:/`` MLflow 3 also looks for logged models, which a server before 3 answers with 404; where
+    the run has the files itself, nothing else is asked.
+    """
+    repository: ArtifactRepository = get_artifact_repository(uri)
+    if isinstance(repository, RunsArtifactRepository):
+        of_run: ArtifactRepository = repository.repo
+        if any(file.path == MLMODEL for file in of_run.list_artifacts()):
+            return of_run
+    return repository
+
+
+def _refuse_to_leave(path: str) -> None:
+    parts = PurePosixPath(path).parts
+    if PurePosixPath(path).is_absolute() or ".." in parts:
+        raise Fault("bad_response", f"the registry lists a file outside of the version: {path}")
+
+
+def _sibling(file: FileInfo, files: list[FileInfo]) -> FileInfo | None:
+    """Another file of the version, and a small one: its MLmodel, or else the smallest that is left."""
+    others = [one for one in files if one.path != file.path]
+    return min(others, key=lambda one: (one.path != MLMODEL, one.file_size or 0), default=None)
+
+
+def _local_root(repository: ArtifactRepository) -> Path | None:
+    """The folder on this host that has the files; None where a server has them."""
+    inner = _innermost(repository)
+    return Path(inner.artifact_dir) if isinstance(inner, LocalArtifactRepository) else None
+
+
+def _innermost(repository: ArtifactRepository) -> ArtifactRepository:
+    """Return the URI that ``runs:/`` and ``models:/`` lead to."""
+    while (inner := getattr(repository, "repo", None)) is not None:
+        repository = inner
+    return repository
+
+
+def _keep_credentials_from_others(repository: ArtifactRepository, tracking_uri: str) -> None:
+    """The credentials are the registry's: MLflow sends them to whatever host the files are on."""
+    files = urlsplit(str(_innermost(repository).artifact_uri))
+    if files.scheme in ("http", "https") and _server(files.geturl()) != _server(tracking_uri):
+        for name in CREDENTIALS:
+            os.environ.pop(name, None)
+
+
+def _server(uri: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(uri)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,0 +1,96 @@
+"""The registries to ask, their credentials, and the registered model that they are asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from mlopsd_probes.keys import key
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("not an absolute path; write it from / on")
+    return path
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write a name, or take the key out")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_not_empty)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class OptionTable(BaseModel):
+    """A table below a probe's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegistryOptions(OptionTable):
+    """A registry and the credentials that it, and no other, is given."""
+
+    uri: Name = key(..., "URI", "As MLflow takes it: http(s)://…, sqlite:///…, databricks …")
+    username: Name | None = key(None, "name", "For basic authentication, with password_file.")
+    password_file: AbsolutePath | None = key(
+        None, "path", "File whose first line is the password; read anew for each question."
+    )
+    token_file: AbsolutePath | None = key(
+        None, "path", "File whose first line is a bearer token; read anew for each question."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_authenticate(self) -> "RegistryOptions":
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file go together; write both or neither")
+        if self.username is not None and self.token_file is not None:
+            raise ValueError("either username and password_file, or token_file; take one out")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The URI without credentials, for people."""
+        return without_credentials(self.uri)
+
+
+class InheritedRegistry(RegistryOptions):
+    """The registry that MLflow's own variables name; it alone is given the credentials in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedModel:
+    """The registered model that registries are asked for.
+
+    Attributes:
+        name: the name that it is registered under.
+        candidates: aliases, stages, numbers or ``latest``; the first that leads to a version counts.
+        registries: those to ask, in order.
+        timeout: seconds for one answer of one registry.
+        fetch_timeout: seconds for all files of a version.
+        fetch_idle_timeout: seconds without a byte of them.
+    """
+
+    name: str
+    candidates: tuple[str, ...]
+    registries: tuple[RegistryOptions, ...]
+    timeout: float
+    fetch_timeout: float
+    fetch_idle_timeout: float
+
+
+def without_credentials(uri: str) -> str:
+    """*uri* without user, password and query."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "a registry whose URI cannot be read"
+    if "@" not in parts.netloc and not parts.query:
+        return uri
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

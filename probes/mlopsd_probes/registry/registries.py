@@ -1,0 +1,262 @@
+"""The registries that say which version is wanted, asked in order; none of them can hurt the daemon."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from mlopsd.log_limit import LogLimiter
+from mlopsd_probes.causes import REGISTRY, Cause, cause_of, kinds_of
+from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.options import RegistryOptions, WantedModel
+from mlopsd_probes.registry.version import File, Version
+
+TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
+HEADROOM = 0.5  # seconds
+TROUBLES = kinds_of(REGISTRY)
+ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answers
+Count = Callable[[str, str, float], None]
+OnProgress = Callable[[int, int | None], None]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A trouble of a registry, named instead of an answer or beside it.
+
+    Attributes:
+        registry: its URI without credentials.
+        kind: ``absent``: it has no such model, or none of the candidates; ``auth``: it refused the
+            credentials, or they cannot be read; ``not_ready``: a candidate leads to a version that is not.
+            The others are in `mlopsd_probes.causes.CAUSES`.
+        reason: one sentence with the cure where there is one, without credentials.
+        asked_for: what it was asked for. It may answer other questions while it has no metrics or files.
+    """
+
+    registry: str
+    kind: str
+    reason: str
+    asked_for: Literal["version", "metrics", "files"] = "version"
+
+    @property
+    def cause(self) -> Cause:
+        """The side that is at fault, and the advice."""
+        return cause_of(REGISTRY, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The answers of the registries; *found* is the wanted version."""
+
+    found: Version | None
+    complaints: tuple[Complaint, ...] = ()
+
+    @property
+    def is_denial(self) -> bool:
+        """True if every registry has answered, and none has the version."""
+        return self.found is None and all(complaint.kind in ANSWERS for complaint in self.complaints)
+
+
+class RegistryError(Exception):
+    """A registry did not answer; *complaint* says why."""
+
+    def __init__(self, complaint: Complaint) -> None:
+        super().__init__(f"{complaint.registry}: {complaint.reason}")
+        self.complaint = complaint
+
+
+class FetchError(Exception):
+    """The files of a version cannot be had, and why.
+
+    Attributes:
+        kind: as a `Complaint` has them. Besides, ``missing`` and ``truncated`` are proof against the version.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+    @property
+    def is_of_disk(self) -> bool:
+        """True if the disk of this host is to blame."""
+        return self.kind in {"disk_full", "disk"}
+
+    @property
+    def is_of_version(self) -> bool:
+        """True if it is proven that the version itself is at fault."""
+        return cause_of("fetch", self.kind).at_fault == "version"
+
+
+class Registries:
+    """Asks the registries of *wanted*.
+
+    *count* is told of each operation (``resolve``, ``metrics``, ``fetch``), its result (``ok`` or the kind
+    of the complaint) and its seconds; *scratch* is a folder for their processes; *name* is the probe's.
+    """
+
+    def __init__(
+        self, wanted: WantedModel, log: logging.Logger, count: Count, scratch: Path, name: str
+    ) -> None:
+        self._wanted = wanted
+        self._log = log
+        self._count = count
+        self._scratch = scratch
+        self._name = name
+        self._printed = LogLimiter()
+        http_timeout = (wanted.timeout - HEADROOM) / TRIES
+        self._clients = [self._client(registry, http_timeout) for registry in wanted.registries]
+        self._fetching: set[ClientProcess] = set()
+        self._is_closed = False
+
+    async def resolve(self) -> Resolution:
+        """Return the version that the first candidate of the first registry that has one leads to.
+
+        A registry that is no help is passed over, and its complaint kept.
+        """
+        complaints: list[Complaint] = []
+        for rank in range(len(self._clients)):
+            if self._is_closed:
+                break
+            found, said = await self._look(rank)
+            complaints += said
+            if found is not None:
+                await asyncio.gather(*(later.end() for later in self._clients[rank + 1 :] if later.is_up))
+                return Resolution(found, tuple(complaints))
+        return Resolution(None, tuple(complaints))
+
+    async def metrics(self, version: Version) -> Mapping[str, float]:
+        """Return the last value of each metric of the run that *version* came from; of none without a run.
+
+        Raises:
+            RegistryError: they cannot be had.
+        """
+        if version.run_id is None:
+            return {}
+        question = {"do": "metrics", "run_id": version.run_id}
+        try:
+            client = self._clients[self._rank(version)]
+            answer = await self._counted("metrics", client.ask(question, self._wanted.timeout))
+        except Unanswered as error:
+            raise RegistryError(_complaint(version.registry, error)) from error
+        return cast("dict[str, float]", answer["metrics"])
+
+    async def fetch(self, version: Version, folder: Path, progress: OnProgress) -> tuple[File, ...]:
+        """Fetch the files of *version* into *folder*, which is there and empty; return them.
+
+        *progress* is told of the bytes so far and of those in all, None while they are not known. A
+        process of its own fetches, so that the registry can be asked meanwhile.
+
+        Raises:
+            FetchError: they cannot be had; what is in *folder* is of no use.
+        """
+        try:
+            fetching = self._fetch(self._rank(version), version, folder, progress)
+            files = await self._counted("fetch", fetching)
+        except Unanswered as error:
+            raise FetchError(error.kind, error.reason) from error
+        return tuple(File(path, size, sha256) for path, size, sha256 in files)
+
+    async def close(self) -> None:
+        """End every process, and start none any more."""
+        self._is_closed = True
+        await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
+
+    def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:
+        folder = self._scratch / f"client-{secrets.token_hex(8)}"  # a successor has the same scratch folder
+        return ClientProcess(
+            registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
+        )
+
+    async def _look(self, rank: int) -> tuple[Version | None, list[Complaint]]:
+        wanted = self._wanted
+        question = {"do": "resolve", "model": wanted.name, "candidates": wanted.candidates}
+        asking = self._clients[rank].ask(question, wanted.timeout)
+        label = wanted.registries[rank].label
+        try:
+            answer = await self._counted("resolve", asking, _found_or_not)
+        except Unanswered as error:
+            return None, [_complaint(label, error)]
+        complaints = [Complaint(label, kind, reason) for kind, reason in answer["complaints"]]
+        return None if answer["found"] is None else self._version(rank, answer["found"]), complaints
+
+    async def _fetch(self, rank: int, version: Version, folder: Path, progress: OnProgress) -> list[Any]:
+        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the clock here is the one that counts
+        client = self._client(self._wanted.registries[rank], http_timeout)
+        self._fetching.add(client)
+        try:
+            await client.start()
+            return await self._follow(client, version, folder, progress)
+        finally:
+            self._fetching.discard(client)
+            await client.end()
+
+    async def _follow(
+        self, client: ClientProcess, version: Version, folder: Path, progress: OnProgress
+    ) -> list[Any]:
+        limit, idle_limit = self._wanted.fetch_timeout, self._wanted.fetch_idle_timeout
+        now = asyncio.get_running_loop().time
+        question = {
+            "do": "fetch",
+            "model": self._wanted.name,
+            "version": version.number,
+            "folder": str(folder),
+        }
+        alive = 0
+
+        def pulse(part: Mapping[str, Any]) -> None:
+            nonlocal alive
+            now_alive = part["pulse"]["alive"]
+            progress(part["pulse"]["bytes"], part["pulse"]["total"])
+            if now_alive != alive and not idle.expired():
+                alive = now_alive
+                idle.reschedule(now() + idle_limit)
+
+        try:
+            async with asyncio.timeout(limit), asyncio.timeout(idle_limit) as idle:
+                return cast("list[Any]", (await client.ask_started(question, pulse))["files"])
+        except TimeoutError:
+            idled = f"no byte came for {idle_limit:g} s (fetch_idle_timeout)"
+            said = idled if idle.expired() else f"it is not here after {limit:g} s (fetch_timeout)"
+            raise Unanswered("timeout", f"{said}; check the registry's store of files") from None
+
+    async def _counted(
+        self, operation: str, work: Awaitable[Result], result_of: Callable[[Result], str] = lambda _: "ok"
+    ) -> Result:
+        """Return the result of *work*; count and time it."""
+        began = time.monotonic()
+        try:
+            result = await work
+        except Unanswered as error:
+            self._count(operation, error.kind, time.monotonic() - began)
+            raise
+        self._count(operation, result_of(result), time.monotonic() - began)
+        return result
+
+    def _version(self, rank: int, found: Mapping[str, Any]) -> Version:
+        return Version(
+            **found,
+            candidate_rank=self._wanted.candidates.index(found["candidate"]),
+            registry=self._wanted.registries[rank].label,
+            registry_rank=rank,
+        )
+
+    def _rank(self, version: Version) -> int:
+        """Return the place of *version*'s registry, which may have moved since it was named."""
+        labels = [registry.label for registry in self._wanted.registries]
+        if labels[version.registry_rank : version.registry_rank + 1] == [version.registry]:
+            return version.registry_rank
+        if version.registry in labels:
+            return labels.index(version.registry)
+        raise Unanswered("other", "it is not among the configured registries")
+
+
+def _complaint(registry: str, error: Unanswered) -> Complaint:
+    return Complaint(registry, error.kind if error.kind in TROUBLES else "other", error.reason)
+
+
+def _found_or_not(answer: Mapping[str, Any]) -> str:
+    return "ok" if answer["found"] is not None else "absent"

@@ -1,0 +1,201 @@
+"""Answers to the daemon's questions, in a registry's process; MLflow is imported here."""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from mlopsd_probes.registry.download import Download
+from mlopsd_probes.registry.errors import Fault, classify
+
+READY = "READY"
+STAGES = ("production", "staging", "archived", "none")
+LATEST = "latest"
+INFINITE = 1.7e308  # MLflow's stores keep infinity as the largest double
+PAGE = 100
+
+Answer = dict[str, Any]
+Say = Callable[[Mapping[str, Any]], None]
+
+
+class Resolver:
+    """Answers questions with one registry's client.
+
+    *opening* has its ``uri`` and what credentials it is given: ``username``, ``password_file``,
+    ``token_file``. *say* sends what there is to say before the answer.
+    """
+
+    def __init__(self, opening: Mapping[str, Any], say: Say) -> None:
+        self._uri: str = opening["uri"]
+        self._opening = opening
+        self._say = say
+        if self._uri.startswith("sqlite:"):  # its imports take a second, and nothing can hang
+            with contextlib.suppress(Exception):  # said when it is asked
+                self._client  # noqa: B018
+
+    def answer(self, question: Mapping[str, Any]) -> Answer:
+        """Answer *question*; what goes wrong is an answer too."""
+        try:
+            self._present_credentials()
+            return self._answers[question["do"]](question)
+        except Exception as error:  # noqa: BLE001  # the boundary to MLflow and whatever store it reaches
+            ours = [Path.cwd(), *([Path(question["folder"])] if "folder" in question else [])]
+            return {"fault": classify(error, self._secrets, ours).as_answer()}
+
+    @property
+    def _answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
+        return {"resolve": self._resolve, "metrics": self._metrics, "fetch": self._fetch}
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        if self._uri.startswith("sqlite:"):
+            _refuse_to_make_one(self._uri)
+        return MlflowClient(tracking_uri=self._uri, registry_uri=os.environ["MLFLOW_REGISTRY_URI"])
+
+    @property
+    def _secrets(self) -> list[str]:
+        names = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+        return [os.environ[name] for name in names if os.environ.get(name)]
+
+    def _present_credentials(self) -> None:
+        """Read them anew for each question, so that a changed file needs no restart; MLflow does so too."""
+        opening = self._opening
+        if opening["username"] and opening["password_file"]:
+            os.environ["MLFLOW_TRACKING_USERNAME"] = opening["username"]
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = _first_line(opening["password_file"])
+        if opening["token_file"]:
+            os.environ["MLFLOW_TRACKING_TOKEN"] = _first_line(opening["token_file"])
+
+    def _resolve(self, question: Mapping[str, Any]) -> Answer:
+        shelf = _Registered(self._client, question["model"])
+        complaints: list[list[str]] = []
+        for candidate in question["candidates"]:
+            found = shelf.find(candidate)
+            if found is not None and found.status == READY:
+                return {"found": {"candidate": candidate, **_facts(found)}, "complaints": complaints}
+            if found is not None:
+                complaints.append(_not_ready(candidate, found))
+        complaints.append(_none_of(question["model"], question["candidates"]))
+        return {"found": None, "complaints": complaints}
+
+    def _metrics(self, question: Mapping[str, Any]) -> Answer:
+        run = self._client.get_run(question["run_id"])
+        return {"metrics": {key: _number(value) for key, value in run.data.metrics.items()}}
+
+    def _fetch(self, question: Mapping[str, Any]) -> Answer:
+        uri = self._client.get_model_version_download_uri(question["model"], question["version"])
+        download = Download(uri, self._uri, Path(question["folder"]))
+        return {
+            "files": download.run(
+                lambda pulse: self._say({"id": question["id"], "more": True, "pulse": pulse})
+            )
+        }
+
+
+class _Registered:
+    """A registered model: what one call tells of it, and further calls only for what that leaves out."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._model: RegisteredModel = client.get_registered_model(name)
+        if self._model.name != name:
+            raise Fault("bad_response", f"it answers with a model {self._model.name!r} instead of {name!r}")
+        self._newest: list[ModelVersion] = list(self._model.latest_versions or [])
+
+    def find(self, candidate: str) -> ModelVersion | None:
+        """The version that *candidate* leads to, or None."""
+        if candidate.startswith("@"):
+            number = self._model.aliases.get(candidate[1:])
+            return None if number is None else self._version(str(number))
+        if candidate.isdecimal():
+            return self._version(str(int(candidate)))
+        if candidate.lower() == LATEST:
+            return self._latest()
+        staged = (one for one in self._newest if (one.current_stage or "None").lower() == candidate.lower())
+        return next(staged, None)
+
+    def _version(self, number: str) -> ModelVersion | None:
+        for version in self._newest:
+            if str(version.version) == number:
+                return version
+        try:
+            return self._client.get_model_version(self._name, number)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _latest(self) -> ModelVersion | None:
+        """The newest that is ready; else the newest, so that it is named."""
+        newest = max(self._newest, key=_age, default=None)
+        if newest is not None and newest.status == READY:
+            return newest
+        return next((one for one in self._all() if one.status == READY), newest)
+
+    def _all(self) -> Iterator[ModelVersion]:
+        quote = '"' if "'" in self._name else "'"
+        token = None
+        while True:
+            page = self._client.search_model_versions(
+                f"name={quote}{self._name}{quote}",
+                max_results=PAGE,
+                order_by=["version_number DESC"],
+                page_token=token,
+            )
+            yield from page
+            if not (token := page.token):
+                return
+
+
+def _age(version: ModelVersion) -> int:
+    return int(version.version)
+
+
+def _facts(version: ModelVersion) -> Answer:
+    return {
+        "number": str(version.version),
+        "source": str(version.source or ""),
+        "run_id": version.run_id or None,
+        "created": int(version.creation_timestamp or 0),
+    }
+
+
+def _not_ready(candidate: str, version: ModelVersion) -> list[str]:
+    said = f"{candidate} leads to version {version.version}, which is {version.status}, not {READY}"
+    return ["not_ready", f"{said}; register it again if it stays so"]
+
+
+def _none_of(model: str, candidates: Sequence[str]) -> list[str]:
+    cure = "give a version one of these names, or change candidates"
+    return ["absent", f"no version of {model!r} is {', '.join(candidates)}; {cure}"]
+
+
+def _number(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= INFINITE else value
+
+
+def _first_line(path: str) -> str:
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or "it is no text"
+        raise Fault("auth", f"cannot read {path}: {cause}; make it readable for the daemon's user") from error
+    if not lines or not lines[0].strip():
+        raise Fault("auth", f"the first line of {path} is empty; write the secret there")
+    return lines[0].strip()
+
+
+def _refuse_to_make_one(uri: str) -> None:
+    """A database that is not there would be made by looking at it."""
+    path = urlsplit(uri).path.removeprefix("/")
+    if path and not Path(path).is_file():
+        raise Fault("unreachable", f"there is no file {path}; check the uri")

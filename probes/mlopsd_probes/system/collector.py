@@ -1,0 +1,57 @@
+"""The collector of one signal of the host."""
+
+import os.path
+from typing import ClassVar
+
+from mlopsd.probe import Reading
+from mlopsd_probes.collector import Collector
+from mlopsd_probes.system.options import SystemOptions
+
+
+class HostCollector(Collector):
+    """A collector of one signal of the host; its name is its word in ``facts.absent`` too.
+
+    Attributes:
+        source: the file that it reads, or the first of them, for a finding that must name it.
+        may_be_absent: a host may lack the source, which is no fault; else it is one that every host has.
+    """
+
+    source: ClassVar[str]
+    may_be_absent: ClassVar[bool] = False
+
+    def __init__(self, options: SystemOptions) -> None:
+        """Take the limits from *options*; a collector without any takes it all the same."""
+
+    def collect(self) -> Reading:
+        """Read the signal once. An optional source that this host lacks gives an empty reading.
+
+        Raises:
+            FileNotFoundError: the source is not there.
+            NotImplementedError: the same, as psutil says it.
+            OSError: the source is there and cannot be read.
+            ValueError: what it says cannot be understood.
+            LookupError: what it says is incomplete.
+            RuntimeError: the same, as psutil says it.
+        """
+        raise NotImplementedError
+
+    def try_collect(self) -> Reading:
+        """Collect; return an empty reading if an optional source is absent, ``unknown`` if unreadable."""
+        try:
+            reading = self.collect()
+        except (OSError, ValueError, LookupError, RuntimeError) as error:
+            absent = self.may_be_absent and isinstance(error, FileNotFoundError | NotImplementedError)
+            return Reading() if absent else self._explain(error)
+        blank = is_empty(reading) and not self.may_be_absent
+        return self._explain(ValueError("it says nothing")) if blank else reading
+
+    def _explain(self, error: Exception) -> Reading:
+        """Return one finding with the file and the cause."""
+        file, cause = (error.filename, error.strerror) if isinstance(error, OSError) else (None, None)
+        source = os.path.join(self.source, file) if isinstance(file, str) else self.source  # noqa: PTH118
+        return self.unreadable(f"{self.name} from {source}", cause or error)
+
+
+def is_empty(reading: Reading) -> bool:
+    """Return true if there was nothing to read."""
+    return not (reading.findings or reading.samples or reading.facts)

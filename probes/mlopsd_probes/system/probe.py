@@ -1,0 +1,62 @@
+"""The system probe: the resources of the host under the GPUs."""
+
+from itertools import chain
+
+from mlopsd.probe import Context, Probe, Reading, Schedule
+from mlopsd_probes.collector import join
+from mlopsd_probes.system.collector import HostCollector, is_empty
+from mlopsd_probes.system.cpu import CpuUse, Load
+from mlopsd_probes.system.disks import DiskIO, Disks
+from mlopsd_probes.system.files import OpenFiles
+from mlopsd_probes.system.host import HostInfo
+from mlopsd_probes.system.memory import HostMemory, Paging, Swap
+from mlopsd_probes.system.network import Network
+from mlopsd_probes.system.options import TIMEOUT, SystemOptions
+from mlopsd_probes.system.pids import Pids
+from mlopsd_probes.system.pressure import Pressure
+from mlopsd_probes.system.processes import StuckProcesses
+from mlopsd_probes.system.temperature import HostTemperature
+
+COLLECTORS: tuple[type[HostCollector], ...] = (
+    HostInfo,
+    CpuUse,
+    Load,
+    HostMemory,
+    Swap,
+    Paging,
+    Pressure,
+    Disks,
+    DiskIO,
+    Network,
+    OpenFiles,
+    Pids,
+    StuckProcesses,
+    HostTemperature,
+)
+
+
+class SystemProbe(Probe[SystemOptions]):
+    """CPUs, memory, disks, files, pids, stuck processes and temperatures of the host.
+
+    One row of collectors; one that fails takes nothing but its own findings and samples. What a host may
+    lack (swap, PSI, sensors, disks, cards) is named in ``facts.absent`` and is no fault; without anything
+    else this probe cannot tell.
+    """
+
+    Options = SystemOptions
+    metrics = tuple(chain.from_iterable(kind.metrics for kind in COLLECTORS))
+    schedule = Schedule(
+        interval=15, timeout=TIMEOUT, fail_after=2, recover_after=2, isolation="process", critical=True
+    )
+    subject = ("paths", "stuck_ignored_commands", "temperature_ignored_chips")
+
+    def __init__(self, options: SystemOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.collectors: tuple[HostCollector, ...] = tuple(kind(options) for kind in COLLECTORS)
+
+    def check(self) -> Reading:
+        """Run each collector once and join the readings."""
+        readings = {collector.name: collector.try_collect() for collector in self.collectors}
+        absent = [name for name, reading in readings.items() if is_empty(reading)]
+        absence = [Reading(facts={"absent": absent})] if absent else []
+        return join([*readings.values(), *absence])

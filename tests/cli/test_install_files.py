@@ -1,0 +1,58 @@
+"""The files of an installation and their record."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlopsd.cli.errors import CommandError
+from mlopsd.cli.install.files import InstalledFiles, SetupSteps
+
+
+def test_a_record_that_was_cut_is_one_line_with_its_cure(tmp_path: Path) -> None:
+    (tmp_path / "record").write_text('{"/etc/mlopsd/config.toml": "ab', "ascii")
+    with pytest.raises(CommandError, match="it is not what was written; become root, or remove it"):
+        InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file that was put there, and that nobody may read; root may read all, hence not by its mode."""
+    file = tmp_path / "config.toml"
+    file.write_text("mine")
+    opened = Path.open
+
+    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+        if path == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *words, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    return file
+
+
+@pytest.mark.parametrize("way", ["write", "remove"])
+def test_a_dry_run_says_what_it_cannot_read_and_goes_on(
+    closed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    files = InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
+    if way == "write":
+        files.write(closed, b"ours")
+        files.write(tmp_path / "unit", b"ours")
+    else:
+        files.remove(closed)
+        files.remove_record()
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"would look into {closed} first: this user cannot (Permission denied); ask with sudo"
+    assert rest == ([f"would write {tmp_path}/unit"] if way == "write" else [])
+
+
+def test_what_cannot_be_read_is_never_overwritten(closed: Path, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"cannot read .*config\.toml: Permission denied; correct that"):
+        InstalledFiles(tmp_path / "record", SetupSteps(dry_run=False)).write(closed, b"ours")
+
+
+def test_before_the_first_installation_there_is_none(tmp_path: Path) -> None:
+    InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))

@@ -1,0 +1,172 @@
+"""What a registry's process answers, of every kind of registry that is supported."""
+
+import asyncio
+import logging
+import math
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mlopsd.log_limit import LogLimiter
+from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.options import RegistryOptions
+from tests.model.registry_server import Shop
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # a registry is filled
+
+PATIENCE = 60.0
+SHOPS = ["newest", pytest.param("oldest", marks=pytest.mark.needs("oldest")), "embedded"]
+
+
+@pytest.fixture(scope="module", params=SHOPS)
+def shop(request: pytest.FixtureRequest) -> Shop:
+    found: Shop = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClientProcess]:
+    """The process that asks *shop*."""
+    folder = tmp_path_factory.mktemp("client") / "folder"
+    options = RegistryOptions(uri=shop.uri)
+    log = logging.getLogger("mlopsd.test")
+    made = ClientProcess(options, folder, PATIENCE / 2, name="model", log=log, printed=LogLimiter())
+    yield made
+    assert "mlflow.db" not in names_in(folder)
+    await made.end()
+    assert not names_in(folder.parent)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def resolve(client: ClientProcess, *candidates: str) -> dict[str, Any]:
+    return await client.ask({"do": "resolve", "model": "iris", "candidates": candidates}, PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "number"),
+    [
+        (["@champion"], "1"),
+        (["Production"], "2"),
+        (["pRODUCTION"], "2"),
+        (["2"], "2"),
+        (["@nobody", "Archived", "99", "Production", "@champion"], "2"),
+        (["@CHAMPION", "@champion"], "1"),
+    ],
+)
+async def test_a_candidate_leads_to_its_version(
+    client: ClientProcess, shop: Shop, candidates: list[str], number: str
+) -> None:
+    answer = await resolve(client, *candidates)
+    found = answer["found"]
+    assert (found["number"], found["candidate"]) == (
+        number,
+        candidates[-1] if number == "1" else found["candidate"],
+    )
+    assert found["run_id"] == shop.runs[int(number) - 1]
+    assert found["source"]
+    assert found["created"] > 1_600_000_000_000
+    assert answer["complaints"] == []
+
+
+async def test_the_newest_is_latest_and_without_a_stage(client: ClientProcess, shop: Shop) -> None:
+    last = str(len(shop.runs))
+    unstaged = last if last == "4" else "1"  # version 2 has a stage everywhere
+    assert (await resolve(client, "latest"))["found"]["number"] == last
+    assert (await resolve(client, "None"))["found"]["number"] == unstaged
+
+
+async def test_no_candidate_is_absent(client: ClientProcess) -> None:
+    answer = await resolve(client, "@nobody", "Archived", "99")
+    assert answer["found"] is None
+    ((kind, reason),) = answer["complaints"]
+    assert kind == "absent"
+    assert "@nobody, Archived, 99" in reason
+
+
+async def test_an_unknown_model_is_absent(client: ClientProcess) -> None:
+    with pytest.raises(Unanswered, match=r"nonesuch.*check the name") as caught:
+        await client.ask({"do": "resolve", "model": "nonesuch", "candidates": ["@champion"]}, PATIENCE)
+    assert caught.value.kind == "absent"
+
+
+async def test_metrics_are_the_last_of_the_run_with_nan_and_infinity(
+    client: ClientProcess, shop: Shop
+) -> None:
+    answer = await client.ask({"do": "metrics", "run_id": shop.runs[0]}, PATIENCE)
+    metrics = answer["metrics"]
+    assert metrics["accuracy"] == 0.7
+    assert math.isnan(metrics["loss"])
+    assert metrics["ratio"] == math.inf
+    assert (await client.ask({"do": "metrics", "run_id": shop.runs[1]}, PATIENCE))["metrics"] == {}
+
+
+async def test_metrics_of_a_run_that_is_gone_are_absent(client: ClientProcess) -> None:
+    with pytest.raises(Unanswered) as caught:
+        await client.ask({"do": "metrics", "run_id": "0" * 32}, PATIENCE)
+    assert caught.value.kind == "absent"
+
+
+@pytest.fixture
+def pending(shop: Shop) -> Iterator[str]:
+    """The newest version, which is not ready: a client that died while it registered it."""
+    last = len(shop.runs)
+    change = "UPDATE model_versions SET status = ? WHERE version = ? AND name = 'iris'"
+
+    def become(status: str) -> None:
+        with closing(sqlite3.connect(shop.folder / "mlflow.db", timeout=10)) as database, database:
+            assert database.execute(change, (status, last)).rowcount == 1
+
+    become("PENDING_REGISTRATION")
+    yield str(last)
+    become("READY")
+
+
+async def test_only_what_is_ready_counts(client: ClientProcess, pending: str) -> None:
+    answer = await resolve(client, pending, "@champion")
+    assert answer["found"]["number"] == "1"
+    ((kind, reason),) = answer["complaints"]
+    assert kind == "not_ready"
+    assert f"version {pending}, which is PENDING_REGISTRATION" in reason
+    assert (await resolve(client, "latest"))["found"]["number"] == str(int(pending) - 1)
+
+
+async def test_a_question_that_nobody_waits_for_does_not_confuse_the_next(client: ClientProcess) -> None:
+    await client.start()
+    asking = asyncio.ensure_future(resolve(client, "@champion"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    assert (await resolve(client, "Production"))["found"]["number"] == "2"
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4"])
+async def test_the_files_of_a_version_come_whole(
+    client: ClientProcess, shop: Shop, tmp_path: Path, number: str
+) -> None:
+    """Of a logged model, of a run's artifacts, with folders in it, of a script."""
+    if int(number) > len(shop.runs):
+        return
+    question = {"do": "fetch", "model": "iris", "version": number, "folder": str(tmp_path)}
+    answer = await client.ask(question, PATIENCE)
+    on_disk = contents(tmp_path)
+    assert {path: (size, digest) for path, size, digest in answer["files"]} == on_disk
+    model = "model.pkl" if shop.mlflow.startswith("2.") else "model.skops"
+    among = {"1": model, "2": model, "3": "data/data/weights", "4": "constant.py"}[number]
+    assert {"MLmodel", among} <= set(on_disk)
+
+
+def contents(folder: Path) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of each file."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, sha256(path.read_bytes()).hexdigest())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

@@ -1,0 +1,203 @@
+"""The kit that strangers run, run here over every installed entry point; and shown to be able to fail."""
+
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from mlopsd.config import plugins
+from mlopsd.config.plugins import Plugin
+from mlopsd.probe import (
+    Finding,
+    HttpRequest,
+    HttpResponse,
+    Metric,
+    Options,
+    Probe,
+    Reading,
+    Route,
+    Schedule,
+    Status,
+)
+from mlopsd.testing import ProbeConformance
+
+MAY_BE_ABSENT = {
+    # what this machine may not have: swap, PSI, sensors, a cgroup limit, some counters of a virtual disk
+    "system": frozenset(
+        metric.name
+        for metric in plugins.choose(plugins.find(), "system").load().metrics
+        if metric.name.startswith(("swap_", "pressure_", "temperature_", "cgroup_", "disk_io_", "pids_"))
+    ),
+    # there may be no GPU
+    "gpu": frozenset(metric.name for metric in plugins.choose(plugins.find(), "gpu").load().metrics),
+    # a registry that refuses names no version, and nothing is loaded
+    "model": frozenset(metric.name for metric in plugins.choose(plugins.find(), "model").load().metrics),
+}
+TABLES = {"model": {"model": "iris", "registries": [{"uri": "http://127.0.0.1:9"}]}}
+
+
+def conformance(plugin: Plugin) -> type[ProbeConformance]:
+    absent = MAY_BE_ABSENT.get(plugin.name, frozenset())
+    return type(
+        f"Test_{plugin.name}",
+        (ProbeConformance,),
+        {"name": plugin.name, "may_be_absent": absent, "table": TABLES.get(plugin.name, {})},
+    )
+
+
+for found in plugins.find():
+    globals()[f"Test_{found.name}"] = conformance(found)
+
+
+LEVEL = Metric("level_ratio", "How full it is.", unit="ratio")
+SILENT = Metric("silent_ratio", "Never reported.", unit="ratio")
+
+
+class LaxOptions(Options):
+    model_config: ClassVar[Any] = {"extra": "allow"}
+
+
+class Lax(Probe):
+    """A probe that breaks every rule of the kit."""
+
+    Options = LaxOptions
+    metrics = (LEVEL, LEVEL, SILENT)
+    schedule = Schedule(interval=0)
+
+    def check(self) -> Reading:
+        same = Finding("a", Status.UNHEALTHY, " ")
+        sample = LEVEL.sample(1)
+        return Reading([same, same], [sample, sample])
+
+
+class Rosy(Probe):
+    """It calls itself better than what it found."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.UNHEALTHY, "broken")], status=Status.DEGRADED)
+
+
+class Blind(Probe):
+    def check(self) -> Reading:
+        return Reading(status=Status.HEALTHY, summary="all is well")
+
+
+class Wordy(Probe):
+    """Its status is a word."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", "degraded", "ajar")], status=Status.HEALTHY)  # type: ignore[arg-type]
+
+
+class Broken(Probe):
+    """It always raises."""
+
+    def check(self) -> Reading:
+        raise ZeroDivisionError
+
+
+class Twice(Probe):
+    """It declares one route twice."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.HEALTHY, "shut")])
+
+    def routes(self) -> Sequence[Route]:
+        return [Route("POST", "/open", self.open, "Open the door")] * 2
+
+    async def open(self, _request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+class Apart(Twice):
+    """Its routes cannot be reached in its process."""
+
+    schedule = Schedule(isolation="process")
+
+    def routes(self) -> Sequence[Route]:
+        return super().routes()[:1]
+
+
+class Mute(Probe):
+    """It finds nothing."""
+
+    def check(self) -> Reading:
+        return Reading()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (Lax, "test_its_metrics_are_distinct"),
+        (Lax, "test_its_schedule_makes_sense"),
+        (Lax, "test_an_unknown_key_is_refused"),
+        (Rosy, "test_no_finding_is_worse_than_its_reading"),
+        (Rosy, "test_a_check_gives_a_reading_with_evidence"),
+        (Blind, "test_no_finding_is_worse_than_its_reading"),
+        (Lax, "test_every_finding_can_be_told_from_the_others"),
+        (Lax, "test_it_reports_what_it_declares"),
+        (Lax, "test_no_sample_is_there_twice"),
+        (Blind, "test_it_says_what_it_is"),
+        (Blind, "test_a_check_gives_a_reading_with_evidence"),
+        (Wordy, "test_a_check_gives_a_reading_with_evidence"),
+        (Broken, "test_a_check_gives_a_reading_with_evidence"),
+        (Mute, "test_a_check_gives_a_reading_with_evidence"),
+        (Twice, "test_its_routes_can_be_served"),
+        (Apart, "test_its_routes_can_be_served"),
+    ],
+)
+def test_the_kit_finds_what_is_wrong(
+    kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    point = EntryPoint("lax", f"{__name__}:{kind.__name__}", plugins.GROUP)
+    monkeypatch.setattr(plugins, "find", lambda: plugins_of(point))
+    monkeypatch.setattr(Plugin, "load", lambda self: kind)
+    checker = type("Checked", (ProbeConformance,), {"name": "lax"})()
+    method = getattr(checker, rule)
+    with pytest.raises(AssertionError):
+        method(tmp_path) if "tmp_path" in method.__code__.co_varnames else method()
+
+
+def plugins_of(point: EntryPoint) -> tuple[Plugin, ...]:
+    return (Plugin(point.name, point.value),)
+
+
+def checked_in_its_process(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule on checks, for the class *kind* among the misbehaving probes."""
+    monkeypatch.setattr(plugins, "find", lambda: (Plugin("slow", f"troubled:{kind}"),))
+    checker: Any = type("Checked", (ProbeConformance,), {"name": "slow"})()
+    checker.test_a_check_gives_a_reading_with_evidence()
+
+
+def test_a_process_may_take_longer_to_start_than_a_check_may(
+    strange_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked_in_its_process("SlowToStart", monkeypatch)
+
+
+def test_the_first_check_in_a_process_may_not_take_longer_than_any_other(
+    strange_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="no answer within 1 s"):
+        checked_in_its_process("SlowAtFirst", monkeypatch)
+
+
+def test_the_kit_passes_on_a_decent_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Decent(Probe):
+        """Full or not."""
+
+        metrics = (LEVEL,)
+
+        def check(self) -> Reading:
+            return Reading([Finding("level", Status.HEALTHY, "half full")], [LEVEL.sample(0.5)])
+
+    monkeypatch.setattr(plugins, "find", lambda: (Plugin("decent", "tests:Decent"),))
+    monkeypatch.setattr(Plugin, "load", lambda self: Decent)
+    checker: Any = type("Checked", (ProbeConformance,), {"name": "decent"})()
+    rules = [name for name in dir(checker) if name.startswith("test_")]
+    assert len(rules) >= 13
+    for rule in rules:
+        method = getattr(checker, rule)
+        method(tmp_path) if "tmp_path" in method.__code__.co_varnames else method()
