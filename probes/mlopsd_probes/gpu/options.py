@@ -18,65 +18,75 @@ class GpuOptions(Options):
     """The keys of ``[probes.gpu]``; ratios are 0 to 1, and a limit without a value never applies."""
 
     expected_count: Count | None = key(
-        None, "gpus", "How many must answer; without a value as many as sysfs and the first success say."
+        None, "gpus", "GPUs that must answer. Default: as many as sysfs lists and answered since boot."
     )
     on_no_driver: Literal["unknown", "unhealthy", "healthy"] = key(
-        "unknown", "status", "Of a host without driver or GPU, unless expected_count is 0: then healthy."
+        "unknown", "status", "Status of a host without driver or GPU. With expected_count = 0 it is healthy."
     )
     ignored_cards: tuple[str, ...] = key(
-        (), "patterns", "PCI addresses or UUIDs of GPUs to leave alone, as a display's: 0000:01:00.0."
+        (), "patterns", "PCI addresses or UUIDs of GPUs to ignore, as a display's: 0000:01:00.0."
     )
     sysfs_path: str = key("/sys", "path", "Where the kernel lists PCI devices; /host/sys in some containers.")
     xids_unhealthy: tuple[Xid, ...] = key(
         (48, 62, 64, 74, 79, 95, 119, 120, 140),
         "xids",
-        "Kept until a reset or reboot: DCGM fails on these, and NVIDIA's XID table asks for a reset.",
+        "Kept until a reset or reboot. DCGM fails on these, and NVIDIA's XID table asks for a reset.",
     )
     xids_degraded: tuple[Xid, ...] = key(
-        (63, 94), "xids", "Contained by the driver: work goes on, and the card deserves a look."
+        (63, 94), "xids", "The driver contained these errors. Work continues; check the card."
     )
-    xid_recent: Moment = key(3600.0, "seconds", "How long after its last a degraded XID still counts.")
+    xid_recent: Moment = key(3600.0, "seconds", "Time for which a degraded XID counts.")
     ecc_uncorrected_unhealthy: Some = key(
-        1, "errors", "Uncorrected since the first look after the driver loaded: each may be wrong data."
+        1,
+        "errors",
+        "Uncorrected errors since the first check after the driver loaded. Each may be wrong data.",
     )
     retired_pages_unhealthy: Some = key(
-        63, "pages", "DCGM's health watch fails at as many; the card has room for 64."
+        63, "pages", "Retired pages. DCGM's health watch fails at this number; the card has room for 64."
     )
     temperature_margin: Margin = key(
-        5.0, "celsius", "Degraded so near to the card's own slowdown limit: it is about to throttle."
+        5.0, "celsius", "Degraded at this distance from the card's slowdown limit: it will throttle soon."
     )
     temperature_degraded: Celsius | None = key(
-        None, "celsius", "Of the GPU; without a value its own slowdown limit less the margin."
+        None, "celsius", "Of the GPU. Default: the card's slowdown limit less the margin."
     )
     temperature_unhealthy: Celsius | None = key(
-        None, "celsius", "Of the GPU; without a value its own slowdown limit."
+        None, "celsius", "Of the GPU. Default: the card's slowdown limit."
     )
     throttled_degraded: Moment = key(
         180.0,
         "seconds",
-        "HW slowdown, HW thermal or power brake in so much of the window: gpud's 6 of 10 min.",
+        "Time of the window in HW slowdown, HW thermal or power brake. gpud has 6 of 10 min.",
     )
     throttled_window: Moment = key(
-        300.0, "seconds", "Short slowdowns are the hardware doing its work; they fall out of the window."
+        300.0, "seconds", "The window. Short slowdowns are normal for the hardware; they do not fill it."
     )
     pcie_busy: Ratio = key(
         0.5,
         "ratio",
-        "Utilisation at which, in P0 to P2, width and generation are judged: idle cards step down.",
+        "Utilisation from which, in P0 to P2, the link is judged. Idle cards slow it down.",
     )
     pcie_generation_after: Moment = key(
-        30.0, "seconds", "So long busy on a slow link: stepping up takes milliseconds, two looks are enough."
+        30.0,
+        "seconds",
+        "Busy time on a slow link. A link speeds up in milliseconds, so two checks are enough.",
     )
     expected_nvlinks: Count | None = key(
-        None, "links", "Of each card; without a value as many as were up at the first look since boot."
+        None, "links", "Of each card. Default: as many as were up at the first check since boot."
     )
     pcie_throughput: bool = key(
-        default=False, unit="switch", why="NVML measures it for 20 ms a direction and card: 320 ms for eight."
+        default=False,
+        unit="switch",
+        why="Measure it. NVML takes 20 ms per direction and card: 320 ms for eight cards.",
     )
     processes: bool = key(
-        default=False, unit="switch", why="List each card's processes in the facts: pids, memory, no names."
+        default=False,
+        unit="switch",
+        why="List each card's processes in the facts: pids and memory, no names.",
     )
-    processes_most: Count = key(32, "processes", "Of each card, the largest first; the rest is a number.")
+    processes_most: Count = key(
+        32, "processes", "Most processes listed per card, the largest first. The others are only counted."
+    )
 
     @property
     def no_driver_status(self) -> Status:

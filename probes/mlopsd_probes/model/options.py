@@ -58,23 +58,23 @@ class Range(OptionTable):
 class PredictionOptions(OptionTable):
     """The limits of predictions."""
 
-    max_rows: Annotated[int, Field(ge=1)] = key(10_000, "rows", "Of one request; more are 413.")
+    max_rows: Annotated[int, Field(ge=1)] = key(10_000, "rows", "Most rows of one request. More are 413.")
     max_in_flight: Annotated[int, Field(ge=1)] = key(
-        128, "requests", "At a time; more are 429, to be asked again after 1 s."
+        128, "requests", "Most requests at a time. More are 429; callers may retry after 1 s."
     )
     timeout: Positive = key(
-        10.0, "seconds", "For one request, then 504; the process that is too slow for it goes on."
+        10.0, "seconds", "Time limit of one request, then 504. The process continues with it."
     )
     batching: Literal["off", "auto", "on", "exact"] = key(
         "auto",
         "choice",
-        "Waiting requests are predicted in one go, where the library predicts row by row and a trial agreed; "
-        '"on": any library; "exact": as "auto", and equal to the last digit.',
+        'Join waiting requests. "auto": if the library predicts row by row and a trial agreed; '
+        '"on": for any library; "exact": as "auto", and equal to the last digit.',
     )
     buckets: tuple[Finite, ...] = key(
         (-1000, -100, -10, -1, -0.1, 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 10, 100, 1000),
         "numbers",
-        "Upper bounds of the histogram of predicted numbers; choose those that suit the model.",
+        "Upper bounds of the histogram of predicted numbers. Choose those that suit the model.",
     )
 
     @model_validator(mode="after")
@@ -87,12 +87,16 @@ class PredictionOptions(OptionTable):
 class CanaryOptions(Range):
     """The canary: the input that a version predicts for before it serves, and the limits of the answer."""
 
-    min: Finite | None = key(None, "number", "Least number that may come out.")
-    max: Finite | None = key(None, "number", "Greatest number that may come out.")
+    min: Finite | None = key(None, "number", "Least number that a canary may predict.")
+    max: Finite | None = key(None, "number", "Greatest number that a canary may predict.")
     input: AbsolutePath | None = key(
-        None, "path", "What to predict, .json as callers send it or .csv; else the model's own example."
+        None,
+        "path",
+        "Input of the canary, .json as callers send it or .csv. Default: the model's own example.",
     )
-    timeout: Positive = key(10.0, "seconds", "For one canary; the first one of a process may take 60 s.")
+    timeout: Positive = key(
+        10.0, "seconds", "Time limit of one canary. The first one of a process may take 60 s."
+    )
 
 
 Registries = tuple[RegistryOptions, ...]
@@ -105,60 +109,70 @@ class ModelOptions(PredictorOptions):
     default: bool = key(
         default=False,
         unit="true or false",
-        why="Where several tables have a model: POST /invocations is for this one.",
+        why="POST /invocations is for this model, if several tables have one.",
     )
     candidates: Annotated[tuple[Name, ...], AfterValidator(_some)] = key(
         ("@champion", "Production", "Staging", "None"),
         "names",
-        'Which version: an @alias, a stage, a number or "latest"; the first that leads to one.',
+        'Version: the first of these that exists. An @alias, a stage, a number or "latest".',
     )
     registries: Annotated[Registries, BeforeValidator(_tables), Field(validate_default=True)] = key(
-        (), "tables", f"Whom to ask, in order; without any, the one that {TRACKING_URI} names."
+        (), "tables", f"Registries to ask, in order. Default: the one in {TRACKING_URI}."
     )
     cache_ttl: Positive = key(
-        3600.0, "seconds", "Not proven, or not confirmed by a registry, for so long: degraded; it serves on."
+        3600.0,
+        "seconds",
+        "Degraded if not verified or not confirmed by a registry for so long; it keeps serving.",
     )
     on_expiry: Literal["verify", "reload"] = key(
-        "verify", "choice", '"reload": what has served for cache_ttl is loaded anew, beside itself.'
+        "verify",
+        "choice",
+        '"reload": load a version again, beside itself, each time it has served for cache_ttl.',
     )
     swap: Literal["beside", "replace"] = key(
-        "beside", "choice", '"replace": the old version goes before the new one loads, with a gap.'
+        "beside",
+        "choice",
+        '"replace": unload the old version before the new one loads. Callers get 503 meanwhile.',
     )
     python: AbsolutePath | None = key(
-        None, "path", "Interpreter, with MLflow, that runs the model; else the daemon's own."
+        None, "path", "Interpreter with MLflow that runs the model. Default: the daemon's own."
     )
     on_missing: Literal["warn", "reject"] = key(
-        "warn", "choice", "What a metric with a threshold that was never logged does to a version."
+        "warn", "choice", '"reject": reject a version if a metric with a threshold was never logged.'
     )
     gpu_probe: Name = key(
-        "gpu", "name", "The probe whose unhealthy GPUs keep a model that uses one from being taken up."
+        "gpu", "name", "Probe whose unhealthy GPUs hold back the rollout of a model that uses one."
     )
     registry_timeout: Positive = key(
-        5.0, "seconds", "For one answer of one registry; MLflow alone takes minutes to give up."
+        5.0, "seconds", "Time limit of one answer of one registry. MLflow alone takes minutes to give up."
     )
     fetch_timeout: Positive = key(
-        900.0, "seconds", "For all files of a version, however they drip; 10 GB need 11 MB/s."
+        900.0, "seconds", "Time limit of the download of a version. 10 GB need 11 MB/s."
     )
-    fetch_idle_timeout: Positive = key(30.0, "seconds", "Without a byte of a version's files.")
+    fetch_idle_timeout: Positive = key(30.0, "seconds", "Longest pause of a download without a byte.")
     load_timeout: Positive = key(
-        300.0, "seconds", "From the start of a model's process until it has loaded the version."
+        300.0, "seconds", "Time limit from the start of a model's process until it has loaded the version."
     )
     hang_timeout: Annotated[Seconds, Field(ge=1)] = key(
-        60.0, "seconds", "Without a heartbeat of the model's process: it hangs, and is replaced."
+        60.0,
+        "seconds",
+        "Time without a heartbeat after which the model's process counts as hung and is replaced.",
     )
     stall_timeout: Positive = key(
-        300.0, "seconds", "Requests wait and none is finished: the process stalls, and is replaced."
+        300.0, "seconds", "Time in which requests wait and none is finished. Then the process is replaced."
     )
     rejected_backoff: Positive = key(
-        600.0, "seconds", "Until a rejected version is tried again by itself; doubles up to six times that."
+        600.0, "seconds", "Wait before a rejected version is tried again. Doubles up to six times that."
     )
     thresholds: dict[str, Range] = key(
-        {}, "ranges", "By metric of the version's run: what it must be, or the version is not even fetched."
+        {}, "ranges", "Range of each metric of the version's run. Outside it the version is not downloaded."
     )
-    features: dict[str, Range] = key({}, "ranges", "By input column: what callers may send; else 400.")
+    features: dict[str, Range] = key(
+        {}, "ranges", "Range of each input column that callers may send. Outside it: 400."
+    )
     prediction: PredictionOptions = key(PredictionOptions(), "table", "The limits of predictions.")
     canary: CanaryOptions = key(
-        CanaryOptions(), "table", "What a version predicts before it serves and at every check."
+        CanaryOptions(), "table", "The prediction that a version makes before it serves and at every check."
     )
 
     @property

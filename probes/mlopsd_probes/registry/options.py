@@ -37,13 +37,13 @@ class OptionTable(BaseModel):
 class RegistryOptions(OptionTable):
     """A registry and the credentials that it, and no other, is given."""
 
-    uri: Name = key(..., "URI", "As MLflow takes it: http(s)://…, sqlite:///…, databricks …")
+    uri: Name = key(..., "URI", "URI for MLflow: http(s)://…, sqlite:///…, databricks …")
     username: Name | None = key(None, "name", "For basic authentication, with password_file.")
     password_file: AbsolutePath | None = key(
-        None, "path", "File whose first line is the password; read anew for each question."
+        None, "path", "File whose first line is the password. It is read again for each request."
     )
     token_file: AbsolutePath | None = key(
-        None, "path", "File whose first line is a bearer token; read anew for each question."
+        None, "path", "File whose first line is a bearer token. It is read again for each request."
     )
 
     @model_validator(mode="after")

@@ -60,81 +60,101 @@ class SystemOptions(Options):
     """
 
     paths: tuple[Annotated[str, AfterValidator(_absolute)], ...] = key(
-        ("/",), "paths", "The paths whose file systems are looked at; name the model cache's here."
+        ("/",), "paths", "Paths whose file systems are checked; add the disk of the model cache."
     )
     path_timeout: Annotated[Moment, AfterValidator(_within_a_check)] = key(
-        1.0, "seconds", "A fifth of the check's timeout; a live file system answers in microseconds."
+        1.0,
+        "seconds",
+        "Longest wait for a path. A fifth of the check's timeout; a live disk answers in microseconds.",
     )
-    disk_free_degraded: Ratio = key(0.05, "ratio", "Free for users; ext4 itself keeps 5 % back for root.")
-    disk_free_unhealthy: Ratio = key(0.02, "ratio", "The next model fetch or log burst fills the rest.")
+    disk_free_degraded: Ratio = key(0.05, "ratio", "Space free for users. ext4 itself reserves 5 % for root.")
+    disk_free_unhealthy: Ratio = key(
+        0.02, "ratio", "Space free for users. The next model download or log burst fills the rest."
+    )
     disk_free_enough: Bytes = key(
-        100_000_000_000, "bytes", "With this much free a disk is not short: 5 % of 30 TB is 1.5 TB."
+        100_000_000_000, "bytes", "A disk with this much free is never short: 5 % of 30 TB is 1.5 TB."
     )
-    inodes_free_degraded: Ratio = key(0.05, "ratio", "As for space: no inode, no new file.")
-    inodes_free_unhealthy: Ratio = key(0.01, "ratio", "Inodes go by small files, slower than space does.")
+    inodes_free_degraded: Ratio = key(
+        0.05, "ratio", "Free inodes, with the limit of space: without an inode there is no new file."
+    )
+    inodes_free_unhealthy: Ratio = key(0.01, "ratio", "Free inodes. They run out more slowly than space.")
     memory_available_degraded: Ratio = key(
-        0.05, "ratio", "Of MemAvailable, which counts the page cache as free: a full cache is no fault."
+        0.05, "ratio", "MemAvailable, which counts the page cache as free: a full cache is normal."
     )
-    memory_available_unhealthy: Ratio = key(0.02, "ratio", "The kernel's OOM killer is near.")
+    memory_available_unhealthy: Ratio = key(
+        0.02, "ratio", "MemAvailable. Below it the kernel's OOM killer is near."
+    )
     memory_available_enough: Bytes = key(
-        16_000_000_000, "bytes", "With this much available memory is not short: 5 % of 2 TB is 100 GB."
+        16_000_000_000, "bytes", "Memory is never short with this much available: 5 % of 2 TB is 100 GB."
     )
     swap_used_degraded: Ratio | None = key(
-        0.8, "ratio", "Counts only while memory is short as well: idle pages in swap hurt nobody."
+        0.8, "ratio", "Used swap. It counts only while memory is short too: idle pages in swap do no harm."
     )
     swap_used_unhealthy: Ratio | None = key(
-        None, "ratio", "Full swap stops nothing; memory and its pressure say when something does."
+        None, "ratio", "Used swap. Full swap alone does no harm; memory and its pressure show when it does."
     )
     swap_memory_short: Ratio = key(
-        0.1, "ratio", "Memory available below which used swap counts: twice the limit of memory itself."
+        0.1, "ratio", "Used swap counts below this MemAvailable: twice memory_available_degraded."
     )
-    cpu_use_degraded: Ratio | None = key(None, "ratio", "A GPU host may feed its GPUs with every CPU it has.")
+    cpu_use_degraded: Ratio | None = key(
+        None, "ratio", "Busy share of the CPUs. A GPU host may use every CPU to feed its GPUs."
+    )
     cpu_use_unhealthy: Ratio | None = key(None, "ratio", "As above.")
     load_degraded: Load | None = key(
-        2.0, "tasks per cpu", "Over 5 min, two tasks wait or run for each CPU: overcommitted, not broken."
+        2.0,
+        "tasks per cpu",
+        "Tasks that run or wait per CPU, over 5 min. Two mean overcommitted, not broken.",
     )
     load_unhealthy: Load | None = key(
-        None, "tasks per cpu", "Load alone stops nothing, and counts tasks that wait for a disk."
+        None, "tasks per cpu", "As above. Load alone does no harm, and includes tasks that wait for a disk."
     )
     pressure_cpu_degraded: Ratio | None = key(
-        None, "ratio", "Time in which some task waits for a CPU, over 60 s; data loaders do by design."
+        None, "ratio", "Share of 60 s in which some task waits for a CPU; data loaders do so by design."
     )
     pressure_cpu_unhealthy: Ratio | None = key(None, "ratio", "As above.")
     pressure_memory_degraded: Ratio | None = key(
         0.2,
         "ratio",
-        "Time in which all tasks wait for memory, over 60 s: a fifth of the host's work is lost.",
+        "Share of 60 s in which all tasks wait for memory. A fifth of the host's work is lost.",
     )
     pressure_memory_unhealthy: Ratio | None = key(
-        0.6, "ratio", "systemd-oomd's DefaultMemoryPressureLimit: there it starts to kill."
+        0.6, "ratio", "As above. systemd-oomd starts to kill at this limit (DefaultMemoryPressureLimit)."
     )
     pressure_io_degraded: Ratio | None = key(
-        None, "ratio", "Time in which all tasks wait for disks, over 60 s; one copy on an idle host is 1."
+        None, "ratio", "Share of 60 s in which all tasks wait for disks; one copy on an idle host gives 1."
     )
     pressure_io_unhealthy: Ratio | None = key(None, "ratio", "As above.")
-    open_files_degraded: Ratio = key(0.8, "ratio", "Of fs.file-max; there is time to find who leaks.")
-    open_files_unhealthy: Ratio = key(0.95, "ratio", "Beyond the limit every open() and accept() fails.")
-    pids_degraded: Ratio = key(0.8, "ratio", "Of pid_max, threads-max or a cgroup's pids.max.")
-    pids_unhealthy: Ratio = key(0.95, "ratio", "Beyond the limit every fork() and new thread fails.")
+    open_files_degraded: Ratio = key(
+        0.8, "ratio", "Open files, of fs.file-max. There is still time to find the leak."
+    )
+    open_files_unhealthy: Ratio = key(
+        0.95, "ratio", "Open files, of fs.file-max. At the limit every open() and accept() fails."
+    )
+    pids_degraded: Ratio = key(
+        0.8, "ratio", "Processes and threads, of pid_max, threads-max or a cgroup's pids.max."
+    )
+    pids_unhealthy: Ratio = key(0.95, "ratio", "As above. At the limit every fork() and new thread fails.")
     stuck_after: Moment = key(
-        60.0, "seconds", "One uninterruptible sleep this long; half the kernel's own hung_task_timeout_secs."
+        60.0, "seconds", "Time in one uninterruptible sleep. Half the kernel's hung_task_timeout_secs."
     )
     stuck_unhealthy_commands: tuple[str, ...] = key(
-        ("nvidia*", "nv_*", "UVM*"), "patterns", "Commands and kernel threads of the driver: it hangs."
+        ("nvidia*", "nv_*", "UVM*"),
+        "patterns",
+        "Commands and kernel threads of the GPU driver. If one is stuck, the driver hangs.",
     )
     stuck_ignored_commands: tuple[str, ...] = key(
-        (), "patterns", "Commands that sleep so by design, as a few drivers' kernel threads do."
+        (), "patterns", "Commands that sleep uninterruptibly by design, as some drivers' kernel threads."
     )
     temperature_degraded: Celsius | None = key(
-        None, "celsius", "Without a value the sensor's own high limit (hwmon tempN_max)."
+        None, "celsius", "Default: the sensor's own high limit (hwmon tempN_max)."
     )
     temperature_unhealthy: Celsius | None = key(
-        None, "celsius", "Without a value the sensor's own critical limit (hwmon tempN_crit)."
+        None, "celsius", "Default: the sensor's own critical limit (hwmon tempN_crit)."
     )
     temperature_ignored_chips: tuple[str, ...] = key(
         ("acpitz", "asus*", "f71*", "it8*", "nct6*", "nct7*", "w83*"),
         "patterns",
-        "Mainboard chips, whose unconnected inputs and made-up limits cry wolf; reported, not judged.",
+        "Reported, not judged: mainboard chips with unconnected inputs and wrong limits.",
     )
 
     @model_validator(mode="after")
