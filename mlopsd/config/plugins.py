@@ -14,6 +14,7 @@ from mlopsd.predictor import PredictorOptions, is_predictor
 from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
 
 GROUP = "mlopsd.probes"
+GUIDE = "docs/extending/writing-a-probe.md"
 
 
 class PluginError(Exception):
@@ -97,7 +98,7 @@ def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
         PluginError: it is something else.
     """
     for complaint in _complaints(plugin.target, found):  # the first: those after it count on what it misses
-        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; see docs/writing-a-probe.md")
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; see {GUIDE}")
     return found  # type: ignore[return-value]  # there was no complaint
 
 

@@ -12,7 +12,7 @@ from mlopsd.probe import Advice
 from tests.alerts.metrics import mistakes
 from tests.alerts.rules import FOLDER, ROOT, RULES, UNIT_TESTS, Rule, alerts, rules
 
-RUNBOOK = ROOT / "docs" / "runbook.md"
+RUNBOOK = ROOT / "docs/operations/runbook.md"
 LABEL_OF_A_FINDING = re.compile(r"mlopsd_probe_finding\{([^}]*)\}")
 ADVICE = {str(advice) for advice in Advice}
 OF_THE_WATCH = {"timeout", "stuck", "died", "cannot_tell", "nonsense", "error", "stale"}
@@ -51,7 +51,7 @@ def test_every_alert_has_a_firing_case_of_its_own() -> None:
 def test_an_alert_says_who_must_act_and_where_it_stands(alert: Rule) -> None:
     assert alert.labels["severity"] in ("page", "ticket")
     assert set(alert.annotations) == {"summary", "description", "advice", "runbook_url"}
-    assert alert.annotations["runbook_url"] == f"docs/runbook.md#{alert.name.lower()}"
+    assert alert.annotations["runbook_url"] == f"docs/operations/runbook.md#{alert.name.lower()}"
     told = alert.annotations["advice"]
     if "{{" in told:
         assert "advice" in told
@@ -91,7 +91,7 @@ def test_an_alert_names_findings_that_there_are(alert: Rule) -> None:
 
 def documented(plugin: str) -> set[str]:
     """The findings in the document of *plugin*, which its own tests compare with the code."""
-    text = (ROOT / "docs" / "probes" / f"{plugin}.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/probes" / f"{plugin}.md").read_text("utf-8")
     (section,) = re.findall(r"^## Findings$\n(.*?)(?=^## )", text, re.S | re.M)
     return {
         name for row in re.findall(r"^\| ([^|]*) \|", section, re.M) for name in re.findall(r"`(\w+)`", row)

@@ -32,7 +32,8 @@ class Scraped:
 
 def test_the_examples_are_found() -> None:
     assert {str(example).partition(" ")[0] for example in examples()} == {
-        "docs/fleet.md", "deploy/prometheus/prometheus.yml", "deploy/kubernetes/podmonitor.yaml",
+        "docs/guides/prometheus-grafana.md", "docs/guides/fleet.md",
+        "deploy/prometheus/prometheus.yml", "deploy/kubernetes/podmonitor.yaml",
     }  # fmt: skip
 
 

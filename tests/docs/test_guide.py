@@ -9,13 +9,13 @@ import pytest
 
 from mlopsd.probe import Context, HttpError, HttpRequest, Instruments, Options, declared_routes
 
-GUIDE = (Path(__file__).parents[2] / "docs/writing-a-probe.md").read_text("utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs/extending/writing-a-probe.md").read_text("utf-8")
 
 
 async def test_the_process_of_the_guide_answers(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```python\n(import sys\n.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(block, "docs/writing-a-probe.md", "exec"), names)
+    exec(compile(block, "docs/extending/writing-a-probe.md", "exec"), names)
     context = Context("loud", tmp_path, logging.getLogger("test"), {}, cast("Instruments", None))
     assert await names["louder"](context, b"anybody there?") == b"ANYBODY THERE?"
 
@@ -23,7 +23,7 @@ async def test_the_process_of_the_guide_answers(tmp_path: Path) -> None:
 async def test_the_routes_of_the_guide_answer(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```python\n([^`]*?class Locks.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(block, "docs/writing-a-probe.md", "exec"), names)
+    exec(compile(block, "docs/extending/writing-a-probe.md", "exec"), names)
     context = Context("hall", tmp_path, logging.getLogger("test"), {}, cast("Instruments", None))
     show, unlock = declared_routes(names["Locks"](Options(), context))
     request = HttpRequest(parameters={"lock": "front"}, body=b"a visit")

@@ -11,7 +11,7 @@ from mlopsd_probes.gpu.probe import OWN_FINDINGS, GpuProbe
 from mlopsd_probes.gpu.xid_table import XIDS
 from tests.documented import Row, tables
 
-PAGE = Path(__file__).parents[2] / "docs/probes/gpu.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/probes/gpu.md"
 
 
 @pytest.fixture

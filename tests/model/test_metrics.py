@@ -14,7 +14,7 @@ from mlopsd_probes.model.report import REJECTED
 from mlopsd_probes.model.serving.active_model import RESULTS
 from tests.fakes import Instruments
 
-PAGE = Path(__file__).parents[2] / "docs/probes/model.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/probes/model.md"
 
 
 def test_each_series_is_there_before_it_counts() -> None:

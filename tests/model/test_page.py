@@ -39,7 +39,7 @@ from tests.model.world import DOWN, WELL, FakeHost, failing, version
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "probes/mlopsd_probes/model"
-TEXT = (ROOT / "docs/probes/model.md").read_text("utf-8")
+TEXT = (ROOT / "docs/reference/probes/model.md").read_text("utf-8")
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 Row = tuple[str, ...]
 

@@ -9,7 +9,7 @@ import pytest
 from mlopsd.probe import Context, Metric
 from tests.documented import Row, tables
 
-PAGE = Path(__file__).parents[2] / "docs/probes/system.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/probes/system.md"
 
 
 class NoInstruments:

@@ -27,7 +27,7 @@ from mlopsd.web.server.connection import Timeouts
 from tests.running import GIVE_UP
 from tests.web.fakes import House
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/reference/http.md"
 SICK = Finding("heat", Status.UNHEALTHY, "hot", "gpu 2", 99.5, "celsius", 90, Advice.RESET_GPU)
 KEY = {"X-API-Key": "sesame"}
 TYPES = {name: found for name, found in vars(schemas).items() if hasattr(found, "__required_keys__")}

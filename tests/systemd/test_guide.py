@@ -1,4 +1,4 @@
-"""What ``docs/operating.md`` says, done in its order: its commands, its drop-ins, its files."""
+"""What the guide for systemd says, done in its order: its commands, its drop-ins, its files."""
 
 import re
 from pathlib import Path
@@ -8,18 +8,24 @@ import pytest
 from tests.systemd.machine import NEEDED, PORT, Box
 
 pytestmark = [NEEDED, pytest.mark.timeout(240)]
-TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = DOCS / "guides/systemd.md"
+WHILE_IT_RUNS = (DOCS / "operations/troubleshooting.md", DOCS / "guides/nagios.md")
+TEXT = GUIDE.read_text("utf-8")
 FROM_AFAR = ("python3 -m venv", "/opt/mlopsd/bin/pip install")  # the box has both already, and no network
 VERDICTS = ("status", "check")
 FOLDER = "/etc/systemd/system/mlopsd.service.d"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+def blocks(language: str, page: Path = GUIDE) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
 
 
 def commands() -> list[str]:
-    lines = "".join(blocks("sh")).splitlines()
+    """The commands of the guide, and before its last, which uninstalls, those of the other pages."""
+    *setting_up, uninstalling = blocks("sh")
+    running = [block for page in WHILE_IT_RUNS for block in blocks("sh", page)]
+    lines = "".join([*setting_up, *running, uninstalling]).splitlines()
     return [line for line in lines if not line.startswith(FROM_AFAR)]
 
 
