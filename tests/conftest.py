@@ -4,9 +4,12 @@ import logging
 import os
 import shutil
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from tests.unit import alone, is_unit
 
 HERE = Path(__file__).parent
 STRANGE = HERE / "strange"
@@ -26,13 +29,36 @@ def _is_no_stopwatch(record: logging.LogRecord) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Outside CI a test that needs what is not here is skipped with the cure; in CI it fails instead."""
+    """Mark the unit tests, and outside CI skip a test that needs what is not here; in CI it fails instead."""
+    for item in items:
+        if is_unit(item.path):
+            item.add_marker("unit")
     if os.environ.get("CI") == "true":
         return
     for item in items:
         for mark in item.iter_markers("needs"):
             if missing := [need for need in mark.args if not has(need)]:
                 item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}; .ci/run installs it"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Let the fixtures of a unit test start no process and use no network."""
+    yield from _hold_the_rule_of_unit_tests(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Let a unit test start no process and use no network."""
+    yield from _hold_the_rule_of_unit_tests(item)
+
+
+def _hold_the_rule_of_unit_tests(item: pytest.Item) -> Generator[None, None, None]:
+    if "unit" not in item.keywords:
+        yield
+        return
+    with alone():
+        yield
 
 
 def has(need: str) -> bool:
