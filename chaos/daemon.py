@@ -18,7 +18,7 @@ RESTART_SECONDS = 0.3
 LONGEST_LINE = 16 * 2**20
 KEPT_LINES = 400
 TRACEBACK = "Traceback (most recent call last)"
-PROBE_FAILURES = ("the probe cannot tell",)
+PROBE_FAILURES = ("probe check failed",)
 MODEL_PRINTED = ("probe printed", "model host")  # a version that fails its load says so itself
 ORPHAN_SECONDS = 5.0
 

@@ -1,4 +1,4 @@
-"""The latest reading of every probe, when each will be too old to believe, and the verdict over them."""
+"""The board: the latest reading of every probe, its expiry, and the verdict over all."""
 
 import asyncio
 import time
@@ -15,14 +15,14 @@ from mlopsd.verdict import Verdict, judged
 Change = Callable[[Entry, Status], None]
 VerdictChange = Callable[[Verdict, Status], None]
 
-PAST_READINGS = 120  # of each probe: half an hour at an interval of 15 s, in about 17 kB
+PAST_READINGS = 120  # per probe: half an hour at an interval of 15 s, about 17 kB
 
 
 class Board:
-    """Holds one `Entry` a probe; written on the event loop only, hence atomic without a lock.
+    """One `Entry` per probe. Only the event loop writes, so no lock is needed.
 
-    *on_change* is told of each change of a probe's status and *on_verdict* of each change of the
-    host's, with the status before. *clock* is a steady clock in seconds; *now* the time of day.
+    The board calls *on_change* when a probe's status changes and *on_verdict* when the host's does,
+    each with the status before. *clock* is a steady clock in seconds, *now* the time of day in UTC.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Board:
         self._on_verdict = on_verdict
         self.clock = clock
         self.now = now
-        self.version = 0  # grows with every write, so that a renderer knows what it has seen
+        self.version = 0  # grows with every write, so that a renderer can tell whether its cache is valid
         self.started = now()
         self._entries: dict[str, Entry] = {}
         self._past: dict[str, deque[PastReading]] = {}
@@ -46,7 +46,7 @@ class Board:
 
     @property
     def verdict(self) -> Verdict:
-        """The host's verdict as of the last write."""
+        """Return the host's verdict as of the last write."""
         return self._verdict
 
     def __getitem__(self, probe: str) -> Entry:
@@ -62,19 +62,18 @@ class Board:
         return len(self._entries)
 
     def age(self, entry: Entry) -> float | None:
-        """Seconds since *entry*'s reading, on the steady clock; None before the first."""
+        """Return the seconds since *entry*'s reading, on the steady clock; None before the first."""
         return None if entry.checked_at is None else self.clock() - entry.measured_at
 
     def past(self, probe: str) -> tuple[PastReading, ...]:
-        """The last `PAST_READINGS` readings of *probe*, the oldest first, without their findings."""
+        """Return the last `PAST_READINGS` readings of *probe*, oldest first, without their findings."""
         return tuple(self._past[probe])
 
     def enrol(self, probe: str, plugin: str, terms: Terms, subject: object = None) -> None:
-        """Give *probe* a place: unknown until its first reading.
+        """Add *probe*, with the status unknown until its first reading.
 
-        If *plugin* and *subject* (what it looks at) are as before, what is known stays until the next reading
-        or until it is too old, with a mark. A reading of something else is no evidence, nor is one without a
-        subject.
+        If *plugin* and *subject* (what it checks) are as before, the last reading stays, with a mark, until
+        the next one or until it expires. A reading of another subject, or without a subject, is dropped.
         """
         known = self._entries.get(probe)
         if known is not None and _is_about(known, plugin, subject):
@@ -86,15 +85,16 @@ class Board:
         self._put(entry, None if known is None else known.status)
 
     def keep(self, probe: str, terms: Terms) -> None:
-        """Keep what is known of *probe* under a changed table, with a mark until a reading can tell."""
+        """Keep the last reading of *probe* under a changed table, marked until a reading can tell."""
         known = self._entries[probe]
         is_seen = known.checked_at is not None and not known.stale
         self._put(replace(known, terms=terms, before_reload=is_seen))
 
     def retime(self, probe: str, terms: Terms) -> None:
-        """Keep what is known of *probe*, whose *terms* alone have changed.
+        """Keep the last reading of *probe*, of which only the *terms* have changed.
 
-        The last reading came by the old terms. So shorter ones count from now on, within the old expiry.
+        The last reading came under the old terms. So a shorter expiry counts from now, but never beyond
+        the old expiry.
         """
         known = self._entries[probe]
         until = max(
@@ -103,21 +103,21 @@ class Board:
         self._put(replace(known, terms=terms, believed_until=until))
 
     def end_lasting(self, probe: str) -> None:
-        """Let the next reading of *probe* decide alone, whatever lasts: somebody has acted."""
+        """End the lasting findings of *probe*, because somebody has acted: the next reading decides alone."""
         if (known := self._entries.get(probe)) is None:
             return
         findings = tuple(replace(finding, lasting=False) for finding in known.reading.findings)
         self._put(replace(known, reading=replace(known.reading, findings=findings), kept=()))
 
     def forget(self, probe: str) -> None:
-        """Take *probe* off the board."""
+        """Remove *probe* from the board."""
         self._entries.pop(probe, None)
         self._past.pop(probe, None)
         self._cancel_expiry(probe)
         self._written()
 
     def record(self, probe: str, reading: Reading, duration: float) -> Entry:
-        """Write down *reading*, damp its status, and start the time for which it is believed."""
+        """Record *reading*, damp its status, restart its expiry, and return the new entry."""
         before = self._entries[probe]
         streak = before.streak + 1 if reading.status == before.reading.status and not before.stale else 1
         lasting = kept(before, reading)
@@ -147,9 +147,9 @@ class Board:
         return entry
 
     def show(self, probe: str, facts: Mapping[str, Any]) -> None:
-        """Show *facts* beside the last reading of *probe*, instead of those shown before, until the next.
+        """Show *facts* with the last reading of *probe* until the next reading.
 
-        Nothing if the probe has left the board.
+        They replace the facts that were shown before. Does nothing if the probe has left the board.
         """
         if (entry := self._entries.get(probe)) is not None:
             self._entries[probe] = replace(entry, shown=dict(facts))
@@ -210,7 +210,7 @@ def _is_about(entry: Entry, plugin: str, subject: object) -> bool:
 
 
 class Readings(Mapping[str, Reading]):
-    """The latest reading of every probe, as probes may see it: live and read-only."""
+    """The latest reading of every probe, live and read-only, for the probes themselves."""
 
     def __init__(self, board: Board) -> None:
         self._board = board

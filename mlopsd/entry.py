@@ -8,19 +8,19 @@ from typing import Any
 
 from mlopsd.probe import Finding, Reading, Status
 
-MOST_KEPT = 100  # lasting findings of earlier readings; a page and a scrape show no more either
+MOST_KEPT = 100  # lasting findings of earlier readings; the page and the metrics have the same limit
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Terms by which the readings of one probe are believed; from its table in the configuration.
+    """The timing and weight of one probe, from its configuration table.
 
     Attributes:
-        interval: seconds between two checks.
-        timeout: seconds that one check may take.
-        fail_after: readings in a row, all worse than the status, before it worsens.
-        recover_after: readings in a row, all better than the status, before it recovers.
-        critical: whether it decides the verdict, or makes it degraded at most.
+        interval: The seconds between two checks.
+        timeout: The seconds that one check may take.
+        fail_after: The consecutive readings, all worse than the status, before it worsens.
+        recover_after: The consecutive readings, all better than the status, before it recovers.
+        critical: True if the probe decides the verdict; otherwise it makes it degraded at most.
     """
 
     interval: float
@@ -31,32 +31,34 @@ class Terms:
 
     @property
     def believed(self) -> float:
-        """Seconds after which a reading is too old: three intervals and the timeout."""
+        """Return the seconds after which a reading expires: three intervals and the timeout."""
         return 3 * self.interval + self.timeout
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The board's account of one probe.
+    """The state of one probe on the board.
 
     Attributes:
-        reading: what was last found out, whatever the damping makes of it. Its status is its own. Its
-            findings include those that are *kept*.
-        status: the damped status: what is shown, scraped and counted.
-        streak: how many readings in a row had ``reading.status``.
-        since: when *status* last changed.
-        checked_at: when the last reading arrived; None before the first.
-        measured_at: the same on the board's steady clock, seconds.
-        believed_until: when the reading becomes too old, on that clock.
-        duration: seconds that the last check took; None before the first.
-        stale: the last reading became too old to believe.
-        subject: what the probe looks at: equal as long as its readings are about the same thing.
-        held: the last raw statuses in a row, oldest first, that are all worse or all better than
-            *status*, of whatever kind, and too few yet to change it.
-        shown: facts that the probe shows beside the reading's until the next one.
-        kept: lasting findings of earlier readings that none has taken back since.
-        reason: the summary of the last unhealthy reading.
-        before_reload: the status is by the probe's table before the last reload.
+        probe: The probe's name.
+        plugin: The name of its entry point.
+        terms: Its timing and weight.
+        reading: The last reading, with its raw status. Its findings include *kept*.
+        status: The damped status, which is shown, scraped and counted.
+        since: The time when *status* last changed.
+        streak: The number of consecutive readings with ``reading.status``.
+        checked_at: The time of the last reading; None before the first.
+        measured_at: The same on the board's steady clock, in seconds.
+        believed_until: When the reading expires, on that clock, in seconds.
+        duration: The seconds that the last check took; None before the first.
+        stale: True if the last reading has expired.
+        subject: What the probe checks: equal as long as its readings are comparable.
+        held: The last consecutive raw statuses, oldest first, that are all worse or all better than
+            *status* and too few yet to change it.
+        shown: Facts that the probe shows with the reading until the next one.
+        kept: Lasting findings of earlier readings that no later reading has ended.
+        reason: The summary of the last unhealthy reading.
+        before_reload: True if *status* comes from the probe's table before the last reload.
     """
 
     probe: str
@@ -80,7 +82,7 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The reading's sentence, with a mark if a reload has changed the probe's table since."""
+        """Return the reading's summary, with a mark if a reload has changed the probe's table since."""
         if not self.before_reload:
             return self.reading.summary
         is_of_before = self.reading.status is self.status
@@ -89,16 +91,20 @@ class Entry:
 
     @property
     def is_recovering(self) -> bool:
-        """Tell if the last readings are better than the status, and too few yet to change it."""
+        """Return whether the last readings are better than the status and too few yet to change it."""
         return bool(self.held) and self.held[-1] < self.status
 
     @property
     def lasting(self) -> tuple[Finding, ...]:
-        """The findings that hold until somebody acts; each says which moment its words are of."""
-        troubles = (Status.DEGRADED, Status.UNHEALTHY)
-        found = (finding for finding in self.reading.findings if finding not in self.kept)
-        new = [_as_of(self.checked_at, one) for one in found if one.lasting and one.status in troubles]
-        worst_first = sorted((*self.kept, *new), key=lambda one: (-one.status, -one.advice))
+        """Return the findings that stay until somebody acts; each summary has the time of its reading."""
+        new = [
+            _as_of(self.checked_at, finding)
+            for finding in self.reading.findings
+            if finding not in self.kept
+            and finding.lasting
+            and finding.status in (Status.DEGRADED, Status.UNHEALTHY)
+        ]
+        worst_first = sorted((*self.kept, *new), key=lambda finding: (-finding.status, -finding.advice))
         return tuple(worst_first[:MOST_KEPT])
 
     @property
@@ -109,13 +115,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class PastReading:
-    """The part of a reading that is kept once newer ones have come.
+    """The part of a reading that the history keeps.
 
     Attributes:
-        at: when it arrived.
-        status: the damped status that was shown with it.
-        raw_status: its own.
-        duration: seconds that the check took.
+        at: The time when it arrived.
+        status: The damped status that was shown with it.
+        raw_status: The reading's own status.
+        duration: The seconds that the check took.
     """
 
     at: datetime
@@ -125,11 +131,15 @@ class PastReading:
 
 
 def damped(before: Entry, raw: Status) -> tuple[Status, tuple[Status, ...]]:
-    """The status to show after *raw*, and what is held: the first reading counts at once, then a run.
+    """Return the status after the raw status *raw*, and the run that is held.
 
-    Whatever is worse counts towards worse, or two kinds of trouble in turn would never show; the mildest
-    of a run is what all of it bears out. Recovery is the mirror image: the worst of what is better.
-    Unknown is never better: it proves nothing, and a recovery starts over after it.
+    The first reading counts at once. After that, the status changes only after a run of consecutive
+    readings that are all worse, or all better, than the status.
+
+    - Every worse status counts towards worsening. Otherwise two problems in turn would never show.
+      The new status is the mildest of the run, since every reading of the run supports it.
+    - Recovery mirrors that: the new status is the worst of the run.
+    - Unknown is never better. It proves nothing, and a recovery starts over after it.
     """
     if before.checked_at is None or before.stale:
         return raw, ()
@@ -146,24 +156,24 @@ def damped(before: Entry, raw: Status) -> tuple[Status, tuple[Status, ...]]:
 
 
 def _run(raw: tuple[Status, ...], status: Status) -> tuple[Status, ...]:
-    """The end of *raw* that is all worse, or all better, than *status*."""
+    """Return the end of *raw* that is all worse, or all better, than *status*."""
     worse = raw[-1] > status
-    run = takewhile(lambda one: one != status and (one > status) == worse, reversed(raw))
+    run = takewhile(lambda other: other != status and (other > status) == worse, reversed(raw))
     return tuple(run)[::-1]
 
 
 def kept(before: Entry, reading: Reading) -> tuple[Finding, ...]:
-    """Return the lasting findings that *reading* does not take back.
+    """Return the lasting findings that *reading* does not end.
 
-    A known finding of the same name and subject takes one back. So does its absence, unless the reading
-    cannot tell about that subject. An unknown finding without a subject is about every subject.
+    A finding of the same name and subject, with a known status, ends one. So does its absence, unless the
+    reading cannot tell about that subject. An unknown finding without a subject is about every subject.
     """
     unknown = {finding.subject for finding in reading.findings if finding.status is Status.UNKNOWN}
-    told = {(one.name, one.subject) for one in reading.findings if one.status is not Status.UNKNOWN}
-    known = {subject for _, subject in told}
+    judged = {(one.name, one.subject) for one in reading.findings if one.status is not Status.UNKNOWN}
+    known = {subject for _, subject in judged}
 
     def is_open(finding: Finding) -> bool:
-        if (finding.name, finding.subject) in told:
+        if (finding.name, finding.subject) in judged:
             return False
         if unknown & {None, finding.subject}:
             return True
@@ -173,7 +183,7 @@ def kept(before: Entry, reading: Reading) -> tuple[Finding, ...]:
 
 
 def with_kept(reading: Reading, findings: tuple[Finding, ...], reason: str = "") -> Reading:
-    """Return *reading* with the kept *findings*; its summary ends with *reason*, or else with the worst."""
+    """Return *reading* with *findings*; its summary ends with *reason* or that of the worst one."""
     before = reason or (Reading(findings).summary if findings else "")
     if not before:
         return reading
@@ -182,7 +192,7 @@ def with_kept(reading: Reading, findings: tuple[Finding, ...], reason: str = "")
 
 
 def _as_of(moment: datetime | None, finding: Finding) -> Finding:
-    """Return *finding* with the moment in its summary, since "5 s ago" does not stay true."""
+    """Return *finding* with the time in its summary, since "5 s ago" does not stay true."""
     if moment is None:
         return finding
     return replace(finding, summary=f"{finding.summary} (as of {moment:%Y-%m-%d %H:%M:%S} UTC)")

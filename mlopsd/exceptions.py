@@ -2,8 +2,8 @@
 
 
 def safe_message(error: BaseException) -> str:
-    """Return the message of *error*; the exception of a third party may be unable to give it."""
+    """Return the message of *error*, or a substitute if a third party's ``__str__`` raises."""
     try:
         return str(error)
     except Exception as broken:  # noqa: BLE001  # the boundary to third-party code
-        return f"(no words: {type(broken).__name__})"
+        return f"(no message: {type(broken).__name__})"

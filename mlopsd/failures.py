@@ -1,10 +1,10 @@
-"""A check or a reload that failed: its word in the metrics, its reading, its line in the log."""
+"""The failures of checks and reloads: the result in the metrics, the reading, the log line."""
 
 import logging
 from typing import Any
 
 from mlopsd.exceptions import safe_message
-from mlopsd.log_limit import LogLimiter, gist
+from mlopsd.log_limit import LogLimiter, fingerprint
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Status
 from mlopsd.worker.worker import InvalidReading, ProbeRaised, WorkerDied
 
@@ -12,11 +12,11 @@ log = logging.getLogger("mlopsd.watch")
 
 
 class Stuck(Exception):
-    """An earlier call has not come back; a second beside it would hang as well."""
+    """The error of a call while an earlier call still hangs."""
 
 
 class CheckTimeout(TimeoutError):
-    """A check or a reload outlived its time."""
+    """The error of a check or a reload that exceeded its timeout."""
 
 
 RESULTS = {
@@ -26,27 +26,27 @@ RESULTS = {
     ProbeError: "cannot_tell",
     InvalidReading: "nonsense",
 }
-BROKEN = "error"  # the result of whatever else is raised: a fault of the probe
+BROKEN = "error"  # the result of any other exception: a bug of the probe
 
 
 class Failures:
-    """Those of one probe; the log has each kind once until they are over, or an hour has passed."""
+    """The failures of one probe. Each kind is logged once per hour, until the probe recovers."""
 
     def __init__(self, probe: str) -> None:
         self._probe = probe
-        self._repeats = LogLimiter()
+        self._limiter = LogLimiter()
 
     def of_check(self, error: Exception) -> tuple[str, Reading]:
-        """A check that ended with *error*, as its result and its reading."""
-        result = next((name for kind, name in RESULTS.items() if isinstance(error, kind)), BROKEN)
+        """Return the result and the reading of a check that ended with *error*, and log it."""
+        result = next((name for error_type, name in RESULTS.items() if isinstance(error, error_type)), BROKEN)
         why = _why(error)
-        kept_back = self._repeats.worth_saying((result, gist(why)))
-        if kept_back is not None:
-            self._complain(result, why, kept_back, error)
+        repeats = self._limiter.allow((result, fingerprint(why)))
+        if repeats is not None:
+            self._log_failure(result, why, repeats, error)
         return result, Reading(findings=[Finding(result, Status.UNKNOWN, why, advice=Advice.WATCH)])
 
     def of_reload(self, error: BaseException) -> None:
-        """A reload that ended with *error*."""
+        """Log a reload that ended with *error*."""
         broken = not isinstance(error, (ReloadRefused, *RESULTS))
         log.log(
             logging.ERROR if broken else logging.WARNING,
@@ -56,22 +56,20 @@ class Failures:
         )
 
     def are_over(self) -> None:
-        """The probe has answered."""
-        if kept_back := self._repeats.forget():
-            log.info("the probe answers again", extra={"probe": self._probe, "repeats": kept_back})
+        """Log the recovery of the probe, if failures were suppressed."""
+        if repeats := self._limiter.forget():
+            log.info("probe check recovered", extra={"probe": self._probe, "repeats": repeats})
 
-    def _complain(self, result: str, why: str, kept_back: int, error: Exception) -> None:
-        """One line, with the traceback if it is the probe's fault."""
+    def _log_failure(self, result: str, why: str, repeats: int, error: Exception) -> None:
+        """Log one line, with the traceback if it is the probe's fault."""
         extra: dict[str, Any] = {"probe": self._probe, "result": result, "reason": why}
-        if kept_back:
-            extra["repeats"] = kept_back
+        if repeats:
+            extra["repeats"] = repeats
         if isinstance(error, ProbeRaised):
             extra["traceback"] = error.traceback
         broken = result == BROKEN
         own = error if broken and not isinstance(error, ProbeRaised) else None
-        log.log(
-            logging.ERROR if broken else logging.WARNING, "the probe cannot tell", extra=extra, exc_info=own
-        )
+        log.log(logging.ERROR if broken else logging.WARNING, "probe check failed", extra=extra, exc_info=own)
 
 
 def _why(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Removes trees that somebody else has shaped: of any depth, with any names, modes and links."""
+"""The removal of foreign folder trees, of any depth and with any names, modes and links."""
 
 import os
 import stat
@@ -7,17 +7,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-AT_A_TIME = 10_000  # folders of one folder that are held in memory
-ATTEMPTS = 3  # of a tree that somebody moves meanwhile, or fills
+AT_A_TIME = 10_000  # subfolders of one folder that are held in memory
+ATTEMPTS = 3  # for a tree that another process moves or fills meanwhile
 FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Identity = tuple[int, int]
 
 
 def remove_tree(path: Path) -> str | None:
-    """Remove *path* and all that is in it; why something of it is left, or None.
+    """Remove *path* with its contents; return None, or why a part is left.
 
-    It neither recurses nor follows a link, holds few descriptors at any depth, and raises no `OSError`.
-    A folder that its mode closes is opened first. What is gone already is as good as removed.
+    The removal does not recurse, follows no link, holds few descriptors at any depth, and raises no
+    `OSError`. It opens the mode of a closed folder first. A missing file counts as removed.
     """
     left = None
     for _ in range(ATTEMPTS):
@@ -26,14 +26,14 @@ def remove_tree(path: Path) -> str | None:
         except FileNotFoundError:  # the folder around it is gone
             return None
         except OSError as error:
-            left = _said(path.name, error)
+            left = _reason(path.name, error)
         if left is None:
             return None
     return f"cannot remove all of {path}: {left}"
 
 
 def _attempt(path: Path) -> str | None:
-    """Remove as much of *path* as can be; the first reason why not all."""
+    """Remove as much of *path* as possible; return the first reason why a part is left."""
     with _opened(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) as above:
         if not _is_folder(path.name, above):
             return _unlinked(path.name, above)
@@ -49,9 +49,11 @@ class _Level:
     """A folder on the way down.
 
     Attributes:
-        stuck: the folders in it that cannot be removed.
-        pending: those in it that were not looked at yet.
-        is_cut: whether there may be more of them than *pending* has.
+        name: Its name.
+        identity: Its device and inode.
+        stuck: Its subfolders that cannot be removed.
+        pending: Its subfolders that were not visited yet.
+        is_cut: True if there may be more subfolders than *pending* has.
     """
 
     name: str
@@ -62,7 +64,7 @@ class _Level:
 
 
 class _Removal:
-    """One walk through a tree, by steps of one name down and ``..`` up, from a folder that stays open."""
+    """One walk through a tree, down by one name and up by ``..``, from a folder that stays open."""
 
     def __init__(self, above: int) -> None:
         self._above = above
@@ -71,10 +73,10 @@ class _Removal:
         self._left: str | None = None
 
     def run(self, name: str) -> str | None:
-        """Remove the folder *name* of the folder above; why something is left.
+        """Remove the folder *name* of the folder above; return None, or why a part is left.
 
         Raises:
-            OSError: somebody moved a folder while we were in it, or no descriptor is left.
+            OSError: Another process moved a folder during the walk, or no descriptor is left.
         """
         self._enter(name, self._above)
         while self._levels:
@@ -92,7 +94,7 @@ class _Removal:
             os.close(self._here)
 
     def _enter(self, name: str, above: int) -> None:
-        """Step into the folder *name* of *above*, or note why not."""
+        """Step into the folder *name* of *above*, or record why that fails."""
         try:
             inside = _open_folder(name, above)
         except FileNotFoundError:
@@ -104,7 +106,7 @@ class _Removal:
         self._levels.append(_Level(name, _identity(inside)))
 
     def _scan(self, level: _Level) -> None:
-        """Remove what is no folder, and note which folders there are."""
+        """Remove all entries that are not folders, and record the subfolders."""
         level.is_cut = False
         try:
             with os.scandir(self._here) as entries:
@@ -117,16 +119,16 @@ class _Removal:
                         level.is_cut = True
                         return
         except OSError as error:
-            self._keep(_said(level.name, error))
+            self._keep(_reason(level.name, error))
 
     def _leave(self) -> None:
-        """Step up, and remove the folder that was left."""
+        """Step up, and remove the folder below."""
         level = self._levels.pop()
         if self._levels:
             outside = os.open("..", os.O_RDONLY | FOLDER, dir_fd=self._here)
             self._step(outside)
             if _identity(outside) != self._levels[-1].identity:
-                raise OSError(0, "somebody moved it meanwhile")
+                raise OSError(0, "another process moved it meanwhile")
         above = self._here if self._levels else self._above
         try:
             os.rmdir(level.name, dir_fd=above)
@@ -138,7 +140,7 @@ class _Removal:
     def _stay(self, name: str, error: OSError) -> None:
         if self._levels:
             self._levels[-1].stuck.add(name)
-        self._keep(_said(name, error))
+        self._keep(_reason(name, error))
 
     def _keep(self, reason: str | None) -> None:
         self._left = self._left or reason
@@ -149,15 +151,15 @@ class _Removal:
 
 
 def _open_folder(name: str, above: int) -> int:
-    """A descriptor of the folder *name* of *above*, which its owner may read, write and search from now on.
+    """Return a descriptor of the folder *name* of *above*; give its owner all rights first.
 
     Raises:
-        OSError: it is not there, no folder, or not ours.
+        OSError: The folder is missing, not a folder, or belongs to another user.
     """
     with _opened(name, os.O_PATH | FOLDER, above) as found:
         if os.fstat(found).st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            with suppress(PermissionError):  # not ours to change, and perhaps ours to use
-                os.chmod(f"/proc/self/fd/{found}", stat.S_IRWXU)  # noqa: PTH101  # no path leads there
+            with suppress(PermissionError):  # another user's folder, which may be usable all the same
+                os.chmod(f"/proc/self/fd/{found}", stat.S_IRWXU)  # noqa: PTH101  # only the descriptor names the folder safely
         return os.open(".", os.O_RDONLY | FOLDER, dir_fd=found)
 
 
@@ -175,13 +177,13 @@ def _is_folder(name: str, above: int) -> bool:
 
 
 def _unlinked(name: str, above: int) -> str | None:
-    """Remove the file, link or socket *name*; why it is still there."""
+    """Remove the file, link or socket *name*; return None, or why it is left."""
     try:
-        os.unlink(name, dir_fd=above)  # a name in an open folder is no path
+        os.unlink(name, dir_fd=above)  # relative to an open folder
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _said(name, error)
+        return _reason(name, error)
     return None
 
 
@@ -190,5 +192,5 @@ def _identity(descriptor: int) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def _said(name: str, error: OSError) -> str:
+def _reason(name: str, error: OSError) -> str:
     return f"{name!r}: {error.strerror or error}"

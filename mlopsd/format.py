@@ -1,7 +1,7 @@
-"""Durations, sizes, times, ratios and counts in words: the only place that writes them.
+"""The text form of durations, sizes, times, ratios and counts.
 
-From 120 s on a duration has one whole unit, the largest that it fills twice; it is never rounded up, so that
-no sentence says more time than passed. The page's script does the same.
+A duration of 120 s or more has one whole unit: the largest that fits at least twice. It is rounded down, so
+that a text never claims more time than has passed. The page's script follows the same rules.
 """
 
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _UNITS = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"))
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")  # decimal, as on a disk's label
 _STEP = 1000
-_ROUNDS_UP = 999.5  # three digits of anything above would read as the next unit's 1
+_ROUNDS_UP = 999.5  # three digits of a larger number would round to 1 of the next unit
 
 
 def format_age(seconds: float) -> str:
-    """Return *seconds* in whole units: ``90 s``, ``12 min``, ``47 h``, ``3 d``; nothing is below ``0 s``."""
+    """Return *seconds* in whole units: ``90 s``, ``12 min``, ``47 h``, ``3 d``; at least ``0 s``."""
     for length, unit in _UNITS:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
@@ -22,7 +22,7 @@ def format_age(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return *seconds* as `format_age`, but with three digits below 120 s: ``12.5 ms``, ``4.5 s``."""
+    """Return *seconds* like `format_age`, but with three digits below 120 s: ``12.5 ms``, ``4.5 s``."""
     if seconds >= 2 * _MINUTE:
         return format_age(seconds)
     milliseconds = max(seconds, 0) * _STEP
@@ -49,7 +49,7 @@ def format_celsius(degrees: float) -> str:
 
 
 def format_count(number: int, noun: str) -> str:
-    """Return *number* with *noun*, which takes an s but for 1: ``1 GPU``, ``8 GPUs``."""
+    """Return *number* with *noun*, in the plural unless it is 1: ``1 GPU``, ``8 GPUs``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

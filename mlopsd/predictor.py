@@ -1,8 +1,8 @@
-"""The contract of a probe that also answers predictions, over ``POST /invocations`` of the daemon.
+"""The contract of a probe that also predicts, over ``POST /invocations`` of the daemon.
 
-Such a probe runs on the event loop; whatever it predicts with lives in processes of its own. The facts
-of its readings that tell which version serves and what is on its way have a form of their own here:
-`VersionFacts`. The status page and the command line know them by that form, not by the probe's name.
+Such a probe runs on the event loop and keeps its model in processes of its own. Its readings report the
+served version and the rollout in the form of `VersionFacts`. The status page and the command line
+recognize them by that form, not by the probe's name.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from mlopsd.format import format_size, format_time
 from mlopsd.probe import HttpError, HttpRequest, HttpResponse, Options, Probe, Route
 
-LARGEST = 2**63  # a version's number or a size beyond this is none
+LARGEST = 2**63  # a larger number is not a valid version or size
 STEPS = {
     "resolve": "asking the registry",
     "judge": "judging version {}",
@@ -26,17 +26,19 @@ STEPS = {
     "swap": "swapping to version {}",
     "drain": "draining the version before",
 }
-"""Each step of a version on its way into service, in words."""
+"""The text of each rollout step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a version on its way into service: the fact ``progress``.
+    """The current step of a rollout: the fact ``progress``.
 
     Attributes:
-        step: one of `STEPS`; another one is shown by its name.
-        since: when the step began.
-        bytes: what is fetched, while something is; *total_bytes* where the end is known.
+        step: One of `STEPS`; any other step is shown by its name.
+        version: The version that is rolled out.
+        since: The time when the step began, in UTC.
+        bytes: The bytes fetched so far, during a download.
+        total_bytes: The bytes to fetch in total, if known.
     """
 
     step: str
@@ -47,7 +49,7 @@ class Progress:
 
     @classmethod
     def read(cls, fact: object) -> Self | None:
-        """Return the progress in *fact* without parts that have another form; None if it has no step."""
+        """Return the progress in *fact*, or None if it has no step. Drop parts of an invalid form."""
         if not isinstance(fact, Mapping) or (step := _text(fact.get("step"))) is None:
             return None
         total = _size(fact.get("total_bytes"))
@@ -56,7 +58,7 @@ class Progress:
         )
 
     def fact(self) -> dict[str, Any]:
-        """Return it as a reading has it; what is not known is left out."""
+        """Return the fact as a reading has it, without unknown parts."""
         return _known(
             step=self.step,
             version=self.version,
@@ -66,12 +68,12 @@ class Progress:
         )
 
     def activity(self) -> str:
-        """Return the step in words: "fetching version 7"."""
+        """Return the text of the step: "fetching version 7"."""
         text = STEPS.get(self.step, self.step + " version {}")
         return text.format("?" if self.version is None else self.version)
 
     def sentence(self) -> str:
-        """Return the step and its bytes in words: "fetching version 7, 3 GB of 10 GB"."""
+        """Return the text of the step and its bytes: "fetching version 7, 3 GB of 10 GB"."""
         if self.bytes is None:
             return self.activity()
         if self.total_bytes is None:
@@ -81,7 +83,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version by its number, the *candidate* that names it and the *registry* that has it."""
+    """A version number, with the *candidate* that resolves to it and the *registry* that has it."""
 
     version: str
     candidate: str | None = None
@@ -89,19 +91,19 @@ class RegisteredVersion:
 
     @classmethod
     def read(cls, fact: object) -> Self | None:
-        """Return the version in *fact*, or None if it has another form."""
+        """Return the version in *fact*, or None if its form is invalid."""
         if not isinstance(fact, Mapping) or (version := _text(fact.get("version"))) is None:
             return None
         return cls(version, _text(fact.get("candidate")), _text(fact.get("registry")))
 
     def fact(self) -> dict[str, Any]:
-        """Return it as a reading has it."""
+        """Return the fact as a reading has it."""
         return _known(version=self.version, candidate=self.candidate, registry=self.registry)
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedVersion:
-    """A version that is not served *until* then, and the *step* that it did not get through."""
+    """A version that failed the rollout *step* and is not retried before *until* (UTC)."""
 
     version: str
     reason: str
@@ -121,7 +123,7 @@ class RejectedVersion:
         )
 
     def fact(self) -> dict[str, Any]:
-        """Return it as a reading has it."""
+        """Return the fact as a reading has it."""
         return _known(
             version=self.version,
             step=self.step,
@@ -133,10 +135,15 @@ class RejectedVersion:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """The facts of a reading that tell which version of a model is desired, served and on its way.
+    """The facts of a reading about a model: its desired, served and rejected versions and its rollout.
 
     Attributes:
-        drift_since: since when the served version is not the desired one.
+        model: The name of the registered model.
+        desired: The version that the registry resolves to.
+        served: The version that is in service.
+        drift_since: The time since which *served* differs from *desired*, in UTC.
+        progress: The current step of the rollout.
+        rejected: The versions that failed a rollout.
     """
 
     model: str | None = None
@@ -148,9 +155,9 @@ class VersionFacts:
 
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> Self:
-        """Return those of *facts* that have the form of this class; the others are left out."""
+        """Return the version facts among *facts*. Drop facts of an invalid form."""
         model, rejected = facts.get("model"), facts.get("rejected")
-        is_list = isinstance(rejected, list | tuple) and all(isinstance(one, Mapping) for one in rejected)
+        is_list = isinstance(rejected, list | tuple) and all(isinstance(fact, Mapping) for fact in rejected)
         return cls(
             model=(_text(model) or None) if isinstance(model, str) else None,
             desired=RegisteredVersion.read(facts.get("desired")),
@@ -162,18 +169,18 @@ class VersionFacts:
 
     @property
     def names_version(self) -> bool:
-        """Tell if a version is desired, served or on its way."""
+        """Return whether a version is desired, served or being rolled out."""
         return bool(self.desired or self.served or self.progress)
 
     def facts(self) -> dict[str, Any]:
-        """Return them as a reading has them; what is not known is left out."""
+        """Return the facts as a reading has them, without unknown ones."""
         return _known(
             model=self.model,
             desired=self.desired.fact() if self.desired is not None else None,
             served=self.served.fact() if self.served is not None else None,
             drift_since=format_time(self.drift_since) if self.drift_since is not None else None,
             progress=self.progress.fact() if self.progress is not None else None,
-            rejected=[one.fact() for one in self.rejected] or None,
+            rejected=[version.fact() for version in self.rejected] or None,
         )
 
 
@@ -182,9 +189,9 @@ def _known(**facts: object) -> dict[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    """Return the plain text or whole number *value* as text."""
+    """Return *value* as text if it is a text or a whole number, else None."""
     if isinstance(value, str):
-        return str.__str__(value)  # of a subclass, which may call itself HTML, the text alone
+        return str.__str__(value)  # the text alone: a subclass may mark itself as safe HTML
     is_number = isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value < LARGEST
     return str(value) if is_number else None
 
@@ -195,7 +202,7 @@ def _size(value: object) -> float | None:
 
 
 def _moment(value: object) -> datetime | None:
-    """Return the moment *value* in UTC; None if it is none or has no time zone."""
+    """Return the time *value* in UTC, or None if it is no time or has no time zone."""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else value
         return at.astimezone(UTC) if isinstance(at, datetime) and at.tzinfo is not None else None
@@ -205,26 +212,30 @@ def _moment(value: object) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer of ``mlflow models serve``: a 200 with *body* as *content_type*."""
+    """A prediction as ``mlflow models serve`` returns it: a 200 with *body* as *content_type*."""
 
     body: bytes
     content_type: str = "application/json"
 
 
 class PredictionError(HttpError):
-    """Raised by `Predictor.predict` that has no prediction to give, with a detail for the caller.
+    """The error of a `Predictor.predict` without a prediction, with a detail for the caller.
 
-    Its code is 400, 413, 415 for the caller's mistakes, 429 for too many at a time, 500 for the model's
-    fault, 503 for no model, 504 for too slow.
+    Codes:
+        400, 413, 415: The request is invalid.
+        429: Too many predictions run at a time.
+        500: The model failed.
+        503: No model is in service.
+        504: The prediction took too long.
     """
 
 
 class PredictorOptions(Options):
-    """The keys that every probe with predictions has.
+    """The keys of every probe that predicts.
 
     Attributes:
-        model: the registered model's name, under which the Open Inference Protocol asks for it.
-        default: whether ``POST /invocations`` without a probe's name is for this one.
+        model: The registered model's name, which is also its name in the Open Inference Protocol.
+        default: True if ``POST /invocations`` without a probe's name goes to this probe.
     """
 
     model: str
@@ -239,20 +250,26 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
 
     @property
     def served_version(self) -> str | None:
-        """Return the version that would answer now, or None."""
+        """Return the version that predicts now, or None."""
         raise NotImplementedError
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
-        """Predict for *body*, in MLflow's scoring protocol as *content_type* says; minds its own clock.
+        """Return the prediction for *body*, a request of MLflow's scoring protocol.
+
+        The method keeps its own time limit.
+
+        Args:
+            body: The request: rows as JSON or CSV, as *content_type* says.
+            content_type: The ``Content-Type`` header of the request, or "".
 
         Raises:
-            PredictionError: there is no prediction, and whose fault that is.
+            PredictionError: There is no prediction; the code says whose fault that is.
         """
         raise NotImplementedError
 
     @cached_property
     def prediction_route(self) -> Route:
-        """Return the route behind ``POST /invocations``; the daemon puts it where MLflow's clients ask."""
+        """Return the route of predictions. The daemon serves it at the paths that MLflow's clients use."""
 
         async def answer(request: HttpRequest) -> HttpResponse:
             prediction = await self.predict(request.body, request.content_type)
@@ -261,14 +278,14 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
         return Route("POST", "/invocations", answer, "Predictions of this model", access="predict")
 
     async def reconfigure(self, options: PredictorOptionsT) -> bool:
-        """Go on with *options* without a gap for callers, and return if it does.
+        """Apply *options* without an interruption for callers, and return whether that worked.
 
-        If it does not, as here, it is closed and made anew.
+        On False, the default, the daemon closes this probe and makes a new one.
         """
         _ = options
         return False
 
 
 def is_predictor(probe: type[Probe[Any]]) -> bool:
-    """Tell if *probe* answers predictions."""
+    """Return whether *probe* predicts."""
     return issubclass(probe, Predictor)

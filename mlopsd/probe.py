@@ -1,4 +1,4 @@
-"""The contract of a probe: all that a plugin author reads, and all of ours that a probe imports.
+"""The contract of a probe: the one module that a plugin author reads and that a probe imports.
 
 A complete probe::
 
@@ -31,9 +31,9 @@ from typing_extensions import TypeVar
 
 
 class Status(enum.IntEnum):
-    """The status of a thing, from best to worst, so that ``max()`` of several is the status of all.
+    """A status, ordered from best to worst: ``max()`` of several is the status of all.
 
-    ``UNKNOWN`` is better than ``UNHEALTHY``: a probe that cannot tell never hides one that can.
+    ``UNKNOWN`` is better than ``UNHEALTHY``: an unknown status never hides an unhealthy one.
     """
 
     HEALTHY = 0
@@ -46,7 +46,7 @@ class Status(enum.IntEnum):
 
 
 class Advice(enum.IntEnum):
-    """The advice to a person, from nothing to the most drastic; mlopsd itself acts on none of it."""
+    """An advice to a person, from none to the most drastic. mlopsd itself never acts on it."""
 
     NONE = 0
     WATCH = 1
@@ -79,19 +79,19 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One judged fact inside a reading.
+    """One judged fact of a reading.
 
     Attributes:
-        name: which judgement this is, the same at every check (``disk_space``).
-        status: how bad the fact is.
-        summary: one sentence for a person at 3 a.m., the number and the limit in it.
-        subject: what it is about where there are several (``/var``, ``gpu 2``).
-        observed: the number that was judged, in *unit*; None where none could be read.
+        name: The name of the judgement, the same at every check (``disk_space``).
+        status: How bad the fact is.
+        summary: One sentence for a person at 3 a.m., with the number and the limit.
+        subject: The thing that was judged, if there are several (``/var``, ``gpu 2``).
+        observed: The number that was judged, in *unit*; None if it could not be read.
         unit: ``bytes``, ``ratio``, ``celsius``, ``seconds``, ``watts`` …
-        limit: the limit that *observed* was held against, in *unit*.
-        advice: what to do about it.
-        lasting: the trouble holds until somebody acts: a reset, a reboot, a replacement. A reading that
-            cannot tell does not end it. Counts only for a degraded or an unhealthy finding.
+        limit: The limit that *observed* was compared with, in *unit*.
+        advice: What a person should do about it.
+        lasting: True if the problem stays until somebody acts: a reset, a reboot, a replacement.
+            An unknown reading does not end it. Counts only if *status* is degraded or unhealthy.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One number for Prometheus; made by `Metric.sample`, which knows its name and labels."""
+    """One number for Prometheus. Make it with `Metric.sample`, which adds the name and the labels."""
 
     name: str
     value: float
@@ -116,18 +116,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The declaration of a number that a probe reports, as ``mlopsd_<plugin>_<name>{probe=…}``.
+    """The declaration of a metric that a probe reports, as ``mlopsd_<plugin>_<name>{probe=…}``.
 
     Attributes:
-        name: in base units, the unit at its end (``memory_free_bytes``); counters end in ``_total``.
-        help: one sentence.
-        kind: a gauge goes both ways; a counter only grows; a histogram counts observations.
-        unit: the base unit that *name* carries (``bytes``, ``seconds``, ``celsius``, ``ratio``), or "".
-        labels: the label names; every sample carries exactly these.
-        buckets: the upper bounds of a histogram, ascending, without infinity.
+        name: The name, with its base unit at the end (``memory_free_bytes``). Counters end in ``_total``.
+        help: One sentence.
+        kind: A gauge goes up and down, a counter only grows, a histogram counts observations.
+        unit: The base unit at the end of *name* (``bytes``, ``seconds``, ``celsius``, ``ratio``), or "".
+        labels: The label names; every sample carries exactly these.
+        buckets: The upper bounds of a histogram in *unit*, ascending, without infinity.
 
     Raises:
-        ValueError: a name, unit, label or bucket that Prometheus' naming rules do not allow.
+        ValueError: Prometheus' naming rules do not allow the name, the unit, a label or a bucket.
     """
 
     name: str
@@ -153,10 +153,10 @@ class Metric:
             raise ValueError(f"metric {self.name!r}: buckets must ascend and be finite")
 
     def sample(self, value: Number, **labels: object) -> Sample:
-        """*value* under this metric's name, with a value for each declared label.
+        """Return a sample of *value*, in the metric's unit, with a value for each declared label.
 
         Raises:
-            ValueError: a histogram (its observations go through `Context.histogram`), or labels that
+            ValueError: The metric is a histogram: observe it with `Instruments.histogram`. Or *labels*
                 are not the declared ones.
         """
         if self.kind == "histogram":
@@ -164,10 +164,10 @@ class Metric:
         return Sample(self.name, float(value), self.label_values(labels))
 
     def label_values(self, labels: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-        """*labels* as text, in the order they were declared.
+        """Return the label names and values as text, in the order of the declaration.
 
         Raises:
-            ValueError: a declared label is missing, or one that was not declared is there.
+            ValueError: A declared label is missing, or a label is not declared.
         """
         if len(labels) != len(self.labels) or any(name not in labels for name in self.labels):
             raise ValueError(f"metric {self.name!r} has the labels {self.labels}, not {tuple(labels)}")
@@ -179,13 +179,13 @@ class Reading:
     """The result of one check.
 
     Attributes:
-        findings: the judged facts; their worst is the status unless *status* says otherwise.
-        samples: numbers for Prometheus, each of a metric that the probe declares; a subject that is
-            left out vanishes from the next scrape.
-        facts: whatever else is worth reading, as JSON; nothing secret.
-        status: left out, the worst of *findings*, and ``UNKNOWN`` where there is none: never healthy
-            without evidence.
-        summary: left out, the sentence of the worst finding.
+        findings: The judged facts.
+        samples: Numbers for Prometheus, each of a metric that the probe declares. A subject without
+            a sample is gone from the next scrape.
+        facts: Other facts as JSON, nothing secret.
+        status: Defaults to the worst status of *findings*, or to ``UNKNOWN`` without findings: never
+            healthy without evidence.
+        summary: Defaults to the summary of the worst finding.
     """
 
     findings: Sequence[Finding] = ()
@@ -202,73 +202,79 @@ class Reading:
             object.__setattr__(self, "summary", self._summarise())
 
     def _summarise(self) -> str:
-        troubles = [finding for finding in self.findings if finding.status != Status.HEALTHY]
-        if troubles:
-            worst = max(troubles, key=lambda finding: (finding.status, finding.advice))
-            more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
+        problems = [finding for finding in self.findings if finding.status != Status.HEALTHY]
+        if problems:
+            worst = max(problems, key=lambda finding: (finding.status, finding.advice))
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return worst.summary + more
-        many = len(self.findings)
-        told = "1 finding, healthy" if many == 1 else f"{many} findings, all healthy"
-        return told if many else "nothing was found out"
+        count = len(self.findings)
+        text = "1 finding, healthy" if count == 1 else f"{count} findings, all healthy"
+        return text if count else "nothing was found out"
 
 
 class ProbeError(Exception):
-    """Raised by a probe that cannot tell, with the cause and the cure; the reading is ``unknown``."""
+    """The error of a probe that cannot determine a status: the message has the cause and the fix.
+
+    The reading becomes ``unknown``.
+    """
 
 
 class ReloadRefused(Exception):
-    """Raised by `Probe.reload` that will not do it, with the reason; answered with 409."""
+    """The error of a `Probe.reload` that refuses, with the reason. The HTTP response is 409."""
 
 
 class Counter(Protocol):
-    """A counter of what a probe does between its checks."""
+    """A counter of events between the checks of a probe."""
 
     def inc(self, amount: Number = 1, **labels: object) -> None:
-        """Add *amount*, 0 or more."""
+        """Add *amount*, which is 0 or more."""
 
 
 class Histogram(Protocol):
-    """A histogram of what a probe does between its checks."""
+    """A histogram of values between the checks of a probe."""
 
     def observe(self, value: Number, **labels: object) -> None:
-        """Count *value* in its bucket."""
+        """Count *value*, in the metric's unit, in its bucket."""
 
     def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
-        """Count what was counted elsewhere.
+        """Add observations that were counted elsewhere, in another process for example.
 
-        *counts* are the numbers of observations in each bucket alone, one count for each bound of the
-        metric and a last one beyond them; *total* is the sum of the values.
+        Args:
+            counts: The number of observations in each bucket alone (not cumulative): one per bound of
+                the metric, then one for values above the last bound.
+            total: The sum of the observed values, in the metric's unit.
+            labels: A value for each declared label.
         """
 
 
 class Instruments(Protocol):
-    """Hands out the counters and histograms that a probe declared."""
+    """The counters and histograms that a probe declared."""
 
     def counter(self, metric: Metric) -> Counter:
-        """The counter that *metric* declares."""
+        """Return the counter that *metric* declares."""
 
     def histogram(self, metric: Metric) -> Histogram:
-        """The histogram that *metric* declares."""
+        """Return the histogram that *metric* declares."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The surroundings of a probe, which it is given besides its options.
+    """The daemon's side of a probe, which the constructor gets with the options.
+
+    Call *request_check*, *show_facts* and *private_paths* on the event loop only.
 
     Attributes:
-        name: the probe's name in the configuration; two tables may use one plugin.
-        state_dir: a folder of this probe's own that outlives restarts.
-        log: a logger; fields go into ``extra``.
-        board: the latest reading of every probe by name, as of now; empty in a child process.
-        instruments: counters and histograms for what happens between checks.
-        timeout: seconds that one check may take.
-        request_check: asks for a check soon, because something has changed between two; on the event loop
-            only.
-        show_facts: shows facts beside the last reading, in place of those shown before, until the next
-            one; on the event loop only.
-        private_paths: files and folders of the daemon that are nobody else's, as its configuration, its
-            keys and its state: what runs a stranger's code in a process keeps them from it; on the event
-            loop only.
+        name: The probe's name in the configuration; two tables may use one plugin.
+        state_dir: A folder for this probe alone. It survives restarts.
+        log: A logger; put fields into ``extra``.
+        board: The latest reading of every probe by name; empty in a child process.
+        instruments: Counters and histograms of events between checks.
+        timeout: The seconds that one check may take.
+        request_check: Requests a check soon, because something changed since the last one.
+        show_facts: Shows facts with the last reading until the next reading. They replace the facts
+            that the last call showed.
+        private_paths: Returns files and folders of the daemon alone: its configuration, keys and state.
+            A probe that runs third-party code in a process hides them from it.
     """
 
     name: str
@@ -284,13 +290,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to a `Route`, its body read.
+    """A request to a `Route`, with its body.
 
     Attributes:
-        parameters: the segments that the route's path names in braces, decoded.
-        query: the parameters behind the question mark; of one that is there twice, the first.
-        headers: those of the request without keys and cookies.
-        body: the whole body; empty for a route that may be read by anyone.
+        method: The HTTP method.
+        parameters: The path segments that the route names in braces, decoded.
+        query: The query parameters. If one occurs twice, the first value counts.
+        headers: The headers of the request, without keys and cookies.
+        body: The whole body; empty if the route's access is ``read``.
     """
 
     method: str = "GET"
@@ -307,7 +314,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """The answer to an `HttpRequest`; *code* is the HTTP status, 200 to 599."""
+    """The response to an `HttpRequest`. *code* is the HTTP status, 200 to 599."""
 
     body: bytes = b""
     content_type: str = "application/json"
@@ -316,12 +323,12 @@ class HttpResponse:
 
 
 class HttpError(Exception):
-    """Raised by a route's handler instead of an answer; the caller gets a problem document.
+    """The error of a route's handler. The caller gets a problem document (RFC 9457).
 
     Attributes:
-        code: the HTTP status, 400 to 599.
-        detail: the cause and the fix, for the caller.
-        retry_after: seconds after which to ask again, where that helps.
+        code: The HTTP status, 400 to 599.
+        detail: The cause and the fix, for the caller.
+        retry_after: The seconds after which a retry can succeed, or None.
     """
 
     def __init__(self, code: int, detail: str, retry_after: float | None = None) -> None:
@@ -344,7 +351,7 @@ class Route:
             ``predict`` needs those of a prediction, and its handler minds its own clock.
 
     Raises:
-        ValueError: a method, path, summary or access that a route cannot have.
+        ValueError: The method, path, summary or access is invalid.
     """
 
     method: HttpMethod
@@ -356,51 +363,54 @@ class Route:
     def __post_init__(self) -> None:
         name = f"route {self.method} {self.path}"
         if self.method not in get_args(HttpMethod):
-            raise ValueError(f"{name}: no such method; use {', '.join(get_args(HttpMethod))}")
+            raise ValueError(f"{name}: unknown method; use {', '.join(get_args(HttpMethod))}")
         if not self.path.startswith("/"):
-            raise ValueError(f"{name}: the path does not begin with /; write /{self.path}")
+            raise ValueError(f"{name}: the path must begin with /; write /{self.path}")
         if not ROUTE_PATH.fullmatch(self.path):
-            raise ValueError(f"{name}: not a path of segments like /locks or /{{lock}}, without / at its end")
+            raise ValueError(
+                f"{name}: the path is not made of segments like /locks or /{{lock}}, or ends in /; change it"
+            )
         if len(set(self.parameters)) < len(self.parameters):
-            raise ValueError(f"{name}: two parameters have one name; rename one")
+            raise ValueError(f"{name}: two parameters have the same name; rename one")
         if self.access not in get_args(Access):
-            raise ValueError(f"{name}: no such access: {self.access!r}; use {', '.join(get_args(Access))}")
+            raise ValueError(f"{name}: unknown access {self.access!r}; use {', '.join(get_args(Access))}")
         if self.access == "read" and self.method != "GET":
-            raise ValueError(f"{name}: what everybody may ask is a GET; use GET, or access act or predict")
+            raise ValueError(f"{name}: access read needs a GET; use GET, or access act or predict")
         if not self.summary.strip():
-            raise ValueError(f"{name}: no summary; write a sentence for those who read the API")
+            raise ValueError(f"{name}: the summary is empty; write one sentence for users of the API")
         if not iscoroutinefunction(self.handler):
-            raise ValueError(f"{name}: its handler is no coroutine function; write async def")
+            raise ValueError(f"{name}: the handler is not a coroutine function; write async def")
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Return the names in braces."""
+        """Return the names in braces, in the order of the path."""
         return tuple(ROUTE_PARAMETER.findall(self.path))
 
     @property
     def shape(self) -> tuple[str, str]:
-        """Return a value that is equal for routes that no request can tell apart."""
+        """Return the method and the path without names: equal for two routes that match the same requests."""
         return self.method, ROUTE_PARAMETER.sub("{}", self.path)
 
 
 class Options(BaseModel):
-    """A probe's own keys in its table of the configuration; an unknown key is an error."""
+    """The probe's own keys in its configuration table. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The time and place of a probe's checks unless the configuration says otherwise.
+    """The defaults of a probe's schedule; the configuration overrides each of them.
 
     Attributes:
-        interval: seconds between two checks.
-        timeout: seconds that one check may take.
-        fail_after: readings in a row before the status worsens.
-        recover_after: readings in a row before it recovers.
-        isolation: where a plain ``def check`` runs; an ``async def check`` that is not given a process
-            runs on the event loop.
-        critical: its status alone can make the host unhealthy; otherwise it makes it degraded at most.
+        interval: The seconds between two checks.
+        timeout: The seconds that one check may take.
+        fail_after: The consecutive worse readings before the status worsens.
+        recover_after: The consecutive better readings before the status recovers.
+        isolation: Where a plain ``def check`` runs. An ``async def check`` runs on the event loop,
+            unless *isolation* is ``process``.
+        critical: True if this probe alone can make the host unhealthy. Otherwise it makes the host
+            degraded at most.
     """
 
     interval: float = 30.0
@@ -415,14 +425,15 @@ OptionsT = TypeVar("OptionsT", bound=Options, default=Options)
 
 
 class Probe(Generic[OptionsT]):
-    """A thing that can be asked how it is.
+    """One check of this host, run by the daemon at an interval.
 
     Attributes:
-        Options: the model of the probe's own keys in the configuration.
-        metrics: every number that it can report.
-        schedule: the defaults of its table.
-        subject: the keys of its table that say what it looks at, as ``("path",)``; the others are limits.
-            A reload that changes none of these keeps the status until the next reading. None: every key.
+        Options: The model of the probe's own keys in the configuration.
+        metrics: Every metric that it can report.
+        schedule: The defaults of its table.
+        subject: The keys of its table that select what it checks, for example ``("path",)``. The other
+            keys are limits: a reload that changes only limits keeps the status until the next reading.
+            None means that every key belongs to the subject.
     """
 
     Options: ClassVar[type[Options]] = Options
@@ -436,24 +447,30 @@ class Probe(Generic[OptionsT]):
 
     @classmethod
     def declares(cls, _options: OptionsT) -> Sequence[Metric]:
-        """`metrics`, or where a table may change buckets, what they are with these options."""
+        """Return `metrics`. Override it if options change the buckets of a metric."""
         return cls.metrics
 
     def check(self) -> Reading | Awaitable[Reading]:
-        """Look once. A plain method may block and runs in a worker; a coroutine must not block.
+        """Check once and return the reading.
+
+        A plain method may block: it runs in a worker. A coroutine must not block.
 
         Raises:
-            ProbeError: it cannot tell, and why.
+            ProbeError: The probe cannot determine a status; the message has the cause and the fix.
         """
         raise NotImplementedError
 
     def reload(self, *, dry_run: bool, force: bool) -> str | Awaitable[str]:
-        """Take the subject up anew and say in one sentence what was done, or with *dry_run* would be.
+        """Reload the subject and return one sentence that says what was done.
 
-        A probe that does not define it answers ``POST /health/{probe}/reload`` with 405.
+        Without this method, ``POST /health/{probe}/reload`` is answered with 405.
+
+        Args:
+            dry_run: Change nothing, and return what a reload would do.
+            force: Override the refusals that may be overridden.
 
         Raises:
-            ReloadRefused: it will not, and why; *force* overrides what may be overridden.
+            ReloadRefused: The probe refuses, with the reason.
         """
         raise NotImplementedError
 
@@ -462,16 +479,16 @@ class Probe(Generic[OptionsT]):
         return ()
 
     def close(self) -> Awaitable[None] | None:
-        """Release what the probe holds; called once, after the last check."""
+        """Release the probe's resources. The daemon calls it once, after the last check."""
 
 
 def can_reload(probe: type[Probe[Any]]) -> bool:
-    """Tell if *probe* defines `Probe.reload`."""
+    """Return whether *probe* defines `Probe.reload`."""
     return probe.reload is not Probe.reload
 
 
 def has_routes(probe: type[Probe[Any]]) -> bool:
-    """Tell if *probe* defines `Probe.routes`."""
+    """Return whether *probe* defines `Probe.routes`."""
     return probe.routes is not Probe.routes
 
 
@@ -479,17 +496,17 @@ def declared_routes(probe: Probe[Any]) -> tuple[Route, ...]:
     """Return the routes of *probe*.
 
     Raises:
-        TypeError: it returns something else.
-        ValueError: two of them are alike to every request.
+        TypeError: `Probe.routes` returns something else.
+        ValueError: Two routes match the same requests.
     """
     routes = tuple(probe.routes())
     known: dict[tuple[str, str], Route] = {}
     for route in routes:
         if not isinstance(route, Route):
-            wrong = f"{type(route).__name__} {route!r:.60}"
-            raise TypeError(f"routes() has {wrong}; return a list of mlopsd.probe.Route(…)")
+            found = f"{type(route).__name__} {route!r:.60}"
+            raise TypeError(f"routes() returned {found}; return a list of mlopsd.probe.Route(…)")
         if (other := known.get(route.shape)) is not None:
-            alike = f"{other.method} {other.path} and {route.method} {route.path}"
-            raise ValueError(f"two routes are alike: {alike}; change or remove one")
+            both = f"{other.method} {other.path} and {route.method} {route.path}"
+            raise ValueError(f"two routes match the same requests: {both}; change or remove one")
         known[route.shape] = route
     return routes

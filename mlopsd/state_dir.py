@@ -1,4 +1,4 @@
-"""The state folder: where it is, which layout it has, and that no second daemon uses it."""
+"""The state folder: its place, its layout, and its lock against a second daemon."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ from typing import IO
 
 from mlopsd.config.schema import Settings
 
-LAYOUT = "1"  # raised whenever an older daemon could misread what is in the folder
+LAYOUT = "1"  # increased whenever an older daemon could misread the folder
 LAYOUT_FILE = "layout"
 LOCK_FILE = "lock"
 SET_ASIDE = "set-aside"
@@ -21,24 +21,24 @@ SOCKET_FILE = "mlopsd.sock"
 OF_FILE_SYSTEMS = (
     *("lost+found", ".snapshot", ".snapshots", "aquota.user", "aquota.group", "quota.user", "quota.group"),
     *(".Trash", ".Trash-*"),
-)  # patterns of names at the top of one, and nobody's files
+)  # patterns of names at the root of a file system that belong to it
 STAYS = frozenset({errno.EBUSY, errno.EXDEV})  # something is mounted there
-IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})  # what is there is no folder
+IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})  # the existing file is not a folder
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 log = logging.getLogger("mlopsd.state")
 
 
 class StateError(Exception):
-    """The state folder cannot be used: "cannot use X: cause; cure"."""
+    """The error of a state folder that cannot be used: "cannot use X: cause; fix"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The paths where this daemon keeps things.
+    """The paths of this daemon.
 
     Attributes:
-        state: the folder that outlives restarts.
-        socket: the Unix socket for those who may act.
+        state: The state folder, which survives restarts.
+        socket: The Unix socket, for local callers that may act.
     """
 
     state: Path
@@ -46,7 +46,7 @@ class Places:
 
 
 def places(settings: Settings, environment: Mapping[str, str] | None = None) -> Places:
-    """The configured places; else what systemd made for us; else the user's own state folder."""
+    """Return the paths: as configured, or else systemd's directories, or else this user's state folder."""
     variables = os.environ if environment is None else environment
     state = settings.state_dir or _default_state(variables)
     runtime = variables.get("RUNTIME_DIRECTORY", "").split(":")[0]
@@ -62,26 +62,26 @@ def _default_state(variables: Mapping[str, str]) -> Path:
 
 
 def state_home(variables: Mapping[str, str]) -> Path:
-    """This user's state home (XDG Base Directory Specification)."""
+    """Return this user's state home (XDG Base Directory Specification)."""
     return Path(variables.get("XDG_STATE_HOME") or f"{variables.get('HOME', '/')}/.local/state")
 
 
 class StateFolder:
-    """The folder, held by a lock for as long as this object is open."""
+    """The state folder, locked while this object is open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[str] | None = None
 
     def open(self) -> None:
-        """Make the folder, lock it, and set aside what a layout of another time left in it.
+        """Create the folder, lock it, and move files of another layout aside.
 
         Raises:
-            StateError: it cannot be written, or another daemon holds it.
+            StateError: The folder cannot be written, or another daemon uses it.
         """
         try:
             self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
-            self._refuse_what_is_not_ours()
+            self._reject_foreign_files()
             self._lock = (self.path / LOCK_FILE).open("a+", encoding="ascii", errors="replace")
             self._take_lock(self._lock)
             self._adopt()
@@ -90,28 +90,28 @@ class StateFolder:
             raise
         except OSError as error:
             self.close()
-            complaint = f"cannot use the state folder {self.path}: {_cause_and_cure(error)}"
+            complaint = f"cannot use the state folder {self.path}: {_cause_and_fix(error)}"
             raise StateError(f"{complaint}, or set state_dir") from error
 
     def place_of(self, name: str) -> Path:
-        """Return the path of the folder of the probe *name*, made or not."""
+        """Return the path of the probe *name*'s folder, which may not exist."""
         return self.path / "probes" / name
 
     def of_probe(self, name: str) -> Path:
-        """The folder of the probe *name*, made if need be.
+        """Return the folder of the probe *name*, created if necessary.
 
         Raises:
-            StateError: it cannot be made.
+            StateError: The folder cannot be created.
         """
         folder = self.place_of(name)
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
-            raise StateError(f"cannot make {folder}: {_cause_and_cure(error)}") from error
+            raise StateError(f"cannot create {folder}: {_cause_and_fix(error)}") from error
         return folder
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -122,23 +122,25 @@ class StateFolder:
         except BlockingIOError as error:
             lock.seek(0)
             holder = lock.read(20).strip() or "unknown"
-            cure = "stop it, or give this one a state_dir of its own"
+            fix = "stop it, or set another state_dir for this one"
             raise StateError(
-                f"cannot start: another mlopsd (pid {holder}) uses {self.path}; {cure}"
+                f"cannot start: another mlopsd (pid {holder}) uses {self.path}; {fix}"
             ) from error
         lock.seek(0)
         lock.truncate()
         lock.write(f"{os.getpid()}\n")
         lock.flush()
 
-    def _refuse_what_is_not_ours(self) -> None:
-        """A folder with files in it and no layout was never ours, and stays as it is."""
+    def _reject_foreign_files(self) -> None:
+        """Reject a folder with files but without a layout: it does not belong to mlopsd."""
         if not (self.path / LAYOUT_FILE).exists() and self._contents():
-            cure = "choose an empty one as state_dir"
-            raise StateError(f"cannot use the state folder {self.path}: it holds files of others; {cure}")
+            fix = "choose an empty folder as state_dir"
+            raise StateError(
+                f"cannot use the state folder {self.path}: it contains files of other programs; {fix}"
+            )
 
     def _adopt(self) -> None:
-        """Check the layout's version; what another version left is moved away, never misread or deleted."""
+        """Check the layout's version. Move the files of another version aside; never read or delete them."""
         file = self.path / LAYOUT_FILE
         found = file.read_text("ascii", errors="replace").strip() if file.exists() else None
         if found is not None and found != LAYOUT:
@@ -147,15 +149,15 @@ class StateFolder:
             file.write_text(f"{LAYOUT}\n", "ascii")
 
     def _contents(self) -> list[Path]:
-        """List the folder, but for what any layout has, and what a file system puts there."""
+        """Return the paths in the folder, except those of every layout and of the file system itself."""
         common = (LOCK_FILE, SOCKET_FILE, SET_ASIDE, *OF_FILE_SYSTEMS)
         paths = self.path.iterdir()
         return [path for path in paths if not any(fnmatchcase(path.name, name) for name in common)]
 
     def _set_aside(self, found: str) -> None:
-        """Move everything away, the layout last: until then the next start does the rest.
+        """Move everything aside, the layout last, so that the next start can finish an interrupted move.
 
-        What is mounted in the folder cannot move, so it stays, and the log names it.
+        A mount point in the folder cannot move, so it stays, and the log names it.
         """
         contents = sorted(self._contents(), key=lambda path: path.name == LAYOUT_FILE)
         aside = self.path / SET_ASIDE / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -168,7 +170,7 @@ class StateFolder:
 
 
 def _moved(path: Path, target: Path) -> bool:
-    """Rename *path* to *target*; False if it is a mount point and has to stay."""
+    """Rename *path* to *target*; return False if it is a mount point and has to stay."""
     try:
         path.rename(target)
     except OSError as error:
@@ -178,9 +180,9 @@ def _moved(path: Path, target: Path) -> bool:
     return True
 
 
-def _cause_and_cure(error: OSError) -> str:
+def _cause_and_fix(error: OSError) -> str:
     if error.errno in IN_THE_WAY:
-        return f"{error.strerror}; move away the file that is in its place"
+        return f"{error.strerror}; move the file at that path away"
     if error.errno in FULL:
         return f"{error.strerror}; make room"
     return f"{error.strerror or error}; make it writable for this user"

@@ -1,4 +1,4 @@
-"""The conformance kit: what every probe must do, as tests that a probe's own test suite inherits.
+"""The conformance kit: tests of every probe's duties, for the probe's own test suite to inherit.
 
 ::
 
@@ -6,7 +6,7 @@
 
     class TestDoor(ProbeConformance):
         name = "door"                      # the entry point
-        table = {"path": "/dev/door"}      # its keys, where the defaults will not do
+        table = {"path": "/dev/door"}      # its keys, if the defaults are not enough
         may_be_absent = {"door_celsius"}   # metrics that this machine may not have
 """
 
@@ -36,19 +36,21 @@ from mlopsd.watch import Watch
 from mlopsd.worker.factory import make_worker
 from mlopsd.worker.process import ProcessWorker
 
-FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # not telling is an answer
+FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # an unknown reading is a valid one
 REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"
-MOST_STARTS = 3  # one that ends just before the timeout leaves the first check too little of it
+MOST_STARTS = 3  # a start just below the timeout leaves too little time for the first check
 
 
 class ProbeConformance:
-    """Inherit it in a class called ``Test…``, set `name`, and pytest runs every test below on your probe.
+    """The conformance tests of one probe.
+
+    Inherit it in a class called ``Test…`` and set `name`: pytest runs every test below on your probe.
 
     Attributes:
-        name: the entry point's name in the group ``mlopsd.probes``.
-        table: the probe's own keys, as its table in the configuration has them.
-        may_be_absent: metrics that are declared, and that this machine may have no number for.
+        name: The entry point's name in the group ``mlopsd.probes``.
+        table: The probe's own keys, as in its configuration table.
+        may_be_absent: Declared metrics for which this machine may have no number.
     """
 
     name: ClassVar[str]
@@ -56,11 +58,11 @@ class ProbeConformance:
     may_be_absent: ClassVar[frozenset[str]] = frozenset()
 
     def test_it_is_installed_under_its_name_and_loads(self) -> None:
-        """The entry point is there, is the only one of its name, and is a probe."""
+        """Check that the entry point exists, is the only one of its name, and is a probe."""
         assert issubclass(self._class(), Probe)
 
     def test_it_says_what_it_is(self) -> None:
-        """The class has a docstring of its own, and so has every metric."""
+        """Check that the class has a docstring of its own, and every metric a help text."""
         found = self._class()
         assert found.__doc__, f"{found.__name__} has no docstring"
         assert found.__doc__ != Probe.__doc__, f"{found.__name__} has no docstring of its own"
@@ -68,28 +70,28 @@ class ProbeConformance:
             assert metric.help.strip(), f"metric {metric.name} has no help"
 
     def test_its_metrics_are_distinct(self) -> None:
-        """No name is declared twice."""
+        """Check that no metric name is declared twice."""
         names = [metric.name for metric in self._class().metrics]
         assert sorted(names) == sorted(set(names))
 
     def test_its_schedule_makes_sense(self) -> None:
-        """An interval, a timeout and numbers of readings that can be kept to."""
+        """Check that interval, timeout and numbers of readings are above 0."""
         schedule = self._class().schedule
         assert schedule.timeout > 0
         assert schedule.interval > 0
         assert min(schedule.fail_after, schedule.recover_after) >= 1
 
     def test_an_unknown_key_is_refused(self) -> None:
-        """A misspelt option is an error that names it, not silence."""
+        """Check that a misspelt option is an error that names it."""
         refusal = self._refusal({**self.table, NO_SUCH_KEY: 1})
-        assert NO_SUCH_KEY in refusal, f"{NO_SUCH_KEY} was taken for an option; forbid extra keys"
+        assert NO_SUCH_KEY in refusal, f"{NO_SUCH_KEY} was accepted as an option; forbid extra keys"
 
     def test_its_table_can_go_to_another_process(self) -> None:
-        """The keys are plain JSON, as everything in the configuration is."""
+        """Check that the keys are plain JSON."""
         assert json.loads(json.dumps(dict(self.table))) == dict(self.table)
 
     def test_a_check_gives_a_reading_with_evidence(self) -> None:
-        """Run in its own place (loop, thread or process), twice; never healthy without a finding."""
+        """Check twice, in the probe's own isolation; a reading without a finding fails."""
         for entry in self._entries(checks=2):
             reading = entry.reading
             assert failure_of(reading) is None, f"check() gave no reading: {reading.summary}"
@@ -97,27 +99,27 @@ class ProbeConformance:
             assert reading.summary, "the reading has no summary"
 
     def test_no_finding_is_worse_than_its_reading(self) -> None:
-        """A status that is better than its evidence hides something; the daemon takes it for nonsense."""
+        """Check that no status is better than its findings: the daemon rejects such a reading."""
         for entry in self._entries():
             failure = failure_of(entry.reading)
             assert failure is None or failure.name != "nonsense", entry.reading.summary
 
     def test_every_finding_can_be_told_from_the_others(self) -> None:
-        """Name and subject together occur once; each has a sentence."""
+        """Check that name and subject of a finding are unique together, and that it has a summary."""
         for entry in self._entries():
-            told = [_identity(finding) for finding in entry.reading.findings]
-            assert len(told) == len(set(told)), told
+            identities = [_identity(finding) for finding in entry.reading.findings]
+            assert len(identities) == len(set(identities)), identities
             assert all(finding.summary.strip() for finding in entry.reading.findings)
 
     def test_a_lasting_finding_says_what_to_do(self) -> None:
-        """It holds until somebody acts, so its advice says how."""
+        """Check that a lasting finding has an advice, since it stays until somebody acts."""
         for entry in self._entries():
             for finding in entry.reading.findings:
-                is_trouble = finding.lasting and finding.status is not Status.HEALTHY
-                assert not is_trouble or finding.advice > Advice.WATCH, f"{finding.name} lasts without advice"
+                is_problem = finding.lasting and finding.status is not Status.HEALTHY
+                assert not is_problem or finding.advice > Advice.WATCH, f"{finding.name} lasts without advice"
 
     def test_it_reports_what_it_declares(self) -> None:
-        """Each sample is of a declared metric with its labels, and each declared one is reported."""
+        """Check that samples match declared metrics, and that every declared gauge is reported."""
         declared = {metric.name: metric for metric in self._class().metrics}
         reported: set[str] = set()
         for entry in self._entries(checks=2):
@@ -130,13 +132,13 @@ class ProbeConformance:
         assert not silent, f"declared and never reported: {sorted(silent)}"
 
     def test_no_sample_is_there_twice(self) -> None:
-        """One number for one name and set of labels."""
+        """Check that no two samples have the same name and labels."""
         for entry in self._entries():
-            told = [(sample.name, sample.labels) for sample in entry.reading.samples]
-            assert len(told) == len(set(told))
+            series = [(sample.name, sample.labels) for sample in entry.reading.samples]
+            assert len(series) == len(set(series))
 
     def test_two_of_it_do_not_disturb_each_other(self, tmp_path: Path) -> None:
-        """Two tables may use one plugin."""
+        """Check in turns and close one: two tables may use one plugin."""
 
         async def check_in_turns() -> None:
             first, second = self._make("first", tmp_path), self._make("second", tmp_path)
@@ -149,7 +151,7 @@ class ProbeConformance:
         asyncio.run(check_in_turns())
 
     def test_it_can_be_closed_before_its_first_check(self, tmp_path: Path) -> None:
-        """A daemon may be stopped at any moment."""
+        """Close before the first check: a daemon may stop at any moment."""
 
         async def close() -> None:
             await _awaited(self._make("closed", tmp_path).close())
@@ -157,7 +159,7 @@ class ProbeConformance:
         asyncio.run(close())
 
     def test_a_predictor_without_a_prediction_says_why(self, tmp_path: Path) -> None:
-        """Before its first check and after its last, and whatever it is asked; never by another exception."""
+        """Check that `predict` raises only `PredictionError`, also before the first check and after close."""
         if not is_predictor(self._class()):
             return
 
@@ -172,7 +174,7 @@ class ProbeConformance:
         asyncio.run(ask())
 
     def test_its_routes_can_be_served(self, tmp_path: Path) -> None:
-        """Each can be told from the others, and they run where the daemon is."""
+        """Check that no two routes match the same requests, and that the probe runs in the daemon."""
         found = self._class()
         isolation = place(found)
         assert not has_routes(found) or isolation != "process", "routes run in the daemon, not in a process"
@@ -192,7 +194,7 @@ class ProbeConformance:
         return plugins.choose(plugins.find(), self.name).load()
 
     def _refusal(self, table: Mapping[str, Any]) -> str:
-        """Return why *table* is no set of options, or nothing if it is one."""
+        """Return why *table* is invalid, or "" if it is valid."""
         try:
             self._class().Options(**table)
         except ValidationError as error:
@@ -217,10 +219,10 @@ class ProbeConformance:
 
 
 async def _checked(configured: ProbeConfig, checks: int) -> list[Entry]:
-    """The entries after so many checks of a probe, run where the daemon would run them.
+    """Check a probe in its own isolation, and return the entry after each check.
 
-    A first check includes the start of the process. One that was ended for being late is tried in another
-    process: a slow start was this machine's fault, a slow check is the probe's own and as slow there.
+    The first check includes the start of the process. If it times out, it is retried in another process.
+    A slow start may be this machine's fault, but a slow check is slow there too.
     """
     for _ in range(MOST_STARTS):
         entries = await _checked_from_the_start(configured, checks)
@@ -240,7 +242,7 @@ async def _checked_from_the_start(configured: ProbeConfig, checks: int) -> list[
         try:
             first = await watch.check()
             while _is_late(first) and isinstance(worker, ProcessWorker) and not worker.pause:
-                first = await watch.check()  # its process is still starting, and was not ended
+                first = await watch.check()  # its process is still starting and was not killed
             return [first, *[await watch.check() for _ in range(checks - 1)]]
         finally:
             await watch.close()
@@ -248,7 +250,7 @@ async def _checked_from_the_start(configured: ProbeConfig, checks: int) -> list[
 
 
 def failure_of(reading: Reading) -> Finding | None:
-    """The daemon's own word for a check that gave no reading, if that is what *reading* is."""
+    """Return the daemon's own finding for a check that gave no reading, or None."""
     unknown = (finding for finding in reading.findings if finding.status is Status.UNKNOWN)
     return next((finding for finding in unknown if finding.name in FAILURES), None)
 
@@ -259,12 +261,12 @@ def _is_late(entry: Entry) -> bool:
 
 
 async def _awaited(result: Any) -> Any:
-    """*result*, or what it gives when it is awaited."""
+    """Return *result*, awaited if it is awaitable."""
     return await result if inspect.isawaitable(result) else result
 
 
 async def _refused_or_answered(probe: Any, body: bytes, content_type: str) -> None:
-    """Ask for a prediction; there is one, or a refusal with a code that callers know."""
+    """Request a prediction; accept it, or a `PredictionError` with a documented code and a detail."""
     try:
         prediction = await probe.predict(body, content_type)
     except PredictionError as error:
@@ -272,8 +274,8 @@ async def _refused_or_answered(probe: Any, body: bytes, content_type: str) -> No
     else:
         assert isinstance(prediction.body, bytes), "a prediction's body is bytes"
         return
-    assert refusal.code in REFUSALS, f"{refusal.code} is no code of a prediction"
-    assert refusal.detail.strip(), "a refusal says why"
+    assert refusal.code in REFUSALS, f"{refusal.code} is not a code of a prediction error"
+    assert refusal.detail.strip(), "a prediction error needs a detail"
 
 
 def _identity(finding: Finding) -> tuple[str, str | None]:

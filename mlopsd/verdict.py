@@ -10,7 +10,7 @@ from mlopsd.probe import Advice, Status
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The host's status over all its probes, the sentence that says why, and what should be done."""
+    """The host's status over all its probes, with a sentence that says why, and an advice."""
 
     status: Status
     since: datetime
@@ -20,7 +20,7 @@ class Verdict:
 
 
 def judged(entries: Iterable[Entry], now: datetime, before: Verdict | None) -> Verdict:
-    """Return the verdict over *entries*; with the status of *before* it keeps its time as well."""
+    """Return the verdict over *entries*. If the status is that of *before*, keep its *since* too."""
     counted = [(_counted(entry), entry) for entry in entries]
     critical = any(entry.terms.critical for _, entry in counted)
     status = max(status for status, _ in counted) if critical else Status.UNKNOWN
@@ -40,10 +40,9 @@ def _counted(entry: Entry) -> Status:
 def _summary(status: Status, counted: Sequence[tuple[Status, Entry]]) -> str:
     if not counted:
         return "no probe is configured; add a table [probes.system] to the configuration"
-    troubles = sorted((pair for pair in counted if pair[0] != Status.HEALTHY), key=lambda pair: -pair[0])
-    if troubles:
-        said = [f"{entry.probe} {entry.status}: {_why(entry)}" for _, entry in troubles]
-        return "; ".join(said)
+    problems = sorted((pair for pair in counted if pair[0] != Status.HEALTHY), key=lambda pair: -pair[0])
+    if problems:
+        return "; ".join(f"{entry.probe} {entry.status}: {_why(entry)}" for _, entry in problems)
     if status == Status.UNKNOWN:
         return "no critical probe is configured; set critical = true in one table"
     return f"{len(counted)} of {len(counted)} probes healthy"
@@ -56,7 +55,7 @@ def _why(entry: Entry) -> str:
 
 
 def _advice(counted: Sequence[tuple[Status, Entry]]) -> Advice:
-    """Return the most drastic advice among the findings of the probes that are not well."""
+    """Return the most drastic advice among the findings of all probes that are not healthy."""
     unwell = (entry for _, entry in counted if entry.status != Status.HEALTHY)
     findings = (finding for entry in unwell for finding in entry.reading.findings)
     return max((finding.advice for finding in findings), default=Advice.NONE)

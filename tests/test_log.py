@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlopsd import log as logs
-from mlopsd.log_limit import LogLimiter, gist
+from mlopsd.log_limit import LogLimiter, fingerprint
 from tests.fakes import Clock
 from tests.running import GIVE_UP
 
@@ -171,25 +171,27 @@ def test_a_journal_that_takes_nothing_costs_records_and_not_the_daemon(
 def test_what_repeats_itself_is_said_once_in_a_window_and_counted() -> None:
     clock = Clock()
     repeats = LogLimiter(clock=clock, window=3600)
-    assert repeats.worth_saying("no answer") == 0
-    assert [repeats.worth_saying("no answer") for _ in range(5)] == [None] * 5
-    assert repeats.worth_saying("something else") == 0
+    assert repeats.allow("no answer") == 0
+    assert [repeats.allow("no answer") for _ in range(5)] == [None] * 5
+    assert repeats.allow("something else") == 0
     clock.now += 3600
-    assert repeats.worth_saying("no answer") == 5
-    assert repeats.worth_saying("no answer") is None
+    assert repeats.allow("no answer") == 5
+    assert repeats.allow("no answer") is None
     assert repeats.forget() == 1
-    assert repeats.worth_saying("no answer") == 0
+    assert repeats.allow("no answer") == 0
 
 
 def test_the_gist_of_a_failure_is_the_same_whatever_its_numbers_are() -> None:
-    said = {gist(f"its process {pid} ended after {pid / 7:.3f} s at 0x7f{pid:x}a0") for pid in range(99)}
+    said = {
+        fingerprint(f"its process {pid} ended after {pid / 7:.3f} s at 0x7f{pid:x}a0") for pid in range(99)
+    }
     assert said == {"its process # ended after # s at #"}
-    assert gist("no answer") == "no answer"
+    assert fingerprint("no answer") == "no answer"
 
 
 def test_ever_new_failures_are_bounded_too() -> None:
     clock = Clock()
     repeats = LogLimiter(clock=clock, most=3)
-    assert [repeats.worth_saying(number) for number in range(5)] == [0, 0, 0, None, None]
+    assert [repeats.allow(number) for number in range(5)] == [0, 0, 0, None, None]
     clock.now += 3600
-    assert repeats.worth_saying(9) == 0
+    assert repeats.allow(9) == 0

@@ -21,11 +21,12 @@ from tests.installed import installed
 from tests.running import GIVE_UP, Answer, Running
 
 NO_CHOICE = (
-    "probes.side: POST /invocations is for [probes.front], [probes.back] or for [probes.side], "
-    "and none is the default; write default = true in one"
+    "probes.side: POST /invocations can go to [probes.front], [probes.back] or [probes.side], "
+    "and none is the default; set default = true in one table"
 )
 TWO_CHOICES = (
-    "probes.side.default = true: POST /invocations has one default, and [probes.front] is it too; keep one"
+    "probes.side.default = true: POST /invocations has only one default, but [probes.front] is one too; "
+    "keep one"
 )
 JSON = {"Content-Type": "application/json"}
 CAVE = '[probes.{name}]\nuse = "cave"\nmodel = "{name}s"\n'
@@ -107,15 +108,15 @@ def test_what_predicts_runs_on_the_loop_and_nowhere_else(isolation: str, tmp_pat
     assert fine.isolation == "loop"
     with pytest.raises(ConfigurationError) as caught:
         configure(tmp_path, f'{caves("front")}isolation = "{isolation}"\n')
-    line = 'what predicts runs on the loop; write "loop", or leave it out'
+    line = 'a probe that predicts runs on the event loop; write "loop" or remove the key'
     assert str(caught.value).endswith(f"probes.front.isolation = '{isolation}': {line}")
 
 
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        ("Mute", "are no subclass of mlopsd.predictor.PredictorOptions"),
-        ("Blocking", "predicts, and its check() is no coroutine"),
+        ("Mute", "are not a subclass of mlopsd.predictor.PredictorOptions"),
+        ("Blocking", "predicts, but its check() is not a coroutine"),
     ],
 )
 def test_a_predictor_that_lacks_what_it_needs_is_not_loaded(target: str, complaint: str) -> None:
@@ -164,7 +165,7 @@ def test_a_changed_table_is_taken_up_and_a_choice_that_is_none_is_refused(
         answer = daemon.ask("POST", "/reload", local=True)
         assert answer.status == 409
         (line,) = answer.json["mistakes"]
-        assert "[probes.front] or for [probes.back]" in line
+        assert "[probes.front] or [probes.back]" in line
         assert predict(daemon).json == {"echo": [1]}
         daemon.config.write_text(daemon.framed(caves("front") + 'voice = "reply"\n'), "utf-8")
         assert daemon.ask("POST", "/reload", local=True).status == 200
@@ -227,9 +228,9 @@ def test_where_nobody_can_ask_over_tcp_that_is_said_once_at_the_start(
     with Running(tmp_path, caves("front"), environment=environment) as daemon:
         refusal = predict(daemon)
         assert refusal.status == 403
-        daemon.logged("doubtful configuration")
-        (said,) = daemon.events("doubtful configuration")
-        for text in (said["doubt"], refusal.json["detail"]):
+        daemon.logged("configuration warning")
+        (logged,) = daemon.events("configuration warning")
+        for text in (logged["warning"], refusal.json["detail"]):
             assert all(fix in text for fix in ("api_keys_file", 'predictions = "open"', "Unix socket"))
         assert predict(daemon, local=True).status == 200
 

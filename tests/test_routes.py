@@ -59,20 +59,20 @@ def plain(_request: HttpRequest) -> Any:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"path": "open"}, "route GET open: the path does not begin with /; write /open"),
-        ({"path": "/open/"}, "not a path of segments"),
-        ({"path": "/"}, "not a path of segments"),
-        ({"path": "/a//b"}, "not a path of segments"),
-        ({"path": "/../b"}, "not a path of segments"),
-        ({"path": "/{a}b"}, "not a path of segments"),
-        ({"path": "/a?b=c"}, "not a path of segments"),
-        ({"path": "/{a}/{a}"}, "two parameters have one name"),
-        ({"method": "TURN"}, "no such method; use GET, POST, PUT, PATCH, DELETE"),
-        ({"method": "get"}, "no such method"),
-        ({"access": "anyone"}, "no such access: 'anyone'; use read, act, predict"),
-        ({"method": "POST"}, "what everybody may ask is a GET"),
-        ({"summary": " "}, "no summary"),
-        ({"handler": plain}, "its handler is no coroutine function; write async def"),
+        ({"path": "open"}, "route GET open: the path must begin with /; write /open"),
+        ({"path": "/open/"}, "the path is not made of segments"),
+        ({"path": "/"}, "the path is not made of segments"),
+        ({"path": "/a//b"}, "the path is not made of segments"),
+        ({"path": "/../b"}, "the path is not made of segments"),
+        ({"path": "/{a}b"}, "the path is not made of segments"),
+        ({"path": "/a?b=c"}, "the path is not made of segments"),
+        ({"path": "/{a}/{a}"}, "two parameters have the same name"),
+        ({"method": "TURN"}, "unknown method; use GET, POST, PUT, PATCH, DELETE"),
+        ({"method": "get"}, "unknown method"),
+        ({"access": "anyone"}, "unknown access 'anyone'; use read, act, predict"),
+        ({"method": "POST"}, "access read needs a GET"),
+        ({"summary": " "}, "the summary is empty"),
+        ({"handler": plain}, "the handler is not a coroutine function; write async def"),
     ],
 )
 def test_a_route_that_cannot_be_is_an_error_that_names_it(changed: dict[str, Any], complaint: str) -> None:
@@ -104,10 +104,10 @@ class Routed(Probe):
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (["/a"], "routes() has str '/a'; return a list of mlopsd.probe.Route"),
+        (["/a"], "routes() returned str '/a'; return a list of mlopsd.probe.Route"),
         (
             [Route("POST", "/a/{b}", answer, "A"), Route("POST", "/a/{c}", answer, "B")],
-            "two routes are alike: POST /a/{b} and POST /a/{c}; change or remove one",
+            "two routes match the same requests: POST /a/{b} and POST /a/{c}; change or remove one",
         ),
     ],
 )
@@ -158,9 +158,7 @@ def test_the_routes_of_a_probe_answer_as_the_daemons_own(start: Start) -> None:
         wrong = daemon.ask("PUT", f"{hall}/lamp")
         assert (wrong.status, wrong.headers["Allow"]) == (405, "DELETE,GET,HEAD,POST")
         for path in ("/probes/hall", "/probes/hall/", "/probes/hall/nope", "/probes/none/switches/all"):
-            assert (
-                daemon.get(path).json["detail"] == f"there is nothing at {path}; see /info for what there is"
-            )
+            assert daemon.get(path).json["detail"] == f"no endpoint at {path}; see /info for the endpoints"
 
 
 @pytest.mark.parametrize("text", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "%2e", "a%2fb", "a%00b", "a%0ab"])
@@ -203,7 +201,7 @@ def test_a_handler_that_fails_is_a_500_with_its_probe_and_nothing_more(start: St
             failed = daemon.ask("POST", f"/probes/hall/fault/{which}", KEY)
             assert failed.status == 500, which
             assert failed.headers["Content-Type"] == "application/problem+json"
-            assert failed.json["detail"].startswith("probe 'hall' failed to answer"), which
+            assert failed.json["detail"].startswith("probe 'hall' returned no valid response"), which
             assert b"secret" not in failed.body
             line = daemon.wait_for(lambda line: line["event"] == "request failed")
             assert (line["probe"], line["route"]) == ("hall", "/probes/hall/fault/{which}")
@@ -262,10 +260,13 @@ def test_the_description_says_who_may_ask(start: Start) -> None:
 def test_declarations_that_cannot_be_are_told_by_the_probes_reading(start: Start) -> None:
     with start(f"{SWITCH}twice = true\n") as daemon:
         reading = daemon.until("/health/hall", lambda found: found["findings"])
-        assert "two routes are alike: GET /switches/all and GET /switches/all" in reading["summary"]
+        assert (
+            "two routes match the same requests: GET /switches/all and GET /switches/all"
+            in reading["summary"]
+        )
         pending = daemon.get("/probes/hall/switches/all")
         assert pending.status == 503
-        assert "GET /health/hall says more" in pending.json["detail"]
+        assert "see GET /health/hall" in pending.json["detail"]
         assert pending.headers["Retry-After"]
 
 

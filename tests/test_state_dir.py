@@ -76,7 +76,9 @@ def test_an_unknown_layout_is_set_aside_loudly_and_not_deleted(
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(StateError, match="holds files of others; choose an empty one as state_dir"):
+    with pytest.raises(
+        StateError, match="contains files of other programs; choose an empty folder as state_dir"
+    ):
         opened(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
@@ -89,7 +91,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(StateError) as caught:
             opened(place)
-        cure = "move away the file that is in its place, or set state_dir"
+        cure = "move the file at that path away, or set state_dir"
         assert str(caught.value) == f"cannot use the state folder {place}: {cause}; {cure}"
 
 
@@ -107,7 +109,7 @@ def test_the_cure_is_that_of_the_cause(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(StateError, match=f"cannot make .*: {os.strerror(code)}; {cure}$"):
+        with pytest.raises(StateError, match=f"cannot create .*: {os.strerror(code)}; {cure}$"):
             folder.of_probe("gpu")
     folder.close()
 

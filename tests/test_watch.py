@@ -8,7 +8,7 @@ import pytest
 
 from mlopsd.board import Board
 from mlopsd.probe import Finding, Probe, Reading, Schedule, Status
-from mlopsd.watch import next_beat, spread
+from mlopsd.watch import next_due, spread
 from tests import fakes
 from tests.running import GIVE_UP
 
@@ -28,7 +28,7 @@ def test_the_same_probe_beats_at_another_moment_on_another_host() -> None:
 def test_the_beat_does_not_drift_and_missed_ones_are_skipped(
     beat: float, now: float, following: float
 ) -> None:
-    assert next_beat(beat, 15, now) == following
+    assert next_due(beat, 15, now) == following
 
 
 class Quick(Probe):

@@ -1,4 +1,4 @@
-"""The command line: one file per command, imported only when the command is given, for a fast start."""
+"""The command line: one module per command, imported only when the command is given."""
 
 import importlib
 import os
@@ -15,17 +15,17 @@ from mlopsd.cli.errors import CANNOT_TELL, CommandError, print_error
 PACKAGES = frozenset({"demo", "install"})  # commands of more than one file
 COMMANDS = {
     "run": "run the daemon",
-    "check": "check this host once, here and now, without a daemon",
-    "status": "ask the running daemon how the host is",
-    "reload": "have the running daemon read its configuration again, or a probe take its subject up anew",
-    "probes": "list the installed probes and their options, or why one cannot load",
-    "config": "validate the configuration, or print what is in force",
-    "demo": "show it all at once: a registry, a small model in it, and the daemon that watches both",
-    "install": "set mlopsd up as a systemd service of this host, or take it away again",
+    "check": "check this host once, without a daemon",
+    "status": "show the health of the host, from the running daemon",
+    "reload": "reload the configuration of the running daemon, or one probe",
+    "probes": "list the installed probes and their options, or why one cannot be loaded",
+    "config": "validate the configuration, or print the effective one",
+    "demo": "run a demo: a registry, a small model, and the daemon that serves it",
+    "install": "install mlopsd as a systemd service of this host, or remove it",
 }
-NAGIOS = frozenset({"check", "status"})  # where 1 and 2 are verdicts, so that no mistake may look like one
+NAGIOS = frozenset({"check", "status"})  # their statuses 1 and 2 are verdicts, so an error must not use these
 WRONG_USAGE = 2
-INTERRUPTED = 130  # 128 and SIGINT's number, as a shell has it
+INTERRUPTED = 130  # 128 and SIGINT's number, as in a shell
 OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
@@ -39,24 +39,24 @@ class Command(Protocol):
         """Run the command and return the exit status.
 
         Raises:
-            CommandError: it cannot be done.
+            CommandError: The command cannot be done.
         """
 
 
 class Parser(ArgumentParser):
-    """A parser that explains wrong arguments in one line."""
+    """A parser that reports wrong arguments in one line."""
 
     wrong_usage = WRONG_USAGE
-    commands: Sequence["Parser"] = ()  # those whose options are declared
+    commands: Sequence["Parser"] = ()  # the parsers with declared options
 
     def error(self, message: str) -> NoReturn:
-        """Print *message* with the way to help, and exit."""
+        """Print *message* with a hint at ``--help``, and exit."""
         print_error(f"cannot understand the command line: {message}; see {self.prog} --help")
         self.exit(self.wrong_usage)
 
-    def parse_or_exit(self, words: Sequence[str]) -> Namespace:
-        """Parse *words*; exit at an unknown option and name the nearest one."""
-        arguments, unknown = self.parse_known_args(words)
+    def parse_or_exit(self, argv: Sequence[str]) -> Namespace:
+        """Parse *argv*. At an unknown option, suggest the nearest one and exit."""
+        arguments, unknown = self.parse_known_args(argv)
         if unknown:
             chosen = self.commands[0] if self.commands else self
             chosen.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggest(unknown)}")
@@ -64,18 +64,18 @@ class Parser(ArgumentParser):
 
     def _suggest(self, unknown: Sequence[str]) -> str:
         usages = "".join(parser.format_usage() for parser in (self, *self.commands))
-        known = [*OPTION.findall(usages), "--help"]  # a usage shows that one as -h
-        names = (word.partition("=")[0] for word in unknown if word.startswith("-"))
+        known = [*OPTION.findall(usages), "--help"]  # a usage shows --help as -h
+        names = (argument.partition("=")[0] for argument in unknown if argument.startswith("-"))
         found = [match for name in names for match in get_close_matches(name, known, n=1)]
         return f" (did you mean {found[0]}?)" if found else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in *argv* and return the exit status; print a failure as one line on standard error."""
-    words = sys.argv[1:] if argv is None else argv
-    chosen = next((word for word in words if word in COMMANDS), None)
+    """Run the command in *argv* and return the exit status; print an error as one line on standard error."""
+    given = sys.argv[1:] if argv is None else argv
+    chosen = next((argument for argument in given if argument in COMMANDS), None)
     parser, command = _build_parser(chosen)
-    arguments = parser.parse_or_exit(words)
+    arguments = parser.parse_or_exit(given)
     if arguments.version:
         print(f"mlopsd {version('mlopsd')}")
         return 0
@@ -86,18 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build_parser(chosen: str | None) -> tuple[Parser, Command | None]:
-    """Return the parser of the whole line, with the options of *chosen* alone, and its module."""
+    """Return the parser of the whole line, with the options of only *chosen*, and its module."""
     parser = Parser(prog="mlopsd", description="The health of a GPU host.", allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     command = None
     for name, purpose in COMMANDS.items():
-        its_parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+        command_parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         if name == chosen:
             command = cast("Command", importlib.import_module(module_of(name)))
-            command.add_arguments(its_parser)
-            parser.commands = [its_parser]
-            parser.wrong_usage = its_parser.wrong_usage = CANNOT_TELL if name in NAGIOS else WRONG_USAGE
+            command.add_arguments(command_parser)
+            parser.commands = [command_parser]
+            parser.wrong_usage = command_parser.wrong_usage = CANNOT_TELL if name in NAGIOS else WRONG_USAGE
     return parser, command
 
 
@@ -107,7 +107,7 @@ def module_of(name: str) -> str:
 
 
 def _run(command: Command, arguments: Namespace, failed: int) -> int:
-    """Run *command*; *failed* is the status of a failure that names none."""
+    """Run *command*; *failed* is the exit status of an error without one."""
     try:
         status = command.run(arguments)
         sys.stdout.flush()
@@ -116,7 +116,7 @@ def _run(command: Command, arguments: Namespace, failed: int) -> int:
         return failed if failure.status is None else failure.status
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader (head, grep -q) has seen enough
+    except BrokenPipeError:  # the reader (head, grep -q) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return failed
     return status

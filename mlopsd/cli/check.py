@@ -1,4 +1,4 @@
-"""``mlopsd check``: one check of each probe, here and now, in a state folder that is thrown away."""
+"""``mlopsd check``: one check of each probe, in a temporary state folder."""
 
 import json
 import logging
@@ -22,21 +22,25 @@ from mlopsd.state_dir import places
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare which probes to check, and how to print."""
-    parser.add_argument("probes", nargs="*", metavar="PROBE", help="a configured probe; else all of them")
-    parser.add_argument("--json", action="store_true", help="as GET /health/detailed answers it")
+    """Declare the probes to check and the form of the output."""
     parser.add_argument(
-        "--traceback", action="store_true", help="for a probe's author: where its code went wrong, as a log"
+        "probes", nargs="*", metavar="PROBE", help="a configured probe (default: all of them)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, as GET /health/detailed returns it")
+    parser.add_argument(
+        "--traceback", action="store_true", help="log the traceback of a failing probe, for its author"
     )
     add_config_option(parser)
-    parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, wrong usage or configuration"
+    parser.epilog = (
+        "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or wrong usage or configuration"
+    )
 
 
 def run(arguments: Namespace) -> int:
-    """Check and print; the exit status is the verdict.
+    """Check and print the health; the exit status is the verdict.
 
     Raises:
-        CommandError: a probe that is not configured, or a configuration that cannot be used.
+        CommandError: A probe is not configured, or the configuration is invalid.
     """
     loaded, configured = load_configuration(arguments.config)
     chosen = _choose(configured, arguments.probes)
@@ -53,7 +57,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _choose(configured: Sequence[ProbeConfig], names: Sequence[str]) -> list[ProbeConfig]:
-    by_name = {one.name: one for one in configured}
+    by_name = {probe.name: probe for probe in configured}
     for name in names:
         if name not in by_name:
             hint = nearest(name, by_name)
@@ -64,7 +68,7 @@ def _choose(configured: Sequence[ProbeConfig], names: Sequence[str]) -> list[Pro
 
 
 def _choose_level(*, debug: bool, traceback: bool) -> str | None:
-    """Return the lowest level to log; None logs nothing, since the readings say what went wrong."""
+    """Return the lowest level to log, or None for no log, since the readings have the reasons."""
     if debug:
         return "DEBUG"
     return "WARNING" if traceback else None
@@ -72,7 +76,7 @@ def _choose_level(*, debug: bool, traceback: bool) -> str | None:
 
 @contextmanager
 def _logging_from(level: str | None) -> Iterator[None]:
-    """Log from *level* on as text; None silences logging."""
+    """Log *level* and above as text; None disables the log."""
     if level is None:
         logging.getLogger().addHandler(logging.NullHandler())
         yield

@@ -1,4 +1,4 @@
-"""A client of the running daemon: how it is found, and HTTP over its Unix socket or TCP in bounded time."""
+"""The client of the running daemon: its discovery, and HTTP over Unix socket or TCP in bounded time."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from mlopsd.cli.errors import CommandError, print_error
 from mlopsd.cli.terminal.text import sanitize
 
-TIMEOUT = 5.0  # seconds for an answer that the daemon has at hand
+TIMEOUT = 5.0  # seconds for a response that the daemon has in memory
 MOST_BYTES = 32 * 1024 * 1024
 SERVICE_SOCKET = Path("/run/mlopsd/mlopsd.sock")
 DEFAULT_ADDRESS = "http://127.0.0.1:9178"
@@ -26,24 +26,24 @@ ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 
 class DaemonUnreachable(Exception):
-    """No daemon answers at an address; the text is the address and the reason."""
+    """The error of an address without a daemon; the message has the address and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonResponse:
-    """The response of the daemon; *body* is its JSON object."""
+    """A response of the daemon; *body* is its JSON object."""
 
     status: int
     body: Mapping[str, Any]
 
     @property
     def is_success(self) -> bool:
-        """True unless the status is 400 or more."""
+        """Return whether the status is below 400."""
         return self.status < HTTPStatus.BAD_REQUEST
 
     @property
     def detail(self) -> str:
-        """The reason of a failure."""
+        """Return the reason of an error response."""
         return str(self.body.get("detail") or self.body.get("title") or f"HTTP status {self.status}")
 
 
@@ -63,7 +63,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True, slots=True)
 class DaemonClient:
-    """The daemon at *address*: ``http://…``, ``https://…`` or ``unix:/path``; *key* is its API key."""
+    """A client of the daemon at *address*: ``http://…``, ``https://…`` or ``unix:/path``.
+
+    *key* is the API key.
+    """
 
     address: str
     key: str | None = None
@@ -72,7 +75,7 @@ class DaemonClient:
         """Send a GET request.
 
         Raises:
-            DaemonUnreachable: there is no response within `TIMEOUT`.
+            DaemonUnreachable: There is no response within `TIMEOUT`.
         """
         return self._request("GET", path, TIMEOUT)
 
@@ -80,7 +83,7 @@ class DaemonClient:
         """Send a POST request.
 
         Raises:
-            DaemonUnreachable: there is no response within *timeout* seconds.
+            DaemonUnreachable: There is no response within *timeout* seconds.
         """
         return self._request("POST", path, timeout)
 
@@ -96,7 +99,7 @@ class DaemonClient:
             ) from error
         except ValueError as error:
             raise DaemonUnreachable(
-                f"{self.address}: the answer is not mlopsd's; is the address right?"
+                f"{self.address}: the response is not mlopsd's; is the address right?"
             ) from error
 
     def _send(self, method: str, path: str, timeout: float) -> DaemonResponse:
@@ -118,7 +121,7 @@ class DaemonClient:
 
     @property
     def _prefix(self) -> str:
-        """The path that a proxy puts before those of the API."""
+        """Return the path prefix that a proxy adds to the paths of the API."""
         return "" if self.address.startswith("unix:") else urlsplit(self.address).path.rstrip("/")
 
     def _headers(self) -> dict[str, str]:
@@ -128,17 +131,17 @@ class DaemonClient:
 def _run_with_deadline(seconds: float, send: Callable[[], DaemonResponse]) -> DaemonResponse:
     """Return or raise the outcome of *send*, if it ends within *seconds*.
 
-    A socket's timeout is for each byte, and looking a name up has none.
+    A socket's timeout applies to each byte, and looking up a name has none.
 
     Raises:
-        TimeoutError: *send* takes longer; it goes on in a thread that keeps no process from exiting.
+        TimeoutError: *send* takes longer. It continues in a thread that does not delay an exit.
     """
     ended: queue.SimpleQueue[DaemonResponse | Exception] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             ended.put(send())
-        except Exception as error:  # noqa: BLE001  # raised below, where it is waited for
+        except Exception as error:  # noqa: BLE001  # raised again below
             ended.put(error)
 
     threading.Thread(target=run, name="ask the daemon", daemon=True).start()
@@ -155,20 +158,24 @@ def _parse_response(status: int, body: bytes) -> DaemonResponse:
     """Return the response with *body*.
 
     Raises:
-        ValueError: *body* is no JSON object.
+        ValueError: *body* is not a JSON object.
     """
     found = json.loads(body)
     if not isinstance(found, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004  # as json.loads says of what is no JSON
+        raise ValueError("not a JSON object")  # noqa: TRY004  # as json.loads raises for invalid JSON
     return DaemonResponse(status, found)
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddresses:
-    """The addresses that a daemon with the configuration of this host listens on.
+    """The addresses that this host's configuration gives to a daemon.
 
     Attributes:
-        issues: a line for each reason not to use the configuration; then these are the defaults.
+        socket: The path of the Unix socket.
+        host: The address of the API.
+        port: The port of the API.
+        issues: The reasons why the configuration is unusable, one line each. If there are any, the
+            addresses are the defaults.
     """
 
     socket: Path
@@ -178,16 +185,16 @@ class ListenAddresses:
 
 
 def add_connection_options(parser: ArgumentParser) -> None:
-    """Declare the options that name a daemon elsewhere."""
-    parser.add_argument("--url", metavar="URL", help="ask the daemon at this address (http://host:9178)")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="the file that holds its API key")
+    """Declare the options for a daemon at another address."""
+    parser.add_argument("--url", metavar="URL", help="the address of the daemon (http://host:9178)")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="a file with the daemon's API key")
 
 
 def find_daemon(arguments: Namespace) -> tuple[DaemonClient, DaemonResponse]:
-    """Return the first daemon that answers where *arguments* say, and its detailed health.
+    """Return a client of the first daemon that answers, and its detailed health.
 
     Raises:
-        CommandError: none answers.
+        CommandError: No daemon answers.
     """
     failures = []
     for running in _candidates(arguments):
@@ -203,7 +210,7 @@ def _get_health(running: DaemonClient) -> DaemonResponse:
     """Return the detailed health.
 
     Raises:
-        DaemonUnreachable: there is no answer, or it is another program's.
+        DaemonUnreachable: There is no response, or another program answers.
     """
     answer = running.get("/health/detailed")
     if not isinstance(answer.body.get("probes"), dict) or "status" not in answer.body:
@@ -229,16 +236,16 @@ def _candidates(arguments: Namespace) -> Iterator[DaemonClient]:
 
 
 def _is_configured_apart(variables: Mapping[str, str]) -> bool:
-    """Return true if the environment configures another daemon than the service."""
+    """Return whether the environment configures another daemon than the service."""
     return any(name.startswith("MLOPSD_") for name in variables)
 
 
 def _read_addresses() -> ListenAddresses:
-    """Return the configured addresses, or the defaults if this user may not read the configuration.
+    """Return the configured addresses, or the defaults if the configuration is unusable.
 
-    A daemon may run with it all the same.
+    A daemon may run all the same, for example if only this user cannot read the file.
     """
-    # pydantic takes 0.2 s to import: only if the service's socket has not answered
+    # the import of pydantic takes 0.2 s, so do it only if the service's socket does not answer
     from mlopsd.config.errors import ConfigurationError  # noqa: PLC0415
     from mlopsd.config.load import load  # noqa: PLC0415
     from mlopsd.config.schema import Settings  # noqa: PLC0415
@@ -254,16 +261,16 @@ def _read_addresses() -> ListenAddresses:
 
 @cache
 def _warn_once(issues: tuple[str, ...]) -> None:
-    """Print why the default addresses are asked, once: ``--watch`` asks again and again."""
+    """Print why the default addresses are used, only once for ``--watch``."""
     for issue in issues:
-        cause = issue.partition("; ")[0]  # without the fix, which is another command's
+        cause = issue.partition("; ")[0]  # without the fix, which is for the daemon
         print_error(
-            f"cannot use the configuration, so the default address is asked: {cause}; or name it with --url"
+            f"cannot use the configuration, so the default address is used: {cause}; or set it with --url"
         )
 
 
 def format_url(host: str, port: int) -> str:
-    """Return the URL for this host's own requests to a daemon that listens on *host* and *port*."""
+    """Return the URL, for clients on this host, of a daemon that listens on *host* and *port*."""
     host = ANY_HOST.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -272,14 +279,14 @@ def _suggest_fix(url: str) -> str:
     path = urlsplit(url).path.rstrip("/")
     if not path:
         return "is the address right?"
-    return f"is the address right? All paths were asked below {path}, as behind a proxy; leave it out if not"
+    return f"is the address right? All requests went to paths below {path}, as for a proxy; omit it otherwise"
 
 
 def _check_url(url: str) -> None:
-    """Check that *url* can be asked.
+    """Check that *url* is usable.
 
     Raises:
-        CommandError: it is no http or https address, or has parts that mean nothing here.
+        CommandError: It is not an http or https address, or it has unsupported parts.
     """
     fix = f"write it like {DEFAULT_ADDRESS}"
     try:
@@ -288,11 +295,11 @@ def _check_url(url: str) -> None:
     except ValueError as error:
         raise CommandError(f"cannot ask {url!r}: {error}; {fix}") from error
     if not usable:
-        raise CommandError(f"cannot ask {url!r}: it is no address of a web server; {fix}")
+        raise CommandError(f"cannot ask {url!r}: it is not the address of a web server; {fix}")
     if parts.query or parts.fragment or parts.username is not None:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         raise CommandError(
-            f"cannot ask more than {shown!r}: a user, a query or a fragment means nothing; {fix}"
+            f"cannot ask more than {shown!r}: a user, a query and a fragment are not supported; {fix}"
         )
 
 
@@ -300,7 +307,7 @@ def _read_key(path: Path | None) -> str | None:
     """Return the API key in the file at *path*.
 
     Raises:
-        CommandError: it cannot be read, or is empty.
+        CommandError: The file cannot be read, or has no key.
     """
     if path is None:
         return None
@@ -308,8 +315,8 @@ def _read_key(path: Path | None) -> str | None:
         lines = path.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise CommandError(f"cannot read the key file {path}: {reason}; name another") from error
+        raise CommandError(f"cannot read the key file {path}: {reason}; choose another file") from error
     keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not keys:
-        raise CommandError(f"cannot use the key file {path}: it holds no key; write one a line")
+        raise CommandError(f"cannot use the key file {path}: it has no API key; write one per line")
     return keys[0]

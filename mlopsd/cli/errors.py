@@ -1,4 +1,4 @@
-"""The failure of a command: lines for standard error and an exit status, never a traceback."""
+"""The error of a command: lines for standard error and an exit status, never a traceback."""
 
 import sys
 
@@ -6,11 +6,11 @@ CANNOT_TELL = 3  # the status UNKNOWN of monitoring plugins
 
 
 class CommandError(Exception):
-    """A command cannot be done.
+    """The error of a command that cannot be done.
 
     Attributes:
-        lines: each "cannot X: cause; fix".
-        status: the exit status; None is the command's own for a failure.
+        lines: Lines of the form "cannot X: cause; fix".
+        status: The exit status; None stands for the command's default for errors.
     """
 
     def __init__(self, *lines: str, status: int | None = None) -> None:

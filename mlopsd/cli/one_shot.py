@@ -29,47 +29,47 @@ from mlopsd.worker.factory import make_worker
 from mlopsd.worker.worker import Recorder
 
 REDRAW = 0.2  # seconds
-GRACE = 5.0  # seconds beyond the longest timeout: starting and ending the processes of the probes
+GRACE = 5.0  # seconds beyond the longest timeout, for the start and end of the probes' processes
 
 
 class EventLoopBlocked(Exception):
-    """Raised in the code that holds up the event loop."""
+    """The error that is raised in code that blocks the event loop."""
 
 
 def check_once(
     probes: Sequence[ProbeConfig], progress: ProgressLine, private_paths: Sequence[Path] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the host's health as ``/health/detailed`` has it, and a line for each undeclared sample.
+    """Return the host's health as in ``/health/detailed``, and a line for each undeclared sample.
 
     *private_paths* are files that no model may read.
 
     Raises:
-        CommandError: there is no room for a state folder, or two probes declare contradicting metrics.
+        CommandError: The state folder cannot be created, or two probes declare contradicting metrics.
     """
-    longest = max((one.terms.timeout for one in probes), default=0) + GRACE
-    with _alarm(longest) as put_off:
-        return asyncio.run(_check(probes, progress, put_off, private_paths))
+    longest = max((probe.terms.timeout for probe in probes), default=0) + GRACE
+    with _alarm(longest) as postpone:
+        return asyncio.run(_check(probes, progress, postpone, private_paths))
 
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[Callable[[], None]]:
     """Raise `EventLoopBlocked` in the main thread after *seconds*, and every *seconds* until the end.
 
-    The event loop calls the function that this yields, which puts the alarm off. A coroutine that blocks
-    can be ended in no other way.
+    The event loop calls the yielded function, which postpones the alarm. Nothing else can end a coroutine
+    that blocks.
     """
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise EventLoopBlocked(f"it held up the event loop for {seconds:g} s; a coroutine must not block")
+        raise EventLoopBlocked(f"it blocked the event loop for {seconds:g} s; a coroutine must not block")
 
     before = signal.signal(signal.SIGALRM, ring)
 
-    def put_off() -> None:
+    def postpone() -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
-    put_off()
+    postpone()
     try:
-        yield put_off
+        yield postpone
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -78,15 +78,15 @@ def _alarm(seconds: float) -> Iterator[Callable[[], None]]:
 async def _check(
     probes: Sequence[ProbeConfig],
     progress: ProgressLine,
-    put_off: Callable[[], None],
+    postpone: Callable[[], None],
     private_paths: Sequence[Path],
 ) -> tuple[dict[str, Any], list[str]]:
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
             recorder = Metrics(board, version("mlopsd")).probes
-            checks = [OneShotCheck(one, board, recorder, Path(folder), private_paths) for one in probes]
-            await _run_all(checks, board, progress, put_off)
+            checks = [OneShotCheck(probe, board, recorder, Path(folder), private_paths) for probe in probes]
+            await _run_all(checks, board, progress, postpone)
             return _build_health(board), list(_undeclared_samples(probes, board))
     except (OSError, ValueError) as error:
         raise CommandError(
@@ -97,13 +97,13 @@ async def _check(
 
 
 async def _run_all(
-    checks: Sequence["OneShotCheck"], board: Board, progress: ProgressLine, put_off: Callable[[], None]
+    checks: Sequence["OneShotCheck"], board: Board, progress: ProgressLine, postpone: Callable[[], None]
 ) -> None:
     adopt_orphans()
     loop = asyncio.get_running_loop()
     tasks = {loop.create_task(check.run(), name=check.name) for check in checks}
     try:
-        await _wait_for(tasks, board, progress, put_off)
+        await _wait_for(tasks, board, progress, postpone)
     finally:
         for task in tasks:
             task.cancel()
@@ -111,7 +111,7 @@ async def _run_all(
 
 
 class OneShotCheck:
-    """The check of one probe; of a model that is being rolled out, every check until the rollout ends."""
+    """The check of one probe, or for a model the checks until the end of its rollout."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class OneShotCheck:
         self._watch = Watch(configured, worker, board, recorder)
 
     async def run(self) -> None:
-        """Check; while the probe shows progress, check again each time it asks for that."""
+        """Check once. While the probe shows progress, check again on each of its requests."""
         await self._watch.check()
         while _progress_of(self._board, self.name) is not None:
             await self._check_requested.wait()
@@ -148,19 +148,19 @@ class OneShotCheck:
             await self._watch.check()
 
     async def close(self) -> None:
-        """Release the probe."""
+        """Close the probe."""
         await self._watch.close()
 
 
 async def _wait_for(
-    tasks: set[asyncio.Task[Any]], board: Board, progress: ProgressLine, put_off: Callable[[], None]
+    tasks: set[asyncio.Task[Any]], board: Board, progress: ProgressLine, postpone: Callable[[], None]
 ) -> None:
-    """Wait for all of *tasks* and show which still run, and the progress of those that have any."""
+    """Wait for all *tasks*, and show the running ones with their progress."""
     loop = asyncio.get_running_loop()
     began, pending = loop.time(), tasks
     meters: defaultdict[str, RolloutMeter] = defaultdict(RolloutMeter)
     while pending:
-        put_off()
+        postpone()
         names = sorted(task.get_name() for task in pending)
         rollouts = [
             f"{name}: {meters[name].format_live(shown)}"
@@ -177,7 +177,7 @@ def _progress_of(board: Board, probe: str) -> Progress | None:
 
 
 def _undeclared_samples(probes: Sequence[ProbeConfig], board: Board) -> Iterator[str]:
-    """Yield a line for each reported sample that the probe has not declared: no scrape has it."""
+    """Yield a line for each reported sample that the probe does not declare: no scrape shows it."""
     for probe in probes:
         declared = {metric.name: frozenset(metric.labels) for metric in probe.probe.metrics}
         reported = {(sample.name, frozenset(dict(sample.labels))) for sample in _samples(board, probe.name)}

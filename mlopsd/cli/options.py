@@ -1,4 +1,4 @@
-"""The option ``--config`` of several commands, and the configuration that it names."""
+"""The option ``--config`` of several commands, and the load of its configuration."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ def add_config_option(parser: ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="the configuration (else $MLOPSD_CONFIG, else /etc/mlopsd/config.toml, else built-in defaults)",
+        help="the configuration (default: $MLOPSD_CONFIG, /etc/mlopsd/config.toml, or built-in defaults)",
     )
 
 
 def load_configuration(
     config: Path | None, arguments: Tree | None = None
 ) -> tuple[LoadedConfig, Sequence[ProbeConfig]]:
-    """Load all settings and import the probes that they configure.
+    """Load all settings and import the configured probes.
 
     Raises:
-        CommandError: a line for each mistake.
+        CommandError: The configuration is invalid, with a line for each error.
     """
     try:
         return read_configuration(lambda: load(config, arguments))

@@ -1,4 +1,4 @@
-"""``mlopsd probes``: every installed probe with its options, or why it cannot load."""
+"""``mlopsd probes``: every installed probe with its options, or why it cannot be loaded."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -19,7 +19,7 @@ from mlopsd.config.plugins import Plugin, PluginError
 from mlopsd.config.probes import place
 from mlopsd.probe import Probe
 
-WORDS = {
+TYPE_NAMES = {
     bool: "true or false",
     int: "whole number",
     float: "number",
@@ -30,22 +30,22 @@ WORDS = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare which configuration to read."""
+    """Declare the configuration file."""
     add_config_option(parser)
-    parser.epilog = "exit status: 0, or 1 if a probe that is configured cannot load"
+    parser.epilog = "exit status: 0, or 1 if a configured probe cannot be loaded"
 
 
 def run(arguments: Namespace) -> int:
-    """List the probes.
+    """List the installed probes.
 
     Raises:
-        CommandError: a line for each configured probe that cannot load.
+        CommandError: Some configured probes cannot be loaded, with a line for each.
     """
     installed = plugins.find()
     for plugin in installed:
         print(*(wrap(line, indent) for line, indent in _describe(plugin, installed)), "", sep="\n")
     if not installed:
-        print("no probe is installed; pip install 'mlopsd[system]' brings the first one")
+        print("no probe is installed; install one: pip install 'mlopsd[system]'")
     loaded, _ = load_configuration(arguments.config)
     print(_format_configured(loaded))
     return 0
@@ -59,8 +59,8 @@ def _format_configured(loaded: LoadedConfig) -> str:
 
 
 def _describe(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
-    """Yield the lines about *plugin*, each with the column in which its continuation begins."""
-    yield f"{plugin.name}  {plugin.distribution or 'of no distribution'}  {plugin.target}", 2
+    """Yield the lines about *plugin*, each with the indent of its continuation lines."""
+    yield f"{plugin.name}  {plugin.distribution or 'without a distribution'}  {plugin.target}", 2
     try:
         plugins.choose(installed, plugin.name)
         probe = plugin.load()
@@ -75,7 +75,7 @@ def _describe(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str
 
 
 def _first_sentence(probe: type[Probe[Any]]) -> str:
-    return (probe.__doc__ or "It says nothing about itself.").strip().splitlines()[0]
+    return (probe.__doc__ or "No description.").strip().splitlines()[0]
 
 
 def _schedule(probe: type[Probe[Any]]) -> str:
@@ -84,7 +84,7 @@ def _schedule(probe: type[Probe[Any]]) -> str:
 
 
 def _format_option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
-    """Return the name of an option; and its default, its type and its purpose."""
+    """Return the name of an option, and its default, type and purpose as text."""
     name, info = option
     default = info.get_default(call_default_factory=True)
     if default is PydanticUndefined:
@@ -96,7 +96,7 @@ def _format_option(option: tuple[str, FieldInfo]) -> tuple[str, str]:
 
 
 def describe_type(annotation: Any) -> str:
-    """Return *annotation* as ``text``, ``list of path``, ``"a" or "b"``, ``table`` …"""
+    """Return the name of a type for users: ``text``, ``list of path``, ``"a" or "b"``, ``table``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return describe_type(arguments[0])
@@ -105,9 +105,9 @@ def describe_type(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(describe_type(argument) for argument in arguments if argument is not NoneType)
     plain = origin or annotation
-    if isinstance(plain, type) and plain not in WORDS:
+    if isinstance(plain, type) and plain not in TYPE_NAMES:
         return _describe_collection(plain, arguments)
-    return WORDS.get(plain, str(plain))
+    return TYPE_NAMES.get(plain, str(plain))
 
 
 def _describe_collection(plain: type, arguments: tuple[Any, ...]) -> str:

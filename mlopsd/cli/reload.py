@@ -22,29 +22,37 @@ from mlopsd.cli.terminal.text import sanitize
 if TYPE_CHECKING:
     from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 
-CONFIGURATION_TIMEOUT = 60.0  # seconds; every probe whose table changed is ended first, 2 s at most
+CONFIGURATION_TIMEOUT = 60.0  # seconds; the daemon first ends each probe with a changed table, in 2 s at most
 POLL = 0.5  # seconds
-PROBE_TIMEOUT = 30.0  # seconds without an answer
+PROBE_TIMEOUT = 30.0  # seconds without a response
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what to reload and how, and where the daemon is."""
-    parser.add_argument("probe", nargs="?", metavar="PROBE", help="the probe; left out, the configuration")
-    parser.add_argument("--dry-run", action="store_true", help="say what a probe would do, and do nothing")
-    parser.add_argument("--force", action="store_true", help="override the refusal of a probe; it is logged")
+    """Declare what to reload, how, and the daemon's address."""
+    parser.add_argument(
+        "probe", nargs="?", metavar="PROBE", help="the probe to reload (default: the configuration)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what a reload of the probe would do, and do nothing"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="override a refusal of the probe; this is logged"
+    )
     add_connection_options(parser)
-    parser.epilog = "exit status: 0 done, 1 refused or failed, with the reason; Ctrl-C ends the waiting alone"
+    parser.epilog = (
+        "exit status: 0 done, 1 refused or failed, with the reason; Ctrl-C ends only the wait, not the reload"
+    )
 
 
 def run(arguments: Namespace) -> int:
     """Reload and wait for the end.
 
     Raises:
-        CommandError: the daemon refused, failed, or does not answer.
+        CommandError: The daemon refused, failed, or does not answer.
     """
     options = {name: "true" for name in ("dry_run", "force") if getattr(arguments, name)}
     if options and arguments.probe is None:
-        raise CommandError("cannot reload: --dry-run and --force are for a probe; name one")
+        raise CommandError("cannot reload: --dry-run and --force need a probe; name one")
     running, _ = find_daemon(arguments)
     try:
         if arguments.probe is None:
@@ -52,7 +60,7 @@ def run(arguments: Namespace) -> int:
         else:
             print(sanitize(_reload_probe(running, arguments.probe, options)))
     except DaemonUnreachable as error:
-        raise CommandError(f"cannot reload: {error}; look at journalctl -u mlopsd") from error
+        raise CommandError(f"cannot reload: {error}; see journalctl -u mlopsd") from error
     return 0
 
 
@@ -66,24 +74,24 @@ def _reload_configuration(running: DaemonClient) -> None:
 
 
 def _reload_probe(running: DaemonClient, probe: str, options: Mapping[str, str]) -> str:
-    """Reload *probe* and return its own account of the outcome."""
+    """Reload *probe* and return its own sentence about the result."""
     query = f"?{urlencode(options)}" if options else ""
     answer = running.post(f"{_path(probe)}/reload{query}", PROBE_TIMEOUT)
     _raise_for_status(f"probe {probe!r}", running, answer)
     if answer.body.get("state") == "done":
         return str(answer.body.get("detail", "done"))
-    from mlopsd.cli.terminal.progress import ProgressLine  # noqa: PLC0415  # pydantic, which help does without
+    from mlopsd.cli.terminal.progress import ProgressLine  # noqa: PLC0415  # imports pydantic, which --help does not need
 
     try:
         with ProgressLine(sys.stderr) as progress:
             return _wait(running, probe, str(answer.body.get("started_at")), progress)
     except KeyboardInterrupt:
-        goes_on = f"the reload of probe {probe!r} goes on without being waited for"
-        raise CommandError(f"{goes_on}; see how it ends with mlopsd status", status=INTERRUPTED) from None
+        continues = f"the reload of probe {probe!r} continues in the daemon"
+        raise CommandError(f"{continues}; see its result with mlopsd status", status=INTERRUPTED) from None
 
 
 def _wait(running: DaemonClient, probe: str, started_at: str, progress: "ProgressLine") -> str:
-    """Poll until the reload that began at *started_at* has ended."""
+    """Poll until the end of the reload that began at *started_at*."""
     from mlopsd.cli.terminal.progress import RolloutMeter  # noqa: PLC0415  # as above
 
     meter = RolloutMeter()
@@ -91,7 +99,9 @@ def _wait(running: DaemonClient, probe: str, started_at: str, progress: "Progres
         reading = running.get(_path(probe)).body
         reload = reading.get("reload") or {}
         if reload.get("started_at") != started_at:
-            raise CommandError(f"cannot tell how the reload of {probe!r} ended: another began, or mlopsd did")
+            raise CommandError(
+                f"cannot get the result of the reload of {probe!r}: another one or mlopsd has started"
+            )
         if reload.get("state") != "running":
             return _outcome(probe, reload)
         _show_progress(probe, reading, meter, progress)
@@ -128,7 +138,7 @@ def _raise_for_status(what: str, running: DaemonClient, answer: DaemonResponse) 
     if answer.is_success:
         return
     is_forbidden = answer.status == HTTPStatus.FORBIDDEN and not running.address.startswith("unix:")
-    fix = "; or be root, or of the daemon's group, to reach its Unix socket" if is_forbidden else ""
+    fix = "; or be root, or a member of the daemon's group, to use its Unix socket" if is_forbidden else ""
     reason = sanitize(answer.detail)
     failure = reason if reason.startswith("cannot reload") else f"cannot reload {what}: {reason}"
     raise CommandError(failure + fix)

@@ -1,4 +1,4 @@
-"""``mlopsd run``: the daemon, in the foreground, until SIGTERM; with ``--reload`` again at each change."""
+"""``mlopsd run``: the daemon in the foreground, until SIGTERM. ``--reload`` restarts it on changes."""
 
 import signal
 import subprocess
@@ -20,19 +20,19 @@ from mlopsd.daemon import daemon
 from mlopsd.state_dir import StateError
 from mlopsd.web.server.listener import ListenError
 
-STOPPING_SECONDS = 15.0  # more than a daemon takes whose drain_timeout is the default
+STOPPING_SECONDS = 15.0  # more than a daemon with the default drain_timeout takes
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options that override the configuration."""
     add_config_option(parser)
-    parser.add_argument("--host", help="the address to listen on, over [api] host")
-    parser.add_argument("--port", help="the port to listen on, over [api] port")
+    parser.add_argument("--host", help="the address to listen on; overrides [api] host")
+    parser.add_argument("--port", help="the port to listen on; overrides [api] port")
     parser.add_argument(
         "--debug", action="store_true", help="development mode: text logs, /docs, POSTs from this host"
     )
     parser.add_argument(
-        "--reload", action="store_true", help="with --debug: start anew when code or configuration changes"
+        "--reload", action="store_true", help="with --debug: restart when code or configuration changes"
     )
     parser.epilog = "exit status: 0 after SIGTERM, 1 if it cannot start"
 
@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
     """Run the daemon until SIGTERM.
 
     Raises:
-        CommandError: it cannot start.
+        CommandError: The daemon cannot start.
     """
     if arguments.reload:
         return restart_on_change(arguments)
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _overrides(arguments: Namespace) -> dict[str, Any]:
-    """Return the options as tables of the configuration, to be validated with it."""
+    """Return the options as configuration tables, to be validated with the file."""
     api = {key: value for key in ("host", "port") if (value := getattr(arguments, key)) is not None}
     return ({"api": api} if api else {}) | ({"debug": True} if arguments.debug else {})
 
@@ -67,10 +67,10 @@ def restart_on_change(arguments: Namespace) -> int:
     """Start the daemon, wait for a change, stop it, and repeat until SIGTERM or Ctrl-C.
 
     Raises:
-        CommandError: watchfiles is not installed, or this is not the development mode.
+        CommandError: watchfiles is not installed, or debug mode is off.
     """
     if not arguments.debug:
-        raise CommandError("cannot restart on changes: it is for development alone; add --debug")
+        raise CommandError("cannot restart on changes: --reload is only for development; add --debug")
     if find_spec("watchfiles") is None:
         raise CommandError("cannot watch for changes: no module 'watchfiles'; pip install 'mlopsd[dev]'")
     for number in (signal.SIGTERM, signal.SIGHUP):  # the daemon must not outlive this process
@@ -85,7 +85,7 @@ def restart_on_change(arguments: Namespace) -> int:
 def _run_until_change(arguments: Namespace) -> None:
     child = subprocess.Popen([sys.executable, "-m", "mlopsd", *_without_reload(sys.argv[1:])])
     try:
-        print(f"mlopsd: {_wait_for_change(arguments.config)} changed, starting anew", file=sys.stderr)
+        print(f"mlopsd: {_wait_for_change(arguments.config)} changed, restarting", file=sys.stderr)
     finally:
         child.terminate()
         try:
@@ -95,7 +95,7 @@ def _run_until_change(arguments: Namespace) -> None:
 
 
 def _wait_for_change(config: Path | None) -> str:
-    # the development extra: found above, imported where it is used
+    # in the extra dev; restart_on_change has checked for it
     from watchfiles import Change, watch  # noqa: PLC0415
 
     named = _configuration_file(config)
@@ -109,7 +109,7 @@ def _wait_for_change(config: Path | None) -> str:
 
 
 def _source_folders() -> Iterator[Path]:
-    """Yield every folder of the source of mlopsd and of each installed probe, broken or not."""
+    """Yield every source folder of mlopsd and of each installed probe, broken ones included."""
     packages = {"mlopsd", *(plugin.target.partition(":")[0].split(".")[0] for plugin in plugins.find())}
     for package in packages:
         spec = find_spec(package)
@@ -127,7 +127,7 @@ def _folders(spec: ModuleSpec) -> Iterator[Path]:
 
 
 def _configuration_file(config: Path | None) -> str | None:
-    """Return the configuration file; if it is broken, the one that was named; None if there is none."""
+    """Return the configuration file, the named one if it is broken, or None without a file."""
     try:
         path = load(config).path
     except ConfigurationError:
@@ -135,8 +135,8 @@ def _configuration_file(config: Path | None) -> str | None:
     return str(path.resolve()) if path else None
 
 
-def _without_reload(words: list[str]) -> list[str]:
-    return [word for word in words if word != "--reload"]
+def _without_reload(argv: list[str]) -> list[str]:
+    return [argument for argument in argv if argument != "--reload"]
 
 
 def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:

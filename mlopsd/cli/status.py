@@ -22,23 +22,23 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how to print the health, and where the daemon is."""
+    """Declare the form of the output and the daemon's address."""
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--json", action="store_true", help="the daemon's answer, for programs")
-    forms.add_argument("--nagios", action="store_true", help="one line, for monitoring plugins")
-    forms.add_argument("--watch", action="store_true", help=f"show it anew every {REDRAW:g} s until Ctrl-C")
+    forms.add_argument("--json", action="store_true", help="print the daemon's response as JSON")
+    forms.add_argument("--nagios", action="store_true", help="print one line, for monitoring plugins")
+    forms.add_argument("--watch", action="store_true", help=f"refresh every {REDRAW:g} s until Ctrl-C")
     add_connection_options(parser)
-    parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown or no answer"
+    parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown or no response"
 
 
 def run(arguments: Namespace) -> int:
-    """Ask the daemon and print its health; the exit status is the verdict."""
+    """Print the health from the daemon; the exit status is the verdict."""
     if arguments.watch:
         return _watch(arguments)
     try:
         running, health = find_daemon(arguments)
     except CommandError as failure:
-        if arguments.nagios:  # a monitoring plugin's standard error is read by nobody
+        if arguments.nagios:  # nobody reads a monitoring plugin's standard error
             print(nagios.format_line(CANNOT_TELL, failure))
             return CANNOT_TELL
         raise
@@ -57,11 +57,11 @@ def _format(arguments: Namespace, running: DaemonClient, health: DaemonResponse)
 def _format_for_people(running: DaemonClient, health: DaemonResponse) -> str:
     shown = format_health(health.body, width=fill_width(), coloured=is_coloured(sys.stdout))
     error = _reload_error(running)
-    return f"{shown}\n\nthe last reload of the configuration changed nothing:\n{error}" if error else shown
+    return f"{shown}\n\nthe last reload of the configuration failed:\n{error}" if error else shown
 
 
 def _reload_error(running: DaemonClient) -> str:
-    """Return the error of the last reload of the configuration; "" if it went well or is not known."""
+    """Return the error of the last reload of the configuration, or "" if it succeeded or is unknown."""
     try:
         configuration = running.get("/info").body.get("configuration", {})
     except DaemonUnreachable:
@@ -70,7 +70,7 @@ def _reload_error(running: DaemonClient) -> str:
 
 
 def _watch(arguments: Namespace) -> int:
-    """Print the health again and again until Ctrl-C; return the last verdict."""
+    """Print the health repeatedly until Ctrl-C; return the last exit status."""
     status = CANNOT_TELL
     try:
         while True:

@@ -1,4 +1,4 @@
-"""A mistake in the configuration as one line: origin, key, value, reason and fix."""
+"""A configuration issue as one line: origin, key, value, reason and fix."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 CREDENTIALS_IN_URI = re.compile(r"(?<=://)(?!/).*(?=@)", re.DOTALL)  # a password may hold / and @
 SECRET_KEY = re.compile(r"key|password|secret|token|credential", re.IGNORECASE)
-PUBLIC_ENDINGS = ("_file", "_header")  # of keys that say where the secret is
+PUBLIC_ENDINGS = ("_file", "_header")  # of keys that name a file or a header, not the secret itself
 MASK = "********"
 LONGEST = 60  # characters of a value
 
@@ -43,13 +43,13 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """A mistake in the configuration.
+    """One error or warning about the configuration.
 
     Attributes:
-        key: the key in full (``api.port``).
-        complaint: the reason and the cure, in that order.
-        value: the value as it may be shown, or None where there is none to show.
-        origin: the file, the variable or the option that it came from.
+        key: The key in full (``api.port``).
+        complaint: The reason and the fix: "reason; fix".
+        value: The value as it may be shown, or None if there is none to show.
+        origin: The file, the variable or the option that set the value.
     """
 
     key: str
@@ -64,17 +64,17 @@ class ConfigIssue:
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; *mistakes* has a line for each reason."""
+    """The error of an invalid configuration; *mistakes* has an issue for each reason."""
 
     def __init__(self, mistakes: Iterable[ConfigIssue]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return a hint at the one of *words* that was probably meant, or at all of them."""
-    known = sorted(words)
-    if match := difflib.get_close_matches(word, known, n=1, cutoff=0.6):
+def nearest(name: str, known_names: Iterable[str]) -> str:
+    """Return a hint at the known name that was probably meant, or a list of all known names."""
+    known = sorted(known_names)
+    if match := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         return f"did you mean {match[0]!r}?"
     return f"there is {', '.join(map(repr, known))}" if known else "there is none"
 
@@ -93,7 +93,7 @@ def without_credentials(text: str) -> str:
 
 
 def _printable(line: str) -> str:
-    """Escape control characters in *line*, as Python writes them."""
+    """Escape the control characters in *line*, as ``repr`` does."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
@@ -110,7 +110,7 @@ def _masked(value: object) -> object:
 
 
 def _is_secret(key: str, value: object) -> bool:
-    """Return true if the type of *value* or its *key* makes it a secret; an empty value is none."""
+    """Return whether *value* is a secret, by its type or its *key*. An empty value is none."""
     name = key.rsplit(".", 1)[-1]
     named = bool(SECRET_KEY.search(name)) and not name.endswith(PUBLIC_ENDINGS)
     return isinstance(value, SecretStr) or (named and bool(value))
@@ -125,7 +125,7 @@ def explain(
 ) -> list[ConfigIssue]:
     """Return a `ConfigIssue` for each error that pydantic found in *model* below the table *prefix*.
 
-    *also* are keys that the table may hold besides the model's.
+    *also* are further keys that the table may hold.
     """
     return [_explain(detail, model, prefix, origin, tuple(also)) for detail in error.errors()]
 
@@ -148,7 +148,7 @@ def _explain(
 
 
 def _value(detail: ErrorDetails, place: list[str]) -> str | None:
-    """Return the value for printing; None for a whole table, or a name that is itself the mistake."""
+    """Return the value for printing, or None for a whole table or for an invalid name."""
     is_name = "[key]" in detail["loc"]
     if is_name or detail["type"] == "missing" or isinstance(detail["input"], dict):
         return None
@@ -158,14 +158,14 @@ def _value(detail: ErrorDetails, place: list[str]) -> str | None:
 def _complaint(detail: ErrorDetails, key: str) -> str:
     if detail["type"] == "value_error":
         return without_credentials(str(detail["ctx"]["error"]))
-    context = {name: _plainly(value) for name, value in detail.get("ctx", {}).items()}
+    context = {name: _as_text(value) for name, value in detail.get("ctx", {}).items()}
     template = REASONS.get(detail["type"])
     if template:
         return template.format(key=key, **context)
     return without_credentials(detail["msg"][:1].lower() + detail["msg"][1:])
 
 
-def _plainly(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -190,7 +190,7 @@ def _below(annotation: Any, part: str) -> Any:
     if _is_model(annotation):
         field = annotation.model_fields.get(part)
         return field.annotation if field else None
-    values = [one for one in get_args(annotation) if one is not Ellipsis]
+    values = [argument for argument in get_args(annotation) if argument is not Ellipsis]
     return values[-1] if values else None
 
 

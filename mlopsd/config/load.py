@@ -1,4 +1,4 @@
-"""The settings from their sources: defaults, file, the variables ``MLOPSD_<TABLE>__<KEY>``, command line."""
+"""Load the settings from defaults, file, variables ``MLOPSD_<TABLE>__<KEY>`` and command line."""
 
 import os
 import stat
@@ -15,10 +15,10 @@ from pydantic_settings import EnvSettingsSource
 
 from mlopsd.config.errors import SECRET_KEY, ConfigIssue, ConfigurationError, explain, nearest
 from mlopsd.config.schema import Api, ProbeTable, Settings
-from mlopsd.config.sources import DEEPEST, ENVIRONMENT, PREFIX, Layer, Tree, is_too_deep, lay_together, origin
+from mlopsd.config.sources import DEEPEST, ENVIRONMENT, PREFIX, Layer, Tree, is_too_deep, merge, origin
 
 DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
-EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: this host alone
+EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: only this host is watched
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the file
 
 
@@ -27,9 +27,10 @@ class LoadedConfig:
     """The effective settings and their origins.
 
     Attributes:
-        path: the file that was read, or None.
-        layers: the sources, the strongest first.
-        api_keys: the keys of the configuration and of ``api_keys_file`` together.
+        settings: The merged and validated settings.
+        path: The file that was read, or None.
+        layers: The sources, the strongest first.
+        api_keys: The keys of the configuration and of ``api_keys_file`` together.
     """
 
     settings: Settings
@@ -43,10 +44,10 @@ class LoadedConfig:
 
 
 class BadTables(ConfigurationError):
-    """Some tables cannot be used.
+    """The error of invalid tables.
 
     Attributes:
-        rest: the others, for what is wrong in them to be told as well; nothing may run on it.
+        rest: The valid tables. Use it only to find and report further issues, never to run.
     """
 
     def __init__(self, mistakes: Iterable[ConfigIssue], rest: LoadedConfig) -> None:
@@ -62,11 +63,15 @@ def load(
 ) -> LoadedConfig:
     """Load the settings from all their sources.
 
-    *config* is the file that ``--config`` names and *arguments* the nested tables of the other options.
+    Args:
+        config: The file of ``--config``.
+        arguments: The other command line options, as nested tables.
+        environment: The environment variables; defaults to those of the process.
+        default_path: The file to read if neither *config* nor ``MLOPSD_CONFIG`` names one.
 
     Raises:
-        BadTables: with a line for each mistake.
-        ConfigurationError: there is no file to read, or it is no TOML.
+        BadTables: Some tables are invalid, with one issue for each error.
+        ConfigurationError: The file cannot be read, or it is not TOML.
     """
     variables = os.environ if environment is None else environment
     path = _choose_file(config, variables, default_path)
@@ -76,9 +81,9 @@ def load(
         Layer(str(path), read_toml(path)) if path else Layer("default", EMBEDDED),
     )
     if deep := [layer.name for layer in layers if is_too_deep(layer.tree)]:
-        complaint = f"nests more than {DEEPEST} tables and lists; take out what no key needs"
+        complaint = f"nests more than {DEEPEST} tables and lists; remove the nesting that no key needs"
         raise ConfigurationError([ConfigIssue(name, complaint) for name in deep])
-    settings, bad = _judge(layers)
+    settings, bad = _validate(layers)
     keys, unreadable = _all_keys(settings.api)
     loaded = LoadedConfig(settings, path, layers, keys)
     if mistakes := [*unknown_variables(variables), *bad, *unreadable]:
@@ -86,9 +91,9 @@ def load(
     return loaded
 
 
-def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
-    """Merge and validate *layers*; if there are mistakes, return only the probes' tables without any."""
-    tree = lay_together(layers)
+def _validate(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
+    """Merge and validate *layers*. If there are issues, return only the valid tables of probes, and them."""
+    tree = merge(layers)
     try:
         return Settings(**tree), []
     except ValidationError as error:
@@ -97,14 +102,14 @@ def _judge(layers: Sequence[Layer]) -> tuple[Settings, list[ConfigIssue]]:
 
 
 def _without(probes: object, error: ValidationError) -> dict[str, Any]:
-    """Return those of the tables *probes* that *error* does not name."""
+    """Return the tables among *probes* that *error* does not name."""
     bad = {detail["loc"][:2] for detail in error.errors()}
     tables = probes if isinstance(probes, Mapping) else {}
     return {name: table for name, table in tables.items() if ("probes", name) not in bad}
 
 
 def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
-    """Return the keys of the table and of its file, and the mistakes in the file."""
+    """Return the keys of the table and of its file, and the issues of the file."""
     try:
         return api.api_keys + read_keys(api.api_keys_file), []
     except ConfigurationError as error:
@@ -112,18 +117,18 @@ def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
 
 
 def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
-    """Yield issues that keep nothing from running, but were hardly meant."""
+    """Yield the warnings about a valid configuration."""
     for path in secret_files(loaded):
         if path != loaded.path and _is_for_everybody(path):
-            cure = "take that right away: chmod o-r"
-            yield ConfigIssue(str(path), f"every user of this host may read the secret in it; {cure}")
+            fix = "remove that permission: chmod o-r"
+            yield ConfigIssue(str(path), f"every user of this host may read the secret in it; {fix}")
     if not any(table.enabled for table in loaded.settings.probes.values()):
-        cure = "add a table [probes.NAME], [probes.system] for one"
-        yield ConfigIssue("probes", f"nothing is watched, and the verdict stays unknown; {cure}")
+        fix = "add a table [probes.NAME], for example [probes.system]"
+        yield ConfigIssue("probes", f"nothing is watched, so the verdict stays unknown; {fix}")
 
 
 def secret_files(loaded: LoadedConfig) -> tuple[Path, ...]:
-    """Return the files that hold secrets: the configuration, and those that it names as ``…_key_file``."""
+    """Return the files with secrets: the configuration, and those that a key ``…_key_file`` names."""
     named = [loaded.settings.api.api_keys_file, *_named_files(_probes_own(loaded.settings))]
     return tuple(path for path in (loaded.path, *named) if path is not None)
 
@@ -155,17 +160,20 @@ def read_toml(path: Path) -> Tree:
     """Read the tables of the file at *path*.
 
     Raises:
-        ConfigurationError: it is not there, may not be read, or is no TOML.
+        ConfigurationError: The file is missing, unreadable, or not TOML.
     """
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        cure = f"{'create it' if missing else 'let this user read it'} or name another with --config"
+        fix = f"{'create it' if missing else 'let this user read it'} or name another with --config"
         raise ConfigurationError(
-            [ConfigIssue(str(path), f"cannot read the configuration: {error.strerror}; {cure}")]
+            [ConfigIssue(str(path), f"cannot read the configuration: {error.strerror}; {fix}")]
         ) from error
-    except (ValueError, RecursionError) as error:  # tomllib's own, a number of 5 000 digits, a deep nest
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a syntax error, a number of 5 000 digits, or too deep a nesting
         raise ConfigurationError(
             [ConfigIssue(str(path), f"not TOML: {error}; correct that place")]
         ) from error
@@ -175,7 +183,7 @@ def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
     """Read the API keys in the file at *path*, one a line; skip empty lines and comments (# first).
 
     Raises:
-        ConfigurationError: it cannot be read, or holds no key.
+        ConfigurationError: The file cannot be read, or it has no key.
     """
     if path is None:
         return ()
@@ -183,14 +191,14 @@ def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        cure = "create it, readable by the daemon, or take the key out"
+        fix = "create it, readable by the daemon, or remove the key"
         raise ConfigurationError(
-            [ConfigIssue("api.api_keys_file", f"cannot read it: {reason}; {cure}", repr(str(path)))]
+            [ConfigIssue("api.api_keys_file", f"cannot read it: {reason}; {fix}", repr(str(path)))]
         ) from error
     written = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not written:
         raise ConfigurationError(
-            [ConfigIssue("api.api_keys_file", "holds no key; write one a line", repr(str(path)))]
+            [ConfigIssue("api.api_keys_file", "has no API key; write one per line", repr(str(path)))]
         )
     return tuple(map(SecretStr, written))
 
@@ -204,15 +212,15 @@ def _choose_file(config: Path | None, variables: Mapping[str, str], default_path
 
 
 def _may_be_there(path: Path) -> bool:
-    """Return true if *path* exists, or may exist: in a folder closed to this user reading it will tell."""
+    """Return whether *path* exists or may exist: if the folder is unreadable, a later read reports that."""
     try:
         return path.exists()
     except PermissionError:
         return True
 
 
-def in_force(loaded: LoadedConfig) -> Iterator[tuple[str, Any, str]]:
-    """Yield each effective key, its value and its origin, in the order of the model."""
+def effective(loaded: LoadedConfig) -> Iterator[tuple[str, Any, str]]:
+    """Yield each effective key with its value and its origin, in the order of the schema."""
     yield from _leaves(loaded, loaded.settings, "")
 
 
@@ -232,7 +240,7 @@ def _leaves(loaded: LoadedConfig, model: BaseModel, prefix: str) -> Iterator[tup
 
 
 class _Environment(EnvSettingsSource):
-    """The variables as nested tables; a value that is no JSON stays text."""
+    """The variables as nested tables. A value that is not JSON stays text."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
@@ -249,9 +257,9 @@ def from_environment(variables: Mapping[str, str]) -> Tree:
 
 
 def unknown_variables(variables: Mapping[str, str]) -> Iterator[ConfigIssue]:
-    """Yield an issue for each ``MLOPSD_*`` variable, in any case, that names no key.
+    """Yield an issue for each ``MLOPSD_*`` variable, in upper or lower case, that names no key.
 
-    Pydantic-settings passes over such a variable in silence, and takes one in small letters for ours.
+    Pydantic-settings itself ignores an unknown variable, and accepts one in lower case.
     """
     for name in sorted(variables):
         if name.upper().startswith(PREFIX) and not _is_known(name):
@@ -273,7 +281,7 @@ def _known_variables() -> list[str]:
 
 
 def _names_a_probe(variable: str) -> bool:
-    """Return true for ``MLOPSD_PROBES__NAME__KEY``; the probe's own model validates the key."""
+    """Return whether *variable* is ``MLOPSD_PROBES__NAME__KEY``; the probe's model validates the key."""
     table, *parts = variable.removeprefix(PREFIX).split("__")
     return variable.isupper() and table == "PROBES" and len(parts) > 1 and all(parts)
 

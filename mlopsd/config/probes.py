@@ -1,4 +1,4 @@
-"""The configured probes, made from probe classes and tables; a mistake is named with its fix."""
+"""The configured probes, made from probe classes and tables."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mlopsd.config import plugins
 from mlopsd.config.errors import ConfigIssue, ConfigurationError, explain
 from mlopsd.config.load import BadTables, LoadedConfig
-from mlopsd.config.plugins import Plugin, PluginError, said
+from mlopsd.config.plugins import Plugin, PluginError, one_line
 from mlopsd.config.schema import ProbeTable
 from mlopsd.entry import Terms
 from mlopsd.predictor import PredictorOptions, is_predictor
@@ -19,10 +19,16 @@ from mlopsd.probe import Isolation, Options, Probe, Schedule, has_routes
 
 @dataclass(frozen=True, slots=True)
 class ProbeConfig:
-    """An imported probe with the settings of its table.
+    """An imported probe class with the settings of its table.
 
     Attributes:
-        table: the probe's own keys as they were written, for a child process to validate again.
+        name: The probe's name in the configuration.
+        plugin: The entry point.
+        probe: The class.
+        options: The validated options of the probe.
+        terms: The timing and weight.
+        isolation: Where the checks run.
+        table: The probe's own keys as written, for a child process to validate again.
     """
 
     name: str
@@ -35,38 +41,38 @@ class ProbeConfig:
 
     @property
     def predicts(self) -> PredictorOptions | None:
-        """The probe's options, if it serves predictions."""
+        """Return the probe's options if it predicts, else None."""
         able = is_predictor(self.probe) and isinstance(self.options, PredictorOptions)
         return self.options if able else None  # type: ignore[return-value]  # a PredictorOptions if able
 
     @property
     def subject(self) -> object:
-        """A value that is equal as long as the probe looks at the same thing.
+        """Return a value that is equal as long as the probe checks the same thing.
 
-        None if the probe predicts. What it serves ends with it, so no status outlives it.
+        None if the probe predicts: its model ends with it, so its status must not be kept.
         """
         if self.predicts is not None:
             return None
         keys = self.probe.subject
-        looked_at = self.options if keys is None else tuple(getattr(self.options, key) for key in keys)
-        return self.plugin.target, looked_at
+        checked = self.options if keys is None else tuple(getattr(self.options, key) for key in keys)
+        return self.plugin.target, checked
 
 
 def read_configuration(load: Callable[[], LoadedConfig]) -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
-    """Return the settings that *load* reads and their probes; report the mistakes of both together.
+    """Return the settings that *load* reads, and their probes. Report the issues of both together.
 
     Raises:
-        ConfigurationError: with a line for each mistake.
+        ConfigurationError: The configuration is invalid, with one issue for each error.
     """
     try:
         loaded = load()
     except BadTables as error:
-        raise ConfigurationError([*error.mistakes, *_judge(error.rest)]) from error
+        raise ConfigurationError([*error.mistakes, *_issues(error.rest)]) from error
     return loaded, configure(loaded)
 
 
-def _judge(loaded: LoadedConfig) -> Sequence[ConfigIssue]:
-    """Return the mistakes in the probes of *loaded*."""
+def _issues(loaded: LoadedConfig) -> Sequence[ConfigIssue]:
+    """Return the issues of the probes in *loaded*."""
     try:
         configure(loaded)
     except ConfigurationError as error:
@@ -78,7 +84,7 @@ def configure(loaded: LoadedConfig, installed: Sequence[Plugin] | None = None) -
     """Import and validate each configured and enabled probe, and no other.
 
     Raises:
-        ConfigurationError: with a line for each probe that cannot be had and each option that is wrong.
+        ConfigurationError: A probe cannot be loaded or an option is invalid, with one issue for each.
     """
     available = plugins.find() if installed is None else installed
     configured: list[ProbeConfig] = []
@@ -96,19 +102,19 @@ def configure(loaded: LoadedConfig, installed: Sequence[Plugin] | None = None) -
 
 
 def default_predictor(configured: Iterable[ProbeConfig]) -> ProbeConfig | None:
-    """Return the probe for ``POST /invocations``: the default, else the only one that predicts."""
-    able = [(one, one.predicts) for one in configured if one.predicts]
-    chosen = [one for one, options in able if options.default]
-    return next(iter(chosen or [one for one, _ in able]), None)
+    """Return the probe for ``POST /invocations``: the default, or else the only one that predicts."""
+    able = [(probe, probe.predicts) for probe in configured if probe.predicts]
+    chosen = [probe for probe, options in able if options.default]
+    return next(iter(chosen or [probe for probe, _ in able]), None)
 
 
 def _check_default(configured: Iterable[ProbeConfig], loaded: LoadedConfig) -> None:
     """Check that at most one probe is the default.
 
     Raises:
-        ConfigurationError: several probes predict, and none of them or more than one is the default.
+        ConfigurationError: Several probes predict, and none or more than one is the default.
     """
-    able = {one.name: one.predicts.default for one in configured if one.predicts}
+    able = {probe.name: probe.predicts.default for probe in configured if probe.predicts}
     chosen = [name for name, default in able.items() if default]
     if len(able) < 2 or len(chosen) == 1:  # noqa: PLR2004
         return
@@ -116,13 +122,13 @@ def _check_default(configured: Iterable[ProbeConfig], loaded: LoadedConfig) -> N
     *others, last = (f"[probes.{name}]" for name in rivals)
     key = f"probes.{rivals[-1]}"
     if chosen:
-        complaint = f"POST /invocations has one default, and {', '.join(others)} is it too"
+        complaint = f"POST /invocations has only one default, but {', '.join(others)} is one too"
         mistake = ConfigIssue(
             f"{key}.default", f"{complaint}; keep one", "true", loaded.origin(f"{key}.default")
         )
     else:
-        complaint = f"POST /invocations is for {', '.join(others)} or for {last}, and none is the default"
-        mistake = ConfigIssue(key, f"{complaint}; write default = true in one", None, loaded.origin(key))
+        complaint = f"POST /invocations can go to {', '.join(others)} or {last}, and none is the default"
+        mistake = ConfigIssue(key, f"{complaint}; set default = true in one table", None, loaded.origin(key))
     raise ConfigurationError([mistake])
 
 
@@ -149,9 +155,9 @@ def _options(
     except ValidationError as error:
         mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
         raise ConfigurationError(mistakes) from error
-    except (Exception, SystemExit) as error:  # a stranger's validator may raise anything
-        cure = f"correct what that names, or repair or upgrade {plugin.distribution or plugin.target}"
-        complaint = f"its options cannot be judged ({said(error)}); {cure}"
+    except (Exception, SystemExit) as error:  # a third-party validator may raise anything
+        fix = f"correct the options, or repair or upgrade {plugin.distribution or plugin.target}"
+        complaint = f"cannot validate its options ({one_line(error)}); {fix}"
         raise ConfigurationError([ConfigIssue(key, complaint, None, loaded.origin(key))]) from error
 
 
@@ -166,7 +172,7 @@ def _terms(table: ProbeTable, schedule: Schedule) -> Terms:
 
 
 def place(probe: type[Probe[Any]], configured: Isolation | None = None) -> Isolation:
-    """Return the isolation of *probe*: as *configured*, else its own; a coroutine runs on the loop."""
+    """Return the isolation of *probe*: as *configured*, or else its own. A coroutine runs on the loop."""
     wanted = configured or probe.schedule.isolation
     coroutine = iscoroutinefunction(probe.check)
     return "loop" if coroutine and wanted == "thread" and configured is None else wanted
@@ -175,14 +181,14 @@ def place(probe: type[Probe[Any]], configured: Isolation | None = None) -> Isola
 def _check_isolation(key: str, isolation: Isolation, probe: type[Probe[Any]], loaded: LoadedConfig) -> None:
     where = f"{key}.isolation"
     if is_predictor(probe) and isolation != "loop":
-        complaint = 'what predicts runs on the loop; write "loop", or leave it out'
+        complaint = 'a probe that predicts runs on the event loop; write "loop" or remove the key'
         raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])
     coroutine = iscoroutinefunction(probe.check)
     if isolation == "process" and has_routes(probe):
-        cure = "loop" if coroutine else "thread"
-        complaint = f'the HTTP routes of its plugin run in the daemon, not in a process; use "{cure}"'
+        fix = "loop" if coroutine else "thread"
+        complaint = f'the HTTP routes of its plugin run in the daemon, not in a process; use "{fix}"'
         raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])
     if (isolation == "loop" and not coroutine) or (isolation == "thread" and coroutine):
-        kind, cure = ("a coroutine", '"loop"') if coroutine else ("a plain function", '"thread"')
-        complaint = f'its check is {kind}, which cannot run there; use {cure} or "process"'
+        function, fix = ("a coroutine", '"loop"') if coroutine else ("a plain function", '"thread"')
+        complaint = f'its check is {function}, which cannot run there; use {fix} or "process"'
         raise ConfigurationError([ConfigIssue(where, complaint, repr(isolation), loaded.origin(where))])

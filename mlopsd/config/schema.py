@@ -13,25 +13,27 @@ from mlopsd.units import Bytes, Seconds
 PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-TAKEN_NAMES = frozenset({"detailed"})  # paths below /health/ that are no probe's
+TAKEN_NAMES = frozenset({"detailed"})  # paths below /health/ that do not belong to a probe
 
 
 def _header_name(name: str) -> str:
     if not HEADER_NAME.fullmatch(name):
-        raise ValueError("no header can have that name; use letters, digits and hyphens")
+        raise ValueError("not a valid header name; use letters, digits and hyphens")
     return name
 
 
 def _probe_name(name: str) -> str:
     if not PROBE_NAME.fullmatch(name):
-        raise ValueError("not a probe's name; use small letters, digits and _, a letter first, at most 32")
+        raise ValueError(
+            "not a valid probe name; use lower-case letters, digits and _, start with a letter, at most 32"
+        )
     if "__" in name or name in TAKEN_NAMES:
-        raise ValueError("this name is taken, or has '__' in it; choose another name for the probe")
+        raise ValueError("the name is reserved or contains '__'; choose another name for the probe")
     return name
 
 
 def _split(value: object) -> object:
-    """Split text at commas: a list may be written so in an environment variable."""
+    """Split text at commas, the form of a list in an environment variable."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -43,22 +45,22 @@ def _absolute(path: Path) -> Path:
 
 def _not_empty(key: SecretStr) -> SecretStr:
     if not key.get_secret_value().strip():
-        raise ValueError("an empty key would let everybody act; write one, or take it out")
+        raise ValueError("an empty key would let everybody act; write a key or remove the entry")
     return key
 
 
 def _no_longer_auto(rule: object) -> object:
-    """Say what to write instead of a value that took a caller's address for an identity."""
+    """Reject the value ``auto``, which treated a caller's address as an identity."""
     if rule == "auto":
         raise ValueError(
-            "is no longer possible, since a caller from this host may be a proxy; "
+            "is no longer supported, because a caller on this host may be a proxy; "
             'write "key" and set api_keys_file, or write "open"'
         )
     return rule
 
 
 def _origin(text: str) -> str:
-    """Return an origin as browsers send it, in small letters and without the slash that people add."""
+    """Return an origin as browsers send it: in lower case and without a slash at the end."""
     origin = text.lower().removesuffix("/")
     if origin != "*" and not ORIGIN.fullmatch(origin):
         raise ValueError("not an origin; write scheme://host or scheme://host:port")
@@ -76,13 +78,13 @@ HeaderName = Annotated[str, AfterValidator(_header_name)]
 
 
 class Table(BaseModel):
-    """A table of the configuration; an unknown key is an error."""
+    """A table of the configuration. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Api(Table):
-    """The addresses that the daemon listens on, and its demands on callers."""
+    """The address of the HTTP API, its access rules and its limits."""
 
     host: str = "127.0.0.1"
     port: Port = 9178
@@ -99,7 +101,7 @@ class Api(Table):
 
 
 class MetricsTable(Table):
-    """The switch of ``/metrics``, and an optional port for it alone."""
+    """The switch of ``/metrics``, and an optional separate port for it."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -114,9 +116,9 @@ class Log(Table):
 
 
 class ProbeTable(BaseModel):
-    """The keys of every probe's table; the probe's own model validates any further key.
+    """The keys of every probe's table. The probe's own model validates any further key.
 
-    A key that is left out is taken from the plugin's `mlopsd.probe.Schedule`.
+    A missing key gets its value from the plugin's `mlopsd.probe.Schedule`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -132,12 +134,12 @@ class ProbeTable(BaseModel):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The keys of the probe's own model, as they were written."""
+        """Return the keys of the probe's own model, as written."""
         return dict(self.model_extra or {})
 
 
 class Settings(BaseSettings):
-    """All settings; `mlopsd.config.load.load` makes them from their sources."""
+    """All settings. `mlopsd.config.load.load` makes them from their sources."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix="MLOPSD_", env_nested_delimiter="__"
@@ -154,11 +156,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic-settings passes all by name
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the arguments alone: `load` has already merged file, environment and command line."""
+        """Use only the arguments: `load` has already merged file, environment and command line."""
         return (init_settings,)

@@ -1,4 +1,4 @@
-"""The sources of settings as layers of nested tables, their merger, and the origin of each key."""
+"""The sources of settings as layers of nested tables, their merge, and the origin of each key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import Any
 
 ENVIRONMENT = "environment"  # the name of the layer whose keys are variables
 PREFIX = "MLOPSD_"
-DEEPEST = 32  # tables and lists in each other; whatever reads them may recurse
+DEEPEST = 32  # nested tables and lists; their readers may recurse
 
 Tree = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The nested tables of one source, and its name."""
+    """The name of one source and its nested tables."""
 
     name: str
     tree: Tree
@@ -28,7 +28,7 @@ def origin(layers: Sequence[Layer], key: str) -> str:
 
 
 def is_too_deep(tree: Tree) -> bool:
-    """Return whether *tree* nests more than `DEEPEST` tables and lists; it does not recurse."""
+    """Return whether *tree* nests more than `DEEPEST` tables and lists, without recursion."""
     level: list[Any] = [tree]
     for _ in range(DEEPEST):
         level = [item for value in level for item in _items(value)]
@@ -41,17 +41,17 @@ def _items(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def lay_together(layers: Sequence[Layer]) -> dict[str, Any]:
+def merge(layers: Sequence[Layer]) -> dict[str, Any]:
     """Merge *layers*, the strongest first."""
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
-        merged = _lay_over(merged, layer.tree)
+        merged = _overlay(merged, layer.tree)
     return merged
 
 
-def _lay_over(below: Tree, above: Tree) -> dict[str, Any]:
+def _overlay(below: Tree, above: Tree) -> dict[str, Any]:
     both = {
-        key: _lay_over(below[key], value)
+        key: _overlay(below[key], value)
         for key, value in above.items()
         if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
     }
@@ -61,6 +61,6 @@ def _lay_over(below: Tree, above: Tree) -> dict[str, Any]:
 def _lookup(tree: Any, parts: Sequence[str]) -> bool:
     for part in parts:
         if not isinstance(tree, Mapping) or part not in tree:
-            return isinstance(tree, list)  # an item of a list is where the list is
+            return isinstance(tree, list)  # an item of a list comes from the same source as the list
         tree = tree[part]
     return True

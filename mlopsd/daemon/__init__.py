@@ -1,1 +1,1 @@
-"""The daemon: how it starts, watches, reloads and stops."""
+"""The daemon: start, watches, reloads and stop."""

@@ -1,4 +1,4 @@
-"""The one place where all parts meet: the order of starting, reloading, draining and stopping."""
+"""The daemon: the place where all parts meet, with the order of start, reload, drain and stop."""
 
 import asyncio
 import gc
@@ -36,12 +36,12 @@ log = logging.getLogger("mlopsd.daemon")
 
 
 def main(load: Callable[[], LoadedConfig]) -> int:
-    """Run until told to stop; *load* reads the configuration, now and at each reload.
+    """Run the daemon until a signal stops it. *load* reads the configuration, now and at each reload.
 
     Raises:
-        ConfigurationError: the configuration cannot be used.
-        StateError: the state folder cannot be used.
-        ListenError: an address cannot be listened on.
+        ConfigurationError: The configuration is invalid.
+        StateError: The state folder cannot be used.
+        ListenError: The daemon cannot listen on an address.
     """
     loaded, configured = read_configuration(load)
     where = places(loaded.settings)
@@ -59,10 +59,10 @@ def main(load: Callable[[], LoadedConfig]) -> int:
 
 
 class Daemon:
-    """One run of the daemon, from the first open door to the last closed one.
+    """One run of the daemon, from the first listener that opens to the last one that closes.
 
     Attributes:
-        reloads: those of the configuration.
+        reloads: The reloads of the configuration.
     """
 
     def __init__(
@@ -90,38 +90,40 @@ class Daemon:
         self._context = WebContext(self._board, self._metrics, loaded, info, self._reload)
         self._notifier = Notifier()
         self.reloads = ConfigReloads(self._change, self._context, self._notifier)
-        self._doors = HttpServer(self._context)
-        self._guard = SocketGuard(self._doors, self._context)
+        self._server = HttpServer(self._context)
+        self._guard = SocketGuard(self._server, self._context)
         drain.on_loss = lambda: self._metrics.error("log")
 
     def prepare(self, configured: Sequence[ProbeConfig]) -> None:
-        """Make sure that *configured* can be watched, before anything is opened.
+        """Check that *configured* can be watched, before anything is opened.
 
         Raises:
-            ConfigurationError: with a line for each that cannot.
+            ConfigurationError: Some probes cannot be watched, with one line for each.
         """
         if mistakes := [*without_folder(self._folder, configured), *clashing(self._metrics, configured)]:
             raise ConfigurationError(mistakes)
 
     async def run(self, configured: Sequence[ProbeConfig]) -> None:
-        """Start, serve until a signal says stop, and leave; the order of both stands here."""
+        """Start, serve until a signal stops the daemon, and stop. The order of both stands here."""
         self._context.configured = configured
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).tell)
+        loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).handle)
         adopt_orphans()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        async with self.reloads.put_off():  # who asks at the first door for a reload waits for the last one
-            await self._doors.open(self._context.loaded.settings, self._places.socket)
+        async with (
+            self.reloads.put_off()
+        ):  # a reload requested on the first listener waits until all are open
+            await self._server.open(self._context.loaded.settings, self._places.socket)
         file = str(self._context.loaded.path) if self._context.loaded.path else "none"
-        log.info("listening", extra={"configuration": file, **self._doors.places})
+        log.info("listening", extra={"configuration": file, **self._server.places})
         async with asyncio.TaskGroup() as group:
-            self._context.watches = self._roster = Watches(
+            self._context.watches = self._watches = Watches(
                 self._board, group, self._watch, self._metrics.probes.forget
             )
-            heart = group.create_task(run_watchdog(self._notifier, self._context), name="heart")
+            watchdog = group.create_task(run_watchdog(self._notifier, self._context), name="watchdog")
             guarding = group.create_task(self._guard.run(), name="guard the socket")
-            await self._roster.change(configured)
+            await self._watches.change(configured)
             warning = group.create_task(self._warn(configured), name="check configuration")
             announcing = group.create_task(self._announce(), name="announce")
             loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
@@ -131,22 +133,24 @@ class Daemon:
             self._notifier.stopping()
             await self.reloads.end()
             await self._drain_out()
-            await self._roster.close()
-            heart.cancel()
+            await self._watches.close()
+            watchdog.cancel()
         self._board.close()
         log.info("stopped")
 
     async def _warn(self, configured: Sequence[ProbeConfig]) -> None:
-        """Log what is doubtful, beside the probes: a file that hangs must not keep them waiting."""
+        """Log the configuration warnings. A task of its own: a hung file must not delay the probes."""
         _log_warnings(await self._config_warnings(self._context.loaded, configured))
 
     async def _config_warnings(
         self, loaded: LoadedConfig, configured: Sequence[ProbeConfig]
     ) -> list[ConfigIssue]:
-        return await in_thread("look for doubts", lambda: _config_warnings(loaded, configured, self._places))
+        return await in_thread(
+            "check configuration", lambda: _config_warnings(loaded, configured, self._places)
+        )
 
     async def _change(self) -> list[str]:
-        """Put a new configuration in force; all that could go wrong is found out before anything changes."""
+        """Apply the new configuration and return the changes. Check everything before changing anything."""
         if self._stop.is_set():
             raise ConfigurationError([STOPPING])
         before = self._context.loaded.settings
@@ -154,15 +158,15 @@ class Daemon:
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
-        doubtful = await self._config_warnings(loaded, configured)
+        found = await self._config_warnings(loaded, configured)
         try:
-            changed = await self._doors.change(loaded.settings)
+            changed = await self._server.change(loaded.settings)
         except ListenError as error:
             raise ConfigurationError([ConfigIssue("api", str(error))]) from error
         self._context.loaded = loaded
         self._context.info = replace(self._context.info, mode=_mode(loaded))
         self._context.configured = configured
-        _log_warnings(doubtful)
+        _log_warnings(found)
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -170,28 +174,28 @@ class Daemon:
             for name in ("debug", "api", "metrics", "log")
             if getattr(before, name) != getattr(loaded.settings, name)
         ]
-        return changed + await self._roster.change(configured)
+        return changed + await self._watches.change(configured)
 
     async def _reload(self) -> Sequence[str]:
         return await self.reloads.ask()
 
     async def _announce(self) -> None:
-        """Tell systemd that the daemon is up once every probe has a reading, or had the time for one."""
+        """Send READY to systemd once every probe has a reading or has used up its timeout."""
         for watch in list(self._context.watches.values()):  # a reload may change them meanwhile
             await watch.first_reading()
         gc.collect()
-        gc.freeze()  # a full collection over what stays anyway would hold the loop for 7 ms
+        gc.freeze()  # a full collection over permanent objects would block the loop for 7 ms
         self._notifier.ready(status_line(self._context))
-        log.info("started", extra={"version": self._context.info.version, **self._doors.places})
+        log.info("started", extra={"version": self._context.info.version, **self._server.places})
 
     async def _drain_out(self) -> None:
-        """Say no to new work, go on serving for as long as configured, then close the doors."""
+        """Report that the daemon is draining, keep serving for ``drain_delay``, then close the listeners."""
         self._context.draining = True
         self._metrics.draining()
         log.info("stopping", extra={"summary": self._board.verdict.summary})
-        self._doors.part()
+        self._server.start_draining()
         await asyncio.sleep(self._context.loaded.settings.api.drain_delay)
-        await self._doors.close(self._context.loaded.settings.api.drain_timeout)
+        await self._server.close(self._context.loaded.settings.api.drain_timeout)
 
     def _watch(self, configured: ProbeConfig) -> Watch:
         folder = self._folder.place_of(configured.name)
@@ -208,9 +212,9 @@ class Daemon:
         return Watch(configured, worker, self._board, self._metrics.probes, check_requested=check_requested)
 
     def _private_paths(self) -> Sequence[Path]:
-        """Return the paths that no code of a model may see: with them it could act as the daemon.
+        """Return the paths that a model's code must not see, since with them it could act as the daemon.
 
-        With the socket itself hidden, nothing in its folder can be added, removed or renamed.
+        Because the socket itself is hidden, nothing in its folder can be added, removed or renamed.
         """
         return self._places.state, self._places.socket, *secret_files(self._context.loaded)
 
@@ -220,7 +224,7 @@ def _mode(loaded: LoadedConfig) -> Literal["production", "development"]:
 
 
 def _mlflow_version() -> str | None:
-    """By what pip has written down: the daemon never imports MLflow."""
+    """Return MLflow's version from its metadata, since the daemon never imports it; None without it."""
     try:
         return version("mlflow")
     except PackageNotFoundError:
@@ -230,10 +234,10 @@ def _mlflow_version() -> str | None:
 def _config_warnings(
     loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places
 ) -> list[ConfigIssue]:
-    """Return what may run and was hardly meant; this looks at files, and a disk can hang."""
+    """Return the warnings about a valid configuration. Reads files, so it can hang with a disk."""
     return [*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured)]
 
 
-def _log_warnings(doubtful: Sequence[ConfigIssue]) -> None:
-    for doubt in doubtful:
-        log.warning("doubtful configuration", extra={"doubt": str(doubt)})
+def _log_warnings(found: Sequence[ConfigIssue]) -> None:
+    for warning in found:
+        log.warning("configuration warning", extra={"warning": str(warning)})

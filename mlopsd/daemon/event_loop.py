@@ -1,4 +1,4 @@
-"""The event loop of the daemon: it ends for certain, and what nobody waited for is told."""
+"""The event loop of the daemon: it always ends, and logs exceptions that nobody handled."""
 
 import asyncio
 import errno
@@ -10,15 +10,17 @@ from typing import Any
 from mlopsd.log import Drain
 from mlopsd.log_limit import LogLimiter
 
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # what accept(2) may want
-LEAVING_SECONDS = 0.3  # for tasks that are asked to end when the loop is about to
+SCARCE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+)  # errors of accept(2) when the host lacks something
+LEAVING_SECONDS = 0.3  # for cancelled tasks, before the loop ends
 log = logging.getLogger("mlopsd.daemon")
 
 
 def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
-    """Like ``asyncio.run``, which would wait for ever for a coroutine that will not end.
+    """Run *whole* to its end. Unlike ``asyncio.run``, do not wait for tasks that ignore cancellation.
 
-    Where there is one the process ends here, with status 1 and its traceback if *whole* has raised.
+    If such a task is left, end the process here: with status 1 and the traceback if *whole* has raised.
     """
     loop = asyncio.new_event_loop()
     failed = True
@@ -27,14 +29,14 @@ def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
         failed = False
     finally:
         if stuck := loop.run_until_complete(_leave()):
-            log.warning("left behind", extra={"tasks": stuck}, exc_info=failed)
+            log.warning("tasks left running", extra={"tasks": stuck}, exc_info=failed)
             drain.end()
             os._exit(failed)
         loop.close()
 
 
 async def _leave() -> list[str]:
-    """Cancel every task that is left; the names of those that go on all the same."""
+    """Cancel every remaining task, and return the names of those that keep running."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
@@ -44,17 +46,16 @@ async def _leave() -> list[str]:
 
 
 class Unawaited:
-    """Exceptions that nobody waited for: each is a fault of ours, which *count* counts."""
+    """The exceptions that no code handled: each is a bug of mlopsd, which *count* counts."""
 
     def __init__(self, count: Callable[[], None]) -> None:
         self._count = count
-        self._repeats = LogLimiter()
+        self._limiter = LogLimiter()
 
-    def tell(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Count and log what *context* has, as a loop's exception handler.
+    def handle(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Count and log the exception in *context*, as a loop's exception handler.
 
-        What a host that has run out of something refuses to a new connection is no fault: asyncio tries
-        again.
+        An ``accept`` that fails because the host lacks descriptors or memory is no bug: asyncio retries.
         """
         self._count()
         error = context.get("exception")
@@ -62,10 +63,10 @@ class Unawaited:
             self._cannot_accept(error)
             return
         extra = {"reason": context.get("message", "")}
-        log.error("exception that nobody waited for", extra=extra, exc_info=error)
+        log.error("unhandled exception", extra=extra, exc_info=error)
 
     def _cannot_accept(self, error: OSError) -> None:
-        """One line an hour: it is tried every second."""
-        if self._repeats.worth_saying(error.errno) is not None:
-            cure = "raise LimitNOFILE=, or end what holds so many descriptors"
-            log.error("cannot accept connections", extra={"reason": f"{error.strerror}; {cure}"})
+        """Log at most one line per hour: asyncio retries every second."""
+        if self._limiter.allow(error.errno) is not None:
+            fix = "raise LimitNOFILE=, or stop the process that holds so many descriptors"
+            log.error("cannot accept connections", extra={"reason": f"{error.strerror}; {fix}"})

@@ -1,4 +1,4 @@
-"""Checks of a configuration on this host, before anything is changed."""
+"""The checks of a configuration on this host, before anything changes."""
 
 import stat
 from collections.abc import Iterator, Sequence
@@ -11,24 +11,26 @@ from mlopsd.state_dir import Places, StateError, StateFolder, places
 
 
 def without_folder(folder: StateFolder, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
-    """Make the folder of each probe; a mistake for each that cannot be made."""
-    for one in configured:
+    """Create the folder of each probe, and yield an issue for each that cannot be created."""
+    for probe in configured:
         try:
-            folder.of_probe(one.name)
+            folder.of_probe(probe.name)
         except StateError as error:
-            yield ConfigIssue(f"probes.{one.name}", str(error))
+            yield ConfigIssue(f"probes.{probe.name}", str(error))
 
 
 def clashing(metrics: Metrics, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
-    """A mistake for each probe whose metrics mean something else already."""
-    clashes = metrics.probes.clashes({one.plugin.name: one.probe.declares(one.options) for one in configured})
-    for one in configured:
-        if (clash := clashes.get(one.plugin.name)) is not None:
-            yield ConfigIssue(f"probes.{one.name}", f"{clash}, or leave one out")
+    """Yield an issue for each probe whose metrics differ from those already declared under the name."""
+    clashes = metrics.probes.clashes(
+        {probe.plugin.name: probe.probe.declares(probe.options) for probe in configured}
+    )
+    for probe in configured:
+        if (clash := clashes.get(probe.plugin.name)) is not None:
+            yield ConfigIssue(f"probes.{probe.name}", f"{clash}, or leave one out")
 
 
 def moved(places_now: Places, loaded: LoadedConfig) -> Iterator[ConfigIssue]:
-    """A mistake for each place that *loaded* moves: they are taken once, at the start."""
+    """Yield an issue for each path that *loaded* moves: only a restart can move them."""
     after = places(loaded.settings)
     for key, now, new in (
         ("state_dir", places_now.state, after.state),
@@ -40,7 +42,7 @@ def moved(places_now: Places, loaded: LoadedConfig) -> Iterator[ConfigIssue]:
 
 
 def shared(where: Places) -> Iterator[ConfigIssue]:
-    """A doubt where everybody may write to the folder of the Unix socket."""
+    """Yield a warning if every user may write to the folder of the Unix socket."""
     folder = where.socket.parent
     try:
         mode = folder.stat().st_mode
@@ -48,23 +50,25 @@ def shared(where: Places) -> Iterator[ConfigIssue]:
         return
     if mode & stat.S_IWOTH:
         complaint = (
-            f"every user may write to its folder {folder}, and no model may create files directly in it"
+            f"every user may write to its folder {folder}, and models cannot create files directly in it"
         )
-        yield ConfigIssue("socket", f"{complaint}; choose a folder of the daemon's own", str(where.socket))
+        yield ConfigIssue(
+            "socket", f"{complaint}; choose a folder that only the daemon may write to", str(where.socket)
+        )
 
 
 def uncritical(configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
-    """Yield a warning if no probe among *configured* is critical: nothing can tell that the host is well."""
-    if configured and not any(one.terms.critical for one in configured):
-        cure = "set critical = true in one table"
-        yield ConfigIssue("probes", f"none is critical, and the verdict stays unknown; {cure}")
+    """Yield a warning if no probe among *configured* is critical: the verdict stays unknown."""
+    if configured and not any(probe.terms.critical for probe in configured):
+        fix = "set critical = true in one table"
+        yield ConfigIssue("probes", f"no probe is critical, so the verdict stays unknown; {fix}")
 
 
 def keyless(loaded: LoadedConfig, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
-    """A doubt where something predicts and nobody can ask it over TCP, since no API key is set."""
+    """Yield a warning if a probe predicts, but without an API key nobody gets predictions over TCP."""
     api = loaded.settings.api
-    if api.predictions == "key" and not loaded.api_keys and any(one.predicts for one in configured):
+    if api.predictions == "key" and not loaded.api_keys and any(probe.predicts for probe in configured):
         complaint = "no API key is set, so nobody gets predictions over TCP"
-        cure = 'set [api] api_keys_file, or predictions = "open", or use the Unix socket'
+        fix = 'set [api] api_keys_file, or predictions = "open", or use the Unix socket'
         key = "api.predictions"
-        yield ConfigIssue(key, f"{complaint}; {cure}", '"key"', loaded.origin(key))
+        yield ConfigIssue(key, f"{complaint}; {fix}", '"key"', loaded.origin(key))

@@ -1,4 +1,4 @@
-"""Reloads of the configuration: one at a time, each told to whoever asked, to the log and in ``/info``."""
+"""Reloads of the configuration: one at a time, reported to the caller, in the log and in ``/info``."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ from mlopsd.config.errors import ConfigIssue, ConfigurationError
 from mlopsd.daemon.systemd import Notifier, status_line
 from mlopsd.web.context import WebContext
 
-STOPPING = ConfigIssue("reload", "the daemon is stopping; start it again, it reads the configuration then")
+STOPPING = ConfigIssue("reload", "the daemon is stopping; start it again to read the configuration")
 log = logging.getLogger("mlopsd.daemon")
 
 
 class ConfigReloads:
     """Reloads of the configuration by *change*, which returns a sentence for each change.
 
-    How each ended is in the context's info, in the metrics, and told to the service manager.
+    The result of each is in the context's info and in the metrics, and goes to the service manager.
     """
 
     def __init__(
@@ -32,31 +32,32 @@ class ConfigReloads:
 
     @asynccontextmanager
     async def put_off(self) -> AsyncIterator[None]:
-        """Let every reload that is asked for meanwhile wait until the end."""
+        """Delay every reload until the end of the block."""
         async with self._turn:
             yield
 
     async def ask(self) -> list[str]:
-        """Reload, after those who asked before; what changed, in sentences.
+        """Reload after the earlier requests, and return a sentence for each change.
 
         Raises:
-            ConfigurationError: it cannot be used, and nothing was changed; or the daemon is stopping.
+            ConfigurationError: The configuration is invalid and nothing has changed, or the daemon is
+                stopping.
         """
         task = self.begin()
-        await asyncio.wait({task})  # a caller that goes away does not leave it half done
+        await asyncio.wait({task})  # a caller that disconnects does not interrupt it
         if task.cancelled():
             raise ConfigurationError([STOPPING])
         return task.result()
 
     def begin(self) -> asyncio.Task[list[str]]:
-        """Reload; of SIGHUP, which ends here too, only the log, the status line and /info are told."""
+        """Start a reload and return its task. SIGHUP uses it too; the log and ``/info`` have the result."""
         task = asyncio.get_running_loop().create_task(self._in_turn(), name="reload")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def end(self) -> None:
-        """Give up those under way."""
+        """Cancel the reloads in progress and wait for them."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -65,7 +66,7 @@ class ConfigReloads:
     def _ended(self, task: asyncio.Task[list[str]]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # it is told already, and asyncio complains where nobody looks
+            task.exception()  # already logged; asyncio would report it once more
 
     async def _in_turn(self) -> list[str]:
         async with self._turn:
@@ -84,8 +85,8 @@ class ConfigReloads:
         except ConfigurationError as error:
             self._failed(error)
             raise
-        except Exception as error:  # a reload that breaks must not end what watches this host
-            complaint = f"broke in mlopsd ({type(error).__name__}: {error}); report what its log says"
+        except Exception as error:  # a bug in a reload must not end the daemon
+            complaint = f"failed by a bug in mlopsd ({type(error).__name__}: {error}); report it with the log"
             broken = ConfigurationError([ConfigIssue("reload", complaint)])
             self._failed(broken, error)
             raise broken from error

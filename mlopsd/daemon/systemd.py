@@ -1,4 +1,4 @@
-"""Messages to the service manager by sd_notify(3), and the beat that feeds its watchdog."""
+"""Messages to the service manager by sd_notify(3), and the task that feeds its watchdog."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from mlopsd.web.context import WebContext
 
-BEAT = 1.0  # seconds between two messages to the watchdog, at most
+BEAT = 1.0  # seconds; the longest time between two messages to the watchdog
 
 
 class Notifier:
@@ -19,55 +19,55 @@ class Notifier:
         address = variables.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = _watchdog(variables)
-        self._owed = ""  # a READY=1 that systemd had no room for
-        self._is_up = False  # between READY=1 and STOPPING=1, the only time in which it hears of reloads
+        self._pending = ""  # a READY=1 that systemd had no room for, to be sent later
+        self._is_up = False  # between READY=1 and STOPPING=1; reloads are reported only then
 
     def ready(self, status: str) -> None:
-        """Tell that the daemon has started."""
+        """Report that the daemon has started, with the line for ``systemctl status``."""
         self._is_up = True
         message = f"READY=1\nSTATUS={_one_line(status)}"
-        self._owed = "" if self._tell(message) else message
+        self._pending = "" if self._send(message) else message
 
     def status(self, status: str) -> None:
-        """Tell one line for ``systemctl status``."""
-        self._tell(f"STATUS={_one_line(status)}")
+        """Report one line for ``systemctl status``."""
+        self._send(f"STATUS={_one_line(status)}")
 
     def reloading(self) -> None:
-        """Tell that a reload begins; `reloaded` ends it."""
+        """Report that a reload begins; `reloaded` ends it."""
         if self._is_up:
-            self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self, status: str) -> None:
-        """Tell that a reload has ended, well or not."""
+        """Report that a reload has ended, successfully or not."""
         if self._is_up:
             self.ready(status)
 
     def stopping(self) -> None:
-        """Tell that the daemon is stopping."""
+        """Report that the daemon is stopping."""
         self._is_up = False
-        self._tell("STOPPING=1")
+        self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Tell that the event loop turns, at least once in half of `watchdog`."""
-        if self._owed and self._tell(self._owed):
-            self._owed = ""
-        self._tell("WATCHDOG=1")
+        """Report that the event loop runs. Call it at least once in half of `watchdog` seconds."""
+        if self._pending and self._send(self._pending):
+            self._pending = ""
+        self._send("WATCHDOG=1")
 
-    def _tell(self, message: str) -> bool:
-        """Send *message*; return if it was taken, or there is nobody to take it."""
+    def _send(self, message: str) -> bool:
+        """Send *message*; return False if it must be sent again."""
         if not self._address:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(0)
             try:
                 sender.sendto(message.encode(), self._address)
-            except OSError:  # systemd is busy or gone, and nothing here may wait for it
+            except OSError:  # systemd is busy or gone, and the daemon must not wait for it
                 return False
         return True
 
 
 def _watchdog(variables: Mapping[str, str]) -> float | None:
-    """Return the seconds after which systemd takes a silent daemon for dead, or None where it does not."""
+    """Return the seconds after which systemd restarts a silent daemon, or None without a watchdog."""
     usec, pid = variables.get("WATCHDOG_USEC", ""), variables.get("WATCHDOG_PID", "")
     if not usec.isdigit() or (pid and pid != str(os.getpid())):
         return None
@@ -79,26 +79,25 @@ def _one_line(status: str) -> str:
 
 
 async def run_watchdog(notifier: Notifier, context: WebContext) -> None:
-    """Beat for ever: measure by how much the loop is late, and tell systemd the status on a change.
+    """Feed the watchdog until cancelled, measure the lag of the loop, and report a changed status.
 
-    The watchdog is fed from here alone: a hung probe must not restart the daemon in a circle, a hung
-    event loop must.
+    Only this task feeds the watchdog: a hung event loop must restart the daemon, a hung probe must not.
     """
     loop = asyncio.get_running_loop()
     period = min(BEAT, notifier.watchdog / 4) if notifier.watchdog else BEAT
-    told = ""
+    reported = ""
     while True:
         due = loop.time() + period
         await asyncio.sleep(period)
         context.metrics.loop_lag(max(loop.time() - due, 0))
         notifier.alive()
-        if (now := status_line(context)) != told:
+        if (now := status_line(context)) != reported:
             notifier.status(now)
-            told = now
+            reported = now
 
 
 def status_line(context: WebContext) -> str:
     """Return the line for ``systemctl status``."""
     verdict = context.board.verdict
-    trouble = "; last configuration reload failed, see the journal" if context.info.reload_error else ""
-    return f"{verdict.status}: {verdict.summary}{trouble}"
+    problem = "; last configuration reload failed, see the journal" if context.info.reload_error else ""
+    return f"{verdict.status}: {verdict.summary}{problem}"

@@ -1,4 +1,4 @@
-"""Each change of a status as one line of the journal: the record that outlives the daemon."""
+"""Log lines for each change of a status; the journal keeps them after the daemon ends."""
 
 import logging
 
@@ -10,7 +10,7 @@ log = logging.getLogger("mlopsd.daemon")
 
 
 def entry_changed(entry: Entry, before: Status) -> None:
-    """A probe's status is another than *before*."""
+    """Log that a probe's status has changed from *before*."""
     extra = {
         "probe": entry.probe,
         "status": str(entry.status),
@@ -26,7 +26,7 @@ def entry_changed(entry: Entry, before: Status) -> None:
 
 
 def verdict_changed(verdict: Verdict, before: Status) -> None:
-    """The host's status is another than *before*."""
+    """Log that the host's status has changed from *before*."""
     extra = {
         "status": str(verdict.status),
         "before": str(before),

@@ -1,4 +1,4 @@
-"""The watches that are running, by name: changed as a whole, each one only if its own table changed."""
+"""The running watches by name. A reload touches a watch only if its own table changed."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,14 +11,17 @@ from mlopsd.watch import Watch
 
 @dataclass(frozen=True, slots=True)
 class RunningWatch:
-    """A watch and the task that drives it."""
+    """A watch and the task that runs it."""
 
     watch: Watch
     task: asyncio.Task[None]
 
 
 class Watches(Mapping[str, Watch]):
-    """Starts and ends watches in *group*; *make* builds one, *forget* drops what else is kept of one."""
+    """The running watches, whose tasks are in *group*.
+
+    *make* makes the watch of a probe; *forget* drops the metrics of a removed probe.
+    """
 
     def __init__(
         self,
@@ -45,10 +48,10 @@ class Watches(Mapping[str, Watch]):
         return len(self._running)
 
     async def change(self, wanted: Sequence[ProbeConfig]) -> list[str]:
-        """Watch *wanted* and nothing else; a sentence for each probe that was touched.
+        """Watch exactly the probes *wanted*, and return a sentence for each changed probe.
 
         Raises:
-            RuntimeError: the roster is closed.
+            RuntimeError: The watches are closed.
         """
         self._refuse_when_closed()
         after = {configured.name: configured for configured in wanted}
@@ -74,14 +77,14 @@ class Watches(Mapping[str, Watch]):
         for name in retimed:
             self._board.retime(name, after[name].terms)
             self[name].retime(after[name])
-        told = {
+        changes = {
             "no longer watched": gone,
-            "watched anew with its changed table": changed,
-            "watched on with its changed terms": retimed,
-            "watched on with its changed table": reconfigured,
+            "restarted with its new table": changed,
+            "kept, and its terms are updated": retimed,
+            "kept, and its options are updated": reconfigured,
             "now watched": new,
         }
-        return [f"probe {name} is {what}" for what, names in told.items() for name in names]
+        return [f"probe {name} is {what}" for what, names in changes.items() for name in names]
 
     async def _reconfigure(self, before: ProbeConfig, after: ProbeConfig) -> bool:
         """Let a predictor take its changed table on while it serves; whether it does.
@@ -89,7 +92,7 @@ class Watches(Mapping[str, Watch]):
         What is known of it stays: whatever serves is what served, until the next check tells more.
         """
         same = replace(before, terms=after.terms, options=after.options, table=after.table) == after
-        running = self._running.get(after.name)  # gone if the roster was closed meanwhile
+        running = self._running.get(after.name)  # None if the watches were closed meanwhile
         if running is None or not same or before.terms.timeout != after.terms.timeout:
             return False
         if not await running.watch.reconfigure(after):
@@ -99,7 +102,7 @@ class Watches(Mapping[str, Watch]):
         return True
 
     async def close(self) -> None:
-        """End every watch, all at the same time, within two seconds; none begins after that."""
+        """End all watches at the same time, within two seconds. No watch starts after that."""
         self._is_closed = True
         await self._end(list(self._running))
 
@@ -110,7 +113,7 @@ class Watches(Mapping[str, Watch]):
         self._running[configured.name] = RunningWatch(watch, task)
 
     async def _end(self, names: Sequence[str]) -> None:
-        """End the watches *names*, and wait for those whose end a cancelled change did not wait for."""
+        """End the watches *names*. Also wait for those that a cancelled change was still ending."""
         loop = asyncio.get_running_loop()
         for name in names:
             running = self._running.pop(name)
@@ -123,10 +126,10 @@ class Watches(Mapping[str, Watch]):
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
-            raise RuntimeError("cannot change what is watched: the roster is closed")
+            raise RuntimeError("cannot change the watches: they are closed")
 
 
 def _differ_in_terms_alone(before: ProbeConfig, after: ProbeConfig) -> bool:
-    """Return whether the probe itself stays the same, so that what it holds (a model) may stay."""
+    """Return whether the probe itself is unchanged, so that it can keep its model, for example."""
     same = replace(before, terms=after.terms) == after
-    return same and before.terms.timeout == after.terms.timeout  # which the probe was told
+    return same and before.terms.timeout == after.terms.timeout  # the probe has the timeout in its context

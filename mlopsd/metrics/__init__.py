@@ -1,1 +1,1 @@
-"""Everything for Prometheus: the daemon's own numbers, those on the board, and the page of both."""
+"""The metrics for Prometheus: the daemon's own, those of the board, and the page of both."""

@@ -1,8 +1,8 @@
-"""The daemon's own numbers: collectors of aioprometheus, and the process's numbers from procfs.
+"""The daemon's own metrics: collectors of aioprometheus, and the process's metrics from procfs.
 
 Any thread may write to a collector. aioprometheus finds a series by the JSON of its labels, which costs
-microseconds. A child remembers that key, so that a write costs one dictionary access. The numbers are in
-the collectors alone.
+microseconds. A child caches that key, so that a write costs one dictionary access. Only the collectors
+store the numbers.
 """
 
 import math
@@ -24,20 +24,18 @@ from mlopsd.metrics.exposition import as_number, bound_text, encodable, number_t
 from mlopsd.metrics.families import PROCESS_FAMILIES, Family
 
 SERIES_PER_FAMILY = 1_000
-"""More series in one family than this come from a label that is not bounded. The daemon's own labels
-(routes by methods by codes, probes by results) and a probe's (results, phases) stay far below it."""
+"""The limit of series in one family. Only an unbounded label exceeds it: the daemon's own labels (routes by
+methods by codes, probes by results) and a probe's (results, phases) stay far below it."""
 
 Key = tuple[str, ...]  # the label values of a series, in the family's order
-Child = tuple[bytes, str]  # its key in the collector's values, and its lines with ``%s`` for each number
-AT_MOST_EVERY = (
-    1.0  # seconds; reading procfs takes 0.2 ms where the processor has done other things meanwhile
-)
+Child = tuple[bytes, str]  # the key in the collector's values, and the lines with ``%s`` for each number
+AT_MOST_EVERY = 1.0  # seconds; reading procfs takes 0.2 ms with cold caches
 
 
 class Buckets:
-    """The value of one series of a `Histogram`, in which aioprometheus reads buckets, observations and sum.
+    """The value of one series of a `Histogram`, with the attributes that aioprometheus reads.
 
-    Its own class adds an observation to each bucket above the value; here it is one addition.
+    aioprometheus' own class adds an observation to every bucket above the value. This one adds it once.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -48,46 +46,51 @@ class Buckets:
 
     @property
     def buckets(self) -> dict[float, int]:
-        """The observations up to each bound."""
+        """Return the cumulative number of observations for each bound."""
         return dict(zip(self.bounds, accumulate(self.counts), strict=True))
 
     @property
     def has_sum(self) -> bool:
-        """Tell if a sum and a count are shown: OpenMetrics forbids a sum that may fall."""
+        """Return whether sum and count are shown: OpenMetrics forbids a sum that may decrease."""
         return self.bounds[0] >= 0
 
     def add(self, counts: Iterable[tuple[int, int]], total: float) -> None:
-        """Add *counts* to buckets by their places, and *total* to the sum."""
+        """Add *counts* to the buckets by index, and *total* to the sum."""
         for place, count in counts:
             self.counts[place] += count
             self.observations += count
         self.sum += total
-        if math.isinf(self.sum):  # that would stay
+        if math.isinf(self.sum):  # an infinite sum would never change again
             self.sum = math.copysign(sys.float_info.max, self.sum)
 
 
 class FamilyCollector:
-    """A collector of aioprometheus for *family*, and a child for each of its series.
+    """A collector of aioprometheus for *family*, with a child for each series.
 
-    *errors* counts the writes that were dropped; None if this is that family.
+    *errors* counts the dropped writes; None if this is that collector itself.
 
     Attributes:
-        revision: grows with each write.
+        family: The family.
+        revision: Grows with each write.
     """
 
     def __init__(self, family: Family, registry: Registry, errors: "FamilyCollector | None") -> None:
         self.family = family
         self.revision = 0
-        kind = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}[family.kind]
-        self._collector = kind(family.name, family.help, registry=registry)
+        collector = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}[family.kind]
+        self._collector = collector(family.name, family.help, registry=registry)
         self._values: dict[bytes, Any] = self._collector.values.store  # a number or `Buckets`
         self._errors = errors or self
-        self._lock = threading.RLock()  # a full family of errors counts in itself what it drops
+        self._lock = threading.RLock()  # reentrant: the full errors family counts its own drops
         self._children: dict[Key, Child] = {}
         self._bounds: dict[str, tuple[float, ...]] = {}  # by the first label value
 
     def inc(self, key: Key, amount: float = 1) -> None:
-        """Add *amount* to the series *key* of a counter; a ValueError if it is negative or not finite."""
+        """Add *amount* to the series *key* of a counter.
+
+        Raises:
+            ValueError: *amount* is negative or not finite.
+        """
         number = as_number(amount)
         if number is None or not 0 <= number < math.inf:
             raise ValueError(f"cannot add {amount!r} to {self.family.name}: only finite numbers from 0 up")
@@ -104,9 +107,12 @@ class FamilyCollector:
                 self.revision += 1
 
     def observe(self, key: Key, value: float) -> None:
-        """Count *value* in its bucket of the series *key* of a histogram; a ValueError if it is no number.
+        """Count *value* in its bucket of the series *key* of a histogram.
 
-        One that is not finite is dropped: it belongs to no bucket, and would spoil the sum for good.
+        Drop a value that is not finite: it belongs to no bucket and would spoil the sum.
+
+        Raises:
+            ValueError: *value* is not a number.
         """
         number = as_number(value)
         if number is None:
@@ -121,9 +127,10 @@ class FamilyCollector:
                 self.revision += 1
 
     def observe_counts(self, key: Key, counts: Sequence[int], total: float) -> None:
-        """Add to the series *key* of a histogram what was counted elsewhere, bucket by bucket.
+        """Add observations that were counted elsewhere to the series *key* of a histogram.
 
-        A ValueError unless there is a count for each bound and one beyond, none negative, and a finite sum.
+        Raises:
+            ValueError: *counts* needs one count per bound and one above, none negative; *total* a finite sum.
         """
         needed = len(self._bounds_of(key)) + 1
         if len(counts) != needed or min(counts) < 0 or not math.isfinite(total):
@@ -136,32 +143,32 @@ class FamilyCollector:
                 self.revision += 1
 
     def set_bounds(self, probe: str, bounds: tuple[float, ...]) -> None:
-        """Count *probe* in buckets with these upper *bounds*; a change begins its series anew."""
+        """Set the upper *bounds* of *probe*'s buckets; a change resets its series."""
         if self._bounds.get(probe, self.family.buckets) != bounds:
             self.forget(probe)
             self._bounds[probe] = bounds
 
     def forget(self, probe: str) -> None:
-        """Remove every series of *probe*; do nothing if the family's first label is another."""
+        """Remove every series of *probe*, if the family's first label is ``probe``."""
         if self.family.labels[:1] == ("probe",):
             with self._lock:
                 for key in [key for key in self._children if key[0] == probe]:
                     self.remove(key)
 
     def remove(self, key: Key) -> None:
-        """Remove the series *key*, if there is one."""
+        """Remove the series *key* if it exists."""
         with self._lock:
             if (child := self._children.pop(key, None)) is not None:
                 del self._values[child[0]]
                 self.revision += 1
 
     def text(self) -> str:
-        """Write the lines of every series."""
+        """Return the lines of every series."""
         with self._lock:
             return "".join([lines % _numbers(self._values[key]) for key, lines in self._children.values()])
 
     def _child(self, key: Key) -> Child | None:
-        """Find the series *key*, or open it; count a drop if there is no room for one more."""
+        """Return the series *key*, opened if necessary; count a drop if the family is full."""
         if (child := self._children.get(key)) is None:
             key = tuple(map(encodable, key))
             child = self._children.get(key) or self._open(key)
@@ -186,7 +193,7 @@ class FamilyCollector:
             series = [series_text(f"{name}_bucket", labels_of_bucket) for labels_of_bucket in bounds]
             if value.has_sum:
                 series += [series_text(f"{name}_count", pairs), series_text(f"{name}_sum", pairs)]
-        return "".join(one.replace("%", "%%") + " %s\n" for one in series)
+        return "".join(text.replace("%", "%%") + " %s\n" for text in series)
 
     def _bounds_of(self, key: Key) -> tuple[float, ...]:
         return self._bounds.get(key[0], self.family.buckets) if key else self.family.buckets
@@ -204,10 +211,10 @@ def _numbers(value: float | Buckets) -> tuple[object, ...]:
 
 
 class ProcessCollector:
-    """The numbers of this process, read when asked, at most once a second on *clock*.
+    """The metrics of this process, read on a scrape, at most once a second on *clock*.
 
     Attributes:
-        collectors: one for each number; a number that cannot be read is absent.
+        collectors: One for each number. A number that cannot be read is absent.
     """
 
     def __init__(
@@ -217,10 +224,12 @@ class ProcessCollector:
         self._clock = clock
         self._proc = proc
         self._read_at = -math.inf
-        self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)  # once: it must not wander
+        self._booted = time.time() - time.clock_gettime(
+            time.CLOCK_BOOTTIME
+        )  # read once, so that it does not drift
 
     def refresh(self) -> None:
-        """Read, unless that was done within the last second."""
+        """Read the numbers, unless that was done within the last second."""
         now = self._clock()
         if now - self._read_at < AT_MOST_EVERY:
             return
@@ -232,15 +241,15 @@ class ProcessCollector:
                 collector.set((), number)
 
     def _read(self) -> Mapping[str, float]:
-        """Read each number; leave out those that are not there or not in the form of proc(5)."""
+        """Read each number; omit those that are missing or not in the form of proc(5)."""
         read: dict[str, float] = {}
-        for some in (self._stat, self._open_fds, self._max_fds):
+        for read_part in (self._stat, self._open_fds, self._max_fds):
             with suppress(OSError, ValueError, IndexError):
-                read.update(some())
+                read.update(read_part())
         return read
 
     def _stat(self) -> Iterator[tuple[str, float]]:
-        fields = (self._proc / "stat").read_bytes().rpartition(b")")[2].split()  # from the third on
+        fields = (self._proc / "stat").read_bytes().rpartition(b")")[2].split()  # from the third field
         ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         user, system, started, virtual, resident = (int(fields[place]) for place in (11, 12, 19, 20, 21))
         yield "process_cpu_seconds_total", (user + system) / ticks
@@ -249,7 +258,7 @@ class ProcessCollector:
         yield "process_resident_memory_bytes", resident * page
 
     def _open_fds(self) -> Iterator[tuple[str, float]]:
-        yield "process_open_fds", len(list((self._proc / "fd").iterdir())) - 1  # one is this look's
+        yield "process_open_fds", len(list((self._proc / "fd").iterdir())) - 1  # one belongs to this listing
 
     def _max_fds(self) -> Iterator[tuple[str, float]]:
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""The families of the page: their declarations, the daemon's own, and who owns which name."""
+"""The metric families: their declaration, the daemon's own families, and the owners of names."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,9 @@ from http import HTTPMethod
 from mlopsd.metrics.exposition import Dialect, help_text
 from mlopsd.probe import DEFAULT_BUCKETS, Metric, MetricKind
 
-# Counted from 0, or a first fault is no increase.
+# Each starts at 0, so that the first error is an increase.
 COMPONENTS = ("http", "log", "loop", "metrics", "reload", "socket")
-OTHER = "OTHER"  # the label of a method that is none of HTTP's
+OTHER = "OTHER"  # the label of an unknown HTTP method
 _SUFFIXES: Mapping[MetricKind, tuple[str, ...]] = {
     "gauge": ("",),
     "counter": ("", "_total", "_created"),
@@ -23,11 +23,13 @@ class Family:
     """The declaration of one family under its full name.
 
     Attributes:
-        name: as its samples are called; a counter's ends in ``_total``.
-        help: one sentence; where it is empty there is no HELP line.
-        labels: the label names of every series, in the order in which they are written.
-        buckets: the upper bounds of a histogram, without infinity; the series of one probe may have
-            bounds of their own, so that they tell no families apart.
+        name: The name of its samples; a counter's ends in ``_total``.
+        help: One sentence; if empty, there is no HELP line.
+        kind: The type.
+        unit: The base unit at the end of the name, or "".
+        labels: The label names of every series, in the order of output.
+        buckets: The upper bounds of a histogram, without infinity. They do not count for equality, since
+            the series of one probe may have other bounds.
     """
 
     name: str
@@ -39,26 +41,26 @@ class Family:
 
     @property
     def base(self) -> str:
-        """The family's name in OpenMetrics, where ``_total`` belongs to the sample alone."""
+        """Return the family's name in OpenMetrics, where only the sample's name has ``_total``."""
         return self.name.removesuffix("_total") if self.kind == "counter" else self.name
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """Every name that no other family may have; OpenMetrics reads them all as this family's."""
+        """Return every name that no other family may use, since OpenMetrics assigns it to this one."""
         return tuple(self.base + suffix for suffix in _SUFFIXES[self.kind])
 
     def header(self, dialect: Dialect) -> str:
-        """Write the lines above the family's samples."""
+        """Return the lines above the family's samples."""
         is_openmetrics = dialect is Dialect.OPENMETRICS
         name = self.base if is_openmetrics else self.name
-        said = f"# HELP {name} {help_text(self.help, dialect)}\n" if self.help else ""
-        bears_unit = self.unit and self.base.endswith(f"_{self.unit}")
-        unit = f"# UNIT {name} {self.unit}\n" if is_openmetrics and bears_unit else ""
-        return f"{said}# TYPE {name} {self.kind}\n{unit}"
+        help_line = f"# HELP {name} {help_text(self.help, dialect)}\n" if self.help else ""
+        has_unit = self.unit and self.base.endswith(f"_{self.unit}")
+        unit_line = f"# UNIT {name} {self.unit}\n" if is_openmetrics and has_unit else ""
+        return f"{help_line}# TYPE {name} {self.kind}\n{unit_line}"
 
 
 def family_of(plugin: str, metric: Metric) -> Family:
-    """Return the family in which the probes of *plugin* report *metric*; its first label is ``probe``."""
+    """Return the family of *plugin*'s *metric*; its first label is ``probe``."""
     prefix = re.sub(r"[^a-z0-9_]", "_", plugin.lower())
     buckets = metric.buckets if metric.kind == "histogram" else ()
     labels = ("probe", *metric.labels)
@@ -69,44 +71,55 @@ _CHECK_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
-BUILD_INFO = Family("mlopsd_build_info", "Which mlopsd this is.", labels=("python", "version"))
-DRAINING = Family("mlopsd_draining", "1 from the order to stop until the end.")
+BUILD_INFO = Family(
+    "mlopsd_build_info", "The versions of mlopsd and of Python; always 1.", labels=("python", "version")
+)
+DRAINING = Family("mlopsd_draining", "1 while the daemon is draining before shutdown.")
 RELOADED = Family(
     "mlopsd_config_last_reload_successful",
-    "1 if the configuration in force is the one that was last read, 0 if that was refused.",
+    "1 if the last load of the configuration succeeded, 0 if it was rejected.",
 )
 RELOADED_AT = Family(
     "mlopsd_config_last_reload_success_timestamp_seconds",
-    "When the configuration in force was read, in seconds since 1970.",
+    "Time of the last successful load of the configuration, in seconds since 1970.",
     unit="seconds",
 )
-CHECKS = Family("mlopsd_probe_checks_total", "Checks by how they ended.", "counter", "", ("probe", "result"))
+CHECKS = Family(
+    "mlopsd_probe_checks_total", "Checks of a probe by result.", "counter", "", ("probe", "result")
+)
 CHECK_SECONDS = Family(
     "mlopsd_probe_duration_seconds",
-    "How long checks took.",
+    "Duration of a probe's checks, in seconds.",
     "histogram",
     "seconds",
     ("probe",),
     _CHECK_SECONDS,
 )
 HUNG = Family(
-    "mlopsd_probe_hung", "1 while a check that outlived its timeout is still running.", labels=("probe",)
+    "mlopsd_probe_hung", "1 while a check that exceeded its timeout is still running.", labels=("probe",)
 )
 WORKER_RESTARTS = Family(
-    "mlopsd_probe_worker_restarts_total", "Starts of a worker after its first.", "counter", "", ("probe",)
+    "mlopsd_probe_worker_restarts_total", "Restarts of a probe's worker process.", "counter", "", ("probe",)
 )
 LOOP_LAG = Family(
-    "mlopsd_event_loop_lag_seconds", "How late the event loop was.", "histogram", "seconds", (), _LAG_SECONDS
+    "mlopsd_event_loop_lag_seconds",
+    "Lag of the event loop, in seconds.",
+    "histogram",
+    "seconds",
+    (),
+    _LAG_SECONDS,
 )
-ERRORS = Family(
-    "mlopsd_errors_total", "Faults that cost less than a reading, by where.", "counter", "", ("component",)
-)
+ERRORS = Family("mlopsd_errors_total", "Internal errors by component.", "counter", "", ("component",))
 REQUESTS = Family(
-    "mlopsd_http_requests_total", "Requests that were answered.", "counter", "", ("method", "route", "status")
+    "mlopsd_http_requests_total",
+    "HTTP requests by method, route and status.",
+    "counter",
+    "",
+    ("method", "route", "status"),
 )
 REQUEST_SECONDS = Family(
     "mlopsd_http_request_duration_seconds",
-    "How long requests took.",
+    "Duration of HTTP requests, in seconds.",
     "histogram",
     "seconds",
     ("route",),
@@ -118,14 +131,18 @@ FAMILIES = (
 )
 
 HEALTH_STATUS = Family(
-    "mlopsd_health_status", "The host's status: 1 for the one that holds.", labels=("status",)
+    "mlopsd_health_status",
+    "The host's status: 1 for the current status, 0 for the others.",
+    labels=("status",),
 )
 HEALTH_ADVICE = Family(
-    "mlopsd_health_advice", "What should be done: 1 for the advice that holds.", labels=("advice",)
+    "mlopsd_health_advice",
+    "The host's advice: 1 for the current advice, 0 for the others.",
+    labels=("advice",),
 )
 PROBE_STATUS = Family(
     "mlopsd_probe_status",
-    "The damped status of a probe: 1 for the one that holds.",
+    "A probe's damped status: 1 for the current status, 0 for the others.",
     labels=("probe", "status"),
 )
 PROBE_FINDING = Family(
@@ -135,35 +152,35 @@ PROBE_FINDING = Family(
 )
 LAST_CHECK = Family(
     "mlopsd_probe_last_check_timestamp_seconds",
-    "When the last reading of a probe arrived, in seconds since 1970.",
+    "Time of a probe's last reading, in seconds since 1970.",
     unit="seconds",
     labels=("probe",),
 )
 BOARD_FAMILIES = (HEALTH_STATUS, HEALTH_ADVICE, PROBE_STATUS, PROBE_FINDING, LAST_CHECK)
 
 PROCESS_FAMILIES = (
-    Family("process_cpu_seconds_total", "CPU time that the process has used.", "counter", "seconds"),
-    Family("process_resident_memory_bytes", "Memory of the process that is in RAM.", unit="bytes"),
-    Family("process_virtual_memory_bytes", "Address space of the process.", unit="bytes"),
-    Family("process_open_fds", "File descriptors that the process has open."),
-    Family("process_max_fds", "File descriptors that the process may have open."),
-    Family("process_start_time_seconds", "When the process started, in seconds since 1970.", unit="seconds"),
+    Family("process_cpu_seconds_total", "CPU time used by the process, in seconds.", "counter", "seconds"),
+    Family("process_resident_memory_bytes", "Resident memory of the process, in bytes.", unit="bytes"),
+    Family("process_virtual_memory_bytes", "Virtual memory of the process, in bytes.", unit="bytes"),
+    Family("process_open_fds", "Open file descriptors of the process."),
+    Family("process_max_fds", "Limit of open file descriptors of the process."),
+    Family("process_start_time_seconds", "Start time of the process, in seconds since 1970.", unit="seconds"),
 )
 
 
 def method_label(method: str) -> str:
-    """Return *method* if it is one of HTTP's, else `OTHER`: inventing methods must make no series."""
+    """Return *method* if HTTP defines it, else `OTHER`, so that invented methods create no series."""
     return method if method in HTTPMethod.__members__ else OTHER
 
 
-Owners = Mapping[str, tuple[Family, str]]  # by every name that a family claims
+Owners = Mapping[str, tuple[Family, str]]  # by each name that a family claims
 
 
 def claim(owners: Owners, families: Iterable[Family], owner: str) -> Owners:
     """Return *owners* with the names that *families* of *owner* claim.
 
     Raises:
-        ValueError: a name that means something else already, or a histogram without buckets.
+        ValueError: Another family has claimed a name, or a histogram has no buckets.
     """
     both = dict(owners)
     for family in families:
@@ -174,6 +191,6 @@ def claim(owners: Owners, families: Iterable[Family], owner: str) -> Owners:
             if other != family:
                 raise ValueError(
                     f"cannot declare {family.name} of {owner}: {name} is taken by {other.name} of {before} "
-                    "with another declaration; give one of them another name"
+                    "with another declaration; rename one of them"
                 )
     return both

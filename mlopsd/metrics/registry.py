@@ -1,4 +1,4 @@
-"""The numbers that the daemon records, about itself and about its probes, and the page of them all."""
+"""The registry of all metrics, of the daemon and of its probes, and the page for scrapes."""
 
 import gzip
 import platform
@@ -20,22 +20,22 @@ from mlopsd.metrics.families import Family, Owners, claim, family_of, method_lab
 from mlopsd.metrics.samples import Samples, board_texts
 from mlopsd.probe import Metric, Number
 
-REST = 0.1
-"""Seconds: each scrape changes the numbers of requests by itself, and would else have the page written
-again for each of many scrapers."""
+PAUSE = 0.1
+"""Seconds: each scrape itself changes the request metrics. Without this pause, each of many scrapers would
+get a newly rendered page."""
 _LEVEL = 1  # 2000 lines: 1.0 ms and 28 kB; level 6 takes 2.6 ms for 22 kB
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer to a scrape."""
+    """The response to a scrape."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
 class PageCache:
-    """The page of the latest revision, in each form that was asked for; *texts* gives it family by family."""
+    """The cached page of the latest revision, in each requested form. *texts* yields the families."""
 
     def __init__(self, texts: Callable[[], Iterable[tuple[Family, str]]]) -> None:
         self._texts = texts
@@ -44,7 +44,7 @@ class PageCache:
         self._headers: dict[Dialect, dict[str, str]] = {dialect: {} for dialect in Dialect}
 
     def page(self, revision: object, dialect: Dialect, *, compressed: bool) -> Page:
-        """Return the page, the very same one while *revision* stays."""
+        """Return the page, cached as long as *revision* is the same."""
         if revision != self._revision:
             self._revision, self._pages = revision, {}
         if (page := self._pages.get((dialect, compressed))) is None:
@@ -72,15 +72,14 @@ class PageCache:
 
 
 class Metrics:
-    """The registry of one daemon, and the page that it makes.
+    """The metrics of one daemon, and their page.
 
-    A page is made of what is in memory and of *proc*, the process's own folder in procfs, so that nothing
-    blocks. Numbers may be recorded from any thread; `render` is for the event loop alone. *clock* is a
-    steady clock in seconds.
+    A page needs only memory and *proc*, the process's own folder in procfs, so it does not block. Any thread
+    may record numbers, but only the event loop may call `render`. *clock* is a steady clock in seconds.
 
     Attributes:
-        registry: aioprometheus' registry with every number that the daemon records.
-        probes: records about probes.
+        registry: aioprometheus' registry, with every number that the daemon records.
+        probes: The recorder of probes.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Metrics:
         self._pages = PageCache(self._texts)
         self._shown, self._shown_at = (
             (0, 0, 0, 0),
-            -REST,
+            -PAUSE,
         )  # the revision of the page, and when that was written
         self._dialect = lru_cache(maxsize=64)(choose_dialect)
         self._gzip = lru_cache(maxsize=64)(accepts_gzip)
@@ -117,7 +116,7 @@ class Metrics:
             self._errors.inc((component,), 0)
 
     def render(self, accept: str = "", accept_encoding: str = "") -> Page:
-        """Return the page as of now, as the headers ``Accept`` and ``Accept-Encoding`` ask for it."""
+        """Return the current page, in the form of the headers ``Accept`` and ``Accept-Encoding``."""
         if refused := self._samples.refresh(self._board.version, list(self._board)):
             self._errors.inc(("metrics",), refused)
         self._process.refresh()
@@ -125,7 +124,7 @@ class Metrics:
         revision = self._revision()
         page = self._pages.page(revision, dialect, compressed=gzip)
         if revision != self._shown:
-            self._shown, self._shown_at = revision, self._clock()  # after the writing, which may take a while
+            self._shown, self._shown_at = revision, self._clock()  # after rendering, which may take a while
         return page
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -138,43 +137,48 @@ class Metrics:
         self._lag.observe((), seconds)
 
     def error(self, component: str) -> None:
-        """Record a fault in *component* that cost less than a reading."""
+        """Record an internal error in *component*."""
         self._errors.inc((component,))
 
     def draining(self) -> None:
-        """Record that the daemon was told to stop."""
+        """Record that the daemon is draining."""
         self._draining.set((), 1)
 
     def configured(self, at: datetime) -> None:
-        """Record that the configuration that was read at *at* is in force."""
+        """Record a successful load of the configuration at *at*."""
         self._reloaded.set((), 1)
         self._reloaded_at.set((), at.timestamp())
 
     def not_configured(self) -> None:
-        """Record that a changed configuration was refused; the one before is in force."""
+        """Record that a changed configuration was rejected."""
         self._reloaded.set((), 0)
 
     def _revision(self) -> tuple[int, int, int, int]:
-        """Number all that is on the page; asked first, so that what is written meanwhile shows next time."""
+        """Return the revision of the page. Read it before rendering, so that a later write is not lost."""
         requests = self._shown[-1]
-        if self._clock() - self._shown_at >= REST:
+        if self._clock() - self._shown_at >= PAUSE:
             requests = self._requests.revision + self._request_seconds.revision
         live = (*self._state, *self.probes.collectors, self._lag, *self._process.collectors)
-        return self._board.version, self._samples.revision, sum(one.revision for one in live), requests
+        return (
+            self._board.version,
+            self._samples.revision,
+            sum(collector.revision for collector in live),
+            requests,
+        )
 
     def _texts(self) -> Iterator[tuple[Family, str]]:
-        """Write each family, in the order of the page."""
+        """Yield each family with its lines, in the order of the page."""
         always = (self._lag, *self._process.collectors, self._requests, self._request_seconds)
         yield from self._samples.texts()
-        yield from ((one.family, one.text()) for one in self._state)
+        yield from ((collector.family, collector.text()) for collector in self._state)
         yield from board_texts(self._board.verdict, list(self._board))
-        yield from ((one.family, one.text()) for one in (*self.probes.collectors, *always))
+        yield from ((collector.family, collector.text()) for collector in (*self.probes.collectors, *always))
 
 
 class ProbeRecorder:
-    """Records about probes: their checks, and the numbers that they declare.
+    """The recorder of probes: their checks, and the metrics that they declare.
 
-    The instruments and `clashes` may be used from any thread, all else from the event loop's alone.
+    Any thread may use the instruments and `clashes`. Use everything else only on the event loop.
     """
 
     def __init__(
@@ -192,7 +196,7 @@ class ProbeRecorder:
 
     @property
     def collectors(self) -> list[FamilyCollector]:
-        """The families that are not taken from readings, and the errors; the daemon's own come first."""
+        """Return the families that do not come from readings, the daemon's own first."""
         return list(self._collectors.values())
 
     def checked(self, probe: str, result: str, seconds: float) -> None:
@@ -200,21 +204,21 @@ class ProbeRecorder:
         self._checks.inc((probe, result))
         self._check_seconds.observe((probe,), seconds)
 
-    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # it is the value of the gauge
-        """Record if a check of *probe* outlived its timeout and is still running."""
+    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # the value of the gauge
+        """Record whether a check of *probe* that exceeded its timeout is still running."""
         self._hung.set((probe,), hung)
 
     def worker_restarted(self, probe: str) -> None:
-        """Record that the worker of *probe* was started again."""
+        """Record a restart of *probe*'s worker."""
         self._restarts.inc((probe,))
 
     def forget(self, probe: str) -> None:
-        """Drop every series of *probe*; those from the board go when it leaves that."""
+        """Remove every recorded series of *probe*. Those of the board end when it leaves the board."""
         for collector in self.collectors:
             collector.forget(probe)
 
     def clashes(self, wanted: Mapping[str, Sequence[Metric]]) -> dict[str, str]:
-        """Return why plugins among *wanted* could not declare their metrics; declare nothing."""
+        """Return why plugins among *wanted* cannot declare their metrics, without declaring any."""
         owners, clashes = self._owners, {}
         for plugin, metrics in wanted.items():
             try:
@@ -224,7 +228,11 @@ class ProbeRecorder:
         return clashes
 
     def declare(self, plugin: str, metrics: Sequence[Metric]) -> None:
-        """Open a family for each of *metrics* that is not open; a ValueError, and none, if one clashes."""
+        """Open a family for each of *metrics* that is not open.
+
+        Raises:
+            ValueError: A metric is declared already, with another meaning. Then none is opened.
+        """
         self._owners = _claimed(self._owners, plugin, metrics)
         for metric in metrics:
             family = family_of(plugin, metric)
@@ -235,7 +243,7 @@ class ProbeRecorder:
                     self._samples.show(plugin, metric.name, family)
 
     def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> "ProbeInstruments":
-        """Return the counters and histograms among *declared*, as `declare` does, for *probe* of *plugin*."""
+        """Declare the metrics, and return the counters and histograms of *probe* of *plugin*."""
         self.declare(plugin, declared)
         self._restarts.inc((probe,), 0)
         for metric in declared:
@@ -244,7 +252,7 @@ class ProbeRecorder:
         return ProbeInstruments(probe, plugin, tuple(declared), self._collector)
 
     def _collector(self, family: Family) -> FamilyCollector:
-        """Find the collector of *family*, or open it in place of what readings say."""
+        """Return the collector of *family*; a new one replaces the samples of readings."""
         with self._opening:
             if (known := self._collectors.get(family.name)) is None:
                 self._samples.hide(family)
@@ -254,7 +262,7 @@ class ProbeRecorder:
 
 @dataclass(frozen=True, slots=True)
 class ProbeInstruments:
-    """The counters and histograms that *probe* of *plugin* may write to; any other is a ValueError."""
+    """The counters and histograms of *probe* of *plugin*. Any other metric raises a ValueError."""
 
     probe: str
     plugin: str
@@ -262,7 +270,7 @@ class ProbeInstruments:
     collector: Callable[[Family], FamilyCollector]
 
     def counter(self, metric: Metric) -> "ProbeInstrument":
-        """Return the counter that *metric* declares, which is no longer taken from readings."""
+        """Return the counter that *metric* declares. It no longer comes from readings."""
         return self._instrument(metric, "counter")
 
     def histogram(self, metric: Metric) -> "ProbeInstrument":
@@ -271,18 +279,18 @@ class ProbeInstruments:
 
     def _instrument(self, metric: Metric, kind: str) -> "ProbeInstrument":
         if metric not in self.declared:
-            names = ", ".join(one.name for one in self.declared) or "none"
+            names = ", ".join(declared.name for declared in self.declared) or "none"
             raise ValueError(f"probe {self.probe!r} does not declare {metric.name!r}; it declares: {names}")
         if metric.kind != kind:
             raise ValueError(
-                f"metric {metric.name!r} of plugin {self.plugin!r} is a {metric.kind}, no {kind}"
+                f"metric {metric.name!r} of plugin {self.plugin!r} is a {metric.kind}, not a {kind}"
             )
         return ProbeInstrument(self.probe, metric, self.collector(family_of(self.plugin, metric)))
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeInstrument:
-    """The series of one probe in a counter or histogram; labels that were not declared are a ValueError."""
+    """The series of one probe in a counter or histogram. Undeclared labels raise a ValueError."""
 
     probe: str
     metric: Metric
@@ -297,7 +305,7 @@ class ProbeInstrument:
         self.collector.observe(self._key(labels), value)
 
     def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
-        """Add what was counted elsewhere, as `FamilyCollector.observe_counts` does."""
+        """Add observations that were counted elsewhere, as `FamilyCollector.observe_counts` does."""
         self.collector.observe_counts(self._key(labels), counts, total)
 
     def _key(self, labels: Mapping[str, object]) -> Key:

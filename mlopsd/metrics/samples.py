@@ -1,7 +1,7 @@
-"""The board as Prometheus sees it: the verdict, each probe's status, and the samples of its last reading.
+"""The board's metrics: the verdict, each probe's status, and the samples of its last reading.
 
-Readings of one probe mostly hold the same series each time. So their lines are laid out once, and filled
-with the values of each reading: that costs a fraction of writing them, and no dictionary per line.
+The readings of one probe mostly have the same series. So their lines are laid out once and filled with the
+values of each reading. That costs a fraction of rendering each line, and no dictionary per line.
 """
 
 import logging
@@ -19,10 +19,10 @@ from mlopsd.metrics.families import Family
 from mlopsd.probe import Advice, Reading, Sample, Status
 from mlopsd.verdict import Verdict
 
-FINDINGS_PER_PROBE = 100  # the worst; eight GPUs in all the trouble that there is have about as many
+FINDINGS_PER_PROBE = 100  # the worst ones; eight GPUs with every possible problem have about as many
 SAMPLES_PER_READING = 10_000
-"""Eight GPUs with all that NVML tells are below 2 000. Ten thousand hold the event loop for about 10 ms
-at each reading; more than that is a label that is not bounded."""
+"""Eight GPUs with all values of NVML have less than 2 000 samples. Ten thousand block the event loop for
+about 10 ms per reading. Only an unbounded label has more."""
 
 Labels = tuple[tuple[str, str], ...]
 _SERIES, _VALUE = attrgetter("name", "labels"), attrgetter("value")
@@ -30,8 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 def board_texts(verdict: Verdict, entries: Sequence[Entry]) -> Iterator[tuple[Family, str]]:
-    """Write the lines of each of `BOARD_FAMILIES`."""
-    findings = dict.fromkeys(key for entry in entries for key in _finding_keys(entry))  # alike are one series
+    """Yield each of `BOARD_FAMILIES` with its lines."""
+    findings = dict.fromkeys(
+        key for entry in entries for key in _finding_keys(entry)
+    )  # equal keys are one series
     statuses = (((entry.probe, str(one)), one == entry.status) for entry in entries for one in Status)
     checked = ((entry.probe, entry.checked_at) for entry in entries if entry.checked_at is not None)
     yield _text_of(own.HEALTH_STATUS, (((str(one),), one == verdict.status) for one in Status))
@@ -47,11 +49,12 @@ def _text_of(family: Family, rows: Iterable[tuple[tuple[str, ...], float]]) -> t
 
 
 def _finding_keys(entry: Entry) -> Iterator[tuple[str, ...]]:
-    """Yield the labels of each finding that is not healthy, the worst first."""
-    troubles = [finding for finding in entry.reading.findings if finding.status != Status.HEALTHY]
-    troubles.sort(key=lambda finding: (finding.status, finding.advice), reverse=True)
-    for one in troubles[:FINDINGS_PER_PROBE]:
-        yield entry.probe, entry.plugin, one.name, one.subject or "", str(one.status), str(one.advice)
+    """Yield the labels of each finding that is not healthy, worst first."""
+    problems = [finding for finding in entry.reading.findings if finding.status != Status.HEALTHY]
+    problems.sort(key=lambda finding: (finding.status, finding.advice), reverse=True)
+    for finding in problems[:FINDINGS_PER_PROBE]:
+        labels = finding.name, finding.subject or "", str(finding.status), str(finding.advice)
+        yield entry.probe, entry.plugin, *labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,9 @@ class Block:
     """The lines of one probe in one family.
 
     Attributes:
-        template: the lines, ``%s`` for each value.
-        picks: for each line, which sample of the reading it shows.
+        family: The family.
+        template: The lines, with ``%s`` for each value.
+        picks: For each line, the index of its sample in the reading.
     """
 
     family: Family
@@ -68,29 +72,31 @@ class Block:
     picks: "array[int]"
 
     def fill(self, values: Sequence[float | None]) -> tuple[str, list[str]]:
-        """Return the lines with *values*, and a complaint for each line that had to be left out.
+        """Return the lines with *values*, and a reason for each omitted line.
 
-        A counter is never negative and never NaN; OpenMetrics loses the whole page over one.
+        A counter must not be negative or NaN: one such value invalidates the whole page in OpenMetrics.
         """
         shown = cast("tuple[float, ...]", tuple(map(values.__getitem__, self.picks)))  # or None, see below
         is_counter = self.family.kind == "counter"
         if None not in shown and all(map(math.isfinite, shown)) and not (is_counter and min(shown) < 0):
-            return (self.template % shown).replace(".0\n", "\n"), []  # just as Python writes them
+            return (self.template % shown).replace(".0\n", "\n"), []  # in Python's own form
         lines, refused = [], []
-        for line, value in zip(self.template.split("\n"), shown, strict=False):  # text ends in a newline
+        for line, value in zip(
+            self.template.split("\n"), shown, strict=False
+        ):  # the template ends in a newline
             if value is None or (is_counter and not value >= 0):
-                refused.append(f"{self.family.name}: a value that no {self.family.kind} can have")
+                refused.append(f"{self.family.name}: a value that a {self.family.kind} cannot have")
             else:
                 lines.append(f"{line % number_text(value)}\n")
         return "".join(lines), refused
 
 
 class ProbeSamples:
-    """The samples of one probe's last reading, written into its layout.
+    """The samples of one probe's last reading, as lines.
 
     Attributes:
-        families: those of the plugin, by the name of the metric.
-        texts: the lines of each family that has some, by the family's name.
+        families: The families of the plugin, by the name of the metric.
+        texts: The lines of each family with samples, by the family's name.
     """
 
     def __init__(self, probe: str, families: Mapping[str, Family]) -> None:
@@ -98,18 +104,21 @@ class ProbeSamples:
         self.texts: dict[str, str] = {}
         self._probe = probe
         self._reading: Reading | None = None
-        self._series: list[tuple[str, Labels]] = []  # of the samples that the blocks are laid out for
+        self._series: list[tuple[str, Labels]] = []  # of the samples in the blocks' layout
         self._blocks: list[Block] = []
         self._misplaced: list[str] = []
         self._logged: set[str] = set()
 
     def take(self, reading: Reading) -> int:
-        """Show *reading* unless it is shown already; return how many of its samples were refused."""
+        """Show *reading* if it is new; return the number of its rejected samples."""
         if reading is self._reading:
             return 0
         self._reading = reading
         samples, refused = _sound(reading.samples)
-        before, self._series = self._series, list(map(_SERIES, samples))  # an older one keeps labels alive
+        before, self._series = (
+            self._series,
+            list(map(_SERIES, samples)),
+        )  # the previous list keeps its labels alive
         if before != self._series:
             self._blocks, self._misplaced = _lay_out(self._probe, self.families, samples)
         refused += self._misplaced
@@ -121,21 +130,21 @@ class ProbeSamples:
         return len(refused)
 
     def _log(self, refused: list[str]) -> None:
-        """Log a kind of refusal once, until a reading is without it."""
+        """Log each reason once, until a reading is without it."""
         causes = set(refused)
-        for cause in sorted(causes - self._logged)[:3]:  # the rest is more of the same
+        for cause in sorted(causes - self._logged)[:3]:  # the others are similar
             extra = {"probe": self._probe, "cause": cause, "refused": len(refused)}
-            _log.warning("sample_refused", extra=extra)
+            _log.warning("sample rejected", extra=extra)
         self._logged = causes
 
 
 class Samples:
-    """The samples of every probe on the board; those of a subject that is gone go with its reading.
+    """The samples of every probe on the board. A missing subject disappears with its reading.
 
-    `hide` may be called from any thread, all else from the event loop's alone.
+    Any thread may call `hide`. Use everything else only on the event loop.
 
     Attributes:
-        revision: grows with each change of the families.
+        revision: Grows with each change of the families.
     """
 
     def __init__(self) -> None:
@@ -152,14 +161,14 @@ class Samples:
             self.revision += 1
 
     def hide(self, family: Family) -> None:
-        """Refuse samples of *family* from now on."""
+        """Reject samples of *family*."""
         for plugin, shown in list(self._families.items()):
             if family in shown.values():
-                self._families[plugin] = {name: one for name, one in shown.items() if one != family}
+                self._families[plugin] = {name: other for name, other in shown.items() if other != family}
                 self.revision += 1
 
     def refresh(self, version: int, entries: Sequence[Entry]) -> int:
-        """Take over *entries* of the board in *version*; return how many samples were refused."""
+        """Show *entries* of the board's *version*; return the number of rejected samples."""
         seen = version, self.revision
         if seen == self._seen:
             return 0
@@ -169,8 +178,8 @@ class Samples:
         return sum(self._of(entry).take(entry.reading) for entry in entries)
 
     def texts(self) -> Iterator[tuple[Family, str]]:
-        """Write the lines of each family, as of the last `refresh`."""
-        families = {one.name: one for shown in self._families.values() for one in shown.values()}
+        """Yield each family with its lines, as of the last `refresh`."""
+        families = {family.name: family for shown in self._families.values() for family in shown.values()}
         texts = [probe.texts for probe in self._probes.values()]
         for name, family in families.items():
             yield family, "".join([text[name] for text in texts if name in text])
@@ -186,8 +195,10 @@ class Samples:
 def _lay_out(
     probe: str, families: Mapping[str, Family], samples: Sequence[Sample]
 ) -> tuple[list[Block], list[str]]:
-    """Find a line for each of *samples*, and a complaint for each without; the last of two alike has it."""
-    written: dict[tuple[Labels, tuple[str, ...]], str] = {}  # families share labels, and escaping is dear
+    """Lay out a line for each sample, and a reason for each rejected one. The last of equal ones counts."""
+    written: dict[
+        tuple[Labels, tuple[str, ...]], str
+    ] = {}  # families share labels, and escaping is expensive
     places: dict[str, dict[str, int]] = {}
     refused: list[str] = []
     for place, sample in enumerate(samples):
@@ -198,7 +209,7 @@ def _lay_out(
                 written[key] = _label_text(probe, family.labels[1:], sample.labels)
             places.setdefault(sample.name, {})[written[key]] = place
         except KeyError:
-            refused.append(f"{sample.name}: the probe declares no such sample")
+            refused.append(f"{sample.name}: the probe does not declare this sample")
         except (TypeError, ValueError) as error:
             refused.append(f"{sample.name}: {error}")
     blocks = []
@@ -218,7 +229,7 @@ def _label_text(probe: str, declared: tuple[str, ...], labels: Labels) -> str:
 
 
 def _sound(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[str]]:
-    """Return the *samples* that are samples, up to the limit, and a complaint for each other."""
+    """Return the valid *samples* up to the limit, and a reason for each other one."""
     refused = []
     if (over := len(samples) - SAMPLES_PER_READING) > 0:
         refused += [f"more than {SAMPLES_PER_READING} samples in one reading"] * over
@@ -230,6 +241,6 @@ def _sound(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[str]]:
 
 
 def _numbers(samples: Iterable[Sample]) -> Sequence[float | None]:
-    """Return the values, None for what is not a number."""
+    """Return the values, with None for a value that is not a number."""
     values = tuple(map(_VALUE, samples))
     return values if set(map(type, values)) <= {float} else tuple(map(as_number, values))

@@ -1,1 +1,1 @@
-"""Child processes: start, talk to and end them."""
+"""Child processes: their start, their channel and their end."""

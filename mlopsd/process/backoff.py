@@ -1,4 +1,4 @@
-"""The wait before something that just failed is tried again."""
+"""The exponential wait between retries."""
 
 import math
 import random
@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable
 
 FIRST, LONGEST = 1.0, 300.0  # seconds
-JITTER = 0.2  # of the wait, so that hosts that lost the same thing do not come back in step
-CALM = 10  # times the last wait, without a loss, and the past is forgotten
+JITTER = 0.2  # of the wait, so that hosts with the same failure do not retry in step
+CALM = 10  # a success that lasts this many times the last wait resets the back-off
 
 
 class ExponentialBackoff:
-    """Waits that double from *first* to *longest* seconds while things go wrong.
+    """Waits that double from *first* to *longest* seconds with each failure.
 
-    Success that lasts `CALM` times as long as the last wait clears the past: a host that dies every five
-    minutes is back at once, or after half a minute, and never after five.
+    A success that lasts `CALM` times the last wait resets the wait. So a process that dies every five minutes
+    restarts at once or after half a minute, never after five minutes.
 
     Attributes:
-        failures: the failures in a row.
+        failures: The number of consecutive failures.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class ExponentialBackoff:
         self._good_since: float | None = None
 
     def left(self) -> float:
-        """Return the seconds that are left of the wait."""
+        """Return the remaining seconds of the wait."""
         return max(0.0, self._next - self._clock())
 
     def failed(self) -> None:
-        """Record a failure: wait twice as long as before."""
+        """Record a failure: double the wait."""
         self.failures += 1
         self._wait = min(max(self._first, 2 * self._wait), self._longest)
         self._next = self._clock() + self._wait * random.uniform(1 - JITTER, 1 + JITTER)
@@ -48,14 +48,14 @@ class ExponentialBackoff:
         self._good_since = self._clock()
 
     def forget(self) -> None:
-        """Start again with the shortest wait."""
+        """Reset to the shortest wait."""
         self.failures = 0
         self._wait = 0.0
         self._next = -math.inf
         self._good_since = None
 
     def lost(self) -> None:
-        """Record the end of a success: try at once if it lasted, else wait as after a failure."""
+        """Record the end of a success: retry at once if it lasted, or else wait as after a failure."""
         good_since = self._good_since
         lasted = good_since is not None and self._clock() - good_since >= CALM * self._wait
         if lasted or self._wait == 0:

@@ -1,4 +1,4 @@
-"""The daemon's end of the channel to a child process: frames, and requests with their answers."""
+"""The daemon's end of the channel to a child process: requests and their answers as frames."""
 
 import asyncio
 import contextlib
@@ -19,21 +19,21 @@ from mlopsd.process.frames import (
     unpack_sizes,
 )
 
-MOST_NOTICES = 8  # unread; more are no protocol of ours
+MOST_NOTICES = 8  # unread; more violate the protocol
 
 OnPart = Callable[[Header], None]
 
 
 class ChannelClosed(Exception):
-    """The process hung up: no answer comes any more."""
+    """The error of a process that closed the channel: no further answer comes."""
 
 
 async def read_frame(reader: asyncio.StreamReader, limits: FrameLimits = ANY_SIZE) -> Frame:
     """Return the next frame.
 
     Raises:
-        asyncio.IncompleteReadError: the other side hung up.
-        BadFrame: it wrote something else.
+        asyncio.IncompleteReadError: The process closed the channel.
+        BadFrame: The bytes are not a frame.
     """
     header_size, body_size = unpack_sizes(await reader.readexactly(HEAD.size), limits)
     header = decode(await reader.readexactly(header_size))
@@ -51,21 +51,22 @@ class _Pending:
             return
         try:
             self.on_part(header)
-        except Exception as error:  # noqa: BLE001  # it is its caller's, who is not to end all others
+        except Exception as error:  # noqa: BLE001  # the caller's own error must not end the other requests
             self.answer.set_exception(error)
 
 
 class RequestChannel:
-    """Any number of requests at a time to *child*, each with an ``id`` that its answer carries too.
+    """The channel to *child*, for concurrent requests. A request and its answer share an ``id``.
 
-    A frame with ``more`` is a part of an answer of which the rest follows. A frame without an ``id`` is a
-    notice of the process. A caller that is cancelled disturbs nobody.
+    - A frame with ``more`` is one part of an answer, and further parts follow.
+    - A frame without an ``id`` is a notice of the process.
+    - Cancelling a caller does not affect other callers.
 
     Attributes:
-        child: the process.
-        answered: the number of answers that have come.
-        closed: set once no answer comes any more.
-        idle: set while every request has its answer.
+        child: The process.
+        answered: The number of answers so far.
+        closed: Set once no further answer can come.
+        idle: Set while no request waits for an answer.
     """
 
     def __init__(self, child: Child, limits: FrameLimits = ANY_SIZE) -> None:
@@ -77,21 +78,21 @@ class RequestChannel:
         self._last_id = 0
         self._pending: dict[int, _Pending] = {}
         self._notices: asyncio.Queue[Header | None] = asyncio.Queue()  # None: no more
-        self._end: ChannelClosed | BadFrame = ChannelClosed("it hung up")
+        self._end: ChannelClosed | BadFrame = ChannelClosed("it closed the channel")
         child.hang_up_when_ended()
         self._reading = asyncio.create_task(self._read(), name=f"read from {child.pid}")
 
     @property
     def unanswered(self) -> Sequence[Header]:
-        """The requests without an answer, as they were sent, also those of cancelled callers."""
+        """Return the requests without an answer, including those of cancelled callers."""
         return [pending.request for pending in self._pending.values()]
 
     async def ask(self, request: Header, body: bytes = b"", *, on_part: OnPart | None = None) -> Frame:
         """Return the answer to *request*; call *on_part* with the header of each part before it.
 
         Raises:
-            ChannelClosed: the process hung up first.
-            BadFrame: it wrote something else, or *request* cannot be sent.
+            ChannelClosed: The process closed the channel first.
+            BadFrame: The process sent an invalid frame, or *request* cannot be sent.
         """
         if self.closed.is_set():
             raise self._end
@@ -107,15 +108,19 @@ class RequestChannel:
             answer.cancel()
 
     async def send(self, header: Header) -> None:
-        """Send a frame that has no answer; a BadFrame says that it cannot be sent."""
+        """Send a frame without an answer.
+
+        Raises:
+            BadFrame: *header* cannot be sent.
+        """
         await self._write(pack(header, limits=self._limits))
 
     async def notice(self) -> Header:
-        """Return the next frame that the process sends by itself.
+        """Return the next notice of the process.
 
         Raises:
-            ChannelClosed: the process hung up.
-            BadFrame: it wrote something else.
+            ChannelClosed: The process closed the channel.
+            BadFrame: The process sent an invalid frame.
         """
         if (header := await self._notices.get()) is None:
             self._notices.put_nowait(None)  # for the next caller
@@ -123,7 +128,7 @@ class RequestChannel:
         return header
 
     async def _write(self, packed: bytes, body: bytes = b"") -> None:
-        with contextlib.suppress(ConnectionError):  # the end of the reading tells
+        with contextlib.suppress(ConnectionError):  # the reading task reports the end
             self.child.writer.write(packed)
             if body:
                 self.child.writer.write(body)
@@ -143,7 +148,7 @@ class RequestChannel:
     def _take(self, header: dict[str, Any], body: bytes) -> None:
         if "id" not in header:
             if self._notices.qsize() >= MOST_NOTICES:
-                raise BadFrame("more notices than anybody waits for")
+                raise BadFrame(f"more than {MOST_NOTICES} unread notices")
             self._notices.put_nowait(header)
             return
         number = header["id"]
@@ -155,7 +160,7 @@ class RequestChannel:
             return
         self.answered += 1
         del self._pending[number]
-        if not pending.answer.done():  # else nobody waits for it any more
+        if not pending.answer.done():  # otherwise its caller was cancelled
             pending.answer.set_result((header, body))
         if not self._pending:
             self.idle.set()

@@ -1,4 +1,4 @@
-"""A running child process with a channel of its own; the lines that it prints are logged."""
+"""A running child process with a channel. The daemon logs the lines that it prints."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from mlopsd.log_limit import LogLimiter
 from mlopsd.process import procfs, tree
 
 PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
-LAST_WORDS = 1.0  # seconds after the end of a process when its channel ends, whoever else may hold it
-STUCK_AFTER = 1.0  # seconds after SIGKILL when a process that goes on is the kernel's
-BYTES_PER_SECOND = 1024 * 1024  # a process that prints faster waits, and runs into its own deadline
+LAST_WORDS = 1.0  # seconds from the end of a process to that of its channel, even if another process holds it
+STUCK_AFTER = 1.0  # seconds after SIGKILL; a process that is left then hangs in the kernel
+BYTES_PER_SECOND = 1024 * 1024  # a process that prints faster blocks, and reaches its timeout
 LINES_PER_HOUR = 50
 LONGEST_LINE = 500
 CHUNK = 64 * 1024
@@ -35,20 +35,26 @@ async def spawn(
     cwd: str = "/",
     pass_fds: Sequence[int] = (),
 ) -> "Child":
-    """Start *command* in a session of its own; log the lines that it prints under *name*.
+    """Start *command* in a session of its own, and log the lines that it prints.
 
-    All that it starts inherits a mark in its environment, by which it is found when the process has ended.
-    In *command* ``{channel}`` stands for its end of the channel (a connected stream socket's file
-    descriptor) and ``{parent}`` for our pid. *printed* keeps repeated lines out of the log, which processes
-    that follow one another may share. *environment* is all that it gets, or what of ours is
-    harmless if left out. It inherits the descriptors *pass_fds*, which stay open here too.
+    Its descendants inherit a mark in their environment, by which the daemon finds them after its end.
+
+    Args:
+        command: The command. ``{channel}`` stands for its file descriptor of the channel, a connected stream
+            socket, and ``{parent}`` for the daemon's pid.
+        name: The name for the logged lines.
+        log: The logger for them.
+        printed: The limiter of repeated lines. Successive processes may share one.
+        environment: The whole environment; by default the daemon's without secrets.
+        cwd: The working directory.
+        pass_fds: Descriptors that it inherits. They stay open in the daemon too.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: The process cannot be started.
     """
     mark = tree.new_mark()
     inherited = harmless_environment() if environment is None else environment
-    with contextlib.ExitStack() as our_ends:  # which are closed if it does not come to a process
+    with contextlib.ExitStack() as our_ends:  # closed again if the start fails
         ours, theirs = socket.socketpair()
         our_ends.enter_context(ours)
         with theirs:
@@ -85,11 +91,11 @@ def _filled(part: str, channel: socket.socket) -> str:
 
 
 class _Printer:
-    """A reader that logs the lines of a pipe until either end is closed."""
+    """The task that logs the lines of a pipe until one end is closed."""
 
     def __init__(self, transport: asyncio.ReadTransport, pumping: asyncio.Task[None]) -> None:
         self._transport = transport
-        self._pumping = pumping  # held here, so that it lives as long as the pipe
+        self._pumping = pumping  # this reference keeps the task alive
 
     @classmethod
     async def listen(
@@ -101,7 +107,7 @@ class _Printer:
         return cls(transport, loop.create_task(_pump(stream, log, name, printed), name=f"output of {name}"))
 
     def close(self) -> None:
-        """Close this end, without waiting: a process that escaped may hold the other end."""
+        """Close this end without waiting: an escaped process may hold the other end."""
         self._transport.close()
 
 
@@ -109,8 +115,8 @@ class Child:
     """A running process.
 
     Attributes:
-        reader: what it sends over its channel.
-        writer: what is sent to it.
+        reader: The stream from the process.
+        writer: The stream to the process.
     """
 
     def __init__(
@@ -134,16 +140,16 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process ID, which is also that of its process group and session."""
+        """Return the process ID, which is also that of its process group and session."""
         return self._process.pid
 
     @property
     def ended(self) -> bool:
-        """True once it is reaped; its process ID may then be another process's."""
+        """Return whether it is reaped. Its process ID may belong to another process then."""
         return self._ended.done()
 
     async def wait(self, within: float | None = None) -> bool:
-        """Wait for the end, at most *within* seconds; return true if it has ended."""
+        """Wait for the end, for at most *within* seconds; return whether it has ended."""
         await asyncio.wait({self._ended}, timeout=within)
         return self.ended
 
@@ -163,35 +169,35 @@ class Child:
             await self.writer.wait_closed()
 
     def hang_up_when_ended(self) -> None:
-        """End the channel `LAST_WORDS` after the process; its reader must leave nothing unread till then."""
+        """Close the channel `LAST_WORDS` after the end of the process. Its reader must be done by then."""
         loop = asyncio.get_running_loop()
         self._ended.add_done_callback(lambda _: loop.call_later(LAST_WORDS, self.writer.transport.abort))
 
     def how_it_ended(self) -> str:
-        """Return the end in words: "was killed by SIGSEGV", "ended with exit status 7"."""
+        """Return how it ended: "was killed by SIGSEGV", "ended with exit status 7"."""
         code = self._process.returncode
         if code is None:
-            return "hung up without ending"
+            return "closed its channel without ending"
         if code < 0:
             return f"was killed by {_name(-code)}"
         return f"ended with exit status {code}"
 
     @property
     def was_killed(self) -> bool:
-        """True if it ended by SIGKILL, which the kernel sends when memory runs out."""
+        """Return whether SIGKILL ended it. The kernel sends it when memory runs out."""
         return self.ended_by == signal.SIGKILL
 
     @property
     def ended_by(self) -> int | None:
-        """Return the number of the signal that ended it; None if none did, or not yet."""
+        """Return the number of the signal that ended it, or None."""
         code = self._process.returncode
         return -code if code is not None and code < 0 else None
 
     async def _clear_up(self) -> None:
-        """End the descendants at once, before the process ID can be another process's."""
+        """End the descendants at once, before another process can get the process ID."""
         await self._ended
         procfs.WAITED_FOR.discard(self.pid)
-        await tree.end_what_is_left(self.pid, self._family, self._mark)
+        await tree.kill_orphans(self.pid, self._family, self._mark)
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.ended:
@@ -201,12 +207,12 @@ class Child:
 def _name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # a real-time signal between the two that have names
+    except ValueError:  # a real-time signal without a name
         return f"signal {number}"
 
 
 async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, printed: LogLimiter) -> None:
-    """Read *stream* to its end; log new lines and skip the rest."""
+    """Read *stream* to its end; log new lines, skip repeated ones."""
     rest = b""
     while chunk := await stream.read(CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -220,5 +226,5 @@ async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, pr
 
 def _log(line: bytes, log: logging.Logger, name: str, printed: LogLimiter) -> None:
     text = line[:LONGEST_LINE].decode(errors="replace").strip()
-    if text and printed.worth_saying(text) is not None:
+    if text and printed.allow(text) is not None:
         log.info("probe printed", extra={"probe": name, "line": text})

@@ -1,6 +1,7 @@
 """The frame format between the daemon and its child processes: a JSON header and raw bytes.
 
-Nothing here imports asyncio, which costs a child 10 MiB; `mlopsd.process.channel` is the daemon's end.
+This module does not import asyncio, which would cost a child 10 MiB. `mlopsd.process.channel` is the
+daemon's end.
 """
 
 import json
@@ -9,14 +10,14 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-HEAD = struct.Struct("!IQ")  # bytes of the header, bytes of the body
+HEAD = struct.Struct("!IQ")  # the size of the header and of the body, in bytes
 
 Header = Mapping[str, Any]
 Frame = tuple[dict[str, Any], bytes]
 
 
 class FrameLimits(NamedTuple):
-    """The most bytes that a frame may have; the defaults carry a version of 100 000 files."""
+    """The limits of a frame in bytes. The defaults suffice for a version with 100 000 files."""
 
     header: int = 16 * 1024 * 1024
     body: int = 1024 * 1024 * 1024
@@ -26,41 +27,41 @@ ANY_SIZE = FrameLimits()
 
 
 class BadFrame(ValueError):
-    """Bytes that are no frame, or a value that no frame can carry."""
+    """The error of invalid bytes, or of a value that a frame cannot carry."""
 
 
 def encode(value: Header, default: Callable[[Any], Any] | None = None) -> bytes:
-    """Return *value* as JSON; *default* is that of `json.dumps`.
+    """Return *value* as JSON; *default* is the argument of `json.dumps`.
 
     Raises:
-        BadFrame: JSON has no form for a part of it.
+        BadFrame: JSON cannot represent a part of it.
     """
     try:
         return json.dumps(value, separators=(",", ":"), default=default).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadFrame(f"no JSON: {error}") from error
+        raise BadFrame(f"not JSON: {error}") from error
 
 
 def decode(encoded: bytes | str, object_hook: Callable[[Any], Any] | None = None) -> dict[str, Any]:
-    """Return the JSON object that *encoded* is; *object_hook* is that of `json.loads`.
+    """Return the JSON object in *encoded*; *object_hook* is the argument of `json.loads`.
 
     Raises:
-        BadFrame: it is none.
+        BadFrame: It is not a JSON object.
     """
     try:
         value = json.loads(encoded, object_hook=object_hook)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BadFrame(f"no JSON: {error}") from error
+        raise BadFrame(f"not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise BadFrame("no JSON object")
+        raise BadFrame("not a JSON object")
     return value
 
 
 def pack(header: Header, body_size: int = 0, limits: FrameLimits = ANY_SIZE) -> bytes:
-    """Return a frame up to its body, which has *body_size* bytes and follows.
+    """Return a frame without its body. The body of *body_size* bytes must follow.
 
     Raises:
-        BadFrame: it is longer than *limits*, or JSON has no form for a part of it.
+        BadFrame: It exceeds *limits*, or JSON cannot represent a part of it.
     """
     encoded = encode(header)
     _check(len(encoded), body_size, limits)
@@ -71,7 +72,7 @@ def unpack_sizes(head: bytes, limits: FrameLimits = ANY_SIZE) -> tuple[int, int]
     """Return the sizes of the header and the body that follow *head*.
 
     Raises:
-        BadFrame: one is more than *limits* has.
+        BadFrame: One size exceeds *limits*.
     """
     header_size, body_size = HEAD.unpack(head)
     _check(header_size, body_size, limits)
@@ -82,14 +83,14 @@ def send(channel: socket.socket, header: Header, limits: FrameLimits = ANY_SIZE)
     """Send a frame without a body, blocking.
 
     Raises:
-        BadFrame: as `pack`.
+        BadFrame: As in `pack`.
         OSError: the daemon hung up.
     """
     channel.sendall(pack(header, limits=limits))
 
 
 def receive(stream: BinaryIO) -> dict[str, Any] | None:
-    """Return the header of the next frame, which has no body, blocking; None when the daemon hung up."""
+    """Read the header of the next frame without a body, blocking; None if the daemon closed the channel."""
     if len(head := stream.read(HEAD.size)) < HEAD.size:
         return None
     header_size, _ = unpack_sizes(head)

@@ -1,7 +1,7 @@
-"""The children and states of processes from ``/proc``; nothing here can block.
+"""The children and states of processes from ``/proc``, without blocking.
 
-``stat`` and ``children`` take no lock of the process they tell of. ``environ`` and ``cmdline`` do: they hang
-with a process that hangs in the kernel (state D), so whoever wants those asks in a thread.
+``stat`` and ``children`` take no lock of the process. ``environ`` and ``cmdline`` do, and hang with a process
+that hangs in the kernel (state D). So read those only in a thread.
 """
 
 import os
@@ -21,8 +21,10 @@ class ProcessInfo:
     """A child of this process. Its process ID may be reused, but not together with its start time.
 
     Attributes:
-        started: in clock ticks since the boot.
-        state: one letter, ``Z`` for a zombie, ``D`` for one that the kernel holds.
+        pid: The process ID.
+        started: The start time, in clock ticks since the boot.
+        state: One letter: ``Z`` for a zombie, ``D`` for a process that the kernel holds.
+        session: The session ID.
     """
 
     pid: int
@@ -32,11 +34,11 @@ class ProcessInfo:
 
 
 def children(pid: int) -> Iterator[int]:
-    """Return the children of *pid*, of all its threads."""
+    """Yield the children of *pid*, of all its threads."""
     for thread in _threads(pid):
         try:
             listed = (thread / "children").read_text("ascii")
-        except OSError:  # the thread has ended meanwhile; another has what it started
+        except OSError:  # the thread has ended meanwhile; another one has its children now
             continue
         yield from map(int, listed.split())
 
@@ -44,21 +46,21 @@ def children(pid: int) -> Iterator[int]:
 def descendants(pid: int) -> Iterator[int]:
     """Yield the descendants of *pid*, as far as the kernel still knows their parents.
 
-    It does not recurse: somebody else decides how long the chain is.
+    Does not recurse, since other programs decide the depth.
     """
     seen, pending = {pid}, [pid]
     while pending:
-        for one in children(pending.pop()):
-            if one not in seen:  # a pid may become another's meanwhile
-                seen.add(one)
-                pending.append(one)
-                yield one
+        for found in children(pending.pop()):
+            if found not in seen:  # another process may get a pid meanwhile
+                seen.add(found)
+                pending.append(found)
+                yield found
 
 
 def of_main_thread() -> Iterator[ProcessInfo]:
-    """Return the children of this process's main thread: adopted orphans, and those that it started.
+    """Yield the children of this process's main thread: adopted orphans, and those that it started.
 
-    What another thread has started is that thread's for as long as the thread lives.
+    A child of another thread belongs to that thread as long as the thread lives.
     """
     try:
         listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii")
@@ -70,7 +72,7 @@ def of_main_thread() -> Iterator[ProcessInfo]:
 
 
 def child(pid: int) -> ProcessInfo | None:
-    """Return the process *pid*; None if it is gone."""
+    """Return the process *pid*, or None if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     except OSError:  # it is gone meanwhile

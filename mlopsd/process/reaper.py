@@ -1,4 +1,4 @@
-"""The reaper of adopted orphans, for which nobody else waits."""
+"""The reaper of adopted orphans, since no other code waits for them."""
 
 import contextlib
 import ctypes
@@ -9,18 +9,18 @@ from collections.abc import Callable
 from mlopsd.process import procfs
 
 PR_SET_CHILD_SUBREAPER = 36
-GRACE = 60.0  # seconds for whoever started a process to ask how it ended
+GRACE = 60.0  # seconds in which the starter of a process may wait for it itself
 
 
 def adopt_orphans() -> None:
-    """Make this process, and not init, the parent of processes whose parents end from now on."""
+    """Make this process, instead of init, the new parent of orphaned descendants."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Reaper:
-    """A reaper of zombies older than `GRACE`; it leaves those that asyncio waits for.
+    """The reaper of zombies older than `GRACE`, except those that asyncio waits for.
 
-    A probe that starts a process and asks for its end at each check has always asked before.
+    The grace is long enough for a probe that waits for its own process at each check.
     """
 
     def __init__(self, grace: float = GRACE, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class Reaper:
         seen = {child: self._seen.get(child, now) for child in _zombies()}
         due = [child for child, since in seen.items() if now - since >= self._grace]
         for child in due:
-            with contextlib.suppress(ChildProcessError):  # somebody else was faster
+            with contextlib.suppress(ChildProcessError):  # reaped meanwhile
                 os.waitpid(child.pid, os.WNOHANG)
         self._seen = seen
 

@@ -1,8 +1,8 @@
-"""The descendants of a probe's process; none of them stays behind.
+"""The descendants of a child process, and their end.
 
-While the process lives they are found as its descendants: it adopts those whose parents end (it is a
-subreaper). When it has ended they are the daemon's, which adopts too, and are told by a mark in their
-environment, which is that process' own, from processes that others have started.
+- While the process lives, procfs lists them as its descendants: it is a subreaper, so it adopts orphans.
+- After its end the daemon adopts them. A mark in their environment, unique to that process, distinguishes
+  them from processes that other code has started.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from pathlib import Path
 from mlopsd.process import procfs
 from mlopsd.threads import in_thread
 
-MARK = "_MLOPSD_DESCENT"  # no MLOPSD_*: who asks mlopsd from such a process has set nothing
+MARK = "_MLOPSD_DESCENT"  # not MLOPSD_*, which would configure an mlopsd that is called from such a process
 REAPING_SECONDS = 1.0
-READING_SECONDS = 10.0  # a busy host may take long to run a thread; nobody waits for this
-MOST_LOOKS = 10  # each at what was adopted during the one before
-HELD_PAUSE = 0.05  # seconds; most that the kernel holds it lets go at once
+READING_SECONDS = 10.0  # a thread may start late on a busy host; nothing waits for this
+MOST_ROUNDS = 10  # each for the orphans adopted during the last one
+HELD_PAUSE = 0.05  # seconds; the kernel releases most processes at once
 log = logging.getLogger("mlopsd.children")
 
 
@@ -34,13 +34,13 @@ def new_mark() -> str:
 def end(pid: int, number: signal.Signals) -> list[int]:
     """Send the signal *number* to *pid*, its process group and its descendants; return the descendants.
 
-    They are looked for first, since nobody knows whose they are once *pid* has ended. Whatever comes of
-    that, *pid* and its group get the signal.
+    Find the descendants first, since their origin is unknown once *pid* has ended. Even if that fails, *pid*
+    and its group get the signal.
     """
     family: list[int] = []
     try:
         family.extend(procfs.descendants(pid))
-    except Exception:  # a look at /proc keeps nobody alive
+    except Exception:  # a failure to read /proc must not keep the process alive
         log.exception("descendants unknown", extra={"pid": pid})
     finally:
         for member in (*family, pid):
@@ -49,15 +49,15 @@ def end(pid: int, number: signal.Signals) -> list[int]:
     return family
 
 
-async def end_what_is_left(pid: int, family: Iterable[int], mark: str) -> None:
+async def kill_orphans(pid: int, family: Iterable[int], mark: str) -> None:
     """Kill and reap the descendants of *pid*, which has just ended.
 
-    *family* are descendants that were known; *mark* is its value of `MARK`. What a descendant has started
-    is adopted when that one ends, which may be while we look: so we look again.
+    *family* are the known descendants, *mark* is the process's value of `MARK`. The end of a descendant can
+    orphan others during a round, so there are several rounds.
     """
     known = set(family)
     seen: set[tuple[int, int]] = set()
-    for _ in range(MOST_LOOKS):
+    for _ in range(MOST_ROUNDS):
         adopted = [child for child in procfs.of_main_thread() if child.pid not in procfs.WAITED_FOR]
         new = [child for child in adopted if (child.pid, child.started) not in seen]
         if not new:
@@ -72,12 +72,12 @@ async def _end_adopted(pid: int, adopted: Iterable[procfs.ProcessInfo], known: s
     _send_group(pid, signal.SIGKILL)
     await _reap(killed)
     others = [child.pid for child in adopted if child.pid not in left and child.state != "Z"]
-    async for pid_of_ours in _marked(others, mark):
-        await _reap(_killed([pid_of_ours]))
+    async for marked in _marked(others, mark):
+        await _reap(_killed([marked]))
 
 
 def _killed(pids: Iterable[int]) -> list[int]:
-    """Kill *pids* and their descendants; return them all."""
+    """Kill *pids* and their descendants; return all of them."""
     killed = dict.fromkeys(pids)
     for orphan in list(killed):
         killed.update(dict.fromkeys(end(orphan, signal.SIGKILL)))
@@ -85,7 +85,7 @@ def _killed(pids: Iterable[int]) -> list[int]:
 
 
 async def _reap(pids: list[int]) -> None:
-    """Wait for the killed *pids* without blocking; leave one that the kernel holds."""
+    """Wait for the killed *pids* without blocking; skip one that the kernel holds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + REAPING_SECONDS
     while pids and loop.time() < deadline:
@@ -96,12 +96,12 @@ async def _reap(pids: list[int]) -> None:
 def _is_running(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except ChildProcessError:  # somebody else has reaped it
+    except ChildProcessError:  # reaped meanwhile
         return False
 
 
 async def _marked(pids: Iterable[int], mark: str) -> AsyncIterator[int]:
-    """Yield those of *pids* that carry *mark*; give up one that does not answer."""
+    """Yield the *pids* with *mark*; skip one that cannot be read in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + READING_SECONDS
     asked = {loop.create_task(_ask(pid, mark), name=f"mark of {pid}"): pid for pid in pids}
@@ -118,7 +118,7 @@ async def _marked(pids: Iterable[int], mark: str) -> AsyncIterator[int]:
 
 
 async def _ask(pid: int, mark: str) -> bool:
-    """Return true if *pid* carries *mark*; read it in a thread, and not while the kernel holds *pid*."""
+    """Return whether *pid* has *mark*. Read it in a thread, and not while the kernel holds *pid*."""
     while (child := procfs.child(pid)) is not None and child.state == "D":  # noqa: ASYNC110  # the kernel's
         await asyncio.sleep(HELD_PAUSE)
     return await in_thread(f"mark of {pid}", partial(_carries, pid, mark))

@@ -1,1 +1,1 @@
-"""The daemon over HTTP: the board as answers, the few requests that act, and who may make them."""
+"""The HTTP side of the daemon: the board as JSON, the requests that act, and the access rules."""

@@ -1,4 +1,4 @@
-"""The aiohttp applications: the whole API, and one with the metrics alone."""
+"""The aiohttp applications: the whole API, and one with only the metrics."""
 
 from __future__ import annotations
 
@@ -25,53 +25,53 @@ from mlopsd.web.routes import Handlers, metrics_route, table
 if TYPE_CHECKING:
     from mlopsd.watch import ProbeReload
 
-BOUNDARY = web.AppKey("BOUNDARY", RequestRecorder)
+RECORDER = web.AppKey("RECORDER", RequestRecorder)
 ROUTES = web.AppKey("ROUTES", tuple[Endpoint, ...])
 
 
-def make_app(parts: WebContext, *, local: bool) -> web.Application:
-    """Return the whole API over *parts*, which each request reads; *local* is the one on the Unix socket."""
-    gate = Gate(parts, local=local)
-    of_probes = ProbeResource(parts, gate)
+def make_app(context: WebContext, *, local: bool) -> web.Application:
+    """Return the whole API; each request reads *context*. *local* is true for the Unix socket."""
+    gate = Gate(context, local=local)
+    of_probes = ProbeResource(context, gate)
     fixed: list[Endpoint] = []
 
     def reload_of(probe: str) -> ProbeReload | None:
-        watch = parts.watches.get(probe)
+        watch = context.watches.get(probe)
         return watch.reload if watch is not None else None
 
     def debug() -> bool:
-        return parts.loaded.settings.debug
+        return context.loaded.settings.debug
 
     def endpoints() -> Sequence[Endpoint]:
         return (*fixed, *of_probes.endpoints())
 
-    readings = ReadingDocuments(parts.board, reload_of)
-    health = Health(parts, readings)
-    about = About(parts, endpoints)
+    readings = ReadingDocuments(context.board, reload_of)
+    health = Health(context, readings)
+    about = About(context, endpoints)
     fixed += table(
         Handlers(
             health=health,
-            actions=Actions(parts, health, readings),
+            actions=Actions(context, health, readings),
             about=about,
-            predictions=Predictions(parts),
-            page=StatusPage(parts, about),
+            predictions=Predictions(context),
+            page=StatusPage(context, about),
             docs=Docs(debug),
-            description=Description(parts, endpoints),
+            description=Description(context, endpoints),
         )
     )
-    return _application(parts, gate, fixed, of_probes)
+    return _application(context, gate, fixed, of_probes)
 
 
-def make_metrics_app(parts: WebContext) -> web.Application:
-    """Return ``/metrics`` and nothing else, for a port of its own."""
-    return _application(parts, Gate(parts, local=False), (metrics_route(About(parts, list)),))
+def make_metrics_app(context: WebContext) -> web.Application:
+    """Return an application with only ``/metrics``, for a separate port."""
+    return _application(context, Gate(context, local=False), (metrics_route(About(context, list)),))
 
 
 def _application(
     context: WebContext, gate: Gate, fixed: Sequence[Endpoint], *others: web.Resource
 ) -> web.Application:
     app = web.Application()
-    app[BOUNDARY] = RequestRecorder(context)
+    app[RECORDER] = RequestRecorder(context)
     app[ROUTES] = tuple(fixed)
     for resource in (*make_resources(fixed, gate, context), *others):
         app.router.register_resource(resource)

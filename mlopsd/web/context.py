@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:  # the HTTP side reads and calls them, and makes none
+if TYPE_CHECKING:  # the HTTP side only uses them
     from mlopsd.board import Board
     from mlopsd.config.load import LoadedConfig
     from mlopsd.config.probes import ProbeConfig
@@ -19,15 +19,17 @@ REQUEST_ID = "X-Request-ID"
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The daemon about itself.
+    """Facts about the daemon itself.
 
     Attributes:
-        mode: ``development`` is ``debug = true``.
-        reloaded_at: when the configuration was last read anew, well or not; None if never.
-        reload_error: why the last reload of the configuration changed nothing; None if it went well.
-        mlflow: the version of the MLflow that is installed beside mlopsd; None if there is none.
-        socket: the path of the Unix socket.
-        socket_error: why that path does not lead to the daemon, and cannot be made to; None if it does.
+        version: The version of mlopsd.
+        started: The time of the start, in UTC.
+        mode: ``development`` if ``debug = true``, else ``production``.
+        reloaded_at: The time of the last reload of the configuration, successful or not; None if never.
+        reload_error: Why the last reload of the configuration failed; None if it succeeded.
+        mlflow: The version of the installed MLflow; None without MLflow.
+        socket: The path of the Unix socket.
+        socket_error: Why that path does not lead to the daemon and cannot be bound; None if it does.
     """
 
     version: str
@@ -42,15 +44,18 @@ class Info:
 
 @dataclass(slots=True, eq=False)
 class WebContext:
-    """The daemon as its HTTP side sees it; the daemon replaces the values, and each request reads them.
+    """The daemon as its HTTP side sees it. The daemon replaces the values, and each request reads them.
 
     Attributes:
-        loaded: the current settings, with the API keys.
-        reload_configuration: reads the configuration anew and says in sentences what changed; raises
-            `mlopsd.config.errors.ConfigurationError`. It must not wait for this request to end.
-        configured: every probe that is to be watched, also one that is just being made or replaced.
-        watches: the watch of each probe, by the probe's name.
-        draining: true while the daemon is stopping.
+        board: The board.
+        metrics: The metrics.
+        loaded: The current settings, with the API keys.
+        info: Facts about the daemon itself.
+        reload_configuration: Reloads the configuration and returns a sentence for each change. Raises
+            `mlopsd.config.errors.ConfigurationError`. It must not wait for the end of this request.
+        configured: Every configured probe, even one that is being made or replaced.
+        watches: The watch of each probe, by the probe's name.
+        draining: True while the daemon is stopping.
     """
 
     board: Board

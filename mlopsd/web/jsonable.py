@@ -1,4 +1,4 @@
-"""Values of the daemon as JSON: times, and facts that come from probes and may be anything."""
+"""Values of the daemon as JSON: times, and facts of probes, which may be any object."""
 
 import json
 import math
@@ -11,23 +11,23 @@ from typing import Any
 from mlopsd.format import format_time
 from mlopsd.probe import Advice, Status
 
-DEEPEST = 20  # nested facts below this are cut off: a fact that holds itself must end
+DEEPEST = 20  # levels of nested facts; deeper ones are cut off, since a fact may contain itself
 LONGEST_REPR = 200  # characters
-LARGEST = 2**63  # what every JSON reader holds as an integer
+LARGEST = 2**63  # integers below it are exact in every JSON reader
 
 
 def dumps(value: object) -> bytes:
-    """*value* as JSON in UTF-8; text that is not Unicode has a question mark in it."""
+    """Return *value* as JSON in UTF-8; replace invalid Unicode by question marks."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
 def json_body(value: object) -> bytes:
-    """*value* as a whole answer: JSON with a newline at its end, so that a terminal's prompt is not on it."""
+    """Return *value* as a response body: JSON with a newline, which keeps a terminal's prompt apart."""
     return dumps(value) + b"\n"
 
 
 def jsonable(value: object, depth: int = 0) -> Any:
-    """*value* as JSON has it: what is no number is null, what JSON does not know is its ``repr``."""
+    """Return *value* as JSON types: null for NaN and infinity, the ``repr`` for unknown types."""
     if not isinstance(value, Mapping | list | tuple | Set):
         return _single(value)
     if depth >= DEEPEST:
@@ -50,7 +50,7 @@ def _single(value: object) -> bool | str | int | float | None:
 
 
 def number(value: numbers.Real) -> int | float | None:
-    """*value* as a number that JSON can hold, or None: infinite, not a number, or too long."""
+    """Return *value* as a JSON number, or None if it is infinite, NaN or too large."""
     if isinstance(value, numbers.Integral):
         whole = int(value)
         return whole if -LARGEST <= whole < LARGEST else None
@@ -66,7 +66,7 @@ def _key(key: object) -> str:
 
 
 def _repr(value: object) -> str:
-    """The ``repr`` of *value*, shortened; one that raises costs no answer."""
+    """Return the shortened ``repr`` of *value*, or a substitute if it raises."""
     short = reprlib.Repr()
     short.maxother = LONGEST_REPR
     return short.repr(value)

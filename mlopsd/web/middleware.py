@@ -1,4 +1,4 @@
-"""The frame of every request: its id, its time, its line in the log, and the form of what went wrong."""
+"""The frame of every request: its id, duration, log line and error response."""
 
 import logging
 import random
@@ -23,8 +23,8 @@ from mlopsd.web.jsonable import json_body
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UNMATCHED = "unmatched"
-SAME_AGAIN = 60.0  # seconds in which machines that are refused alike have one line in the log
-NO_ROOM = "every connection is in use ([api] max_connections); ask again"
+SAME_AGAIN = 60.0  # seconds; equal requests of machines within it have one log line
+NO_ROOM = "every connection is in use ([api] max_connections); try again"
 HEADERS = {
     hdrs.SERVER: "mlopsd",
     "X-Content-Type-Options": "nosniff",
@@ -36,7 +36,7 @@ log = logging.getLogger("mlopsd.http")
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request as it is counted and logged."""
+    """One request, for the metrics and the log."""
 
     method: str
     id: str
@@ -47,11 +47,11 @@ class RequestRecord:
 
     @property
     def is_of_machines(self) -> bool:
-        """Tell if there may be hundreds like it in a second: polls, predictions, and what a scanner tries."""
+        """Return whether hundreds like it may come per second: polls, predictions, unknown paths."""
         return self.polled or self.route == UNMATCHED
 
     def level(self, status: int) -> int:
-        """Return the level of the line: faults of ours, what people do, what machines ask all the time."""
+        """Return the log level: WARNING for a bug, INFO for people, DEBUG for polls."""
         if self.fault and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return logging.WARNING
         quiet = self.polled and not self.fault and self.method in ("GET", "HEAD", "POST")
@@ -64,49 +64,50 @@ class RequestRecorder:
     def __init__(self, context: WebContext) -> None:
         self._context = context
         self._metrics = context.metrics
-        self._repeats = LogLimiter(window=SAME_AGAIN)
+        self._limiter = LogLimiter(window=SAME_AGAIN)
 
     def around(self, application: RequestHandler) -> RequestHandler:
-        """*application*, of which every answer has its request's id and is accounted for, whatever it does.
+        """Return *application* as a handler that identifies, counts and logs every response.
 
-        A middleware would cost each request 4 µs more, and let what aiohttp answers before it pass by.
+        A middleware would cost 4 µs more per request and would miss the responses that aiohttp sends
+        before it.
         """
         return partial(self._answer, application)
 
     async def _answer(self, application: RequestHandler, request: web.BaseRequest) -> web.StreamResponse:
-        exchange = RequestRecord(
+        record = RequestRecord(
             method_label(request.method), _request_id(request.headers), time.perf_counter()
         )
         try:
             try:
                 response = await application(request)
             finally:
-                self._recognize(exchange, request)
+                self._recognize(record, request)
         except Problem as problem:
-            exchange.fault = True
-            response = problem.response(exchange.id)
+            record.fault = True
+            response = problem.response(record.id)
         except web.HTTPException as error:
-            exchange.fault = True
-            response = self._refusal(error, request).response(exchange.id)
-        except Exception as error:  # noqa: BLE001  # the one place where a bug of ours becomes a 500
-            response = self._broken(exchange, error)
+            record.fault = True
+            response = self._refusal(error, request).response(record.id)
+        except Exception as error:  # noqa: BLE001  # the one place where a bug of mlopsd becomes a 500
+            response = self._broken(record, error)
         if not response.prepared:
-            self._add_cors_headers(exchange, request, response)
-        self._end(exchange, response)
+            self._add_cors_headers(record, request, response)
+        self._end(record, response)
         return response
 
     def refuse(self, request: web.BaseRequest, problem: Problem, error: BaseException | None) -> web.Response:
-        """The answer to a request that never reached a handler, because *error* is ours or it is no HTTP."""
-        exchange = RequestRecord(OTHER, _request_id(request.headers), time.perf_counter(), fault=True)
+        """Return the response to a request that no handler saw: it is not HTTP, or *error* is a bug."""
+        record = RequestRecord(OTHER, _request_id(request.headers), time.perf_counter(), fault=True)
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error is not None:
-            response = self._broken(exchange, error)
+            response = self._broken(record, error)
         else:
-            response = problem.response(exchange.id)
-        self._end(exchange, response)
+            response = problem.response(record.id)
+        self._end(record, response)
         return response
 
-    def turn_away(self) -> bytes:
-        """The whole answer to a connection for which there is no room; it is counted, not logged."""
+    def rejection(self) -> bytes:
+        """Return the whole response to a connection beyond the limit. It is counted, not logged."""
         request_id = _new_id()
         self._metrics.http_request(OTHER, UNMATCHED, HTTPStatus.SERVICE_UNAVAILABLE, 0)
         body = json_body(Problem(HTTPStatus.SERVICE_UNAVAILABLE, NO_ROOM).document(request_id))
@@ -121,47 +122,47 @@ class RequestRecorder:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return b"HTTP/1.1 503 Service Unavailable\r\n" + lines.encode() + b"\r\n" + body
 
-    def _recognize(self, exchange: RequestRecord, request: web.BaseRequest) -> None:
-        """Note the endpoint that *request* is for."""
+    def _recognize(self, record: RequestRecord, request: web.BaseRequest) -> None:
+        """Record the endpoint of *request*."""
         if isinstance(request, web.Request) and isinstance(request.match_info.route, EndpointRoute):
             endpoint = request.match_info.route.endpoint
-            exchange.route, exchange.polled = endpoint.path, endpoint.polled
+            record.route, record.polled = endpoint.path, endpoint.polled
 
     def _refusal(self, error: web.HTTPException, request: web.BaseRequest) -> Problem:
-        """Return what aiohttp found wrong as a problem; nothing takes OPTIONS where no origin is allowed."""
+        """Return aiohttp's *error* as a problem; drop OPTIONS from ``Allow`` without CORS origins."""
         if isinstance(error, web.HTTPMethodNotAllowed) and not self._context.loaded.settings.api.cors_origins:
             error = web.HTTPMethodNotAllowed(error.method, error.allowed_methods - {hdrs.METH_OPTIONS})
         return from_aiohttp(error, request.path)
 
-    def _broken(self, exchange: RequestRecord, error: BaseException) -> web.Response:
-        extra = {"id": exchange.id, "method": exchange.method, "route": exchange.route}
-        broken = "something broke in mlopsd; its"
+    def _broken(self, record: RequestRecord, error: BaseException) -> web.Response:
+        extra = {"id": record.id, "method": record.method, "route": record.route}
+        broken = "an internal error of mlopsd; its"
         if isinstance(error, RouteFailed):
             extra["probe"] = error.probe
-            broken = f"probe {error.probe!r} failed to answer; mlopsd's"
+            broken = f"probe {error.probe!r} returned no valid response; mlopsd's"
         log.error("request failed", exc_info=error, extra=extra)
         self._metrics.error("http")
-        exchange.fault = True
-        detail = f"{broken} log has the reason under the id {exchange.id}"
-        return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(exchange.id)
+        record.fault = True
+        detail = f"{broken} log has the reason under the id {record.id}"
+        return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(record.id)
 
-    def _end(self, exchange: RequestRecord, response: web.StreamResponse) -> None:
-        seconds = time.perf_counter() - exchange.started
+    def _end(self, record: RequestRecord, response: web.StreamResponse) -> None:
+        seconds = time.perf_counter() - record.started
         if not response.prepared:
-            self._complete(response, exchange.id)
-        self._metrics.http_request(exchange.method, exchange.route, response.status, seconds)
-        level, kept_back = self._worth(exchange, response.status)
+            self._complete(response, record.id)
+        self._metrics.http_request(record.method, record.route, response.status, seconds)
+        level, repeats = self._worth(record, response.status)
         if log.isEnabledFor(level):
-            fields = _fields(exchange, response.status, seconds)
-            log.log(level, "request", extra=fields | ({"kept_back": kept_back} if kept_back else {}))
+            fields = _fields(record, response.status, seconds)
+            log.log(level, "request", extra=fields | ({"repeats": repeats} if repeats else {}))
 
-    def _worth(self, exchange: RequestRecord, status: int) -> tuple[int, int]:
-        """Return the level of the line, and how many like it were kept back since the last."""
-        level = exchange.level(status)
-        if level == logging.DEBUG or not exchange.is_of_machines:
+    def _worth(self, record: RequestRecord, status: int) -> tuple[int, int]:
+        """Return the level of the line, and the number of equal lines suppressed since the last."""
+        level = record.level(status)
+        if level == logging.DEBUG or not record.is_of_machines:
             return level, 0
-        kept_back = self._repeats.worth_saying((exchange.method, exchange.route, status))
-        return (logging.DEBUG, 0) if kept_back is None else (level, kept_back)
+        repeats = self._limiter.allow((record.method, record.route, status))
+        return (logging.DEBUG, 0) if repeats is None else (level, repeats)
 
     def _complete(self, response: web.StreamResponse, request_id: str) -> None:
         headers = response.headers
@@ -173,11 +174,11 @@ class RequestRecorder:
             headers.add(hdrs.VARY, hdrs.ORIGIN)
 
     def _add_cors_headers(
-        self, exchange: RequestRecord, request: web.BaseRequest, response: web.StreamResponse
+        self, record: RequestRecord, request: web.BaseRequest, response: web.StreamResponse
     ) -> None:
-        """Let another origin read the answer of a route; a preflight has an answer of its own."""
+        """Let allowed origins read the response of a route. A preflight has its own response."""
         api = self._context.loaded.settings.api
-        if api.cors_origins and exchange.route != UNMATCHED and request.method != hdrs.METH_OPTIONS:
+        if api.cors_origins and record.route != UNMATCHED and request.method != hdrs.METH_OPTIONS:
             add_cors_headers(request.headers, response.headers, api)
 
 
@@ -187,15 +188,15 @@ def _request_id(headers: Mapping[str, str]) -> str:
 
 
 def _new_id() -> str:
-    """An id that nobody has to guess; it only tells requests apart."""
+    """Return a new id. It only distinguishes requests, so it need not be secret."""
     return f"{random.getrandbits(64):016x}"
 
 
-def _fields(exchange: RequestRecord, status: int, seconds: float) -> dict[str, object]:
+def _fields(record: RequestRecord, status: int, seconds: float) -> dict[str, object]:
     return {
-        "id": exchange.id,
-        "method": exchange.method,
-        "route": exchange.route,
+        "id": record.id,
+        "method": record.method,
+        "route": record.route,
         "status": status,
         "duration_seconds": round(seconds, 6),
     }

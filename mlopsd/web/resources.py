@@ -1,4 +1,4 @@
-"""Endpoints as aiohttp routes them: those of the core, and those of the probes that are watched now."""
+"""Endpoints as aiohttp resources: the core's own, and those of the running probes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ from mlopsd.web.api.problem import Problem
 from mlopsd.web.context import WebContext
 
 PARAMETER = re.compile(r"\{(\w+)\}")
-ANY_SEGMENT = r"{\1:[^/]+}"  # aiohttp's own pattern leaves out braces, which a model's name may have
+ANY_SEGMENT = r"{\1:[^/]+}"  # aiohttp's own pattern excludes braces, which a model's name may have
 
 
 def make_resources(endpoints: Iterable[Endpoint], gate: Gate, context: WebContext) -> Sequence[web.Resource]:
-    """Return a resource for each path of *endpoints*; a path without parameters comes first."""
+    """Return a resource for each path of *endpoints*, paths without parameters first."""
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         for path in endpoint.paths:
@@ -45,7 +45,7 @@ def _make_resource(path: str, endpoints: Sequence[Endpoint], gate: Gate, context
 
 @dataclass(frozen=True, slots=True)
 class _Mounted:
-    """The routes of one probe with what was made of them."""
+    """The routes of one probe, with their endpoints and resources."""
 
     routes: Sequence[Route]
     endpoints: Sequence[Endpoint]
@@ -53,7 +53,7 @@ class _Mounted:
 
 
 class ProbeResource(web.DynamicResource):
-    """Every path below ``/probes``: the routes of the probes that are watched at the time of the request."""
+    """Every path below ``/probes``: the routes of the probes that run at the time of the request."""
 
     def __init__(self, context: WebContext, gate: Gate) -> None:
         super().__init__("/probes/{probe:[^/]+}/{path:.+}")
@@ -61,12 +61,16 @@ class ProbeResource(web.DynamicResource):
         self._gate = gate
         self._mounted: dict[str, _Mounted] = {}
         missing = Endpoint(
-            "GET", "/probes/{probe}/{path}", "A probe's own", _not_made, (ResponseSpec(200, "it"), PENDING)
+            "GET",
+            "/probes/{probe}/{path}",
+            "A route of a probe",
+            _not_made,
+            (ResponseSpec(200, "it"), PENDING),
         )
         self.register_route(EndpointRoute(hdrs.METH_ANY, _not_made, self, missing))
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
-        """Find the route for *request*, or the methods that its path takes."""
+        """Find the route for *request*, or else the methods that its path allows."""
         _, _, name, *_ = (*request.path.split("/", 3), "", "")
         if self._is_pending(name):
             return await super().resolve(request)
@@ -83,11 +87,11 @@ class ProbeResource(web.DynamicResource):
         return first, allowed  # a preflight for a method that no route takes is refused by the first
 
     def endpoints(self) -> Sequence[Endpoint]:
-        """Return the endpoints of every probe that is watched."""
+        """Return the endpoints of every running probe."""
         return [endpoint for name in self._context.watches for endpoint in self._mount(name).endpoints]
 
     def _mount(self, name: str) -> _Mounted:
-        """Return the routes of the probe *name*, which are made again only with the probe."""
+        """Return the routes of the probe *name*; make them again only if the probe is new."""
         watch = self._context.watches.get(name)
         routes = (watch.routes if watch is not None else None) or ()
         known = self._mounted.get(name)
@@ -102,15 +106,15 @@ class ProbeResource(web.DynamicResource):
         return known
 
     def _is_pending(self, name: str) -> bool:
-        """Tell if the probe *name* may have routes and has not been made."""
+        """Return whether the probe *name* may have routes but has not been made."""
         watch = self._context.watches.get(name)
         is_made = watch is not None and watch.routes is not None
         return not is_made and any(
-            one.name == name and has_routes(one.probe) for one in self._context.configured
+            probe.name == name and has_routes(probe.probe) for probe in self._context.configured
         )
 
 
 async def _not_made(request: web.Request) -> web.StreamResponse:
     name = request.match_info["probe"]
-    detail = f"probe {name!r} is being made or replaced, or cannot be made; GET /health/{name} says more"
+    detail = f"probe {name!r} is being made or replaced, or cannot be made; see GET /health/{name}"
     raise Problem(503, detail)

@@ -1,4 +1,4 @@
-"""Everything that can be asked, in one table: the routes, their description and their tests come from it."""
+"""The table of all endpoints: the source of the routes, of their description and of their tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ MODEL = Parameter("model", "the registered model's name", {"type": "string"}, "p
 FILE = Parameter("file", "one of the page's files", {"type": "string"}, "path")
 YES_OR_NO = {"type": "string", "enum": [*YES, *NO], "default": "false"}
 RELOAD_PARAMETERS = (
-    Parameter("dry_run", "say what a reload would do; waits for that unless told otherwise", YES_OR_NO),
+    Parameter(
+        "dry_run", "return what a reload would do; waits for the result unless `wait` is given", YES_OR_NO
+    ),
     Parameter(
         "wait",
         'seconds, or text like "15s", to wait for the end; at most nine tenths of [api] request_timeout',
@@ -52,14 +54,14 @@ RELOAD_PARAMETERS = (
 )
 OPENMETRICS = "application/openmetrics-text"
 NO_PROBE = problem(404, "no such probe is configured")
-BAD_QUERY = problem(400, "a parameter is not known, or its value cannot be read; or the body is broken")
+BAD_QUERY = problem(400, "a parameter is unknown, its value is invalid, or the body is broken")
 REPLACED = problem(503, "the probe is being replaced", "Retry-After")
 NOT_DEBUG = problem(404, "debug mode is off, or the files are not installed")
 
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """All that answer requests."""
+    """The objects with the handlers of the endpoints."""
 
     health: Health
     actions: Actions
@@ -70,35 +72,37 @@ class Handlers:
     description: Description
 
 
-def table(desk: Handlers) -> tuple[Endpoint, ...]:
-    """Every route."""
+def table(handlers: Handlers) -> tuple[Endpoint, ...]:
+    """Return every endpoint."""
     return (
-        *_health_routes(desk),
-        _check_route(desk.actions),
-        _reload_route(desk.actions),
-        _configuration_route(desk.actions),
-        *_prediction_routes(desk.predictions),
-        *_readiness_routes(desk.predictions),
-        *_about_routes(desk),
-        *_docs_routes(desk.docs),
+        *_health_routes(handlers),
+        _check_route(handlers.actions),
+        _reload_route(handlers.actions),
+        _configuration_route(handlers.actions),
+        *_prediction_routes(handlers.predictions),
+        *_readiness_routes(handlers.predictions),
+        *_about_routes(handlers),
+        *_docs_routes(handlers.docs),
     )
 
 
 def metrics_route(about: About) -> Endpoint:
-    """``/metrics``, which may have a port of its own."""
-    pages = ResponseSpec(200, "Prometheus text, or OpenMetrics by Accept", None, (TEXT, OPENMETRICS))
+    """Return the endpoint ``/metrics``, which may have a separate port."""
+    pages = ResponseSpec(
+        200, "Prometheus text, or OpenMetrics if Accept asks for it", None, (TEXT, OPENMETRICS)
+    )
     off = problem(404, "metrics are off")
     return _polled("/metrics", "The metrics for Prometheus", about.metrics, pages, off)
 
 
-def _health_routes(desk: Handlers) -> Sequence[Endpoint]:
-    health = desk.health
+def _health_routes(handlers: Handlers) -> Sequence[Endpoint]:
+    health = handlers.health
     host_unwell = "unknown, unhealthy or stopping"
     verdict = _by_status(schemas.VerdictAnswer, host_unwell)
     detailed = _by_status(schemas.DetailedAnswer, host_unwell)
     reading = _by_status(schemas.ReadingAnswer, "this probe is unknown or unhealthy")
-    word = _by_state(None, "healthy or degraded", host_unwell, TEXT)
-    does = ResponseSpec(200, "it does", None, (TEXT,))
+    ready = _by_state(None, "healthy or degraded", host_unwell, TEXT)
+    alive = ResponseSpec(200, "it runs", None, (TEXT,))
     return (
         _polled("/health/", "The host's status", health.verdict, *verdict, aliases=("/health",)),
         _polled("/health/detailed", "The host's status and every reading", health.detailed, *detailed),
@@ -110,8 +114,8 @@ def _health_routes(desk: Handlers) -> Sequence[Endpoint]:
             NO_PROBE,
             parameters=(PROBE,),
         ),
-        _polled("/readyz", "The host's status as a code", health.ready, *word),
-        _polled("/livez", "Whether the daemon's event loop turns", health.alive, does),
+        _polled("/readyz", "The host's status as a code", health.ready, *ready),
+        _polled("/livez", "Whether the daemon's event loop runs", health.alive, alive),
     )
 
 
@@ -129,15 +133,15 @@ def _check_route(actions: Actions) -> Endpoint:
 
 
 def _reload_route(actions: Actions) -> Endpoint:
-    goes_on = "it is running; the probe's reading shows its end"
-    done = ResponseSpec(200, "it ended well", schemas.ReloadAnswer)
-    running = ResponseSpec(202, goes_on, schemas.ReloadAnswer, (JSON,), ("Location",))
+    still_running = "it is running; the probe's reading will show the result"
+    done = ResponseSpec(200, "it succeeded", schemas.ReloadAnswer)
+    running = ResponseSpec(202, still_running, schemas.ReloadAnswer, (JSON,), ("Location",))
     cannot = problem(405, "this probe has nothing to reload", "Allow")
-    refused = problem(409, "it was refused, it failed, or one is running")
+    refused = problem(409, "it was refused, it failed, or another one is running")
     return Endpoint(
         "POST",
         "/health/{probe}/reload",
-        "Reload what a probe looks at, as the model of the version that the registry names now",
+        "Reload a probe; for a model, roll out the version that the registry resolves to now",
         actions.reload_probe,
         (done, running, BAD_QUERY, *ACTS, NO_PROBE, cannot, refused, BROKEN, REPLACED),
         parameters=(PROBE, *RELOAD_PARAMETERS),
@@ -147,40 +151,40 @@ def _reload_route(actions: Actions) -> Endpoint:
 
 def _configuration_route(actions: Actions) -> Endpoint:
     changed = ResponseSpec(200, "what changed", schemas.ConfigurationAnswer)
-    unusable = problem(409, "it cannot be used, and nothing changed")
+    unusable = problem(409, "the configuration is invalid, and nothing changed")
     return Endpoint(
         "POST",
         "/reload",
-        "Read the configuration anew",
+        "Reload the configuration",
         actions.reload_configuration,
         (changed, BAD_QUERY, *ACTS, unusable, BROKEN),
         access="act",
-        bounded=False,  # cut off in the middle it would leave half a configuration
+        bounded=False,  # an interruption would leave half a configuration
     )
 
 
 def _prediction_routes(predictions: Predictions) -> Sequence[Endpoint]:
     possible = (
-        ResponseSpec(200, "what `mlflow models serve` would answer"),
-        problem(400, "the body is broken, or no input for this model"),
+        ResponseSpec(200, "the prediction, as `mlflow models serve` returns it"),
+        problem(400, "the body is broken, or it is not a valid input for this model"),
         *ACTS,
-        problem(404, "no such probe predicts, or none at all"),
-        problem(415, "the body's Content-Type is none that the model takes"),
-        problem(429, "too many predictions at a time", "Retry-After"),
-        problem(500, "the model failed, or something broke in mlopsd; its log has the reason"),
-        problem(503, "no version of the model serves, or the daemon is stopping", "Retry-After"),
+        problem(404, "no such probe predicts, or no probe predicts at all"),
+        problem(415, "the model does not accept the body's Content-Type"),
+        problem(429, "too many predictions run at a time", "Retry-After"),
+        problem(500, "the model failed, or an internal error of mlopsd; its log has the reason"),
+        problem(503, "no version of the model is in service, or the daemon is stopping", "Retry-After"),
         problem(504, "the model took too long"),
     )
     by_default = Endpoint(
         "POST",
         "/invocations",
-        "Predictions of the only model, or of the default one",
+        "Predictions of the only model, or of the default model",
         predictions.by_default,
         possible,
         access="predict",
         takes=(JSON, CSV),
         polled=True,
-        bounded=False,  # the predictor minds its own clock
+        bounded=False,  # the predictor keeps its own time limit
     )
     by_probe = replace(
         by_default,
@@ -196,49 +200,55 @@ def _readiness_routes(predictions: Predictions) -> Sequence[Endpoint]:
     every, not_every = "every model serves", "a model does not serve, or the daemon is stopping"
     none = problem(404, "no probe predicts")
     pong = _by_state(None, every, not_every, TEXT)
-    number = ResponseSpec(200, "its number", None, (TEXT,))
-    no_number = problem(404, "no probe predicts, or MLflow is not installed beside mlopsd")
-    live = ResponseSpec(200, "it does", schemas.LiveAnswer)
-    ready = _by_state(schemas.ReadyAnswer, every, f"the host is not well, {not_every}")
-    its_own = _by_state(schemas.ModelReadyAnswer, "it does", "it does not, or the daemon is stopping")
+    version = ResponseSpec(200, "the version", None, (TEXT,))
+    no_version = problem(404, "no probe predicts, or MLflow is not installed with mlopsd")
+    live = ResponseSpec(200, "it is alive", schemas.LiveAnswer)
+    ready = _by_state(schemas.ReadyAnswer, every, f"the host is not healthy or degraded, {not_every}")
+    one = _by_state(schemas.ModelReadyAnswer, "it serves", "it does not serve, or the daemon is stopping")
     no_model = problem(404, "no probe predicts with this model")
-    lives = "Whether the daemon lives, as the Open Inference Protocol asks"
+    lives = "Whether the daemon is alive, by the Open Inference Protocol"
     all_is_well = "Whether every model serves and the host is well"
     serves = "Whether this registered model serves"
     return (
-        _polled("/ping", "Whether every model serves, as MLflow asks", predictions.ping, *pong, none),
-        _polled("/version", "The version of MLflow", predictions.version, number, no_number),
+        _polled(
+            "/ping",
+            "Whether every model serves, as MLflow's server reports it",
+            predictions.ping,
+            *pong,
+            none,
+        ),
+        _polled("/version", "The version of MLflow", predictions.version, version, no_version),
         _polled("/v2/health/live", lives, predictions.live, live),
         _polled("/v2/health/ready", all_is_well, predictions.ready, *ready, none),
         _polled(
             "/v2/models/{model}/ready",
             serves,
             predictions.model_ready,
-            *its_own,
+            *one,
             no_model,
             parameters=(MODEL,),
         ),
     )
 
 
-def _about_routes(desk: Handlers) -> Sequence[Endpoint]:
-    about, page = desk.about, desk.page
+def _about_routes(handlers: Handlers) -> Sequence[Endpoint]:
+    about, page = handlers.about, handlers.page
     facts = ResponseSpec(200, "the facts", schemas.InfoAnswer)
     root = ResponseSpec(
         200, "the page for a browser, /info for anyone else", schemas.InfoAnswer, (JSON, HTML)
     )
-    same = ResponseSpec(304, "the page is still the one with this ETag, ages aside", None, (HTML,))
+    same = ResponseSpec(304, "the page has not changed since this ETag, except for ages", None, (HTML,))
     description = ResponseSpec(200, "OpenAPI 3.1", None)
     page_route = _polled("/", "The status page, or /info", page.answer, root, same)
     return (
         metrics_route(about),
         _polled("/info", "The daemon about itself", about.info, facts),
-        replace(page_route, bounded=False),  # it waits once, for its template
+        replace(page_route, bounded=False),  # only the first request waits, for the template
         Endpoint(
             "GET",
             "/openapi.json",
             "This description",
-            desk.description.answer,
+            handlers.description.answer,
             (description, BROKEN, TOO_SLOW),
         ),
     )
@@ -267,7 +277,7 @@ def _polled(
     parameters: Sequence[Parameter] = (),
     aliases: Sequence[str] = (),
 ) -> Endpoint:
-    """A question that machines ask all the time; each may also meet a fault of ours."""
+    """Return a GET that machines poll; every one can also meet an internal error."""
     every = (*possible, BROKEN)
     return Endpoint("GET", path, summary, handler, every, parameters=parameters, polled=True, aliases=aliases)
 
@@ -277,7 +287,7 @@ def _by_status(body: object, unwell: str) -> tuple[ResponseSpec, ...]:
 
 
 def _by_state(body: object, well: str, unwell: str, content_type: str = JSON) -> tuple[ResponseSpec, ...]:
-    """200 and 503 with the same *body*."""
+    """Return the responses 200 and 503 with the same *body*."""
     return ResponseSpec(200, well, body, (content_type,)), ResponseSpec(
         503, unwell, body, (content_type,), ("Retry-After",)
     )

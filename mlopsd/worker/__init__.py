@@ -1,1 +1,1 @@
-"""The place where a check runs: on the event loop, in a thread of its own, or in a process of its own."""
+"""The workers of probes: on the event loop, in a thread or in a process."""

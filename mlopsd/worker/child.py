@@ -1,6 +1,6 @@
-"""The process of one probe: ``python -m mlopsd.worker.child FD PARENT``, a request and an answer at a time.
+"""The process of one probe: ``python -m mlopsd.worker.child FD PARENT``, with one request at a time.
 
-Everything that a probe can do to a process (hang in a driver, hold the GIL, crash) it does here.
+A probe that hangs in a driver, holds the GIL or crashes harms only this process.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from mlopsd.process.setup import open_channel
 from mlopsd.worker.codec import LIMITS, Outgoing, decode_options, kind_of
 from mlopsd.worker.validate import verified
 
-MOST_LOG_RECORDS = 100  # of one answer; the rest is counted
+MOST_LOG_RECORDS = 100  # in one answer; further records are only counted
 MOST_OBSERVATIONS = 10_000
 
 
@@ -36,7 +36,7 @@ class Outbox(logging.Handler):
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep *record* as level, event and fields."""
+        """Store *record* as level, event and fields."""
         if len(self._records) >= MOST_LOG_RECORDS:
             self._dropped += 1
             return
@@ -46,40 +46,40 @@ class Outbox(logging.Handler):
         self._records.append([record.levelno, record.getMessage()[:2000], fields])
 
     def counter(self, metric: Metric) -> "OutboxCounter":
-        """A counter whose increments go to the daemon with the next answer."""
+        """Return a counter whose increments go to the daemon with the next answer."""
         return OutboxCounter(self, metric)
 
     def histogram(self, metric: Metric) -> "OutboxHistogram":
-        """A histogram whose observations go to the daemon with the next answer."""
+        """Return a histogram whose observations go to the daemon with the next answer."""
         return OutboxHistogram(self, metric)
 
     def count(self, name: str, labels: tuple[tuple[str, str], ...], amount: Number) -> None:
-        """Add to what is kept."""
+        """Add *amount* to the stored count."""
         self._counts[name, labels] = self._counts.get((name, labels), 0) + amount
 
     def observe(
         self, name: str, labels: tuple[tuple[str, str], ...], value: Number | tuple[list[int], Number]
     ) -> None:
-        """Add a value, or counts and their sum, to what is kept, as far as one answer can carry it."""
+        """Store a value, or counts and their sum, unless the limit of one answer is reached."""
         if len(self._observations) < MOST_OBSERVATIONS:
             self._observations.append([name, labels, value])
         else:
             self._dropped += 1
 
-    def taken(self) -> dict[str, Any]:
-        """Everything that was kept, which is then no longer kept."""
-        kept = {
+    def drain(self) -> dict[str, Any]:
+        """Return everything that was stored, and clear the store."""
+        stored = {
             "log": self._records,
             "counts": [[name, labels, amount] for (name, labels), amount in self._counts.items()],
             "observations": self._observations,
             "dropped": self._dropped,
         }
         self._records, self._counts, self._observations, self._dropped = [], {}, [], 0
-        return kept
+        return stored
 
 
 class OutboxCounter:
-    """See `Outbox.counter`."""
+    """A counter of the outbox."""
 
     def __init__(self, outbox: Outbox, metric: Metric) -> None:
         self._outbox = outbox
@@ -91,7 +91,7 @@ class OutboxCounter:
 
 
 class OutboxHistogram:
-    """See `Outbox.histogram`."""
+    """A histogram of the outbox."""
 
     def __init__(self, outbox: Outbox, metric: Metric) -> None:
         self._outbox = outbox
@@ -102,20 +102,20 @@ class OutboxHistogram:
         self._outbox.observe(self._metric.name, self._metric.label_values(labels), value)
 
     def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
-        """Count what was counted elsewhere."""
+        """Add observations that were counted elsewhere."""
         self._outbox.observe(self._metric.name, self._metric.label_values(labels), (list(counts), total))
 
 
 def main() -> None:
-    """Answer until the daemon hangs up."""
+    """Answer requests until the daemon closes the channel."""
     with open_channel() as channel, channel.makefile("rb") as incoming:
         if (opening := receive(incoming)) is None:
             return
         outbox = Outbox()
         runner = ProbeRunner(opening, outbox)
-        send(channel, {"ready": True})  # the probe has been made, or cannot be
+        send(channel, {"ready": True})  # the probe has been made, or its failure is stored
         while (request := receive(incoming)) is not None:
-            _answer(channel, runner.answer(request) | outbox.taken())
+            _answer(channel, runner.answer(request) | outbox.drain())
 
 
 def _answer(channel: socket.socket, answer: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ def _answer(channel: socket.socket, answer: Mapping[str, Any]) -> None:
 
 
 class ProbeRunner:
-    """Makes the probe, calls it, and turns whatever comes of it into an answer."""
+    """The probe in its process, with its calls and their results as answers."""
 
     def __init__(self, opening: Mapping[str, Any], outbox: Outbox) -> None:
         self._opening = opening
@@ -138,13 +138,13 @@ class ProbeRunner:
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
         self._fault: BaseException | None = None
-        try:  # before the first request, which then need not wait for imports
+        try:  # now, so that the first request need not wait for imports
             self._probe = self._make()
-        except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
+        except BaseException as error:  # noqa: BLE001  # the boundary to third-party code
             self._fault = error
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the result of *request* under its id; an error is a result too."""
+        """Return the result of *request* with its id. An exception becomes a result too."""
         self._log.setLevel(request["log_level"])
         result = self._result(request)
         self._reaper.reap()
@@ -153,7 +153,7 @@ class ProbeRunner:
     def _result(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return self._do(request)
-        except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code
+        except BaseException as error:  # noqa: BLE001  # the boundary to third-party code
             return _error(error)
 
     def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +165,9 @@ class ProbeRunner:
             reading = verified(self._call(probe.check()))
             return {"reading": self._outgoing.frame(reading, request["layout"])}
         if request["do"] == "reload":
-            return {"said": str(self._call(probe.reload(dry_run=request["dry_run"], force=request["force"])))}
+            return {
+                "summary": str(self._call(probe.reload(dry_run=request["dry_run"], force=request["force"])))
+            }
         self._call(probe.close())
         return {}
 
@@ -173,7 +175,7 @@ class ProbeRunner:
         if not inspect.isawaitable(result):
             return result
         if self._runner is None:
-            import asyncio  # noqa: PLC0415  # 10 MiB that a plain function's process does not carry
+            import asyncio  # noqa: PLC0415  # asyncio takes 10 MiB, which a plain check function does not need
 
             self._runner = asyncio.Runner()
         return self._runner.run(_await(result))
@@ -216,7 +218,7 @@ def _error(error: BaseException) -> dict[str, Any]:
 
 
 def _children() -> int:
-    """Count the processes that the probe has running; one that has ended holds nothing but its pid."""
+    """Return the number of the probe's running child processes, without zombies."""
     return sum(child.state != "Z" for child in procfs.of_main_thread())
 
 

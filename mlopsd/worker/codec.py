@@ -1,9 +1,9 @@
-"""A reading on its way out of a probe's process: what its samples are called goes over once, then the values.
+"""The encoding of readings from a probe's process, and of options to it.
 
-Eight GPUs have a thousand samples, which have the same names and labels at every check. The *layout* is those
-names and labels; who asks says which layout it has, and is sent another only if there is another.
-
-The other way go the options, of which TOML's dates and times are no JSON.
+- Eight GPUs have a thousand samples, with the same names and labels at every check. These are the *layout*.
+  The process sends it once, then only values. A request names the layout that the daemon has; the process
+  sends a layout only if it is another one.
+- Options are JSON, with a form of its own for TOML's dates and times.
 """
 
 import datetime
@@ -16,14 +16,16 @@ from mlopsd.process.frames import BadFrame, FrameLimits
 from mlopsd.worker.worker import InvalidReading
 
 LIMITS = FrameLimits(header=8 * 1024 * 1024, body=0)  # a reading of 25 000 samples takes 0.4 to 3 MB
-TIME = "mlopsd.time"  # the only key of the object that stands for a date or a time
-TIMES = {kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time)}
+TIME = "mlopsd.time"  # the only key of an object that encodes a date or a time
+TIMES = {time_type.__name__: time_type for time_type in (datetime.datetime, datetime.date, datetime.time)}
 
 Labels = tuple[tuple[str, str], ...]
 Layout = list[tuple[str, Labels]]
 
 
-ErrorKind = Literal["probe_error", "reload_refused", "invalid_reading", "raised"]  # the last is any other
+ErrorKind = Literal[
+    "probe_error", "reload_refused", "invalid_reading", "raised"
+]  # "raised" is any other exception
 OURS: Mapping[ErrorKind, type[Exception]] = {
     "probe_error": ProbeError,
     "reload_refused": ReloadRefused,
@@ -32,29 +34,37 @@ OURS: Mapping[ErrorKind, type[Exception]] = {
 
 
 def kind_of(error: BaseException) -> ErrorKind:
-    """Return the kind of *error*, which a call of a probe ended with."""
+    """Return the kind of *error*, the exception of a probe's call."""
     return next((kind for kind, ours in OURS.items() if isinstance(error, ours)), "raised")
 
 
 def encode_options(table: Mapping[str, Any]) -> str:
-    """Return a probe's own keys as JSON; a BadFrame names a value that has no form there."""
+    """Return a probe's own keys as JSON.
+
+    Raises:
+        BadFrame: JSON cannot represent a value, with its type.
+    """
     return frames.encode(table, _from_time).decode()
 
 
 def decode_options(text: str) -> dict[str, Any]:
-    """Return the keys that `encode_options` was given; a BadFrame says that *text* is no table."""
+    """Return the keys that `encode_options` has encoded.
+
+    Raises:
+        BadFrame: *text* is not a table.
+    """
     return frames.decode(text, _to_time)
 
 
 class Outgoing:
-    """Readings as JSON, in the process of their probe."""
+    """The encoder of readings, in the process of their probe."""
 
     def __init__(self) -> None:
         self._layout: Layout | None = None
         self._number = 0
 
     def frame(self, reading: Reading, known: int | None = None) -> dict[str, Any]:
-        """Return *reading* for one who has the layout *known*; None has none."""
+        """Return *reading* for a daemon that has the layout number *known*, or None if it has none."""
         return {
             "status": int(reading.status),
             "summary": reading.summary,
@@ -69,15 +79,15 @@ class Outgoing:
         if is_new:
             self._layout, self._number = layout, self._number + 1
         packed = {"layout": self._number, "values": [sample.value for sample in samples]}
-        # A forerunner may have had the same number for other samples, so what is new is told whoever asks.
+        # An earlier process may have used the same number for other samples, so always send a new layout.
         return packed | _from_layout(layout) if is_new or known != self._number else packed
 
 
 class Incoming:
-    """The readings of one process, in the daemon.
+    """The decoder of the readings of one process, in the daemon.
 
     Attributes:
-        known: the number of the layout that the process last sent; None before the first.
+        known: The number of the layout that the process last sent; None before the first.
     """
 
     def __init__(self) -> None:
@@ -88,7 +98,7 @@ class Incoming:
         """Return the reading in *frame*.
 
         Raises:
-            BadFrame: a part is missing or of another kind.
+            BadFrame: A part is missing or has another type.
         """
         try:
             return Reading(
@@ -99,11 +109,11 @@ class Incoming:
                 summary=frame["summary"],
             )
         except (LookupError, TypeError, ValueError) as error:
-            raise BadFrame(f"no reading: {type(error).__name__}: {error}") from error
+            raise BadFrame(f"not a reading: {type(error).__name__}: {error}") from error
 
-    def _unpacked(self, *, layout: int, values: Sequence[float], **told: Any) -> tuple[Sample, ...]:
-        if told:
-            parts = zip(_to_layout(**told), values, strict=True)
+    def _unpacked(self, *, layout: int, values: Sequence[float], **new_layout: Any) -> tuple[Sample, ...]:
+        if new_layout:
+            parts = zip(_to_layout(**new_layout), values, strict=True)
             samples = [Sample(name, value, labels) for (name, labels), value in parts]
         elif layout == self.known:
             pairs = zip(self._last, values, strict=True)
@@ -112,22 +122,22 @@ class Incoming:
                 for last, value in pairs
             ]
         else:
-            raise ValueError(f"samples of the layout {layout!r}, which was not told")
+            raise ValueError(f"samples of the layout {layout!r}, which was not sent")
         self._last, self.known = tuple(samples), int(layout)
         return self._last
 
 
 def _from_time(value: object) -> dict[str, Any]:
     if not isinstance(value, datetime.date | datetime.time) or type(value) not in TIMES.values():
-        raise TypeError(f"{type(value).__name__} is no plain value")
+        raise TypeError(f"{type(value).__name__} is not a plain value")
     return {TIME: [type(value).__name__, value.isoformat()]}
 
 
 def _to_time(found: dict[str, Any]) -> Any:
     if set(found) != {TIME}:
         return found
-    kind, text = found[TIME]
-    return TIMES[kind].fromisoformat(text)
+    name, text = found[TIME]
+    return TIMES[name].fromisoformat(text)
 
 
 def _from_finding(finding: Finding) -> list[Any]:
@@ -150,16 +160,16 @@ def _to_finding(parts: list[Any]) -> Finding:
 
 
 def _from_layout(layout: Layout) -> dict[str, Any]:
-    """*layout* with each name, each label with its value, and each set of those once.
+    """Return *layout* with each name, each label pair and each set of labels only once.
 
-    Written out they are ten times as much. Labels that cannot be told apart (a stranger's, and no text) go as
-    they are; the metrics refuse them.
+    That is a tenth of the full size. Invalid labels of third-party code that are not hashable are sent in
+    full; the metrics reject them.
     """
     try:
         names, name_of = _numbered(name for name, _ in layout)
         sets, labels_of = _numbered(labels for _, labels in layout)
         pairs: dict[Hashable, int] = {}
-        labels = [[pairs.setdefault(pair, len(pairs)) for pair in one] for one in sets]
+        labels = [[pairs.setdefault(pair, len(pairs)) for pair in label_set] for label_set in sets]
     except TypeError:
         return _written_out(layout)
     return {
@@ -172,7 +182,7 @@ def _from_layout(layout: Layout) -> dict[str, Any]:
 
 
 def _numbered(values: Iterable[Any]) -> tuple[list[Any], list[int]]:
-    """Each of *values* once, and for each of them its place there."""
+    """Return the distinct *values*, and for each value its index among them."""
     numbers: dict[Hashable, int] = {}
     places = [numbers.setdefault(value, len(numbers)) for value in values]
     return list(numbers), places
@@ -197,10 +207,10 @@ def _to_layout(
     name_of: Sequence[int],
     labels_of: Sequence[int],
 ) -> Layout:
-    """The layout, in which is shared what is equal: 2000 samples of a GPU host's take 0.3 MiB and not 3.8."""
+    """Return the layout. Equal parts are shared: 2000 samples of a GPU host take 0.3 MiB instead of 3.8."""
     if pairs is None:
-        shared = [tuple((label, text) for label, text in one) for one in labels]
+        shared = [tuple((label, text) for label, text in label_set) for label_set in labels]
     else:
-        told = [(label, text) for label, text in pairs]
-        shared = [tuple([told[at] for at in one]) for one in labels]
-    return [(names[name], shared[its]) for name, its in zip(name_of, labels_of, strict=True)]
+        known = [(label, text) for label, text in pairs]
+        shared = [tuple([known[at] for at in label_set]) for label_set in labels]
+    return [(names[name], shared[at]) for name, at in zip(name_of, labels_of, strict=True)]

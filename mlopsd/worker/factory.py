@@ -1,4 +1,4 @@
-"""Builds the worker that the configuration wants for a probe."""
+"""The choice of the worker for a configured probe."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,17 +25,22 @@ def make_worker(
     request_check: Callable[[], None] = lambda: None,
     private_paths: Callable[[], Sequence[Path]] = tuple,
 ) -> Worker:
-    """The worker of *configured*; its probe is made at its first check, in the place where it runs.
+    """Return the worker of *configured*, which makes the probe at the latest at the first check.
 
-    *state_dir* is the probe's own folder, *log* takes what its process prints, *request_check* is called
-    by a probe on the loop that wants to be checked soon, *private_paths* says what it keeps from a
-    stranger's code.
+    Args:
+        configured: The probe.
+        state_dir: The probe's own folder.
+        board: The board, for the probe's context.
+        recorder: The recorder of the probe's counters and histograms.
+        log: The log for lines that the probe's process prints.
+        request_check: Requests a check soon; for a probe on the loop.
+        private_paths: Returns the paths that the probe must hide from third-party code.
 
     Raises:
-        ValueError: one of its metrics means something else already.
+        ValueError: One of its metrics is declared already, with another meaning.
     """
     name = configured.name
-    its_log = logging.getLogger(f"mlopsd.probe.{name}")
+    probe_log = logging.getLogger(f"mlopsd.probe.{name}")
     declared = configured.probe.declares(configured.options)
     instruments = recorder.instruments(name, configured.plugin.name, declared)
     if configured.isolation == "process":
@@ -44,7 +49,7 @@ def make_worker(
             configured.plugin.target,
             configured.table,
             state_dir,
-            its_log.getEffectiveLevel(),
+            probe_log.getEffectiveLevel(),
             configured.terms.timeout,
             _longest_pause(configured.terms.interval),
         )
@@ -52,7 +57,7 @@ def make_worker(
     context = Context(
         name,
         state_dir,
-        its_log,
+        probe_log,
         Readings(board),
         instruments,
         configured.terms.timeout,
@@ -68,5 +73,5 @@ def make_worker(
 
 
 def _longest_pause(interval: float) -> float:
-    """One beat at most is without a process, or what heals by itself would be told minutes later."""
+    """Return the longest pause between two starts: one interval, so that a recovery shows soon."""
     return min(max(interval, FIRST), LONGEST)

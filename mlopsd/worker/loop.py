@@ -1,4 +1,4 @@
-"""Checks that run on the event loop: coroutines that only wait for the network."""
+"""The worker on the event loop, for coroutines that only wait for the network."""
 
 import asyncio
 import inspect
@@ -15,17 +15,17 @@ from mlopsd.worker.worker import CLOSING_SECONDS
 class Calling:
     """A probe's coroutine in a task of its own, so that it can be abandoned.
 
-    Whatever it raises is its own: only a cancellation that was asked for here leaves it as one.
+    A `CancelledError` stays one only after `abandon`. Any other becomes an ordinary exception of the probe.
     """
 
     def __init__(self, name: str, call: Callable[[], Any]) -> None:
         self._call = call
         self._abandoned = False
         self.task = asyncio.get_running_loop().create_task(self._run(), name=name)
-        self.task.add_done_callback(_look_at)
+        self.task.add_done_callback(_consume_exception)
 
     async def result(self) -> Any:
-        """Return its result; abandon it when cancelled."""
+        """Return its result. If the caller is cancelled, abandon it."""
         try:
             await asyncio.wait({self.task})
         except asyncio.CancelledError:
@@ -37,7 +37,7 @@ class Calling:
             raise as_exception(error) from error
 
     def abandon(self) -> None:
-        """Cancel it; it may go on all the same."""
+        """Cancel it. A coroutine that suppresses `CancelledError` keeps running."""
         self._abandoned = True
         self.task.cancel()
 
@@ -45,7 +45,7 @@ class Calling:
         try:
             result = self._call()
             return await result if inspect.isawaitable(result) else result
-        except (Exception, GeneratorExit):  # the latter is also how a coroutine is closed, and must pass then
+        except (Exception, GeneratorExit):  # GeneratorExit also closes a coroutine, and must pass then
             raise
         except BaseException as error:  # SystemExit in a task would end the loop
             if self._abandoned and isinstance(error, asyncio.CancelledError):
@@ -54,7 +54,7 @@ class Calling:
 
 
 class LoopWorker:
-    """Runs a probe's coroutines as tasks; one that will not be cancelled is waited for, not repeated."""
+    """The worker of a probe's coroutines. While a cancelled check keeps running, no other starts."""
 
     def __init__(self, name: str, make: Callable[[], Probe[Any]]) -> None:
         self._name = name
@@ -65,23 +65,23 @@ class LoopWorker:
 
     @property
     def predictor(self) -> Predictor | None:
-        """The probe, if it predicts and has been made, which its first check does."""
+        """Return the probe if it predicts, or None before the first check made it."""
         return self._probe if isinstance(self._probe, Predictor) else None
 
     @property
     def routes(self) -> Sequence[Route] | None:
-        """Return the probe's own HTTP routes; None until it has been made, which its first check does."""
+        """Return the probe's own HTTP routes, or None before the first check made it."""
         return self._routes
 
     @property
     def stuck(self) -> str | None:
-        """A coroutine that was cancelled and goes on."""
+        """Return why no check can start: a cancelled one keeps running. Otherwise return None."""
         if self._check is None or self._check.task.done():
             return None
         return "its last check was cancelled and has not ended; a coroutine must let CancelledError pass"
 
     def prepare(self) -> None:
-        """There is nothing to begin: the probe is made by its first check."""
+        """Do nothing: the first check makes the probe."""
 
     async def check(self) -> Reading:
         """Run the coroutine in a task of its own, so that it can be abandoned."""
@@ -89,19 +89,19 @@ class LoopWorker:
         return verified(await self._check.result())
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
-        """Run the probe's own reload; checks go on beside it."""
+        """Run the probe's own reload, while checks continue."""
         reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
         return str(await reloading.result())
 
     async def reconfigure(self, options: PredictorOptions) -> bool:
-        """Let the probe, if it predicts and has been made, go on with *options*; return if it does."""
+        """Apply *options* to a probe that predicts and has been made; return whether it did."""
         if (predictor := self.predictor) is None:
             return False
         reconfiguring = self._start("reconfigure", lambda: predictor.reconfigure(options))
         return bool(await reconfiguring.result())
 
     async def close(self) -> None:
-        """Cancel the check in flight and let the probe release what it holds."""
+        """Cancel the check in flight and close the probe."""
         if self._check is not None and not self._check.task.done():
             self._check.abandon()
             await asyncio.wait({self._check.task}, timeout=CLOSING_SECONDS)
@@ -122,7 +122,7 @@ class LoopWorker:
         return Calling(f"{verb} {self._name}", call)
 
 
-def _look_at(task: asyncio.Task[Any]) -> None:
-    """Nobody may be left to ask an abandoned task how it ended; asyncio would complain of that."""
+def _consume_exception(task: asyncio.Task[Any]) -> None:
+    """Retrieve the exception of an abandoned task, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()

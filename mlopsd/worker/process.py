@@ -1,4 +1,4 @@
-"""Checks that run in a process of their own: whatever hangs, crashes or hogs there costs one reading."""
+"""The worker in a child process: a hang, a crash or a busy loop there costs only one reading."""
 
 import asyncio
 import contextlib
@@ -22,19 +22,24 @@ from mlopsd.worker.validate import verified
 from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, ProbeRaised, WorkerDied
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", CHANNEL, PARENT)
-START_SECONDS = 30.0  # for an interpreter and what a probe imports, on a busy host; a check has its own time
-MOST_CHILDREN = 32  # of a probe; more are a leak, and its process is started afresh
+START_SECONDS = (
+    30.0  # for the interpreter and the probe's imports on a busy host; a check has its own timeout
+)
+MOST_CHILDREN = 32  # child processes of a probe; more are a leak, and its process is restarted
 
 
 @dataclass(frozen=True, slots=True)
 class InitMessage:
-    """The first frame to a process: which probe it is to be.
+    """The first frame to a process: the probe that it makes.
 
     Attributes:
+        name: The probe's name.
         target: ``package.module:Class``.
-        table: the probe's own keys as they were written; secrets go by this frame, never by arguments.
-        timeout: seconds that one check may take.
-        longest_pause: seconds before a process that died again and again is started once more.
+        table: The probe's own keys as written. Secrets travel in this frame, never in arguments.
+        state_dir: The probe's own folder.
+        log_level: The level of the probe's logger.
+        timeout: The seconds that one check may take.
+        longest_pause: The longest pause in seconds before the restart of a process that keeps dying.
     """
 
     name: str
@@ -49,7 +54,7 @@ class InitMessage:
         """Return it as JSON.
 
         Raises:
-            BadFrame: JSON has no form for one of the keys.
+            BadFrame: JSON cannot represent one of the keys.
         """
         return asdict(self) | {"table": encode_options(self.table), "state_dir": str(self.state_dir)}
 
@@ -58,8 +63,8 @@ async def _spawn(opening: InitMessage, log: logging.Logger, printed: LogLimiter)
     """Start a process for the probe of *opening*; the lines that it prints go to *log*.
 
     Raises:
-        BadFrame: *opening* cannot be sent to it.
-        OSError: it cannot be started.
+        BadFrame: *opening* cannot be sent.
+        OSError: The process cannot be started.
     """
     first = pack(opening.header(), limits=LIMITS)  # before there is anything to undo
     started = await spawn(COMMAND, opening.name, log, printed)
@@ -68,31 +73,31 @@ async def _spawn(opening: InitMessage, log: logging.Logger, printed: LogLimiter)
 
 
 class ProbeProcess:
-    """A running process of a probe, asked one thing at a time.
+    """A running process of a probe, with one request at a time.
 
     Attributes:
-        child: the process.
+        child: The process.
     """
 
     def __init__(self, started: Child) -> None:
         self.child = started
         self._channel = RequestChannel(started, LIMITS)
         self._is_ready = False
-        self._given_up_at = asyncio.get_running_loop().time() + START_SECONDS
+        self._start_deadline = asyncio.get_running_loop().time() + START_SECONDS
 
     @property
     def is_starting(self) -> bool:
-        """True while its probe has not been made and nothing was asked, within `START_SECONDS`."""
-        return not self._is_ready and asyncio.get_running_loop().time() < self._given_up_at
+        """Return whether it is still making its probe, within `START_SECONDS`."""
+        return not self._is_ready and asyncio.get_running_loop().time() < self._start_deadline
 
     async def ask(self, request: Header) -> dict[str, Any]:
-        """Return its answer to *request*, which is sent as soon as it has started.
+        """Return the answer to *request*, which is sent as soon as the process has started.
 
-        After an exception it must not be asked again unless it `is_starting`: it may still be at work.
+        After an exception, send no other request unless it `is_starting`: it may still be busy.
 
         Raises:
-            WorkerDied: it ended instead of answering.
-            BadFrame: its answer is none of ours, or to another request.
+            WorkerDied: The process ended instead of answering.
+            BadFrame: The answer is invalid, or belongs to another request.
         """
         try:
             if not self._is_ready:
@@ -105,7 +110,7 @@ class ProbeProcess:
 
 
 class ProcessWorker:
-    """Asks a child process, which is started when it is needed and ended when it does not answer in time."""
+    """The worker of a probe in a child process: started on demand, and ended after a timeout."""
 
     predictor = None
     routes = ()
@@ -132,24 +137,24 @@ class ProcessWorker:
         self._starting: asyncio.Task[ProbeProcess] | None = None
         self._dying: Child | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._last_words = ""  # how it died last
+        self._last_end = ""  # how it died last
         self._starts = 0
 
     @property
     def stuck(self) -> str | None:
-        """A process that was killed and does not go: it is in the kernel, where no signal reaches it."""
+        """Return why no call can start: a killed process hangs in the kernel. Otherwise return None."""
         if self._dying is None or self._dying.ended:
             return None
         if self._ending is not None and not self._ending.done():
             return (
-                f"its process {self._dying.pid} gave no answer and is being ended; ask again in some seconds"
+                f"its process {self._dying.pid} gave no answer and is being ended; try again in some seconds"
             )
         killed = f"its process {self._dying.pid} was killed and does not end"
         return f"{killed}; it is stuck in a system call, and if it stays only a reboot ends it"
 
     @property
     def pause(self) -> float:
-        """Seconds until a process may be started again; 0 when it may."""
+        """Return the seconds until a process may be started again, 0 if it may now."""
         return self._backoff.left()
 
     def prepare(self) -> None:
@@ -158,31 +163,35 @@ class ProcessWorker:
             self._starting = self._start()
 
     async def check(self) -> Reading:
-        """Ask for a reading; cancelled, the child is ended in the background, unless it is still starting.
+        """Return a reading from the process.
+
+        If the caller is cancelled, end the process in the background, unless it is still starting.
 
         Raises:
-            WorkerDied: the child ended instead of answering.
-            ProbeRaised: the probe raised.
-            ProbeError: the child died before and is not started again yet.
-            Nonsense: the answer is no reading.
+            WorkerDied: The process ended instead of answering.
+            ProbeRaised: The probe raised an exception.
+            ProbeError: The probe raised it, or the process died before and waits for its next start.
+            InvalidReading: The answer is not a valid reading.
         """
         answer = await self._ask({"do": "check", "layout": self._incoming.known})
         try:
-            return verified(self._incoming.reading(answer["reading"]))  # a probe's code may write there too
+            return verified(
+                self._incoming.reading(answer["reading"])
+            )  # a probe's code may write to the channel too
         except (KeyError, BadFrame) as error:
-            raise InvalidReading(f"its process answered nonsense: {error}") from error
+            raise InvalidReading(f"its process sent an invalid answer: {error}") from error
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
-        """Have the probe reload in its process."""
+        """Reload the probe in its process and return its sentence."""
         answer = await self._ask({"do": "reload", "dry_run": dry_run, "force": force})
-        return str(answer.get("said", ""))
+        return str(answer.get("summary", ""))
 
     async def reconfigure(self, _options: PredictorOptions) -> bool:
         """Return False: a predictor runs on the loop."""
         return False
 
     async def close(self) -> None:
-        """Let the probe release what it holds, then end its process, whatever it is doing."""
+        """Close the probe, then end its process in any case."""
         if self._ending is not None:
             self._ending.cancel()
         if (child := await self._started()) is not None:
@@ -193,25 +202,25 @@ class ProcessWorker:
             await self._dying.kill()
 
     async def _started(self) -> ProbeProcess | None:
-        """The process that is running or about to, if one is."""
+        """Return the process that runs or starts, or None."""
         if self._starting is None:
             return None
         try:
             return await self._starting
-        except (OSError, BadFrame):  # there is no process, and that has been or will not be asked for
+        except (OSError, BadFrame):  # there is no process; a check reports that, or nobody needs it
             return None
 
     async def _ask(self, request: Header) -> dict[str, Any]:
         child = await self._running()
         try:
             answer = await child.ask(self._in_full(request))
-        except BaseException as error:  # also when cancelled: an answer under way is to a question given up
+        except BaseException as error:  # also when cancelled: a late answer would belong to this request
             if isinstance(error, asyncio.CancelledError) and child.is_starting:
-                raise  # killed for being slow on a busy host it would only begin anew
+                raise  # on a busy host a slow start must not be killed and repeated
             self._discard(child)
-            self._last_words = f" (last: {error})" if isinstance(error, WorkerDied) else ""
+            self._last_end = f" (last: {error})" if isinstance(error, WorkerDied) else ""
             if isinstance(error, BadFrame):
-                raise InvalidReading(f"its process answered nonsense: {error}") from error
+                raise InvalidReading(f"its process sent an invalid answer: {error}") from error
             raise
         try:
             self._pass_on(answer)
@@ -219,7 +228,9 @@ class ProcessWorker:
             leaks = answer.get("children", 0) > MOST_CHILDREN
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._discard(child)
-            raise InvalidReading(f"its process answered nonsense: {type(error).__name__}: {error}") from error
+            raise InvalidReading(
+                f"its process sent an invalid answer: {type(error).__name__}: {error}"
+            ) from error
         self._backoff.forget()
         if leaks:
             self._discard(child)
@@ -229,7 +240,7 @@ class ProcessWorker:
         return answer
 
     def _in_full(self, request: Header) -> Header:
-        """*request* with what else goes with each: the level of the log, which a reload may have changed."""
+        """Return *request* with the log level, which a reload may have changed."""
         return {**request, "log_level": self._probe_log.getEffectiveLevel()}
 
     def _pass_on(self, answer: Mapping[str, Any]) -> None:
@@ -247,19 +258,19 @@ class ProcessWorker:
                 histogram.observe(value, **dict(labels))
 
     async def _running(self) -> ProbeProcess:
-        """The process, started if there is none; the start goes on if the caller is cancelled.
+        """Return the process, started if necessary. The start continues if the caller is cancelled.
 
         Raises:
-            ProbeError: it cannot be started, or not yet.
+            ProbeError: The process cannot be started, or not yet.
         """
         if self._starting is None:
             if self.pause > 0:
-                dead = f"its process died {self._backoff.failures} times in a row{self._last_words}"
+                dead = f"its process died {self._backoff.failures} times in a row{self._last_end}"
                 raise ProbeError(f"{dead}; next start in {self.pause:.0f} s")
             self._starting = self._start()
         try:
             return await asyncio.shield(self._starting)
-        except Exception as error:  # whatever keeps it from starting is a reading, and tried again
+        except Exception as error:  # a failed start becomes a reading and is retried
             self._starting = None
             self._backoff.failed()
             raise ProbeError(f"cannot start its process: {_why_not(error)}") from error
@@ -273,7 +284,7 @@ class ProcessWorker:
         return asyncio.get_running_loop().create_task(starting, name=f"start {self._opening.name}")
 
     def _discard(self, child: ProbeProcess) -> None:
-        """Take *child* out of service, end it in the background, and put off its successor."""
+        """Remove *child*, end it in the background, and delay the next start."""
         self._starting, self._dying = None, child.child
         self._backoff.failed()
         self._ending = asyncio.get_running_loop().create_task(
@@ -282,7 +293,7 @@ class ProcessWorker:
 
 
 def _failure(error: Mapping[str, Any]) -> Exception:
-    """Return the exception that the probe raised in its process, as it is raised here."""
+    """Return the exception that the probe raised in its process, to be raised here."""
     if error["kind"] == "raised":
         return ProbeRaised(error["type"], error["text"], error["traceback"])
     return OURS[error["kind"]](error["text"])
@@ -290,15 +301,15 @@ def _failure(error: Mapping[str, Any]) -> Exception:
 
 def _leak(left: int, failure: Exception | None) -> ProbeError:
     also = "" if failure is None else f" and failed ({failure})"
-    return ProbeError(f"it left {left} processes behind{also}; its process was started afresh")
+    return ProbeError(f"it left {left} processes behind{also}; its process was restarted")
 
 
 def _why_not(error: Exception) -> str:
-    """Say why a process could not be started, and how to fix it."""
+    """Return why a process could not be started, and the fix."""
     if isinstance(error, BadFrame):
-        return f'its options cannot be told to it: {error}; use plain values, or isolation = "thread"'
+        return f'its options cannot be sent to it: {error}; use plain values, or isolation = "thread"'
     if isinstance(error, PermissionError | FileNotFoundError):
-        return f"{error.strerror}; mend {sys.executable}"
+        return f"{error.strerror}; repair {sys.executable}"
     if isinstance(error, OSError):  # no descriptors, no memory, too many processes
-        return f"{error.strerror}; free what the host lacks"
+        return f"{error.strerror}; free that resource on the host"
     return f"{type(error).__name__}: {error}"

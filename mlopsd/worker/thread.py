@@ -1,4 +1,4 @@
-"""Checks that run in a thread of their own: plain functions that are cheap and safe, but may block."""
+"""The worker in a thread, for plain check functions that are cheap and safe but may block."""
 
 import asyncio
 import queue
@@ -16,10 +16,10 @@ Result = TypeVar("Result")
 
 
 class Lane(threading.Thread):
-    """A daemon thread that makes the calls of one probe, one after another, until it is told to end.
+    """A daemon thread that makes the calls of one probe, one after another, until `end`.
 
-    The kernel keeps the children of each thread apart. So a process that a probe has started here and
-    has not waited for yet is not taken for an orphan (see `mlopsd.process.reaper`).
+    The kernel keeps a separate list of children per thread. So the reaper of orphans does not touch a process
+    that a probe has started here and has not waited for (see `mlopsd.process.reaper`).
     """
 
     def __init__(self, name: str) -> None:
@@ -28,23 +28,23 @@ class Lane(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Make each call as it comes."""
+        """Make each call from the queue."""
         while (call := self._calls.get()) is not None:
             call.make()
 
     def begin(self, function: Callable[[], Any]) -> Call:
-        """The call of *function*, which is made after those before it."""
+        """Queue a call of *function* after the earlier ones, and return it."""
         call = Call(function)
         self._calls.put(call)
         return call
 
     def end(self) -> None:
-        """End once every call has come back; nobody waits for that."""
+        """End the thread after the last call, without waiting for it."""
         self._calls.put(None)
 
 
 class ThreadWorker:
-    """Runs a probe's calls in a daemon thread, one at a time; a hung one is waited for, not repeated."""
+    """The worker of a probe in a daemon thread, with one call at a time. A hung call blocks the next."""
 
     predictor = None
 
@@ -58,21 +58,21 @@ class ThreadWorker:
 
     @property
     def routes(self) -> Sequence[Route] | None:
-        """Return the probe's own HTTP routes; None until it has been made, which its first check does."""
+        """Return the probe's own HTTP routes, or None before the first check made it."""
         return self._routes
 
     @property
     def stuck(self) -> str | None:
-        """A call that was abandoned and has not come back."""
+        """Return why no call can start: an abandoned one has not returned. Otherwise return None."""
         if self._call is None or self._call.returned or not self._call.answer.cancelled():
             return None
-        return "its last call has not come back; a probe that can hang belongs in a process"
+        return "its last call has not returned; a probe that can hang belongs in a process"
 
     def prepare(self) -> None:
-        """There is nothing to begin: the probe is made by its first check."""
+        """Do nothing: the first check makes the probe."""
 
     async def check(self) -> Reading:
-        """Make the call; its reading is looked over in the thread, off the loop."""
+        """Run one check. The thread validates the reading too, off the event loop."""
         return await self._run(lambda: verified(self._made().check()))
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
@@ -84,7 +84,7 @@ class ThreadWorker:
         return False
 
     async def close(self) -> None:
-        """Let the probe release what it holds, unless a call of it still hangs; the thread ends by itself."""
+        """Close the probe unless a call of it hangs; the thread then ends by itself."""
         if self._lane is None:
             return
         try:

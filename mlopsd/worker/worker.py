@@ -1,4 +1,4 @@
-"""The contracts of a watch: the place where a probe's checks run, and the place where both count."""
+"""The contracts of a watch: the worker that runs a probe's checks, and the recorder of metrics."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,26 +8,29 @@ from mlopsd.probe import Instruments, Metric, Reading, Route
 
 
 class Worker(Protocol):
-    """Runs the calls of one probe, one at a time; only a reload on the loop goes on beside a check.
+    """The worker of one probe. It runs one call at a time; only a reload on the loop may run during a check.
 
-    The watch sees to that. A call that is cancelled returns at once: what can be ended is ended, what
-    cannot is what `stuck` tells of; only what is still starting may go on, for the next call.
+    The watch ensures that. A cancelled call returns at once:
+
+    - The worker ends the call if it can.
+    - If it cannot, `stuck` reports it.
+    - A process that is still starting continues, for the next call.
     """
 
     @property
     def predictor(self) -> Predictor | None:
-        """Return the probe itself if it predicts and has been made, for which the loop is the only place."""
+        """Return the probe itself if it predicts and has been made. Only a worker on the loop has one."""
 
     @property
     def routes(self) -> Sequence[Route] | None:
-        """Return the probe's own HTTP routes; None until it has been made. A process has none."""
+        """Return the probe's own HTTP routes, or None before it was made. A process has none."""
 
     @property
     def stuck(self) -> str | None:
-        """Return why no call can begin now (an abandoned one has not come back), or None."""
+        """Return why no call can start now (an abandoned one has not returned), or None."""
 
     def prepare(self) -> None:
-        """Begin whatever the first check would otherwise have to wait for."""
+        """Start what the first check would otherwise wait for."""
 
     async def check(self) -> Reading:
         """Run one check."""
@@ -36,42 +39,46 @@ class Worker(Protocol):
         """Run the probe's reload and return its sentence."""
 
     async def reconfigure(self, options: PredictorOptions) -> bool:
-        """Let a predictor go on with *options*; return if it does."""
+        """Apply *options* to a predictor, and return whether it did."""
 
     async def close(self) -> None:
-        """Release the probe within a second, whatever it is stuck in."""
+        """Close the probe within a second, even if it hangs."""
 
 
 class Recorder(Protocol):
-    """Records what happens to probes, for Prometheus."""
+    """The recorder of checks and workers, for Prometheus."""
 
     def checked(self, probe: str, result: str, seconds: float) -> None:
         """Record that a check ended as *result* after *seconds*."""
 
     def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # a gauge's value
-        """Record if a call of *probe* outlived its time and has not come back."""
+        """Record whether a call of *probe* that exceeded its timeout is still running."""
 
     def worker_restarted(self, probe: str) -> None:
         """Record that the process of *probe* was started again."""
 
     def instruments(self, probe: str, plugin: str, declared: Sequence[Metric]) -> Instruments:
-        """Return the counters and histograms among *declared* for *probe*; a ValueError if one clashes."""
+        """Return the counters and histograms among *declared* for *probe*.
+
+        Raises:
+            ValueError: A metric is declared already, with another meaning.
+        """
 
 
 class WorkerDied(Exception):
-    """The process of a probe ended by itself, with the way it went: "its process was killed by SIGSEGV"."""
+    """The error of a probe's process that ended by itself: "its process was killed by SIGSEGV"."""
 
 
 class InvalidReading(Exception):
-    """A probe returned something that is no reading."""
+    """The error of a probe that returned an invalid reading."""
 
 
 class ProbeRaised(Exception):
-    """A probe raised in its process; *traceback* is that process' own."""
+    """The exception of a probe in its process, with that process's *traceback*."""
 
-    def __init__(self, kind: str, text: str, traceback: str) -> None:
-        super().__init__(f"{kind}: {text}" if text else kind)
+    def __init__(self, error_type: str, text: str, traceback: str) -> None:
+        super().__init__(f"{error_type}: {text}" if text else error_type)
         self.traceback = traceback
 
 
-CLOSING_SECONDS = 0.5  # for a probe's own close(); stopping the daemon takes 2 s in all
+CLOSING_SECONDS = 0.5  # seconds for a probe's own close(); the whole stop of the daemon takes 2 s

@@ -57,7 +57,7 @@ def test_a_coroutine_that_blocks_does_not_hang_the_command(odd: Mapping[str, str
     done = mlopsd("check", "--json", "--config", config, env=odd)
     probes = json.loads(done.stdout)["probes"]
     assert probes["fine"]["status"] == "healthy"
-    assert "held up the event loop for 6 s" in probes["blocks"]["summary"]
+    assert "blocked the event loop for 6 s" in probes["blocks"]["summary"]
     assert done.returncode == 3
 
 

@@ -133,8 +133,8 @@ def test_a_folder_with_files_of_others_is_left_alone(tmp_path: Path) -> None:
     done = mlopsd("demo", "--folder", tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        f"mlopsd: cannot use the folder {tmp_path}: it holds files of others; "
-        "choose an empty one with --folder\n"
+        f"mlopsd: cannot use the folder {tmp_path}: it contains files of other programs; "
+        "choose an empty folder with --folder\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -13,7 +13,7 @@ from mlopsd.cli.install.files import InstalledFiles, SetupSteps
 
 def test_a_record_that_was_cut_is_one_line_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / "record").write_text('{"/etc/mlopsd/config.toml": "ab', "ascii")
-    with pytest.raises(CommandError, match="it is not what was written; become root, or remove it"):
+    with pytest.raises(CommandError, match="it is damaged; become root, or remove it"):
         InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
 
 
@@ -45,12 +45,12 @@ def test_a_dry_run_says_what_it_cannot_read_and_goes_on(
         files.remove(closed)
         files.remove_record()
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first == f"would look into {closed} first: this user cannot (Permission denied); ask with sudo"
+    assert first == f"would read {closed} first: this user cannot (Permission denied); run it with sudo"
     assert rest == ([f"would write {tmp_path}/unit"] if way == "write" else [])
 
 
 def test_what_cannot_be_read_is_never_overwritten(closed: Path, tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"cannot read .*config\.toml: Permission denied; correct that"):
+    with pytest.raises(CommandError, match=r"cannot read .*config\.toml: Permission denied; fix that"):
         InstalledFiles(tmp_path / "record", SetupSteps(dry_run=False)).write(closed, b"ours")
 
 

@@ -168,7 +168,7 @@ def test_the_options_are_those_of_the_request(options: list[str], query: str) ->
 def test_the_options_of_a_probe_want_a_probe(option: str) -> None:
     done = mlopsd("reload", option)
     assert done.returncode == 1
-    assert done.stderr == "mlopsd: cannot reload: --dry-run and --force are for a probe; name one\n"
+    assert done.stderr == "mlopsd: cannot reload: --dry-run and --force need a probe; name one\n"
 
 
 def test_ctrl_c_ends_the_waiting_and_says_that_the_reload_goes_on() -> None:
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_the_waiting_and_says_that_the_reload_goes_on() -> None:
         assert process.wait(GIVE_UP) == 130
     text = os.read(ours, 65536).decode()
     os.close(ours)
-    goes_on = "mlopsd: the reload of probe 'model' goes on without being waited for; see how it ends"
+    goes_on = "mlopsd: the reload of probe 'model' continues in the daemon; see its result"
     assert text.rpartition("\r\x1b[K")[2] == f"{goes_on} with mlopsd status\r\n"
 
 

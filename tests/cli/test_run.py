@@ -113,7 +113,7 @@ def change(path: Path, text: str, talk: Talk) -> None:
     while True:
         path.write_text(text)
         try:
-            talk.until(lambda line: f"{path.name} changed, starting anew" in line, 1)
+            talk.until(lambda line: f"{path.name} changed, restarting" in line, 1)
         except AssertionError:
             if time.monotonic() > deadline:
                 raise

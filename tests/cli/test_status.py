@@ -88,7 +88,7 @@ def test_a_reload_that_changed_nothing_is_shown_with_its_reason(daemon: Running)
     assert line.startswith("mlopsd: cannot reload the configuration: ")
     assert "intervall" in line
     shown = asked_over_socket(daemon, "status").stdout
-    assert "the last reload of the configuration changed nothing:" in shown
+    assert "the last reload of the configuration failed:" in shown
     assert "intervall" in shown
 
 
@@ -244,8 +244,8 @@ def test_a_configuration_that_cannot_be_used_is_told_before_the_default_address_
     done = mlopsd("status", env=env)
     told, _ = done.stderr.splitlines()
     assert told == (
-        "mlopsd: cannot use the configuration, so the default address is asked: /nowhere.toml: "
-        "cannot read the configuration: No such file or directory; or name it with --url"
+        "mlopsd: cannot use the configuration, so the default address is used: /nowhere.toml: "
+        "cannot read the configuration: No such file or directory; or set it with --url"
     )
     assert asked(daemon, "status").stderr == ""
 
@@ -292,8 +292,8 @@ def test_a_path_in_the_address_is_a_proxys_and_said_to_be_where_nothing_answers(
     done = mlopsd("status", "--url", f"{url(daemon)}/health/detailed")
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
-    assert "there is nothing at /health/detailed/health/detailed" in line
-    assert line.endswith("asked below /health/detailed, as behind a proxy; leave it out if not")
+    assert "no endpoint at /health/detailed/health/detailed" in line
+    assert line.endswith("went to paths below /health/detailed, as for a proxy; omit it otherwise")
 
 
 @pytest.mark.parametrize("more", ["?a=b", "#top", "user:s3cret@"])

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
 from mlopsd.config.errors import ConfigurationError, explain, shown
-from mlopsd.config.load import LoadedConfig, in_force, load, secret_files, warnings
+from mlopsd.config.load import LoadedConfig, effective, load, secret_files, warnings
 from mlopsd.config.probes import configure, read_configuration
 from mlopsd.config.schema import ProbeTable, Settings
 from mlopsd.daemon.preflight import uncritical
@@ -81,7 +81,7 @@ def test_a_key_file_that_is_missing_hides_no_other_mistake(tmp_path: Path) -> No
     [
         ("", "nothing is watched"),
         ("[probes.system]\nenabled = false\n", "nothing is watched"),
-        ("[probes.system]\ncritical = false\n", "none is critical"),
+        ("[probes.system]\ncritical = false\n", "no probe is critical"),
         ("[probes.system]\n", None),
     ],
 )
@@ -89,7 +89,7 @@ def test_what_may_run_but_was_hardly_meant_is_a_doubt(tmp_path: Path, text: str,
     loaded, configured = read_configuration(lambda: load_text(tmp_path, text))
     told = [str(mistake) for mistake in (*warnings(loaded), *uncritical(configured))]
     assert len(told) == (doubt is not None)
-    assert all(line.startswith(f"probes: {doubt}, and the verdict stays unknown; ") for line in told)
+    assert all(line.startswith(f"probes: {doubt}, so the verdict stays unknown; ") for line in told)
 
 
 @pytest.mark.parametrize(("mode", "doubted"), [(0o640, False), (0o644, True)])
@@ -145,7 +145,7 @@ def test_the_later_source_wins_and_is_named_as_the_origin(tmp_path: Path) -> Non
     text = '[api]\nport = 1\nhost = "a"\nrequest_timeout = "5s"\n[probes.system]\ninterval = "1h"\n'
     environment = {"MLOPSD_API__PORT": "2", "MLOPSD_API__HOST": "b", "MLOPSD_PROBES__SYSTEM__TIMEOUT": "3"}
     loaded = load_text(tmp_path, text, environment, api={"port": 3})
-    said = {key: (value, origin) for key, value, origin in in_force(loaded)}
+    said = {key: (value, origin) for key, value, origin in effective(loaded)}
     path = str(tmp_path / "config.toml")
     assert said["api.port"] == (3, "command line")
     assert said["api.host"] == ("b", "MLOPSD_API__HOST")
@@ -215,14 +215,14 @@ def test_keys_come_from_the_configuration_and_from_a_file(tmp_path: Path) -> Non
 def test_a_key_file_without_a_key_is_a_mistake(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# none yet\n", "ascii")
-    with pytest.raises(ConfigurationError, match="holds no key; write one a line"):
+    with pytest.raises(ConfigurationError, match="has no API key; write one per line"):
         load_text(tmp_path, f'[api]\napi_keys_file = "{file}"\n')
 
 
 def test_no_secret_is_ever_printed(tmp_path: Path) -> None:
     loaded = load_text(tmp_path, f'[api]\napi_keys = ["{SECRET}"]\n')
     assert SECRET not in repr(loaded.settings)
-    assert SECRET not in "".join(shown(key, value) for key, value, _ in in_force(loaded))
+    assert SECRET not in "".join(shown(key, value) for key, value, _ in effective(loaded))
     with pytest.raises(ConfigurationError) as caught:
         load_text(tmp_path, f'[api]\napi_keys = {{ a = "{SECRET}" }}\napi_key = "{SECRET}"\n')
     assert SECRET not in str(caught.value)

@@ -134,7 +134,7 @@ def test_finding_imports_nothing() -> None:
 
 def test_an_unknown_name_gets_the_nearest() -> None:
     installed = [plugin("a:B", "system"), plugin("a:C", "gpu")]
-    with pytest.raises(PluginError, match="no installed package has it; did you mean 'system'"):
+    with pytest.raises(PluginError, match="no installed package provides it; did you mean 'system'"):
         plugins.choose(installed, "sytem")
     with pytest.raises(PluginError, match="there is 'gpu', 'system'"):
         plugins.choose(installed, "zzz")
@@ -145,27 +145,27 @@ def test_two_owners_of_a_name_are_both_named() -> None:
     with pytest.raises(PluginError) as caught:
         plugins.choose(installed, "door")
     assert str(caught.value) == (
-        "cannot load probe 'door': doors 1.0 (a:B) and gates 2.0 (c:D) both claim it; uninstall one of them"
+        "cannot load probe 'door': doors 1.0 (a:B) and gates 2.0 (c:D) both provide it; uninstall one of them"
     )
 
 
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        (f"{__name__}:NoProbe", "no subclass of mlopsd.probe.Probe"),
-        (f"{__name__}:plugin", "no subclass of mlopsd.probe.Probe"),
+        (f"{__name__}:NoProbe", "not a subclass of mlopsd.probe.Probe"),
+        (f"{__name__}:plugin", "not a subclass of mlopsd.probe.Probe"),
         (f"{__name__}:NoCheck", "has no check"),
-        (f"{__name__}:NoOptions", "are no subclass of mlopsd.probe.Options"),
+        (f"{__name__}:NoOptions", "are not a subclass of mlopsd.probe.Options"),
         (f"{__name__}:NoMetrics", "are not all mlopsd.probe.Metric"),
         (f"{__name__}:OneMetric", "are not all mlopsd.probe.Metric, in a tuple"),
-        (f"{__name__}:NoSchedule", "is no mlopsd.probe.Schedule of numbers above 0"),
-        (f"{__name__}:NoInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
-        (f"{__name__}:TextInterval", "is no mlopsd.probe.Schedule of numbers above 0"),
-        (f"{__name__}:NoPlace", "is no mlopsd.probe.Schedule"),
-        (f"{__name__}:TextCritical", "is no mlopsd.probe.Schedule"),
+        (f"{__name__}:NoSchedule", "is not a mlopsd.probe.Schedule with numbers above 0"),
+        (f"{__name__}:NoInterval", "is not a mlopsd.probe.Schedule with numbers above 0"),
+        (f"{__name__}:TextInterval", "is not a mlopsd.probe.Schedule with numbers above 0"),
+        (f"{__name__}:NoPlace", "is not a mlopsd.probe.Schedule"),
+        (f"{__name__}:TextCritical", "is not a mlopsd.probe.Schedule"),
         (f"{__name__}:OneWord", "OneWord is 'path', not a tuple of names"),
-        (f"{__name__}:NoSuchKey", "names 'pth', which is no key of its Options; did you mean 'path'?"),
-        (f"{__name__}:NoName", "names ['path'], which is no key of its Options"),
+        (f"{__name__}:NoSuchKey", "names 'pth', which is not a key of its Options; did you mean 'path'?"),
+        (f"{__name__}:NoName", "names ['path'], which is not a key of its Options"),
         (f"{__name__}:Gone", "is not there; repair or upgrade doors 1.0"),
         ("mlopsd_door:Door", "no module 'mlopsd_door'; install doors again, or repair its entry point"),
         ("tests.no_such_part:Door", "no module 'tests.no_such_part'; install doors again, or repair"),
@@ -182,7 +182,7 @@ def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> 
 @pytest.mark.parametrize(
     ("source", "package", "complaint"),
     [
-        ("import no_such_driver", "doors 1.0", "no module 'no_such_driver'; install what doors depends on"),
+        ("import no_such_driver", "doors 1.0", "no module 'no_such_driver'; install the dependency of doors"),
         ("import no_such_driver", "mlopsd 1.0", "install it with: pip install 'mlopsd[door]'"),
         (
             "import door_shelf.no_such_part",
@@ -193,7 +193,7 @@ def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> 
         (
             "class Wordless(Exception):\n    def __str__(self): 1/0\nraise Wordless",
             "doors 1.0",
-            "fails when imported (Wordless: (no words: ZeroDivisionError)); repair",
+            "fails when imported (Wordless: (no message: ZeroDivisionError)); repair",
         ),
         ("raise SystemExit(3)", "doors 1.0", "fails when imported (SystemExit: 3); repair or upgrade"),
         ("def __getattr__(name): 1/0", "doors 1.0", "fails when imported (ZeroDivisionError: "),
@@ -229,9 +229,9 @@ def configure(tmp_path: Path, text: str, target: str) -> Any:
 def test_a_validator_that_raises_anything_is_a_mistake(tmp_path: Path, raises: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configure(tmp_path, f'[probes.door]\nraises = "{raises}"\n', "Picky")
-    cure = "correct what that names, or repair or upgrade doors 1.0"
+    cure = "correct the options, or repair or upgrade doors 1.0"
     path = tmp_path / "config.toml"
-    assert str(caught.value) == f"{path}: probes.door: its options cannot be judged ({said}); {cure}"
+    assert str(caught.value) == f"{path}: probes.door: cannot validate its options ({said}); {cure}"
 
 
 def test_one_plugin_serves_several_tables(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ timeout = 0.5
 FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
 CANNOT_BE_HAD = {
     "probe": "cannot declare mlopsd_probe_status of plugin 'probe': mlopsd_probe_status is taken by",
-    "picky": "its options cannot be judged (PermissionError: [Errno 13] Permission denied: '/nowhere/key')",
+    "picky": "cannot validate its options (PermissionError: [Errno 13] Permission denied: '/nowhere/key')",
     "leaving": "cannot load probe 'leaving': leaving:Leaving fails when imported (SystemExit: 3); repair",
-    "blocked": "File exists; move away the file that is in its place",
+    "blocked": "File exists; move the file at that path away",
 }  # probes that are not there for a reason that shows late: name, what is said of it
 
 
@@ -138,7 +138,7 @@ def test_with_every_probe_hung_health_answers_and_the_end_waits_for_none(start: 
         daemon.stop()  # the hung calls take an hour
         assert daemon.process.returncode == 0
         assert gone(children)
-        assert "on_the_loop" in str(daemon.event("left behind")["tasks"])
+        assert "on_the_loop" in str(daemon.event("tasks left running")["tasks"])
 
 
 def test_killed_outright_it_leaves_no_process_behind(start: Start) -> None:
@@ -153,8 +153,8 @@ def test_killed_outright_it_leaves_no_process_behind(start: Start) -> None:
 def test_a_change_of_status_is_one_line_and_a_failing_probe_does_not_fill_the_journal(start: Start) -> None:
     with start('[probes.door]\nuse = "troubled"\ntrouble = "raises"\nisolation = "thread"\n') as daemon:
         daemon.until("/health/door", lambda told: told["raw_count"] >= 10)
-        assert len(daemon.events("the probe cannot tell")) == 1
-        assert "ZeroDivisionError" in daemon.event("the probe cannot tell")["traceback"]
+        assert len(daemon.events("probe check failed")) == 1
+        assert "ZeroDivisionError" in daemon.event("probe check failed")["traceback"]
         assert daemon.events("probe status changed") == []
 
 
@@ -164,7 +164,7 @@ def test_a_good_probe_is_told_of_once_and_its_checks_are_no_news(start: Start) -
         (change,) = daemon.events("probe status changed")
         assert (change["probe"], change["before"], change["status"]) == ("door", "unknown", "healthy")
         assert len(daemon.events("health changed")) == 1
-        assert daemon.events("checked") == []
+        assert daemon.events("probe checked") == []
         assert daemon.events("request") == [], "polls are not news"
 
 
@@ -187,7 +187,7 @@ def test_a_good_file_changes_only_what_differs(start: Start) -> None:
         assert worker in [child.pid for child in family(daemon.pid)], "the system probe's process is the same"
         assert daemon.get("/health/door").status == 404
         assert 'probe="door"' not in daemon.get("/metrics").body.decode()
-        daemon.wait_for(lambda line: line["event"] == "checked")
+        daemon.wait_for(lambda line: line["event"] == "probe checked")
 
 
 def test_a_bad_file_changes_nothing_and_is_told_to_everybody(start: Start) -> None:
@@ -230,7 +230,7 @@ def test_a_probe_that_cannot_be_had_refuses_the_reload_and_nothing_else(start: S
             line = daemon.wait_for(lambda line: line["event"] == "configuration not reloaded")
             assert line["mistakes"] == [mistake]
         assert list(daemon.get("/health/").json["probes"]) == ["door"]
-        assert daemon.events("checked") == [], "the log's level is as it was"
+        assert daemon.events("probe checked") == [], "the log's level is as it was"
         assert daemon.ask("POST", "/health/door/check", local=True).status == 200
 
 
@@ -257,7 +257,9 @@ async def test_a_reload_that_breaks_is_told_and_survived(
     drain = Drain(logging.StreamHandler())
     places = Places(tmp_path, tmp_path / "s")
     daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain)
-    with pytest.raises(ConfigurationError, match=r"^reload: broke in mlopsd \(ZeroDivisionError: one over"):
+    with pytest.raises(
+        ConfigurationError, match=r"^reload: failed by a bug in mlopsd \(ZeroDivisionError: one over"
+    ):
         await daemon.reloads.ask()
     (record,) = caplog.records
     assert record.getMessage() == "configuration not reloaded"
@@ -279,12 +281,12 @@ async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anyt
     monkeypatch.setattr("mlopsd.daemon.daemon.shared", look)
     with pytest.raises(ConfigurationError):
         await daemon.reloads.ask()
-    assert threads == ["look for doubts"]
+    assert threads == ["check configuration"]
 
 
 def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:
     with start("") as daemon:
-        assert "nothing is watched" in daemon.logged("doubtful configuration")["doubt"]
+        assert "nothing is watched" in daemon.logged("configuration warning")["warning"]
 
 
 def test_a_place_that_is_taken_at_the_start_does_not_move(start: Start) -> None:
@@ -378,7 +380,7 @@ def test_a_reload_that_cannot_read_its_file_does_not_keep_the_end_back(start: St
         if by == "request":
             caller.join(GIVE_UP)
             assert "the daemon is stopping" in answers[0].json["detail"]
-        assert daemon.events("left behind") == []
+        assert daemon.events("tasks left running") == []
 
 
 @contextlib.contextmanager
@@ -601,7 +603,7 @@ def test_a_limit_that_changes_does_not_take_the_host_out_of_rotation(start: Star
                 changed = CALM_SYSTEM.replace("load_degraded = 1e6", f"load_degraded = {limit}")
                 daemon.config.write_text(daemon.framed(changed), "utf-8")
                 answer = daemon.ask("POST", "/reload", local=True)
-                assert answer.json["changes"] == ["probe system is watched anew with its changed table"]
+                assert answer.json["changes"] == ["probe system is restarted with its new table"]
                 told = daemon.until("/health/system", is_of_now)
                 assert told["since"] == before["since"] or told["status"] != before["status"]
                 assert len(polled.codes) > asked
@@ -616,7 +618,7 @@ def test_a_shorter_interval_does_not_take_the_host_out_of_rotation(start: Start)
         with Polled(daemon) as polled:
             daemon.config.write_text(daemon.framed(f"{FINE}timeout = 3\ninterval = 0.2\n"), "utf-8")
             answer = daemon.ask("POST", "/reload", local=True)
-            assert answer.json["changes"] == ["probe door is watched on with its changed terms"]
+            assert answer.json["changes"] == ["probe door is kept, and its terms are updated"]
             daemon.until("/health/door", lambda told: told["raw_count"] > 5)
         assert set(polled.codes) == {200}
         assert [line for line in daemon.events("health changed") if line["status"] == "unknown"] == []

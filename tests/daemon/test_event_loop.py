@@ -41,7 +41,7 @@ def test_a_task_that_will_not_end_holds_up_no_exit_and_hides_no_failure(
         timeout=50,
     )
     assert ended.returncode == status, ended.stderr
-    assert "left behind" in ended.stderr
+    assert "tasks left running" in ended.stderr
     assert "a task that stays" in ended.stderr
     assert ("Traceback" in ended.stderr) == bool(told)
     assert told in ended.stderr

@@ -74,7 +74,7 @@ async def test_a_roster_that_is_closed_begins_nothing_more(tmp_path: Path) -> No
         stage.let_go.set()
         await stage.roster.change(doors("front"))
         await stage.roster.close()
-        with pytest.raises(RuntimeError, match="the roster is closed"):
+        with pytest.raises(RuntimeError, match="they are closed"):
             await stage.roster.change(doors("front", "back"))
         assert list(stage.roster) == []
     assert stage.closed == ["front"]
@@ -90,7 +90,7 @@ async def test_a_change_that_is_under_way_at_the_end_begins_nothing_more(tmp_pat
         await asyncio.sleep(0)
         stage.let_go.set()
         await closing
-        with pytest.raises(RuntimeError, match="the roster is closed"):
+        with pytest.raises(RuntimeError, match="they are closed"):
             await change
         assert list(stage.roster) == []
 
@@ -139,11 +139,11 @@ async def test_a_probe_whose_terms_change_keeps_what_it_holds(tmp_path: Path) ->
         await roster.change([before])
         await roster["model"].check()
         made = Marked.made
-        assert await roster.change([longer]) == ["probe model is watched on with its changed terms"]
+        assert await roster.change([longer]) == ["probe model is kept, and its terms are updated"]
         assert board["model"].terms.interval == 77.0
         await roster["model"].check()
         assert Marked.made == made
-        assert await roster.change([other]) == ["probe model is watched anew with its changed table"]
+        assert await roster.change([other]) == ["probe model is restarted with its new table"]
         await roster["model"].check()
         assert Marked.made == made + 1
         await roster.close()

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlopsd.config.errors import MASK, ConfigurationError, shown, without_credentials
-from mlopsd.config.load import LoadedConfig, in_force, load
+from mlopsd.config.load import LoadedConfig, effective, load
 from mlopsd.config.probes import read_configuration
 from mlopsd.config.schema import Settings
 
@@ -108,7 +108,7 @@ def test_any_bytes_are_settings_or_a_named_mistake(tmp_path: Path, text: str | b
 def test_any_tables_are_settings_or_a_named_mistake(tmp_path: Path, tables: dict[str, Any]) -> None:
     found = read(tmp_path, document(tables))
     if isinstance(found, LoadedConfig):
-        assert [shown(key, value) for key, value, _ in in_force(found)]
+        assert [shown(key, value) for key, value, _ in effective(found)]
 
 
 @settings(BOUNDED, max_examples=15)
@@ -124,7 +124,7 @@ def test_no_mistake_and_no_list_of_what_is_in_force_tells_a_key(tmp_path: Path, 
             assert SECRET not in "".join(map(repr, found.mistakes))
         else:
             assert SECRET not in repr(found.settings)
-            assert SECRET not in "".join(shown(key, value) for key, value, _ in in_force(found))
+            assert SECRET not in "".join(shown(key, value) for key, value, _ in effective(found))
 
 
 USERINFO = st.text(st.characters(exclude_characters="@", exclude_categories=["Cs"]), min_size=1).filter(

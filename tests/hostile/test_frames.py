@@ -39,7 +39,7 @@ COUNTED = Metric("looks_total", "Times that it looked.", "counter", labels=("sid
 TIMED = Metric("look_seconds", "How long it looked.", "histogram", "seconds")
 COUNTS = st.lists(st.tuples(st.sampled_from([COUNTED.name, TIMED.name]), JSON, JSON), max_size=2)
 READINGS = keyed("status", "summary", "findings", "samples", "facts")
-ANSWERS = keyed("reading", "said", "log", "counts", "observations", "children", "error") | st.builds(
+ANSWERS = keyed("reading", "summary", "log", "counts", "observations", "children", "error") | st.builds(
     lambda reading: {"reading": reading}, READINGS
 )
 ANSWERS |= st.fixed_dictionaries({}, optional={"counts": COUNTS, "observations": COUNTS})

@@ -326,7 +326,7 @@ KEYS_THAT_ARE_NONE = [
 
 @pytest.mark.parametrize("path", ["/reload", "/health/model/reload", "/health/model/check", "/invocations"])
 def test_a_key_that_is_nearly_one_is_401_and_does_nothing(path: str, daemon: Running) -> None:
-    before = len(daemon.events("reloaded"))
+    before = len(daemon.events("probe reloaded"))
     for given in KEYS_THAT_ARE_NONE:
         sent = f"POST {path}?api_key={KEY}&X-API-Key={KEY} HTTP/1.1\r\n".encode() + HOST + given
         (reply,) = send(daemon, sent + b"Content-Length: 0\r\n\r\n")
@@ -334,7 +334,7 @@ def test_a_key_that_is_nearly_one_is_401_and_does_nothing(path: str, daemon: Run
         assert (reply.header("www-authenticate") or "").startswith("Bearer")
         assert KEY.encode() not in reply.head + reply.body
     assert KEY not in json.dumps(daemon.log)
-    assert len(daemon.events("reloaded")) == before
+    assert len(daemon.events("probe reloaded")) == before
 
 
 FOREIGN = [
@@ -370,7 +370,7 @@ def test_a_page_in_a_browser_on_this_host_acts_on_nothing_even_in_debug_mode(sta
         (reply,) = send(daemon, preflight + b"Access-Control-Request-Method: POST\r\n\r\n")
         assert reply.status == 405
         assert b"access-control" not in reply.head.lower()
-        assert not daemon.events("reloaded")
+        assert not daemon.events("probe reloaded")
         assert daemon.ask("POST", "/health/model/reload?wait=5", local=True).status == 200
 
 

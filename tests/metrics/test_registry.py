@@ -24,7 +24,7 @@ from mlopsd.entry import Terms
 from mlopsd.metrics.collectors import SERIES_PER_FAMILY
 from mlopsd.metrics.exposition import Dialect, bound_text
 from mlopsd.metrics.families import BOARD_FAMILIES, COMPONENTS
-from mlopsd.metrics.registry import REST, Metrics, Page
+from mlopsd.metrics.registry import PAUSE, Metrics, Page
 from mlopsd.metrics.samples import FINDINGS_PER_PROBE, SAMPLES_PER_READING
 from mlopsd.probe import Advice, Finding, Metric, Reading, Sample, Status
 from mlopsd.worker.process import InitMessage, ProcessWorker
@@ -399,7 +399,7 @@ async def test_a_refused_sample_is_logged_once_until_it_was_right_again(
     for samples in (odd[:1], odd[1:2], (), odd[2:]):
         board.record("gpu", reading(*samples), 0.1)
         metrics.render()
-    assert [record.message for record in caplog.records] == ["sample_refused"] * 2
+    assert [record.message for record in caplog.records] == ["sample rejected"] * 2
 
 
 async def test_more_samples_than_the_limit_are_dropped_and_counted(board: Board, metrics: Metrics) -> None:
@@ -464,16 +464,16 @@ async def test_what_was_not_declared_cannot_be_counted(metrics: Metrics) -> None
         ValueError, match="does not declare 'ecc_errors_total'; it declares: predictions_total"
     ):
         held.counter(ERRORS)
-    with pytest.raises(ValueError, match="is a histogram, no counter"):
+    with pytest.raises(ValueError, match="is a histogram, not a counter"):
         held.counter(LATENCY)
-    with pytest.raises(ValueError, match="is a gauge, no histogram"):
+    with pytest.raises(ValueError, match="is a gauge, not a histogram"):
         held.histogram(TEMPERATURE)
     with pytest.raises(ValueError, match="has the labels"):
         held.counter(PREDICTIONS).inc(outcome="ok")
     worker = in_a_process(metrics, [PREDICTIONS, LATENCY, TEMPERATURE])
     with pytest.raises(KeyError, match="nothing"):
         worker._pass_on({"observations": [["nothing", [], 1]]})
-    with pytest.raises(ValueError, match="is a gauge, no histogram"):
+    with pytest.raises(ValueError, match="is a gauge, not a histogram"):
         worker._pass_on({"observations": [["temperature_celsius", [["gpu", "0"]], 1]]})
     with pytest.raises(ValueError, match="has the labels"):
         worker._pass_on({"counts": [["predictions_total", [], 1]]})
@@ -617,7 +617,7 @@ async def test_nothing_is_made_again_while_nothing_changed(board: Board, tmp_pat
     texts = {probe: samples.texts for probe, samples in before.items()}
     assert metrics.render("", "gzip") is page
     metrics.http_request("GET", "/metrics", 200, 0.1)
-    clock.now += REST
+    clock.now += PAUSE
     assert metrics.render("", "gzip") is not page
     assert all(samples.texts is texts[probe] for probe, samples in metrics._samples._probes.items())
     board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
@@ -632,14 +632,14 @@ async def test_a_page_that_takes_long_to_write_is_not_written_again_for_each_scr
     write = metrics._pages._write
 
     def write_slowly(dialect: Dialect) -> Page:
-        clock.now += 3 * REST
+        clock.now += 3 * PAUSE
         return write(dialect)
 
     metrics._pages._write = write_slowly  # type: ignore[method-assign]
     page = metrics.render()
     metrics.http_request("GET", "/metrics", 200, 0.1)
     assert metrics.render() is page
-    clock.now += REST
+    clock.now += PAUSE
     assert metrics.render() is not page
 
 
@@ -658,10 +658,10 @@ async def test_requests_are_written_out_ten_times_a_second_at_most_and_readings_
     metrics = await busy(board, a_proc(tmp_path), clock)
     page, shown = metrics.render("", "gzip"), shown_by(metrics)
     metrics.http_request("GET", "/metrics", 200, 0.1)
-    clock.now += REST / 2
+    clock.now += PAUSE / 2
     assert metrics.render("", "gzip") is page
     assert shown_by(metrics) == shown
-    clock.now += REST
+    clock.now += PAUSE
     assert shown_by(metrics) - shown == 1
     board.record("other", reading(TEMPERATURE.sample(39, gpu=7)), 0.5)
     assert b'gpu="7"} 39' in gzip.decompress(metrics.render("", "gzip").body)

@@ -141,7 +141,7 @@ def test_a_table_that_changes_takes_nothing_out_of_service(model: Registrar, tmp
         changed = table(model) + "\n[probes.model.features]\nx = { max = 100 }\n"
         daemon.config.write_text(daemon.framed(changed), "utf-8")
         answer = daemon.ask("POST", "/reload", local=True)
-        assert "probe model is watched on with its changed table" in answer.body.decode()
+        assert "probe model is kept, and its options are updated" in answer.body.decode()
         daemon.until("/health/model", lambda _: before not in hosts(daemon), TAKEN_UP)
         until_healthy(daemon)
         over.set()

@@ -117,9 +117,7 @@ def test_a_dry_run_says_each_step_and_does_none(installed: Box) -> None:
 
 def test_an_ordinary_users_dry_run_says_what_it_cannot_read(installed: Box) -> None:
     done = installed.run(*NOBODY, MLOPSD, "install", "--dry-run")
-    assert (
-        f"would look into {CONFIG} first: this user cannot (Permission denied); ask with sudo" in done.stdout
-    )
+    assert f"would read {CONFIG} first: this user cannot (Permission denied); run it with sudo" in done.stdout
     assert "would run systemctl daemon-reload" in done.stdout, "it goes on after that"
     assert done.stderr == ""
     assert installed.run(*NOBODY, MLOPSD, "install", "--dry-run", "--uninstall").stderr == ""
@@ -155,7 +153,7 @@ def test_whoever_is_not_root_gets_one_line(installed: Box) -> None:
         "setpriv", "--reuid=mlopsd", "--regid=mlopsd", "--clear-groups", MLOPSD, "install", check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "mlopsd: cannot install: only root may; run it with sudo\n"
+    assert done.stderr == "mlopsd: cannot install: only root may install; run it with sudo\n"
 
 
 def test_a_folder_that_the_service_cannot_enter_is_named(installed: Box) -> None:

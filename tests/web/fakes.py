@@ -226,10 +226,10 @@ class House:
 
     @asynccontextmanager
     async def on_tcp(
-        self, patience: Timeouts | None = None, host: str = "127.0.0.1"
+        self, timeouts: Timeouts | None = None, host: str = "127.0.0.1"
     ) -> AsyncIterator[aiohttp.ClientSession]:
         """A client of the API over TCP, for which a path is enough."""
-        async with self.serving(Listener.tcp(host, 0), patience) as listener:
+        async with self.serving(Listener.tcp(host, 0), timeouts) as listener:
             place = f"[{host}]" if ":" in host else host
             async with aiohttp.ClientSession(f"http://{place}:{listener.port}") as client:
                 yield client
@@ -248,14 +248,14 @@ class House:
     async def serving(
         self,
         listener: Listener,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         *,
         local: bool = False,
         most: int | None = None,
     ) -> AsyncIterator[Listener]:
         """The API on *listener*, which is closed at the end."""
         app = make_app(self.parts, local=local)
-        serving = Site(app, listener, most_connections=most or 64, patience=patience)
+        serving = Site(app, listener, most_connections=most or 64, timeouts=timeouts)
         try:
             async with serving:
                 yield listener

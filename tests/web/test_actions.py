@@ -109,8 +109,8 @@ class Wordless(Exception):
         (ReloadRefused("version 7 has accuracy 0.5, 0.9 is needed"), "refused: version 7 has accuracy 0.5"),
         (ProbeError("the registry does not answer"), "failed: the registry does not answer"),
         (KeyError(), "failed: KeyError"),
-        (Wordless(), "failed: (no words: ValueError)"),
-        (TimeoutError(), "failed: it took longer than the probe's timeout"),
+        (Wordless(), "failed: (no message: ValueError)"),
+        (TimeoutError(), "failed: it exceeded the probe's timeout"),
     ],
 )
 async def test_a_reload_that_does_not_end_well_is_409_with_the_reason(error: Exception, said: str) -> None:
@@ -176,11 +176,11 @@ async def test_force_is_passed_on_and_logged(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("dryrun=true", "no such parameter: 'dryrun'; did you mean 'dry_run'?"),
+        ("dryrun=true", "unknown parameter 'dryrun'; did you mean 'dry_run'?"),
         ("dry_run=perhaps", "dry_run='perhaps' is neither true nor false; write one of them"),
         ("wait=soon", "wait='soon' is not a duration; write seconds or text like"),
         ("wait=-1", "wait='-1' is not a duration"),
-        ("force=1&force=0", "the parameter 'force' is there twice; give it once"),
+        ("force=1&force=0", "the parameter 'force' occurs twice; give it once"),
     ],
 )
 async def test_a_query_that_cannot_be_read_does_nothing(query: str, said: str) -> None:

@@ -39,12 +39,12 @@ def a_house() -> House:
 
 
 @asynccontextmanager
-async def a_server(house: House, *, most: int = 64, patience: Timeouts | None = None) -> AsyncIterator[Site]:
+async def a_server(house: House, *, most: int = 64, timeouts: Timeouts | None = None) -> AsyncIterator[Site]:
     """A server whose port is in ``port``."""
     listener = Listener.tcp("127.0.0.1", 0)
     app = make_app(house.parts, local=False)
     try:
-        async with Site(app, listener, most_connections=most, patience=patience) as serving:
+        async with Site(app, listener, most_connections=most, timeouts=timeouts) as serving:
             yield serving
     finally:
         house.board.close()
@@ -125,20 +125,20 @@ async def deliver(caller: Caller, data: bytes, arrived: bytearray) -> None:
 
 def awaits_a_head(serving: Site) -> bool:
     """Whether there is a connection that is closed unless a head is whole in time."""
-    return any(one._head_deadline is not None for one in serving._crowd.members)
+    return any(one._head_deadline is not None for one in serving._limit.members)
 
 
 async def hasten(serving: Site) -> None:
     """Give the next head that begins on the one connection but a SHORT time."""
     await until(lambda: serving.connections)
-    (connection,) = serving._crowd.members
-    connection._patience = Timeouts(head=SHORT)
+    (connection,) = serving._limit.members
+    connection._timeouts = Timeouts(head=SHORT)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
 async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=SHORT)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         caller.send(sent)
@@ -147,7 +147,7 @@ async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
 
 async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=SHORT)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         closed = asyncio.create_task(caller.is_hung_up_on(), name="closed")
@@ -160,7 +160,7 @@ async def test_a_head_that_drips_is_closed_although_bytes_keep_coming() -> None:
 
 async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte() -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
@@ -181,7 +181,7 @@ async def test_the_second_head_on_a_connection_has_its_time_from_its_first_byte(
 )
 async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: bytes) -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         await hasten(serving)
@@ -203,7 +203,7 @@ async def test_half_a_head_in_the_segment_of_a_whole_request_is_closed(whole: by
 )
 async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes], arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         for segment in segments:
@@ -217,7 +217,7 @@ async def test_a_whole_request_leaves_the_connection_open(segments: list[bytes],
 async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> None:
     house = a_house()
     hold = house.watches["door"].hold = asyncio.Event()
-    async with a_server(house, patience=Timeouts(head=LONG)) as serving, callers(serving, 1) as (caller,):
+    async with a_server(house, timeouts=Timeouts(head=LONG)) as serving, callers(serving, 1) as (caller,):
         await hasten(serving)
         caller.send(CHECK + b"GET /li")
         await until(lambda: house.watches["door"].checks)
@@ -229,7 +229,7 @@ async def test_half_a_head_waits_for_the_answer_to_the_request_before_it() -> No
 
 async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         half = CHECK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nx")
@@ -240,7 +240,7 @@ async def test_a_slow_body_is_not_a_slow_head(arrived: bytearray) -> None:
 
 async def test_an_idle_connection_is_closed() -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(idle=SHORT)) as serving,
+        a_server(a_house(), timeouts=Timeouts(idle=SHORT)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask() == 200
@@ -250,7 +250,7 @@ async def test_an_idle_connection_is_closed() -> None:
 async def test_a_caller_who_does_not_read_his_answer_is_hung_up_on() -> None:
     house = a_house()
     house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 20_000_000}))
-    async with a_server(house, patience=Timeouts(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
+    async with a_server(house, timeouts=Timeouts(write=SHORT)) as serving, callers(serving, 1) as (deaf,):
         deaf.send(ASK.replace(b"/livez", b"/health/roof"))
         await until(lambda: serving.busy)
         await until(lambda: not serving.connections)
@@ -262,7 +262,7 @@ async def test_even_a_little_that_is_not_read_is_noticed() -> None:
     """Less than asyncio's own mark of 64 KiB, and more than the kernel takes."""
     house = a_house()
     house.watch("roof", Reading(findings=SHUT.findings, facts={"all": "x" * 50_000}))
-    async with a_server(house, patience=Timeouts(write=SHORT, idle=LONG)) as serving:
+    async with a_server(house, timeouts=Timeouts(write=SHORT, idle=LONG)) as serving:
         serving.listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -300,7 +300,7 @@ async def test_a_thousand_idle_connections_keep_nobody_out() -> None:
 
 async def test_connections_with_half_a_head_make_room_too() -> None:
     async with (
-        a_server(a_house(), most=2, patience=Timeouts(head=LONG)) as serving,
+        a_server(a_house(), most=2, timeouts=Timeouts(head=LONG)) as serving,
         callers(serving, 2) as slow,
     ):
         for caller in slow:
@@ -310,19 +310,19 @@ async def test_connections_with_half_a_head_make_room_too() -> None:
 
 
 async def test_who_was_refused_first_and_still_sends_makes_room_when_none_is_idle() -> None:
-    patience = Timeouts(linger=LONG)
-    async with a_server(a_house(), most=3, patience=patience) as serving, callers(serving, 3) as refused:
+    timeouts = Timeouts(linger=LONG)
+    async with a_server(a_house(), most=3, timeouts=timeouts) as serving, callers(serving, 3) as refused:
         first, second, third = refused
         for caller in (second, first):
             assert await caller.ask(REFUSED) == 401
-            await until(lambda: [one.lingers for one in serving._crowd.members].count(True))
+            await until(lambda: [one.lingers for one in serving._limit.members].count(True))
             await asyncio.sleep(0.01)  # the clock of the loop goes on
         assert await third.ask() == 200
         async with callers(serving, 1) as (one,):
             assert await one.ask() == 200
             assert await third.is_hung_up_on(), "who is idle goes first"
             assert await one.ask(REFUSED) == 401
-            await until(lambda: all(one.lingers for one in serving._crowd.members))
+            await until(lambda: all(one.lingers for one in serving._limit.members))
             async with callers(serving, 1) as (another,):
                 assert await another.ask() == 200
                 assert await second.is_hung_up_on()
@@ -412,7 +412,7 @@ async def test_stopping_lets_a_body_that_is_on_its_way_arrive() -> None:
 
 async def test_stopping_does_not_wait_for_a_body_that_was_refused_before() -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(linger=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(linger=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         assert await caller.ask(REFUSED) == 401
@@ -436,7 +436,7 @@ async def test_stopping_answers_what_comes_after_a_body_that_was_refused() -> No
 
 async def test_stopping_does_not_wait_for_a_body_that_is_refused_meanwhile() -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(linger=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(linger=LONG)) as serving,
         callers(serving, 1) as (caller,),
     ):
         await until(lambda: serving.connections)
@@ -469,7 +469,7 @@ async def test_stopping_lets_who_has_only_just_come_ask_once(monkeypatch: pytest
 
 async def test_stopping_does_not_wait_long_for_who_came_and_says_nothing() -> None:
     async with (
-        a_server(a_house(), patience=Timeouts(head=LONG, idle=LONG)) as serving,
+        a_server(a_house(), timeouts=Timeouts(head=LONG, idle=LONG)) as serving,
         callers(serving, 1) as (silent,),
     ):
         await until(lambda: serving.connections)
@@ -559,7 +559,7 @@ async def test_a_crowd_at_the_door_loses_nobody_when_the_server_stops() -> None:
 async def test_before_it_stops_every_answer_sends_its_caller_elsewhere() -> None:
     async with a_server(a_house()) as serving, callers(serving, 2) as (known, new):
         assert await known.ask() == 200
-        serving.part()
+        serving.start_draining()
         known.send(ASK)
         assert b"\r\nConnection: close\r\n" in await known.reader.readuntil(b"\r\n\r\n")
         assert await known.reader.read() == b"alive\n", "the body, and then the end"

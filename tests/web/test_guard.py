@@ -79,11 +79,11 @@ async def test_a_path_that_leads_elsewhere_is_told_once_and_bound_again(
 ) -> None:
     caplog.set_level(logging.WARNING)
     async with guarded(tmp_path) as its:
-        await its.guard.look()
+        await its.guard.check()
         assert not caplog.records
         harm(its.path)  # type: ignore[operator]
         for _ in range(3):
-            await its.guard.look()
+            await its.guard.check()
         assert await its.answers()
         assert its.house.info.socket_error is None
     assert [record.getMessage() for record in caplog.records] == [
@@ -101,7 +101,7 @@ async def test_whoever_listens_in_the_daemons_place_is_removed_from_it(tmp_path:
         with socket.socket(socket.AF_UNIX) as impostor:
             impostor.bind(str(its.path))
             impostor.listen()
-            await its.guard.look()
+            await its.guard.check()
             assert await its.answers()
 
 
@@ -111,7 +111,7 @@ async def test_a_connection_lives_on_while_the_path_is_bound_again(tmp_path: Pat
         async with aiohttp.ClientSession("http://mlopsd", connector=connector) as client:
             assert (await client.get("/livez")).status == 200
             its.path.unlink()
-            await its.guard.look()
+            await its.guard.check()
             its.path.unlink()  # so that only the connection that there is can be used
             assert (await client.get("/livez")).status == 200
 
@@ -123,14 +123,14 @@ async def test_what_is_no_socket_stays_and_is_told_until_it_is_gone(
         its.path.unlink()
         its.path.write_text("a file of somebody")
         for _ in range(5):
-            await its.guard.look()
+            await its.guard.check()
         assert its.house.info.socket_error is not None
-        assert "there is something else; remove it" in its.house.info.socket_error
+        assert "the file there is not a socket; remove it" in its.house.info.socket_error
         assert its.path.read_text() == "a file of somebody"
         assert its.house.metrics.errors == ["socket"]
         assert [record.getMessage() for record in caplog.records].count("Unix socket lost") == 1
         its.path.unlink()
-        await its.guard.look()
+        await its.guard.check()
         assert its.house.info.socket_error is None
         assert await its.answers()
 
@@ -163,13 +163,13 @@ async def test_a_socket_that_cannot_be_served_once_is_bound_at_the_next_look(
         monkeypatch.setattr(Accepting, step, fail_once)
         its.path.unlink()
         before = sockets()
-        await its.guard.look()
+        await its.guard.check()
         assert its.house.info.socket_error is not None
         assert "Too many open files" in its.house.info.socket_error
         assert not its.path.exists(), "nobody would answer there"
         assert sockets() == before, "the new socket is closed, and the old one is not"
         for _ in range(2):
-            await its.guard.look()
+            await its.guard.check()
             assert its.house.info.socket_error is None
             assert await its.answers()
         assert len(sockets()) == len(before)
@@ -180,7 +180,7 @@ async def test_a_socket_that_is_in_place_and_not_served_is_bound_again(tmp_path:
         for server in its.doors._sites["socket"]._servers:
             server.close()
         assert its.path.is_socket()
-        await its.guard.look()
+        await its.guard.check()
         assert await its.answers()
 
 
@@ -195,8 +195,8 @@ async def test_at_the_end_a_socket_of_somebody_else_stays(tmp_path: Path) -> Non
 async def test_a_changed_configuration_and_a_bound_path_come_to_the_same_door(tmp_path: Path) -> None:
     async with guarded(tmp_path) as its:
         its.path.unlink()
-        await its.guard.look()
+        await its.guard.check()
         await its.doors.change(Settings(api={"port": 0, "max_connections": 8}))  # type: ignore[arg-type]
         its.path.unlink()
-        await its.guard.look()
+        await its.guard.check()
         assert await its.answers()

@@ -223,7 +223,7 @@ async def test_a_reload_that_ran_out_of_time_says_so_although_its_error_has_no_w
     watch = house.watch("door", HEALTHY)
     watch.start_reload(dry_run=False, force=False).done.set_exception(TimeoutError())
     async with house.on_tcp() as client, client.get("/health/door") as response:
-        assert "longer than the probe's timeout" in (await response.json())["reload"]["detail"]
+        assert "it exceeded the probe's timeout" in (await response.json())["reload"]["detail"]
     assert isinstance(watch.reload, OneReload)
 
 

@@ -125,14 +125,14 @@ def test_a_socket_behind_which_somebody_answers_is_left_alone(tmp_path: Path, ba
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("precious")
-    with pytest.raises(ListenError, match="there is something else; remove it or choose another"):
+    with pytest.raises(ListenError, match="the file there is not a socket; remove it or choose another"):
         Listener.unix(path)
     assert path.read_text() == "precious"
 
 
 def test_a_path_that_is_too_long_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / ("ü" * 60)
-    with pytest.raises(ListenError, match=r"the path has \d+ bytes; at most 107 are possible"):
+    with pytest.raises(ListenError, match=r"the path has \d+ bytes; the limit is 107"):
         Listener.unix(path)
 
 

@@ -159,7 +159,7 @@ async def test_while_the_default_is_replaced_no_other_answers_for_it() -> None:
             async with client.post(path) as answer:
                 assert answer.status == 503
                 assert int(answer.headers["Retry-After"]) >= 1
-                assert "is being made or replaced; ask again" in (await answer.json())["detail"]
+                assert "is being made or replaced; try again" in (await answer.json())["detail"]
     assert oracle(house, "challenger").asked == []
 
 
@@ -237,7 +237,7 @@ async def test_where_no_key_is_set_the_refusal_names_each_fix() -> None:
     async with a_house("key").on_tcp() as client, client.post(BY_DEFAULT) as answer:
         assert answer.status == 403
         assert (await answer.json())["detail"] == (
-            "no predictions over TCP without an API key, and none is set; "
+            "cannot predict over TCP: no API key is set; "
             'set [api] api_keys_file, or predictions = "open", or use the Unix socket'
         )
 

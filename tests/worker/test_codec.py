@@ -85,7 +85,7 @@ def test_labels_that_cannot_be_told_apart_arrive_for_the_metrics_to_refuse() -> 
 def test_a_place_that_does_not_exist_is_no_reading(change: dict[str, object]) -> None:
     frame = Outgoing().frame(Reading(findings=[FINE], samples=CARDS[:1]))
     frame["samples"] |= change
-    with pytest.raises(frames.BadFrame, match="no reading"):
+    with pytest.raises(frames.BadFrame, match="not a reading"):
         Incoming().reading(frame)
 
 
@@ -135,7 +135,7 @@ def test_values_of_a_layout_that_was_never_told_are_no_reading(samples: dict[str
     incoming = Incoming()
     frame = Outgoing().frame(Reading(findings=[FINE], samples=CARDS))
     incoming.reading(frame)
-    with pytest.raises(frames.BadFrame, match="no reading"):
+    with pytest.raises(frames.BadFrame, match="not a reading"):
         incoming.reading(frame | {"samples": samples})
     assert incoming.reading(frame).samples == tuple(CARDS)
 

@@ -56,7 +56,7 @@ async def test_a_probe_that_leaks_and_fails_is_started_afresh(
             while psutil.pid_exists(pid):
                 await asyncio.sleep(0.01)
     why = "ZeroDivisionError: one over nought"
-    assert summary == f"it left 40 processes behind and failed ({why}); its process was started afresh"
+    assert summary == f"it left 40 processes behind and failed ({why}); its process was restarted"
 
 
 HANDS_ON = """
@@ -105,7 +105,7 @@ async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: 
         await asyncio.sleep(0.01)
     procfs.WAITED_FOR.add(dying.pid)
     try:
-        await tree.end_what_is_left(dying.pid, (), mark)
+        await tree.kill_orphans(dying.pid, (), mark)
     finally:
         procfs.WAITED_FOR.discard(dying.pid)
     assert second

@@ -63,7 +63,8 @@ async def test_a_process_that_cannot_be_started_is_a_reading_and_tried_again(
     async with watching(troubled, "process", tmp_path, account) as watch:
         summary = (await watch.check()).reading.summary
         assert (
-            summary == "cannot start its process: Resource temporarily unavailable; free what the host lacks"
+            summary
+            == "cannot start its process: Resource temporarily unavailable; free that resource on the host"
         )
         monkeypatch.setattr(process, "spawn", real)
         async with asyncio.timeout(GIVE_UP):
@@ -262,7 +263,7 @@ async def test_a_process_that_writes_on_the_channel_answers_nonsense(
 ) -> None:
     async with watching(troubled, "process", tmp_path, account, trouble="writes_on_the_channel") as watch:
         entry = await watch.check()
-    assert "its process answered nonsense" in entry.reading.summary
+    assert "its process sent an invalid answer" in entry.reading.summary
 
 
 async def test_an_answer_to_another_question_is_never_taken(
@@ -315,7 +316,8 @@ async def test_options_that_cannot_be_told_to_a_process_are_a_reading_and_a_paus
     async with watching(troubled, "process", tmp_path, account, anything=tmp_path) as watch:
         first, second = (await watch.check()).reading.summary, (await watch.check()).reading.summary
     assert first == (
-        "cannot start its process: its options cannot be told to it: no JSON: PosixPath is no plain value;"
+        "cannot start its process: its options cannot be sent to it: "
+        "not JSON: PosixPath is not a plain value;"
         ' use plain values, or isolation = "thread"'
     )
     assert "next start in" in second

@@ -44,7 +44,7 @@ TROUBLES = [
     ("sys_exits", "error", "SystemExit: 3"),
     ("is_interrupted", "error", "KeyboardInterrupt"),
     ("is_cancelled", "error", "CancelledError: by itself"),
-    ("raises_without_words", "error", "Wordless: (no words: ValueError)"),
+    ("raises_without_words", "error", "Wordless: (no message: ValueError)"),
 ]
 
 
@@ -56,7 +56,7 @@ ASYNC_TROUBLES = [
     ("is_closed", "error", "GeneratorExit"),
     ("is_cancelled", "error", "CancelledError: by itself"),
     ("cancels_itself", "error", "CancelledError: by itself"),
-    ("raises_without_words", "error", "Wordless: (no words: ValueError)"),
+    ("raises_without_words", "error", "Wordless: (no message: ValueError)"),
 ]
 
 
@@ -135,7 +135,7 @@ async def test_a_hung_thread_is_waited_for_and_not_repeated(
     async with watching(troubled, "thread", tmp_path, account, patience=0.5, trouble="hangs") as watch:
         assert (await watch.check()).reading.summary == "no answer within 0.5 s"
         stuck = await watch.check()
-        assert "its last call has not come back" in stuck.reading.summary
+        assert "its last call has not returned" in stuck.reading.summary
         assert account.hanging == {"door": True}
         assert len(calls) == 1
         gate.set()

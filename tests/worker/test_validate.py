@@ -16,7 +16,7 @@ def reading(status: Status, *findings: Status) -> Reading:
 
 @pytest.mark.parametrize("status", [H, D])
 def test_a_reading_that_is_well_without_a_finding_is_nonsense(status: Status) -> None:
-    words = f"the reading is {status} without a finding; say in one what was seen"
+    words = f"the reading is {status} without a finding; add a finding for the checked fact"
     with pytest.raises(InvalidReading, match=words):
         verified(reading(status))
 
@@ -25,7 +25,7 @@ def test_a_reading_that_is_well_without_a_finding_is_nonsense(status: Status) ->
 def test_a_reading_that_is_better_than_its_worst_finding_is_nonsense(
     status: Status, findings: list[Status]
 ) -> None:
-    words = f"the reading is {status}, and its finding 'door .' {max(findings)}; leave its status out"
+    words = f"the reading is {status}, but its finding 'door .' is {max(findings)}; omit its status"
     with pytest.raises(InvalidReading, match=words):
         verified(reading(status, *findings))
 

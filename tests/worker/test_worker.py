@@ -115,9 +115,9 @@ async def test_closing_with_a_check_in_flight_is_quiet_and_quick(
         (
             "thread",
             "looks_slowly",
-            "its last call has not come back; a probe that can hang belongs in a process",
+            "its last call has not returned; a probe that can hang belongs in a process",
         ),
-        ("process", "ignores_sigterm", "is being ended; ask again in some seconds"),
+        ("process", "ignores_sigterm", "is being ended; try again in some seconds"),
     ],
 )
 async def test_a_probe_that_hangs_is_not_reloaded_and_says_why(

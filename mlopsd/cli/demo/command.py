@@ -1,4 +1,4 @@
-"""``mlopsd demo``: a registry, a small model and the daemon that watches it, in a folder of their own."""
+"""``mlopsd demo``: a registry, a small model and the daemon that serves it, in one folder."""
 
 import json
 import shutil
@@ -40,32 +40,34 @@ ROW = json.dumps({"dataframe_records": [PATIENT]})
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare where everything is kept, and what to train."""
+    """Declare the folder and what to train."""
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help=f"where everything is kept, instead of {default_folder()}"
+        "--folder", type=Path, metavar="DIR", help=f"the folder of the demo (default: {default_folder()})"
     )
-    parser.add_argument("--port", help="the port to listen on, over the demo's configuration")
+    parser.add_argument("--port", help="the port to listen on; overrides the demo's configuration")
     parser.add_argument(
-        "--experiment", metavar="NAME", help="the MLflow experiment that the champion was, or is, trained in"
+        "--experiment",
+        metavar="NAME",
+        help="the MLflow experiment in which the champion was trained, or is to be trained",
     )
     parser.add_argument(
         "--fake-gpus",
         metavar="SCENARIO",
-        help=f"pretend GPUs, and watch them with the gpu probe: {CHOICES}; needs a C compiler",
+        help=f"simulate GPUs, and watch them with the gpu probe: {CHOICES}; needs a C compiler",
     )
     parser.add_argument(
         "--retrain",
         action="store_true",
-        help="train a new version, make it champion and exit: a running demo takes it up",
+        help="train a new version, make it champion and exit; a running demo rolls it out",
     )
     parser.epilog = "exit status: 0 after SIGTERM or Ctrl-C, 1 if it cannot start"
 
 
 def run(arguments: Namespace) -> int:
-    """Set up the parts that are missing and run the daemon until SIGTERM; or train a new version.
+    """Set up the missing parts and run the daemon until SIGTERM, or train a new version.
 
     Raises:
-        CommandError: a package is missing, or it cannot be set up or started.
+        CommandError: A package is missing, or the demo cannot be set up or started.
     """
     training.check_packages()
     folder = DemoFolder((arguments.folder or default_folder()).absolute())
@@ -88,7 +90,7 @@ def _run(folder: DemoFolder, arguments: Namespace, *, is_new: bool) -> int:
         overrides = _overrides(port if is_chosen else None)
         champion = _train(folder, arguments.experiment, new=False)
         if is_new:
-            print(f"wrote {folder.config}, where your changes stay:", _indent(folder.config), sep="\n")
+            print(f"wrote {folder.config}, which later runs do not change:", _indent(folder.config), sep="\n")
         at = format_url(loaded.settings.api.host, port)
         print(_describe(champion, folder), *DemoHints(folder).after_setting_up(at), sep="\n")
         for fake in gpus:
@@ -108,11 +110,11 @@ def _overrides(port: object) -> Tree:
 
 
 def _find_port(loaded: LoadedConfig) -> int:
-    """Return the port that the daemon can have, before anything is trained.
+    """Return the port for the daemon. Check it before anything is trained.
 
     Raises:
-        StateError: the demo runs already.
-        ListenError: another process listens there.
+        StateError: The demo runs already.
+        ListenError: Another process listens there.
     """
     where = places(loaded.settings)
     state = StateFolder(where.state)
@@ -151,27 +153,27 @@ class DemoHints:
         self._program = _find_program()
 
     def after_setting_up(self, address: str) -> Iterator[str]:
-        """Yield commands for a daemon at *address*: ask for health and a prediction, and swap the model."""
+        """Yield commands for a daemon at *address*: its health, a prediction, and a new model version."""
         ask = ["curl", f"{address}/invocations", "-H", "Content-Type: application/json", "-d", ROW]
         where = [] if self._folder.is_default else ["--folder", str(self._folder.path)]
         yield "try, from another terminal:"
-        yield "  # can this host serve its model? 503 until it is proven, which takes some seconds"
+        yield "  # can this host serve its model? 503 until the model is verified, which takes some seconds"
         yield f"  {join(['curl', '-i', f'{address}/health/'])}"
         yield "  # a prediction for one patient"
         yield f"  {join(ask)}"
-        yield "  # a new version becomes champion; the daemon proves it and swaps to it"
+        yield "  # a new version becomes champion; the daemon verifies it and rolls it out"
         yield f"  {join([*self._program, 'demo', '--retrain', *where])}"
 
     def after_retraining(self) -> Iterator[str]:
-        """Yield commands that show a running daemon take the new version up, or hurry it."""
+        """Yield commands that show the rollout in a running daemon, or start it at once."""
         named = f"MLOPSD_CONFIG={quote(str(self._folder.config))} {join(self._program)}"
-        yield "a demo that runs takes it up within seconds; see how it went, or hurry it:"
+        yield "a running demo rolls it out within seconds; see the result, or start it at once:"
         yield f"  {named} status"
         yield f"  {named} reload model"
 
 
 def _find_program() -> list[str]:
-    """Return the words with which this user calls this installation's ``mlopsd``."""
+    """Return the command for this installation's ``mlopsd``, as short as this user's PATH allows."""
     beside = Path(sys.executable).parent / "mlopsd"
     if not beside.exists():
         return [sys.executable, "-m", "mlopsd"]

@@ -9,8 +9,8 @@ from mlopsd.cli.errors import CommandError
 from mlopsd.cli.terminal.toml import quote
 from mlopsd.state_dir import state_home
 
-MARK = ".mlopsd-demo"  # an empty file; the training locks it
-MISREAD = frozenset("?#%")  # MLflow takes the path as a part of a URI
+MARK = ".mlopsd-demo"  # an empty file, which the training locks
+MISREAD = frozenset("?#%")  # MLflow uses the path as a part of a URI
 CONFIGURATION = """\
 # The configuration of `mlopsd demo`. It is yours: later runs leave it as it is; remove it for a new one.
 state_dir = {state}
@@ -68,14 +68,14 @@ class DemoFolder:
 
     @property
     def is_default(self) -> bool:
-        """True if the demo uses this folder without ``--folder``."""
+        """Return whether the demo uses this folder without ``--folder``."""
         return self.path == default_folder()
 
     def create(self) -> bool:
-        """Create the folder and its configuration if they are missing; return true for a new configuration.
+        """Create the folder and its configuration if missing; return whether the configuration is new.
 
         Raises:
-            CommandError: it cannot be created, holds other files, or has a path that MLflow would misread.
+            CommandError: The folder cannot be created, has other files, or has a path that MLflow misreads.
         """
         if bad := MISREAD & set(str(self.path)):
             raise CommandError(
@@ -90,8 +90,10 @@ class DemoFolder:
     def _create(self) -> bool:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self.path / MARK).exists() and any(self.path.iterdir()):
-            fix = "choose an empty one with --folder"
-            raise CommandError(f"cannot use the folder {self.path}: it holds files of others; {fix}")
+            fix = "choose an empty folder with --folder"
+            raise CommandError(
+                f"cannot use the folder {self.path}: it contains files of other programs; {fix}"
+            )
         (self.path / MARK).touch()
         if self.config.exists():
             return False

@@ -1,4 +1,4 @@
-"""The training of the demo's model in its own process: the daemon must never import MLflow."""
+"""The training of the demo's model in its own process, since the daemon must never import MLflow."""
 
 import json
 import queue
@@ -18,48 +18,48 @@ from mlopsd.cli.terminal.progress import ProgressLine, draw_bar
 from mlopsd.format import format_age
 
 TRAINING = "mlopsd_probes.model.demo"  # run by its name and never imported
-STEPS = 6  # that it reports when nothing is there
+STEPS = 6  # the number of steps that a first training reports
 REDRAW = 0.2  # seconds
 NEEDED = {"mlflow": 3, "scikit-learn": 1}  # distributions and their oldest major version
-CURE = "pip install 'mlopsd[demo]'"
+FIX = "pip install 'mlopsd[demo]'"
 
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version that the registry calls champion; *metrics* are known after a training."""
+    """The version with the alias champion; *metrics* are known only after a training."""
 
     version: str
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_packages() -> None:
-    """Check that the packages for the training are installed.
+    """Check that the packages for the training are installed and recent enough.
 
     Raises:
-        CommandError: one is not, or is too old.
+        CommandError: A package is missing or too old.
     """
     for name, oldest in NEEDED.items():
         try:
             found = version(name)
         except PackageNotFoundError as error:
-            raise CommandError(f"cannot train the demo's model: {name} is not installed; {CURE}") from error
+            raise CommandError(f"cannot train the demo's model: {name} is not installed; {FIX}") from error
         if int(found.partition(".")[0]) < oldest:
             reason = f"{name} {found} is older than {oldest}"
             raise CommandError(f"cannot train the demo's model: {reason}; pip install '{name}>={oldest}'")
 
 
 def train(folder: DemoFolder, experiment: str | None, progress: ProgressLine, *, new: bool) -> Champion:
-    """Return the champion of the registry in *folder*; train it if there is none, or if it must be *new*.
+    """Return the champion in *folder*'s registry; train one if there is none, or if it must be *new*.
 
     Raises:
-        CommandError: it could not be trained.
+        CommandError: The training failed.
     """
     last: dict[str, Any] = {}
     with _start_training(folder, _command(folder, experiment, new=new)) as lines:
         for last in _follow(lines, progress):
             if "version" in last:
                 return Champion(last["version"], last["metrics"] or {})
-    reason = last.get("failed", "the training ended without a word")
+    reason = last.get("failed", "the training ended without a result")
     raise CommandError(f"cannot set up the demo: {reason}; see {folder.log}")
 
 
@@ -71,7 +71,7 @@ def _command(folder: DemoFolder, experiment: str | None, *, new: bool) -> list[s
 
 @contextmanager
 def _start_training(folder: DemoFolder, command: list[str]) -> Iterator["queue.SimpleQueue[str]"]:
-    """Yield a queue of the lines that *command* prints, "" at its end; the process ends with this one."""
+    """Yield a queue of the lines that *command* prints, then "". The process ends with this one."""
     with (
         folder.log.open("wb") as log,
         subprocess.Popen(
@@ -90,7 +90,7 @@ def _start_training(folder: DemoFolder, command: list[str]) -> Iterator["queue.S
         try:
             yield lines
         finally:
-            process.stdin.close()  # which it ends with
+            process.stdin.close()  # this ends the process
 
 
 def _read_lines(stream: IO[str], lines: "queue.SimpleQueue[str]") -> None:
@@ -100,7 +100,7 @@ def _read_lines(stream: IO[str], lines: "queue.SimpleQueue[str]") -> None:
 
 
 def _follow(lines: "queue.SimpleQueue[str]", progress: ProgressLine) -> Iterator[dict[str, Any]]:
-    """Yield the messages of the training; show each step while it lasts."""
+    """Yield the messages of the training, and show the current step."""
     step, number, began = "", 0, time.monotonic()
     while line := _next_line(lines):
         if line != "\n":
@@ -113,7 +113,7 @@ def _follow(lines: "queue.SimpleQueue[str]", progress: ProgressLine) -> Iterator
 
 
 def _next_line(lines: "queue.SimpleQueue[str]") -> str:
-    """Return the next line; an empty one if there is none for a while."""
+    """Return the next line, or an empty one after `REDRAW` seconds."""
     try:
         return lines.get(timeout=REDRAW)
     except queue.Empty:

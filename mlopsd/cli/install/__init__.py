@@ -1,1 +1,1 @@
-"""``mlopsd install``: set mlopsd up as a systemd service."""
+"""``mlopsd install``: the systemd service of this host."""

@@ -22,16 +22,16 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare ``--uninstall`` and ``--dry-run``."""
-    parser.add_argument("--uninstall", action="store_true", help="take away what was not changed")
-    parser.add_argument("--dry-run", action="store_true", help="say each step and do none")
-    parser.epilog = "exit status: 0 done, 1 with the reason; a file that was changed is never overwritten"
+    parser.add_argument("--uninstall", action="store_true", help="remove the service and its unchanged files")
+    parser.add_argument("--dry-run", action="store_true", help="print each step without doing it")
+    parser.epilog = "exit status: 0 done, 1 with the reason; a changed file is never overwritten"
 
 
 def run(arguments: Namespace) -> int:
     """Install, or uninstall.
 
     Raises:
-        CommandError: this host or this user cannot. The steps done before stay; a second run goes on.
+        CommandError: A step failed. The earlier steps stay done, and a second run continues.
     """
     steps = SetupSteps(dry_run=arguments.dry_run)
     _check_host(steps)
@@ -45,10 +45,10 @@ def run(arguments: Namespace) -> int:
 
 def _check_host(steps: SetupSteps) -> None:
     if not BOOTED.is_dir() or shutil.which("systemctl") is None:
-        fix = "run 'mlopsd run' under the service manager that there is"
-        raise CommandError(f"cannot install: systemd does not run this host; {fix}")
+        fix = "start 'mlopsd run' with this host's service manager"
+        raise CommandError(f"cannot install: this host does not run systemd; {fix}")
     if os.geteuid() != 0 and not steps.dry_run:
-        raise CommandError("cannot install: only root may; run it with sudo")
+        raise CommandError("cannot install: only root may install; run it with sudo")
 
 
 def _install(steps: SetupSteps, files: InstalledFiles) -> None:
@@ -60,9 +60,9 @@ def _install(steps: SetupSteps, files: InstalledFiles) -> None:
     steps.run("systemctl", "daemon-reload")
     print(
         "next:",
-        f"  {program} config check         after a look into {CONFIGURATION}",
-        f"  systemctl enable {SERVICE}      so that it starts with the host",
-        f"  systemctl restart {SERVICE}     now",
+        f"  {program} config check         after you have edited {CONFIGURATION}",
+        f"  systemctl enable {SERVICE}      to start it with the host",
+        f"  systemctl restart {SERVICE}     to start it now",
         f"  {program} status",
         sep="\n",
     )
@@ -84,18 +84,18 @@ def _program() -> Path:
     """Return the ``mlopsd`` of this virtual environment.
 
     Raises:
-        CommandError: there is none, or systemd would misread its path.
+        CommandError: There is none, or systemd would misread its path.
     """
     program = Path(sys.executable).parent / "mlopsd"
     if sys.prefix == sys.base_prefix or not program.exists():
         fix = "python3 -m venv /opt/mlopsd && /opt/mlopsd/bin/pip install 'mlopsd[all]'"
-        raise CommandError(f"cannot install: {sys.prefix} is no virtual environment with mlopsd; {fix}")
+        raise CommandError(f"cannot install: {sys.prefix} is not a virtual environment with mlopsd; {fix}")
     if not PLAIN_PATH.fullmatch(str(program)):
-        fix = "make the virtual environment where the path has letters, digits and . _ + - alone"
+        fix = "create the virtual environment at a path of only letters, digits and . _ + -"
         raise CommandError(f"cannot install: systemd would misread the path {str(program)!r}; {fix}")
     return program
 
 
 def _render_unit(program: Path) -> bytes:
-    """Return the shipped unit, for *program*."""
+    """Return the shipped unit with the path of *program*."""
     return read_shipped(SERVICE).replace(SHIPPED_PROGRAM.encode(), str(program).encode())

@@ -1,4 +1,4 @@
-"""Files that are installed on a host, with a record of their digests: a file that was changed is kept."""
+"""The installed files, with a record of their digests, so that changed files are kept."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 import mlopsd
 from mlopsd.cli.errors import CommandError
 
-COMMAND_SECONDS = 90.0  # stopping a service may take that long
+COMMAND_SECONDS = 90.0  # the stop of a service may take that long
 
 
 @dataclass(frozen=True, slots=True)
 class SetupSteps:
-    """The steps to do, or only to print."""
+    """The steps of an installation, which a dry run only prints."""
 
     dry_run: bool
 
@@ -24,7 +24,7 @@ class SetupSteps:
         """Print *what* ("write /etc/x") and call *act*.
 
         Raises:
-            CommandError: the system refused.
+            CommandError: The system refused.
         """
         self.report(what)
         if self.dry_run:
@@ -32,33 +32,35 @@ class SetupSteps:
         try:
             act()
         except OSError as error:
-            raise CommandError(f"cannot {what}: {error.strerror}; correct that and run it again") from error
+            raise CommandError(f"cannot {what}: {error.strerror}; fix that and run it again") from error
 
-    def run(self, *words: str) -> None:
+    def run(self, *command: str) -> None:
         """Run a program of the system.
 
         Raises:
-            CommandError: it is not there, does not end, or failed.
+            CommandError: The program is missing, does not end, or failed.
         """
-        what = f"run {' '.join(words)}"
+        what = f"run {' '.join(command)}"
         self.report(what)
         if self.dry_run:
             return
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise CommandError(f"cannot {what}: {error}; correct that and run it again") from error
+            raise CommandError(f"cannot {what}: {error}; fix that and run it again") from error
         if done.returncode:
             reason = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-            raise CommandError(f"cannot {what}: {reason}; correct that and run it again")
+            raise CommandError(f"cannot {what}: {reason}; fix that and run it again")
 
     def report(self, what: str) -> None:
-        """Print *what* is, or would be, done."""
+        """Print *what* is done, or would be done in a dry run."""
         print(f"would {what}" if self.dry_run else what)
 
 
 class InstalledFiles:
-    """The files of an installation; the file *record* keeps the digest of each as it was written."""
+    """The files of an installation. The file *record* has the digest of each as it was written."""
 
     def __init__(self, record: Path, steps: SetupSteps) -> None:
         self._record = record
@@ -66,7 +68,7 @@ class InstalledFiles:
         self._digests = _read_record(record)
 
     def write(self, path: Path, content: bytes, mode: int = 0o644, group: int = 0) -> None:
-        """Write *content* to *path*, or beside it as ``.new`` if the file there was changed."""
+        """Write *content* to *path*, or to ``.new`` beside it if the file at *path* was changed."""
         aside = path.with_name(f"{path.name}.new")
         if not self._may_read(path, aside):
             return
@@ -78,12 +80,12 @@ class InstalledFiles:
             self._record_digest(path, content)
             self._remove_unchanged(aside)
         elif _digest(aside) != _digest_of(content):
-            what = f"write {aside}, and keep {path} as it is: it was changed; merge by hand what is new"
+            what = f"write {aside}, and keep {path} as it is: it was changed; merge the new parts by hand"
             self._steps.do(what, lambda: _write(aside, content, mode, group))
             self._record_digest(aside, content)
 
     def remove(self, path: Path) -> None:
-        """Remove *path*, unless it was changed since it was written."""
+        """Remove *path*, unless it was changed."""
         aside = path.with_name(f"{path.name}.new")
         if not self._may_read(path, aside):
             return
@@ -94,7 +96,7 @@ class InstalledFiles:
             self._steps.report(f"keep {path}: it was changed")
 
     def remove_record(self) -> None:
-        """Remove the record, and its folder if nothing else is in it."""
+        """Remove the record, and its folder if it is empty then."""
         if self._record.exists():
             self._steps.do(f"remove {self._record}", self._record.unlink)
         folder = self._record.parent
@@ -102,23 +104,23 @@ class InstalledFiles:
             self._steps.do(f"remove {folder}", folder.rmdir)
 
     def _has_others(self, folder: Path) -> bool:
-        """Return true if *folder* holds more than the record and, in a dry run, files to be removed."""
+        """Return whether *folder* has more than the record and, in a dry run, files to be removed."""
         return any(path != self._record and not self._would_be_removed(path) for path in folder.iterdir())
 
     def _would_be_removed(self, path: Path) -> bool:
         return not _read_error(path) and self._is_unchanged(path)
 
     def _may_read(self, *paths: Path) -> bool:
-        """Return true if *paths* can be read; a dry run reports one that cannot.
+        """Return whether *paths* can be read. A dry run reports one that cannot.
 
         Raises:
-            CommandError: one cannot be read, and this is no dry run.
+            CommandError: One cannot be read, and this is not a dry run.
         """
         for path in paths:
             if reason := _read_error(path):
                 if not self._steps.dry_run:
-                    raise CommandError(f"cannot read {path}: {reason}; correct that and run it again")
-                self._steps.report(f"look into {path} first: this user cannot ({reason}); ask with sudo")
+                    raise CommandError(f"cannot read {path}: {reason}; fix that and run it again")
+                self._steps.report(f"read {path} first: this user cannot ({reason}); run it with sudo")
                 return False
         return True
 
@@ -137,42 +139,40 @@ class InstalledFiles:
 
 
 def read_shipped(name: str) -> bytes:
-    """Return the file *name* that is shipped beside the code.
+    """Return the file *name* that is shipped with the code.
 
-    In the wheel it is below ``mlopsd/data``, in a checkout at the root.
+    A wheel has it below ``mlopsd/data``, a checkout at its root.
 
     Raises:
-        CommandError: this installation lacks it.
+        CommandError: This installation lacks it.
     """
     package = Path(mlopsd.__file__).parent
     for folder in (package / "data", package.parent):
         path = folder / name
         if path.is_file():
             return path.read_bytes()
-    raise CommandError(
-        f"cannot find the shipped {name}: this installation lacks it; pip install mlopsd again"
-    )
+    raise CommandError(f"cannot find the shipped {name}: this installation lacks it; reinstall mlopsd")
 
 
 def _read_record(record: Path) -> dict[str, str]:
     """Return the digests in *record*; none before the first installation.
 
     Raises:
-        CommandError: it cannot be read, or was cut.
+        CommandError: The record cannot be read, or is damaged.
     """
     try:
         digests: dict[str, str] = json.loads(record.read_text("ascii"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not what was written"
-        fix = "become root, or remove it: files that differ then count as changed, and stay"
+        cause = error.strerror if isinstance(error, OSError) else "it is damaged"
+        fix = "become root, or remove it: files that differ then count as changed and are kept"
         raise CommandError(f"cannot read {record}: {cause}; {fix}") from error
     return digests
 
 
 def _read_error(path: Path) -> str | None:
-    """Return the reason why *path* cannot be read; None if it can, or is not there."""
+    """Return why *path* cannot be read, or None if it can or does not exist."""
     try:
         with path.open("rb"):
             return None
@@ -191,7 +191,7 @@ def _digest_of(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int, group: int) -> None:
-    """Replace *path* by *content* at once, so that it is never half written."""
+    """Replace *path* by *content* atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)

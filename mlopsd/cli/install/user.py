@@ -1,4 +1,4 @@
-"""The system user that the service runs as, and its access to the program."""
+"""The system user of the service, and its access to the program."""
 
 import grp
 import pwd
@@ -24,10 +24,10 @@ m {USER} {VIDEO}
 
 
 def create(steps: SetupSteps, files: InstalledFiles) -> None:
-    """Create the user, if there is none.
+    """Create the user if it does not exist.
 
     Raises:
-        CommandError: it cannot be created.
+        CommandError: The user cannot be created.
     """
     if shutil.which("systemd-sysusers"):
         files.write(SYSUSERS, DECLARATION.encode("ascii"))
@@ -44,7 +44,7 @@ def _useradd_options() -> Sequence[str]:
 
 
 def exists() -> bool:
-    """Return true if the user is there."""
+    """Return whether the user exists."""
     try:
         pwd.getpwnam(USER)
     except KeyError:
@@ -53,7 +53,7 @@ def exists() -> bool:
 
 
 def group_id() -> int:
-    """Return the ID of the user's group; root's before it is created."""
+    """Return the ID of the user's group, or root's before the user is created."""
     return _group_id(USER) or 0
 
 
@@ -68,11 +68,11 @@ def check_access(program: Path) -> None:
     """Check that any user can run *program*, its interpreter and this package.
 
     Raises:
-        CommandError: a folder on the way is closed to others.
+        CommandError: A folder on the way is closed to other users.
     """
     for target in (program, Path(sys.executable).resolve(), Path(mlopsd.__file__)):
         for folder in _closed_folders(target):
-            fix = f"chmod o+x {folder}, or make the virtual environment below /opt"
+            fix = f"chmod o+x {folder}, or create the virtual environment below /opt"
             raise CommandError(f"cannot install: the service's user may not enter {folder} ({target}); {fix}")
 
 

@@ -1,4 +1,4 @@
-"""The health of a host for people: the verdict, a line a probe, and beneath it what is not healthy."""
+"""The health of a host for people: the verdict, a line per probe, and its unhealthy findings."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ Document = Mapping[str, Any]
 
 
 def format_health(health: Document, *, width: int, coloured: bool, now: datetime | None = None) -> str:
-    """Return *health* (the answer of ``/health/detailed``) in lines of at most *width* columns."""
+    """Return *health* (the body of ``/health/detailed``) in lines of at most *width* columns."""
     lines = [*_format_verdict(health, width, now or datetime.now(UTC), coloured=coloured), ""]
     probes = health["probes"]
     name_column = max((len(name) for name in ("PROBE", *probes)), default=0) + 2
@@ -36,7 +36,7 @@ def _format_verdict(health: Document, width: int, now: datetime, *, coloured: bo
 
 
 def _without_probes(health: Document) -> str:
-    """Return the summary without what the lines of the probes repeat."""
+    """Return the summary without the parts that the probes' lines repeat."""
     summary = sanitize(health.get("summary", ""))
     for name, reading in health["probes"].items():
         summary = summary.replace(sanitize(f"{name} {reading['status']}: {reading.get('summary', '')}"), "")
@@ -83,6 +83,6 @@ def _format_row(name: str, status: str, age: str, name_column: int) -> str:
 
 
 def _wrap(text: object, indent: int, width: int) -> list[str]:
-    """Return *text* in lines that start at column *indent*; at least one."""
+    """Return *text* in lines, at least one, that start at column *indent*."""
     pad = " " * indent
     return textwrap.wrap(sanitize(text), width, initial_indent=pad, subsequent_indent=pad) or [pad]

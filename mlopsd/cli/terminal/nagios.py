@@ -1,4 +1,4 @@
-"""The verdict in the words and exit statuses of monitoring plugins (Nagios, Icinga, Checkmk)."""
+"""The verdict as text and exit status of monitoring plugins (Nagios, Icinga, Checkmk)."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from mlopsd.cli.errors import CANNOT_TELL
 from mlopsd.cli.terminal.text import sanitize
 
 EXITS = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": CANNOT_TELL}
-WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+LABELS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 LONGEST = 400  # characters: NRPE's older protocol carries 1024 bytes, performance data included
 
 
@@ -18,7 +18,7 @@ def exit_status(health: Mapping[str, Any]) -> int:
 
 
 def format_health(health: Mapping[str, Any]) -> str:
-    """Return one line: word, summary, advice, and as performance data the number of probes per status."""
+    """Return one line: state, summary, advice, and the number of probes per status as performance data."""
     counts = Counter(str(reading["status"]) for reading in health["probes"].values())
     numbers = " ".join(f"{status}={counts[status]}" for status in EXITS)
     return (
@@ -27,15 +27,15 @@ def format_health(health: Mapping[str, Any]) -> str:
 
 
 def format_line(status: int, text: object, more: str = "") -> str:
-    """Return *text* under the word for *status*, cut where it is too long, and *more*, never cut.
+    """Return a line with the state of *status*, with *text* cut at the limit, and with all of *more*.
 
-    A ``|`` would begin the performance data.
+    Replace ``|`` in *text*, which would start the performance data.
     """
     summary = sanitize(text).replace("|", "/")
     room = LONGEST - len(more)
     if len(summary) > room:
         summary = f"{summary[: room - 1]}…"
-    return f"MLOPSD {WORDS[status]} - {summary}{more}"
+    return f"MLOPSD {LABELS[status]} - {summary}{more}"
 
 
 def _format_advice(health: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a line that is drawn again and again, and the progress of a rollout in words."""
+"""Progress on a terminal: a line that is redrawn, and the text for a rollout."""
 
 import time
 from collections import deque
@@ -12,13 +12,13 @@ from mlopsd.predictor import Progress
 
 ERASE = "\r\x1b[K"
 BAR_CELLS = 24
-ROLLOUT_BAR_CELLS = 14  # so that all fits 80 columns
+ROLLOUT_BAR_CELLS = 14  # so that the line fits 80 columns
 SPINNER = "|/-\\"
-RATE_SAMPLES = 10  # that the rate is measured over
+RATE_SAMPLES = 10  # the number of samples for the download rate
 
 
 class ProgressLine:
-    """The last line of *stream*, gone at the end; on a stream that is no terminal, a line per step."""
+    """A progress line at the end of a terminal, removed at exit. Other streams get a line per step."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -36,7 +36,7 @@ class ProgressLine:
             self._stream.flush()
 
     def show(self, text: object, plain: str = "") -> None:
-        """Replace the line by *text*; on a stream that is no terminal, print *plain* if it is new."""
+        """Replace the line by *text*. If the stream is not a terminal, print *plain* if it is new."""
         if self._stream.isatty():
             self._draw(sanitize(text)[: fill_width(self._stream) - 1])
         elif plain and plain != self._printed:
@@ -51,9 +51,9 @@ class ProgressLine:
 
 
 class RolloutMeter:
-    """The progress of a rollout in words, with the download rate.
+    """The progress of a rollout as text, with the download rate.
 
-    Rates and times are those of this host's clock: the daemon's may be a host far away.
+    Rates and times use this host's clock, since the daemon may run on another host.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -63,7 +63,7 @@ class RolloutMeter:
         self._fetched: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
 
     def format_live(self, progress: Progress) -> str:
-        """Return a line to be drawn again each time: a bar for a download of known size, else a spinner."""
+        """Return a line for the terminal: a bar for a download of known size, or else a spinner."""
         now = self._record(progress)
         got, total = progress.bytes, progress.total_bytes
         if got is None:
@@ -76,7 +76,7 @@ class RolloutMeter:
         return f"{progress.activity()} {drawn}{self._format_rate(total - got)}"
 
     def _record(self, progress: Progress) -> float:
-        """Record the step and the bytes; return the time."""
+        """Record the step and the bytes, and return the time."""
         now = self._clock()
         if (step := progress.activity()) != self._step:
             self._step, self._began = step, now
@@ -86,7 +86,7 @@ class RolloutMeter:
         return now
 
     def _format_rate(self, left: float | None = None) -> str:
-        """Return the rate, and the time for *left* bytes if known; "" before there is a rate."""
+        """Return the rate, with the time for *left* bytes if known, or "" before there is a rate."""
         (then, had), (now, has) = self._fetched[0], self._fetched[-1]
         if now <= then or has <= had:
             return ""
@@ -102,6 +102,6 @@ def draw_bar(ratio: float, cells: int = BAR_CELLS) -> str:
 
 
 def format_log_line(progress: Progress) -> str:
-    """Return a line for a log, the same for as long as the step lasts."""
+    """Return a line for a log, which stays the same during the step."""
     total = progress.total_bytes
     return f"{progress.activity()}, {format_size(total)}" if total else progress.activity()

@@ -1,4 +1,4 @@
-"""Text for a terminal or a pipe: of its width, in colour only for people, without control characters."""
+"""Text for a terminal or a pipe: its width, its colours, and no control characters."""
 
 import os
 import shutil
@@ -9,19 +9,19 @@ from typing import TextIO
 
 NARROWEST = 60  # columns
 WIDEST = 120
-UNSEEN = 80  # columns where nobody looks
+PIPE_WIDTH = 80  # columns for a pipe or a file
 GAP = 2  # columns between two cells
 COLOURS = {"healthy": "32", "degraded": "33", "unknown": "35", "unhealthy": "31;1", "dim": "2"}  # SGR
 
 
 def fill_width(stream: TextIO = sys.stdout) -> int:
     """Return the number of columns to fill."""
-    columns = shutil.get_terminal_size((UNSEEN, 24)).columns if stream.isatty() else UNSEEN
+    columns = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if stream.isatty() else PIPE_WIDTH
     return min(max(columns, NARROWEST), WIDEST)
 
 
 def is_coloured(stream: TextIO) -> bool:
-    """Return true for a terminal, unless its user wants no colour (https://no-color.org)."""
+    """Return whether *stream* is a terminal whose user allows colours (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -31,20 +31,20 @@ def paint(text: str, colour: str, *, coloured: bool) -> str:
 
 
 def sanitize(text: object) -> str:
-    """Return *text* on one line without control characters: no remote host may steer this terminal."""
-    words = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
+    """Return *text* on one line without control characters, which could control this terminal."""
+    line = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def align(rows: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
-    """Return *rows* of two cells as lines, each with the column in which its second cell begins."""
+    """Return *rows* of two cells as lines, each with the column where its second cell starts."""
     pairs = list(rows)
     column = max((len(left) for left, _ in pairs), default=0) + GAP
     return [(f"{left:{column}}{right}".rstrip(), column) for left, right in pairs]
 
 
 def wrap(line: str, indent: int, stream: TextIO = sys.stdout) -> str:
-    """Wrap *line* to the terminal, further lines *indent* columns in; leave it whole elsewhere."""
+    """Wrap *line* to the terminal, with further lines indented by *indent*. Leave it whole for a pipe."""
     if not stream.isatty():
         return line
     lead = len(line) - len(line.lstrip())

@@ -12,7 +12,7 @@ BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 
 
 def format_value(key: str, value: object) -> str:
-    """Return the *value* of *key* as TOML; a secret, and credentials in a URI, are `MASK`."""
+    """Return the *value* of *key* as TOML. `MASK` replaces a secret, and credentials in a URI."""
     if value and not isinstance(value, Mapping | BaseModel) and _is_secret(key, value):
         return f'["{MASK}"]' if isinstance(value, tuple | list) else f'"{MASK}"'
     if isinstance(value, BaseModel):
@@ -30,7 +30,7 @@ def quote(text: str) -> str:
 
 
 def format_key(key: str) -> str:
-    """Return *key*, in quotes if TOML wants them."""
+    """Return *key*, in quotes if TOML needs them."""
     return key if key and set(key) <= BARE else quote(key)
 
 

@@ -1,4 +1,4 @@
-"""Pages of other origins that a browser lets read the answers; none unless the configuration names them."""
+"""Access of browser pages from other origins (CORS): only configured origins may read responses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mlopsd.web.context import REQUEST_ID, WebContext
 if TYPE_CHECKING:
     from mlopsd.config.schema import Api
 
-PREFLIGHT_SECONDS = 600  # that a browser may keep the answer to its question
+PREFLIGHT_SECONDS = 600  # that a browser may cache the response to a preflight
 EXPOSED = ", ".join((REQUEST_ID, hdrs.LOCATION, hdrs.RETRY_AFTER))
 
 
 def add_cors_headers(asked: Mapping[str, str], answered: MutableMapping[str, str], api: Api) -> None:
-    """Let the page whose request has the headers *asked* read the answer, if *api* names its origin."""
+    """Add the CORS headers to *answered* if *api* allows the origin in the request headers *asked*."""
     origin = asked.get(hdrs.ORIGIN)
     if origin is not None and _is_allowed(origin, api):
         answered[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
@@ -39,7 +39,7 @@ def preflight_handler(context: WebContext, methods: Collection[str]) -> Handler:
 
 
 def _preflight(asked: Mapping[str, str], methods: Collection[str], api: Api) -> web.Response:
-    """Return the answer to a browser that asks for permission.
+    """Return the response to a preflight request.
 
     Raises:
         Problem: 403, the origin, the method or a header is not allowed.
@@ -49,12 +49,12 @@ def _preflight(asked: Mapping[str, str], methods: Collection[str], api: Api) -> 
         raise _refusal("its origin is not in [api] cors_origins")
     method = asked.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD)
     if method is None or method not in methods:
-        raise _refusal("this path does not take its method")
+        raise _refusal("this path does not allow its method")
     names = [name.strip() for name in asked.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "").split(",")]
     allowed = (api.api_key_header, hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, REQUEST_ID)
     known = {name.lower() for name in allowed}
     if any(name and name.lower() not in known for name in names):
-        raise _refusal(f"the headers that a page may send are {', '.join(allowed)}")
+        raise _refusal(f"a page may send only the headers {', '.join(allowed)}")
     return web.Response(
         headers={
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
@@ -70,4 +70,4 @@ def _is_allowed(origin: str, api: Api) -> bool:
 
 
 def _refusal(reason: str) -> Problem:
-    return Problem(403, f"a page of another origin may not ask this: {reason}")
+    return Problem(403, f"a page of another origin may not send this request: {reason}")

@@ -1,4 +1,4 @@
-"""The gate before a handler: may the caller, is the body bearable, is the answer there in time."""
+"""The gate before a handler: it checks the caller, the size of the body and the timeout."""
 
 import asyncio
 from http import HTTPStatus
@@ -13,14 +13,14 @@ from mlopsd.web.context import WebContext
 
 
 class Gate:
-    """Maker of aiohttp's handler of an `Endpoint`: may the caller, is the body bearable, is it in time."""
+    """The checks before an `Endpoint`'s handler: the caller, the size of the body, and the timeout."""
 
-    def __init__(self, parts: WebContext, *, local: bool) -> None:
-        self._parts = parts
+    def __init__(self, context: WebContext, *, local: bool) -> None:
+        self._context = context
         self._local = local
 
     def handler(self, route: Endpoint) -> Handler:
-        """Return the handler of *route* for aiohttp."""
+        """Return aiohttp's handler of *route*."""
         answer = route.handler
         if route.access == "read" and not asyncio.iscoroutinefunction(answer):
 
@@ -38,12 +38,12 @@ class Gate:
         return in_time
 
     def _check_caller(self, route: Endpoint, request: web.Request) -> None:
-        """Let those pass who may ask for *route*.
+        """Check that the caller may use *route*.
 
         Raises:
             Problem: 401 or 403, the caller may not.
         """
-        loaded = self._parts.loaded
+        loaded = self._context.loaded
         if route.access == "predict":
             check_predictor(request, loaded, local=self._local)
         elif self._local:
@@ -52,23 +52,23 @@ class Gate:
             check_actor(request, loaded)
 
     async def _answer(self, route: Endpoint, request: web.Request) -> web.StreamResponse:
-        limit = self._parts.loaded.settings.api.request_timeout if route.bounded else None
+        limit = self._context.loaded.settings.api.request_timeout if route.bounded else None
         try:
             async with asyncio.timeout(limit) as deadline:
                 return await route.handler(request)  # type: ignore[misc, no-any-return]  # a coroutine
         except TimeoutError:
             if not deadline.expired():
                 raise
-            detail = f"no answer within {limit:g} s ([api] request_timeout); what was begun goes on"
+            detail = f"no answer within {limit:g} s ([api] request_timeout); the action continues"
             raise Problem(HTTPStatus.GATEWAY_TIMEOUT, detail) from None
 
     async def _read(self, request: web.Request) -> web.Request:
-        """Return *request* with its body read, so that reading it again costs nothing.
+        """Return *request* with its body in memory, so that further reads are free.
 
         Raises:
-            Problem: 413 it is too large, 408 it does not arrive, 400 it is broken.
+            Problem: 413, the body is too large; 408, it does not arrive in time; 400, it is broken.
         """
-        api = self._parts.loaded.settings.api
+        api = self._context.loaded.settings.api
         if (request.content_length or 0) > api.max_body_size:
             raise _too_large(api.max_body_size)
         request = request.clone(client_max_size=api.max_body_size)
@@ -81,7 +81,7 @@ class Gate:
         except web.HTTPRequestEntityTooLarge:
             raise _too_large(api.max_body_size) from None
         except (web.RequestPayloadError, ConnectionError) as error:
-            detail = "the body cannot be read: it is broken or ends early; send it again"
+            detail = "cannot read the body: it is broken or ends early; send it again"
             raise Problem(HTTPStatus.BAD_REQUEST, detail, closes=True) from error
         return request
 

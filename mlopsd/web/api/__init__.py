@@ -1,1 +1,1 @@
-"""The HTTP API: its answers and their description."""
+"""The HTTP API: its responses and their OpenAPI description."""

@@ -1,4 +1,4 @@
-"""The answers that act: check a probe now, reload a probe, read the configuration anew."""
+"""The requests that act: check a probe now, reload a probe, reload the configuration."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from mlopsd.web.api.health import Health
     from mlopsd.web.api.readings import ReadingDocuments
 
-MOST_OF = 0.9  # of the request timeout: a longer wait is answered with "still running" and not cut off
+MOST_OF = 0.9  # of the request timeout: after it the response is "running" instead of a timeout
 log = logging.getLogger("mlopsd.http")
 
 
 class Actions:
-    """Answers requests to do something."""
+    """The handlers of requests that act."""
 
-    def __init__(self, parts: WebContext, health: Health, readings: ReadingDocuments) -> None:
-        self._parts = parts
+    def __init__(self, context: WebContext, health: Health, readings: ReadingDocuments) -> None:
+        self._context = context
         self._health = health
         self._readings = readings
 
     async def check(self, request: web.Request) -> web.Response:
-        """Check a probe now, or join the check in flight; its reading."""
+        """Check a probe now or join the check in flight, and return its reading."""
         check_names(request, ())
         try:
             entry = await self._watch(request).check()
@@ -48,21 +48,21 @@ class Actions:
         return web.Response(body=self._readings.one(entry) + b"\n", headers=JSON_HEADERS)
 
     async def reload_probe(self, request: web.Request) -> web.Response:
-        """Reload a probe; how that ended, if it ended while the caller would wait."""
+        """Reload a probe, and return the result if there is one within the caller's wait."""
         watch = self._watch(request)
         check_names(request, ("dry_run", "wait", "force"))
         dry_run, force = flag(request, "dry_run"), flag(request, "force")
-        most = MOST_OF * self._parts.loaded.settings.api.request_timeout
+        most = MOST_OF * self._context.loaded.settings.api.request_timeout
         wait = min(duration(request, "wait", most if dry_run else 0), most)
         reload = self._start(watch, dry_run=dry_run, force=force)
         await asyncio.wait({reload.done}, timeout=wait)
         return _reload_answer(watch.configured.name, reload, dry_run=dry_run)
 
     async def reload_configuration(self, request: web.Request) -> web.Response:
-        """Read the configuration anew; what changed."""
+        """Reload the configuration, and return the changes."""
         check_names(request, ())
         try:
-            changes = await self._parts.reload_configuration()
+            changes = await self._context.reload_configuration()
         except ConfigurationError as error:
             lines = [str(mistake) for mistake in error.mistakes]
             raise Problem(HTTPStatus.CONFLICT, "\n".join(lines), mistakes=lines) from error
@@ -70,29 +70,29 @@ class Actions:
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
 
     def _watch(self, request: web.Request) -> Watch:
-        """The watch of the probe in the path.
+        """Return the watch of the probe in the path.
 
         Raises:
-            Problem: 404, there is no such probe; 503, it is on the board but is being replaced.
+            Problem: 404, there is no such probe; 503, it is being replaced.
         """
         name = self._health.entry(request).probe
-        watch = self._parts.watches.get(name)
+        watch = self._context.watches.get(name)
         if watch is None:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"probe {name!r} is being replaced; ask again")
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"probe {name!r} is being replaced; try again")
         return watch
 
     def _start(self, watch: Watch, *, dry_run: bool, force: bool) -> ProbeReload:
-        """Begin to reload.
+        """Start a reload.
 
         Raises:
             Problem: 405, the probe has nothing to reload; 409, a reload is running.
         """
         name = watch.configured.name
         if not watch.can_reload:
-            detail = f"probe {name!r} has nothing to reload; POST /health/{name}/check looks again"
+            detail = f"probe {name!r} has nothing to reload; use POST /health/{name}/check to check it again"
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": ""})
         if is_running(watch.reload):
-            detail = f"a reload of {name!r} is running; wait for its end, GET /health/{name} shows it"
+            detail = f"a reload of {name!r} is running; wait until GET /health/{name} shows its result"
             raise Problem(HTTPStatus.CONFLICT, detail)
         reload = watch.start_reload(dry_run=dry_run, force=force)
         if force:
@@ -101,23 +101,23 @@ class Actions:
 
 
 def _reload_answer(name: str, reload: ProbeReload, *, dry_run: bool) -> web.Response:
-    """200 for a reload that ended well, 202 for one that runs.
+    """Return 200 for a reload that succeeded, or 202 for one that is running.
 
     Raises:
         Problem: 409, it was refused or failed.
     """
-    stands = reload_state(reload)
-    if stands["state"] in ("refused", "failed"):
-        detail = f"cannot reload {name!r}: {stands['state']}: {stands['detail']}"
+    current = reload_state(reload)
+    if current["state"] in ("refused", "failed"):
+        detail = f"cannot reload {name!r}: {current['state']}: {current['detail']}"
         raise Problem(HTTPStatus.CONFLICT, detail)
     answer = ReloadAnswer(
         probe=name,
-        state="running" if stands["state"] == "running" else "done",
+        state="running" if current["state"] == "running" else "done",
         started_at=format_time(reload.started_at),
         dry_run=dry_run,
     )
-    if "detail" in stands:
-        answer["detail"] = stands["detail"]
+    if "detail" in current:
+        answer["detail"] = current["detail"]
     if answer["state"] == "done":
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
     headers = JSON_HEADERS | {"Location": f"/health/{name}"}
@@ -125,23 +125,23 @@ def _reload_answer(name: str, reload: ProbeReload, *, dry_run: bool) -> web.Resp
 
 
 def check_names(request: web.Request, known: Sequence[str]) -> None:
-    """Refuse a parameter that is not *known*, or that is there twice.
+    """Reject a parameter that is not *known*, or that occurs twice.
 
     Raises:
-        Problem: 400 that names it.
+        Problem: 400, with the name of the parameter.
     """
     for name in request.query:
         if name not in known:
-            raise Problem(400, f"no such parameter: {name[:60]!r}; {nearest(name[:60], known)}")
+            raise Problem(400, f"unknown parameter {name[:60]!r}; {nearest(name[:60], known)}")
         if len(request.query.getall(name)) > 1:
-            raise Problem(400, f"the parameter {name!r} is there twice; give it once")
+            raise Problem(400, f"the parameter {name!r} occurs twice; give it once")
 
 
 def flag(request: web.Request, name: str) -> bool:
-    """Tell if the parameter *name* is there, and not as a no.
+    """Return the parameter *name* as a boolean; a missing one is false.
 
     Raises:
-        Problem: 400, it is neither a yes nor a no.
+        Problem: 400, it is neither true nor false.
     """
     value = request.query.get(name, "false")
     if value not in YES + NO:
@@ -153,7 +153,7 @@ def duration(request: web.Request, name: str, default: float) -> float:
     """Return the parameter *name* in seconds: a number, or text like ``15s``.
 
     Raises:
-        Problem: 400, it is no duration.
+        Problem: 400, it is not a duration.
     """
     value = request.query.get(name)
     if value is None:

@@ -1,4 +1,4 @@
-"""Swagger UI and Redoc over the API's description, in debug mode, from files of an installed package."""
+"""The pages of Swagger UI and Redoc, in debug mode, from the files of an installed package."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mlopsd.web.api.problem import Problem
 
-PACKAGE = "aiohttp_swagger3"  # brings the files; never imported
+PACKAGE = "aiohttp_swagger3"  # provides the files; never imported
 TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -20,17 +20,18 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; font-src 'self' data:; worker-src blob:; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Both viewers put their styles into the page while they run; scripts come from this process alone."""
+"""Both viewers add styles to the page at run time. Scripts come only from this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """One of the two, as a page.
+    """The page of one viewer.
 
     Attributes:
-        folder: where the package keeps its files.
-        files: those that the page needs.
-        start: the script that shows the description in the element ``viewer``.
+        name: The path of the page, without a slash.
+        folder: The folder of its files in the package.
+        files: The files that the page needs.
+        start: The script that shows the description in the element ``viewer``.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Viewer:
     start: str
 
     def html(self) -> str:
-        """The page; what it loads lies below its own path."""
+        """Return the page, which loads its files from below its own path."""
         styles = self._each(".css", '<link rel="stylesheet" href="{}">')
         icons = self._each(".png", '<link rel="icon" href="{}">')
         scripts = self._each(".js", '<script src="{}"></script>')
@@ -70,25 +71,25 @@ REDOC = Viewer(
 
 
 class Docs:
-    """Answers the pages of the viewers and their files; *debug* is asked at each request."""
+    """The handlers of the viewers' pages and files. Each request calls *debug* for the current mode."""
 
     def __init__(self, debug: Callable[[], bool]) -> None:
         self._debug = debug
 
     def swagger(self, _request: web.Request) -> web.Response:
-        """Swagger UI."""
+        """Return the page of Swagger UI."""
         return self._page(SWAGGER)
 
     def redoc(self, _request: web.Request) -> web.Response:
-        """Redoc."""
+        """Return the page of Redoc."""
         return self._page(REDOC)
 
     def swagger_file(self, request: web.Request) -> web.Response:
-        """A file of Swagger UI."""
+        """Return a file of Swagger UI."""
         return self._file(SWAGGER, request.match_info["file"])
 
     def redoc_file(self, request: web.Request) -> web.Response:
-        """A file of Redoc."""
+        """Return a file of Redoc."""
         return self._file(REDOC, request.match_info["file"])
 
     def _page(self, viewer: Viewer) -> web.Response:
@@ -100,20 +101,20 @@ class Docs:
         if name == "start.js":
             return _response(viewer.start.encode(), TYPES[".js"])
         if name not in viewer.files:
-            raise Problem(404, f"there is no such file in /{viewer.name}")
+            raise Problem(404, f"no such file in /{viewer.name}; see the page for its files")
         return _response((folder / name).read_bytes(), TYPES[Path(name).suffix])
 
     def _folder(self, viewer: Viewer) -> Path:
         """Return the folder of the files of *viewer*.
 
         Raises:
-            Problem: 404, this is not the debug mode, or the package is not installed.
+            Problem: 404, debug mode is off, or the package is not installed.
         """
         if not self._debug():
-            raise Problem(404, f"/{viewer.name} is there in debug mode alone; run with --debug")
+            raise Problem(404, f"/{viewer.name} needs debug mode; run with --debug")
         spec = find_spec(PACKAGE)
         if spec is None or not spec.submodule_search_locations:
-            raise Problem(404, f"the files of /{viewer.name} are not here; pip install 'mlopsd[dev]'")
+            raise Problem(404, f"the files of /{viewer.name} are not installed; pip install 'mlopsd[dev]'")
         return Path(spec.submodule_search_locations[0]) / viewer.folder
 
 

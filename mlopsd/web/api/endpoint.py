@@ -1,4 +1,4 @@
-"""One thing that can be asked over HTTP: how it is asked, by whom, and everything that may be answered."""
+"""An endpoint of the HTTP API: its request, its access and its possible responses."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,17 +23,18 @@ NO = ("false", "False", "0", "no")
 
 @dataclass(frozen=True, slots=True)
 class ResponseSpec:
-    """A possible answer with one status code.
+    """A possible response with one status code.
 
     Attributes:
-        says: when this is the answer, as one sentence.
-        body: the type of the JSON, or None where the body is no JSON of ours.
-        content_types: the forms that the body may have.
-        headers: the headers that only this answer carries.
+        code: The status code.
+        text: When this is the response, as one sentence.
+        body: The type of the JSON, or None if the body is other content.
+        content_types: The possible content types of the body.
+        headers: The headers of this response alone.
     """
 
     code: int
-    says: str
+    text: str
     body: Any = None
     content_types: Sequence[str] = (JSON,)
     headers: Sequence[str] = ()
@@ -41,10 +42,10 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of the query or, where *place* says so, of the path; *schema* is its JSON schema."""
+    """A parameter of the query or of the path, as *place* says. *schema* is its JSON schema."""
 
     name: str
-    says: str
+    text: str
     schema: Any
     place: Literal["query", "path"] = "query"
 
@@ -54,12 +55,17 @@ class Endpoint:
     """A method on a path.
 
     Attributes:
-        handler: a plain function answers from memory at once; a coroutine has the request timeout.
-        access: the rights that a caller needs; what is read is open to everybody.
-        takes: the forms that the request's body may have; none where no body is wanted.
-        polled: machines ask it all the time; an answer is not worth a line in the log.
-        bounded: whether the request timeout ends it.
-        aliases: further paths with the same answer.
+        method: The HTTP method.
+        path: The path, with parameters in braces.
+        summary: One sentence for ``/openapi.json`` and ``/info``.
+        handler: A plain function, which answers from memory, or a coroutine with the request timeout.
+        answers: The possible responses.
+        parameters: The parameters of the path and of the query.
+        access: The rights that a caller needs; ``read`` is open to everybody.
+        takes: The possible content types of the request body; empty without a body.
+        polled: True if machines poll it: its requests are logged at DEBUG only.
+        bounded: True if the request timeout applies.
+        aliases: Further paths with the same response.
     """
 
     method: HttpMethod
@@ -76,12 +82,12 @@ class Endpoint:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every path, the one to be used first."""
+        """Return every path, the main one first."""
         return (self.path, *self.aliases)
 
 
 class EndpointRoute(web.ResourceRoute):
-    """aiohttp's route to the endpoint that is counted and logged."""
+    """aiohttp's route, with the endpoint for the metrics and the log."""
 
     def __init__(
         self, method: str, handler: AiohttpHandler, resource: web.Resource, endpoint: Endpoint
@@ -90,9 +96,9 @@ class EndpointRoute(web.ResourceRoute):
         self.endpoint = endpoint
 
 
-def problem(code: int, says: str, *headers: str) -> ResponseSpec:
-    """Return the specification of an answer that is a problem document."""
-    return ResponseSpec(code, says, ProblemAnswer, (PROBLEM_TYPE,), headers)
+def problem(code: int, text: str, *headers: str) -> ResponseSpec:
+    """Return the specification of a response that is a problem document."""
+    return ResponseSpec(code, text, ProblemAnswer, (PROBLEM_TYPE,), headers)
 
 
 ACTS = (
@@ -101,5 +107,5 @@ ACTS = (
     problem(408, "the request's body did not arrive in time"),
     problem(413, "the request's body is larger than [api] max_body_size"),
 )
-TOO_SLOW = problem(504, "no answer within [api] request_timeout; what was begun goes on")
-BROKEN = problem(500, "something broke in mlopsd; its log has the reason under the request's id")
+TOO_SLOW = problem(504, "no answer within [api] request_timeout; the action continues")
+BROKEN = problem(500, "an internal error of mlopsd; its log has the reason under the request's id")

@@ -1,4 +1,4 @@
-"""The answers about the daemon itself: what it is, what can be asked, and its metrics."""
+"""The responses about the daemon itself: facts, endpoints and metrics."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 class About:
-    """Answers questions about the daemon; *endpoints* lists what can be asked."""
+    """The handlers of requests about the daemon. *endpoints* returns all endpoints."""
 
-    def __init__(self, parts: WebContext, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
-        self._parts = parts
+    def __init__(self, context: WebContext, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
+        self._context = context
         self._endpoints = endpoints
 
     def info(self, _request: web.Request) -> web.Response:
-        """The daemon, its configuration and its probes."""
+        """Return facts about the daemon, its configuration and its probes."""
         return web.Response(body=json_body(jsonable(self._answer())), headers=JSON_HEADERS)
 
     def metrics(self, request: web.Request) -> web.Response:
-        """The metrics in the best form that the caller takes."""
-        if not self._parts.loaded.settings.metrics.enabled:
+        """Return the metrics in the best format that the caller accepts."""
+        if not self._context.loaded.settings.metrics.enabled:
             raise Problem(404, "metrics are off ([metrics] enabled = false); set it to true")
         accept = request.headers.get(hdrs.ACCEPT, "")
-        page = self._parts.metrics.render(accept, request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        page = self._context.metrics.render(accept, request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         return web.Response(body=page.body, headers=page.headers)
 
     def _answer(self) -> InfoAnswer:
-        info = self._parts.info
+        info = self._context.info
         return {
             "name": "mlopsd",
             "version": info.version,
@@ -46,12 +46,12 @@ class About:
             "mode": info.mode,
             "configuration": self._configuration(),
             "socket": _socket_info(info),
-            "probes": [_probe_info(watch) for watch in self._parts.watches.values()],
+            "probes": [_probe_info(watch) for watch in self._context.watches.values()],
             "endpoints": [_endpoint_info(endpoint) for endpoint in self._endpoints()],
         }
 
     def _configuration(self) -> ConfigurationInfo:
-        info, path = self._parts.info, self._parts.loaded.path
+        info, path = self._context.info, self._context.loaded.path
         answer = ConfigurationInfo()
         if path is not None:
             answer["file"] = str(path)

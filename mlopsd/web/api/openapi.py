@@ -1,4 +1,4 @@
-"""The API's description, OpenAPI 3.1, made from the routes and the types of their answers alone."""
+"""The API's description in OpenAPI 3.1, made only from the endpoints and their response types."""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -13,26 +13,26 @@ from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body
 
 HEADERS = {
-    "X-Request-ID": ("the caller's, if it is of the form [A-Za-z0-9._-]{1,64}, else a new one", "string"),
-    "Retry-After": ("seconds after which to ask again", "integer"),
-    "WWW-Authenticate": ("how to say who you are", "string"),
-    "Allow": ("the methods that this path takes; empty if none", "string"),
-    "Location": ("where to see how it goes on", "string"),
+    "X-Request-ID": ("the caller's id if it has the form [A-Za-z0-9._-]{1,64}, else a new one", "string"),
+    "Retry-After": ("the seconds after which to retry", "integer"),
+    "WWW-Authenticate": ("the accepted form of authentication", "string"),
+    "Allow": ("the methods that this path allows; empty if none", "string"),
+    "Location": ("the path that shows the progress", "string"),
 }
 ABOUT = (
-    "Reading is open to whoever reaches the port. What acts is a POST: on the Unix socket for root, the "
-    "daemon's user and its group; over TCP with an API key. Predictions need the same, "
-    'or nothing where [api] predictions is "open".'
+    "Everyone who reaches the port may read. Every request that acts is a POST: on the Unix socket it needs "
+    "root, the daemon's user or its group, over TCP an API key. Predictions need the same, "
+    'or nothing if [api] predictions is "open".'
 )
 
 
 class Description:
-    """The answer to ``/openapi.json``: made in a thread when first asked for, kept until it changes."""
+    """The handler of ``/openapi.json``. The document is made in a thread and cached until it changes."""
 
     def __init__(self, context: WebContext, endpoints: Callable[[], Sequence[Endpoint]]) -> None:
         self._context = context
         self._endpoints = endpoints
-        self._described: object = None  # that the kept body is of
+        self._described: object = None  # the source of the cached body
         self._body = b""
 
     async def answer(self, _request: web.Request) -> web.Response:
@@ -46,7 +46,7 @@ class Description:
 
 
 def describe(routes: Sequence[Endpoint], version: str, key_header: str) -> dict[str, Any]:
-    """The document for *routes*; API keys come in *key_header*."""
+    """Return the document for *routes*; *key_header* is the header of API keys."""
     types = {answer.body for route in routes for answer in route.answers if answer.body is not None}
     refs, schemas = _schemas(sorted(types, key=lambda a_type: a_type.__name__))
     paths: dict[str, Any] = {}
@@ -68,12 +68,12 @@ def describe(routes: Sequence[Endpoint], version: str, key_header: str) -> dict[
 
 
 def described(routes: Sequence[Endpoint], version: str, key_header: str) -> bytes:
-    """The document as bytes."""
+    """Return the document as JSON bytes."""
     return json_body(describe(routes, version, key_header))
 
 
 def _schemas(types: Sequence[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """A reference to the schema of each of *types*, and the schemas."""
+    """Return a reference to the schema of each of *types*, and the schemas."""
     inputs = [(a_type, "serialization", TypeAdapter(a_type)) for a_type in types]
     template = "#/components/schemas/{model}"
     found, together = TypeAdapter.json_schemas(inputs, ref_template=template)  # type: ignore[arg-type]
@@ -98,14 +98,14 @@ def _operation(route: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _operation_id(route: Endpoint) -> str:
-    words = [word.strip("{}") for word in route.path.replace(".", "/").split("/") if word]
-    return "_".join([route.method.lower(), *words]) if words else f"{route.method.lower()}_root"
+    parts = [part.strip("{}") for part in route.path.replace(".", "/").split("/") if part]
+    return "_".join([route.method.lower(), *parts]) if parts else f"{route.method.lower()}_root"
 
 
 def _response(answer: ResponseSpec, refs: dict[Any, Any]) -> dict[str, Any]:
     names = ("X-Request-ID", *answer.headers)
     return {
-        "description": f"{HTTPStatus(answer.code).phrase}: {answer.says}",
+        "description": f"{HTTPStatus(answer.code).phrase}: {answer.text}",
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
         "content": {
             content_type: _content(answer, content_type, refs) for content_type in answer.content_types
@@ -120,12 +120,12 @@ def _content(answer: ResponseSpec, content_type: str, refs: dict[Any, Any]) -> d
 
 
 def _sent(content_type: str) -> dict[str, Any]:
-    """A body that a caller sends; of what is no JSON there is nothing that a schema could say."""
+    """Return the content of a request body; only JSON can have a schema."""
     return _body(content_type) if content_type == JSON else {}
 
 
 def _body(content_type: str) -> dict[str, Any]:
-    """A body that is none of our types."""
+    """Return the schema of a body without a type in this API."""
     return {"schema": {"type": "object" if content_type == JSON else "string"}}
 
 
@@ -134,10 +134,10 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.place == "path",
-        "description": parameter.says,
+        "description": parameter.text,
         "schema": parameter.schema,
     }
 
 
-def _header(says: str, kind: str) -> dict[str, Any]:
-    return {"description": says, "schema": {"type": kind}}
+def _header(text: str, schema_type: str) -> dict[str, Any]:
+    return {"description": text, "schema": {"type": schema_type}}

@@ -24,12 +24,12 @@ NO_SEGMENT = re.compile(r"\.{1,2}|.*[/\x00-\x1f\x7f].*", re.DOTALL)  # as ..%2f 
 LINE_END = re.compile(r"[\r\n\0]")
 ANSWERS = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.OK)
 ERRORS = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
-GONE = problem(404, "the probe is not configured any more")
+GONE = problem(404, "the probe is no longer configured")
 PENDING = problem(503, "the probe is being made or replaced, or cannot be made", "Retry-After")
 
 
 class RouteFailed(Exception):
-    """The handler of a route raised something or returned no answer; that is the cause of this."""
+    """The error of a route whose handler raised or returned no response; the cause is chained."""
 
     def __init__(self, probe: str) -> None:
         super().__init__(f"a route of probe {probe!r} failed")
@@ -37,7 +37,7 @@ class RouteFailed(Exception):
 
 
 def make_endpoint(probe: str, route: Route, context: WebContext) -> Endpoint:
-    """Return *route* of the probe named *probe* as the core knows it."""
+    """Return the endpoint of *route* of the probe named *probe*."""
 
     async def answer(request: web.Request) -> web.Response:
         return await call_route(probe, route, request, context)
@@ -49,7 +49,7 @@ def make_endpoint(probe: str, route: Route, context: WebContext) -> Endpoint:
         f"/probes/{probe}{route.path}",
         route.summary,
         answer,
-        (ResponseSpec(200, "what the probe answers", None, ("*/*",)), *rights, GONE, BROKEN, PENDING, *late),
+        (ResponseSpec(200, "the probe's response", None, ("*/*",)), *rights, GONE, BROKEN, PENDING, *late),
         parameters=[_parameter(name) for name in route.parameters],
         access=route.access,
         polled=route.access != "act",
@@ -58,11 +58,11 @@ def make_endpoint(probe: str, route: Route, context: WebContext) -> Endpoint:
 
 
 def _parameter(name: str) -> Parameter:
-    return Parameter(name, "a part of the path, which the probe reads", {"type": "string"}, "path")
+    return Parameter(name, "a part of the path, for the probe", {"type": "string"}, "path")
 
 
 async def call_route(probe: str, route: Route, request: web.Request, context: WebContext) -> web.Response:
-    """Return what the handler of *route* answers.
+    """Return the response of *route*'s handler.
 
     Raises:
         Problem: the handler refuses, or a parameter is no segment of a path.
@@ -102,11 +102,11 @@ async def _request(route: Route, request: web.Request, key_header: str) -> HttpR
 
 
 def _response(answer: object) -> web.Response:
-    """Return *answer* for aiohttp.
+    """Return *answer* as aiohttp's response.
 
     Raises:
-        TypeError: it is no answer.
-        ValueError: a part of it cannot be sent.
+        TypeError: It is not an `HttpResponse` with bytes.
+        ValueError: The code or a header is not allowed.
     """
     if not isinstance(answer, HttpResponse) or not isinstance(answer.body, bytes):
         raise TypeError(f"a route's handler returned {answer!r:.60}; return HttpResponse(body=bytes, …)")

@@ -1,4 +1,4 @@
-"""A problem document (RFC 9457): the one form in which anything that went wrong is answered."""
+"""The problem document (RFC 9457), the form of every error response."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,18 @@ from mlopsd.web.api.schemas import PROBLEM_TYPE, ProblemAnswer
 from mlopsd.web.jsonable import json_body
 
 CHALLENGE = 'Bearer realm="mlopsd"'
-RETRY_AFTER = 5.0  # seconds, where nothing better is known
+RETRY_AFTER = 5.0  # seconds, if nothing better is known
 
 
 class Problem(Exception):
-    """Raised by whatever answers a request when it cannot; *detail* says the cause and the cure.
+    """The error of a request; *detail* says the cause and the fix.
 
     Attributes:
-        mistakes: the lines of a configuration that cannot be used.
-        closes: the connection cannot be used further, because its request was not read to the end.
+        status: The HTTP status.
+        detail: The cause and the fix.
+        headers: The headers of the response.
+        mistakes: The issues of an invalid configuration, one line each.
+        closes: True if the connection must be closed, because the request was not read to its end.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class Problem(Exception):
         self.closes = closes
 
     def document(self, request_id: str) -> ProblemAnswer:
-        """The document, with the id under which the log has the request."""
+        """Return the document, with the request's id in the log."""
         json_body = ProblemAnswer(
             type="about:blank",
             title=HTTPStatus(self.status).phrase,
@@ -51,7 +54,7 @@ class Problem(Exception):
         return json_body
 
     def response(self, request_id: str) -> web.Response:
-        """The document as an answer."""
+        """Return the document as a response."""
         headers = {**self.headers, "Content-Type": PROBLEM_TYPE}
         response = web.Response(
             status=self.status, body=json_body(self.document(request_id)), headers=headers
@@ -62,22 +65,24 @@ class Problem(Exception):
 
 
 def from_aiohttp(error: web.HTTPException, path: str) -> Problem:
-    """Return the problem of a request for *path* that found no handler, by what aiohttp says."""
+    """Return the problem of a request for *path* without a handler, from aiohttp's error."""
     kept = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
     if error.status == HTTPStatus.NOT_FOUND:
-        return Problem(error.status, f"there is nothing at {path}; see /info for what there is")
+        return Problem(error.status, f"no endpoint at {path}; see /info for the endpoints")
     if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return Problem(error.status, f"{path} takes {kept.get('Allow', 'nothing')}", headers=kept)
+        return Problem(
+            error.status, f"{path} does not allow this method; use {kept.get('Allow', 'none')}", headers=kept
+        )
     return Problem(error.status, error.text or error.reason, headers=kept)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """Return the header that says when to ask again."""
+    """Return the header ``Retry-After``; *seconds* is rounded up to at least 1."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def _headers(status: int, given: Mapping[str, str]) -> dict[str, str]:
-    """*given*, and what its status demands besides."""
+    """Return *given* with the headers that the status requires."""
     headers = dict(given)
     if status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", CHALLENGE)

@@ -1,4 +1,4 @@
-"""The board's entries as JSON, each written out once and kept until it changes; only ages are added."""
+"""The board's entries as JSON. Each is rendered once and cached until it changes, except for its age."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CachedJson:
-    """The text of one entry, cut where its age goes."""
+    """The JSON of one entry, split at the place of its age."""
 
     entry: Entry
     reload: ProbeReload | None
@@ -29,12 +29,12 @@ class CachedJson:
     after_age: bytes
 
     def is_of(self, entry: Entry, reload: ProbeReload | None) -> bool:
-        """Tell if this is still the text of *entry*; entries are replaced, never changed."""
+        """Return whether this is the JSON of *entry*; entries are replaced, never changed."""
         return self.entry is entry and self.reload is reload and self.running == is_running(reload)
 
 
 class ReadingDocuments:
-    """Writes the board's entries; *reload_of* knows the last reload of a probe by its name."""
+    """The board's entries as JSON. *reload_of* returns the last reload of a probe by its name."""
 
     def __init__(self, board: Board, reload_of: Callable[[str], ProbeReload | None]) -> None:
         self._board = board
@@ -42,7 +42,7 @@ class ReadingDocuments:
         self._written: dict[str, CachedJson] = {}
 
     def one(self, entry: Entry) -> bytes:
-        """*entry* as a `ReadingAnswer`."""
+        """Return *entry* as a `ReadingAnswer`."""
         written = self._current(entry)
         age = self._board.age(entry)
         if age is None:
@@ -50,7 +50,7 @@ class ReadingDocuments:
         return b'%s, "age_seconds": %.3f%s' % (written.before_age, max(age, 0), written.after_age)
 
     def detailed(self, host: str, version: str) -> bytes:
-        """The verdict and every entry, as a `DetailedAnswer` of the mlopsd *version* on *host*."""
+        """Return the verdict and all entries as a `DetailedAnswer` of mlopsd *version* on *host*."""
         verdict = self._board.verdict
         about = {
             "status": str(verdict.status),
@@ -63,7 +63,7 @@ class ReadingDocuments:
         return b'%s, "probes": %s}\n' % (dumps(jsonable(about))[:-1], self._all())
 
     def _all(self) -> bytes:
-        """Every entry by its probe's name, as one object."""
+        """Return all entries as one object, by the probe's name."""
         entries = list(self._board)
         for gone in self._written.keys() - {entry.probe for entry in entries}:
             del self._written[gone]
@@ -112,7 +112,7 @@ def _after_age(entry: Entry, reload: ProbeReload | None) -> dict[str, Any]:
 
 
 def finding_answer(finding: Finding) -> FindingAnswer:
-    """*finding* with the keys that have a value; a number that is none is left out."""
+    """Return *finding* with the keys that have a value; an invalid number is left out."""
     given: dict[str, Any] = {
         "name": finding.name,
         "subject": finding.subject,
@@ -133,7 +133,7 @@ def reload_state(reload: ProbeReload) -> ReloadState:
     if not reload.done.done():
         return {"state": "running", "started_at": started_at}
     if reload.done.cancelled():
-        return {"state": "failed", "started_at": started_at, "detail": "it was given up"}
+        return {"state": "failed", "started_at": started_at, "detail": "it was cancelled"}
     error = reload.done.exception()
     if error is None:
         return {"state": "done", "started_at": started_at, "detail": reload.done.result()}
@@ -142,9 +142,9 @@ def reload_state(reload: ProbeReload) -> ReloadState:
 
 
 def why(error: BaseException) -> str:
-    """Return the words of *error*, or its name where it has none."""
+    """Return the message of *error*, or its class name if the message is empty."""
     if isinstance(error, TimeoutError):
-        return "it took longer than the probe's timeout; raise the timeout or look at what it waits for"
+        return "it exceeded the probe's timeout; raise the timeout or check why the probe is slow"
     return safe_message(error) or type(error).__name__
 
 

@@ -1,6 +1,6 @@
-"""The JSON of each answer as a type; the API's description and its test are made from these.
+"""The JSON of each response as a type, the source of the API's description and of its test.
 
-A key that has no value is left out, never null.
+A key without a value is left out, never null.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -28,9 +28,9 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class FindingAnswer(TypedDict):
-    """One judged fact inside a reading; `observed` and `limit` are in `unit`.
+    """One judged fact of a reading; `observed` and `limit` are in `unit`.
 
-    `lasting` is true where it holds until somebody acts, and left out elsewhere.
+    `lasting` is true if the finding stays until somebody acts; otherwise it is left out.
     """
 
     name: str
@@ -45,7 +45,7 @@ class FindingAnswer(TypedDict):
 
 
 class ReloadState(TypedDict):
-    """State of the last reload of a probe; `detail` is what it said, or why it did not go well."""
+    """State of the last reload of a probe. `detail` is its own sentence, or the reason of a failure."""
 
     state: ReloadWord
     started_at: Time
@@ -55,10 +55,12 @@ class ReloadState(TypedDict):
 class ReadingAnswer(TypedDict):
     """Result of the last check of one probe.
 
-    `status` is damped: `raw_status` is the last reading's own, the last `raw_count` readings had it.
-    Before the first check the keys that only a check can fill are not there. `before_reload` is true
-    while the status is by the probe's table before the last reload, and left out after that. `findings`
-    may hold `lasting` ones of an earlier reading; the summary says them after "before that".
+    - `status` is damped; `raw_status` is the last reading's own status, which the last `raw_count`
+      readings had.
+    - Keys that only a check can fill are missing before the first check.
+    - `before_reload` is true while the status comes from the probe's table before the last reload.
+      Otherwise it is left out.
+    - `findings` may include `lasting` ones of an earlier reading. The summary has them after "before that".
     """
 
     probe: str
@@ -100,7 +102,7 @@ class DetailedAnswer(TypedDict):
 
 
 class ReloadAnswer(TypedDict):
-    """A reload that ended well, or one that is still running; then the probe's reading tells its end."""
+    """A reload that succeeded, or one that is running; then the probe's reading will have its result."""
 
     probe: str
     state: Literal["running", "done"]
@@ -110,13 +112,13 @@ class ReloadAnswer(TypedDict):
 
 
 class ConfigurationAnswer(TypedDict):
-    """Changes by a reload of the configuration, in sentences."""
+    """Changes by a reload of the configuration, one sentence each."""
 
     changes: list[str]
 
 
 class ConfigurationInfo(TypedDict):
-    """Source of the configuration, the time of its last reload, and why that changed nothing."""
+    """File of the configuration, the time of its last reload, and the reason if that failed."""
 
     file: NotRequired[str]
     reloaded_at: NotRequired[Time]
@@ -124,14 +126,14 @@ class ConfigurationInfo(TypedDict):
 
 
 class SocketInfo(TypedDict):
-    """Path of the Unix socket, and why it does not lead to the daemon while it does not."""
+    """Path of the Unix socket, and the reason if it does not lead to the daemon."""
 
     path: str
     error: NotRequired[str]
 
 
 class ProbeInfo(TypedDict):
-    """A configured probe and the distribution that brings it."""
+    """A configured probe and the distribution that provides it."""
 
     name: str
     plugin: str
@@ -144,7 +146,7 @@ class ProbeInfo(TypedDict):
 
 
 class EndpointInfo(TypedDict):
-    """One thing that can be asked."""
+    """One endpoint of the API."""
 
     method: str
     path: str
@@ -152,7 +154,7 @@ class EndpointInfo(TypedDict):
 
 
 class InfoAnswer(TypedDict):
-    """The daemon about itself."""
+    """Facts about the daemon itself."""
 
     name: Literal["mlopsd"]
     version: str
@@ -165,26 +167,26 @@ class InfoAnswer(TypedDict):
 
 
 class LiveAnswer(TypedDict):
-    """Answer that the server lives, in the words of the Open Inference Protocol."""
+    """Liveness of the server, in the form of the Open Inference Protocol."""
 
     live: bool
 
 
 class ReadyAnswer(TypedDict):
-    """Readiness of every model, in the words of the Open Inference Protocol."""
+    """Readiness of every model, in the form of the Open Inference Protocol."""
 
     ready: bool
 
 
 class ModelReadyAnswer(TypedDict):
-    """Readiness of the registered model `name`, in the words of the Open Inference Protocol."""
+    """Readiness of the registered model `name`, in the form of the Open Inference Protocol."""
 
     name: str
     ready: bool
 
 
 class ProblemAnswer(TypedDict):
-    """Error as RFC 9457 has it: `detail` says the cause and the cure."""
+    """Error in the form of RFC 9457. `detail` says the cause and the fix."""
 
     type: str
     title: str

@@ -1,4 +1,4 @@
-"""The status page: one answer with nothing from elsewhere, true without scripts, kept current by its own."""
+"""The status page: one self-contained response that needs no script; its own script refreshes it."""
 
 from __future__ import annotations
 
@@ -32,45 +32,49 @@ if TYPE_CHECKING:
     from mlopsd.watch import ProbeReload
     from mlopsd.web.api.info import About
 
-LONGEST = 2000  # characters of one text; the whole is in the JSON
-MOST_IN_ROW = 20  # values of a list of facts in one row of the table
-LIMITS = {"most_findings": 100, "most_rejected": 20, "most_rows": 200}  # the rest is in the JSON
+LONGEST = 2000  # characters of one text; the JSON has the whole
+MOST_IN_ROW = 20  # values of a list in one row of the table
+LIMITS = {"most_findings": 100, "most_rejected": 20, "most_rows": 200}  # the JSON has the rest
 
-BAR, SLOT = 3, 4  # units wide: a bar, and the place that it has with the gap to the next
-BASE, TALLEST, SHORTEST = 48, 30, 2  # units: where bars stand, and the height of the longest and the quickest
+BAR, SLOT = 3, 4  # widths in units: a bar, and a bar with the gap after it
+BASE, TALLEST, SHORTEST = (
+    48,
+    30,
+    2,
+)  # units: the baseline, and the heights of the longest and the shortest bar
 SIGNS = {
     Status.HEALTHY: "",
     Status.DEGRADED: "M{x} 7h3v5h-3z",  # half a block
     Status.UNKNOWN: "M{x} 1h3v3h-3zM{x} 8h3v3h-3z",  # a block with a hole
     Status.UNHEALTHY: "M{x} 0h3v12h-3z",  # a whole block
 }
-"""The sign above the bar of a reading that was not well, so that it is seen without colours."""
+"""The sign above the bar of a reading that was not healthy, for readers without colours."""
 
 
 class StatusPage:
-    """Answers ``/``: the page for a browser, ``/info`` for anyone else."""
+    """The handler of ``/``: the page for a browser, ``/info`` for other clients."""
 
-    def __init__(self, parts: WebContext, about: About) -> None:
-        self._parts = parts
+    def __init__(self, context: WebContext, about: About) -> None:
+        self._context = context
         self._about = about
         self._host = socket.gethostname()
-        self._press = secrets.token_hex(4)  # another page object counts its editions anew
+        self._instance = secrets.token_hex(4)  # each page object counts its editions from 0
         self._edition = 0
-        self._said: object = None
+        self._state: object = None
         self._entries: Sequence[Entry] = ()
         self._template: PageTemplate | None = None
         self._loading = asyncio.Lock()
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Return the page, 304 if nothing but ages has changed, or the information for a program."""
+        """Return the page, 304 if only ages have changed, or the facts for a program."""
         if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
             response = self._about.info(request)
             response.headers[hdrs.VARY] = hdrs.ACCEPT
             return response
         template = await self._loaded()
-        seal = self._seal()
-        headers = template.headers | {hdrs.ETAG: f'W/"{seal}"'}
-        if any(known.value == seal for known in request.if_none_match or ()):
+        etag = self._etag()
+        headers = template.headers | {hdrs.ETAG: f'W/"{etag}"'}
+        if any(known.value == etag for known in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         return web.Response(body=template.render(self._values()), headers=headers)
 
@@ -81,41 +85,41 @@ class StatusPage:
             return self._template
 
     def _values(self) -> dict[str, Any]:
-        board, reloads = self._parts.board, dict(self._reloads())
+        board, reloads = self._context.board, dict(self._reloads())
         worst_first = sorted(board, key=lambda entry: (-entry.status, entry.probe))
         return {
             "host": self._host,
             "now": board.now(),
             "verdict": board.verdict,
-            "draining": self._parts.draining,
+            "draining": self._context.draining,
             "cards": [make_card(board, entry, reloads.get(entry.probe)) for entry in worst_first],
-            "info": self._parts.info,
+            "info": self._context.info,
         }
 
     def _reloads(self) -> Iterator[tuple[str, ProbeReload]]:
-        for name, watch in self._parts.watches.items():
+        for name, watch in self._context.watches.items():
             if watch.reload is not None:
                 yield name, watch.reload
 
-    def _seal(self) -> str:
-        """Return another seal when the page is another one, ages aside; entries are never changed."""
+    def _etag(self) -> str:
+        """Return an ETag that changes with the page, except for ages. Entries are never changed."""
         reloads = [(name, reload.started_at, reload.done.done()) for name, reload in self._reloads()]
-        said = (self._parts.draining, self._parts.info, self._parts.board.verdict, reloads)
-        entries = tuple(self._parts.board)
-        if said != self._said or not _same(entries, self._entries):
-            self._said, self._entries = said, entries
+        state = (self._context.draining, self._context.info, self._context.board.verdict, reloads)
+        entries = tuple(self._context.board)
+        if state != self._state or not _same(entries, self._entries):
+            self._state, self._entries = state, entries
             self._edition += 1
-        return f"{self._press}-{self._edition}"
+        return f"{self._instance}-{self._edition}"
 
 
 class PageTemplate:
-    """The page's template, style and script, read and compiled when the first page is asked for.
+    """The page's template, style and script, which the first request reads and compiles.
 
-    Jinja2 takes memory that a daemon whose page nobody looks at does not need.
+    Without a request for the page, the daemon saves the memory of Jinja2.
 
     Attributes:
-        headers: those of each answer. The page may use its own style and its own script, known by their
-            hashes, and ask this very server.
+        headers: The headers of each response. The page may use only its own style and script, by their
+            hashes, and send requests only to this server.
     """
 
     def __init__(self) -> None:
@@ -140,11 +144,11 @@ class PageTemplate:
 
 
 def _compile(source: str, style: str, script: str) -> Template:
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # at the first page: see PageTemplate
-    from markupsafe import Markup  # noqa: PLC0415  # likewise
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  # only for the first page: see PageTemplate
+    from markupsafe import Markup  # noqa: PLC0415  # the same
 
     def plain(value: object) -> str:
-        """Return *value* as one text of the page, cut where it is no sentence any more."""
+        """Return *value* as one text of the page, cut at `LONGEST` characters."""
         if isinstance(value, Markup):  # the template's own
             return value
         text = value if isinstance(value, str) else str(jsonable(value))
@@ -170,7 +174,7 @@ def _compile(source: str, style: str, script: str) -> Template:
 
 @dataclass(frozen=True, slots=True)
 class ReloadLine:
-    """The last reload of a probe, as its card has it."""
+    """The last reload of a probe, for its card."""
 
     state: str
     started_at: object
@@ -179,14 +183,18 @@ class ReloadLine:
 
 @dataclass(frozen=True, slots=True)
 class ProbeCard:
-    """One probe on the page; all texts of a probe are plain text.
+    """One probe on the page. All texts of a probe are plain text.
 
     Attributes:
-        age: seconds since the last check; None before the first.
-        summary: the sentence of the reading, unless the list of findings begins with it.
-        unwell: the findings that are not healthy, worst first; *well* are the others.
-        versions: the facts about the versions of a model, which *rows* leaves out.
-        rows: all other facts by their path.
+        entry: The board's entry.
+        age: The seconds since the last check; None before the first.
+        summary: The summary of the reading, or None if the list of findings begins with it.
+        unwell: The findings that are not healthy, worst first.
+        well: The healthy findings.
+        reload: The last reload of the probe.
+        versions: The facts about the versions of a model, which *rows* leaves out.
+        plot: The plot of the last readings.
+        rows: All other facts by their path.
     """
 
     entry: Entry
@@ -222,12 +230,12 @@ def make_card(board: Board, entry: Entry, reload: ProbeReload | None) -> ProbeCa
 
 def _summary(entry: Entry, unwell: Sequence[Finding]) -> str | None:
     summary = str.__str__(entry.reading.summary)
-    is_said_below = unwell and unwell[0].summary and summary.startswith(unwell[0].summary)
-    return None if is_said_below else summary
+    is_repeated_below = unwell and unwell[0].summary and summary.startswith(unwell[0].summary)
+    return None if is_repeated_below else summary
 
 
 def _plain_finding(finding: Finding) -> Finding:
-    """Return *finding* without texts that call themselves HTML."""
+    """Return *finding* with plain texts, none of which is marked as safe HTML."""
     subject = str.__str__(finding.subject) if finding.subject is not None else None
     return replace(
         finding, name=str.__str__(finding.name), subject=subject, summary=str.__str__(finding.summary)
@@ -240,7 +248,7 @@ def _reload_line(reload: ProbeReload) -> ReloadLine:
 
 
 def _rows(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield each value inside *value* with its path; a value that holds itself is cut off."""
+    """Yield each nested value of *value* with its path, down to a limit, since it may contain itself."""
     if depth >= DEEPEST:
         yield path, "…"
     elif isinstance(value, Mapping):
@@ -254,7 +262,7 @@ def _rows(value: object, path: str, depth: int = 0) -> Iterator[tuple[str, str]]
 
 
 def _fits(value: Sequence[object]) -> bool:
-    """Tell if *value* is short enough for one row."""
+    """Return whether *value* is short enough for one row."""
     return isinstance(value, str | bytes) or (
         len(value) <= MOST_IN_ROW and not any(isinstance(item, Mapping | list | tuple) for item in value)
     )
@@ -278,17 +286,19 @@ def _same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
 
 
 def _source(code: str) -> str:
-    """Return *code* as a content security policy knows it."""
+    """Return the source expression of *code* for a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A bar for each reading, the newest on the right.
+    """The plot of the last readings: one bar each, the newest on the right.
 
     Attributes:
-        paths: for each status the SVG path of the readings that had it.
-        caption: the same in words.
+        paths: For each status, the SVG path of its readings.
+        caption: The same as text.
+        width: The width in units.
+        height: The height in units.
     """
 
     paths: Sequence[tuple[Status, str]]
@@ -298,12 +308,12 @@ class Plot:
 
 
 def plot(past: Sequence[PastReading]) -> Plot | None:
-    """Return the plot of *past*, the oldest first; None if there is no reading yet."""
+    """Return the plot of *past*, oldest first, or None without a reading."""
     return Plot(tuple(_plot_paths(past)), plot_caption(past)) if past else None
 
 
 def plot_caption(past: Sequence[PastReading]) -> str:
-    """Return *past* in words: "last 120 readings: 118 healthy, 2 unknown; newest healthy; longest 300 ms"."""
+    """Return *past* as text: "last 120 readings: 118 healthy, 2 unknown; newest healthy; longest 300 ms"."""
     raw = [reading.raw_status for reading in past]
     counts = ", ".join(f"{raw.count(status)} {status}" for status in Status if status in raw)
     many = "last reading" if len(past) == 1 else f"last {len(past)} readings"
@@ -314,7 +324,9 @@ def plot_caption(past: Sequence[PastReading]) -> str:
 def _plot_paths(past: Sequence[PastReading]) -> Iterator[tuple[Status, str]]:
     longest = max(reading.duration for reading in past) or 1
     first = PAST_READINGS - len(past)
-    bars = [(one.raw_status, _bar(one, (first + at) * SLOT, longest)) for at, one in enumerate(past)]
+    bars = [
+        (reading.raw_status, _bar(reading, (first + at) * SLOT, longest)) for at, reading in enumerate(past)
+    ]
     for status in Status:
         if path := "".join(bar for raw, bar in bars if raw == status):
             yield status, path

@@ -1,4 +1,4 @@
-"""One connection: aiohttp's, closed when its other end sends no request, or does not read the answer."""
+"""One connection: aiohttp's, closed if the client sends no request or does not read the response."""
 
 import asyncio
 import math
@@ -10,20 +10,20 @@ from aiohttp import StreamReader, hdrs, web
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.middleware import RequestRecorder
 
-LAST_MOMENT = 0.5  # seconds for a head, or the rest of an unwanted body, that comes while the server stops
+LAST_MOMENT = 0.5  # seconds for a head, or the rest of a rejected body, while the server stops
 END_OF_HEAD = b"\r\n\r\n"
-NOT_HTTP = "this is no HTTP/1.1 request, or its head is too long; send another"
+NOT_HTTP = "not an HTTP/1.1 request, or its head is too long; send a valid request"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds that a connection waits for its other end.
+    """The seconds that a connection waits for its client.
 
     Attributes:
-        head: for a whole request head, from its first byte or from the connection's beginning.
-        idle: for the next request.
-        write: for the other end to read what was written.
-        linger: for the rest of a body that is not wanted any more.
+        head: For a whole request head, from its first byte or from the start of the connection.
+        idle: For the next request.
+        write: For the client to read the written bytes.
+        linger: For the rest of a rejected body.
     """
 
     head: float = 10.0
@@ -34,48 +34,50 @@ class Timeouts:
 
 @dataclass(slots=True)
 class ConnectionLimit:
-    """The connections of one server: at most *most*; one that is owed no answer makes room for a new one.
+    """The open connections of one server, at most *most*. An idle one is closed to make room.
 
     Attributes:
-        parting: the server is going to stop; every answer is a connection's last.
-        leaving: it is stopping; besides, nobody is waited for who has not begun to ask.
-        empty: set while there is none.
+        most: The limit.
+        members: The open connections.
+        draining: True before the stop: each connection closes after its next response.
+        stopping: True during the stop: clients that have not started a request get no more time.
+        empty: Set while there is no connection.
     """
 
     most: int
     members: set["Connection"] = field(default_factory=set)
-    parting: bool = False
-    leaving: bool = False
+    draining: bool = False
+    stopping: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.empty.set()
 
-    def admit(self, newcomer: "Connection") -> bool:
-        """Take *newcomer* in, if there is or can be made room."""
+    def add(self, newcomer: "Connection") -> bool:
+        """Add *newcomer* if there is room, or if room can be made; return whether it was added."""
         if len(self.members) >= self.most and not self._make_room():
             return False
         self.members.add(newcomer)
         self.empty.clear()
         return True
 
-    def leave(self, member: "Connection") -> None:
-        """Forget *member*."""
+    def remove(self, member: "Connection") -> None:
+        """Remove *member*."""
         self.members.discard(member)
         if not self.members:
             self.empty.set()
 
-    def dismiss_idle(self) -> None:
-        """Close what waits for another request, and let every other connection end with its answer.
+    def close_idle(self) -> None:
+        """Close the connections without a request, and all others after their response.
 
-        Who has only just come has a request on its way and a moment for it.
+        A new connection gets a moment first, since its request is on its way.
         """
-        self.parting = self.leaving = True
+        self.draining = self.stopping = True
         for member in [member for member in self.members if member.idle or member.lingers]:
-            member.dismiss()
+            member.finish()
 
     def _make_room(self) -> bool:
-        """End the connection that is idle longest; if none is, the one whose answer was sent first."""
+        """Close the longest-idle connection; if none is idle, the one that was answered first."""
         if idle := [member for member in self.members if member.idle]:
             longest = min(idle, key=lambda member: member.idle_until)
         elif lingering := [member for member in self.members if member.lingers]:
@@ -88,68 +90,70 @@ class ConnectionLimit:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection with three things that it leaves open: slow heads, slow readers, and crowds.
+    """aiohttp's connection with three limits that it lacks: on slow heads, slow readers and connections.
 
-    It leans on names of aiohttp's that begin with an underscore, as of 3.11 to 3.14; the tests hold them.
+    It uses private names of aiohttp 3.11 to 3.14; the tests check that they exist.
     """
 
     __slots__ = (
         "_answered_at",
         "_body",
         "_body_length",
-        "_boundary",
-        "_crowd",
         "_head_deadline",
-        "_patience",
+        "_limit",
+        "_recorder",
+        "_timeouts",
         "_write_deadline",
     )
 
     def __init__(
-        self, server: web.Server, boundary: RequestRecorder, crowd: ConnectionLimit, patience: Timeouts
+        self, server: web.Server, recorder: RequestRecorder, limit: ConnectionLimit, timeouts: Timeouts
     ) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=patience.idle,
-            lingering_time=patience.linger,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp takes it for none
+            keepalive_timeout=timeouts.idle,
+            lingering_time=timeouts.linger,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp accepts None
         )
-        self._boundary = boundary
-        self._crowd = crowd
-        self._patience = patience
+        self._recorder = recorder
+        self._limit = limit
+        self._timeouts = timeouts
         self._head_deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
-        self._body: StreamReader | None = None  # of the newest request, while it comes
-        self._body_length = 0  # as the newest request's head has it
-        self._answered_at: float | None = None  # the newest request, if its body was not whole then
+        self._body: StreamReader | None = None  # of the newest request, until it has arrived
+        self._body_length = 0  # Content-Length of the newest request
+        self._answered_at: float | None = (
+            None  # time of the newest response, if the body had not arrived then
+        )
 
     @property
     def lingers(self) -> bool:
-        """Tell if its last request is answered, and the rest of that one's body still comes."""
+        """Return whether the last request is answered while the rest of its body still arrives."""
         return self._answered_at is not None and not self.idle
 
     @property
     def answered_at(self) -> float:
-        """Return when the connection that `lingers` was answered, on the loop's clock; else never."""
+        """Return when a connection that `lingers` was answered, on the loop's clock, else infinity."""
         return math.inf if self._answered_at is None else self._answered_at
 
     @property
     def idle(self) -> bool:
-        """Tell if it waits for a request, or for the rest of a request's head."""
+        """Return whether it waits for a request, or for the rest of a request's head."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     @property
     def idle_until(self) -> float:
-        """Return the time at which it would be closed: earliest for the one that is idle longest."""
+        """Return the time when it will be closed, on the loop's clock: earliest for the longest idle."""
         return self._next_keepalive_close_time
 
     def hang_up(self) -> None:
-        """End the connection now, whatever the other end has not read."""
+        """Abort the connection now, even if the client has not read everything."""
         if self.transport is not None:
             self.transport.abort()
 
-    def dismiss(self) -> None:
-        """End the connection that has nothing to answer, after its first request if there was none yet."""
+    def finish(self) -> None:
+        """Close a connection without a request to answer; a new one may send its first request."""
         if self.lingers:
             self._loop.call_later(LAST_MOMENT, self._end_lingering)
         elif self._request_count:
@@ -159,26 +163,26 @@ class Connection(web.RequestHandler):
             self._expect_head()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection if there is room, and wait for a request's head."""
+        """Accept the connection if there is room, and wait for a request's head."""
         plug = cast("asyncio.Transport", transport)
-        if not self._crowd.admit(self):
-            plug.write(self._boundary.turn_away())
+        if not self._limit.add(self):
+            plug.write(self._recorder.rejection())
             plug.close()
             return
         super().connection_made(transport)
-        self._next_keepalive_close_time = self._loop.time() + self._patience.idle  # 0 with older aiohttp
-        plug.set_write_buffer_limits(high=0)  # then "paused" is: something has not been read yet
+        self._next_keepalive_close_time = self._loop.time() + self._timeouts.idle  # 0 with older aiohttp
+        plug.set_write_buffer_limits(high=0)  # with 0, "paused" means that the client has not read everything
         self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give the place in the crowd back."""
-        self._crowd.leave(self)
+        """Remove the connection from the limit."""
+        self._limit.remove(self)
         self._expect_no_head()
         self._stop_write_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Pass *data* on, and have the time of a head begin with its first byte."""
+        """Pass *data* on, and start the timeout of a head at its first byte."""
         before, in_body = self._request_count, self._body is not None
         super().data_received(data)
         is_new = self._request_count != before
@@ -192,12 +196,12 @@ class Connection(web.RequestHandler):
             self._expect_head()
 
     def pause_writing(self) -> None:
-        """Something has not been read by the other end: it has its time."""
+        """Start the timeout of a client that has not read everything."""
         super().pause_writing()
-        self._write_deadline = self._loop.call_later(self._patience.write, self.hang_up)
+        self._write_deadline = self._loop.call_later(self._timeouts.write, self.hang_up)
 
     def resume_writing(self) -> None:
-        """All has been read."""
+        """Stop that timeout: the client has read everything."""
         self._stop_write_deadline()
         super().resume_writing()
 
@@ -206,61 +210,61 @@ class Connection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # aiohttp's words may hold what was sent
+        message: str | None = None,  # noqa: ARG002  # aiohttp's message may contain the client's data
     ) -> web.StreamResponse:
-        """The answer to what is no HTTP, or to an error that no handler could see, in our form.
+        """Return the problem document for invalid HTTP, or for an error that no handler could see.
 
         Raises:
-            ConnectionError: a part of another answer has been sent already.
+            ConnectionError: A part of another response has been sent already.
         """
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer was broken off")
-        detail = NOT_HTTP if status < 500 else "something broke in mlopsd; its log has the reason"  # noqa: PLR2004
-        return self._boundary.refuse(request, Problem(status, detail, closes=True), exc)
+            raise ConnectionError("cannot send the error: a part of another response was sent")
+        detail = NOT_HTTP if status < 500 else "an internal error of mlopsd; its log has the reason"  # noqa: PLR2004
+        return self._recorder.refuse(request, Problem(status, detail, closes=True), exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log what broke, but not that a body is broken whose request is answered: anyone can send one."""
+        """Log an exception, except for a broken body after the response: anyone can send one."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send *resp*, as the last when parting."""
-        if self._crowd.parting:
+        """Send *resp*; close the connection after it while draining."""
+        if self._limit.draining:
             resp.force_close()
-        if self._crowd.leaving:
-            self._lingering_time = min(self._patience.linger, LAST_MOMENT)
+        if self._limit.stopping:
+            self._lingering_time = min(self._timeouts.linger, LAST_MOMENT)
         finished = await super().finish_response(request, resp, start_time)
         self._answered_at = None if request.content.is_eof() else self._loop.time()
         return finished
 
     def _take_newest(self, message: object, body: StreamReader) -> None:
-        """Know how long the newest request is; where its bytes are no request, *message* has no headers."""
+        """Record the length of the newest request. Without a valid request, *message* has no headers."""
         self._answered_at = None
         self._body = body
         headers = getattr(message, "headers", {})
         self._body_length = int(headers.get(hdrs.CONTENT_LENGTH, 0))
 
     def _begins_a_head(self, data: bytes, *, rest: bool) -> bool:
-        """Tell if *data*, which the parser has taken, holds the beginning of one more head.
+        """Return whether *data*, which the parser has consumed, holds the start of one more head.
 
-        With *rest* it begins with (the rest of) another request. The parser does not tell where that ends;
-        its length does, unless its head came before: then nothing is taken to follow it.
+        With *rest*, *data* begins with another request or its rest. The parser does not report where that
+        ends, but the request's length does. If its head came in earlier data, assume that nothing follows.
         """
         if self._body is not None:
             return False
         if not rest:
-            return not END_OF_HEAD.endswith(data)  # empty lines before a request mean nothing
+            return not END_OF_HEAD.endswith(data)  # empty lines before a request are ignored
         up_to_body = data[: len(data) - self._body_length] if self._body_length < len(data) else b""
         return not END_OF_HEAD.endswith(up_to_body[-len(END_OF_HEAD) :])
 
     def _end_lingering(self) -> None:
-        if self.lingers or self.idle:  # else one more request came, whose answer is the last
+        if self.lingers or self.idle:  # otherwise one more request came; its response closes the connection
             self.hang_up()
 
     def _expect_head(self) -> None:
-        seconds = min(self._patience.head, LAST_MOMENT) if self._crowd.leaving else self._patience.head
+        seconds = min(self._timeouts.head, LAST_MOMENT) if self._limit.stopping else self._timeouts.head
         self._head_deadline = self._loop.call_later(seconds, self._head_is_late)
 
     def _expect_no_head(self) -> None:
@@ -272,7 +276,7 @@ class Connection(web.RequestHandler):
         self._head_deadline = None
         if self._request_count == 0 or self.idle:
             self.hang_up()
-        else:  # it waits behind a request that is still being answered
+        else:  # the head waits behind a request in progress
             self._expect_head()
 
     def _stop_write_deadline(self) -> None:

@@ -1,4 +1,4 @@
-"""A bound place to listen, TCP or a Unix socket."""
+"""The listener of a site: bound TCP sockets or a Unix socket."""
 
 import errno
 import os
@@ -7,36 +7,36 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-BACKLOG = 1024  # connections that wait for us in the kernel; net.core.somaxconn may cut it
+BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn may reduce it
 LONGEST_PATH = 107  # bytes of sockaddr_un.sun_path, less the zero at its end
 SOCKET_MODE = 0o660
 DIRECTORY_MODE = 0o755
 
 
 class ListenError(Exception):
-    """It cannot listen there: "cannot listen on PLACE: cause; cure"."""
+    """The error of an address that cannot be listened on: "cannot listen on PLACE: cause; fix"."""
 
 
 class Accepting(socket.socket):
-    """A listening socket that asyncio may serve on.
+    """A listening socket for asyncio.
 
-    asyncio takes one number for two things: how many connections wait in the kernel, and how many it
-    accepts at once, which is also how often it complains when descriptors run out. So it is told 1,
-    and must not tell the kernel.
+    asyncio uses one number for two things: the connections that wait in the kernel, and those that it
+    accepts at once. The second is also the number of its complaints when descriptors run out. So asyncio
+    gets 1, and this class keeps it from the kernel.
     """
 
-    def listen(self, backlog: int = BACKLOG, /) -> None:
-        """Listen with our backlog, whatever *backlog* is asked for."""
+    def listen(self, backlog: int = BACKLOG, /) -> None:  # noqa: ARG002  # see the class
+        """Listen with `BACKLOG`, whatever *backlog* asyncio passes."""
         super().listen(BACKLOG)
 
 
 class Listener:
-    """A socket that is listened on; connections wait in the kernel until an application serves.
+    """The listening sockets of one site. Connections wait in the kernel until an application serves.
 
     Attributes:
-        name: for logs and messages: ``127.0.0.1:9178`` or the socket's path.
-        sockets: one for each address that the host's name stands for.
-        local: whether it is a Unix socket.
+        name: The address for logs and messages: ``127.0.0.1:9178`` or the socket's path.
+        sockets: One for each address of the host name.
+        local: True for a Unix socket.
     """
 
     def __init__(self, name: str, sockets: Sequence[Accepting], path: Path | None = None) -> None:
@@ -48,12 +48,12 @@ class Listener:
 
     @classmethod
     def tcp(cls, host: str, port: int) -> "Listener":
-        """Listen on every address of *host*; port 0 is any that is free.
+        """Listen on every address of *host*; port 0 takes any free port.
 
-        A *host* that is a name is looked up here, which can block.
+        Blocks while it looks up a host name.
 
         Raises:
-            ListenError: it cannot.
+            ListenError: The address cannot be listened on.
         """
         sockets: list[Accepting] = []
         try:
@@ -72,49 +72,49 @@ class Listener:
     def unix(cls, path: Path, *, takes_over: bool = False) -> "Listener":
         """Listen on the Unix socket *path*, which the daemon's user and group may use.
 
-        A socket that nobody listens on any more is removed first, and with *takes_over* any socket.
+        Remove a socket without a listener first, and with *takes_over* any socket.
 
         Raises:
-            ListenError: it cannot.
+            ListenError: The path cannot be listened on.
         """
         length = len(os.fsencode(path))
         if length > LONGEST_PATH:
-            cure = f"at most {LONGEST_PATH} are possible; choose a shorter one with the key socket"
-            raise ListenError(f"cannot listen on {path}: the path has {length} bytes; {cure}")
+            fix = f"the limit is {LONGEST_PATH}; choose a shorter path with the key socket"
+            raise ListenError(f"cannot listen on {path}: the path has {length} bytes; {fix}")
         try:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             _clear(path, takes_over=takes_over)
             return cls(str(path), [_bind_unix(path)], path)
         except OSError as error:
-            cure = "choose another with the key socket, or let the daemon's user write there"
-            raise ListenError(f"cannot listen on {path}: {_cause(error)}; {cure}") from error
+            fix = "choose another with the key socket, or let the daemon's user write there"
+            raise ListenError(f"cannot listen on {path}: {_cause(error)}; {fix}") from error
 
     @property
     def port(self) -> int:
-        """The TCP port that it got; 0 for a Unix socket."""
+        """Return the bound TCP port, or 0 for a Unix socket."""
         return 0 if self.local else int(self.sockets[0].getsockname()[1])
 
     def is_in_place(self) -> bool:
-        """Tell if the path still leads to this socket; it may block.
+        """Return whether the path still leads to this socket. Can block.
 
-        While the socket is open, the kernel gives the number of its inode to no other file.
+        The kernel gives the socket's inode number to no other file while the socket is open.
         """
         return self._path is None or (self._inode is not None and _inode(self._path) == self._inode)
 
     def bind_again(self) -> "Listener":
-        """Return a new listener on the same path of a Unix socket, whatever socket is there now.
+        """Return a new listener on the same path of a Unix socket, and replace any socket there.
 
         Raises:
-            ListenError: it cannot.
+            ListenError: The path cannot be listened on.
         """
         assert self._path is not None
         return Listener.unix(self._path, takes_over=True)
 
     def close(self) -> None:
-        """Stop to listen, and remove the Unix socket's file if it is still this one's."""
+        """Stop listening, and remove the Unix socket's file if it still belongs to this listener."""
         if self._path is not None and self.is_in_place():
             self._path.unlink(missing_ok=True)
-        self._inode = None  # from now on another file may have its number
+        self._inode = None  # another file may get its number now
         for listening in self.sockets:
             listening.close()
 
@@ -122,7 +122,7 @@ class Listener:
 def _bind_tcp(
     family: int, address: tuple[object, ...], others: Sequence[Accepting], *, alone: bool
 ) -> Accepting:
-    """Bind *address*, with the port that the *others* got; ``::`` *alone* takes IPv4 as well."""
+    """Bind *address* to the port of the *others*. If ``::`` is *alone*, it accepts IPv4 too."""
     listening = Accepting(family, socket.SOCK_STREAM)
     try:
         listening.settimeout(0)
@@ -139,7 +139,7 @@ def _bind_tcp(
 
 
 def _bind_unix(path: Path) -> Accepting:
-    """Bind *path*; its mode is set before it can be seen, so that it is never open to others."""
+    """Bind *path*. Set its mode before it becomes visible, so that it is never open to others."""
     listening = Accepting(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listening.settimeout(0)
@@ -154,20 +154,22 @@ def _bind_unix(path: Path) -> Accepting:
 
 
 def _clear(path: Path, *, takes_over: bool) -> None:
-    """Remove what a daemon that is gone has left at *path*; with *takes_over* any socket.
+    """Remove a dead socket at *path*; with *takes_over* remove any socket.
 
     Raises:
-        ListenError: it is no socket, or somebody answers there and that is none of ours to end.
+        ListenError: The file is not a socket, or another process answers there.
     """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ListenError(f"cannot listen on {path}: there is something else; remove it or choose another")
+        raise ListenError(
+            f"cannot listen on {path}: the file there is not a socket; remove it or choose another path"
+        )
     if not takes_over and _somebody_answers(path):
-        cure = "stop what holds it or choose another with the key socket"
-        raise ListenError(f"cannot listen on {path}: another process answers there; {cure}")
+        fix = "stop what holds it or choose another with the key socket"
+        raise ListenError(f"cannot listen on {path}: another process answers there; {fix}")
     path.unlink(missing_ok=True)
 
 
@@ -178,7 +180,7 @@ def _somebody_answers(path: Path) -> bool:
             asking.connect(os.fsencode(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
-        except BlockingIOError:  # it has more callers than it can take
+        except BlockingIOError:  # a listener exists, but its backlog is full
             return True
         return True
 
@@ -194,13 +196,13 @@ def _inode(path: Path) -> tuple[int, int] | None:
 def _tcp_complaint(host: str, port: int, error: OSError) -> str:
     place = _place(host, port)
     if isinstance(error, socket.gaierror):
-        return f"cannot listen on {place}: {_cause(error)}; choose a host that this machine has, with --host"
+        return f"cannot listen on {place}: {_cause(error)}; choose a host name of this machine with --host"
     if isinstance(error, PermissionError):
         return f"cannot listen on {place}: {_cause(error)}; choose a port above 1023 with --port"
-    cure = "stop what holds it or choose another with --port"
+    fix = "stop what holds it or choose another with --port"
     if error.errno != errno.EADDRINUSE:
-        cure = "choose an address of this machine with --host"
-    return f"cannot listen on {place}: {_cause(error)}; {cure}"
+        fix = "choose an address of this machine with --host"
+    return f"cannot listen on {place}: {_cause(error)}; {fix}"
 
 
 def _cause(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""The HTTP server: TCP, the Unix socket and the metrics' own port, each with its application."""
+"""The HTTP server: TCP, the Unix socket and the metrics port, each with its application."""
 
 import asyncio
 import socket
@@ -11,21 +11,21 @@ from aiohttp import web
 
 from mlopsd.config.schema import Settings
 from mlopsd.threads import in_thread
-from mlopsd.web.app import BOUNDARY, make_app, make_metrics_app
+from mlopsd.web.app import RECORDER, make_app, make_metrics_app
 from mlopsd.web.context import WebContext
 from mlopsd.web.server.connection import Connection, ConnectionLimit, Timeouts
 from mlopsd.web.server.listener import BACKLOG, Listener
 
 API, LOCAL, METRICS = "api", "socket", "metrics"
-MOST_LOCAL = 64  # connections on the Unix socket: an operator gets in when TCP is full
-TURNS_TO_CONNECT = 3  # of the loop, from accept() to connection_made()
-CANCEL_SECONDS = 0.1  # for handlers that are cut off at the end
+MOST_LOCAL = 64  # connections on the Unix socket: an operator can connect when TCP is full
+TURNS_TO_CONNECT = 3  # iterations of the loop from accept() to connection_made()
+CANCEL_SECONDS = 0.1  # for cancelled handlers at the end
 
 
 class Site:
-    """An application that serves on a listener, from its first connection to its last.
+    """An application on a listener, from its first connection to its last.
 
-    *most_connections* of them may be open; the attribute changes that for the next one.
+    At most *most_connections* may be open; a change of the attribute applies to the next connection.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Site:
         listener: Listener,
         *,
         most_connections: int = MOST_LOCAL,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._app = app
         self.listener = listener
-        self._patience = patience or Timeouts()
+        self._timeouts = timeouts or Timeouts()
         self._runner = web.AppRunner(app, shutdown_timeout=CANCEL_SECONDS)
-        self._crowd = ConnectionLimit(most_connections)
+        self._limit = ConnectionLimit(most_connections)
         self._servers: list[asyncio.Server] = []
         self._listening: Sequence[socket.socket] = ()
 
@@ -55,79 +55,79 @@ class Site:
 
     @property
     def most_connections(self) -> int:
-        """Return how many connections may be open."""
-        return self._crowd.most
+        """Return the limit of open connections."""
+        return self._limit.most
 
     @most_connections.setter
     def most_connections(self, most: int) -> None:
-        self._crowd.most = most
+        self._limit.most = most
 
     @property
     def connections(self) -> int:
-        """Return the number of connections."""
-        return len(self._crowd.members)
+        """Return the number of open connections."""
+        return len(self._limit.members)
 
     @property
     def is_accepting(self) -> bool:
-        """Tell if it accepts connections on every socket of its listener."""
+        """Return whether it accepts connections on every socket of its listener."""
         return bool(self._servers) and all(server.is_serving() for server in self._servers)
 
     @property
     def busy(self) -> int:
-        """Return the number of connections that have a request."""
-        return sum(not member.idle for member in self._crowd.members)
+        """Return the number of connections with a request in progress."""
+        return sum(not member.idle for member in self._limit.members)
 
     async def start(self) -> None:
-        """Begin to accept connections.
+        """Start to accept connections.
 
         Raises:
-            OSError: no descriptor is left for it. Then the listener is closed.
+            OSError: No descriptor is left. The listener is closed then.
         """
         await self._runner.setup()
-        self._server.request_handler = self._app[BOUNDARY].around(self._server.request_handler)
+        self._server.request_handler = self._app[RECORDER].around(self._server.request_handler)
         try:
             await self._listen()
-        except BaseException:  # cancelled or failed, nobody else closes the listener
+        except BaseException:  # nobody else closes the listener after a failure
             self.listener.close()
             raise
 
     async def move(self, listener: Listener) -> None:
-        """Serve on *listener* instead; connections live on, and whoever waits in the kernel is answered.
+        """Serve on *listener* instead. Keep open connections, and accept those waiting in the kernel.
 
         Raises:
-            OSError: *listener* cannot be served. Then it is closed, and the old one serves as before.
+            OSError: *listener* cannot be served. It is closed then, and the old one keeps serving.
         """
         before, self.listener = self.listener, listener
         servers, listening = self._servers, self._listening
         try:
             await self._listen()
-        except BaseException:  # cancelled or failed, the old listener is the one in use
+        except BaseException:  # after a failure the old listener stays in use
             self.listener = before
             listener.close()
             raise
         await self._take_waiting(await _stop_accepting(servers, listening))
         before.close()
 
-    def part(self) -> None:
-        """From now on let every answer be its connection's last: who asks again connects anew, elsewhere.
+    def start_draining(self) -> None:
+        """Close each connection after its next response, so that clients connect elsewhere.
 
-        A caller who keeps a connection would else learn from its end alone that this server stops, and
-        may have sent another request by then.
+        Otherwise a client with a kept connection notices the stop only when the connection closes, and may
+        have sent another request by then.
         """
-        self._crowd.parting = True
+        self._limit.draining = True
 
     async def stop(self, drain_timeout: float) -> None:
-        """Close the listener, wait *drain_timeout* seconds for what is in flight, and cut off the rest.
+        """Close the listener, wait *drain_timeout* seconds for requests in flight, and abort the rest.
 
-        A connection that waits in the kernel is still answered.
+        Connections that wait in the kernel still get a response.
         """
-        self.listener.close()  # it is served through descriptors of its own
+        self.listener.close()  # the servers have descriptors of their own
         listening, self._listening = self._listening, ()
         await self._take_waiting(await _stop_accepting(self._servers, listening))
-        self._crowd.dismiss_idle()
+        self._limit.close_idle()
         try:
             async with asyncio.timeout(drain_timeout):
-                await self._crowd.empty.wait()
+                await self._limit.empty.wait()
         except TimeoutError:
             pass
         await self._runner.cleanup()
@@ -137,10 +137,10 @@ class Site:
             await asyncio.get_running_loop().connect_accepted_socket(self._connect, caller)
 
     async def _listen(self) -> None:
-        """Accept on every socket of the listener, or leave all as it was.
+        """Accept on every socket of the listener, or change nothing.
 
         Raises:
-            OSError: no descriptor is left for it.
+            OSError: No descriptor is left.
         """
         loop = asyncio.get_running_loop()
         servers: list[asyncio.Server] = []
@@ -159,14 +159,14 @@ class Site:
         return server
 
     def _connect(self) -> Connection:
-        return Connection(self._server, self._app[BOUNDARY], self._crowd, self._patience)
+        return Connection(self._server, self._app[RECORDER], self._limit, self._timeouts)
 
 
 class HttpServer:
-    """The sites of the daemon; a change of an address never refuses a connection in between."""
+    """The sites of the daemon. A change of an address refuses no connection meanwhile."""
 
-    def __init__(self, parts: WebContext) -> None:
-        self._parts = parts
+    def __init__(self, context: WebContext) -> None:
+        self._context = context
         self._sites: dict[str, Site] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._settings: Settings | None = None
@@ -174,14 +174,14 @@ class HttpServer:
 
     @property
     def places(self) -> dict[str, str]:
-        """Return the place of each door, for the log."""
+        """Return the address or path of each site, for the log."""
         return {kind: site.listener.name for kind, site in self._sites.items()}
 
     async def open(self, settings: Settings, socket: Path) -> None:
-        """Open every door that *settings* ask for.
+        """Open every site of *settings*, and the Unix socket at the path *socket*.
 
         Raises:
-            ListenError: an address or the path cannot be listened on; then none is open.
+            ListenError: The daemon cannot listen on an address or the path. No site is open then.
         """
         self._settings = settings
         async with AsyncExitStack() as undo:
@@ -193,7 +193,7 @@ class HttpServer:
             undo.pop_all()
 
     async def change(self, settings: Settings) -> list[str]:
-        """Do as *settings* say from now on; what they change, in sentences.
+        """Apply *settings*, and return a sentence for each change.
 
         Raises:
             ListenError: a new address cannot be listened on; then nothing is changed.
@@ -213,30 +213,30 @@ class HttpServer:
         return [f"{kind} is now at {new.name}" if new else f"{kind} is closed" for kind, new in fresh.items()]
 
     async def is_socket_in_place(self) -> bool:
-        """Tell if the path of the Unix socket still leads here, and connections are accepted there."""
+        """Return whether the path of the Unix socket leads to this daemon, and it accepts connections."""
         site = self._sites[LOCAL]
-        return site.is_accepting and await in_thread("look at the socket", site.listener.is_in_place)
+        return site.is_accepting and await in_thread("check the socket", site.listener.is_in_place)
 
     async def bind_socket_again(self) -> None:
-        """Bind the path of the Unix socket again; connections live on.
+        """Bind the path of the Unix socket again, and keep the open connections.
 
-        If this fails, the door stays as it was, and the next call tries again.
+        If this fails, nothing changes, and the next call tries again.
 
         Raises:
-            ListenError: the path cannot be bound.
-            OSError: the new socket cannot be served.
+            ListenError: The path cannot be bound.
+            OSError: The new socket cannot be served.
         """
         async with self._changing:
             site = self._sites[LOCAL]
             await site.move(await in_thread("listen", site.listener.bind_again))
 
-    def part(self) -> None:
-        """Serve on, and let every answer be its connection's last."""
+    def start_draining(self) -> None:
+        """Keep serving, but close each connection after its next response."""
         for site in self._sites.values():
-            site.part()
+            site.start_draining()
 
     async def close(self, drain_timeout: float) -> None:
-        """Accept nothing more, wait *drain_timeout* seconds for what is in flight, and close."""
+        """Stop accepting, wait *drain_timeout* seconds for requests in flight, and close."""
         stopping = [self._sites.pop(kind).stop(drain_timeout) for kind in list(self._sites)]
         await asyncio.gather(*stopping, *self._closing)
 
@@ -280,22 +280,22 @@ class HttpServer:
 
     def _app(self, kind: str) -> web.Application:
         if kind == METRICS:
-            return make_metrics_app(self._parts)
-        return make_app(self._parts, local=kind == LOCAL)
+            return make_metrics_app(self._context)
+        return make_app(self._context, local=kind == LOCAL)
 
     def _most(self, kind: str) -> int:
         return MOST_LOCAL if kind == LOCAL else self._now().api.max_connections
 
     def _now(self) -> Settings:
-        assert self._settings is not None  # set before the first door opens
+        assert self._settings is not None  # set before the first site opens
         return self._settings
 
 
 async def _fresh_listeners(before: Settings, after: Settings) -> dict[str, Listener | None]:
-    """A listener for each door whose address differs, None for one that is to be closed.
+    """Return a listener for each site whose address changes, or None for one to be closed.
 
     Raises:
-        ListenError: one cannot be had; then there is none.
+        ListenError: The daemon cannot listen on one address. No listener is open then.
     """
     fresh: dict[str, Listener | None] = {}
     with ExitStack() as undo:
@@ -308,7 +308,7 @@ async def _fresh_listeners(before: Settings, after: Settings) -> dict[str, Liste
 
 
 async def _listen_tcp(host: str, port: int) -> Listener:
-    """Looking a host's name up can block, so it is done in a thread."""
+    """Return a listener. Runs in a thread, because looking up a host name can block."""
     return await in_thread("listen", lambda: Listener.tcp(host, port))
 
 
@@ -324,10 +324,10 @@ def _metrics_address(settings: Settings) -> tuple[str, int] | None:
 async def _stop_accepting(
     servers: Sequence[asyncio.Server], listening: Sequence[socket.socket]
 ) -> list[socket.socket]:
-    """Close *servers*, and return the connections that wait in the kernel, which would reset them.
+    """Close *servers*, and return the connections waiting in the kernel, which it would reset otherwise.
 
-    asyncio drops what it has accepted and not yet made a connection, so that gets its turns first. Nothing
-    may wait between accepting the others and closing.
+    asyncio drops an accepted socket without a connection object, so this first lets the loop run. Do not
+    await anything between accepting the waiting connections and closing.
     """
     loop = asyncio.get_running_loop()
     for each in listening:
@@ -342,11 +342,11 @@ async def _stop_accepting(
 
 
 def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
-    """Yield the connections that wait in the kernel behind *listening*."""
+    """Yield the connections that wait in the kernel for *listening*."""
     for _ in range(BACKLOG):
         try:
             caller, _address = listening.accept()
-        except OSError:  # none, or it hung up, or no descriptor is left for it
+        except OSError:  # no connection waits, it was closed, or no descriptor is left
             return
         caller.setblocking(False)  # noqa: FBT003  # its one argument
         yield caller
