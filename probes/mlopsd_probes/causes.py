@@ -1,9 +1,8 @@
 """The meaning of each kind of failure: the side at fault, the advice, and the time of the next try.
 
-In a fetch a version is at fault only on proof: a failure that is not recognised is the fault of the registry
-or its store. In a load and a canary the version's own code runs. There the probe recognises a trouble of this
-host by its error number, its class, its words or the signal. Any other exception or crash is the fault of the
-version.
+In a fetch a version is at fault only on proof: an unknown failure is the fault of the registry or its store.
+In a load and a canary the version's own code runs. There the probe recognises a fault of this host by its
+error number, its class, its text or the signal. Any other exception or crash is the fault of the version.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from mlopsd.probe import Advice
 AtFault = Literal["version", "registry", "host"]
 Retry = Literal["soon", "later", "rejected"]
 Step = Literal["thresholds", "fetch", "load", "canary"]
-REGISTRY = "registry"  # any question to a registry or its store of files, a fetch included
+REGISTRY = "registry"  # any request to a registry or its store of files, including a fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +23,9 @@ class Cause:
 
     Attributes:
         at_fault: ``registry`` includes its store of files, ``host`` is this machine and its configuration.
-        retry: ``soon`` waits 1 s and doubles up to 60 s; ``later`` waits 30 s and doubles up to 5 min,
-            as does a fetch that failed after bytes of files came;
-            ``rejected`` waits ``rejected_backoff`` and doubles up to six times that.
+        retry: ``soon`` waits 1 s and doubles up to 60 s. ``later`` waits 30 s and doubles up to 5 min; so
+            does a fetch that failed after some bytes had come. ``rejected`` waits ``rejected_backoff`` and
+            doubles up to six times that.
     """
 
     at_fault: AtFault
@@ -64,7 +63,9 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     ("thresholds", "error"): OF_VERSION,
     ("load", "error"): OF_VERSION,
     ("load", "died"): OF_VERSION,
-    ("load", "timeout"): Cause("host", Advice.WATCH, "rejected"),  # a busy host or a slow version: no proof
+    ("load", "timeout"): Cause(
+        "host", Advice.WATCH, "rejected"
+    ),  # a busy host or a slow version; neither is proven
     ("load", "import_error"): Cause("host", Advice.FIX_CONFIG, "rejected"),
     ("load", "interpreter"): Cause("host", Advice.FIX_CONFIG, "later"),
     ("load", "out_of_memory"): Cause("host", Advice.FREE_RESOURCES, "rejected"),
@@ -87,7 +88,7 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
 
 
 def cause_of(step: str, kind: str) -> Cause:
-    """Return the cause for a failure of *kind* at *step*; an unknown *kind* counts as the usual one there."""
+    """Return the cause for a failure of *kind* at *step*; an unknown *kind* has the step's usual cause."""
     if step in ("fetch", REGISTRY):
         return CAUSES.get((step, kind)) or CAUSES.get((REGISTRY, kind), OF_REGISTRY)
     return CAUSES.get((step, kind)) or CAUSES[step, "error"]

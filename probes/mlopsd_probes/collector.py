@@ -1,4 +1,4 @@
-"""The collector of one signal; the system probe is a row of them, and the GPU probe one for each card."""
+"""The collector of one signal; the system probe has a row of them, the GPU probe a row for each card."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -8,12 +8,12 @@ from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 
 
 class Collector:
-    """A collector of one signal, which keeps its own state between checks; its verb is ``collect``.
+    """A collector of one signal; it keeps its own state between checks, and its method is ``collect``.
 
     Attributes:
-        name: the name of the finding that it makes when it fails.
-        findings: the name of every finding that it makes when it does not; with none it only reports.
-        metrics: every number that it reports.
+        name: the name of the finding that it makes if it fails.
+        findings: the names of all other findings that it makes; empty if it only reports numbers.
+        metrics: every metric that it reports.
     """
 
     name: ClassVar[str]

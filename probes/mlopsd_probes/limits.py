@@ -1,4 +1,4 @@
-"""A pair of limits, and the finding that comes of holding a number against it."""
+"""A pair of limits, and the finding of a number that is compared with them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Limits:
 
     Attributes:
         degraded: the milder limit.
-        unhealthy: the harder one.
-        floor: the number must not fall below its limits; else it must not reach them.
+        unhealthy: the stricter limit.
+        floor: the number must not fall below its limits; otherwise it must not reach them.
     """
 
     degraded: float | None = None
@@ -21,7 +21,7 @@ class Limits:
     floor: bool = False
 
     def judge(self, observed: float) -> tuple[Status, float | None]:
-        """Return the status of *observed* and the limit it crossed, or if healthy would cross first."""
+        """Return the status of *observed*, and the limit that it crossed, or would cross first if healthy."""
         if self._is_crossed(self.unhealthy, observed):
             return Status.UNHEALTHY, self.unhealthy
         if self._is_crossed(self.degraded, observed):
@@ -45,7 +45,7 @@ class Limits:
         advice: Advice,
         subject: str | None = None,
     ) -> Finding:
-        """Return *fact* as a finding; a crossed limit is added to the sentence, and its advice."""
+        """Return *fact* as a finding; add a crossed limit to the sentence, and its advice."""
         status, limit = self.judge(observed)
         if status is Status.HEALTHY or limit is None:
             return Finding(name, Status.HEALTHY, fact, subject, observed, unit, limit)

@@ -189,7 +189,7 @@ def test_the_cure_names_an_extra_that_there_is() -> None:
 
 def test_a_terminal_sees_the_steps_and_what_came_of_it(set_up: tuple[DemoFolder, str]) -> None:
     drawn = set_up[1].split("\r\x1b[K")
-    assert drawn[1] == "[------------------------] looking at what is there … 0 s"
+    assert drawn[1] == "[------------------------] checking for a champion … 0 s"
     assert any(line.startswith("[####") and "making the registry … " in line for line in drawn)
     assert any("training the model … " in line for line in drawn)
     assert drawn[-1].startswith("trained version 1 of diabetes-progression (r2 0.")
@@ -231,7 +231,7 @@ def test_what_is_there_is_not_trained_again_nor_is_mlflow_imported(trained: Demo
         told = train(trained)
     finally:
         decoy.unlink()
-    assert told == [{"step": "looking at what is there"}, {"version": "1", "metrics": None}]
+    assert told == [{"step": "checking for a champion"}, {"version": "1", "metrics": None}]
 
 
 ENDLESS = """
@@ -311,7 +311,7 @@ def test_two_at_a_time_train_once(folder: DemoFolder) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(command(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            assert b"looking" in process.stdout.readline()
+            assert b"checking for a champion" in process.stdout.readline()
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(1)
             process.kill()

@@ -131,7 +131,7 @@ class Driven:
         return await self.worker.check()
 
     async def restart(self) -> None:
-        """As with the daemon: the process ends and another begins."""
+        """Restart the probe as the daemon does: end its process and start another."""
         await self.worker.close()
         self.worker = self.started()
 
@@ -139,7 +139,7 @@ class Driven:
         await self.worker.close()
 
     def reboot(self) -> None:
-        """What a boot changes for the probe; between `close` and `started`."""
+        """Change what a boot changes for the probe; call it between `close` and `started`."""
         past = self.state / "past.json"
         told = json.loads(past.read_text())
         past.write_text(json.dumps({**told, "boot": "another boot"}))

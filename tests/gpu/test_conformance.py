@@ -1,4 +1,4 @@
-"""The kit that strangers run, on the GPU probe over the fake driver."""
+"""The conformance kit for third parties, on the GPU probe over the fake driver."""
 
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""A driver as a whole that refuses, hangs, is slow, goes away or comes anew."""
+"""A driver that fails as a whole, hangs, is slow, goes away or is reloaded."""
 
 import asyncio
 import time

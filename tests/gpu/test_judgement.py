@@ -1,4 +1,4 @@
-"""What is judged without a driver: limits, windows, counts, and the past."""
+"""Judgements without a driver: limits, windows, counts and history."""
 
 import json
 import threading

@@ -45,7 +45,7 @@ pytestmark = [
 
 
 def asked(*fields: str) -> Iterator[dict[str, str]]:
-    """What nvidia-smi says of each card, without units."""
+    """Return nvidia-smi's values of each card, without units."""
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     lines = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=GIVE_UP

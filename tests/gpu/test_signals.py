@@ -1,4 +1,4 @@
-"""What a card tells: each number, each limit, and what it does not have."""
+"""The signals of a card: each number, each limit, and missing ones."""
 
 import asyncio
 from pathlib import Path

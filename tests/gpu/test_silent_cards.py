@@ -435,7 +435,7 @@ def test_a_card_lost_from_the_start_is_tried_again_only_after_a_while(
     driver = Driver(
         tmp_path, CardHistory(tmp_path, lambda: "boot"), logging.getLogger("test"), lambda: time[0]
     )
-    driver.refused = {1: pynvml.NVMLError(error)}
+    driver.unidentified = {1: pynvml.NVMLError(error)}
     assert driver.can_be_asked(1) is not is_loss
     assert asked == ([] if is_loss else [1])
     driver.note_loss(lost=True)

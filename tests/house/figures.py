@@ -27,6 +27,9 @@ LONG_FUNCTION = 40  # lines
 MANY_PARAMETERS = 6
 INVERTED_WORDS = ("What", "Who", "Whether", "How", "Where", "Why", "When", "Which")
 INVERTED = re.compile(rf"({'|'.join(INVERTED_WORDS)})\b")
+LONG_SENTENCE = 25  # words
+PARAGRAPH = re.compile(r"\n\s*\n")
+SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*(?=- |[*\w]+: )")  # an item of a list is a sentence too
 MODEL = "mlopsd_probes.model."
 MODEL_ELSEWHERE = ("mlopsd_probes.model.mlopsd_host", "mlopsd_probes.model.demo")  # other processes
 BROAD = frozenset({"Exception", "BaseException"})
@@ -62,6 +65,7 @@ def measure(root: Path = ROOT) -> Sequence[HouseFigure]:
         find_repeated_names(product),
         find_repeated_names([*product, *beside], "bench and chaos included", "45", "0"),
         find_inverted_docstrings(product),
+        find_long_sentences(product),
         find_longest_chain(product),
         find_circles(product),
         find_wide_constructors(product),
@@ -101,18 +105,40 @@ def _class_places(sources: Sequence[SourceFile]) -> dict[str, list[str]]:
 
 
 def find_inverted_docstrings(product: Sequence[SourceFile]) -> HouseFigure:
-    total, places = 0, []
-    for source in product:
-        for node in ast.walk(source.tree):
-            if not isinstance(node, ast.Module | ast.ClassDef | Function):
-                continue
-            if text := ast.get_docstring(node):
-                total += 1
-                if INVERTED.match(text):
-                    places.append(f"{source.path}:{node.body[0].lineno}")
-    text = f"{len(places)} of {total} ({len(places) / max(total, 1):.0%})"
+    docstrings = list(_docstrings(product))
+    places = [place for place, text in docstrings if INVERTED.match(text)]
+    text = f"{len(places)} of {len(docstrings)} ({len(places) / max(len(docstrings), 1):.0%})"
     name = "docstrings that begin " + "/".join(INVERTED_WORDS)
     return HouseFigure(name, "353 of 1807 (20%)", "0", len(places), text, places)
+
+
+def find_long_sentences(product: Sequence[SourceFile]) -> HouseFigure:
+    places = [
+        f"{place}: {words}"
+        for place, text in _docstrings(product)
+        for sentence in _sentences(text)
+        if (words := len(sentence.split())) > LONG_SENTENCE
+    ]
+    name = f"sentences of docstrings over {LONG_SENTENCE} words"
+    return HouseFigure(name, "39", "0", len(places), str(len(places)), places)
+
+
+def _docstrings(product: Sequence[SourceFile]) -> Iterator[tuple[str, str]]:
+    """Yield the place and the text of each docstring."""
+    for source in product:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Module | ast.ClassDef | Function) and (text := ast.get_docstring(node)):
+                yield f"{source.path}:{node.body[0].lineno}", text
+
+
+def _sentences(docstring: str) -> Iterator[str]:
+    """Yield the sentences of *docstring*, without literal blocks, which follow a double colon."""
+    is_literal = False
+    for paragraph in PARAGRAPH.split(docstring):
+        is_literal = is_literal and paragraph.startswith(" ")
+        if not is_literal:
+            yield from SENTENCE.split(paragraph)
+        is_literal = is_literal or paragraph.endswith("::")
 
 
 def find_longest_chain(product: Sequence[SourceFile]) -> HouseFigure:

@@ -62,7 +62,7 @@ def clients(parent: int | None = None) -> list[int]:
 
 
 def client_is_there(pid: int) -> bool:
-    """Whether *pid* is a registry's process."""
+    """Return whether *pid* is a registry's process."""
     return CLIENT in command(pid).split(b"\0")
 
 
@@ -72,7 +72,7 @@ def hosts_in(folder: Path) -> list[psutil.Process]:
 
 
 def hosts_left_in(folder: Path) -> list[psutil.Process]:
-    """Those of `hosts_in` that a kernel which takes its time to end what was killed has not ended."""
+    """Return the processes of `hosts_in` that the kernel has killed but not yet ended."""
     deadline = time.monotonic() + GONE_SECONDS
     while (left := hosts_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -87,7 +87,7 @@ def _own_folder(process: psutil.Process) -> str:
 
 
 def descriptors() -> int:
-    """How many this process has open."""
+    """Return how many this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 

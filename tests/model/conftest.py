@@ -1,4 +1,4 @@
-"""What the tests of the model probe share."""
+"""Fixtures of the tests of the model probe."""
 
 from tests.model.registry_server import embedded, installed, newest, oldest
 

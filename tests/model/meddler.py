@@ -1,6 +1,6 @@
-"""A server that stands before a real registry, and passes on what a test does not meddle with.
+"""A proxy in front of a real registry, with faults that a test chooses.
 
-Faults are real: bytes that do not come, connections that break, answers that are none of MLflow's.
+The faults are real: missing bytes, broken connections, and answers that are not MLflow's.
 """
 
 import http.client

@@ -56,7 +56,7 @@ def embedded(installed: tuple[Shop, Shop]) -> Shop:
 
 @pytest.fixture(scope="session")
 def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A server of the oldest supported MLflow; whoever uses it needs("oldest")."""
+    """A server of the oldest supported MLflow; its users are marked needs("oldest")."""
     with server(tmp_path_factory.mktemp("oldest"), OLDEST / "bin" / "python") as (shop,):
         yield shop
 
@@ -100,7 +100,7 @@ def empty(folder: Path, python: Path, port: int | None = None) -> Iterator[str]:
 
 
 def filled(folder: Path, python: Path, *uris: str) -> list[Shop]:
-    """What `shop.py` registered at *uris*, with the MLflow of *python*; it waits for a server in *folder*."""
+    """Return what `shop.py` registered at *uris* with *python*; wait for a server in *folder*."""
     done = subprocess.run(
         [str(python), str(HERE / "shop.py"), *uris],
         capture_output=True,

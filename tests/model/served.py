@@ -25,7 +25,7 @@ Rule = Callable[[pd.DataFrame], Any]
 
 @dataclass
 class Loaded:
-    """What MLflow makes of a model's folder: its metadata, and something that predicts."""
+    """A loaded model as MLflow returns it: its metadata, and a function that predicts."""
 
     metadata: Model
     rule: Rule
@@ -76,7 +76,7 @@ class Served:
         return answer["canary"]["reason"], answer["facts"]["batching"]
 
     def answers(self, *bodies: bytes, within: float = 60) -> list[Any]:
-        """What becomes of requests that came at once, in their order: predictions, or the code."""
+        """Return the results of simultaneous requests, in their order: predictions, or the code."""
         header = {"do": "predict", "type": JSON, "until": time.monotonic() + within}
         frames = [({"id": at, **header}, body) for at, body in enumerate(bodies)]
         found = {

@@ -86,7 +86,7 @@ def test_one_bad_request_among_many_costs_the_others_nothing(serve: Serve) -> No
 def test_a_sample_that_fails_by_itself_is_no_mismatch_and_each_request_is_answered_alone(
     serve: Serve,
 ) -> None:
-    """As where the memory of a GPU is short for a moment."""
+    """A failure as from a short lack of GPU memory."""
     troubles = [MemoryError("CUDA out of memory")]
     is_trial = True
 

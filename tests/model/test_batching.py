@@ -71,7 +71,7 @@ async def predicted(host: ModelHost, value: float) -> float:
 
 
 async def at_once(host: ModelHost, values: list[float]) -> list[float]:
-    """What callers get who ask while the process is stopped, so that all of them wait."""
+    """Return the answers to callers that ask while the process is stopped, so that all requests wait."""
     process = psutil.Process(host.pid)
     process.suspend()
     asking = [asyncio.create_task(predicted(host, value)) for value in values]

@@ -114,7 +114,7 @@ def azure(name: str) -> Exception:
 
 
 def http(status: int, body: bytes, kind: str = "application/json") -> Exception:
-    """As MLflow's client of HTTP stores raises it."""
+    """Return the error as MLflow's client of HTTP stores raises it."""
     response = requests.Response()
     response.status_code = status
     response.url = "http://store/api/2.0/mlflow-artifacts/artifacts/1/model/data/weights"
@@ -331,7 +331,7 @@ def test_a_page_that_answers_200_for_every_file_is_no_proof(shelf: Shelf, tmp_pa
     assert not blames_the_version(found)
     assert found is not None
     assert found.kind == "bad_response"
-    assert "look at who answers there" in str(found)
+    assert "check which server answers there" in str(found)
 
 
 def test_a_version_of_one_file_has_no_other_that_proves_its_size_wrong(shelf: Shelf, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def rejected(reading: Reading) -> bool:
     ("said", "act"),
     [
         ("broke off in the middle", meddling.break_off),
-        ("404 with text/html that is none of MLflow's", meddling.status(404)),
+        ("404 with text/html that is not MLflow's", meddling.status(404)),
     ],
 )
 async def test_an_answer_that_is_no_proof_is_the_registrys_and_the_version_is_taken_up_soon_after(

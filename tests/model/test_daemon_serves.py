@@ -357,7 +357,7 @@ def runs(pid: int) -> bool:
 
 
 def half_fetched(folder: Path) -> list[str]:
-    """What a fetch has begun below *folder*, which may change meanwhile."""
+    """Return the files that a fetch has begun below *folder*, which may change meanwhile."""
     return [name for _, *names in os.walk(folder) for name in chain(*names) if name.endswith(".part")]
 
 

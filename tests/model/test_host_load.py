@@ -43,7 +43,7 @@ FAULTS = {
 
 
 class Loaded:
-    """What came of loading, and what it left."""
+    """The result of a load, and the files that it left."""
 
     def __init__(self) -> None:
         self.failures: dict[str, LoadFailed] = {}

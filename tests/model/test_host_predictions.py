@@ -91,7 +91,7 @@ def peer(saved: Path) -> Iterator[Peer]:
 
 
 class Hosts(dict[str, ModelHost]):
-    """A host for each of `MODELS`, and what they told."""
+    """A host for each of `MODELS`, and their reports."""
 
     def __init__(self) -> None:
         super().__init__()

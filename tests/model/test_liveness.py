@@ -27,7 +27,7 @@ class Watched:
     def after(
         self, seconds: float, *, has_beaten: bool, waiting: int = 0, answered: int = 0
     ) -> Reason | None:
-        """What is wrong when so many seconds have passed, a look a second."""
+        """Return the diagnosis after so many seconds, with one check a second."""
         for _ in range(int(seconds)):
             self.clock.now += 1
             found = self.liveness.judge(has_beaten=has_beaten, waiting=waiting, answered=answered)

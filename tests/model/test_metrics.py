@@ -1,4 +1,4 @@
-"""What the model probe counts begins at 0, for every way in which a thing can end."""
+"""The counters of the model probe begin at 0, for every result."""
 
 import re
 from pathlib import Path

@@ -34,7 +34,7 @@ from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
 from mlopsd_probes.registry.options import RegistryOptions
-from mlopsd_probes.registry.registries import TROUBLES
+from mlopsd_probes.registry.registries import KINDS
 from tests.model.world import DOWN, WELL, FakeHost, failing, version
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def rows(heading: str) -> list[Row]:
 
 
 def found(files: str | tuple[str, ...], pattern: str) -> set[str]:
-    """What *pattern* has in the code of *files*."""
+    """Return the matches of *pattern* in the code of *files*."""
     text = "".join(
         (MODEL / file).read_text("utf-8") for file in ([files] if isinstance(files, str) else files)
     )
@@ -265,7 +265,7 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
             "registry_operations_total",
             {
                 "ok",
-                *TROUBLES,
+                *KINDS,
                 *found(
                     ("../registry/errors.py", "../registry/download.py", "../registry/resolver.py"),
                     r'Fault\(\s*"(\w+)"',

@@ -35,7 +35,7 @@ LATER, EARLIER = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
 OPTIONS = ModelOptions(model="iris", registries=(RegistryOptions(uri=URI),))
 ONE, TWO, THREE = version("1"), version("2"), version("3")
 FALLBACK = version("1", candidate="Production", rank=1)
-ON_ITS_WAY = Keep("a version is on its way")
+ON_ITS_WAY = Keep("a rollout is in progress")
 SOMETHING_ELSE = Keep("a reload is deciding")
 UNWANTED = Keep("no version is wanted")
 

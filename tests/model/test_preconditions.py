@@ -1,4 +1,4 @@
-"""What forbids taking up a version now."""
+"""The preconditions of a rollout."""
 
 from dataclasses import replace
 

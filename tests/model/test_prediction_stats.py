@@ -1,4 +1,4 @@
-"""What is counted of an answer, and that no number in it makes a failure of the answer."""
+"""The counted values of an answer; no number in an answer makes it fail."""
 
 import math
 import socket

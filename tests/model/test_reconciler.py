@@ -579,7 +579,8 @@ async def test_an_obstacle_holds_a_version_back_and_force_does_not_mind(world: W
     assert world.serves == "1"
     assert "it is not taken up: gpu 2 is unhealthy" in told(reading, "version_drift")[1]
     with pytest.raises(
-        ReloadRefused, match=r"gpu 2 is unhealthy: it fell off the bus; \?force=true does it anyway"
+        ReloadRefused,
+        match=r"version 2: gpu 2 is unhealthy: it fell off the bus; add \?force=true to roll it out anyway",
     ):
         await world.reconciler.reload(dry_run=False, force=False)
     await world.reconciler.reload(dry_run=False, force=True)
@@ -596,7 +597,7 @@ async def test_a_rehearsal_says_what_a_reload_would_do_and_does_nothing(world: W
     )
     assert world.registry.fetched == ["1"]
     world.names("1")
-    assert "would prove itself again" in await world.reconciler.reload(dry_run=True, force=False)
+    assert "its canary would run again" in await world.reconciler.reload(dry_run=True, force=False)
 
 
 async def test_a_reload_waits_for_what_is_on_its_way(world: World) -> None:
@@ -608,7 +609,7 @@ async def test_a_reload_waits_for_what_is_on_its_way(world: World) -> None:
     reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
     await asyncio.sleep(0.02)
     world.loading.set()
-    assert "version 1 serves and is what the registry names" in await reloading
+    assert "version 1 already serves, and the registry names it" in await reloading
     assert len(world.hosts) == 1
 
 

@@ -1,4 +1,4 @@
-"""What a failure costs a version in its life: rejected on proof alone, else soon tried again."""
+"""The consequences of a failure: a version is rejected only on proof, and otherwise soon tried again."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

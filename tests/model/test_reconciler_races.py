@@ -1,4 +1,4 @@
-"""What comes in between: registries that change their mind, deaths meanwhile, other disks and tables."""
+"""Events during a rollout: another version named, dead processes, other disks and tables."""
 
 import asyncio
 import errno
@@ -141,7 +141,7 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
     world.names("3")
     world.registry.complaints = complaints
     await world.reconciler.check()
-    with pytest.raises(ReloadRefused, match=f"version 2 is not taken up: {said}"):
+    with pytest.raises(ReloadRefused, match=f"cannot roll out version 2: {said}"):
         await reloading
 
 
@@ -340,7 +340,7 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_reject
     (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
     assert finding.advice is cause_of(REGISTRY, kind).advice
     with pytest.raises(
-        ReloadRefused, match="version 2 is not taken up: the files of version 2 cannot be had"
+        ReloadRefused, match="cannot roll out version 2: the files of version 2 cannot be had"
     ):
         await world.reconciler.reload(dry_run=False, force=False)
     world.names("1")
@@ -373,7 +373,7 @@ async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
     ):
         await world.reconciler.reload(dry_run=False, force=False)
     said = await world.reconciler.reload(dry_run=False, force=True)
-    assert said == "version 1 (@champion) serves anew"
+    assert said == "version 1 (@champion) serves after a reload"
     assert len(world.hosts) == 2
 
 
@@ -384,7 +384,9 @@ async def test_a_reload_of_what_a_fallback_may_not_replace_does_not_say_that_it_
     await world.look()
     world.names("5", candidate="Production", rank=1)
     said = await world.reconciler.reload(dry_run=False, force=False)
-    assert said == ("version 6 serves and stays: Production is a fallback, version 5; it proved itself again")
+    assert said == (
+        "version 6 keeps serving: Production is a fallback, version 5; it passed its canary again"
+    )
 
 
 async def test_a_registry_that_has_no_version_has_answered_now_and_not_long_ago(world: World) -> None:

@@ -50,7 +50,7 @@ SEVERAL = np.abs(np.random.default_rng(0).normal(3, 2, (5, 4)))
 
 @dataclass
 class Metadata:
-    """What the ``MLmodel`` file says."""
+    """The content of the ``MLmodel`` file."""
 
     flavors: dict[str, Any] = field(
         default_factory=lambda: {"python_function": {"predict_fn": "predict"}, "sklearn": {"code": None}}

@@ -177,8 +177,8 @@ def _directory(path: Path) -> None:
         ("/data/model", _cut, "has 6 bytes instead of 7"),
         ("/data/model", _unlink, "is missing"),
         ("/MLmodel", _unlink, "is missing"),
-        (".json", _cut, "is no manifest"),
-        (".json", _garbage, "is no manifest"),
+        (".json", _cut, "is not a valid manifest"),
+        (".json", _garbage, "is not a valid manifest"),
     ],
 )
 def test_a_broken_version_is_named_removed_and_not_used(

@@ -37,7 +37,7 @@ def version(number: str, *, candidate: str = "@champion", rank: int = 0) -> Vers
 
 @dataclass
 class FakeRegistry:
-    """What a registry names and has.
+    """A registry: the versions that it names, and their metrics and files.
 
     *answering* is waited for before an answer, *judging* before metrics, *fetching* in a fetch.
     """
@@ -198,7 +198,7 @@ class World:
         return self.passed.total_seconds()
 
     def wait(self, seconds: float) -> None:
-        """Have so much time pass, and what was put off until then be planned."""
+        """Let so much time pass, and plan what was postponed until then."""
         self.passed += timedelta(seconds=seconds)
         self.reconciler._context.hosts.wake.set()
 
@@ -240,7 +240,7 @@ class World:
         self.wishes += 1
 
     def stop_at(self, number: str, step: str) -> None:
-        """Have version *number* get no further than into the middle of *step*."""
+        """Hold version *number* in the middle of *step*."""
         if step == "judge":
             self.registry.judging.clear()
         elif step == "fetch":

@@ -138,7 +138,7 @@ async def test_progress_is_told_up_to_the_last_byte(
     [
         (1, PATIENCE, "no byte came for 1 s", meddling.silence),
         (1, PATIENCE, "no byte came for 1 s", meddling.stall),
-        (5, 9, "not here after 9 s", meddling.drip),
+        (5, 9, "did not come within 9 s", meddling.drip),
     ],
 )
 async def test_who_is_too_slow_is_not_waited_for(

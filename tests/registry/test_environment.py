@@ -1,4 +1,4 @@
-"""Credentials go to the registry that they are for, and to nobody else."""
+"""Credentials go only to their own registry."""
 
 import base64
 from collections.abc import Iterator

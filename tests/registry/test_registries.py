@@ -224,7 +224,7 @@ async def test_who_takes_over_keeps_its_files_when_the_one_before_goes(tmp_path:
 
 
 async def test_who_is_not_there_is_unreachable(newest: Shop, tmp_path: Path) -> None:
-    """A port that nobody listens on, and a database that looking at it must not make."""
+    """A port without a listener, and a missing database, which a request must not create."""
     refused, missing = f"http://127.0.0.1:{free_port()}", f"sqlite:///{tmp_path}/nonesuch.db"
     three = (refused, missing, newest.uri)
     async with asking(tmp_path / "scratch", *three, registry_timeout=20) as (registries, counted):

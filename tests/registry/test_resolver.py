@@ -1,4 +1,4 @@
-"""What a registry's process answers, of every kind of registry that is supported."""
+"""The answers of a registry's process, for every supported kind of registry."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What the tests of the system probe share: a context, folders like /proc and /sys, and its page."""
+"""Fixtures of the tests of the system probe: a context, folders like /proc and /sys, and its page."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
-"""A mount whose server never answers, made for real; run by test_dead_mount.py in a process of its own.
+"""A real mount whose server never answers; test_dead_mount.py runs this in a process of its own.
 
 It mounts FUSE on the folder that is its argument, in a mount namespace of its own (which goes when the
-process goes), and never serves it: whoever asks sleeps uninterruptibly. Prints what was found, as JSON.
+process goes), and never serves it: a process that asks sleeps uninterruptibly. Prints the result as JSON.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ def own_namespace() -> None:
 
 
 def mount(folder: str) -> int:
-    """Mount FUSE there; closing the descriptor ends the connection and wakes whoever sleeps."""
+    """Mount FUSE there; closing the descriptor ends the connection and wakes sleeping processes."""
     server = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
     checked(LIBC.mount(b"dead", folder.encode(), b"fuse", 0, options))

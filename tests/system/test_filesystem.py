@@ -1,4 +1,4 @@
-"""Whether a file system is read-only, told apart from whether its mount here is."""
+"""A read-only file system is distinguished from a read-only mount."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 
 @pytest.mark.needs("root")
 def test_a_read_only_mount_of_a_writable_file_system_is_writable(tmp_path: Path) -> None:
-    """As in a service with ProtectSystem=strict; through a symbolic link as well."""
+    """A mount as in a service with ProtectSystem=strict, also through a symbolic link."""
     (tmp_path / "mount").mkdir()
     command = [sys.executable, "-c", SANDBOX, str(tmp_path / "mount"), str(tmp_path / "link")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=GIVE_UP)

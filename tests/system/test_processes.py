@@ -1,4 +1,4 @@
-"""Processes that cannot be woken, told from those that a disk keeps busy."""
+"""Stuck processes are distinguished from processes that wait for a busy disk."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

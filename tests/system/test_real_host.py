@@ -1,4 +1,4 @@
-"""What the probe reports of the host it runs on, against what the kernel says to others who ask."""
+"""The probe's report of the real host, compared with other sources of the kernel."""
 
 import os
 from collections.abc import Callable

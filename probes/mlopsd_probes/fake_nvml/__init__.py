@@ -1,1 +1,1 @@
-"""A driver library in C that is loaded as NVML and answers from a scenario file: GPUs without a card."""
+"""Simulated GPUs: a library in C that is loaded as NVML and answers from a scenario file."""

@@ -1,8 +1,8 @@
-"""``python -m mlopsd_probes.fake_nvml SCENARIO FOLDER``: the environment of a scenario's GPUs, as JSON.
+"""``python -m mlopsd_probes.fake_nvml SCENARIO FOLDER``: print the environment of a scenario's GPUs.
 
-The scenario is copied into FOLDER, to be changed there while it is in use; one of that name that is there
-stays as it is, and a file of one's own is used where it is. One line is printed: ``{"scenario": PATH,
-"environment": {…}}``, or ``{"failed": WHY}`` with exit status 1.
+It copies the scenario into FOLDER, where it can be changed while in use; an existing copy stays. A scenario
+given by its path is used in place. The output is one line of JSON:
+``{"scenario": PATH, "environment": {…}}``, or ``{"failed": REASON}`` with exit status 1.
 """
 
 import json
@@ -16,23 +16,23 @@ from mlopsd_probes.fake_nvml import build
 
 
 def main() -> int:
-    """Print the line."""
+    """Print the line; return the exit status."""
     parser = ArgumentParser(prog="python -m mlopsd_probes.fake_nvml")
     parser.add_argument("scenario", help=f"{', '.join(build.scenarios())}; or a file")
     parser.add_argument("folder", type=Path, help="for the compiled library and the copy")
     arguments = parser.parse_args()
     try:
-        told = prepared(arguments.scenario, arguments.folder.absolute())
+        line = prepared(arguments.scenario, arguments.folder.absolute())
     except build.NoFake as error:
-        told = {"failed": str(error)}
+        line = {"failed": str(error)}
     except OSError as error:
-        told = {"failed": f"cannot use {arguments.folder}: {error.strerror}"}
-    sys.stdout.write(f"{json.dumps(told)}\n")
-    return 1 if "failed" in told else 0
+        line = {"failed": f"cannot use {arguments.folder}: {error.strerror}"}
+    sys.stdout.write(f"{json.dumps(line)}\n")
+    return 1 if "failed" in line else 0
 
 
 def prepared(name: str, folder: Path) -> dict[str, Any]:
-    """Return the answer in JSON when all is well.
+    """Return the line of a success as a dictionary.
 
     Raises:
         NoFake: see `build.scenario` and `build.library`.

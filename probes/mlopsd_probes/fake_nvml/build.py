@@ -1,4 +1,4 @@
-"""Build of the fake, and its scenarios: a process sees the GPUs of one instead of its own."""
+"""Build the simulated library, and find its scenarios; a process sees a scenario's GPUs as its own."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "c"
 SCENARIOS = HERE / "scenarios"
 SUFFIX = ".scenario"
-LIBRARY = "libnvidia-ml.so.1"  # the name by which pynvml, and all else, loads NVML
+LIBRARY = "libnvidia-ml.so.1"  # the name under which every program loads NVML
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = (
     *("-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"),
@@ -22,16 +22,16 @@ FLAGS = (
 
 
 class NoFake(Exception):
-    """The fake cannot be had; the text is one line for a person."""
+    """The simulated library or its scenario is not available; the text is one line."""
 
 
 def library(folder: Path, *flags: str) -> Path:
-    """Return the compiled library below *folder*, in a folder of its own to put into ``LD_LIBRARY_PATH``.
+    """Return the compiled library below *folder*, in a separate folder for ``LD_LIBRARY_PATH``.
 
-    It is compiled if it is not there yet for these sources and *flags*; two processes may do so at once.
+    Compile it unless it exists for these sources and *flags*; two processes may do so at the same time.
 
     Raises:
-        NoFake: there is no C compiler, or it refused.
+        NoFake: there is no C compiler, or it failed.
     """
     home = folder / f"fake-nvml-{_fingerprint(flags)}"
     if not (home / LIBRARY).exists():
@@ -41,15 +41,15 @@ def library(folder: Path, *flags: str) -> Path:
 
 
 def scenarios() -> list[str]:
-    """Return the names of the scenarios that come along."""
+    """Return the names of the included scenarios."""
     return sorted(path.stem for path in SCENARIOS.glob(f"*{SUFFIX}"))
 
 
 def scenario(name: str) -> Path:
-    """Return the file of the scenario called *name*, which may also be a path of one's own.
+    """Return the file of the scenario *name*, which may also be the path of a file.
 
     Raises:
-        NoFake: there is none.
+        NoFake: there is no such scenario.
     """
     for path in (SCENARIOS / f"{name}{SUFFIX}", Path(name)):
         if path.is_file():
@@ -62,8 +62,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables with which a process sees the GPUs of the scenario at *path*.
 
-    The scenario's time begins now, for all processes that get this environment. *folder* is where the library
-    is kept; *calls* a file in which the calls are counted, a line ``NAME NUMBER`` each.
+    The scenario's time begins now, for all processes with this environment. *folder* keeps the library.
+    *calls* is a file for the counts of calls, one line ``NAME NUMBER`` each.
 
     Raises:
         NoFake: see `library`.
@@ -79,7 +79,7 @@ def environment(
 
 
 def steer(path: Path, text: str) -> None:
-    """Replace the scenario at *path* at once; a process that runs on it reads it again with its next call."""
+    """Replace the scenario at *path* atomically; a process on it reads it again at its next call."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     with os.fdopen(handle, "w") as file:
         file.write(text)
@@ -94,7 +94,7 @@ def _fingerprint(flags: tuple[str, ...]) -> str:
 
 
 def _compile(home: Path, flags: tuple[str, ...]) -> None:
-    """Compile to a name of its own and then rename it, so that nobody loads half a library."""
+    """Compile to a temporary name and rename the result, so that no process loads an incomplete library."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NoFake(f"cannot build the fake GPUs: no C compiler ({', '.join(COMPILERS)}); install gcc")
@@ -109,4 +109,4 @@ def _compile(home: Path, flags: tuple[str, ...]) -> None:
 
 def _first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if "error" in line] or text.splitlines()
-    return lines[0] if lines else "it failed without a word"
+    return lines[0] if lines else "it failed without output"

@@ -20,12 +20,12 @@ class Card:
     """A GPU as NVML lists it.
 
     Attributes:
-        index: NVML's, which is nvidia-smi's, and in most cases CUDA's.
+        index: NVML's index; nvidia-smi's is the same, and usually CUDA's.
         uuid: the same in every host and slot.
-        name: the product's.
-        bus_id: as sysfs writes it, ``0000:1b:00.0``.
-        handle: NVML's; good until NVML is shut down.
-        driver: the version of the driver that has it.
+        name: the product name.
+        bus_id: the PCI address as in sysfs, ``0000:1b:00.0``.
+        handle: NVML's handle; valid until NVML is shut down.
+        driver: the version of its driver.
     """
 
     index: int
@@ -42,7 +42,7 @@ class Card:
 
     @cached_property
     def title(self) -> str:
-        """Its name in a sentence, with all that tells it from its neighbours."""
+        """The name of the card in a sentence, with everything that identifies it."""
         known = ", ".join(filter(None, (self.name, self.bus_id)))
         return f"gpu {self.index} ({known})"
 
@@ -53,7 +53,7 @@ class Card:
 
     @cached_property
     def _rows(self) -> dict[tuple[str, ...], tuple[Mapping[Any, Number | None], tuple[Sample, ...]]]:
-        """The last values and samples of each metric, and its further labels, in `samples_of`."""
+        """The last values and samples of `samples_of`, by metric and further labels."""
         return {}
 
     @cached_property
@@ -67,10 +67,10 @@ class Card:
         return ("gpu", str(self.index)), ("uuid", self.uuid)
 
     def samples(self, metric: Metric, value: Number | None, *others: object) -> list[Sample]:
-        """Return *value* of this card under *metric*; nothing where there is none.
+        """Return *value* as a sample of *metric*; return nothing for None.
 
-        *others* are the values of its labels after the card's. Eight cards with NVLinks have more than a
-        thousand numbers, of which few move between two checks: the others are the samples of before.
+        *others* are the values of the labels after the card's. An unchanged value returns the previous
+        sample: eight cards with NVLinks have over a thousand numbers, and few change between two checks.
         """
         if value is None:
             return []
@@ -89,9 +89,9 @@ class Card:
     def samples_of(
         self, metric: Metric, values: Mapping[Any, Number | None], *others: str
     ) -> tuple[Sample, ...]:
-        """Return each of *values* under *metric*, by the first label after the card's; *others* are the rest.
+        """Return a sample of *metric* for each of *values*, by the first label after the card's.
 
-        Where nothing moved these are the very samples of before.
+        *others* are the values of the remaining labels. Unchanged values return the previous samples.
         """
         key = (metric.name, *others)
         before = self._rows.get(key)
@@ -101,22 +101,22 @@ class Card:
         return before[1]
 
     def once(self, call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
-        """Return `ask` of what never changes while NVML is initialised; ask again for what is lacking.
+        """Return `ask` of a value that is constant while NVML is initialised; ask again if it is lacking.
 
         Raises:
-            NVMLError: the card does not say, and not because it lacks it.
+            NVMLError: the call failed for another reason than a lack.
         """
-        told: T | None = self._known.get((call, *arguments))
-        if told is None:
-            told = self._known[call, *arguments] = ask(call, self.handle, *arguments, lacking=lacking)
-        return told
+        answer: T | None = self._known.get((call, *arguments))
+        if answer is None:
+            answer = self._known[call, *arguments] = ask(call, self.handle, *arguments, lacking=lacking)
+        return answer
 
 
 def card_of(handle: Any, index: int, driver: str) -> Card:
     """Identify *handle* (``nvmlDeviceGetUUID``, ``…Name``, ``…PciInfo_v3``).
 
     Raises:
-        NVMLError: it does not say.
+        NVMLError: a call failed.
     """
     pci = ask(pynvml.nvmlDeviceGetPciInfo_v3, handle)
     bus_id = "" if pci is None else f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0"

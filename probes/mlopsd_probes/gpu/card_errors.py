@@ -1,4 +1,4 @@
-"""Errors of a card that answers nothing, and their meaning."""
+"""The meaning of an NVML error if a card answers nothing else."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class CardFault:
     Attributes:
         status: unhealthy if the card is lost; unknown if the probe cannot ask it.
         text: the predicate of a sentence on the card.
-        advice: what to do.
+        advice: the advice for an operator.
     """
 
     status: Status
@@ -79,7 +79,7 @@ NOT_ITS_FAULT = LACKING | {
     pynvml.NVML_ERROR_NOT_FOUND,
     pynvml.NVML_ERROR_IN_USE,
     pynvml.NVML_ERROR_INSUFFICIENT_RESOURCES,
-}  # of the call or the host; says nothing of the card
+}  # errors of the call or the host, which prove nothing about the card
 
 
 def _temperature(handle: Any) -> Any:
@@ -98,8 +98,8 @@ ESSENTIAL: tuple[Callable[[Any], Any], ...] = (
     pynvml.nvmlDeviceGetMemoryInfo,
     pynvml.nvmlDeviceGetPowerUsage,
     pynvml.nvmlDeviceGetCurrPcieLinkWidth,
-)  # the driver has to ask the card for these; names, limits and modes it may know by heart
-ENOUGH = 2  # essential queries that the card must have, so that one bad sensor is no lost card
+)  # the driver must ask the card for these; it may have cached names, limits and modes
+ENOUGH = 2  # essential queries that must fail: one bad sensor is no lost card
 
 
 def shared_error(card: Card) -> pynvml.NVMLError | None:
@@ -130,7 +130,7 @@ def fault_of(error: pynvml.NVMLError) -> CardFault:
     return FAULTS.get(error.value, lost)
 
 
-def refusal_of(error: pynvml.NVMLError) -> CardFault:
+def fault_without_identity(error: pynvml.NVMLError) -> CardFault:
     """Return the meaning of *error* if the driver gives it in place of the card's handle or UUID."""
     fault = fault_of(error)
     is_proof = error.value in NO_CARD or error.value == pynvml.NVML_ERROR_UNKNOWN

@@ -1,4 +1,4 @@
-"""All that is read of one card in a check; a collector that fails costs its own findings and no others."""
+"""The reading of one card in a check; a failed collector loses only its own findings."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -52,13 +52,13 @@ COLLECTORS: tuple[type[CardCollector], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class CardReading:
-    """All that is known of one card after a check.
+    """The result of one check of a card.
 
     Attributes:
-        card: which one.
+        card: the card.
         reading: its findings, numbers and facts.
-        error: what it answers to everything; None if it answers.
-        is_lost: it is known to be broken, rather than not to be asked.
+        error: the error that every call gives; None if the card answers.
+        is_lost: the card is known to be broken; False also if the probe only cannot ask it.
         is_unexplained: it is lost, and neither the error nor an XID names the cause.
     """
 
@@ -69,7 +69,7 @@ class CardReading:
     is_unexplained: bool = False
 
     def without_blame(self, outage: Finding) -> "CardReading":
-        """Return the same card where *outage* of the whole host says why it does not answer."""
+        """Return the same card, with *outage* of the whole host as the reason of its silence."""
         if not self.is_unexplained:
             return self
         findings = [finding for finding in self.reading.findings if finding.name != "gpu_answers"]
@@ -77,7 +77,7 @@ class CardReading:
         return replace(self, reading=reading, is_lost=outage.status is Status.UNHEALTHY)
 
     def in_container(self) -> "CardReading":
-        """Return the same card, read from a container whose devices may have been taken away."""
+        """Return the same card as read in a container, which may have lost its devices."""
         is_unknown = self.error is not None and self.error.value == pynvml.NVML_ERROR_UNKNOWN
         if not (self.is_unexplained and is_unknown):
             return self
@@ -95,10 +95,10 @@ class CardCollectors:
         self._xids = Xids(options, history)
 
     def collect(self, card: Card) -> CardReading:
-        """Return what all collectors found of *card*, or why it does not answer.
+        """Return the joined readings of *card*, or the reason why it does not answer.
 
         Raises:
-            NVMLError: NVML as a whole cannot be spoken to.
+            NVMLError: NVML as a whole fails.
         """
         try:
             readings = [*self._each(card), self._xids.collect(card)]
@@ -109,10 +109,10 @@ class CardCollectors:
         return CardReading(card, join([Reading([card_errors.answers(card)]), *readings]))
 
     def _each(self, card: Card) -> Iterator[Reading]:
-        """Yield what each collector finds, or that it failed.
+        """Yield the reading of each collector, or a finding that it failed.
 
         Raises:
-            NVMLError: no further call for *card* will do better.
+            NVMLError: every further call for *card* would fail too.
         """
         answers = False
         for collector in self._all:
@@ -127,26 +127,26 @@ class CardCollectors:
                 reading = Reading() if _is_withheld(card, error) else collector.explain(card, error)
             yield reading
 
-    def collect_refused(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> CardReading:
-        """Return a card that NVML counts and says nothing of.
+    def collect_unidentified(self, index: int, error: pynvml.NVMLError, cards: Iterable[Card]) -> CardReading:
+        """Return a card that NVML counts but cannot identify.
 
-        If a card of its index was there and is not among *cards*, it is that one.
+        It is taken for the known card of this index, unless that is among *cards*.
         """
         gone = self._history.others({card.uuid for card in cards})
         known = ((uuid, card) for uuid, card in gone.items() if card.index == index)
         uuid, card = next(known, ("", CardRecord(index, "GPU", "")))
         known_as = Card(index, uuid, card.name, card.bus_id)
-        return self._silent(known_as, error, card_errors.refusal_of(error))
+        return self._silent(known_as, error, card_errors.fault_without_identity(error))
 
     def open_xids(self, gone: dict[str, CardRecord], listed: Iterable[Card]) -> list[Finding]:
-        """Return the findings of cards that are gone, by the XIDs that they went with."""
+        """Return the XID findings of cards that are gone."""
         taken = {card.index for card in listed}
         cards = [Card(card.index, uuid, card.name, card.bus_id) for uuid, card in gone.items()]
         findings = chain(*(self._xids.collect(card).findings for card in cards if card.index not in taken))
         return [finding for finding in findings if finding.status is not Status.HEALTHY]
 
     def _silent(self, card: Card, error: pynvml.NVMLError, why: card_errors.CardFault) -> CardReading:
-        """Return a card that does not answer: it has no numbers, and its XIDs tell why."""
+        """Return a card that does not answer: it has no numbers, and its XIDs may name the cause."""
         xids = self._xids.collect(card)
         is_explained = error.value in NO_CARD or self._xids.fell_off(card)
         own = card_errors.silent(card, why, lasting=why.is_loss and is_explained)
@@ -155,10 +155,10 @@ class CardCollectors:
 
 
 def _require_answer(card: Card) -> None:
-    """Ask *card* for what every card has.
+    """Check that *card* answers an essential query.
 
     Raises:
-        NVMLError: it answers nothing else.
+        NVMLError: the error that every essential query gives.
     """
     error = card_errors.shared_error(card)
     if error is not None and not _is_withheld(card, error):
@@ -166,5 +166,5 @@ def _require_answer(card: Card) -> None:
 
 
 def _is_withheld(card: Card, error: pynvml.NVMLError) -> bool:
-    """Return true if *error* is usual: much of a card in MIG mode is for root alone."""
+    """Return true if *error* is normal: only root may read much of a card in MIG mode."""
     return error.value == pynvml.NVML_ERROR_NO_PERMISSION and is_split(card.handle)

@@ -38,9 +38,9 @@ class Clocks(CardCollector):
 
 
 def _hertz(call: Callable[[Any, int], int], handle: Any) -> dict[str, int | None]:
-    """Return Hz by clock, as *call* answers in MHz."""
-    told = {
+    """Return Hz by clock; *call* answers in MHz."""
+    answer = {
         name: number(ask(call, handle, clock, lacking=UNKNOWN_ARGUMENT), most=MOST)
         for name, clock in CLOCKS.items()
     }
-    return {name: None if mega is None else mega * MEGA for name, mega in told.items()}
+    return {name: None if mega is None else mega * MEGA for name, mega in answer.items()}

@@ -17,15 +17,15 @@ class CardCollector(Collector):
         self.history = history
 
     def collect(self, card: Card) -> Reading:
-        """Ask *card* once; the facts are that card's. Leave out what the card lacks.
+        """Ask *card* once and return its reading, without values that the card lacks.
 
         Raises:
-            NVMLError: NVML fails in a way that is no lack.
+            NVMLError: NVML failed for another reason than a lack.
         """
         raise NotImplementedError
 
     def explain(self, card: Card, error: pynvml.NVMLError) -> Reading:
-        """Return what *error* costs: a judgement that cannot be made, or only a number."""
+        """Return a finding on *error*: ``unknown`` if a judgement is missing, else ``degraded``."""
         status = Status.UNKNOWN if self.findings else Status.DEGRADED
         source = f"{self.name.replace('_', ' ')} of {card.title}"
         return self.unreadable(source, error, status=status, subject=card.subject)

@@ -1,4 +1,4 @@
-"""NVML while it is initialised: its cards, those on the PCI bus, and the reasons to initialise it again."""
+"""An initialised NVML: its cards, the cards on the PCI bus, and the reasons to initialise it again."""
 
 import _ctypes
 import contextlib
@@ -12,23 +12,23 @@ from pathlib import Path
 import pynvml
 
 from mlopsd_probes.gpu.card import Card, card_of
-from mlopsd_probes.gpu.card_errors import refusal_of
+from mlopsd_probes.gpu.card_errors import fault_without_identity
 from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
 from mlopsd_probes.gpu.watcher import Watcher
 
-LOST_RETRY = 300.0  # seconds; a lost card may be back, and initialising costs seconds a card
+LOST_RETRY = 300.0  # seconds; a lost card may come back, and initialising takes seconds per card
 CUDA_THOUSAND = 1000
 NVIDIA = "0x10de"
 DISPLAY = "0x03"  # the base class: VGA, XGA, 3D and other display controllers
-OURS = frozenset({"nvidia", ""})  # a card that vfio-pci or nouveau has is not NVML's to see
+OURS = frozenset({"nvidia", ""})  # NVML cannot see a card of vfio-pci or nouveau
 
 Device = tuple[str, int]  # its address and the inode of its folder
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Of the driver, of NVML and of CUDA; "" where it is not told."""
+    """The versions of the driver, NVML and CUDA; "" if unknown."""
 
     driver: str = ""
     nvml: str = ""
@@ -36,14 +36,18 @@ class Versions:
 
 
 class Driver:
-    """One initialisation of NVML, kept as long as it is good.
+    """One initialisation of NVML, kept as long as it is valid.
 
-    Without persistence mode ``nvmlInit`` takes seconds a card, so it is done again only when NVML says so,
-    when the driver was loaded anew, when sysfs has come to show other cards, or long after a loss.
+    Without persistence mode ``nvmlInit`` takes seconds per card. So it is repeated only in four cases:
+
+    - NVML asks for it.
+    - The driver was reloaded.
+    - sysfs shows other cards.
+    - A card was lost a while ago (`LOST_RETRY`).
 
     Attributes:
-        cards: what NVML lists and can tell who it is.
-        refused: what NVML lists and cannot, by index.
+        cards: the cards that NVML lists and identifies.
+        unidentified: the errors of the other listed cards, by index.
     """
 
     def __init__(
@@ -60,43 +64,43 @@ class Driver:
         self._clock = clock
         self.is_open = False
         self.cards: tuple[Card, ...] = ()
-        self.refused: dict[int, pynvml.NVMLError] = {}
+        self.unidentified: dict[int, pynvml.NVMLError] = {}
         self.versions = Versions()
         self.watcher: Watcher | None = None
         self._load = ""
         self.on_bus: Mapping[str, str] = {}
         self._tried: frozenset[str] = (
             frozenset()
-        )  # the disagreement with sysfs that initialising did not settle
+        )  # the difference from sysfs that remained after initialising
         self._lost_since: float | None = None
 
     def ready(self) -> None:
-        """Initialise NVML if it is not, or no longer good.
+        """Initialise NVML if it is not initialised or no longer valid.
 
         Raises:
-            NVMLError: it cannot be.
+            NVMLError: it cannot be initialised.
         """
         self.on_bus = self._bus.cards()
         if self.is_open and (why := self._stale()):
-            self._log.info("NVML is initialised anew", extra={"reason": why})
+            self._log.info("NVML reinitialised", extra={"reason": why})
             self.close()
         if not self.is_open:
             self._open()
 
     def _stale(self) -> str | None:
-        """Return the reason why this initialisation is no longer good, or None.
+        """Return the reason why this initialisation is no longer valid, or None.
 
         Raises:
-            NVMLError: NVML itself says so.
+            NVMLError: NVML itself reports it.
         """
         if driver_load(self._sysfs) != self._load:
-            return "the driver was loaded anew"
-        if pynvml.nvmlDeviceGetCount() != len(self.cards) + len(self.refused):
+            return "the driver was reloaded"
+        if pynvml.nvmlDeviceGetCount() != len(self.cards) + len(self.unidentified):
             return "the number of GPUs has changed"
-        if any(map(self.can_be_asked, self.refused)):
-            return "a GPU that could not be asked now can be"
+        if any(map(self.can_be_asked, self.unidentified)):
+            return "a GPU that could not be identified now answers"
         if self._disagreement() - self._tried:
-            return "the PCI bus has come to show other GPUs"
+            return "the PCI bus shows other GPUs"
         return self.overdue()
 
     def overdue(self) -> str | None:
@@ -108,9 +112,9 @@ class Driver:
         return None
 
     def can_be_asked(self, index: int) -> bool:
-        """Return true if a card that was refused for no fault of its own answers by now."""
-        if refusal_of(self.refused[index]).is_loss:
-            return False  # the driver may take seconds to find that out again; see `LOST_RETRY`
+        """Return true if an unidentified card that is not lost answers by now."""
+        if fault_without_identity(self.unidentified[index]).is_loss:
+            return False  # the driver may take seconds to fail again; see `LOST_RETRY`
         try:
             pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index))
         except pynvml.NVMLError as error:
@@ -120,14 +124,14 @@ class Driver:
         return True
 
     def _disagreement(self) -> frozenset[str]:
-        """Return PCI addresses with drivers that only NVML or only sysfs has; none without sysfs."""
-        if not self.on_bus or self.refused:
+        """Return PCI addresses, with drivers, that only NVML or only sysfs lists; none without sysfs."""
+        if not self.on_bus or self.unidentified:
             return frozenset()
         apart = {card.bus_id for card in self.cards} ^ set(self.on_bus)
         return frozenset(f"{bus_id} {self.on_bus.get(bus_id, '')}" for bus_id in apart)
 
     def _open(self) -> None:
-        """Initialise, list the cards, and wait for their XIDs.
+        """Initialise NVML, list the cards, and start to wait for their XIDs.
 
         Raises:
             NVMLError: NVML cannot be initialised, or fails at once.
@@ -143,15 +147,15 @@ class Driver:
         self._watch()
 
     def _list_cards(self) -> None:
-        """Ask for every card that NVML counts; one that refuses is kept with its error."""
-        cards, self.refused = [], {}
+        """Identify every card that NVML counts; keep the error of a card that it cannot identify."""
+        cards, self.unidentified = [], {}
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
                 cards.append(card_of(pynvml.nvmlDeviceGetHandleByIndex(index), index, self.versions.driver))
             except pynvml.NVMLError as error:
                 if error.value in NO_SESSION:
                     raise
-                self.refused[index] = error
+                self.unidentified[index] = error
         self.cards = tuple(cards)
 
     def _watch(self) -> None:
@@ -164,7 +168,7 @@ class Driver:
             self.watcher = None
 
     def _record_xid(self, card: Card, xid: int) -> None:
-        """Write down that *xid* came; in the watcher's thread.
+        """Record and log *xid*; runs in the watcher's thread.
 
         Raises:
             OSError: it cannot be written.
@@ -182,18 +186,18 @@ class Driver:
             self._lost_since = self._clock()
 
     def close(self, *, forget_library: bool = False) -> None:
-        """Shut NVML down; with a thread that hangs in it, leave it as it is.
+        """Shut NVML down, unless a thread hangs in it.
 
-        With *forget_library* the next `ready` loads the library from disk: after an upgrade the one in
-        memory is the old driver's.
+        With *forget_library* the next `ready` loads the library from disk: after an upgrade the library in
+        memory belongs to the old driver.
         """
         ended = self.watcher is None or self.watcher.stop()
         if self.is_open and ended:
-            with contextlib.suppress(pynvml.NVMLError):  # it was shut down already, or its driver is gone
+            with contextlib.suppress(pynvml.NVMLError):  # it is shut down already, or its driver is gone
                 pynvml.nvmlShutdown()
         if forget_library and ended:
             _unload()
-        self.is_open, self.watcher, self.cards, self.refused = False, None, (), {}
+        self.is_open, self.watcher, self.cards, self.unidentified = False, None, (), {}
 
 
 def _read_versions() -> Versions:
@@ -208,7 +212,7 @@ def _read_versions() -> Versions:
 
 
 def _unload() -> None:
-    """Have pynvml load the library anew, which it otherwise keeps as long as the process lives."""
+    """Make pynvml load the library again; otherwise it keeps it as long as the process runs."""
     if pynvml.nvmlLib is not None:
         _ctypes.dlclose(pynvml.nvmlLib._handle)
         pynvml.nvmlLib = None
@@ -218,20 +222,20 @@ def _unload() -> None:
 class Bus:
     """The PCI bus as sysfs shows it.
 
-    A host of eight GPUs has hundreds of devices, and to read what each of them is would take longer than all
-    else in a check. So that is read once of each: *known* has it by address and inode, which a device that is
-    put in another's place does not share.
+    A host of eight GPUs has hundreds of devices. Reading each of them would take longer than the rest of a
+    check, so each is read only once. *known* has the devices by address and inode, which change with another
+    device in the same slot.
     """
 
     def __init__(self, sysfs: Path) -> None:
         self._devices = sysfs / "bus/pci/devices"
         self.known: dict[Device, bool] = {}
-        self._gpus: dict[str, str] = {}  # the link to the driver of each, by address
+        self._gpus: dict[str, str] = {}  # the link to each driver, by address
 
     def cards(self) -> Mapping[str, str]:
-        """Return the driver by PCI address ("" for none) of each NVIDIA GPU that NVML ought to see.
+        """Return the driver ("" for none) of each NVIDIA GPU that NVML should see, by PCI address.
 
-        Empty where sysfs does not show PCI devices.
+        The result is empty if sysfs shows no PCI devices.
         """
         listed = self._listed()
         if listed != self.known.keys():
@@ -247,7 +251,7 @@ class Bus:
             return set()
 
     def _classify(self, listed: Iterable[Device]) -> None:
-        """Read each new device; one that goes away meanwhile is gone, or read again at the next check."""
+        """Read each new device; skip a device that disappears meanwhile."""
         before, self.known = self.known, {}
         for device in sorted(listed):
             with contextlib.suppress(OSError):
@@ -258,7 +262,7 @@ class Bus:
 
 
 def driver_load(sysfs: Path) -> str:
-    """Return an id of this load of the driver: its folder's inode, which the kernel never reuses."""
+    """Return an id of this load of the driver: the inode of its folder, which the kernel never reuses."""
     try:
         return str((sysfs / "module/nvidia").stat().st_ino)
     except OSError:
@@ -268,11 +272,11 @@ def driver_load(sysfs: Path) -> str:
 def _is_gpu(device: Path) -> bool:
     vendor = (device / "vendor").read_text("ascii").strip()
     is_display = vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
-    return is_display and not (device / "physfn").exists()  # a virtual function is for a guest
+    return is_display and not (device / "physfn").exists()  # a virtual function belongs to a guest
 
 
 def _driver(link: str) -> str:
-    """Return the name of the driver; a Path would intern its parts again at each check."""
+    """Return the name of the driver; without a Path, which would intern its parts at each check."""
     try:
         return os.readlink(link).rpartition("/")[2]  # noqa: PTH115
     except OSError:

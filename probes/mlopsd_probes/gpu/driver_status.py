@@ -1,4 +1,4 @@
-"""The finding on the driver, and the evidence for it that needs no call of the driver."""
+"""The finding on the driver, and the evidence that needs no call of the driver."""
 
 import errno
 import os
@@ -57,8 +57,8 @@ class Access:
     """The access of this process to the driver.
 
     Attributes:
-        in_container: it runs in a container, which may be given some devices of its host.
-        to_driver: it may open the driver's control device; None where that could not be found out.
+        in_container: it runs in a container, which may have only some devices of its host.
+        to_driver: it may open the driver's control device; None if unknown.
     """
 
     in_container: bool
@@ -66,17 +66,17 @@ class Access:
 
     @property
     def is_granted(self) -> bool:
-        """True if nothing stands between this process and the driver."""
+        """True if this process is not in a container and may open the driver."""
         return self.to_driver is True and not self.in_container
 
 
 def access(root: Path) -> Access:
-    """Return what is so now below *root*, which is ``/`` but in tests."""
+    """Return the present access below *root*, which is ``/`` except in tests."""
     return Access(is_container(root), may_open(root / CONTROL))
 
 
 def is_container(root: Path, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return true if Docker, Podman, systemd-nspawn, LXC or Kubernetes left its mark."""
+    """Return true if there is a sign of Docker, Podman, systemd-nspawn, LXC or Kubernetes."""
     return (
         KUBERNETES in environment
         or any((root / marker).exists() for marker in MARKERS)
@@ -85,7 +85,7 @@ def is_container(root: Path, environment: Mapping[str, str] = os.environ) -> boo
 
 
 def may_open(device: Path) -> bool | None:
-    """Return whether *device* opens for reading and writing; None if it fails for another reason."""
+    """Return whether *device* may be opened for reading and writing; None after any other error."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
@@ -103,9 +103,9 @@ def _first_environment(root: Path) -> list[bytes]:
 
 def present(versions: Versions) -> Finding:
     """Return the finding while NVML answers."""
-    told = f"NVML {versions.nvml or 'of unknown version'}, CUDA {versions.cuda or 'unknown'}"
+    reported = f"NVML {versions.nvml or 'of unknown version'}, CUDA {versions.cuda or 'unknown'}"
     return Finding(
-        "driver", Status.HEALTHY, f"driver {versions.driver or 'of unknown version'} answers ({told})"
+        "driver", Status.HEALTHY, f"driver {versions.driver or 'of unknown version'} answers ({reported})"
     )
 
 
@@ -136,7 +136,7 @@ def absent(
 
 
 def _mismatch(on_the_bus: str, access: Access) -> Finding:
-    """Return the finding where driver and library do not fit; a container keeps the library of its start."""
+    """Return the finding if driver and library differ; a container keeps the library of its start."""
     if access.in_container:
         reason = f"{MISMATCH_IN_CONTAINER}{on_the_bus}"
         return Finding("driver", Status.UNHEALTHY, reason, advice=Advice.RESTART_APP)
@@ -145,14 +145,14 @@ def _mismatch(on_the_bus: str, access: Access) -> Finding:
 
 
 def _is_shut_out(error: pynvml.NVMLError, access: Access) -> bool:
-    """Return true if a driver that seems not loaded is there, and this process may not open it."""
+    """Return true if the driver seems not loaded because this process may not open it."""
     return error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and access.to_driver is False
 
 
 def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Finding | None:
     """Return a finding on the driver if no card answers and NVML's error does not name the cause.
 
-    A single card has itself to blame if this process may open the driver.
+    A single card is itself at fault if this process may open the driver.
     """
     errors = [one.error for one in seen if one.error is not None and one.is_unexplained]
     if not errors or any(one.error is None for one in seen):
@@ -160,8 +160,8 @@ def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Find
     is_unknown = all(error.value == pynvml.NVML_ERROR_UNKNOWN for error in errors)
     if len(seen) == 1 and (not is_unknown or access().is_granted):
         return None
-    told = " or ".join(sorted({str(error) for error in errors}))
-    summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {told}"
+    reported = " or ".join(sorted({str(error) for error in errors}))
+    summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {reported}"
     if is_unknown:
         return _no_answer(summary, access())
     summary += "; the driver may have failed: see dmesg for NVRM and XID"
@@ -169,14 +169,14 @@ def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Find
 
 
 def _no_answer(summary: str, access: Access) -> Finding:
-    """Return the finding for Unknown Error from everything, with the cause as far as *access* shows it."""
+    """Return the finding if every call gives Unknown Error, with the cause that *access* shows."""
     status, cause, advice = cause_of(access)
     lasting = advice is Advice.REBOOT
     return Finding("driver", status, f"{summary}; {cause}", advice=advice, lasting=lasting)
 
 
 def cause_of(access: Access) -> tuple[Status, str, Advice]:
-    """Return the status, cause and advice by the evidence; a reboot only where nothing else is left."""
+    """Return the status, cause and advice from the evidence; advise a reboot only as the last resort."""
     if access.in_container:
         return Status.UNKNOWN, IN_CONTAINER, Advice.RESTART_APP
     if access.to_driver is None:

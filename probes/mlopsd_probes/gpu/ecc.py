@@ -1,6 +1,6 @@
-"""Memory errors: those that ECC saw, and the rows and pages that the card took out of use for them.
+"""Memory errors that ECC detected, and the rows or pages that the card took out of use.
 
-Cards before Ampere retired pages.
+Cards before Ampere retire pages, later cards remap rows.
 """
 
 from itertools import chain
@@ -38,7 +38,7 @@ CAUSES = {
 
 
 class Ecc(CardCollector):
-    """``nvmlDeviceGetTotalEccErrors``; nothing where ECC is off or there is none."""
+    """``nvmlDeviceGetTotalEccErrors``; empty if ECC is off or missing."""
 
     name = "ecc_uncorrected"
     findings = ("ecc_uncorrected",)
@@ -54,7 +54,7 @@ class Ecc(CardCollector):
         return Reading([] if uncorrected is None else [self._judge(card, uncorrected)], list(samples))
 
     def _judge(self, card: Card, uncorrected: int) -> Finding:
-        """Judge the increase since the driver loaded; a counter that went back was reset."""
+        """Judge the increase since the driver loaded; a counter that decreased was reset."""
         with self.history.lock:
             known = self.history.of(card)
             if known.uncorrected is None or uncorrected < known.uncorrected:
@@ -78,7 +78,7 @@ class Ecc(CardCollector):
 
 
 def _error_counts(handle: Any, scope: int) -> dict[str, int | None]:
-    """Return the counter of each kind in one scope."""
+    """Return the counters of one *scope* by kind."""
     return {
         kind: number(ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind_id, scope))
         for kind, kind_id in KINDS.items()
@@ -93,15 +93,15 @@ class RemappedRows(CardCollector):
     metrics = (ROWS,)
 
     def collect(self, card: Card) -> Reading:
-        """Judge the rows: a remap may wait for a reset, or have failed."""
-        told = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
-        if told is None:
+        """Judge the rows: a remapping may wait for a reset, or have failed."""
+        answer = ask(pynvml.nvmlDeviceGetRemappedRows, card.handle)
+        if answer is None:
             return Reading()
-        corrected, uncorrected, pending, failed = told
+        corrected, uncorrected, pending, failed = answer
         rows = {"corrected": number(corrected), "uncorrected": number(uncorrected)}
         flags = {"pending": number(pending, most=1), "failed": number(failed, most=1)}
         numbers = {kind: count for kind, count in (rows | flags).items() if count is not None}
-        findings = [_judge_rows(card, numbers)] if len(numbers) == len(told) else []
+        findings = [_judge_rows(card, numbers)] if len(numbers) == len(answer) else []
         return Reading(findings, card.samples_of(ROWS, numbers))
 
 
@@ -113,7 +113,7 @@ class RetiredPages(CardCollector):
     metrics = (PAGES,)
 
     def collect(self, card: Card) -> Reading:
-        """Judge the number of pages, and one that waits for a reset."""
+        """Judge the number of pages, and a page that waits for a reset."""
         counts = {cause: _retired(card.handle, cause_id) for cause, cause_id in CAUSES.items()}
         numbers = {cause: count for cause, count in counts.items() if count is not None}
         if not numbers:
@@ -125,12 +125,12 @@ class RetiredPages(CardCollector):
     def _judge(self, card: Card, pages: int, *, pending: bool) -> Finding:
         """Judge the number of pages."""
         limit = self.options.retired_pages_unhealthy
-        status, words, advice = Status.HEALTHY, "", Advice.NONE
+        status, text, advice = Status.HEALTHY, "", Advice.NONE
         if pages >= limit:
-            status, words, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
+            status, text, advice = Status.UNHEALTHY, f", at or above {limit}", Advice.REPLACE_HARDWARE
         elif pending:
-            status, words, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
-        summary = f"{card.title} has {format_count(pages, 'retired page')}{words}"
+            status, text, advice = Status.DEGRADED, ", and one waits for a reset", Advice.RESET_GPU
+        summary = f"{card.title} has {format_count(pages, 'retired page')}{text}"
         bad = status is not Status.HEALTHY
         return Finding(
             "retired_pages", status, summary, card.subject, pages, "pages", limit, advice, lasting=bad
@@ -140,18 +140,18 @@ class RetiredPages(CardCollector):
 def _judge_rows(card: Card, numbers: dict[str, int]) -> Finding:
     """Judge the four numbers of ``nvmlDeviceGetRemappedRows``."""
     rows = numbers["corrected"] + numbers["uncorrected"]
-    status, words, advice = Status.HEALTHY, "", Advice.NONE
+    status, text, advice = Status.HEALTHY, "", Advice.NONE
     if numbers["failed"]:
         status, advice = Status.UNHEALTHY, Advice.REPLACE_HARDWARE
-        words = ", and remapping failed: there are no spare rows left; replace the card"
+        text = ", and remapping failed: there are no spare rows left; replace the card"
     elif numbers["pending"]:
-        status, words, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
-    summary = f"{card.title} has {format_count(rows, 'remapped row')}{words}"
+        status, text, advice = Status.DEGRADED, ", and one more waits for a reset", Advice.RESET_GPU
+    summary = f"{card.title} has {format_count(rows, 'remapped row')}{text}"
     bad = status is not Status.HEALTHY
     return Finding("remapped_rows", status, summary, card.subject, rows, "rows", advice=advice, lasting=bad)
 
 
 def _retired(handle: Any, cause: int) -> int | None:
-    """Count the pages that were retired for *cause*."""
+    """Count the pages retired for *cause*."""
     pages = ask(pynvml.nvmlDeviceGetRetiredPages, handle, cause)
     return None if pages is None else len(pages)

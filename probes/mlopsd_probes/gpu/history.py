@@ -1,4 +1,4 @@
-"""The state that outlives a restart of the probe: the cards, their XIDs, and where their counters stood."""
+"""The state that survives a restart of the probe: the cards, their XIDs, and their counters."""
 
 import json
 import os
@@ -17,7 +17,7 @@ FILE = "past.json"
 
 @dataclass(slots=True)
 class XidEvent:
-    """An XID of a card since boot: how often, when last (Unix time), and whether no reset has ended it."""
+    """An XID of a card since boot: its count, its last Unix time, and whether it waits for a reset."""
 
     count: int = 0
     last: float = 0.0
@@ -29,15 +29,15 @@ class CardRecord:
     """One card, and its history since boot.
 
     Attributes:
-        index: as when it was last seen; so are *name* and *bus_id*.
+        index: the last seen index; *name* and *bus_id* are the last seen ones too.
         uncorrected: volatile uncorrected ECC errors at the first check since the driver loaded.
-        nvlinks: the links that were up at once, at most, since the driver loaded.
-        pcie_width: the most PCIe lanes seen in this slot since the driver loaded.
-        pcie_generation: the fastest PCIe generation seen in this slot since the driver loaded.
-        energy: millijoules since the driver loaded or the card was reset; less of it than before is a reset.
-        needed_recovery: NVML asked for a reset or reboot, and has not taken it back.
-        is_expected: it answered since boot, or since the operator had the probe forget what was.
-        xids: by number.
+        nvlinks: the most links up at the same time since the driver loaded.
+        pcie_width: the most PCIe lanes in this slot since the driver loaded.
+        pcie_generation: the fastest PCIe generation in this slot since the driver loaded.
+        energy: millijoules since the driver loaded or the card was reset; a decrease means a reset.
+        needed_recovery: NVML asked for a reset or reboot, and still does.
+        is_expected: it answered since boot, or since the last `CardHistory.forget`.
+        xids: the XIDs by number.
     """
 
     index: int
@@ -56,8 +56,8 @@ class CardRecord:
 class CardHistory:
     """The cards of this boot by UUID, in a file of the probe's state folder.
 
-    The thread that waits for XIDs writes as well as the check: an XID is on disk before the driver call
-    that it makes hang.
+    The check and the thread that waits for XIDs both write. So an XID is on disk even if it makes the next
+    driver call hang.
     """
 
     def __init__(
@@ -72,38 +72,38 @@ class CardHistory:
         self._load()
 
     def _load(self) -> None:
-        """Take up what the file says of this boot; a file of another boot, or a broken one, says nothing."""
+        """Load the file, unless it is broken or of another boot."""
         try:
-            told = json.loads(self.file.read_text("utf-8"))
-            if told["boot"] != self._boot:
+            document = json.loads(self.file.read_text("utf-8"))
+            if document["boot"] != self._boot:
                 return
-            self.cards = {uuid: _remembered(card) for uuid, card in told["cards"].items()}
-            self._driver = str(told["driver"])
+            self.cards = {uuid: _remembered(card) for uuid, card in document["cards"].items()}
+            self._driver = str(document["driver"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             self.cards = {}
 
     def save(self) -> None:
-        """Write the file, if anything changed; a reader sees the old one or the new one whole.
+        """Write the file atomically if anything has changed.
 
         Raises:
             OSError: it cannot be written.
         """
         with self.lock:
-            told = json.dumps(
+            document = json.dumps(
                 {"boot": self._boot, "driver": self._driver, "cards": self.cards}, default=_fields_of
             )
-            if told == self._saved:
+            if document == self._saved:
                 return
             part = self.file.with_suffix(".part")
             with part.open("w", encoding="utf-8") as file:
-                file.write(told)
+                file.write(document)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.file)
-            self._saved = told
+            self._saved = document
 
     def driver_loaded(self, load: str) -> None:
-        """Record the driver *load*, a text unique to each load; a new one ends what a reset ends."""
+        """Record the driver *load*, a unique text; a new load has the effect of a reset of every card."""
         with self.lock:
             if self._driver and load != self._driver:
                 for card in self.cards.values():
@@ -111,22 +111,22 @@ class CardHistory:
             self._driver = load
 
     def of(self, card: Card) -> CardRecord:
-        """Return the record of *card*, with its present name and place."""
+        """Return the record of *card*, with its present name, index and slot."""
         with self.lock:
             found = self.cards.setdefault(card.uuid, CardRecord(card.index, card.name, card.bus_id))
-            if found.bus_id != card.bus_id:  # another slot, with another link
+            if found.bus_id != card.bus_id:  # another slot may have another link
                 found.pcie_width = found.pcie_generation = None
             found.index, found.name, found.bus_id = card.index, card.name, card.bus_id
             found.is_expected = True
             return found
 
     def card_reset(self, card: Card) -> None:
-        """End what the reset of *card* ends."""
+        """Record a reset of *card*."""
         with self.lock:
             _renew(self.of(card))
 
     def others(self, uuids: set[str]) -> dict[str, CardRecord]:
-        """Return the cards that are expected and are not among *uuids*."""
+        """Return the expected cards that are not among *uuids*."""
         with self.lock:
             cards = self.cards.items()
             return {uuid: card for uuid, card in cards if card.is_expected and uuid not in uuids}
@@ -135,13 +135,13 @@ class CardHistory:
         """Return a copy of the XIDs of the card *uuid*, by number."""
         with self.lock:
             card = self.cards.get(uuid)
-            return {} if card is None else {xid: replace(told) for xid, told in sorted(card.xids.items())}
+            return {} if card is None else {xid: replace(event) for xid, event in sorted(card.xids.items())}
 
     def record(self, card: Card, xid: int, at: float | None = None) -> None:
-        """Record that *xid* came from *card*, now or at the Unix time *at*; it is on disk when this returns.
+        """Record an *xid* of *card*, now or at the Unix time *at*, and write it to disk.
 
         Raises:
-            OSError: it cannot be written; it is remembered all the same.
+            OSError: it cannot be written; it is still kept in memory.
         """
         with self.lock:
             happened = self.of(card).xids.setdefault(xid, XidEvent())
@@ -151,30 +151,30 @@ class CardHistory:
             self.save()
 
     def forget(self) -> None:
-        """Forget which cards there were and end every XID; what is broken still shows by itself."""
+        """Forget the expected cards and close every XID; a persisting fault shows again by itself."""
         with self.lock:
             for card in self.cards.values():
                 _renew(card)
                 card.is_expected = False
 
     def open_xids(self) -> int:
-        """Count the XIDs that no reset has ended."""
+        """Count the XIDs that wait for a reset."""
         with self.lock:
             return sum(happened.is_open for card in self.cards.values() for happened in card.xids.values())
 
 
 def _renew(card: CardRecord) -> None:
-    """End what only a reset ends, and let counters begin again; the counts stay."""
+    """Close the XIDs of *card* and restart its counters; keep the counts of XIDs."""
     card.uncorrected, card.nvlinks, card.energy, card.needed_recovery = None, [], None, False
     card.pcie_width = card.pcie_generation = None
     for event in card.xids.values():
         event.is_open = False
 
 
-def _fields_of(told: CardRecord | XidEvent) -> dict[str, Any]:
-    return {each.name: getattr(told, each.name) for each in fields(told)}
+def _fields_of(record: CardRecord | XidEvent) -> dict[str, Any]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
-def _remembered(told: dict[str, Any]) -> CardRecord:
-    xids = {int(xid): XidEvent(**happened) for xid, happened in told.pop("xids").items()}
-    return CardRecord(**told, xids=xids)
+def _remembered(record: dict[str, Any]) -> CardRecord:
+    xids = {int(xid): XidEvent(**happened) for xid, happened in record.pop("xids").items()}
+    return CardRecord(**record, xids=xids)

@@ -1,4 +1,4 @@
-"""A card that is split into instances."""
+"""The MIG mode of a card, and its instances."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class Mig(CardCollector):
 
 
 def _instances(handle: Any) -> list[dict[str, Any]]:
-    """Return each MIG device: UUID, name, ids of its GPU and compute instance, memory in bytes if known."""
+    """Return each MIG device: UUID, name, ids of its GPU and compute instance, and known memory in bytes."""
     most = ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
     found = (
         ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index, lacking=NO_INSTANCE)
@@ -51,7 +51,7 @@ def _instances(handle: Any) -> list[dict[str, Any]]:
 def _instance(device: Any) -> dict[str, Any]:
     """Return one MIG device."""
     memory = ask(memory_of, device, lacking=NOT_ALLOWED)
-    told = {
+    facts = {
         "uuid": text(ask(pynvml.nvmlDeviceGetUUID, device)),
         "name": text(ask(pynvml.nvmlDeviceGetName, device)),
         "gpu_instance": ask(pynvml.nvmlDeviceGetGpuInstanceId, device),
@@ -59,10 +59,10 @@ def _instance(device: Any) -> dict[str, Any]:
         "memory_total_bytes": None if memory is None else memory.total,
         "memory_free_bytes": None if memory is None else memory.free,
     }
-    return {key: value for key, value in told.items() if value not in (None, "")}
+    return {key: value for key, value in facts.items() if value not in (None, "")}
 
 
 def is_split(handle: Any) -> bool:
-    """Return true if MIG is on; of such a card the unprivileged read less."""
+    """Return true if MIG is on; then an unprivileged process can read less."""
     modes = ask(pynvml.nvmlDeviceGetMigMode, handle, lacking=OF_THE_CALL)
     return bool(modes and modes[0] == ON)

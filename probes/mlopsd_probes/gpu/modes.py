@@ -1,4 +1,4 @@
-"""The modes of a card: choices of the operator, reported and not judged."""
+"""The modes of a card; the operator chooses them, so nothing is judged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,11 @@ from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number, text
 
-INFO = Metric("info", "1; who the card is.", labels=(*LABELS, "name", "bus_id", "driver", "vbios"))
+INFO = Metric(
+    "info", "1; the labels identify the card.", labels=(*LABELS, "name", "bus_id", "driver", "vbios")
+)
 PERSISTENCE = Metric(
-    "persistence_mode", "1 if the driver keeps the card set up while nobody uses it.", labels=LABELS
+    "persistence_mode", "1 if the driver keeps the card initialised while no process uses it.", labels=LABELS
 )
 COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
@@ -47,6 +49,6 @@ def _compute_mode(handle: Any) -> str | None:
 
 
 def _flag(call: Callable[[Any], int], handle: Any) -> bool | None:
-    """Return true for on, false for off, None where the card has no such mode."""
-    told = number(ask(call, handle), most=1)
-    return None if told is None else bool(told)
+    """Return true for on, false for off, None if the card has no such mode."""
+    answer = number(ask(call, handle), most=1)
+    return None if answer is None else bool(answer)

@@ -1,4 +1,4 @@
-"""A card's NVLinks to its neighbours and switches, and its membership in the fabric of these switches."""
+"""A card's NVLinks to other cards and switches, and its membership in the switches' fabric."""
 
 from collections.abc import Iterator, Sequence
 from ctypes import byref, c_uint, c_ulonglong, sizeof
@@ -33,20 +33,20 @@ STATES = {
     pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED: "is not in its fabric; look at nvidia-fabricmanager",
     pynvml.NVML_GPU_FABRIC_STATE_IN_PROGRESS: "is still joining its fabric",
 }
-TROUBLES = {
+FABRIC_PROBLEMS = {
     "DEGRADED_BW": "less bandwidth",
     "ROUTE_RECOVERY": "routes being recovered",
     "ROUTE_UNHEALTHY": "an unhealthy route",
     "ACCESS_TIMEOUT_RECOVERY": "access timeouts being recovered",
 }  # fields of the health mask, whose value 1 is true
-STATE_BITS = 0xFF  # nvmlGpuFabricState_t is an unsigned char, and pynvml reads its padding too
+STATE_BITS = 0xFF  # nvmlGpuFabricState_t is an unsigned char, but pynvml also reads its padding
 
 
 class NvLink(CardCollector):
-    """The state of every link, and the errors of those that are up.
+    """The state of every link, and the errors of active links.
 
-    A card has links that nothing is plugged into, so a link is missed only if it was up since boot.
-    In MIG mode the links are off.
+    Some links of a card may not be connected, so a link is missed only if it was up since boot. In MIG mode
+    the links are off.
     """
 
     name = "nvlink"
@@ -58,7 +58,7 @@ class NvLink(CardCollector):
         self._links = Links()
 
     def collect(self, card: Card) -> Reading:
-        """Report each link; judge those that were up and are down."""
+        """Report each link; judge links that were up and are down."""
         states = self._links.states(card.handle)
         if not states or (0 in states.values() and is_split(card.handle)):
             return Reading()
@@ -67,19 +67,19 @@ class NvLink(CardCollector):
         return Reading(findings, [*card.samples_of(UP, states), *self.errors(card, up)])
 
     def errors(self, card: Card, up: list[int]) -> Iterator[Sample]:
-        """Yield the errors of each kind, if the links that are *up* count it."""
+        """Yield the errors of each kind that the links *up* count."""
         for kind, counter in KINDS.items():
             yield from card.samples_of(ERRORS, self._links.errors(card.handle, up, counter), kind)
 
     def _is_judged(self, card: Card, up: list[int]) -> bool:
-        """Record the links that are *up*; return true if links are expected."""
+        """Record the links *up*; return true if links are expected."""
         with self.history.lock:
             known = self.history.of(card)
             known.nvlinks = sorted({*known.nvlinks, *up})
             return bool(known.nvlinks or self.options.expected_nvlinks)
 
     def _judge(self, card: Card, up: list[int]) -> Finding:
-        """Judge the links against the configured number, else against those that were up."""
+        """Judge the links against the configured number, else against the earlier number."""
         down = [link for link in self.history.of(card).nvlinks if link not in up]
         expected = self.options.expected_nvlinks
         missed = len(down) if expected is None else expected - len(up)
@@ -101,21 +101,21 @@ class NvLink(CardCollector):
 class Links:
     """``nvmlDeviceGetNvLinkState`` and ``nvmlDeviceGetNvLinkErrorCounter``.
 
-    Eight cards have hundreds of these numbers, and pynvml's own functions take three times as long for one.
-    So the C functions are called in a row, into places that are laid out once.
+    Eight cards have hundreds of these numbers, and pynvml's own functions take three times as long. So this
+    calls the C functions directly, and allocates their output only once.
     """
 
     def __init__(self) -> None:
-        self._told_states = (c_uint * MOST_LINKS)()
-        self._told_counts = (c_ulonglong * MOST_LINKS)()
-        self._state_places = [byref(self._told_states, at * sizeof(c_uint)) for at in range(MOST_LINKS)]
-        self._count_places = [byref(self._told_counts, at * sizeof(c_ulonglong)) for at in range(MOST_LINKS)]
+        self._states = (c_uint * MOST_LINKS)()
+        self._counts = (c_ulonglong * MOST_LINKS)()
+        self._state_places = [byref(self._states, at * sizeof(c_uint)) for at in range(MOST_LINKS)]
+        self._count_places = [byref(self._counts, at * sizeof(c_ulonglong)) for at in range(MOST_LINKS)]
 
     def states(self, handle: Any) -> dict[int, int]:
-        """Return 1 or 0 by link, of the links that the card has.
+        """Return 1 (up) or 0 by link, for the links of the card.
 
         Raises:
-            NVMLError: it has some, and one cannot be read.
+            NVMLError: an existing link cannot be read.
         """
         call = ask(function, "nvmlDeviceGetNvLinkState")
         found: dict[int, int] = {}
@@ -125,32 +125,32 @@ class Links:
         for link, answer in enumerate(answers):
             if answer not in UNKNOWN_ARGUMENT:
                 checked(answer)
-                found[link] = int(bool(self._told_states[link]))
+                found[link] = int(bool(self._states[link]))
             elif not found:
-                break  # a card without links says so at the first
+                break  # a card without links fails at the first one
         return found
 
     def errors(self, handle: Any, links: Sequence[int], counter: int) -> dict[int, int | None]:
-        """Return the `number` by link; nothing if one of *links* does not count errors of that kind.
+        """Return the count by link; return nothing if one of *links* lacks this *counter*.
 
         Raises:
-            NVMLError: it counts, and cannot be read.
+            NVMLError: an existing counter cannot be read.
         """
         call = ask(function, "nvmlDeviceGetNvLinkErrorCounter")
         if call is None:
             return {}
         answers = map(call, repeat(handle), links, repeat(counter), self._count_places)
-        refused = next(filter(None, answers), pynvml.NVML_SUCCESS)  # the first, after which none is asked
-        if refused in UNKNOWN_ARGUMENT:
+        error = next(filter(None, answers), pynvml.NVML_SUCCESS)  # lazy: no call after the first error
+        if error in UNKNOWN_ARGUMENT:
             return {}
-        checked(refused)
-        return dict(zip(links, map(number, self._told_counts[: len(links)]), strict=True))
+        checked(error)
+        return dict(zip(links, map(number, self._counts[: len(links)]), strict=True))
 
 
 class Fabric(CardCollector):
     """``nvmlDeviceGetGpuFabricInfoV``: state, status and health mask.
 
-    A card whose fabric has not begun is judged only if it has an active link to a switch.
+    A card whose fabric has not started is judged only if it has an active link to a switch.
     """
 
     name = "nvlink_fabric"
@@ -161,21 +161,21 @@ class Fabric(CardCollector):
         self._links = Links()
 
     def collect(self, card: Card) -> Reading:
-        """Judge, where there is a fabric."""
-        told = pynvml.c_nvmlGpuFabricInfoV_t()
-        answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(told), lacking=UNKNOWN_ARGUMENT)
-        state = told.state & STATE_BITS
+        """Judge the card's membership, if there is a fabric."""
+        info = pynvml.c_nvmlGpuFabricInfoV_t()
+        answered = ask(pynvml.nvmlDeviceGetGpuFabricInfoV, card.handle, byref(info), lacking=UNKNOWN_ARGUMENT)
+        state = info.state & STATE_BITS
         if answered is None or state == pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
             return Reading()
         if state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
             needed = self._needs_fabric(card.handle)
-            return Reading([_trouble(card, STATES.get(state, "is in an unknown state"))] if needed else [])
-        if told.status:
+            return Reading([_degraded(card, STATES.get(state, "is in an unknown state"))] if needed else [])
+        if info.status:
             return Reading(
-                [_trouble(card, f"could not join its NVLink fabric: {pynvml.NVMLError(told.status)}")]
+                [_degraded(card, f"could not join its NVLink fabric: {pynvml.NVMLError(info.status)}")]
             )
-        if ills := _troubles(told.healthMask):
-            return Reading([_trouble(card, f"has a fabric with {' and '.join(ills)}")])
+        if problems := _fabric_problems(info.healthMask):
+            return Reading([_degraded(card, f"has a fabric with {' and '.join(problems)}")])
         summary = f"{card.title} is part of its NVLink fabric"
         return Reading([Finding("nvlink_fabric", Status.HEALTHY, summary, card.subject)])
 
@@ -186,21 +186,21 @@ class Fabric(CardCollector):
 
 
 def _may_be_switch(handle: Any, link: int) -> bool:
-    """Return true if the other end of *link* is an NVSwitch, or not told."""
+    """Return true if the other end of *link* is an NVSwitch or unknown."""
     end = ask(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link, lacking=UNKNOWN_ARGUMENT)
     return end in (None, pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH, pynvml.NVML_NVLINK_DEVICE_TYPE_UNKNOWN)
 
 
-def _trouble(card: Card, words: str) -> Finding:
+def _degraded(card: Card, text: str) -> Finding:
     """Return a degraded finding."""
     return Finding(
-        "nvlink_fabric", Status.DEGRADED, f"{card.title} {words}", card.subject, advice=Advice.RESET_GPU
+        "nvlink_fabric", Status.DEGRADED, f"{card.title} {text}", card.subject, advice=Advice.RESET_GPU
     )
 
 
-def _troubles(mask: int) -> list[str]:
-    """Return the troubles that ``healthMask`` says are true."""
-    return [words for name, words in TROUBLES.items() if _field(mask, name) == 1]
+def _fabric_problems(mask: int) -> list[str]:
+    """Return the problems whose fields in ``healthMask`` are true."""
+    return [text for name, text in FABRIC_PROBLEMS.items() if _field(mask, name) == 1]
 
 
 def _field(mask: int, name: str) -> int:

@@ -1,4 +1,4 @@
-"""NVML's calls, and its error codes by their meaning."""
+"""Calls of NVML, and its error codes by meaning."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -10,15 +10,15 @@ T = TypeVar("T")
 LACKING = frozenset(
     {
         pynvml.NVML_ERROR_NOT_SUPPORTED,
-        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,  # a driver older than the call
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,  # the driver is older than the call
         pynvml.NVML_ERROR_NO_DATA,
         pynvml.NVML_ERROR_NOT_READY,
         pynvml.NVML_ERROR_DEPRECATED,
         pynvml.NVML_ERROR_FREQ_NOT_SUPPORTED,
         pynvml.NVML_ERROR_VGPU_ECC_NOT_SUPPORTED,
-        pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,  # a driver older than the structure
+        pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,  # the driver is older than the structure
     }
-)  # this card or driver does not have it: neither a fault nor a 0
+)  # this card or driver lacks the value: this is neither a fault nor a 0
 UNKNOWN_ARGUMENT = LACKING | {pynvml.NVML_ERROR_INVALID_ARGUMENT}  # for calls that enumerate or take an enum
 NO_SESSION = frozenset(
     {
@@ -27,7 +27,7 @@ NO_SESSION = frozenset(
         pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
         pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
     }
-)  # every further call would fail alike until NVML is initialised anew
+)  # every further call would fail too until NVML is initialised again
 NO_CARD = frozenset(
     {
         pynvml.NVML_ERROR_GPU_IS_LOST,
@@ -37,7 +37,7 @@ NO_CARD = frozenset(
         pynvml.NVML_ERROR_IRQ_ISSUE,
         pynvml.NVML_ERROR_CORRUPTED_INFOROM,
     }
-)  # this card answers nothing more; the others are well
+)  # this card answers no further call; other cards do
 OF_THE_CALL = frozenset(range(1, pynvml.NVML_ERROR_UNKNOWN + 1)) - NO_SESSION - NO_CARD
 NO_MODULE = frozenset({pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED})
 
@@ -57,7 +57,7 @@ VALUE_FIELDS = (
 
 
 def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKING) -> T | None:
-    """Return the answer of *call*; None where this card or driver does not have it.
+    """Return the answer of *call*; None if this card or driver lacks it.
 
     Raises:
         NVMLError: any other error.
@@ -71,17 +71,17 @@ def ask(call: Callable[..., T], *arguments: Any, lacking: frozenset[int] = LACKI
 
 
 def number(value: int | None, least: int = 0, most: int = MOST) -> int | None:
-    """Return *value*, or None where it is a sentinel or cannot be meant."""
+    """Return *value*; None if it is a sentinel or out of range."""
     if value is None or value in SENTINELS or not least <= value <= most:
         return None
     return value
 
 
 def function(name: str) -> Any:
-    """Return NVML's C function called *name*; pynvml's own functions, where they will do, say more.
+    """Return NVML's C function *name*; prefer pynvml's functions, which report more.
 
     Raises:
-        NVMLError: the driver is older than it.
+        NVMLError: the driver is older than the function.
     """
     return pynvml._nvmlGetFunctionPointer(name)
 
@@ -90,7 +90,7 @@ def checked(answer: int) -> bool:
     """Return true.
 
     Raises:
-        NVMLError: *answer*, which a C function gave, says that it did not succeed.
+        NVMLError: *answer*, the result of a C function, is an error.
     """
     if answer != pynvml.NVML_SUCCESS:
         raise pynvml.NVMLError(answer)
@@ -98,20 +98,20 @@ def checked(answer: int) -> bool:
 
 
 def text(value: str | bytes | None) -> str:
-    """Return a string of NVML, which older bindings give as bytes; "" for none."""
+    """Return a string of NVML, which older bindings return as bytes; "" for None."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""
 
 
 def memory_of(handle: Any) -> Any:
-    """Return ``nvmlMemory_t``, in its second version where the driver has it."""
-    told = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
-    return told if told is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    """Return ``nvmlMemory_t``, in its second version if the driver has it."""
+    reported = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    return reported if reported is not None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
 
 
 class Fields:
     """``nvmlDeviceGetFieldValues`` of the field *ids*.
 
-    The array for them is laid out once: to make its type anew costs five times what the call does.
+    The array is laid out once: making its type again costs five times as much as the call.
     """
 
     def __init__(self, *ids: int) -> None:
@@ -124,16 +124,16 @@ class Fields:
         """Return the values that the card has, by id.
 
         Raises:
-            NVMLError: one of them cannot be read, and not because card or driver lack it.
+            NVMLError: a value cannot be read, and neither card nor driver lacks it.
         """
-        told = ask(self._filled, handle) or ()
-        values = ((value.fieldId, _of(value)) for value in told if _is_there(value.nvmlReturn))
+        reported = ask(self._filled, handle) or ()
+        values = ((value.fieldId, _of(value)) for value in reported if _is_there(value.nvmlReturn))
         return {number: value for number, value in values if value not in SENTINELS}
 
     def _filled(self, handle: Any) -> Any:
-        told = self._kind.from_buffer_copy(self._blank)
-        checked(function("nvmlDeviceGetFieldValues")(handle, len(told), told))
-        return told
+        reported = self._kind.from_buffer_copy(self._blank)
+        checked(function("nvmlDeviceGetFieldValues")(handle, len(reported), reported))
+        return reported
 
 
 def _is_there(answer: int) -> bool:

@@ -1,4 +1,4 @@
-"""The GPU probe's keys in the configuration: each limit, its unit and why it is what it is."""
+"""The GPU probe's keys in the configuration: each limit, its unit and the reason for its value."""
 
 from typing import Annotated, Literal, Self
 
@@ -95,10 +95,10 @@ class GpuOptions(Options):
 
     @model_validator(mode="after")
     def limits_are_in_order(self) -> Self:
-        """Refuse limits that contradict each other.
+        """Reject limits that contradict each other.
 
         Raises:
-            ValueError: naming the keys and both values.
+            ValueError: the text names the keys and both values.
         """
         mild, hard = self.temperature_degraded, self.temperature_unhealthy
         if mild is not None and hard is not None and mild > hard:
@@ -111,5 +111,5 @@ class GpuOptions(Options):
                 f"throttled_window ({window:g}) must not be less than throttled_degraded ({limit:g})"
             )
         if both := set(self.xids_degraded) & set(self.xids_unhealthy):
-            raise ValueError(f"XID {min(both)} is in xids_degraded and in xids_unhealthy")
+            raise ValueError(f"XID {min(both)} is in xids_degraded and xids_unhealthy; remove it from one")
         return self

@@ -1,4 +1,4 @@
-"""A card's way to the host."""
+"""A card's PCIe link to the host."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +16,20 @@ from mlopsd_probes.gpu.utilization import PERCENT, SLOWEST
 
 GENERATION = Metric("pcie_link_generation", "PCIe generation that the link runs at.", labels=LABELS)
 GENERATION_LIMIT = Metric(
-    "pcie_link_generation_limit", "Highest generation that the driver calls possible.", labels=LABELS
+    "pcie_link_generation_limit",
+    "Highest PCIe generation that the driver reports as possible.",
+    labels=LABELS,
 )
 WIDTH = Metric("pcie_link_width", "PCIe lanes that the link uses.", labels=LABELS)
-WIDTH_LIMIT = Metric("pcie_link_width_limit", "Most lanes that the driver calls possible.", labels=LABELS)
+WIDTH_LIMIT = Metric(
+    "pcie_link_width_limit", "Most PCIe lanes that the driver reports as possible.", labels=LABELS
+)
 REPLAYS = Metric(
     "pcie_replays_total", "Packets sent again since the driver loaded.", kind="counter", labels=LABELS
 )
-THROUGHPUT = Metric("pcie_throughput_bytes_per_second", "Over the last 20 ms.", labels=(*LABELS, "direction"))
+THROUGHPUT = Metric(
+    "pcie_throughput_bytes_per_second", "PCIe throughput over the last 20 ms.", labels=(*LABELS, "direction")
+)
 DIRECTIONS = {"send": pynvml.NVML_PCIE_UTIL_TX_BYTES, "receive": pynvml.NVML_PCIE_UTIL_RX_BYTES}
 KILO = 1024  # NVML counts in KB/s
 MOST_LANES = 32
@@ -34,8 +40,8 @@ SLOWEST_BUSY = 2  # P-state; CUDA runs in P0 on servers' cards and in P2 on many
 class Pcie(CardCollector):
     """``nvmlDeviceGet{Curr,Max}PcieLink{Generation,Width}``, ``…PcieReplayCounter``, ``…PcieThroughput``.
 
-    The maximum is not what the slot can do: healthy cards run at x8 of x16 in laptops and virtual machines.
-    So the link is compared with the best one seen since the driver loaded.
+    NVML's maximum ignores the slot: healthy cards run at x8 of x16 in laptops and virtual machines. So the
+    link is compared with its best state since the driver loaded.
     """
 
     name = "pcie"
@@ -63,7 +69,7 @@ class Pcie(CardCollector):
         return Reading(list(self._judge(card, width, generation)), samples)
 
     def _judge(self, card: Card, width: int | None, generation: int | None) -> Iterator[Finding]:
-        """Compare the link with the best one seen."""
+        """Compare the link with its best state."""
         with self.history.lock:
             known = self.history.of(card)
             known.pcie_width = widest = max(width or 0, known.pcie_width or 0) or None
@@ -74,7 +80,7 @@ class Pcie(CardCollector):
             yield self._judge_generation(card, generation, newest)
 
     def _judge_generation(self, card: Card, generation: int, newest: int) -> Finding:
-        """Judge the generation: degraded if it was slower than before for long enough while busy."""
+        """Judge the generation: degraded if a busy card used a slower one for long enough."""
         slow = generation < newest and self._is_busy(card)
         after = self.options.pcie_generation_after
         if not slow:
@@ -94,7 +100,7 @@ class Pcie(CardCollector):
         )
 
     def _is_busy(self, card: Card) -> bool:
-        """Return true if the link ought to be at its best.
+        """Return true if the link should be at its best.
 
         The utilisation must be high and the P-state fast; a card in MIG mode has only a P-state.
         """
@@ -108,7 +114,7 @@ class Pcie(CardCollector):
 
 
 def _judge_width(card: Card, width: int, widest: int, *, busy: bool) -> Finding:
-    """Judge the lanes: a *busy* card that uses fewer than before has a bad contact, or a bad riser."""
+    """Judge the lanes: a *busy* card with fewer lanes than before has a bad contact or riser."""
     bad = width < widest and busy
     summary = f"{card.title} uses {width} PCIe lanes"
     return Finding(
@@ -125,12 +131,12 @@ def _judge_width(card: Card, width: int, widest: int, *, busy: bool) -> Finding:
 
 def _throughput(card: Card) -> tuple[Sample, ...]:
     """Measure both directions, 20 ms each."""
-    told = {
+    answer = {
         direction: number(
             ask(pynvml.nvmlDeviceGetPcieThroughput, card.handle, counter, lacking=UNKNOWN_ARGUMENT)
         )
         for direction, counter in DIRECTIONS.items()
     }
     return card.samples_of(
-        THROUGHPUT, {direction: None if kilo is None else kilo * KILO for direction, kilo in told.items()}
+        THROUGHPUT, {direction: None if kilo is None else kilo * KILO for direction, kilo in answer.items()}
     )

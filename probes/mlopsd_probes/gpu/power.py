@@ -1,4 +1,4 @@
-"""The power of a card and its limit; a busy card belongs at its limit."""
+"""The power of a card and its limit; a busy card at its limit is normal, so nothing is judged."""
 
 import pynvml
 
@@ -8,9 +8,13 @@ from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import ask, number
 
 DRAW = Metric("power_watts", "Power that the card draws.", unit="watts", labels=LABELS)
-LIMIT = Metric("power_limit_watts", "Power that the card is held to.", unit="watts", labels=LABELS)
+LIMIT = Metric("power_limit_watts", "Enforced power limit of the card.", unit="watts", labels=LABELS)
 ENERGY = Metric(
-    "energy_joules_total", "Energy since the driver loaded.", kind="counter", unit="joules", labels=LABELS
+    "energy_joules_total",
+    "Energy used since the driver loaded.",
+    kind="counter",
+    unit="joules",
+    labels=LABELS,
 )
 MOST = 10_000_000  # milliwatts; no card draws more
 
@@ -18,31 +22,31 @@ MOST = 10_000_000  # milliwatts; no card draws more
 class Power(CardCollector):
     """``nvmlDeviceGetPowerUsage``, ``…EnforcedPowerLimit`` (mW), ``…TotalEnergyConsumption`` (mJ).
 
-    Less energy than before is the sign of a reset. It is believed of a card in persistence mode; another
-    one is set up anew whenever its last user leaves.
+    A decrease of the energy means a reset, but only in persistence mode. Without it the card is initialised
+    again whenever its last user leaves.
     """
 
     name = "power"
     metrics = (DRAW, LIMIT, ENERGY)
 
     def collect(self, card: Card) -> Reading:
-        """Report, and remember the energy while an XID waits for a reset."""
+        """Report the three numbers; record the energy while an XID waits for a reset."""
         draw = number(ask(pynvml.nvmlDeviceGetPowerUsage, card.handle), most=MOST)
         limit = number(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, card.handle), 1, MOST)
         energy = number(ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, card.handle))
         if energy is not None:
             self._remember(card, energy)
-        told = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
+        reported = ((DRAW, draw), (LIMIT, limit), (ENERGY, energy))
         return Reading(
             samples=[
                 sample
-                for metric, milli in told
+                for metric, milli in reported
                 for sample in card.samples(metric, None if milli is None else milli / 1000)
             ]
         )
 
     def _remember(self, card: Card, energy: int) -> None:
-        """Record *energy*; less of it than before means a reset."""
+        """Record *energy*; a decrease means a reset."""
         with self.history.lock:
             known = self.history.of(card)
             if known.energy is not None and energy < known.energy and _is_persistent(card):
@@ -52,5 +56,5 @@ class Power(CardCollector):
 
 
 def _is_persistent(card: Card) -> bool:
-    """Return true if the driver keeps the card set up without users (``nvmlDeviceGetPersistenceMode``)."""
+    """Return true if the driver keeps an unused card initialised (``nvmlDeviceGetPersistenceMode``)."""
     return ask(pynvml.nvmlDeviceGetPersistenceMode, card.handle) == 1

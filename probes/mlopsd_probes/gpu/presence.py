@@ -1,4 +1,4 @@
-"""Judges how many GPUs answer, and names those that do not."""
+"""Judge the number of GPUs that answer, and name the missing ones."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -27,16 +27,16 @@ def judge(
     unasked: Collection[int] = (),
     in_container: bool = False,
 ) -> list[Finding]:
-    """Return one finding on the number, and one on each card that is not there at all.
+    """Return one finding on the number, and one on each card that is missing.
 
     Args:
-        options: has ``expected_count``, which decides where it is set.
+        options: has ``expected_count``; if set, it decides.
         listed: the cards that NVML lists.
-        lost: the indexes of those of them that do not answer; each has a finding of its own.
+        lost: the indexes of the listed cards that do not answer; each has its own finding.
         gone: cards that answered since boot and are not listed now, by UUID.
-        on_bus: PCI addresses of the GPUs that sysfs shows.
-        unasked: the indexes of the listed cards that could not be asked, and may be well.
-        in_container: sysfs shows all cards of the host, also those that the container was not given.
+        on_bus: PCI addresses of the GPUs in sysfs.
+        unasked: the indexes of the listed cards that could not be asked, and may be healthy.
+        in_container: sysfs shows all cards of the host, not only the container's.
     """
     answering = len(listed) - len(lost) - len(unasked)
     known = {card.bus_id for card in listed} | {card.bus_id for card in gone.values()}
@@ -56,7 +56,7 @@ def judge(
 
 
 def _with_hidden(finding: Finding, hidden: Collection[str]) -> Finding:
-    """Add to the number the cards that this container cannot see."""
+    """Add the cards that this container cannot see to the finding."""
     if not hidden:
         return finding
     seen = f"{format_count(len(hidden), 'other GPU')} of the host {'is' if len(hidden) == 1 else 'are'}"
@@ -72,10 +72,14 @@ def _judge_number(
     unasked: int = 0,
     in_container: bool = False,
 ) -> Finding:
-    """Judge the number: fewer than expected is unhealthy, more is a wrong key, none what the operator set.
+    """Judge the number of GPUs.
 
-    Where other findings name the cards (*is_named*), their advice counts. Where the *unasked* would make the
-    number whole it is unknown. A container may just not be given the others, so it is no reason to reboot.
+    - Fewer than expected: unhealthy; unknown if the *unasked* cards would complete the number.
+    - More than expected: degraded, since ``expected_count`` is wrong.
+    - None: the status that the operator configured.
+
+    If other findings name the cards (*is_named*), their advice counts. A container may not have all cards, so
+    missing ones are no reason for a reboot.
     """
     status, advice = Status.HEALTHY, Advice.NONE
     summary = f"{format_count(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
@@ -95,7 +99,7 @@ def _judge_number(
 
 
 def subjects_of(gone: Mapping[str, CardRecord], listed: Sequence[Card]) -> dict[str, str]:
-    """Return the UUID of each card that was there by its subject; its index may be another's now."""
+    """Return the UUID of each gone card by subject; another card may have its index now."""
     taken = {card.index for card in listed}
     return {f"gpu {card.index}{' before' * (card.index in taken)}": uuid for uuid, card in gone.items()}
 
@@ -103,7 +107,7 @@ def subjects_of(gone: Mapping[str, CardRecord], listed: Sequence[Card]) -> dict[
 def _missing_cards(
     gone: Mapping[str, CardRecord], listed: Sequence[Card], *, in_container: bool
 ) -> list[Finding]:
-    """Return a finding on each card that was there."""
+    """Return a finding on each gone card."""
     found = []
     for subject, uuid in subjects_of(gone, listed).items():
         card = gone[uuid]
@@ -116,13 +120,13 @@ def _missing_cards(
 
 
 def _silent_card(bus_id: str) -> Finding:
-    """Return the finding on a card that the kernel shows and NVML does not."""
+    """Return the finding on a card that the kernel lists and NVML does not."""
     summary = f"the NVIDIA GPU at {bus_id} is on the PCI bus and NVML does not list it; see dmesg for NVRM"
     return _missing(f"{summary}, or name it in ignored_cards", f"pci {bus_id}")
 
 
 def _taken_away(summary: str, subject: str) -> Finding:
-    """Return the finding on a card that is gone from a container, which may have restarted without it."""
+    """Return the finding on a card gone from a container, which may have restarted without it."""
     summary += " on the host for XID 79. If this container was started without it, run mlopsd reload gpu"
     return Finding("gpu_missing", Status.UNHEALTHY, summary, subject, advice=Advice.FIX_CONFIG)
 

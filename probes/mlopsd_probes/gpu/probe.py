@@ -24,10 +24,10 @@ OWN_FINDINGS = ("driver", "gpu_count", "gpu_missing", "gpu_answers", *Xids.findi
 
 
 class GpuProbe(Probe[GpuOptions]):
-    """The GPUs of this host as NVML reports them: their number, and the troubles of each.
+    """The GPUs of this host as NVML reports them: their number, and the faults of each.
 
-    NVML is initialised once and only again when it is no longer good. A card in trouble takes its own
-    findings and numbers along, not the others'. What a card lacks (ECC, a fan, NVLinks) is left out.
+    NVML is initialised once, and again only when it is no longer valid. A faulty card does not affect the
+    findings and numbers of other cards. Values that a card lacks (ECC, a fan, NVLinks) are left out.
     """
 
     Options = GpuOptions
@@ -46,7 +46,7 @@ class GpuProbe(Probe[GpuOptions]):
         self._tenants = Tenants()
 
     def check(self) -> Reading:
-        """Collect from every card once; if NVML is no longer initialised, initialise it once more."""
+        """Collect from every card; if NVML is no longer initialised, initialise it and try once more."""
         try:
             try:
                 reading = self._collect()
@@ -65,7 +65,7 @@ class GpuProbe(Probe[GpuOptions]):
         """Return the reading of all cards.
 
         Raises:
-            NVMLError: NVML as a whole cannot be spoken to.
+            NVMLError: NVML as a whole fails.
         """
         self._driver.ready()
         seen = self._collect_cards()
@@ -80,10 +80,10 @@ class GpuProbe(Probe[GpuOptions]):
         return Reading(findings, samples, self._facts(seen), summary=self._summary(findings, answering))
 
     def _collect_cards(self) -> list[CardReading]:
-        """Return each card that NVML counts and that is not ignored, by index.
+        """Return the reading of each card that NVML counts and that is not ignored, by index.
 
         Raises:
-            NVMLError: NVML as a whole cannot be spoken to.
+            NVMLError: NVML as a whole fails.
         """
         cards = [card for card in self._driver.cards if not self._ignores(card.bus_id, card.uuid)]
         for card in cards:
@@ -93,17 +93,17 @@ class GpuProbe(Probe[GpuOptions]):
             if one.error is None:
                 self._tenants.note(one.card, one.reading.facts.get("models", ()))
         seen += [
-            self._collectors.collect_refused(index, error, cards)
-            for index, error in self._driver.refused.items()
+            self._collectors.collect_unidentified(index, error, cards)
+            for index, error in self._driver.unidentified.items()
         ]
         return sorted(seen, key=lambda one: one.card.index)
 
     def _access(self) -> Access:
-        """Return what this process may reach now, on the host whose sysfs it reads."""
+        """Return the present access to the driver, on the host whose sysfs this reads."""
         return access(self._root)
 
     def _judge(self, seen: Sequence[CardReading], outage: Finding | None) -> list[Finding]:
-        """Return the findings of the cards, and of those that should be there and are not."""
+        """Return the findings of the cards and of missing cards."""
         lost = {one.card.index for one in seen if one.is_lost}
         unasked = {one.card.index for one in seen if one.error is not None} - lost
         self._driver.note_loss(lost=bool(lost) or outage is not None)
@@ -122,18 +122,18 @@ class GpuProbe(Probe[GpuOptions]):
         return self._tenants.name_models(findings, uuids)
 
     def _watching(self) -> list[Finding]:
-        """Return the finding on the wait for XIDs; nothing where no card reports any."""
+        """Return the finding on the wait for XIDs; nothing if no card reports XIDs."""
         watcher = self._driver.watcher
         if watcher is None or not watcher.cards:
             return []
-        if watcher.trouble is not None:
-            summary = f"XIDs are missed at present: {watcher.trouble}"
+        if watcher.problem is not None:
+            summary = f"XIDs are missed at present: {watcher.problem}"
             return [Finding("xid_watch", Status.DEGRADED, summary, advice=Advice.WATCH)]
         summary = f"the XIDs of {format_count(len(watcher.cards), 'GPU')} are waited for"
         return [Finding("xid_watch", Status.HEALTHY, summary)]
 
     def _without_nvml(self, error: pynvml.NVMLError) -> Reading:
-        """Return the reading without NVML: no card answers; what was remembered of them stays."""
+        """Return the reading without NVML: no card answers, and recorded findings stay."""
         on_bus = {bus: driver for bus, driver in self._driver.on_bus.items() if not self._ignores(bus, "")}
         findings = [driver_status.absent(error, self.options, on_bus, self._access())]
         if self.options.expected_count != 0:
@@ -141,7 +141,7 @@ class GpuProbe(Probe[GpuOptions]):
         return Reading(findings, [presence.devices(0)])
 
     def _save_history(self, reading: Reading) -> Reading:
-        """Return *reading* after the history is on disk; a finding says if it cannot be written."""
+        """Write the history and return *reading*, with a finding if it cannot be written."""
         try:
             self._history.save()
         except OSError as error:
@@ -153,44 +153,45 @@ class GpuProbe(Probe[GpuOptions]):
         return reading
 
     def _facts(self, seen: Iterable[CardReading]) -> dict[str, Any]:
-        """Return versions, and each card in short."""
+        """Return the versions, and a short line for each card."""
         versions = self._driver.versions
-        told = {"driver": versions.driver, "nvml": versions.nvml, "cuda": versions.cuda}
+        reported = {"driver": versions.driver, "nvml": versions.nvml, "cuda": versions.cuda}
         watcher = self._driver.watcher
         unwatched = [] if watcher is None else [card.index for card in watcher.unwatched]
-        facts: dict[str, Any] = {key: value for key, value in told.items() if value}
+        facts: dict[str, Any] = {key: value for key, value in reported.items() if value}
         if unwatched:
             facts["xids_not_told_by"] = unwatched
         return {**facts, "gpus": [_summary_of(one) for one in seen]}
 
     def _summary(self, findings: Iterable[Finding], answering: int) -> str:
-        """Return the summary if all is well, else leave it to the findings."""
+        """Return the summary if all is healthy; "" leaves it to the findings."""
         if any(finding.status is not Status.HEALTHY for finding in findings):
             return ""
         return f"{format_count(answering, 'GPU')}, all healthy"
 
     def _ignores(self, bus_id: str, uuid: str) -> bool:
-        """Return true if the operator wants that card left alone."""
+        """Return true if the operator excluded the card."""
         patterns = self.options.ignored_cards
         return any(fnmatchcase(name, pattern) for pattern in patterns for name in (bus_id, uuid) if name)
 
     def reload(self, *, dry_run: bool, force: bool) -> str:
-        """Forget which cards there were and the XIDs that came; the next check initialises NVML anew.
+        """Forget the known cards and their XIDs; the next check initialises NVML again.
 
         Raises:
-            ReloadRefused: it would be back after a restart, since the state folder cannot be written.
+            ReloadRefused: the history cannot be written, so a restart would bring it back.
         """
         xids = format_count(self._history.open_xids(), "XID")
-        told = f"{xids} that wait for a reset, and which GPUs there were"
+        forgotten = f"{xids} that wait for a reset, and the known GPUs"
         if dry_run:
-            return f"would forget {told}"
+            return f"would forget {forgotten}"
         self._history.forget()
         try:
             self._history.save()
         except OSError as error:
-            raise ReloadRefused(f"cannot write {self._history.file}: {error.strerror}") from error
+            fix = "make the state folder writable"
+            raise ReloadRefused(f"cannot write {self._history.file}: {error.strerror}; {fix}") from error
         self._driver.close()
-        return f"forgot {told}; the next check initialises NVML anew"
+        return f"forgot {forgotten}; the next check initialises NVML again"
 
     def close(self) -> None:
         """Stop waiting for XIDs; the end of the process shuts NVML down."""

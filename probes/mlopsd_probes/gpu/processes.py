@@ -1,4 +1,4 @@
-"""The processes that use a card, and the models among them, which the card's findings name."""
+"""The processes on a card; its findings name the models among them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,19 +21,19 @@ MOST_NAMED = 3  # in one sentence
 
 
 class Processes(CardCollector):
-    """``nvmlDeviceGetComputeRunningProcesses_v3``, with process ids as the host counts them.
+    """``nvmlDeviceGetComputeRunningProcesses_v3``, with the host's process ids.
 
-    The models among them are always named; the list of all is off unless ``processes`` is set.
+    Models are always named; the list of all processes needs ``processes``.
     """
 
     name = "processes"
     metrics = (PROCESSES,)
 
     def collect(self, card: Card) -> Reading:
-        """Report the models, and if wanted the count and the largest, as facts.
+        """Report the models and, with ``processes``, the count and the largest processes as facts.
 
         Raises:
-            NVMLError: the list is wanted and NVML fails in a way that is no lack, or no call works.
+            NVMLError: the list is wanted and NVML failed for another reason than a lack, or no call works.
         """
         try:
             found = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, card.handle)
@@ -53,34 +53,34 @@ class Processes(CardCollector):
 
 
 def _describe(process: Any) -> dict[str, int]:
-    """Return its pid, and its memory in bytes if NVML knows it."""
+    """Return the pid, and the memory in bytes if NVML knows it."""
     memory = number(process.usedGpuMemory)
     return {"pid": process.pid} if memory is None else {"pid": process.pid, "memory_bytes": memory}
 
 
 def models(pids: Iterable[int], proc: Path = PROC) -> list[str]:
-    """Return MLflow's URIs of the models that the processes *pids* serve, each once (``/proc/PID/cmdline``).
+    """Return MLflow's URIs of the models of *pids*, each once, from ``/proc/PID/cmdline``.
 
-    mlopsd starts the process of a model with the model's URI as its last word; ``mlflow models serve -m``
-    has it among its words.
+    The model's URI is the last argument of mlopsd's model processes, and an argument of
+    ``mlflow models serve -m``.
     """
     return sorted({uri for pid in pids if (uri := _model(pid, proc)) is not None})
 
 
 class Tenants:
-    """The models last seen on each card; one that is lost lists no processes any more."""
+    """The models last seen on each card; a lost card no longer lists processes."""
 
     def __init__(self) -> None:
         self._last: dict[str, Sequence[str]] = {}
 
     def note(self, card: Card, uris: Sequence[str]) -> None:
-        """Record that *uris* are on *card*, which answers, now."""
+        """Record the models *uris* on *card*, which answers."""
         self._last[card.uuid] = uris
 
     def name_models(self, findings: Iterable[Finding], uuids: Mapping[str, str]) -> list[Finding]:
-        """Return *findings*; those that are not healthy name the models of their card.
+        """Return *findings*; name the models of the card in those that are not healthy.
 
-        *uuids* are the cards by what findings call them.
+        *uuids* are the cards' UUIDs by subject of a finding.
         """
         return [
             _name_models(finding, self._last.get(uuids.get(finding.subject or "", ""), ()))
@@ -89,16 +89,16 @@ class Tenants:
 
 
 def _model(pid: int, proc: Path) -> str | None:
-    """Return the URI in the command line of *pid*, or of the nearest process that it descends from."""
+    """Return the URI in the command line of *pid* or of its nearest ancestor that has one."""
     for _ in range(MOST_ANCESTORS):
         if pid <= 1:
             return None
         try:
-            words = (proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            arguments = (proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
             fields = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         except OSError:  # it has ended, or this host hides it
             return None
-        uri = next((word for word in words if MODEL.fullmatch(word) and word.isprintable()), None)
+        uri = next((text for text in arguments if MODEL.fullmatch(text) and text.isprintable()), None)
         if uri is not None:
             return uri
         pid = int(fields[1])  # the parent's
@@ -113,7 +113,7 @@ def _name_models(finding: Finding, uris: Sequence[str]) -> Finding:
 
 
 def _listed(uris: Sequence[str]) -> str:
-    """Return *uris* in words: ``churn version 7, fraud version 2``."""
+    """Return *uris* as text: ``churn version 7, fraud version 2``."""
     named = [_title(uri) for uri in uris[:MOST_NAMED]]
     more = [f"{len(uris) - MOST_NAMED} more"] if len(uris) > MOST_NAMED else []
     return ", ".join(named + more)

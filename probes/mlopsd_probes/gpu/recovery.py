@@ -1,4 +1,4 @@
-"""The recovery action that the driver itself asks for."""
+"""The recovery action that the driver asks for."""
 
 import pynvml
 
@@ -32,7 +32,7 @@ ACTIONS = {
 class Recovery(CardCollector):
     """The field ``GET_GPU_RECOVERY_ACTION``, of drivers of 2024 and later.
 
-    When a card no longer needs the recovery that it needed, it has had it: its XIDs are over.
+    A card that no longer needs its recovery was reset, so its XIDs are closed.
     """
 
     name = "recovery_action"
@@ -40,16 +40,16 @@ class Recovery(CardCollector):
     metrics = (ACTION,)
 
     def collect(self, card: Card) -> Reading:
-        """Judge the action as the driver means it."""
-        told = FIELDS.of(card.handle)
-        if not told:
+        """Judge the action."""
+        answer = FIELDS.of(card.handle)
+        if not answer:
             return Reading()
-        action = int(told[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
+        action = int(answer[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
         self._remember(card, needs_recovery=action != pynvml.NVML_GPU_RECOVERY_ACTION_NONE)
         return Reading([_judge(card, action)], card.samples(ACTION, action))
 
     def _remember(self, card: Card, *, needs_recovery: bool) -> None:
-        """Record the need; when it is over, the card was reset."""
+        """Record the need; when it ends, record a reset of the card."""
         with self.history.lock:
             known = self.history.of(card)
             if known.needed_recovery and not needs_recovery:
@@ -58,12 +58,12 @@ class Recovery(CardCollector):
 
 
 def _judge(card: Card, action: int) -> Finding:
-    """Judge the action; one that this version does not know needs a reset at least."""
+    """Judge the action; an unknown action needs at least a reset."""
     if action == pynvml.NVML_GPU_RECOVERY_ACTION_NONE:
         summary = f"{card.title} needs no recovery"
         return Finding("recovery_action", Status.HEALTHY, summary, card.subject)
     unknown = (Status.UNHEALTHY, f"recovery action {action}", Advice.RESET_GPU)
     status, need, advice = ACTIONS.get(action, unknown)
     summary = f"{card.title} needs {need}, says its driver"
-    lasting = advice is not Advice.RESTART_APP  # which is for work that also ends by itself
+    lasting = advice is not Advice.RESTART_APP  # that action also ends without a reset, when the work ends
     return Finding("recovery_action", status, summary, card.subject, action, advice=advice, lasting=lasting)

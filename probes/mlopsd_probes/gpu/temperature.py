@@ -1,4 +1,4 @@
-"""A card's temperatures, held against the card's own limits, and the speed of its fan."""
+"""A card's temperatures, compared with its own limits, and its fan speed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ TEMPERATURE = Metric(
 )
 LIMIT = Metric(
     "temperature_limit_celsius",
-    "Where the card slows down, shuts down, or its memory or GPU is at its maximum.",
+    "Temperature of slowdown, of shutdown, or the maximum of memory or GPU.",
     unit="celsius",
     labels=(*LABELS, "limit"),
 )
@@ -34,22 +34,20 @@ LIMITS = {
 MEMORY = pynvml.NVML_FI_DEV_MEMORY_TEMP
 SLOWDOWN = pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT
 MEMORY_FIELDS, SLOWDOWN_FIELDS = Fields(MEMORY), Fields(SLOWDOWN)
-HOTTEST = 150  # °C; beyond it nothing measures, and a memory at 0 °C is not measured
+HOTTEST = 150  # °C; higher values are not measurements
 COLDEST = -40
-LIMIT_RANGE = (60, 125)  # °C; no card has its limits elsewhere
-DERIVED_RANGE = (70, 110)  # °C; H100s report margins of 0 and less while they are cool
-SPEED = Metric(
-    "fan_speed_ratio", "Speed that the fan is set to, of its maximum.", unit="ratio", labels=LABELS
-)
-FASTEST = 200  # percent; NVML says that it may go above 100
+LIMIT_RANGE = (60, 125)  # °C; limits of all cards are inside
+DERIVED_RANGE = (70, 110)  # °C; a cool H100 may report a margin of 0 or less
+SPEED = Metric("fan_speed_ratio", "Fan speed setting as a share of the maximum.", unit="ratio", labels=LABELS)
+FASTEST = 200  # percent; NVML allows more than 100
 
 
 class CardTemperature(CardCollector):
     """``nvmlDeviceGetTemperature``, the field ``MEMORY_TEMP``, and ``nvmlDeviceGetTemperatureThreshold``.
 
-    A card that tells no slowdown limit but how far it is from it (Hopper and later: T.Limit,
-    ``nvmlDeviceGetMarginTemperature`` and the field ``TEMPERATURE_SLOWDOWN_TLIMIT``) has its limit there.
-    A limit outside of what cards have counts as no limit.
+    Hopper and later report only the margin to the slowdown limit (T.Limit: ``nvmlDeviceGetMarginTemperature``
+    and the field ``TEMPERATURE_SLOWDOWN_TLIMIT``). The limit is then derived from it. An implausible limit is
+    ignored.
     """
 
     name = "temperature"
@@ -57,7 +55,7 @@ class CardTemperature(CardCollector):
     metrics = (TEMPERATURE, LIMIT)
 
     def collect(self, card: Card) -> Reading:
-        """Judge each sensor that there is."""
+        """Judge each sensor."""
         degrees = _temperatures(card.handle)
         limits = _own_limits(card)
         samples = card.samples_of(TEMPERATURE, degrees) + card.samples_of(LIMIT, limits)
@@ -90,7 +88,7 @@ def _heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Fin
 
 
 def gpu_limits(slowdown: float | None, options: GpuOptions) -> Limits:
-    """Return the limits of the GPU's own temperature, °C: the operator's, else from the card's *slowdown*."""
+    """Return the limits of the GPU temperature in °C: the operator's, else from the card's *slowdown*."""
     hard = slowdown if options.temperature_unhealthy is None else options.temperature_unhealthy
     mild = options.temperature_degraded
     if mild is None and hard is not None:
@@ -99,21 +97,21 @@ def gpu_limits(slowdown: float | None, options: GpuOptions) -> Limits:
 
 
 def _temperatures(handle: Any) -> dict[str, int]:
-    """Return °C by sensor; a memory at 0 °C is one that cannot be measured."""
+    """Return °C by sensor; a memory at 0 °C cannot be measured, and is left out."""
     gpu = number(ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU), COLDEST, HOTTEST)
     memory = MEMORY_FIELDS.of(handle).get(MEMORY)
-    told = {"gpu": gpu, "memory": number(None if memory is None else int(memory), 1, HOTTEST)}
-    return {sensor: value for sensor, value in told.items() if value is not None}
+    found = {"gpu": gpu, "memory": number(None if memory is None else int(memory), 1, HOTTEST)}
+    return {sensor: value for sensor, value in found.items() if value is not None}
 
 
 def _own_limits(card: Card) -> dict[str, int]:
-    """Return °C by limit, without those that no card can have."""
-    told: dict[str, int] = {}
+    """Return °C by limit, without implausible ones."""
+    found: dict[str, int] = {}
     for name, threshold in LIMITS.items():
         value = card.once(pynvml.nvmlDeviceGetTemperatureThreshold, threshold, lacking=UNKNOWN_ARGUMENT)
         if (limit := number(value, *LIMIT_RANGE)) is not None:
-            told[name] = limit
-    return told
+            found[name] = limit
+    return found
 
 
 def _slowdown_margin(handle: Any) -> int | None:
@@ -127,7 +125,7 @@ def _slowdown_margin(handle: Any) -> int | None:
 
 
 class Fan(CardCollector):
-    """``nvmlDeviceGetFanSpeed``, percent; intended, not measured."""
+    """``nvmlDeviceGetFanSpeed`` in percent: the setting, not a measurement."""
 
     name = "fan"
     metrics = (SPEED,)

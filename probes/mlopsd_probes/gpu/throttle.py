@@ -1,4 +1,4 @@
-"""The reasons that hold the clocks of a card down, and the time for which they did."""
+"""The reasons for throttled clocks of a card, and their time."""
 
 import time
 from collections import deque
@@ -30,7 +30,7 @@ REASONS = {
     "sw_thermal": pynvml.nvmlClocksEventReasonSwThermalSlowdown,
     "hw_thermal": pynvml.nvmlClocksEventReasonHwThermalSlowdown,
     "hw_power_brake": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
-}  # idle, applications' and display clock settings hold nothing down
+}  # without idle, application and display clock settings, which are no throttling
 JUDGED = {
     "hw_thermal": "for heat: look at its cooling",
     "hw_power_brake": "by the power brake: look at the power supply",
@@ -54,7 +54,7 @@ NANO = 1_000_000_000
 class Throttle(CardCollector):
     """``nvmlDeviceGetCurrentClocksThrottleReasons`` and ``nvmlDeviceGetViolationStatus`` (ns).
 
-    Judged is what the hardware does to save itself, if it goes on; never the software's power cap.
+    Only lasting slowdowns by the hardware are judged, never the software's power cap.
     """
 
     name = "throttled"
@@ -69,7 +69,7 @@ class Throttle(CardCollector):
         self._held: dict[tuple[str, str], Sustained] = {}
 
     def collect(self, card: Card) -> Reading:
-        """Report the reasons of this moment; judge them over the window."""
+        """Report the present reasons; judge them over the window."""
         samples = _lost_time(card)
         reasons = number(ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card.handle))
         if reasons is None:
@@ -78,7 +78,7 @@ class Throttle(CardCollector):
         return Reading([self._judge(card, reasons)], samples + card.samples_of(THROTTLED, holding))
 
     def _judge(self, card: Card, reasons: int) -> Finding:
-        """Judge the reason that held longest; among equals the one that says most."""
+        """Judge the reason that held longest; among equals, the most specific."""
         now = self._clock()
         held = {
             reason: self._held_for(card, reason, now, holds=bool(reasons & REASONS[reason]))
@@ -101,9 +101,9 @@ class Throttle(CardCollector):
 
 
 class Sustained:
-    """The seconds within the last *window* seconds in which something held.
+    """The seconds within the last *window* seconds in which a condition held.
 
-    Each call of `seen` counts for the time since the call before; the first counts for none.
+    Each call of `seen` counts for the time since the previous call; the first call counts for none.
     """
 
     def __init__(self, window: float) -> None:
@@ -112,7 +112,7 @@ class Sustained:
         self._last: float | None = None
 
     def seen(self, at: float, *, holds: bool) -> float:
-        """Record that it *holds* *at* a time of a steady clock; return its seconds within the window."""
+        """Record whether the condition *holds* *at* a monotonic time; return its seconds in the window."""
         if self._last is not None:
             went_on = bool(self.spans) and self.spans[-1][2] == holds
             start = self.spans.pop()[0] if went_on else self._last
@@ -124,15 +124,15 @@ class Sustained:
 
 
 def _lost_time(card: Card) -> tuple[Sample, ...]:
-    """Return the time that each policy cost, of those that the card counts."""
-    told = {policy: _violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
+    """Return the throttled time of each policy that the card counts."""
+    reported = {policy: _violation(card.handle, policy_id) for policy, policy_id in POLICIES.items()}
     newer = FIELDS.of(card.handle)
-    told |= {policy: newer.get(field) for policy, field in POLICY_FIELDS.items()}
-    lost = {policy: None if nano is None else nano / NANO for policy, nano in told.items()}
+    reported |= {policy: newer.get(field) for policy, field in POLICY_FIELDS.items()}
+    lost = {policy: None if nano is None else nano / NANO for policy, nano in reported.items()}
     return card.samples_of(THROTTLED_SECONDS, lost)
 
 
 def _violation(handle: Any, policy: int) -> float | None:
     """Return the nanoseconds for which *policy* held the clocks down."""
-    told = ask(pynvml.nvmlDeviceGetViolationStatus, handle, policy, lacking=UNKNOWN_ARGUMENT)
-    return None if told is None else number(told.violationTime)
+    reported = ask(pynvml.nvmlDeviceGetViolationStatus, handle, policy, lacking=UNKNOWN_ARGUMENT)
+    return None if reported is None else number(reported.violationTime)

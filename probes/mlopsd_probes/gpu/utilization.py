@@ -1,4 +1,4 @@
-"""The utilization of a card; to be busy is its purpose, so nothing is judged."""
+"""The utilization of a card; a busy card is normal, so nothing is judged."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ UTILIZATION = Metric(
 )
 PERFORMANCE_STATE = Metric("performance_state", "P-state, from 0 (fastest) to 15 (slowest).", labels=LABELS)
 PERCENT = 100
-SLOWEST = 15  # P-state; NVML says 32 for one that it does not know
+SLOWEST = 15  # P-state; NVML reports 32 for an unknown one
 
 
 class Utilization(CardCollector):
@@ -27,7 +27,7 @@ class Utilization(CardCollector):
     metrics = (UTILIZATION, PERFORMANCE_STATE)
 
     def collect(self, card: Card) -> Reading:
-        """Report each engine that there is; a card that is split by MIG has none of its own."""
+        """Report each engine; a card in MIG mode has none of its own."""
         busy = _busy_percent(card.handle)
         ratios = {engine: None if share is None else share / PERCENT for engine, share in busy.items()}
         state = number(ask(pynvml.nvmlDeviceGetPerformanceState, card.handle), most=SLOWEST)
@@ -37,14 +37,14 @@ class Utilization(CardCollector):
 
 
 def _busy_percent(handle: Any) -> dict[str, int | None]:
-    """Return percent by engine; more than 100, as NVML sometimes says, is none."""
+    """Return percent by engine; None for more than 100, which NVML sometimes reports."""
     rates = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     coding = (pynvml.nvmlDeviceGetEncoderUtilization, pynvml.nvmlDeviceGetDecoderUtilization)
     encoder, decoder = (ask(call, handle) for call in coding)
-    told = {
+    answer = {
         "compute": None if rates is None else rates.gpu,
         "memory": None if rates is None else rates.memory,
         "encoder": None if encoder is None else encoder[0],
         "decoder": None if decoder is None else decoder[0],
     }
-    return {engine: number(busy, most=PERCENT) for engine, busy in told.items()}
+    return {engine: number(busy, most=PERCENT) for engine, busy in answer.items()}

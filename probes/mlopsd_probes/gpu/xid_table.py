@@ -1,4 +1,4 @@
-"""The XIDs that the probe knows, with the advice of each."""
+"""The known XIDs, with the advice of each."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ FALLEN_OFF = 79
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """An XID in words, and the advice if it is judged."""
+    """The text of an XID, and the advice if it is judged."""
 
     text: str
     advice: Advice

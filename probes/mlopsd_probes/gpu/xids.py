@@ -1,4 +1,4 @@
-"""The XIDs that came from a card, counted, explained and judged."""
+"""The XIDs of a card, counted, explained and judged."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,20 +13,20 @@ from mlopsd_probes.gpu.xid_table import FALLEN_OFF, meaning
 
 ERRORS = Metric(
     "xid_errors_total",
-    "XIDs of the card since boot, as far as the probe was there.",
+    "XIDs of the card since boot that the probe received.",
     kind="counter",
     labels=(*LABELS, "xid"),
 )
 LAST = Metric(
     "xid_last_timestamp_seconds",
-    "When the XID came last, in Unix time.",
+    "Unix time of the last XID of this number.",
     unit="seconds",
     labels=(*LABELS, "xid"),
 )
 
 
 class Xids(CardCollector):
-    """The XIDs that are remembered of a card; NVML is not asked, so that a lost card has them too."""
+    """The recorded XIDs of a card; they need no call of NVML, so a lost card has them too."""
 
     name = "xid"
     findings = ("xid",)
@@ -44,40 +44,40 @@ class Xids(CardCollector):
         return Reading([self._judge(card, happened)], _samples(card, happened))
 
     def fell_off(self, card: Card) -> bool:
-        """Return true if XID 79 came from *card* and no reset has ended it."""
+        """Return true if *card* has an open XID 79."""
         happened = self.history.xids_of(card.uuid).get(FALLEN_OFF)
         return happened is not None and happened.is_open
 
     def _judge(self, card: Card, happened: Mapping[int, XidEvent]) -> Finding:
-        """Judge the worst, and of equals the latest."""
-        judged = [(self._status(xid, told), told.last, xid) for xid, told in happened.items()]
+        """Judge the worst XID; among equals, the latest."""
+        judged = [(self._status(xid, event), event.last, xid) for xid, event in happened.items()]
         status, last, xid = max(judged, default=(Status.HEALTHY, 0.0, 0))
         if status is Status.HEALTHY:
             return Finding("xid", status, f"{card.title} has no XID that counts", card.subject)
-        told, ago = happened[xid], format_age(self._clock() - last)
-        often = f"{told.count} times, last" if told.count > 1 else "once,"
+        event, ago = happened[xid], format_age(self._clock() - last)
+        often = f"{event.count} times, last" if event.count > 1 else "once,"
         until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
         summary = f"{card.title} had XID {xid} ({meaning(xid).text}) {often} {ago} ago{until}"
         lasting = status is Status.UNHEALTHY
         advice = self._advice(status, xid)
         return Finding("xid", status, summary, card.subject, xid, advice=advice, lasting=lasting)
 
-    def _status(self, xid: int, told: XidEvent) -> Status:
-        """Return unhealthy until a reset, degraded for a while, or healthy if it is not the card's fault."""
-        if told.is_open and xid in self.options.xids_unhealthy:
+    def _status(self, xid: int, event: XidEvent) -> Status:
+        """Return unhealthy until a reset, degraded for a while, or healthy if the card is not at fault."""
+        if event.is_open and xid in self.options.xids_unhealthy:
             return Status.UNHEALTHY
-        recent = abs(self._clock() - told.last) < self.options.xid_recent  # the clock may be set back
-        if told.is_open and recent and xid in self.options.xids_degraded:
+        recent = abs(self._clock() - event.last) < self.options.xid_recent  # the clock may be set back
+        if event.is_open and recent and xid in self.options.xids_degraded:
             return Status.DEGRADED
         return Status.HEALTHY
 
     def _advice(self, status: Status, xid: int) -> Advice:
-        """Return the table's advice; watch a number that is not in it and is only degraded."""
+        """Return the table's advice; ``watch`` for an unknown XID that is only degraded."""
         known = meaning(xid)
         return Advice.WATCH if status is Status.DEGRADED and known is meaning(0) else known.advice
 
 
 def _samples(card: Card, happened: Mapping[int, XidEvent]) -> tuple[Sample, ...]:
     """Return the count and the last time of each XID."""
-    counts = card.samples_of(ERRORS, {xid: told.count for xid, told in happened.items()})
-    return counts + card.samples_of(LAST, {xid: told.last for xid, told in happened.items()})
+    counts = card.samples_of(ERRORS, {xid: event.count for xid, event in happened.items()})
+    return counts + card.samples_of(LAST, {xid: event.last for xid, event in happened.items()})

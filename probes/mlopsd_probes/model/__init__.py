@@ -1,1 +1,1 @@
-"""The model probe: the registered model proves itself, serves, and is swapped without a gap."""
+"""The model probe: verify a registered model, serve it, and replace it without a gap."""

@@ -1,4 +1,4 @@
-"""The numbers of the model probe: what each is called, and who counts it."""
+"""The metrics of the model probe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,16 +25,14 @@ DESIRED = Metric("desired_version", "The version that the registry wants.", labe
 SERVED = Metric("served_version", "The version that answers predictions.", labels=("model",))
 DRIFT_SINCE = Metric(
     "drift_since_timestamp_seconds",
-    "Since when the registry wants another version than is served; absent without drift.",
+    "Unix time since which the registry wants another version than the one served; absent without drift.",
     unit="seconds",
     labels=("model",),
 )
-LOADS = Metric(
-    "loads_total", "Versions that were taken up, by how that ended.", "counter", labels=("result",)
-)
+LOADS = Metric("loads_total", "Rollouts and restores of versions, by result.", "counter", labels=("result",))
 LOAD_PHASES = Metric(
     "load_duration_seconds",
-    "How long the steps of taking up a version took.",
+    "Duration of the steps of a rollout.",
     "histogram",
     "seconds",
     ("phase",),
@@ -42,52 +40,50 @@ LOAD_PHASES = Metric(
 )
 OPERATIONS = Metric(
     "registry_operations_total",
-    "Questions to registries, by how they ended.",
+    "Requests to registries, by operation and result.",
     "counter",
     labels=("operation", "result"),
 )
 OPERATION_SECONDS = Metric(
     "registry_operation_duration_seconds",
-    "How long questions to registries took.",
+    "Duration of requests to registries.",
     "histogram",
     "seconds",
     ("operation",),
     SHORT_SECONDS,
 )
-PREDICTIONS = Metric(
-    "predictions_total", "Requests for predictions, by how they ended.", "counter", labels=("result",)
-)
+PREDICTIONS = Metric("predictions_total", "Prediction requests, by result.", "counter", labels=("result",))
 PREDICTION_SECONDS = Metric(
     "prediction_duration_seconds",
-    "How long predictions took, waiting in the host included.",
+    "Duration of predictions, including the wait in the model's process.",
     "histogram",
     "seconds",
     (),
     SHORT_SECONDS,
 )
-PREDICTION_ROWS = Metric("prediction_rows", "Rows of one request.", "histogram", "", (), ROWS)
-PREDICTION_VALUE = Metric("prediction_value", "Numbers that were predicted.", "histogram")
+PREDICTION_ROWS = Metric("prediction_rows", "Rows of each request.", "histogram", "", (), ROWS)
+PREDICTION_VALUE = Metric("prediction_value", "Predicted numbers.", "histogram")
 PREDICTION_CLASSES = Metric(
     "prediction_classes_total",
-    'Classes that were predicted; beyond a number of them, "other".',
+    'Predicted classes; "other" beyond the first 20.',
     "counter",
     labels=("class",),
 )
 CANARY_SECONDS = Metric(
-    "canary_duration_seconds", "How long canary predictions took.", "histogram", "seconds", (), SHORT_SECONDS
+    "canary_duration_seconds", "Duration of canary predictions.", "histogram", "seconds", (), SHORT_SECONDS
 )
 RESTARTS = Metric(
     "host_restarts_total",
-    "Model hosts that were replaced because they died, hung or stalled.",
+    "Model processes that were replaced because they died, hung or stalled.",
     "counter",
     labels=("reason",),
 )
 MEMORY = Metric(
-    "host_resident_memory_bytes", "Resident memory of the model host.", unit="bytes", labels=("version",)
+    "host_resident_memory_bytes", "Resident memory of the model's process.", unit="bytes", labels=("version",)
 )
 MISMATCHES = Metric(
     "batching_mismatches_total",
-    "Samples of requests that were predicted together and answered otherwise than each alone.",
+    "Sampled batches whose answers differed from those of single requests.",
     "counter",
 )
 METRICS = (
@@ -99,17 +95,17 @@ METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The content of the answer to one request, or to several that were predicted together.
+    """The measurements of one answer.
 
-    Of such several the first carries the values of all, so that sums come out right.
+    In a batch the first answer has the values of all requests, so that sums are right.
 
     Attributes:
-        rows: of this request.
-        seconds: from asking to answering.
-        counts: finite numbers by bucket of the options, those above the last bound at the end; empty
-            where there were no numbers.
+        rows: the rows of this request.
+        seconds: the time from request to answer.
+        counts: the finite numbers in each configured bucket; the last count is above all bounds. Empty
+            without numbers.
         total: the sum of these numbers.
-        classes: how often each text, truth value or whole number was predicted; beyond 20 kinds ``other``.
+        classes: the count of each text, truth value or whole number; ``other`` beyond 20 of them.
     """
 
     rows: int
@@ -137,12 +133,12 @@ class ModelMetrics:
     restarts: Counter
 
     def operation(self, operation: str, result: str, seconds: float) -> None:
-        """A question to a registry ended."""
+        """Count a request to a registry that ended."""
         self.operations.inc(operation=operation, result=result)
         self.operation_seconds.observe(seconds, operation=operation)
 
     def phase(self, phase: str, seconds: float) -> None:
-        """A step of taking up a version ended."""
+        """Count a step of a rollout that ended."""
         self.load_phases.observe(seconds, phase=phase)
 
     def observe(self, observation: Observation) -> None:
@@ -155,7 +151,7 @@ class ModelMetrics:
 
 
 def model_metrics(instruments: Instruments, value: Metric) -> ModelMetrics:
-    """The hands-on side of `METRICS`; *value* is the prediction value with its configured buckets."""
+    """Return the counters and histograms of `METRICS`; *value* has the configured buckets."""
     counted = ModelMetrics(
         loads=instruments.counter(LOADS),
         load_phases=instruments.histogram(LOAD_PHASES),
@@ -175,7 +171,7 @@ def model_metrics(instruments: Instruments, value: Metric) -> ModelMetrics:
 
 
 def _begin(counted: ModelMetrics) -> None:
-    """Count from 0, or the first of a kind would be no increase to Prometheus."""
+    """Set every counter to 0, or Prometheus would miss the first increase."""
     counted.batching_mismatches.inc(0)
     for counter, label, values in (
         (counted.loads, "result", LOAD_RESULTS),
@@ -187,5 +183,5 @@ def _begin(counted: ModelMetrics) -> None:
 
 
 def with_buckets(buckets: tuple[float, ...]) -> Metric:
-    """`PREDICTION_VALUE` with the bounds that suit the model."""
+    """Return `PREDICTION_VALUE` with the configured *buckets*."""
     return replace(PREDICTION_VALUE, buckets=buckets)

@@ -27,14 +27,14 @@ from mlopsd_probes.registry.options import (
 
 def _some(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
-        raise ValueError('names nothing; write one name or more, as ["@champion"], or take the key out')
+        raise ValueError('is empty; write at least one name, such as ["@champion"], or remove the key')
     return names
 
 
 def _tables(value: object) -> object:
     listed = isinstance(value, list | tuple)
     if not listed or not all(isinstance(one, dict | RegistryOptions) for one in value):  # type: ignore[attr-defined]
-        raise ValueError('not a list of tables; write registries = [{ uri = "…" }]')
+        raise ValueError('is not a list of tables; write registries = [{ uri = "…" }]')
     return value
 
 
@@ -51,7 +51,7 @@ class Range(OptionTable):
     @model_validator(mode="after")
     def _is_a_range(self) -> "Range":
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}; exchange them")
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}; swap them")
         return self
 
 
@@ -80,12 +80,12 @@ class PredictionOptions(OptionTable):
     @model_validator(mode="after")
     def _ascending(self) -> "PredictionOptions":
         if list(self.buckets) != sorted(set(self.buckets)) or not self.buckets:
-            raise ValueError("buckets must be one number or more, each above the one before; sort them")
+            raise ValueError("buckets must be one number or more in ascending order; sort them")
         return self
 
 
 class CanaryOptions(Range):
-    """The canary: the input that a version predicts for before it serves, and the limits of the answer."""
+    """The input of the canary prediction, and the limits of its answer."""
 
     min: Finite | None = key(None, "number", "Least number that a canary may predict.")
     max: Finite | None = key(None, "number", "Greatest number that a canary may predict.")
@@ -177,7 +177,7 @@ class ModelOptions(PredictorOptions):
 
     @property
     def wanted(self) -> WantedModel:
-        """Return what the registries are asked for, and how long they may take."""
+        """Return the model that the registries are asked for, and their timeouts."""
         return WantedModel(
             self.model,
             self.candidates,
@@ -192,7 +192,7 @@ class ModelOptions(PredictorOptions):
     def _registry_of_the_environment(
         cls, written: tuple[RegistryOptions, ...]
     ) -> tuple[RegistryOptions, ...]:
-        """Return the registry that MLflow's own variables name if none is written."""
+        """Return the registry in MLflow's environment variables if the table names none."""
         if written:
             return written
         if not (uri := os.environ.get(TRACKING_URI)):
@@ -202,7 +202,7 @@ class ModelOptions(PredictorOptions):
 
     @model_validator(mode="after")
     def _slow_is_not_stalled(self) -> "ModelOptions":
-        """A request that is still waited for must not count as stalled."""
+        """Reject a ``stall_timeout`` below a timeout of requests, which may wait as long as that."""
         for name, seconds in (
             ("prediction.timeout", self.prediction.timeout),
             ("canary.timeout", self.canary.timeout),

@@ -19,10 +19,10 @@ SCRATCH = "scratch"
 
 
 class ModelProbe(Predictor[ModelOptions]):
-    """One registered model: resolved, judged, fetched, loaded beside the old one, proven and swapped in.
+    """One registered model: resolve, judge, fetch, load beside the old version, verify, swap.
 
-    The probe itself decides and holds every clock; the registry's client and the models live in
-    processes of their own, so that nothing they do can stop this one.
+    The probe decides and holds every clock. The registry's client and the models run in their own processes,
+    so they cannot stop this one.
     """
 
     Options = ModelOptions
@@ -37,23 +37,24 @@ class ModelProbe(Predictor[ModelOptions]):
 
     @classmethod
     def declares(cls, options: ModelOptions) -> Sequence[Metric]:
-        """The metrics, with the configured buckets for predicted values."""
+        """Return the metrics, with the configured buckets for predicted values."""
         value = with_buckets(options.prediction.buckets)
         return tuple(value if metric.name == value.name else metric for metric in cls.metrics)
 
     async def check(self) -> Reading:
-        """Ask the registries, have the version in service prove itself, and tell how things stand."""
+        """Ask the registries, run the canary of the version in service, and return the reading."""
         await self._reconciler.check()
         return report(await self._reconciler.observe(), self.options)
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
-        """Go to the version that the registry names now."""
+        """Roll out the version that the registry names now."""
         return await self._reconciler.reload(dry_run=dry_run, force=force)
 
     async def reconfigure(self, options: ModelOptions) -> bool:
-        """Go on with *options*: what serves answers until it, or what is wanted now, has proven itself anew.
+        """Apply *options*; return False if they need a restart of the probe.
 
-        Another model is another matter, and so are other buckets, which a histogram cannot change.
+        The version in service keeps answering until it, or the version now desired, passes its canary under
+        *options*. Another model needs a restart. So do other buckets, since a histogram cannot change them.
         """
         now = self.options
         if (options.model, options.prediction.buckets) != (now.model, now.prediction.buckets):
@@ -75,7 +76,7 @@ class ModelProbe(Predictor[ModelOptions]):
         return None if serving is None else serving.kept.version.number
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
-        """Have the version in service predict."""
+        """Return the prediction of the version in service."""
         return await self._reconciler.active.predict(body, content_type)
 
     def _reconcile_with(self, options: ModelOptions) -> Reconciler:

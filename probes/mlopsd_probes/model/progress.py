@@ -1,4 +1,4 @@
-"""The steps of a version on its way into service, for readings and sentences."""
+"""The progress of a rollout, for readings and sentences."""
 
 import math
 import time
@@ -8,13 +8,13 @@ from typing import Literal
 from mlopsd.predictor import Progress, VersionFacts
 from mlopsd.probe import Context
 
-SHOWN_EVERY = 0.5  # seconds between two shows of how far a fetch is
+SHOWN_EVERY = 0.5  # seconds between two updates on a fetch
 
 Doing = Literal["judge", "fetch", "load", "canary", "swap", "drain"]
 
 
 class ProgressTracker:
-    """Holds the step in progress, and shows each change.
+    """Keeps the step in progress, and shows each change.
 
     Attributes:
         current: None while nothing is in progress.
@@ -23,16 +23,16 @@ class ProgressTracker:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.current: Progress | None = None
-        self._shown_at = -math.inf  # on the steady clock
+        self._shown_at = -math.inf  # on the monotonic clock
 
     def set(self, progress: Progress | None) -> None:
-        """Report *progress*, or None at its end."""
+        """Set and show *progress*; None at the end."""
         self.current = progress
         self._shown_at = -math.inf
         self._show()
 
     def advance(self, size: int, total: int | None) -> None:
-        """Report that *size* of *total* bytes have come; show it now and then, and at the end."""
+        """Record that *size* of *total* bytes have come; show it every `SHOWN_EVERY`, and at the end."""
         if self.current is None:
             return
         self.current = replace(self.current, bytes=size, total_bytes=total)

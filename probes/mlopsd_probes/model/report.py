@@ -16,12 +16,12 @@ from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.registry.registries import ANSWERS
 
-CURED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error stays with a process until that ends
+FIXED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error lasts as long as its process
 REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
 
 
 def report(seen: Observed, options: ModelOptions) -> Reading:
-    """Return the reading of *seen*; while all is well its summary names the version."""
+    """Return the reading of *seen*; if all is healthy, the summary names the version."""
     findings = [
         *_serving(seen),
         *_canary(seen, options),
@@ -68,14 +68,14 @@ def _serving(seen: Observed) -> Iterator[Finding]:
 
 
 def _advice_without_version(seen: Observed) -> Advice:
-    """Return the advice of what keeps the desired version from serving."""
+    """Return the advice of the fault that prevents the desired version from serving."""
     found = [rejection.cause.advice for rejection in seen.rejected.values()]
     found += [Advice.FREE_RESOURCES] if seen.problem is not None else []
     return max(found) if found else _advice_of_registries(seen)
 
 
 def _advice_of_registries(seen: Observed) -> Advice:
-    """Return the advice of the complaints; without one, a registry has to name a version."""
+    """Return the advice of the complaints; without one, advise to fix the registry."""
     return max((complaint.cause.advice for complaint in seen.complaints), default=Advice.FIX_REGISTRY)
 
 
@@ -109,7 +109,7 @@ def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
 
 
 def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:
-    """Return whether callers have waited longer than any request should take: the last canary is stale."""
+    """Return whether callers waited longer than a request may take, so that the last canary is outdated."""
     patience = max(options.prediction.timeout, options.canary.timeout)
     return backlog.requests > 0 and backlog.seconds >= patience
 
@@ -123,9 +123,9 @@ def _standstill_text(backlog: Backlog, options: ModelOptions) -> str:
 
 
 def _advice_in_service(kind: CanaryKind) -> Advice:
-    """Return what to do about a version that made its canary once: the process or this host is ill."""
+    """Return the advice for a version that passed its canary before: the process or this host is at fault."""
     cause = cause_of("canary", kind)
-    is_restart = cause.at_fault == "version" or kind in CURED_BY_A_RESTART
+    is_restart = cause.at_fault == "version" or kind in FIXED_BY_A_RESTART
     return Advice.RESTART_APP if is_restart else cause.advice
 
 

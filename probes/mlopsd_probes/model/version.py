@@ -1,4 +1,4 @@
-"""A version of a registered model with its files on the disk of this host."""
+"""A version of a registered model with its files on this host's disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ __all__ = ["CachedVersion", "File", "Version"]
 
 @dataclass(frozen=True, slots=True)
 class CachedVersion:
-    """A version whose files are on disk, whole.
+    """A version whose files are complete on disk.
 
     Attributes:
-        folder: where they are, an absolute path.
-        files: every file, as it was when it was fetched.
-        proven: whether its canary passed on this host once.
-        notes: what was learnt of it (the memory that its load needed, in bytes, under ``load_bytes``).
+        folder: the absolute path of the files.
+        files: every file, with its size and hash when it was fetched.
+        proven: whether its canary has passed on this host.
+        notes: measurements of its load, such as ``load_bytes``, the memory that it needed.
     """
 
     version: Version

@@ -1,1 +1,1 @@
-"""MLflow Model Registry: ask which version a name leads to, and fetch its files."""
+"""MLflow Model Registry: resolve names to versions, and fetch their files."""

@@ -1,7 +1,7 @@
 """The process of one registry: ``python -m mlopsd_probes.registry.child FD PARENT``, with MLflow's client.
 
-It has the credentials of that registry and no other, answers one question at a time, and never runs
-code of a model. The daemon holds the clocks and kills it where it is too slow.
+It has the credentials of this registry alone, answers one request at a time, and never runs code of a model.
+The daemon holds the clocks, and kills it if it is too slow.
 """
 
 import os
@@ -15,7 +15,7 @@ from mlopsd_probes.registry.modules import sentence
 
 
 def main() -> None:
-    """Answer until the daemon hangs up."""
+    """Answer until the daemon closes the channel."""
     with open_channel(has_secrets=True) as channel, channel.makefile("rb") as incoming:
         if (opening := receive(incoming)) is not None:
             os.environ.update(opening["environment"])
@@ -24,7 +24,7 @@ def main() -> None:
 
 def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, Any]) -> None:
     try:
-        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # MLflow, which takes its time
+        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # imports MLflow, which is slow
     except ImportError as error:
         send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
         return

@@ -1,4 +1,4 @@
-"""The daemon's side of a registry's process, which the first question starts, and the next after its end."""
+"""The daemon's side of a registry's process, started by the first request and by the first after its end."""
 
 import asyncio
 import logging
@@ -16,16 +16,16 @@ from mlopsd_probes.registry.environment import client_environment, inherited_cre
 from mlopsd_probes.registry.options import RegistryOptions
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.registry.child", CHANNEL, PARENT)
-START_LIMIT = 60.0  # seconds for Python and MLflow to be imported on a busy machine
+START_LIMIT = 60.0  # seconds to start Python and import MLflow on a busy machine
 
 Answer = dict[str, Any]
 
 
 class Unanswered(Exception):
-    """There is no answer.
+    """A request got no answer.
 
     Attributes:
-        kind: as `mlopsd_probes.registry.registries.Complaint` has them, and those of a download.
+        kind: a kind of `mlopsd_probes.registry.registries.Complaint` or of a download.
         reason: one sentence without credentials.
     """
 
@@ -36,7 +36,7 @@ class Unanswered(Exception):
 
 
 class ClientProcess:
-    """At most one process, which asks *registry*; *folder* is its own for as long as it runs."""
+    """At most one process that asks *registry*; it owns *folder* while it runs."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class ClientProcess:
         return self._running is not None or self._starting is not None
 
     async def start(self) -> None:
-        """Have it ready to be asked; a caller that is cancelled meanwhile leaves it starting.
+        """Start the process and wait until it is ready; a cancelled caller does not stop the start.
 
         Raises:
-            Unanswered: it cannot be started.
+            Unanswered: the process cannot be started.
         """
         if self._running is not None and self._running.closed.is_set():
             await self.end()
@@ -80,15 +80,15 @@ class ClientProcess:
         if self._starting is starting:
             self._starting = None
         if starting.cancelled():
-            raise Unanswered("client", "its client was ended while it started")
+            raise Unanswered("client", "its client was stopped while it started")
         if (fault := starting.result()) is not None:
             raise fault
 
     async def ask(self, question: Answer, limit: float) -> Answer:
-        """Return the answer to *question*; kill a process that has none within *limit* seconds.
+        """Return the answer to *question*; kill the process if it takes longer than *limit* seconds.
 
         Raises:
-            Unanswered: there is none, and why.
+            Unanswered: there is no answer; the reason says why.
         """
         await self.start()
         try:
@@ -97,26 +97,28 @@ class ClientProcess:
         except TimeoutError:
             await self.end()
             raise Unanswered(
-                "timeout", f"no answer within {limit:g} s; check that it runs, and the way to it"
+                "timeout", f"no answer within {limit:g} s; check that it runs and can be reached"
             ) from None
         except Unanswered as error:
-            if error.kind == "import_error":  # a new process sees what is installed meanwhile
+            if (
+                error.kind == "import_error"
+            ):  # only a new process can import a package that is installed later
                 await self.end()
             raise
 
     async def ask_started(self, question: Answer, on_part: OnPart | None = None) -> Answer:
-        """Return the answer of a process that has been started; call *on_part* with each part before it.
+        """Return the answer of the started process; call *on_part* with each part before it.
 
         Raises:
-            Unanswered: it says that there is no answer, or ended.
+            Unanswered: the process reported a fault, or ended.
         """
-        if (running := self._running) is None:  # another caller's time was up
-            raise Unanswered("client", "its client was ended before it was asked; it is started again")
+        if (running := self._running) is None:  # killed by another caller's timeout
+            raise Unanswered("client", "its client was stopped before the request; it is started again")
         try:
             answer, _ = await running.ask(question, on_part=on_part)
         except (ChannelClosed, BadFrame):
             if self._running is not running:
-                raise Unanswered("client", "its client was ended; it is started again") from None
+                raise Unanswered("client", "its client was stopped; it is started again") from None
             how = await _how_it_ended(running.child)
             raise Unanswered(_kind_of_end(running.child), f"its client {how}; it is started again") from None
         if (fault := answer.get("fault")) is not None:
@@ -124,7 +126,7 @@ class ClientProcess:
         return answer
 
     async def end(self) -> None:
-        """Kill it, and remove what it left."""
+        """Kill the process, and remove its files."""
         if (starting := self._starting) is not None:
             self._starting = None
             starting.cancel()
@@ -137,7 +139,7 @@ class ClientProcess:
             self._log.warning("files left behind", extra={"reason": left})
 
     async def _start(self) -> Unanswered | None:
-        """Return a fault instead of raising it, since nobody may be left to hear of it."""
+        """Start the process; return a fault and do not raise it, since all callers may be cancelled."""
         try:
             async with asyncio.timeout(START_LIMIT):
                 self._running = await self._started()
@@ -167,25 +169,25 @@ class ClientProcess:
         channel = RequestChannel(child)
         try:
             await self._open(channel)
-        except BaseException:  # also cancelled; nobody else knows of the process
+        except BaseException:  # also a cancellation: nothing else would kill the process
             await child.kill()
             raise
         return channel
 
     async def _open(self, channel: RequestChannel) -> None:
-        """Send the process the registry that it is for, and wait until it is ready."""
+        """Send the process its registry, and wait until it is ready."""
         try:
             await channel.send(self._opening())
             notice = await channel.notice()
         except (ChannelClosed, BadFrame):
             how = await _how_it_ended(channel.child)
-            said = f"its client {how} when it was started; see what it printed"
-            raise Unanswered(_kind_of_end(channel.child), said) from None
+            reason = f"its client {how} while it started; see its output in the log"
+            raise Unanswered(_kind_of_end(channel.child), reason) from None
         if (fault := notice.get("fault")) is not None:
             raise Unanswered(fault["kind"], fault["reason"])
 
     def _opening(self) -> Answer:
-        """Return the first message, with the secrets: others of this user can read an environment."""
+        """Return the first message with the secrets; the user's other processes can read an environment."""
         registry = self._registry
         return {
             "uri": registry.uri,

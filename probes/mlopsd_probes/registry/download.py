@@ -1,4 +1,4 @@
-"""The files of a version on their way to this host; runs in the process of its registry."""
+"""The download of a version's files; runs in the process of its registry."""
 
 import hashlib
 import os
@@ -27,14 +27,14 @@ CHUNK = 1024 * 1024
 MLMODEL = "MLmodel"
 TCP_INFO_SIZE = 256
 BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_info, linux/tcp.h
-NOT_THERE = frozenset({"absent", "not_found"})  # the faults that may mean that a file is gone
+NOT_THERE = frozenset({"absent", "not_found"})  # faults that may mean that a file is gone
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 Pulse = Callable[[Mapping[str, int | None]], None]
 
 
 class Download:
-    """Everything below *uri*, of the registry *tracking_uri*, into *folder*."""
+    """The download of all files below *uri*, of the registry *tracking_uri*, into *folder*."""
 
     def __init__(self, uri: str, tracking_uri: str, folder: Path) -> None:
         self._folder = folder
@@ -48,18 +48,18 @@ class Download:
         self._lock = threading.Lock()
 
     def run(self, pulse: Pulse) -> list[tuple[str, int, str]]:
-        """Fetch; path, size and SHA-256 of each file. *pulse* is told all the while how far it is.
+        """Fetch all files; return path, size and SHA-256 of each. Call *pulse* regularly with the progress.
 
         Raises:
-            Fault: ``missing`` or ``truncated`` where it is proven that the version itself is at fault.
-            Exception: whatever else the store's client raises.
+            Fault: ``missing`` or ``truncated`` if the version itself is proven to be at fault.
+            Exception: any other exception of the store's client.
         """
         with self._pulsing(pulse):
             try:
                 files = list(self._listed())
                 self._check(files)
                 return self._fetched(files)
-            except Exception as error:  # a store's client may raise anything; `classify` knows which it is
+            except Exception as error:  # a store's client may raise anything; `classify` sorts it
                 if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
                     raise unmounted from error
                 raise
@@ -68,20 +68,20 @@ class Download:
         for found in self._repository.list_artifacts(path):
             if found.path == path:
                 continue
-            _refuse_to_leave(found.path)
+            _reject_outside(found.path)
             if found.is_dir:
                 yield from self._listed(found.path)
             else:
                 yield found
 
     def _check(self, files: list[FileInfo]) -> None:
-        cure = "check its store of files; if that is right, log and register the version again"
+        fix = "check its store of files; if that is right, log and register the version again"
         if not files and (unmounted := self._unmounted()) is not None:
             raise unmounted
         if not files:
-            raise Fault("bad_response", f"the registry lists no files for it; {cure}")
+            raise Fault("bad_response", f"the registry lists no files for it; {fix}")
         if not any(file.path == MLMODEL for file in files):
-            raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {cure}")
+            raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {fix}")
         if any(file.file_size is None for file in files):  # a store may not know
             return
         self._total = total = sum(file.file_size or 0 for file in files)
@@ -112,10 +112,10 @@ class Download:
         return file.path, size, digest
 
     def _get_whole(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
-        """Fetch *file*; a size that differs from the listed one is proof only as `_size_fault` says.
+        """Fetch *file*; fetch it again if its size differs from the listed one.
 
         Raises:
-            Fault: ``truncated``, ``bad_response``, or what `_get_there` raises.
+            Fault: ``truncated`` or ``bad_response``, see `_size_fault`, or a fault of `_get_there`.
         """
         sizes: list[int] = []
         for _ in range(2):
@@ -126,30 +126,33 @@ class Download:
         raise self._size_fault(file, sibling, *sizes)
 
     def _size_fault(self, file: FileInfo, sibling: FileInfo | None, first: int, then: int) -> Fault:
-        """Return whose fault it is that *file* came with *first* and *then* bytes, and not as it was listed.
+        """Return the fault of a *file* that came with *first* and *then* bytes, and not with its listed size.
 
-        The version is at fault only if the two are one, the store lists the same size again, and *sibling*
-        comes with its own.
-        A proxy's page has one size for every file. A file that is still being copied is listed with another.
+        The version is at fault only if three things hold:
+
+        - Both sizes are the same.
+        - The store still lists the same size; for a file that is being copied it lists another.
+        - *sibling* comes with its listed size; a proxy's page has one size for every file.
         """
         if first != then or self._listed_size(file) != file.file_size:
-            said = f"{file.path} has {first} and then {then} bytes, and {file.file_size} were listed before"
-            return Fault("bad_response", f"{said}; the store of files is changing")
-        said = f"{file.path} has {first} bytes twice, the registry lists {file.file_size}"
+            text = f"{file.path} has {first} and then {then} bytes, and {file.file_size} were listed before"
+            return Fault("bad_response", f"{text}; the store of files is changing")
+        text = f"{file.path} has {first} bytes twice, the registry lists {file.file_size}"
         if sibling is None or not self._is_whole(sibling):
-            return Fault("bad_response", f"{said}, and no other file has its size; look at who answers there")
+            fix = "check which server answers there"
+            return Fault("bad_response", f"{text}, and no other file has its size; {fix}")
         return Fault(
-            "truncated", f"{said}, while {sibling.path} is whole; log and register the version again"
+            "truncated", f"{text}, while {sibling.path} is whole; log and register the version again"
         )
 
     def _listed_size(self, file: FileInfo) -> int | None:
-        """Return the size that the store lists now; None if it lists none."""
+        """Return the size that the store lists now; None without one."""
         folder = str(PurePosixPath(file.path).parent)
         listed = self._repository.list_artifacts(None if folder == "." else folder)
         return next((one.file_size for one in listed if one.path == file.path), None)
 
     def _get_there(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
-        """Fetch *file*; that it is not there is proof only if *sibling* is there at the same time.
+        """Fetch *file*; an absent file proves a fault of the version only if *sibling* is there.
 
         Raises:
             Fault: ``missing``.
@@ -164,8 +167,8 @@ class Download:
         except Exception as error:  # a store's client may raise anything
             if (fault := self._fault(error)).kind not in NOT_THERE:
                 raise
-            said = f"{file.path} is listed and is not there ({fault}), while {sibling.path} is"
-            raise Fault("missing", f"{said}; log and register the version again") from error
+            text = f"{file.path} is listed and is not there ({fault}), while {sibling.path} is"
+            raise Fault("missing", f"{text}; log and register the version again") from error
 
     def _is_there(self, file: FileInfo) -> bool:
         return self._size_of(file) is not None
@@ -174,26 +177,26 @@ class Download:
         return file.file_size is not None and self._size_of(file) == file.file_size
 
     def _size_of(self, file: FileInfo) -> int | None:
-        """Fetch *file* to see how long it is; None if it does not come."""
+        """Fetch *file* and return its size; None if it cannot be fetched."""
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as aside:  # the folder of this process
             try:
                 self._get(file, Path(aside, "file"))
                 return Path(aside, "file").stat().st_size
-            except Exception:  # noqa: BLE001  # whatever the store's client raises, there is no proof
+            except Exception:  # noqa: BLE001  # no exception of the store's client proves anything here
                 return None
 
     def _fault(self, error: Exception) -> Fault:
         return classify(error, ours=[self._folder, Path.cwd()])
 
     def _unmounted(self) -> Fault | None:
-        """The fault that the folder with the files is not there at all, if that is so."""
+        """Return the fault if the folder of the store does not exist on this host."""
         root = _local_root(self._repository)
         if root is None or root.is_dir():
             return None
         return Fault("not_mounted", f"there is no folder {root} on this host; mount it")
 
     def _get(self, file: FileInfo, path: Path) -> None:
-        # the public way, for all files at once, makes a text of what was raised
+        # private, but the public function turns an exception into text
         self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
 
     def _digest(self, path: Path) -> str:
@@ -222,7 +225,7 @@ class Download:
         pulse(self._state())
 
     def _state(self) -> Mapping[str, int | None]:
-        """``bytes`` are for a person; ``alive`` grows with every byte that moves, on its way or here."""
+        """Return the progress: ``bytes`` and ``total`` to show; ``alive`` grows with any byte."""
         with self._lock:
             running, done, hashed = list(self._running), self._done, self._hashed
         here = done + sum(map(_written, running))
@@ -230,10 +233,10 @@ class Download:
 
 
 class _Wire:
-    """The bytes that this process' TCP connections have brought, which a buffer hides for a while."""
+    """Counts the bytes that this process' TCP connections received, also those still in a buffer."""
 
     def __init__(self) -> None:
-        self._received: dict[str, int] = {}  # by the socket's inode, for those that are closed too
+        self._received: dict[str, int] = {}  # by the socket's inode, also of closed sockets
 
     def received(self) -> int:
         for link in Path("/proc/self/fd").iterdir():
@@ -241,7 +244,7 @@ class _Wire:
                 name = str(link.readlink())
                 if name.startswith("socket:"):
                     self._received[name] = max(self._received.get(name, 0), _received_by(int(link.name)))
-            except OSError:  # closed meanwhile, or no TCP
+            except OSError:  # closed meanwhile, or not TCP
                 continue
         return sum(self._received.values())
 
@@ -253,7 +256,7 @@ def _received_by(descriptor: int) -> int:
 
 
 def _written(path: Path) -> int:
-    """Some stores make a file as long as it will be before it is filled."""
+    """Return the bytes on disk; some stores set a file's full length before they fill it."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -264,8 +267,8 @@ def _written(path: Path) -> int:
 def _repository(uri: str) -> ArtifactRepository:
     """Return the repository that has the files of *uri*.
 
-    For ``runs:/`` MLflow 3 also looks for logged models, which a server before 3 answers with 404; where
-    the run has the files itself, nothing else is asked.
+    For ``runs:/`` MLflow 3 also asks for logged models, and a server before 3 answers that with 404. If the
+    run has the files itself, ask for nothing else.
     """
     repository: ArtifactRepository = get_artifact_repository(uri)
     if isinstance(repository, RunsArtifactRepository):
@@ -275,33 +278,33 @@ def _repository(uri: str) -> ArtifactRepository:
     return repository
 
 
-def _refuse_to_leave(path: str) -> None:
+def _reject_outside(path: str) -> None:
     parts = PurePosixPath(path).parts
     if PurePosixPath(path).is_absolute() or ".." in parts:
         raise Fault("bad_response", f"the registry lists a file outside of the version: {path}")
 
 
 def _sibling(file: FileInfo, files: list[FileInfo]) -> FileInfo | None:
-    """Another file of the version, and a small one: its MLmodel, or else the smallest that is left."""
+    """Return another, small file of the version: its MLmodel, or the smallest one."""
     others = [one for one in files if one.path != file.path]
     return min(others, key=lambda one: (one.path != MLMODEL, one.file_size or 0), default=None)
 
 
 def _local_root(repository: ArtifactRepository) -> Path | None:
-    """The folder on this host that has the files; None where a server has them."""
+    """Return the folder on this host that has the files; None if a server has them."""
     inner = _innermost(repository)
     return Path(inner.artifact_dir) if isinstance(inner, LocalArtifactRepository) else None
 
 
 def _innermost(repository: ArtifactRepository) -> ArtifactRepository:
-    """Return the URI that ``runs:/`` and ``models:/`` lead to."""
+    """Return the repository behind ``runs:/`` and ``models:/``."""
     while (inner := getattr(repository, "repo", None)) is not None:
         repository = inner
     return repository
 
 
 def _keep_credentials_from_others(repository: ArtifactRepository, tracking_uri: str) -> None:
-    """The credentials are the registry's: MLflow sends them to whatever host the files are on."""
+    """Remove the registry's credentials if the files are on another host: MLflow would send them there."""
     files = urlsplit(str(_innermost(repository).artifact_uri))
     if files.scheme in ("http", "https") and _server(files.geturl()) != _server(tracking_uri):
         for name in CREDENTIALS:

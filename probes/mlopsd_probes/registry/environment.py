@@ -1,4 +1,4 @@
-"""The environment of a registry's process: its own registry, and nothing of another."""
+"""The environment of a registry's process, with no credentials of other registries."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,14 +13,14 @@ KEPT = (
     *("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH"),
     *("MLFLOW_S3_ENDPOINT_URL", "MLFLOW_S3_IGNORE_TLS", "KRB5_CONFIG", "KRB5CCNAME"),
 )
-KEPT_PREFIXES = ("LC_", "AWS_", "GOOGLE_", "AZURE_", "CLOUDSDK_", "BOTO")  # what stores of files need
+KEPT_PREFIXES = ("LC_", "AWS_", "GOOGLE_", "AZURE_", "CLOUDSDK_", "BOTO")  # for stores of files
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 INHERITED = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
     *("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
     *("MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE", "HOME"),
 )
-OF_HOME = {  # what stores of files look for there; ~/.mlflow/credentials would go to every registry
+OF_HOME = {  # files for stores; ~/.mlflow/credentials is left out, MLflow sends it to every registry
     "AWS_CONFIG_FILE": ".aws/config",
     "AWS_SHARED_CREDENTIALS_FILE": ".aws/credentials",
     "AZURE_CONFIG_DIR": ".azure",
@@ -33,7 +33,7 @@ SECRET = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 def client_environment(
     registry: RegistryOptions, scratch: Path, http_timeout: float, ours: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the environment of *registry*'s process, out of *ours*; *scratch* is its own folder."""
+    """Return the environment of *registry*'s process, made from *ours*; *scratch* is its folder."""
     ours = os.environ if ours is None else ours
     return {
         **{name: value for name, value in ours.items() if is_kept(name)},
@@ -56,7 +56,7 @@ def client_environment(
 
 
 def inherited_credentials(registry: RegistryOptions, ours: Mapping[str, str] | None = None) -> dict[str, str]:
-    """MLflow's own credential variables, where *registry* is the one that they are for."""
+    """Return MLflow's credential variables if they are for *registry*."""
     ours = os.environ if ours is None else ours
     if not isinstance(registry, InheritedRegistry):
         return {}
@@ -69,17 +69,17 @@ def is_kept(name: str) -> bool:
 
 
 def _home(registry: RegistryOptions, scratch: Path, ours: Mapping[str, str]) -> dict[str, str]:
-    """A home of its own, and the way to what is needed of the real one."""
+    """Return variables for a home in *scratch*, and for the needed files of the real home."""
     if not (home := ours.get("HOME")):
         return {"HOME": str(scratch)}
     found = {name: f"{home}/{place}" for name, place in OF_HOME.items() if name not in ours}
     # requests would let ~/.netrc override what is configured here
-    has_its_own = registry.username or registry.token_file or "@" in urlsplit(registry.uri).netloc
-    return {**found, "HOME": str(scratch), "NETRC": os.devnull if has_its_own else f"{home}/.netrc"}
+    has_credentials = registry.username or registry.token_file or "@" in urlsplit(registry.uri).netloc
+    return {**found, "HOME": str(scratch), "NETRC": os.devnull if has_credentials else f"{home}/.netrc"}
 
 
 def _databricks(registry: RegistryOptions, ours: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Databricks' client has credentials of its own, which no other registry is given."""
+    """Yield the variables with Databricks' credentials if *registry* is Databricks."""
     if registry.uri.partition(":")[0] not in ("databricks", "databricks-uc"):
         return
     yield from ((name, value) for name, value in ours.items() if name.startswith("DATABRICKS_"))

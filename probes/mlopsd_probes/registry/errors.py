@@ -1,4 +1,4 @@
-"""Faults of a registry, by the exception and not by its words; runs in the registry's process."""
+"""Classify exceptions as faults of a registry, by class and not by text; runs in the registry's process."""
 
 import errno
 import re
@@ -23,12 +23,12 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 UNAUTHORISED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
-STORES = (  # modules of clients of stores; google.protobuf is MLflow's own
+STORES = (  # modules of the stores' clients; not google.protobuf, which MLflow uses itself
     *("botocore.", "boto3.", "s3transfer.", "azure."),
     *("google.api_core.", "google.auth.", "google.cloud.", "google.resumable_media."),
 )
 NO_CREDENTIALS = frozenset(
-    {  # classes of these clients that only this host's configuration raises
+    {  # exceptions of these clients that only this host's configuration causes
         *("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "NoAuthTokenError"),
         *("ProfileNotFound", "ConfigNotFound", "ConfigParseError"),
         *("CredentialRetrievalError", "TokenRetrievalError"),
@@ -37,7 +37,7 @@ NO_CREDENTIALS = frozenset(
         "ClientAuthenticationError",
     }
 )
-BAD_CREDENTIALS = frozenset(  # codes of S3, with status 400 or 403; what others forbid the store must allow
+BAD_CREDENTIALS = frozenset(  # S3's codes for wrong credentials; any other 403 is for the store to allow
     {
         *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"),
         *("RequestExpired", "InvalidAccessKeyId"),
@@ -46,10 +46,10 @@ BAD_CREDENTIALS = frozenset(  # codes of S3, with status 400 or 403; what others
 
 
 class Fault(Exception):
-    """Something that a registry, or the way to it, is to blame for.
+    """A fault of a registry, its store, or the connection to them.
 
     Attributes:
-        kind: as `mlopsd_probes.causes.CAUSES` has them for ``registry`` and ``fetch``.
+        kind: a kind that `mlopsd_probes.causes.CAUSES` has for ``registry`` or ``fetch``.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -57,12 +57,18 @@ class Fault(Exception):
         self.kind = kind
 
     def as_answer(self) -> dict[str, str]:
-        """For the daemon."""
+        """Return the fault as an answer to the daemon."""
         return {"kind": self.kind, "reason": str(self)}
 
 
 def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[Path] = ()) -> Fault:
-    """Return the fault behind *error*, without any of *secrets*; the folders *ours* are no registry's."""
+    """Return the fault behind *error*, without any of *secrets*.
+
+    Args:
+        error: the exception.
+        secrets: texts to remove.
+        ours: folders of this process; an error there is not the registry's.
+    """
     fault = _judged(error, ours)
     return Fault(fault.kind, _plain(str(fault), secrets))
 
@@ -85,7 +91,7 @@ def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """*error* and all that it came of, outermost first; MLflow raises without ``from``, requests wraps."""
+    """Yield *error* and its causes, outermost first; MLflow raises without ``from``, requests wraps."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -102,7 +108,7 @@ def _of_ours(causes: Sequence[BaseException]) -> Fault | None:
 
 
 def _of_files(causes: Sequence[BaseException], ours: Sequence[Path]) -> Fault | None:
-    """Only what happens to files: a refused connection is an OSError too, but names none."""
+    """Classify errors of files; a refused connection is an OSError too, but has no filename."""
     for cause in causes:
         if not isinstance(cause, OSError) or isinstance(cause, requests.RequestException):
             continue
@@ -110,17 +116,20 @@ def _of_files(causes: Sequence[BaseException], ours: Sequence[Path]) -> Fault | 
             return Fault("disk_full", f"{cause.strerror}; make room in the state folder")
         if not isinstance(cause.filename, str) or cause.errno not in (*FORBIDDEN, errno.ENOENT):
             continue
-        said = f"cannot use {cause.filename}: {cause.strerror}; make it accessible"
+        text = f"cannot use {cause.filename}: {cause.strerror}; make it accessible"
         if any(Path(cause.filename).is_relative_to(folder) for folder in ours):
-            return Fault("disk", said)
+            return Fault("disk", text)
         if cause.errno in FORBIDDEN:
-            return Fault("unreachable", said)
-        return Fault("not_found", f"there is no file {cause.filename}; look at the store of files")
+            return Fault("unreachable", text)
+        return Fault("not_found", f"there is no file {cause.filename}; check the store of files")
     return None
 
 
 def _of_modules(causes: Sequence[BaseException]) -> Fault | None:
-    """Only what was raised itself, or was worded anew by MLflow: libraries try imports that may fail."""
+    """Classify an ImportError that was raised itself or wrapped by MLflow.
+
+    Others count for nothing, since libraries try optional imports.
+    """
     cause: BaseException | None = causes[0]
     while cause is not None:
         if isinstance(cause, ImportError):
@@ -133,8 +142,8 @@ def _of_store(causes: Sequence[BaseException]) -> Fault | None:
     """Classify what the client of S3, GCS or Azure raised; none of them is imported here."""
     for cause in causes:
         if type(cause).__module__.startswith(STORES):
-            said = f"the store of files says: {type(cause).__name__}: {cause}"
-            return Fault(_kind_of_store(cause), said)
+            text = f"the store of files says: {type(cause).__name__}: {cause}"
+            return Fault(_kind_of_store(cause), text)
     return None
 
 
@@ -153,14 +162,14 @@ def _kind_of_store(cause: BaseException) -> str:
 
 
 def _code_of_s3(cause: BaseException) -> object:
-    """Return the code that S3 gives an error in its body."""
+    """Return the error code in S3's response."""
     response = getattr(cause, "response", None)
     error = response.get("Error") if isinstance(response, dict) else None
     return error.get("Code") if isinstance(error, dict) else None
 
 
 def _status_of_store(cause: BaseException) -> int | None:
-    """The HTTP status, which each of the three keeps in its own place."""
+    """Return the HTTP status, which each of the three clients keeps in another attribute."""
     response = getattr(cause, "response", None)
     of_s3 = response.get("ResponseMetadata") if isinstance(response, dict) else None
     found = (
@@ -172,39 +181,39 @@ def _status_of_store(cause: BaseException) -> int | None:
 
 
 def _of_answer(causes: Sequence[BaseException]) -> Fault | None:
-    """By the HTTP response that something is wrong with."""
+    """Classify an HTTP response."""
     if (response := _response(causes)) is None:
         return None
-    status, said = response.status_code, f"it answered {response.status_code}"
+    status, text = response.status_code, f"it answered {response.status_code}"
     if status in REFUSED:
-        cure = "check username and password_file, or token_file, and what that user may read"
-        return Fault("auth", f"it refused the credentials ({status}); {cure}")
+        fix = "check username and password_file, or token_file, and what that user may read"
+        return Fault("auth", f"it refused the credentials ({status}); {fix}")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRY_AGAIN:
-        return Fault("server_error", f"{said}; look at the registry's log")
+        return Fault("server_error", f"{text}; check the registry's log")
     if (rest := next((cause for cause in causes if isinstance(cause, RestException)), None)) is not None:
-        return _of_mlflow([rest]) if "error_code" in rest.json else _strange(response)
+        return _of_mlflow([rest]) if "error_code" in rest.json else _foreign(response)
     if status == HTTPStatus.NOT_FOUND and _is_mlflows(response):
-        return Fault("not_found", f"{said} for {_asked_for(response)}")
-    return _strange(response)
+        return Fault("not_found", f"{text} for {_asked_for(response)}")
+    return _foreign(response)
 
 
 def _is_mlflows(response: requests.Response) -> bool:
-    """Return whether MLflow itself says that there is no such thing; a proxy's 404 says nothing of a file."""
+    """Return whether MLflow itself reports a missing resource; a proxy's 404 proves nothing about a file."""
     try:
-        said = response.json()
-    except (ValueError, requests.RequestException, RuntimeError):  # no JSON, cut off, or read already
+        document = response.json()
+    except (ValueError, requests.RequestException, RuntimeError):  # not JSON, incomplete, or already read
         return False
-    return isinstance(said, dict) and said.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
+    return isinstance(document, dict) and document.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
 
 
-def _strange(response: requests.Response) -> Fault:
+def _foreign(response: requests.Response) -> Fault:
     kind = response.headers.get("Content-Type", "no content type").split(";")[0]
-    said = f"it answered {response.status_code} with {kind} that is none of MLflow's"
-    return Fault("bad_response", f"{said}; check the uri, and who answers there")
+    text = f"it answered {response.status_code} with {kind} that is not MLflow's"
+    return Fault("bad_response", f"{text}; check the uri, and which server answers there")
 
 
 def _response(causes: Sequence[BaseException]) -> requests.Response | None:
-    """The response in question: MLflow's exceptions drop it, the frames that they passed still have it."""
+    """Return the HTTP response; MLflow's exceptions drop it, so search the frames of the traceback too."""
     for cause in causes:
         if isinstance(found := getattr(cause, "response", None), requests.Response):
             return found
@@ -221,21 +230,23 @@ def _asked_for(response: requests.Response) -> str:
 
 
 def _of_transport(causes: Sequence[BaseException]) -> Fault | None:
-    """Refused, unknown, too slow, broken off, or always the same 503."""
+    """Classify a failed connection: refused, unknown host, timeout, broken off, or repeated 503."""
     for cause in causes:
-        if isinstance(cause, urllib3.exceptions.NewConnectionError):  # refused, and yet a TimeoutError there
+        if isinstance(
+            cause, urllib3.exceptions.NewConnectionError
+        ):  # a refused connection, although urllib3 derives it from TimeoutError
             continue
         if isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
-            return Fault("timeout", "no answer in time; check that it runs, and the way to it")
+            return Fault("timeout", "no answer in time; check that it runs and can be reached")
         if isinstance(cause, urllib3.exceptions.ResponseError):
-            return Fault("server_error", f"{cause}; look at the registry's log")
+            return Fault("server_error", f"{cause}; check the registry's log")
         if isinstance(cause, ssl.SSLError):
-            cure = "check the certificate, or name its authority in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
-            return Fault("unreachable", f"no secure connection: {cause.reason or cause}; {cure}")
+            fix = "check the certificate, or name its authority in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
+            return Fault("unreachable", f"no secure connection: {cause.reason or cause}; {fix}")
     if any(isinstance(cause, requests.exceptions.ChunkedEncodingError) for cause in causes):
-        return Fault("bad_response", "the answer broke off in the middle; look at the registry's log")
+        return Fault("bad_response", "the answer broke off in the middle; check the registry's log")
     if any(isinstance(cause, requests.ConnectionError) for cause in causes):
-        return Fault("unreachable", f"{_why_unreachable(causes)}; check that it runs, and the way to it")
+        return Fault("unreachable", f"{_why_unreachable(causes)}; check that it runs and can be reached")
     return None
 
 
@@ -249,7 +260,7 @@ def _why_unreachable(causes: Sequence[BaseException]) -> str:
 
 
 def _of_database(causes: Sequence[BaseException]) -> Fault | None:
-    """SQLAlchemy is there only where a registry is a database."""
+    """Classify an error of SQLAlchemy, which is installed only if a registry is a database."""
     for cause in causes:
         if type(cause).__module__.startswith("sqlalchemy"):
             kind = "unreachable" if type(cause).__name__ == "OperationalError" else "bad_response"
@@ -270,7 +281,7 @@ def _of_mlflow(causes: Sequence[BaseException]) -> Fault | None:
 
 
 def _plain(text: str, secrets: Sequence[str]) -> str:
-    """On one line, not long, and without credentials."""
+    """Return *text* on one line, shortened, and without credentials."""
     for secret in secrets:
         text = text.replace(secret, "***")
     text = " ".join(USERINFO.sub("//", text).split())

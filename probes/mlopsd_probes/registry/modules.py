@@ -1,9 +1,9 @@
-"""A Python module that an interpreter lacks: how to name it, and what to install."""
+"""Name a Python module that an interpreter lacks, and the package to install."""
 
 import re
 import sys
 
-PACKAGES = {  # by module; only where the name of the package is certain
+PACKAGES = {  # by module; only certain names
     "MySQLdb": "mysqlclient",
     "alembic": "mlflow",
     "azure": "azure-storage-blob",
@@ -31,21 +31,21 @@ FROM_NAMESPACE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)' \(unkno
 
 
 def sentence(error: ImportError) -> str:
-    """Say what *error* lacks in this interpreter, and how to install it there."""
+    """Return a sentence on the module that *error* lacks, and how to install it in this interpreter."""
     python = sys.executable
     if (name := missing_module(error)) is None:
         return f"{python} cannot import a module: {error}; check what is installed there"
     if (package := _package(name)) is not None:
         return f"{python} has no module {name!r}; install it: {python} -m pip install '{package}'"
-    cure = f"install the package that has it: {python} -m pip install PACKAGE"
-    return f"{python} has no module {name!r}; {cure}"
+    fix = f"install the package that has it: {python} -m pip install PACKAGE"
+    return f"{python} has no module {name!r}; {fix}"
 
 
 def missing_module(error: ImportError) -> str | None:
-    """Return the module that is not there; None where *error* says something else."""
+    """Return the missing module; None if *error* has another cause."""
     if isinstance(error, ModuleNotFoundError):
         return error.name
-    if (found := FROM_NAMESPACE.search(str(error))) is not None:  # a namespace is there, the package is not
+    if (found := FROM_NAMESPACE.search(str(error))) is not None:  # the namespace exists, the package does not
         return f"{found[2]}.{found[1]}"
     return None
 

@@ -1,4 +1,4 @@
-"""The registries to ask, their credentials, and the registered model that they are asked for."""
+"""The registries to ask, their credentials, and the registered model to ask for."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ def _absolute(path: Path) -> Path:
 
 def _not_empty(text: str) -> str:
     if not text.strip():
-        raise ValueError("is empty; write a name, or take the key out")
+        raise ValueError("is empty; write a name, or remove the key")
     return text
 
 
@@ -29,13 +29,13 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class OptionTable(BaseModel):
-    """A table below a probe's own."""
+    """A table inside a probe's table."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RegistryOptions(OptionTable):
-    """A registry and the credentials that it, and no other, is given."""
+    """A registry, and credentials that no other registry gets."""
 
     uri: Name = key(..., "URI", "URI for MLflow: http(s)://…, sqlite:///…, databricks …")
     username: Name | None = key(None, "name", "For basic authentication, with password_file.")
@@ -51,17 +51,17 @@ class RegistryOptions(OptionTable):
         if (self.username is None) != (self.password_file is None):
             raise ValueError("username and password_file go together; write both or neither")
         if self.username is not None and self.token_file is not None:
-            raise ValueError("either username and password_file, or token_file; take one out")
+            raise ValueError("either username and password_file, or token_file; remove one of them")
         return self
 
     @property
     def label(self) -> str:
-        """The URI without credentials, for people."""
+        """The URI without credentials, to show."""
         return without_credentials(self.uri)
 
 
 class InheritedRegistry(RegistryOptions):
-    """The registry that MLflow's own variables name; it alone is given the credentials in them."""
+    """The registry in MLflow's environment variables; only it gets the credentials in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class WantedModel:
     """The registered model that registries are asked for.
 
     Attributes:
-        name: the name that it is registered under.
+        name: the registered name.
         candidates: aliases, stages, numbers or ``latest``; the first that leads to a version counts.
-        registries: those to ask, in order.
+        registries: the registries to ask, in order.
         timeout: seconds for one answer of one registry.
         fetch_timeout: seconds for all files of a version.
-        fetch_idle_timeout: seconds without a byte of them.
+        fetch_idle_timeout: longest time in seconds without a byte of the files.
     """
 
     name: str
@@ -86,7 +86,7 @@ class WantedModel:
 
 
 def without_credentials(uri: str) -> str:
-    """*uri* without user, password and query."""
+    """Return *uri* without user, password and query."""
     try:
         parts = urlsplit(uri)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The registries that say which version is wanted, asked in order; none of them can hurt the daemon."""
+"""The registries that name the wanted version, asked in order, each in a process of its own."""
 
 import asyncio
 import logging
@@ -15,10 +15,10 @@ from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions, WantedModel
 from mlopsd_probes.registry.version import File, Version
 
-TRIES = 2  # of an HTTP request, so that it is given up before its process would be killed for it
+TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
 HEADROOM = 0.5  # seconds
-TROUBLES = kinds_of(REGISTRY)
-ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answers
+KINDS = kinds_of(REGISTRY)
+ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answered
 Count = Callable[[str, str, float], None]
 OnProgress = Callable[[int, int | None], None]
 Result = TypeVar("Result")
@@ -26,15 +26,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A trouble of a registry, named instead of an answer or beside it.
+    """A problem of a registry, in place of an answer or in addition to one.
 
     Attributes:
         registry: its URI without credentials.
-        kind: ``absent``: it has no such model, or none of the candidates; ``auth``: it refused the
-            credentials, or they cannot be read; ``not_ready``: a candidate leads to a version that is not.
-            The others are in `mlopsd_probes.causes.CAUSES`.
-        reason: one sentence with the cure where there is one, without credentials.
-        asked_for: what it was asked for. It may answer other questions while it has no metrics or files.
+        kind: ``absent``: it has no such model, or none of the candidates. ``auth``: it rejected the
+            credentials, or they cannot be read. ``not_ready``: a candidate leads to a version that is not
+            ready. The others are in `mlopsd_probes.causes.CAUSES`.
+        reason: one sentence without credentials, with a fix if there is one.
+        asked_for: the request; a registry without metrics or files may still answer other requests.
     """
 
     registry: str
@@ -44,7 +44,7 @@ class Complaint:
 
     @property
     def cause(self) -> Cause:
-        """The side that is at fault, and the advice."""
+        """The side at fault, and the advice."""
         return cause_of(REGISTRY, self.kind)
 
 
@@ -57,12 +57,12 @@ class Resolution:
 
     @property
     def is_denial(self) -> bool:
-        """True if every registry has answered, and none has the version."""
+        """True if every registry answered and none has the version."""
         return self.found is None and all(complaint.kind in ANSWERS for complaint in self.complaints)
 
 
 class RegistryError(Exception):
-    """A registry did not answer; *complaint* says why."""
+    """A registry did not answer; *complaint* has the reason."""
 
     def __init__(self, complaint: Complaint) -> None:
         super().__init__(f"{complaint.registry}: {complaint.reason}")
@@ -70,10 +70,10 @@ class RegistryError(Exception):
 
 
 class FetchError(Exception):
-    """The files of a version cannot be had, and why.
+    """The files of a version cannot be fetched.
 
     Attributes:
-        kind: as a `Complaint` has them. Besides, ``missing`` and ``truncated`` are proof against the version.
+        kind: a kind of a `Complaint`, or ``missing`` or ``truncated``, which prove a fault of the version.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -82,20 +82,20 @@ class FetchError(Exception):
 
     @property
     def is_of_disk(self) -> bool:
-        """True if the disk of this host is to blame."""
+        """True if the disk of this host is at fault."""
         return self.kind in {"disk_full", "disk"}
 
     @property
     def is_of_version(self) -> bool:
-        """True if it is proven that the version itself is at fault."""
+        """True if the version itself is proven to be at fault."""
         return cause_of("fetch", self.kind).at_fault == "version"
 
 
 class Registries:
     """Asks the registries of *wanted*.
 
-    *count* is told of each operation (``resolve``, ``metrics``, ``fetch``), its result (``ok`` or the kind
-    of the complaint) and its seconds; *scratch* is a folder for their processes; *name* is the probe's.
+    *count* is called with each operation (``resolve``, ``metrics``, ``fetch``), its result (``ok`` or the
+    kind of the complaint) and its seconds. *scratch* is a folder for the processes, *name* the probe's name.
     """
 
     def __init__(
@@ -113,26 +113,26 @@ class Registries:
         self._is_closed = False
 
     async def resolve(self) -> Resolution:
-        """Return the version that the first candidate of the first registry that has one leads to.
+        """Return the first version that a candidate leads to, in the order of the registries.
 
-        A registry that is no help is passed over, and its complaint kept.
+        Skip a registry without one, and keep its complaint.
         """
         complaints: list[Complaint] = []
         for rank in range(len(self._clients)):
             if self._is_closed:
                 break
-            found, said = await self._look(rank)
-            complaints += said
+            found, reported = await self._resolve_at(rank)
+            complaints += reported
             if found is not None:
                 await asyncio.gather(*(later.end() for later in self._clients[rank + 1 :] if later.is_up))
                 return Resolution(found, tuple(complaints))
         return Resolution(None, tuple(complaints))
 
     async def metrics(self, version: Version) -> Mapping[str, float]:
-        """Return the last value of each metric of the run that *version* came from; of none without a run.
+        """Return the last value of each metric of the run of *version*; empty without a run.
 
         Raises:
-            RegistryError: they cannot be had.
+            RegistryError: the registry does not give the metrics.
         """
         if version.run_id is None:
             return {}
@@ -145,13 +145,13 @@ class Registries:
         return cast("dict[str, float]", answer["metrics"])
 
     async def fetch(self, version: Version, folder: Path, progress: OnProgress) -> tuple[File, ...]:
-        """Fetch the files of *version* into *folder*, which is there and empty; return them.
+        """Fetch the files of *version* into *folder*, which exists and is empty; return them.
 
-        *progress* is told of the bytes so far and of those in all, None while they are not known. A
-        process of its own fetches, so that the registry can be asked meanwhile.
+        *progress* is called with the bytes so far and the total, None while unknown. A second process
+        fetches, so that the registry can still be asked.
 
         Raises:
-            FetchError: they cannot be had; what is in *folder* is of no use.
+            FetchError: the files cannot be fetched; the content of *folder* is useless.
         """
         try:
             fetching = self._fetch(self._rank(version), version, folder, progress)
@@ -166,12 +166,14 @@ class Registries:
         await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
 
     def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:
-        folder = self._scratch / f"client-{secrets.token_hex(8)}"  # a successor has the same scratch folder
+        folder = (
+            self._scratch / f"client-{secrets.token_hex(8)}"
+        )  # the next `Registries` uses the same scratch folder
         return ClientProcess(
             registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
         )
 
-    async def _look(self, rank: int) -> tuple[Version | None, list[Complaint]]:
+    async def _resolve_at(self, rank: int) -> tuple[Version | None, list[Complaint]]:
         wanted = self._wanted
         question = {"do": "resolve", "model": wanted.name, "candidates": wanted.candidates}
         asking = self._clients[rank].ask(question, wanted.timeout)
@@ -184,7 +186,7 @@ class Registries:
         return None if answer["found"] is None else self._version(rank, answer["found"]), complaints
 
     async def _fetch(self, rank: int, version: Version, folder: Path, progress: OnProgress) -> list[Any]:
-        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the clock here is the one that counts
+        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
         client = self._client(self._wanted.registries[rank], http_timeout)
         self._fetching.add(client)
         try:
@@ -220,8 +222,9 @@ class Registries:
                 return cast("list[Any]", (await client.ask_started(question, pulse))["files"])
         except TimeoutError:
             idled = f"no byte came for {idle_limit:g} s (fetch_idle_timeout)"
-            said = idled if idle.expired() else f"it is not here after {limit:g} s (fetch_timeout)"
-            raise Unanswered("timeout", f"{said}; check the registry's store of files") from None
+            slow = f"the files did not come within {limit:g} s (fetch_timeout)"
+            reason = idled if idle.expired() else slow
+            raise Unanswered("timeout", f"{reason}; check the registry's store of files") from None
 
     async def _counted(
         self, operation: str, work: Awaitable[Result], result_of: Callable[[Result], str] = lambda _: "ok"
@@ -245,7 +248,7 @@ class Registries:
         )
 
     def _rank(self, version: Version) -> int:
-        """Return the place of *version*'s registry, which may have moved since it was named."""
+        """Return the present index of *version*'s registry, which a reload may have changed."""
         labels = [registry.label for registry in self._wanted.registries]
         if labels[version.registry_rank : version.registry_rank + 1] == [version.registry]:
             return version.registry_rank
@@ -255,7 +258,7 @@ class Registries:
 
 
 def _complaint(registry: str, error: Unanswered) -> Complaint:
-    return Complaint(registry, error.kind if error.kind in TROUBLES else "other", error.reason)
+    return Complaint(registry, error.kind if error.kind in KINDS else "other", error.reason)
 
 
 def _found_or_not(answer: Mapping[str, Any]) -> str:

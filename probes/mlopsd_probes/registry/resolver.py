@@ -1,4 +1,4 @@
-"""Answers to the daemon's questions, in a registry's process; MLflow is imported here."""
+"""Answer the daemon's requests in a registry's process; MLflow is imported here."""
 
 import contextlib
 import math
@@ -23,30 +23,30 @@ INFINITE = 1.7e308  # MLflow's stores keep infinity as the largest double
 PAGE = 100
 
 Answer = dict[str, Any]
-Say = Callable[[Mapping[str, Any]], None]
+Send = Callable[[Mapping[str, Any]], None]
 
 
 class Resolver:
-    """Answers questions with one registry's client.
+    """Answers requests with one registry's client.
 
-    *opening* has its ``uri`` and what credentials it is given: ``username``, ``password_file``,
-    ``token_file``. *say* sends what there is to say before the answer.
+    *opening* has the ``uri`` and any credentials: ``username``, ``password_file``, ``token_file``. *send*
+    sends a part before the answer.
     """
 
-    def __init__(self, opening: Mapping[str, Any], say: Say) -> None:
+    def __init__(self, opening: Mapping[str, Any], send: Send) -> None:
         self._uri: str = opening["uri"]
         self._opening = opening
-        self._say = say
-        if self._uri.startswith("sqlite:"):  # its imports take a second, and nothing can hang
-            with contextlib.suppress(Exception):  # said when it is asked
+        self._send = send
+        if self._uri.startswith("sqlite:"):  # import now: it takes a second and cannot hang
+            with contextlib.suppress(Exception):  # the first request raises it again
                 self._client  # noqa: B018
 
     def answer(self, question: Mapping[str, Any]) -> Answer:
-        """Answer *question*; what goes wrong is an answer too."""
+        """Answer *question*; an exception becomes an answer with a fault."""
         try:
-            self._present_credentials()
+            self._load_credentials()
             return self._answers[question["do"]](question)
-        except Exception as error:  # noqa: BLE001  # the boundary to MLflow and whatever store it reaches
+        except Exception as error:  # noqa: BLE001  # MLflow and the clients of stores may raise anything
             ours = [Path.cwd(), *([Path(question["folder"])] if "folder" in question else [])]
             return {"fault": classify(error, self._secrets, ours).as_answer()}
 
@@ -57,7 +57,7 @@ class Resolver:
     @cached_property
     def _client(self) -> MlflowClient:
         if self._uri.startswith("sqlite:"):
-            _refuse_to_make_one(self._uri)
+            _require_database(self._uri)
         return MlflowClient(tracking_uri=self._uri, registry_uri=os.environ["MLFLOW_REGISTRY_URI"])
 
     @property
@@ -65,8 +65,8 @@ class Resolver:
         names = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
         return [os.environ[name] for name in names if os.environ.get(name)]
 
-    def _present_credentials(self) -> None:
-        """Read them anew for each question, so that a changed file needs no restart; MLflow does so too."""
+    def _load_credentials(self) -> None:
+        """Read the credential files for each request, as MLflow reads its variables: no restart is needed."""
         opening = self._opening
         if opening["username"] and opening["password_file"]:
             os.environ["MLFLOW_TRACKING_USERNAME"] = opening["username"]
@@ -95,13 +95,13 @@ class Resolver:
         download = Download(uri, self._uri, Path(question["folder"]))
         return {
             "files": download.run(
-                lambda pulse: self._say({"id": question["id"], "more": True, "pulse": pulse})
+                lambda pulse: self._send({"id": question["id"], "more": True, "pulse": pulse})
             )
         }
 
 
 class _Registered:
-    """A registered model: what one call tells of it, and further calls only for what that leaves out."""
+    """A registered model, read with one call, and further calls only for missing details."""
 
     def __init__(self, client: MlflowClient, name: str) -> None:
         self._client = client
@@ -112,7 +112,7 @@ class _Registered:
         self._newest: list[ModelVersion] = list(self._model.latest_versions or [])
 
     def find(self, candidate: str) -> ModelVersion | None:
-        """The version that *candidate* leads to, or None."""
+        """Return the version that *candidate* leads to, or None."""
         if candidate.startswith("@"):
             number = self._model.aliases.get(candidate[1:])
             return None if number is None else self._version(str(number))
@@ -135,7 +135,7 @@ class _Registered:
             raise
 
     def _latest(self) -> ModelVersion | None:
-        """The newest that is ready; else the newest, so that it is named."""
+        """Return the newest ready version; without one the newest, to report it."""
         newest = max(self._newest, key=_age, default=None)
         if newest is not None and newest.status == READY:
             return newest
@@ -170,13 +170,13 @@ def _facts(version: ModelVersion) -> Answer:
 
 
 def _not_ready(candidate: str, version: ModelVersion) -> list[str]:
-    said = f"{candidate} leads to version {version.version}, which is {version.status}, not {READY}"
-    return ["not_ready", f"{said}; register it again if it stays so"]
+    text = f"{candidate} leads to version {version.version}, which is {version.status}, not {READY}"
+    return ["not_ready", f"{text}; register it again if it stays so"]
 
 
 def _none_of(model: str, candidates: Sequence[str]) -> list[str]:
-    cure = "give a version one of these names, or change candidates"
-    return ["absent", f"no version of {model!r} is {', '.join(candidates)}; {cure}"]
+    fix = "give a version one of these names, or change candidates"
+    return ["absent", f"no version of {model!r} is {', '.join(candidates)}; {fix}"]
 
 
 def _number(value: float) -> float:
@@ -187,15 +187,19 @@ def _first_line(path: str) -> str:
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or "it is no text"
+        cause = getattr(error, "strerror", None) or "it is not text"
         raise Fault("auth", f"cannot read {path}: {cause}; make it readable for the daemon's user") from error
     if not lines or not lines[0].strip():
         raise Fault("auth", f"the first line of {path} is empty; write the secret there")
     return lines[0].strip()
 
 
-def _refuse_to_make_one(uri: str) -> None:
-    """A database that is not there would be made by looking at it."""
+def _require_database(uri: str) -> None:
+    """Reject a missing database file, which SQLite would create.
+
+    Raises:
+        Fault: the file does not exist.
+    """
     path = urlsplit(uri).path.removeprefix("/")
     if path and not Path(path).is_file():
         raise Fault("unreachable", f"there is no file {path}; check the uri")

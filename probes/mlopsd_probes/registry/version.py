@@ -1,4 +1,4 @@
-"""A version of a registered model as one registry names it, and its files."""
+"""A version of a registered model as a registry names it, and its files."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version that a candidate of a registry led to.
+    """A version that a candidate of a registry leads to.
 
     Attributes:
         number: MLflow's version, a small whole number as text.
         candidate: the candidate that named it (``@champion``).
-        candidate_rank: the place of *candidate* in the configuration, from 0.
+        candidate_rank: the index of *candidate* in the configuration.
         registry: the registry's URI without credentials.
-        registry_rank: the registry's place in the configuration, from 0.
+        registry_rank: the index of the registry in the configuration.
         source: MLflow's ``source``: ``runs:/…``, ``models:/m-…``, a path.
         run_id: the run that it came from, if any.
-        created: MLflow's ``creation_timestamp``, milliseconds since 1970; tells a version that was
-            deleted and registered again from the one before.
+        created: MLflow's ``creation_timestamp``, milliseconds since 1970; it distinguishes a version that
+            was deleted and registered again.
     """
 
     number: str
@@ -31,22 +31,22 @@ class Version:
 
     @property
     def id(self) -> str:
-        """Tells versions apart for ever, whichever candidate led to them."""
+        """The id of the version, unique for ever and the same for each candidate."""
         parts = "\0".join((self.registry, self.number, self.source, self.run_id or "", str(self.created)))
         return f"{self.number}-{hashlib.blake2b(parts.encode(), digest_size=6).hexdigest()}"
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Its place among all that the configuration names; what is less is named before it."""
+        """The place in the order of the configuration; the least comes first."""
         return self.registry_rank, self.candidate_rank
 
     @property
     def is_fallback(self) -> bool:
-        """True if it is anything but the first candidate of the first registry."""
+        """True unless it is the first candidate of the first registry."""
         return self.rank > (0, 0)
 
     def facts(self) -> dict[str, str]:
-        """As a reading shows it."""
+        """Return the version as a reading shows it."""
         return {"version": self.number, "candidate": self.candidate, "registry": self.registry}
 
 

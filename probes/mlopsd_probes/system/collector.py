@@ -9,29 +9,29 @@ from mlopsd_probes.system.options import SystemOptions
 
 
 class HostCollector(Collector):
-    """A collector of one signal of the host; its name is its word in ``facts.absent`` too.
+    """A collector of one signal of the host; ``facts.absent`` lists it by its name.
 
     Attributes:
         source: the file that it reads, or the first of them, for a finding that must name it.
-        may_be_absent: a host may lack the source, which is no fault; else it is one that every host has.
+        may_be_absent: a host may lack the source without a fault; otherwise every host has it.
     """
 
     source: ClassVar[str]
     may_be_absent: ClassVar[bool] = False
 
     def __init__(self, options: SystemOptions) -> None:
-        """Take the limits from *options*; a collector without any takes it all the same."""
+        """Take the limits from *options*; collectors without limits ignore it."""
 
     def collect(self) -> Reading:
-        """Read the signal once. An optional source that this host lacks gives an empty reading.
+        """Read the signal once; return an empty reading if this host lacks an optional source.
 
         Raises:
-            FileNotFoundError: the source is not there.
-            NotImplementedError: the same, as psutil says it.
-            OSError: the source is there and cannot be read.
-            ValueError: what it says cannot be understood.
-            LookupError: what it says is incomplete.
-            RuntimeError: the same, as psutil says it.
+            FileNotFoundError: the source does not exist.
+            NotImplementedError: the same, raised by psutil.
+            OSError: the source exists but cannot be read.
+            ValueError: its content is invalid.
+            LookupError: its content is incomplete.
+            RuntimeError: the same, raised by psutil.
         """
         raise NotImplementedError
 

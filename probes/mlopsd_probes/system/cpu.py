@@ -1,4 +1,4 @@
-"""The time that the CPUs spend in each mode, and the tasks that run or wait for them."""
+"""The time of the CPUs in each mode, and the load averages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,7 @@ class CpuUse(HostCollector):
         self._last: Times = {}
 
     def collect(self) -> Reading:
-        """Return the time of each mode; from the second check on also the use."""
+        """Return the time of each mode and, from the second check on, the use."""
         before, now = self._last, self._advance()
         samples = [SECONDS.sample(seconds, mode=mode) for mode, seconds in now.items()]
         ratio = _busy_ratio(before, now)
@@ -61,7 +61,7 @@ class CpuUse(HostCollector):
         return Reading([finding], [*samples, USE.sample(ratio)])
 
     def _advance(self) -> Times:
-        """Return the times now, none less than at the last check: idle and iowait may jump back (proc(5))."""
+        """Return the present times, never less than the last: idle and iowait may decrease (proc(5))."""
         times = self._read()
         now = {mode: getattr(times, mode) for mode in MODES if hasattr(times, mode)}
         self._last = {mode: max(seconds, self._last.get(mode, 0.0)) for mode, seconds in now.items()}
@@ -69,7 +69,7 @@ class CpuUse(HostCollector):
 
 
 def _busy_ratio(before: Times, now: Times) -> float | None:
-    """Return the busy share between two checks; None at the first, or if no tick passed."""
+    """Return the busy share between two checks; None at the first check, or if no tick passed."""
     passed = {mode: now[mode] - before[mode] for mode in now if mode in before}
     total = sum(passed.values())
     if total <= 0:
@@ -78,7 +78,7 @@ def _busy_ratio(before: Times, now: Times) -> float | None:
 
 
 class Load(HostCollector):
-    """The load averages (``getloadavg(3)``); the one over 5 minutes is judged, per online CPU."""
+    """The load averages (``getloadavg(3)``); only the 5-minute load per online CPU is judged."""
 
     name = "load"
     source = "/proc/loadavg"
@@ -96,7 +96,7 @@ class Load(HostCollector):
         self._count_cpus = count_cpus
 
     def collect(self) -> Reading:
-        """Return the three averages, judged per CPU."""
+        """Return the three averages; judge the 5-minute load per CPU."""
         loads = self._read()
         samples = [LOAD.sample(load, window=window) for window, load in zip(WINDOWS, loads, strict=True)]
         cpus = self._count_cpus()

@@ -1,4 +1,4 @@
-"""The configured paths, each queried on its own, so that a dead mount affects no other, and disk I/O."""
+"""The configured paths, each queried in its own thread because of dead mounts, and disk I/O."""
 
 import errno
 import os
@@ -23,10 +23,10 @@ T = TypeVar("T")
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
 READ = Metric(
-    "disk_read_bytes_total", "Read from the disk.", kind="counter", unit="bytes", labels=("device",)
+    "disk_read_bytes_total", "Bytes read from the disk.", kind="counter", unit="bytes", labels=("device",)
 )
 WRITTEN = Metric(
-    "disk_written_bytes_total", "Written to the disk.", kind="counter", unit="bytes", labels=("device",)
+    "disk_written_bytes_total", "Bytes written to the disk.", kind="counter", unit="bytes", labels=("device",)
 )
 BUSY = Metric(
     "disk_busy_seconds_total",
@@ -39,13 +39,13 @@ MILLISECONDS = 1000
 
 
 class BackgroundCall(Generic[T]):
-    """One call in a daemon thread, which keeps no process from exiting.
+    """One call in a daemon thread, which does not delay the end of the process.
 
-    Not the default executor: a process joins that at its end, and would wait for a dead mount.
+    A process joins its default executor at its end, and would wait there for a dead mount.
 
     Attributes:
-        answer: its future; done once the call returned or failed. Without a thread to be had (a pid
-            limit is reached) that is at once, with a `BlockingIOError`.
+        answer: its future, done once the call has returned or failed. If no thread can be started, as at a
+            pid limit, it fails at once with a `BlockingIOError`.
     """
 
     def __init__(self, call: Callable[[], T], name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,7 +64,7 @@ class BackgroundCall(Generic[T]):
         return self._clock() - self._started_at
 
     def _run(self) -> None:
-        """Make the call, in the thread; its exception is raised where the result is read."""
+        """Make the call in the thread; its exception is raised where the result is read."""
         try:
             self.answer.set_result(self._call())
         except (OSError, ValueError) as error:
@@ -72,7 +72,7 @@ class BackgroundCall(Generic[T]):
 
 
 def wait_for(calls: Iterable[BackgroundCall[T]], timeout: float) -> None:
-    """Wait until all calls have returned, at most *timeout* seconds for all of them together."""
+    """Wait until all calls have returned, at most *timeout* seconds in total."""
     wait([call.answer for call in calls], timeout)
 
 
@@ -80,15 +80,15 @@ PathCall = BackgroundCall[os.statvfs_result]
 
 
 class Disks(HostCollector):
-    """``statvfs(3)`` of each path, all at once, and at most one call of a path at a time.
+    """``statvfs(3)`` of all paths at the same time, with at most one call per path.
 
-    A path whose call does not return in time is not called again until it has returned. Only the
-    configured paths are touched, never the list of mounts.
+    A path whose call hangs is not called again until that call returns. Only the configured paths are
+    touched, never the list of mounts.
     """
 
     name = "disk_path"
-    source = "paths"  # each finding names its own
-    may_be_absent = True  # no paths is a choice
+    source = "paths"  # each finding names its own path
+    may_be_absent = True  # an operator may configure no paths
     findings = ("disk_path", *Filesystem.findings)
     metrics = (UP, *Filesystem.metrics)
 
@@ -105,7 +105,7 @@ class Disks(HostCollector):
         self.stuck: dict[str, PathCall] = {}
 
     def collect(self) -> Reading:
-        """Return the reading of each path, answered or not."""
+        """Return the readings of all paths."""
         pending = _unanswered(self.stuck)
         calls = {path: pending.get(path) or self.start_call(path) for path in self.filesystems}
         wait_for((call for path, call in calls.items() if path not in pending), self.timeout)
@@ -113,7 +113,7 @@ class Disks(HostCollector):
         return join(self._read(path, call) for path, call in calls.items())
 
     def start_call(self, path: str) -> PathCall:
-        """Start a new call."""
+        """Start a call for *path*."""
         return BackgroundCall(partial(self.statvfs, path), f"statvfs {path}", self._clock)
 
     def _read(self, path: str, call: PathCall) -> Reading:
@@ -124,10 +124,10 @@ class Disks(HostCollector):
         try:
             answer = filesystem.reading(call.answer.result())
         except (OSError, ValueError) as error:
-            refusal = _refusal(path, error)
-            if refusal.status is not Status.UNHEALTHY:
-                return refusal
-            return Reading([*refusal.findings, *filesystem.remembered()], refusal.samples)
+            failure = _error_reading(path, error)
+            if failure.status is not Status.UNHEALTHY:
+                return failure
+            return Reading([*failure.findings, *filesystem.remembered()], failure.samples)
         answers = Finding("disk_path", Status.HEALTHY, f"{path} answers", path)
         return Reading([answers, *answer.findings], [UP.sample(1, path=path), *answer.samples])
 
@@ -148,17 +148,19 @@ class Disks(HostCollector):
 
 
 def _unanswered(calls: dict[str, PathCall]) -> dict[str, PathCall]:
-    """Return those of *calls* whose call has not returned."""
+    """Return the *calls* that have not returned."""
     return {path: call for path, call in calls.items() if not call.answer.done()}
 
 
-def _refusal(path: str, error: OSError | ValueError) -> Reading:
+def _error_reading(path: str, error: OSError | ValueError) -> Reading:
     """Return the reading of a path that answered with an error."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         summary = f"{path} does not exist; mount or create it, or take it out of paths"
         finding = Finding("disk_path", Status.DEGRADED, summary, path, advice=Advice.FIX_CONFIG)
         return Reading([finding], [UP.sample(0, path=path)])
-    if isinstance(error, PermissionError | BlockingIOError | ValueError):  # says nothing of the path itself
+    if isinstance(
+        error, PermissionError | BlockingIOError | ValueError
+    ):  # proves nothing about the path itself
         advice = Advice.WATCH if isinstance(error, BlockingIOError) else Advice.FIX_CONFIG
         summary = f"cannot look at {path}: {_reason(error)}"
         return Reading([Finding("disk_path", Status.UNKNOWN, summary, path, advice=advice)])
@@ -168,12 +170,12 @@ def _refusal(path: str, error: OSError | ValueError) -> Reading:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    """Return the text of the error without the path, which the sentence already has."""
+    """Return the text of the error without the path, which the sentence already contains."""
     return getattr(error, "strerror", None) or str(error)
 
 
 class DiskIO(HostCollector):
-    """Counters of the whole disks that are hardware: no partitions, no loops, no mappings."""
+    """Counters of hardware disks, without partitions, loop devices and mappings."""
 
     name = "disk_io"
     source = "/proc/diskstats"

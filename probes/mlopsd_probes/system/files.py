@@ -1,4 +1,4 @@
-"""Open files of all processes together."""
+"""Open files of all processes."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 OPEN = Metric("open_files", "Open file handles of the whole host.")
-LIMIT = Metric("open_files_limit", "How many the kernel allows (fs.file-max).")
-UNLIMITED = 2**62  # systemd sets fs.file-max to the largest number there is
+LIMIT = Metric("open_files_limit", "Open file handles that the kernel allows (fs.file-max).")
+UNLIMITED = 2**62  # systemd sets fs.file-max to the largest possible number
 
 
 class OpenFiles(HostCollector):

@@ -1,4 +1,4 @@
-"""A file system: its space, its inodes, and its writability, also from inside a sandbox."""
+"""The space, inodes and writability of a file system, also read from a sandbox."""
 
 import os
 from pathlib import Path
@@ -13,15 +13,15 @@ FREE = Metric("disk_free_bytes", "Space free for users, not root.", unit="bytes"
 INODES = Metric("disk_inodes", "Inodes of the path's file system.", labels=("path",))
 INODES_FREE = Metric("disk_inodes_free", "Inodes free for users, not root.", labels=("path",))
 READ_ONLY = Metric("disk_read_only", "1 if the path's file system is read-only.", labels=("path",))
-F_FLAG = 8  # its place in os.statvfs_result
-SUPER_OPTIONS = 2  # behind the dash of a line in /proc/PID/mountinfo, proc_pid_mountinfo(5)
+F_FLAG = 8  # index in os.statvfs_result
+SUPER_OPTIONS = 2  # index after the dash in a line of /proc/PID/mountinfo, proc_pid_mountinfo(5)
 
 
 class Filesystem:
     """The result of `os.statvfs` for one path.
 
-    A read-only file system is not judged, for an image is always full; one that was writable when the
-    probe first saw it and no longer is, has had an error (ext4's ``errors=remount-ro``).
+    The space of a read-only file system is not judged, since an image is always full. A file system that was
+    writable at the first check and no longer is has had an error (ext4's ``errors=remount-ro``).
     """
 
     findings = ("disk_space", "disk_inodes", "disk_writable")
@@ -36,7 +36,7 @@ class Filesystem:
         self._went_read_only = False
 
     def reading(self, numbers: os.statvfs_result) -> Reading:
-        """Return findings and samples; of blocks or inodes only if there are any (btrfs, a bucket)."""
+        """Return findings and samples; btrfs has no inodes, and a bucket may have no blocks."""
         read_only = bool(numbers.f_flag & os.ST_RDONLY)
         self._was_writable |= not read_only
         self._went_read_only = self._was_writable and read_only
@@ -48,7 +48,7 @@ class Filesystem:
         return Reading(findings, self._samples(numbers))
 
     def remembered(self) -> list[Finding]:
-        """Return the findings that stay when the path no longer answers."""
+        """Return the findings that stay while the path does not answer."""
         return [self._judge_writable(read_only=True)] if self._went_read_only else []
 
     def _judge_writable(self, *, read_only: bool) -> Finding:
@@ -101,14 +101,14 @@ class Filesystem:
 
 
 def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
-    """Return the numbers of *path*; ``ST_RDONLY`` only if the file system itself is read-only.
+    """Return the numbers of *path*, with ``ST_RDONLY`` only if the file system itself is read-only.
 
-    systemd's ``ProtectSystem=strict`` makes each mount of the service read-only, and the flag of
-    ``statvfs`` is the mount's. The file system's own is among the super options of the mount.
+    The flag of ``statvfs`` is that of the mount, and systemd's ``ProtectSystem=strict`` makes each mount of
+    the service read-only. The flag of the file system is among the mount's super options.
 
     Raises:
         OSError: the path cannot be read.
-        ValueError: what procfs tells of its mount cannot, which says nothing of the path itself.
+        ValueError: procfs cannot be read, which proves nothing about the path.
     """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -121,7 +121,7 @@ def statvfs(path: str, proc: Path = Path("/proc/self")) -> os.statvfs_result:
 
 
 def is_read_only(descriptor: int, proc: Path) -> bool:
-    """Return true if the file system of *descriptor* is read-only, or the kernel does not say."""
+    """Return true if the file system of *descriptor* is read-only, or if this is unknown."""
     mount = _mount_id(_read(proc / "fdinfo" / str(descriptor)))
     for line in _read(proc / "mountinfo").splitlines():
         if line.split(" ", 1)[0] == mount:

@@ -12,14 +12,14 @@ from mlopsd.probe import Metric, Reading
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
-BOOTED = Metric("boot_timestamp_seconds", "When the host was booted, in Unix time.", unit="seconds")
+BOOTED = Metric("boot_timestamp_seconds", "Unix time at which the host booted.", unit="seconds")
 
 
 class HostInfo(HostCollector):
-    """Names and times, none of them judged.
+    """The host's names and times; nothing is judged.
 
-    The kernel works the boot time out anew from the clock (``btime`` in ``/proc/stat``), so it moves
-    when the clock is set; the uptime (``CLOCK_BOOTTIME``) does not.
+    The kernel computes the boot time from the clock (``btime`` in ``/proc/stat``), so it changes when the
+    clock is set. The uptime (``CLOCK_BOOTTIME``) does not.
     """
 
     name = "host"

@@ -1,4 +1,4 @@
-"""Memory that is available to programs, swap space, and the traffic to and from swap."""
+"""Available memory, swap space, and the traffic to and from swap."""
 
 import resource
 from collections.abc import Callable
@@ -15,21 +15,25 @@ from mlopsd_probes.system.options import SystemOptions
 
 TOTAL = Metric("memory_total_bytes", "Memory of the host (MemTotal).", unit="bytes")
 AVAILABLE = Metric(
-    "memory_available_bytes", "Memory that programs can have without swapping (MemAvailable).", unit="bytes"
+    "memory_available_bytes", "Memory available to programs without swapping (MemAvailable).", unit="bytes"
 )
 SWAP_TOTAL = Metric("swap_total_bytes", "Swap space of the host (SwapTotal).", unit="bytes")
 SWAP_FREE = Metric("swap_free_bytes", "Swap space that is not used (SwapFree).", unit="bytes")
-SWAPPED_IN = Metric("swapped_in_bytes_total", "Read from swap since boot.", kind="counter", unit="bytes")
-SWAPPED_OUT = Metric("swapped_out_bytes_total", "Written to swap since boot.", kind="counter", unit="bytes")
+SWAPPED_IN = Metric(
+    "swapped_in_bytes_total", "Bytes read from swap since boot.", kind="counter", unit="bytes"
+)
+SWAPPED_OUT = Metric(
+    "swapped_out_bytes_total", "Bytes written to swap since boot.", kind="counter", unit="bytes"
+)
 OOM_KILLS = Metric(
     "oom_kills_total",
-    "Processes that the kernel killed for want of memory, cgroups' included.",
+    "Processes that the kernel killed because the host or a cgroup ran out of memory.",
     kind="counter",
 )
 
 
 class HostMemory(HostCollector):
-    """The host's memory (``psutil.virtual_memory``), whatever a cgroup allows this process."""
+    """The host's memory (``psutil.virtual_memory``), regardless of this process's cgroup."""
 
     name = "memory_available"
     source = "/proc/meminfo"
@@ -62,7 +66,7 @@ class HostMemory(HostCollector):
 
 
 class Swap(HostCollector):
-    """Used swap (``psutil.swap_memory``), a fault only while memory is short as well."""
+    """Used swap (``psutil.swap_memory``), judged only while memory is short as well."""
 
     name = "swap_used"
     source = "/proc/meminfo"
@@ -83,7 +87,7 @@ class Swap(HostCollector):
         self._read_memory = read_memory
 
     def collect(self) -> Reading:
-        """Return the used swap; nothing on a host without swap."""
+        """Return the used swap; an empty reading on a host without swap."""
         swap = self._read()
         if not swap.total:
             return Reading()
@@ -107,7 +111,7 @@ class Swap(HostCollector):
 class Paging(HostCollector):
     """Three counters of ``/proc/vmstat``.
 
-    An OOM kill is counted and not judged: a container that hits its own limit is counted too.
+    OOM kills are not judged, since they include those of containers at their own limit.
     """
 
     name = "paging"
@@ -124,7 +128,7 @@ class Paging(HostCollector):
         }
 
     def collect(self) -> Reading:
-        """Return those of the counters that this kernel has."""
+        """Return the counters that this kernel has."""
         samples = []
         for line in self._vmstat.read_text().splitlines():
             field, _, value = line.partition(" ")

@@ -11,10 +11,14 @@ from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 RECEIVED = Metric(
-    "network_received_bytes_total", "Received by the card.", kind="counter", unit="bytes", labels=("device",)
+    "network_received_bytes_total",
+    "Bytes received by the card.",
+    kind="counter",
+    unit="bytes",
+    labels=("device",),
 )
 SENT = Metric(
-    "network_sent_bytes_total", "Sent by the card.", kind="counter", unit="bytes", labels=("device",)
+    "network_sent_bytes_total", "Bytes sent by the card.", kind="counter", unit="bytes", labels=("device",)
 )
 ERRORS = Metric(
     "network_errors_total",
@@ -25,7 +29,7 @@ ERRORS = Metric(
 
 
 class Network(HostCollector):
-    """Counters of the interfaces that are hardware: a host may have a virtual one for each container."""
+    """Counters of hardware interfaces; a host may have a virtual one for each container."""
 
     name = "network"
     source = "/proc/net/dev"

@@ -21,7 +21,7 @@ CEILINGS = (
     "temperature",
 )
 TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
-LONGEST_PATH_TIMEOUT = 4.0  # seconds; what is left is for the other collectors and a child that has to start
+LONGEST_PATH_TIMEOUT = 4.0  # seconds; the rest is for the other collectors and for starting the process
 FLOORS = ("disk_free", "inodes_free", "memory_available")
 
 Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,12 +32,12 @@ def _absolute(path: str) -> str:
     """Return *path* without ``..``, doubled or trailing slashes.
 
     Raises:
-        ValueError: it does not start at the root, or no file can have that name.
+        ValueError: it does not start with /, or contains a NUL.
     """
     if not path.startswith("/"):
         raise ValueError(f"{path!r} is not an absolute path; it must start with /")
     if "\0" in path:
-        raise ValueError(f"{path!r} holds a NUL, which no path can")
+        raise ValueError(f"{path!r} contains a NUL; remove it")
     return os.path.normpath(path).replace("//", "/")
 
 
@@ -45,18 +45,19 @@ def _within_a_check(seconds: float) -> float:
     """Return *seconds*, if a check that waits so long still ends in time.
 
     Raises:
-        ValueError: it does not, and all that the other collectors found would be lost.
+        ValueError: the check would time out, and lose the findings of all collectors.
     """
     if seconds > LONGEST_PATH_TIMEOUT:
-        loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and take every other finding"
-        raise ValueError(f"{loss} along; write at most {LONGEST_PATH_TIMEOUT:g} s")
+        loss = f"a dead mount would use up the check's timeout of {TIMEOUT:g} s and lose every other finding"
+        raise ValueError(f"{loss}; write at most {LONGEST_PATH_TIMEOUT:g} s")
     return seconds
 
 
 class SystemOptions(Options):
     """The keys of ``[probes.system]``; ratios are 0 to 1, and a limit without a value never applies.
 
-    A number *reaches* an upper limit and *falls below* a lower one, so 0 switches a lower limit off.
+    A number crosses an upper limit when it reaches it, and a lower limit when it falls below it. So 0
+    disables a lower limit.
     """
 
     paths: tuple[Annotated[str, AfterValidator(_absolute)], ...] = key(
@@ -159,10 +160,10 @@ class SystemOptions(Options):
 
     @model_validator(mode="after")
     def limits_are_in_order(self) -> Self:
-        """Reject a degraded limit that lies beyond the unhealthy one.
+        """Reject a degraded limit beyond the unhealthy one.
 
         Raises:
-            ValueError: naming both keys and both values.
+            ValueError: the text names both keys and both values.
         """
         for name in CEILINGS + FLOORS:
             mild, hard = (getattr(self, f"{name}_{status}") for status in ("degraded", "unhealthy"))
@@ -175,12 +176,12 @@ class SystemOptions(Options):
 
     @model_validator(mode="after")
     def paths_are_distinct(self) -> Self:
-        """Reject a path that is there twice: its numbers would collide.
+        """Reject a path that is listed twice: its numbers would collide.
 
         Raises:
-            ValueError: naming the path.
+            ValueError: the text names the path.
         """
         for path in self.paths:
             if self.paths.count(path) > 1:
-                raise ValueError(f"paths names {path!r} twice")
+                raise ValueError(f"paths lists {path!r} twice; remove one")
         return self

@@ -1,4 +1,4 @@
-"""Process and thread IDs in use, of a limited number."""
+"""Process and thread ids in use, and their limits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from mlopsd_probes.system.options import SystemOptions
 USED = Metric(
     "pids", "Processes and threads, of the host or of the cgroup nearest to its limit.", labels=("scope",)
 )
-LIMIT = Metric("pids_limit", "How many there may be.", labels=("scope",))
+LIMIT = Metric("pids_limit", "Processes and threads that are allowed.", labels=("scope",))
 
 
 class Use(NamedTuple):
-    """The number of *used* IDs of *limit*, in the *scope* ``host`` or ``cgroup``."""
+    """The number of *used* ids and their *limit*, in the *scope* ``host`` or ``cgroup``."""
 
     scope: str
     used: int
@@ -25,14 +25,14 @@ class Use(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The used share; a limit of 0 allows nothing new and is used up."""
+        """The used share; a limit of 0 is fully used."""
         return self.used / self.limit if self.limit else 1.0
 
 
 class Pids(HostCollector):
-    """IDs in use against ``pid_max`` and ``threads-max``, and against ``pids.max`` of this process's cgroups.
+    """Ids in use, compared with ``pid_max``, ``threads-max`` and ``pids.max`` of this process's cgroups.
 
-    The kernel's own count of threads stands in ``/proc/loadavg``: no walk over ``/proc``.
+    ``/proc/loadavg`` has the kernel's count of threads, so this does not walk over ``/proc``.
     """
 
     name = "pids"
@@ -46,19 +46,19 @@ class Pids(HostCollector):
         self._cgroups = sys / "fs/cgroup"
 
     def collect(self) -> Reading:
-        """Return the host's use, and that of the tightest cgroup if one is limited."""
+        """Return the use of the host, and of the tightest cgroup if one is limited."""
         uses = [_host_use(self._proc), *self._tightest_cgroup()]
         samples = [USED.sample(use.used, scope=use.scope) for use in uses]
         samples += [LIMIT.sample(use.limit, scope=use.scope) for use in uses]
         return Reading([self._judge(use) for use in uses], samples)
 
     def _tightest_cgroup(self) -> list[Use]:
-        """Return the cgroup nearest to its limit among this process's and those above it."""
+        """Return the cgroup nearest to its limit, among this process's cgroups and their parents."""
         uses = [use for folder in _own_cgroups(self._proc, self._cgroups) for use in _cgroup_use(folder)]
         return [max(uses, key=lambda use: use.ratio)] if uses else []
 
     def _judge(self, use: Use) -> Finding:
-        """Return one finding per scope."""
+        """Return the finding of one scope."""
         where = "of the host" if use.scope == "host" else "of this service's cgroup"
         return self._limits.finding(
             "pids",
@@ -72,14 +72,14 @@ class Pids(HostCollector):
 
 
 def _host_use(proc: Path) -> Use:
-    """Return the host's threads (behind the slash in loadavg) against the lower of the two limits."""
+    """Return the host's threads (after the slash in loadavg) and the lower of the two limits."""
     threads = int((proc / "loadavg").read_text().split()[3].partition("/")[2])
     limits = [int((proc / "sys/kernel" / name).read_text()) for name in ("pid_max", "threads-max")]
     return Use("host", threads, min(limits))
 
 
 def _own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
-    """Yield this process's folder in each hierarchy that may count pids (v2's, v1's), and those above it."""
+    """Yield this process's cgroup folder in each hierarchy that may count pids (v2, v1), and its parents."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except FileNotFoundError:  # a kernel without cgroups
@@ -93,7 +93,7 @@ def _own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
 
 
 def _cgroup_use(folder: Path) -> list[Use]:
-    """Return the use of one cgroup, if it is there and limited."""
+    """Return the use of one cgroup, if it exists and is limited."""
     try:
         most, used = (folder / "pids.max").read_text().strip(), (folder / "pids.current").read_text()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Time that tasks lose by waiting for a resource (PSI)."""
+"""Time that tasks lose while they wait for a resource (PSI)."""
 
 import errno
 from collections.abc import Iterator
@@ -31,13 +31,13 @@ JUDGED = {
 }
 MICROSECONDS = 1e6
 
-Lines = dict[str, dict[str, float]]  # kind → field → number as the kernel writes it
+Lines = dict[str, dict[str, float]]  # kind → field → the kernel's number
 
 
 class Pressure(HostCollector):
     """``/proc/pressure``, one finding per resource over 60 s.
 
-    For cpu, ``full`` means nothing for a whole host (the kernel writes 0) and is left out.
+    For cpu, ``full`` is undefined for a whole host (the kernel writes 0), so it is left out.
     """
 
     name = "pressure"
@@ -55,14 +55,14 @@ class Pressure(HostCollector):
         }
 
     def collect(self) -> Reading:
-        """Return every resource that this kernel accounts for; nothing if PSI is off."""
+        """Return every resource that this kernel accounts for; an empty reading if PSI is off."""
         found = {resource: lines for resource in JUDGED if (lines := self._read(resource))}
         findings = [self._judge(resource, lines) for resource, lines in found.items()]
         samples = [sample for resource, lines in found.items() for sample in _to_samples(resource, lines)]
         return Reading(findings, samples)
 
     def _read(self, resource: str) -> Lines:
-        """Read the lines of one file by kind; none if PSI was left out or is off (``psi=0``)."""
+        """Read the lines of one file by kind; empty if the kernel lacks PSI or it is off (``psi=0``)."""
         try:
             text = (self._folder / resource).read_text()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The system probe: the resources of the host under the GPUs."""
+"""The system probe: the resources of the host, except its GPUs."""
 
 from itertools import chain
 
@@ -38,9 +38,9 @@ COLLECTORS: tuple[type[HostCollector], ...] = (
 class SystemProbe(Probe[SystemOptions]):
     """CPUs, memory, disks, files, pids, stuck processes and temperatures of the host.
 
-    One row of collectors; one that fails takes nothing but its own findings and samples. What a host may
-    lack (swap, PSI, sensors, disks, cards) is named in ``facts.absent`` and is no fault; without anything
-    else this probe cannot tell.
+    It runs a row of collectors; a failed collector loses only its own findings and samples. A host may lack
+    swap, PSI, sensors, disks and network cards: ``facts.absent`` names them, and this is no fault. The status
+    is unknown if all other collectors read nothing.
     """
 
     Options = SystemOptions

@@ -14,10 +14,8 @@ from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
-SLEEPING = Metric(
-    "uninterruptible_processes", "Processes in uninterruptible sleep (state D), however briefly."
-)
-STUCK = Metric("stuck_processes", "Processes that did not leave one uninterruptible sleep for stuck_after.")
+SLEEPING = Metric("uninterruptible_processes", "Processes in uninterruptible sleep (state D) for any time.")
+STUCK = Metric("stuck_processes", "Processes in the same uninterruptible sleep for at least stuck_after.")
 STAT_BYTES = 1024  # a stat line has 52 fields and about 300 bytes
 NAMED = 5  # commands in a summary
 HIDDEN = (
@@ -27,19 +25,19 @@ HIDDEN = (
 
 
 class Sleep(NamedTuple):
-    """An uninterruptible sleep of one process; it is another one once the process ran in between."""
+    """An uninterruptible sleep of one process; after the process has run, its next sleep is another one."""
 
     pid: int
-    started: int  # ticks after boot: tells a reused pid
-    switches: int  # context switches so far, as the kernel's own hung-task detector compares them
+    started: int  # ticks after boot; distinguishes a reused pid
+    switches: int  # context switches so far; the kernel's hung-task detector compares them too
     command: str
 
 
 class StuckProcesses(HostCollector):
     """Processes from ``/proc/[pid]/stat``, and ``status`` of the few in state D; threads are not read.
 
-    A busy disk's readers are often seen in state D, but each time in another sleep; a stuck process is
-    in the same one at every check.
+    Readers of a busy disk are often in state D, but each time in another sleep. A stuck process is in the
+    same sleep at every check.
     """
 
     name = "stuck_processes"
@@ -59,10 +57,10 @@ class StuckProcesses(HostCollector):
         self._since: dict[Sleep, float] = {}
 
     def collect(self) -> Reading:
-        """Return the number of sleepers, and those that sleep longer than ``stuck_after``.
+        """Return the number of sleeping processes, and those that sleep longer than ``stuck_after``.
 
         Raises:
-            PermissionError: /proc hides processes, and the count would lie.
+            PermissionError: /proc hides processes, so the count would be wrong.
         """
         init = self._proc / "1/stat"
         if not os.access(init, os.R_OK):
@@ -102,7 +100,7 @@ class StuckProcesses(HostCollector):
         )
 
     def _healthy(self, ages: dict[Sleep, float]) -> Finding:
-        """Return the finding while nothing is stuck; without a sleeper nothing is observed."""
+        """Return the finding while no process is stuck; without a sleeping one it has no observed value."""
         limit = self._options.stuck_after
         summary = f"processes in uninterruptible sleep: {len(ages)}, none for {format_duration(limit)}"
         longest = max(ages.values(), default=None)
@@ -110,15 +108,15 @@ class StuckProcesses(HostCollector):
 
 
 def _matches(command: str, patterns: tuple[str, ...]) -> bool:
-    """Return true if one of the shell *patterns* fits."""
+    """Return true if *command* matches one of the shell *patterns*."""
     return any(fnmatchcase(command, pattern) for pattern in patterns)
 
 
 def uninterruptible(proc: Path) -> Iterator[Sleep]:
-    """Yield the processes in state D; one that ends meanwhile is left out."""
+    """Yield the processes in state D; skip a process that ends meanwhile."""
     folder = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name in os.listdir(folder):  # noqa: PTH208  # names alone: a Path each doubles the cost
+        for name in os.listdir(folder):  # noqa: PTH208  # a Path for each name doubles the cost
             if name.isdecimal():
                 with suppress(FileNotFoundError, ProcessLookupError):
                     yield from _sleep_of(name, folder)
@@ -129,7 +127,7 @@ def uninterruptible(proc: Path) -> Iterator[Sleep]:
 def _sleep_of(pid: str, folder: int) -> list[Sleep]:
     """Return the sleep of one process, if it is in state D; *folder* is a descriptor of ``/proc``."""
     line = _read_at(f"{pid}/stat", folder)
-    command = line[line.index(b"(") + 1 : line.rindex(b")")]  # may itself hold brackets and spaces
+    command = line[line.index(b"(") + 1 : line.rindex(b")")]  # may itself contain brackets and spaces
     state, *fields = line[line.rindex(b")") + 1 :].split()
     if state != b"D":
         return []
@@ -142,7 +140,7 @@ def context_switches(status: bytes) -> int:
     """Return the voluntary and involuntary switches together.
 
     Raises:
-        ValueError: there are none in *status*.
+        ValueError: *status* has none.
     """
     counts = [int(line.split()[1]) for line in status.splitlines() if b"ctxt_switches:" in line]
     if not counts:
@@ -151,7 +149,7 @@ def context_switches(status: bytes) -> int:
 
 
 def _read_at(path: str, folder: int, most: int = STAT_BYTES) -> bytes:
-    """Read at most *most* bytes of a file, in one read: a third of the cost of a file object."""
+    """Read at most *most* bytes of a file in one call, at a third of the cost of a file object."""
     file = os.open(path, os.O_RDONLY, dir_fd=folder)
     try:
         return os.read(file, most)

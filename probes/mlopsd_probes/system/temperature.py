@@ -1,4 +1,4 @@
-"""Temperatures of the host's own sensors; the GPUs' are the gpu probe's."""
+"""Temperatures of the host's sensors; the gpu probe reads those of the GPUs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -13,14 +13,20 @@ from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
 TEMPERATURE = Metric(
-    "temperature_celsius", "The hottest sensor of each kind of chip.", unit="celsius", labels=("chip",)
+    "temperature_celsius",
+    "Temperature of the hottest sensor of each kind of chip.",
+    unit="celsius",
+    labels=("chip",),
 )
-PLAUSIBLE = (-40.0, 150.0)  # °C; an input with nothing on it reads -128, 255 or 65261
-PLAUSIBLE_LIMIT = (30.0, 150.0)  # °C; an NVMe disk without a limit says 65261, a thermal zone's may be 0.1
+PLAUSIBLE = (-40.0, 150.0)  # °C; an unconnected input reads -128, 255 or 65261
+PLAUSIBLE_LIMIT = (
+    30.0,
+    150.0,
+)  # °C; an NVMe disk without a limit reports 65261, a thermal zone may report 0.1
 
 
 class Sensor(NamedTuple):
-    """A sensor as psutil has it, °C; *label* may be empty, and two chips of a kind share theirs."""
+    """A sensor of psutil, in °C; *label* may be empty, and two chips of a kind may have the same label."""
 
     label: str
     current: float
@@ -46,7 +52,7 @@ class HostTemperature(HostCollector):
         self._read = read
 
     def collect(self) -> Reading:
-        """Return the hottest sensor of each kind, and the one that is worst against its own limits."""
+        """Return the hottest sensor of each kind, and judge each kind by its worst sensor."""
         chips = {chip: _plausible(sensors) for chip, sensors in self._read().items()}
         findings = [
             self._judge(chip, sensors) for chip, sensors in chips.items() if self._is_judged(chip, sensors)
@@ -59,12 +65,12 @@ class HostTemperature(HostCollector):
         return Reading(findings, samples)
 
     def _is_judged(self, chip: str, sensors: list[Sensor]) -> bool:
-        """Return true if there is something to judge and the operator wants it judged."""
+        """Return true if a sensor can be judged and the operator has not excluded the chip."""
         ignored = any(fnmatchcase(chip, pattern) for pattern in self._options.temperature_ignored_chips)
         return bool(sensors) and not ignored
 
     def _judge(self, chip: str, sensors: list[Sensor]) -> Finding:
-        """Return the finding of the sensor with the worst status, among equals the hottest."""
+        """Return the finding of the sensor with the worst status; among equals, the hottest."""
         return max(
             (
                 self._judge_sensor(chip, sensor)
@@ -91,7 +97,7 @@ class HostTemperature(HostCollector):
 
 
 def _plausible(sensors: Iterable[Any]) -> list[Sensor]:
-    """Return the sensors that measure something, without implausible limits."""
+    """Return the sensors with a plausible reading, without implausible limits."""
     low, high = PLAUSIBLE
     return [
         Sensor(sensor.label, sensor.current, _plausible_limit(sensor.high), _plausible_limit(sensor.critical))

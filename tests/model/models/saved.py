@@ -87,7 +87,7 @@ class RecordedMetrics(ModelMetrics):
 
 
 def host_context(scratch: Path, metrics: ModelMetrics | None = None) -> HostContext:
-    """What processes share that have their folders in *scratch*."""
+    """Return the context of processes with their folders in *scratch*."""
     log = logging.getLogger("mlopsd.test.host")
     return HostContext(log, scratch, metrics or RecordedMetrics(), set(), asyncio.Event())
 

@@ -102,7 +102,7 @@ def end_by(number: str) -> None:
 
 
 def lack(number: str) -> None:
-    """Raise an error of the system as a library does that words it anew."""
+    """Raise a system error as a library does that replaces its text."""
     error = RuntimeError("cannot go on")
     error.__context__ = OSError(int(number), os.strerror(int(number)))
     raise error

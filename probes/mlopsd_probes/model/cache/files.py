@@ -1,4 +1,4 @@
-"""The disk under the cache: names, removals and writes that leave the old state or the new."""
+"""Names, removals and atomic writes in the folder of the cache."""
 
 import errno
 import hashlib
@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from mlopsd.file_tree import remove_tree
 
-ASIDE = ".aside"  # the end of the name of what is of no use, and was not removed yet
-WRITING = ".writing"  # the end of a file's name until it is whole
+ASIDE = ".aside"  # suffix of a file or folder that still has to be removed
+WRITING = ".writing"  # suffix of a file until it is complete
 LONGEST_NAME = 120  # characters; a file system takes 255 bytes
 FIXES = {
     errno.ENOSPC: "make room",
@@ -25,17 +25,17 @@ log = logging.getLogger("mlopsd.probe.disk")
 
 
 class StoreError(Exception):
-    """The disk will not have it: "cannot X: cause; cure"."""
+    """A failure of the disk, in the form "cannot X: reason; fix"."""
 
     @classmethod
     def of(cls, what: str, folder: Path, error: OSError) -> "StoreError":
-        """Return what *error* means for somebody who wanted to do *what* in *folder*."""
-        fix = FIXES.get(error.errno or 0, "look at the disk")
+        """Return the error that *what* failed in *folder* with *error*."""
+        fix = FIXES.get(error.errno or 0, "check the disk")
         return cls(f"cannot {what} in {folder}: {error.strerror or error}; {fix}")
 
 
 def file_name(text: str) -> str:
-    """*text*, which may be anything, as the name of one file."""
+    """Return a file name for *text*, which may be any string."""
     name = quote(text, safe=" ")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
@@ -45,7 +45,7 @@ def file_name(text: str) -> str:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Have *content* in *path*, whole, or leave what was there."""
+    """Write *content* to *path* atomically: after an error the old file stays."""
     writing = path.with_name(path.name + WRITING)
     try:
         with writing.open("wb") as stream:
@@ -60,17 +60,17 @@ def write(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove *path* and what is in it, if it is there; move aside what cannot be removed.
+    """Remove *path* and its contents, if it exists; rename what cannot be removed to `ASIDE`.
 
     Raises:
-        OSError: it cannot be moved either.
+        OSError: it cannot be renamed either.
     """
     if not tidy(path):
         path.rename(path.with_name(f"{secrets.token_hex(8)}{ASIDE}"))
 
 
 def tidy(path: Path) -> bool:
-    """Remove *path* and what is in it as far as that goes, and log what is left; whether all is gone."""
+    """Remove *path* and its contents, and log what cannot be removed; return whether all is gone."""
     left = remove_tree(path)
     if left is not None:
         log.warning("files left behind", extra={"reason": left})
@@ -78,7 +78,7 @@ def tidy(path: Path) -> bool:
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """Everything in *folder*, at any depth; links are not followed."""
+    """Yield every path in *folder*, at any depth, without following links."""
     pending = [str(folder)]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -89,7 +89,7 @@ def below(folder: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Have *path* on the disk and not only in memory; a link has nothing of its own."""
+    """Flush *path* to the disk; a link has no content to flush."""
     if path.is_symlink():
         return
     descriptor = os.open(path, os.O_RDONLY)

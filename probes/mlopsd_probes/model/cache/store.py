@@ -1,14 +1,14 @@
-"""The versions whose files are on this host's disk, whole: the current one and the one before.
+"""The complete versions on this host's disk: the current one and the previous one.
 
 Below the probe's state folder::
 
     models/MODEL/VERSION-ID/            the files of a version
-    models/MODEL/VERSION-ID.json        its manifest; without it the folder counts for nothing
+    models/MODEL/VERSION-ID.json        its manifest; a folder without one is ignored
     models/MODEL/VERSION-ID.part/       files that are being fetched
-    models/MODEL/order.json             which version is the current one, and which was before
+    models/MODEL/order.json             the current and the previous version
 
-Every change is one rename, so that whatever ends the daemon leaves the old state or the new. All
-functions block; each may be called from any thread.
+Every change is one rename, so a killed daemon leaves the old state or the new one. All functions block;
+each may be called from any thread.
 """
 
 import threading
@@ -35,20 +35,20 @@ from mlopsd_probes.model.cache.files import (
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion, File, Version
 
-PART = ".part"  # what a killed daemon leaves behind, beside disk.ASIDE and disk.WRITING
+PART = ".part"  # suffix of leftovers of a killed daemon, as are `ASIDE` and `WRITING`
 MANIFEST = ".json"
 ORDER = f"order{MANIFEST}"
 
 
 @dataclass(frozen=True, slots=True)
 class CacheContents:
-    """The versions of one model whose files are on this host's disk, whole.
+    """The complete versions of one model on this host's disk.
 
     Attributes:
         current: the version that was chosen last.
-        previous: the one that was chosen before it.
-        others: whole, but never chosen.
-        broken: what was found and is of no use, and why; it has been removed.
+        previous: the version that was chosen before it.
+        others: complete versions that were never chosen.
+        broken: a sentence for each unusable file or folder.
     """
 
     current: CachedVersion | None = None
@@ -60,12 +60,12 @@ class CacheContents:
         return (kept for kept in (self.current, self.previous, *self.others) if kept is not None)
 
     def find(self, version: Version) -> CachedVersion | None:
-        """Return *version* as it is on disk, by the name that it is wanted by now."""
+        """Return the files of *version* on disk, with the candidate that names it now."""
         found = (kept for kept in self if kept.version.id == version.id)
         return next((replace(kept, version=version) for kept in found), None)
 
     def proven(self) -> list[Version]:
-        """Return the versions that served here, the current one first."""
+        """Return the versions that passed their canary here, the current one first."""
         return [kept.version for kept in (self.current, self.previous) if kept is not None and kept.proven]
 
     def without(self, kept: CachedVersion) -> "CacheContents":
@@ -77,7 +77,7 @@ class CacheContents:
         return replace(self.without(kept), others=(kept,))
 
     def with_known(self, kept: CachedVersion) -> "CacheContents":
-        """Return the contents with what is known of the version of *kept* now."""
+        """Return the contents with *kept* in place of the older record of its version."""
         return self._changed(lambda one: kept if one.version.id == kept.version.id else one)
 
     def ranked(self, options: ModelOptions) -> "CacheContents":
@@ -123,9 +123,9 @@ class Store:
         self._lock = threading.RLock()
 
     def load(self) -> CacheContents:
-        """Return what a start finds; what is half-made or broken is removed, and never trusted.
+        """Return the contents at the start; remove incomplete and broken versions.
 
-        Of the versions that were never chosen the newest stays.
+        Of the versions that were never chosen, keep only the newest.
 
         Raises:
             StoreError: the folder cannot be used.
@@ -135,21 +135,23 @@ class Store:
                 return CacheContents()
             self._remove_leftovers()
             found, broken = self._manifests()
-            order, trouble = self._order(found)
+            order, problems = self._order(found)
             unchosen = [name for name in _newest_first(found) if name not in (order.current, order.previous)]
             self._remove_all_but({order.current, order.previous, *unchosen[:1]})
             return CacheContents(
                 self._kept(order.current, found),
                 self._kept(order.previous, found),
                 tuple(kept for name in unchosen[:1] if (kept := self._kept(name, found)) is not None),
-                (*broken, *trouble),
+                (*broken, *problems),
             )
 
     def part(self, version: Version, *spared: Version) -> Path:
-        """A new, empty folder to fetch *version* into; room is made of what was never chosen nor is *spared*.
+        """Return a new, empty folder to fetch *version* into.
+
+        To make room, remove every version that was never chosen and is not *spared*.
 
         Raises:
-            StoreError: it cannot be made.
+            StoreError: the folder cannot be made.
         """
         part = self._path(version, PART)
         with self._changing(f"make room for version {version.number}"):
@@ -162,26 +164,26 @@ class Store:
         return part
 
     def discard(self, version: Version) -> None:
-        """Remove what was fetched of *version* and not kept.
+        """Remove the partial files of *version*.
 
         Raises:
-            StoreError: it cannot be removed.
+            StoreError: they cannot be removed.
         """
-        with self._changing(f"remove what was fetched of version {version.number}"):
+        with self._changing(f"remove the partial files of version {version.number}"):
             remove(self._path(version, PART))
 
     def keep(self, version: Version, files: Iterable[File]) -> CachedVersion:
-        """Keep what `part` now holds of *version*: it is whole.
+        """Keep the folder of `part` as the complete *version*.
 
         Raises:
-            StoreError: it cannot be kept.
+            StoreError: the version cannot be kept.
         """
         part, folder, aside = (self._path(version, end) for end in (PART, "", ASIDE))
         manifest = _Manifest(version, tuple(files), datetime.now(UTC))
         with self._changing(f"keep version {version.number}"):
             for path in (*below(part), part):
                 sync(path)
-            if folder.exists():  # and was of no use
+            if folder.exists():  # a broken copy, or the version would not have been fetched
                 remove(aside)
                 folder.rename(aside)
             part.rename(folder)
@@ -190,10 +192,10 @@ class Store:
         return manifest.kept(folder)
 
     def choose(self, kept: CachedVersion) -> CacheContents:
-        """*kept* is the current version from now on; what is neither it nor the one before is removed.
+        """Make *kept* the current version; remove all but it and the previous one.
 
         Raises:
-            StoreError: that cannot be written down.
+            StoreError: the choice cannot be written.
         """
         chosen = file_name(kept.version.id)
         with self._changing(f"choose version {kept.version.number}"):
@@ -207,15 +209,15 @@ class Store:
         return CacheContents(kept, self._kept(previous, found), broken=tuple(broken))
 
     def note(self, kept: CachedVersion, *, proven: bool | None = None, **notes: Any) -> CachedVersion:
-        """*kept* with what was learnt of it; a note that is None is left as it was.
+        """Write *notes* to the manifest of *kept* and return the new record; a note of None changes nothing.
 
         Raises:
-            StoreError: that cannot be written down.
+            StoreError: the notes cannot be written.
         """
         learnt = {name: value for name, value in notes.items() if value is not None}
         noted = replace(kept, notes={**(kept.notes or {}), **learnt})
         path = self._path(kept.version, MANIFEST)
-        with self._changing(f"note what was learnt of version {kept.version.number}"):
+        with self._changing(f"write the notes of version {kept.version.number}"):
             manifest = MANIFESTS.validate_json(path.read_bytes())
             noted = replace(
                 noted,
@@ -230,7 +232,7 @@ class Store:
         return self._folder / f"{file_name(version.id)}{end}"
 
     def _manifests(self) -> tuple[dict[str, _Manifest], list[str]]:
-        """Every version that is whole by its name, and what is wrong with the others."""
+        """Return the manifest of each complete version by name, and a sentence for each broken one."""
         found: dict[str, _Manifest] = {}
         broken = []
         for path in sorted(self._folder.glob(f"*{MANIFEST}")):
@@ -239,7 +241,7 @@ class Store:
             try:
                 manifest = MANIFESTS.validate_json(path.read_bytes())
             except ValidationError:
-                broken.append(f"{path} is no manifest")
+                broken.append(f"{path} is not a valid manifest")
                 continue
             name = path.name.removesuffix(MANIFEST)
             if (fault := _fault(self._folder / name, manifest.files)) is not None:
@@ -249,7 +251,7 @@ class Store:
         return found, broken
 
     def _order(self, found: dict[str, _Manifest]) -> tuple[_Order, list[str]]:
-        """The order of what is whole; where it cannot be read, the newest that proved themselves."""
+        """Return the order of the complete versions; if it is unreadable, the newest verified ones."""
         path = self._folder / ORDER
         try:
             order = ORDERS.validate_json(path.read_bytes())
@@ -257,7 +259,7 @@ class Store:
             return _Order(), []
         except ValidationError:
             proven = [name for name in _newest_first(found) if found[name].proven]
-            return _Order(*proven[:2]), [f"{path} is not readable"]
+            return _Order(*proven[:2]), [f"cannot read {path}"]
         whole = [name if name in found else None for name in (order.current, order.previous)]
         return _Order(*whole), []
 
@@ -276,19 +278,19 @@ class Store:
                 self._remove_version(name)
 
     def _remove_version(self, name: str) -> None:
-        """The manifest first: what is left if this is cut short is trusted by nobody.
+        """Remove the manifest, then the folder: without a manifest, leftovers of a crash are ignored.
 
-        What cannot be removed keeps no other version from being used.
+        A file that cannot be removed does not affect other versions.
         """
         if tidy(self._folder / f"{name}{MANIFEST}"):
             tidy(self._folder / name)
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:
-        """One change at a time; what the disk says is told in an operator's words.
+        """Hold the lock for one change, and turn an `OSError` into a `StoreError`.
 
         Raises:
-            StoreError: it cannot be done.
+            StoreError: the disk failed.
         """
         with self._lock:
             try:
@@ -298,7 +300,7 @@ class Store:
 
 
 def _fault(folder: Path, files: Iterable[File]) -> str | None:
-    """Return what *files* lack in *folder*, if anything."""
+    """Return a sentence on the first of *files* that is missing or incomplete in *folder*, if any."""
     for file in files:
         path = folder / file.path
         try:
@@ -315,7 +317,7 @@ def _newest_first(found: dict[str, _Manifest]) -> list[str]:
 
 
 def _ranked(version: Version, options: ModelOptions) -> Version:
-    """Return *version* with its ranks by *options*; names that are gone from them come last."""
+    """Return *version* with its ranks in *options*; a name that is no longer in them ranks last."""
     labels = [registry.label for registry in options.registries]
     return replace(
         version,

@@ -1,4 +1,4 @@
-"""The cached versions of one model: read once at the start, written when another version serves."""
+"""The cached versions of one model, read once at the start and written when another version serves."""
 
 import logging
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from mlopsd_probes.model.cache.store import CacheContents, Store
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion, Version
 
-MISMATCH = "batching_mismatch"  # a note of a version
+MISMATCH = "batching_mismatch"  # a note in a version's manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A version to begin with after a restart, and what its load showed."""
+    """The version to restore after a restart, and the measurements of its load."""
 
     kept: CachedVersion
     cuda: bool | None
@@ -27,8 +27,8 @@ class CachedVersions:
 
     Attributes:
         contents: the versions on disk.
-        mismatches: ids of the versions whose joined requests were answered differently from single ones.
-        problem: what the disk refused last.
+        mismatches: ids of the versions that answered batched requests differently from single ones.
+        problem: the last failure of the disk.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CachedVersions:
         self.problem: str | None = None
 
     async def open(self, scratch: Path | None) -> None:
-        """Read the cache; clear *scratch*, where a killed daemon left files, unless it is None."""
+        """Read the cache; empty *scratch*, where a killed daemon left files, unless it is None."""
         if scratch is not None:
             await in_thread("clear up the scratch folder", lambda: tidy(scratch))
         try:
@@ -54,18 +54,18 @@ class CachedVersions:
         self.contents = found.ranked(self._options)
         self.mismatches.update(kept.version.id for kept in self.contents if (kept.notes or {}).get(MISMATCH))
         for reason in found.broken:
-            self._log.warning("files of a model were of no use", extra={"reason": reason})
+            self._log.warning("cache files unusable", extra={"reason": reason})
 
     def add(self, kept: CachedVersion) -> None:
-        """Note that *kept* was fetched; a later attempt need not fetch it again."""
+        """Record that *kept* was fetched, so that a later attempt does not fetch it again."""
         self.contents = self.contents.with_fetched(kept)
 
     def drop(self, kept: CachedVersion) -> None:
-        """Forget *kept*, whose files are corrupt; it is fetched again."""
+        """Forget *kept*, whose files are corrupt, so that it is fetched again."""
         self.contents = self.contents.without(kept)
 
     def choose(self, choice: Choice) -> None:
-        """Begin with *choice* after a restart, once `write` has noted it."""
+        """Restore *choice* after a restart, once `write` has written it."""
         self._choice = choice
 
     def is_unwritten(self, version: Version) -> bool:
@@ -90,7 +90,7 @@ class CachedVersions:
             self.problem = None if has_written else self.problem
 
     async def _write_mismatches(self) -> bool:
-        """Note the mismatches, which a restart must know; return whether there were any to note."""
+        """Write the mismatches, which a restart must know; return whether there were new ones."""
         unwritten = [
             kept
             for kept in self.contents

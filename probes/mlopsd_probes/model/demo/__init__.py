@@ -1,1 +1,1 @@
-"""The training of ``mlopsd demo``, in a process of its own: ``python -m mlopsd_probes.model.demo``."""
+"""The training of ``mlopsd demo``, run as ``python -m mlopsd_probes.model.demo``."""

@@ -1,4 +1,4 @@
-"""``python -m mlopsd_probes.model.demo FOLDER --model NAME``: see to a champion in FOLDER's registry."""
+"""``python -m mlopsd_probes.model.demo FOLDER --model NAME``: ensure a champion in FOLDER's registry."""
 
 import fcntl
 import os
@@ -15,16 +15,16 @@ LOCK = ".mlopsd-demo"
 
 
 def main() -> int:
-    """Do it, one process a folder at a time; what is told goes to standard output, see `Report`."""
+    """Ensure the champion and print the progress, see `Report`; a lock admits one process per folder."""
     arguments = _arguments()
     report = Report()
     die_with_parent()
     with (arguments.folder / LOCK).open("a") as lock:
-        report.begin("looking at what is there")
+        report.begin("checking for a champion")
         fcntl.flock(lock, fcntl.LOCK_EX)
         database = arguments.folder / DATABASE
-        anything = not arguments.new and arguments.experiment is None
-        if anything and (version := champion(database, arguments.model)):
+        is_any_enough = not arguments.new and arguments.experiment is None
+        if is_any_enough and (version := champion(database, arguments.model)):
             report.end(version)
             return 0
         return _train(arguments, database, report)
@@ -42,16 +42,16 @@ def _arguments() -> Namespace:
 def _train(arguments: Namespace, database: Path, report: Report) -> int:
     report.begin("starting MLflow")
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DATABRICKS_"))]:
-        del os.environ[name]  # they would lead to another registry, experiment or run
+        del os.environ[name]  # each could select another registry, experiment or run
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    # MLflow takes 2 s to import, and reads its environment then
+    # imported here: it takes 2 s, and reads the environment set above
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     from mlopsd_probes.model.demo.registry import Registry  # noqa: PLC0415
 
     try:
         registry = Registry(database, arguments.folder / ARTIFACTS, arguments.model, report)
-        registry.end_what_was_killed()
+        registry.close_killed_runs()
         if arguments.new:
             registry.add(arguments.experiment)
         else:

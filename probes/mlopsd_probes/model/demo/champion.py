@@ -1,4 +1,4 @@
-"""The champion of the demo's registry, asked without MLflow, which takes 4 s to import and connect."""
+"""The champion of the demo's registry, read without MLflow, which takes 4 s to import and connect."""
 
 import sqlite3
 from contextlib import closing
@@ -13,10 +13,10 @@ QUESTION = """
 
 
 def champion(database: Path, model: str) -> str | None:
-    """The version of *model* that is champion; None where there is none, or only MLflow can tell."""
+    """Return the champion version of *model*; None if there is none or the tables cannot be read."""
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
             row = connection.execute(QUESTION, (model, ALIAS)).fetchone()
-    except sqlite3.Error:  # no registry yet, or tables of an MLflow that is not ours
+    except sqlite3.Error:  # no registry yet, or tables of an unknown version of MLflow
         return None
     return str(row[0]) if row else None

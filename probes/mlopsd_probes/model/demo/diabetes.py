@@ -1,4 +1,4 @@
-"""A small real regression: how far diabetes has progressed in a year (scikit-learn's ``load_diabetes``)."""
+"""A small real regression: the progress of diabetes in a year (scikit-learn's ``load_diabetes``)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,12 @@ EXAMPLE_ROWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted model and what is known of it.
+    """A fitted model, its data and its metrics.
 
     Attributes:
         model: a scikit-learn pipeline.
-        inputs: the rows that it was trained on, a data frame.
-        example: rows that it has not seen.
+        inputs: the training rows, a data frame.
+        example: rows outside the training data.
         metrics: measured on the quarter of the patients that no version is trained on.
     """
 
@@ -33,7 +33,7 @@ class Trained:
 
 
 def train(seed: int) -> Trained:
-    """Fit it to four fifths of the known patients, drawn by *seed*, so that versions differ."""
+    """Fit a model to four fifths of the training patients, drawn by *seed*, so that versions differ."""
     data = load_diabetes(as_frame=True, scaled=False)
     known, unseen, known_target, unseen_target = train_test_split(data.data, data.target, random_state=1)
     inputs, _, target, _ = train_test_split(known, known_target, test_size=0.2, random_state=seed)

@@ -1,4 +1,4 @@
-"""The report of the training to whoever started it: JSON lines, and nothing that a library prints."""
+"""The report of the training to its parent process: JSON lines, without any output of libraries."""
 
 import json
 import os
@@ -10,22 +10,22 @@ from typing import Any
 
 
 class Report:
-    """Lines of JSON to what was standard output; whatever else is printed goes to standard error."""
+    """Writes JSON lines to standard output; all other prints go to standard error."""
 
     def __init__(self) -> None:
         self._lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def begin(self, step: str) -> None:
-        """Tell which step begins."""
+        """Report the *step* that begins."""
         self._write({"step": step})
 
     def end(self, version: str, metrics: Mapping[str, float] | None = None) -> None:
-        """Tell which version is champion, and if it was made just now, its metrics."""
+        """Report the champion *version*, and its *metrics* if it is new."""
         self._write({"version": version, "metrics": metrics})
 
     def fail(self, reason: object) -> None:
-        """Tell why it cannot be done."""
+        """Report the *reason* of a failure."""
         self._write({"failed": " ".join(str(reason).split())})
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ class Report:
 
 
 def die_with_parent() -> None:
-    """End this process as soon as the other end of its standard input is closed, however that came."""
+    """End this process as soon as the other end of its standard input is closed."""
 
     def wait() -> None:
         with suppress(OSError):

@@ -1,4 +1,5 @@
-"""The process that one version of a model lives in: the standard library and MLflow, run by its path.
+"""The process of one version of a model.
 
-Any interpreter from 3.10 on that has MLflow from 2.22 on can be told to run this folder.
+It uses only the standard library and MLflow. Any Python from 3.10 with MLflow from 2.22 can run this folder
+by its path.
 """

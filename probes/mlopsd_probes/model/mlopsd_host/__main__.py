@@ -1,9 +1,7 @@
-"""``python FOLDER CHANNEL PARENT HEARTBEAT MODEL``: makes FOLDER a package.
+"""``python FOLDER CHANNEL PARENT HEARTBEAT MODEL``: import FOLDER as a package and run it.
 
-So no module of the model's is hidden.
-
-Neither this folder nor the one around it stays on ``sys.path``: a model may bring a ``values`` or an
-``options`` of its own.
+Neither FOLDER nor its parent stays on ``sys.path``. So they hide no module of the model, which may have a
+``values`` or an ``options`` of its own.
 """
 
 import importlib.util

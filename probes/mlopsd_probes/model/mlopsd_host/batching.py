@@ -1,12 +1,14 @@
-"""Requests that wait are predicted together, where a model predicts each row by itself.
+"""Batch waiting requests, if the model predicts each row by itself.
 
-Three things must hold. The library predicts row by row (`rowwise`), or the operator says so. A trial gave the
-same answers. And samples of real traffic do: the first difference ends the joining for good.
+A batch of a hundred rows costs about as much as one row. Batching needs three conditions:
 
-A hundred rows cost what one costs. Each request must still be answered as it would be alone, so only
-requests of one form are joined (the same columns, in each column JSON values of a type that pandas makes the
-same of whatever else is in the column), and only up to as many rows as were tried. Where a library sums
-floats in another order for more rows, the answers are the same to a millionth.
+- The library predicts row by row (`rowwise`), or the operator has set ``batching = "on"``.
+- A trial gave the same answers for a batch and for single rows.
+- Samples of real traffic give the same answers; the first difference ends batching for good.
+
+Each request must get the answer that it would get alone. So a batch has only requests with the same columns,
+whose JSON values pandas converts independently of other rows. It has at most as many rows as the trial.
+Some libraries sum floats in another order for more rows; then answers agree to a millionth.
 """
 
 from __future__ import annotations
@@ -24,17 +26,18 @@ from .request import ModelInput, Request
 from .rowwise import why_rows_may_depend
 from .scoring import JSON, Scorer
 
-SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)  # rows tried at once; fast code has a case for a rest
-ALONE = 64  # rows that are predicted one by one; beyond them the same rows come again
-SAMPLE_SECONDS = 1.0  # that callers wait longer where their group is a sample
-SAMPLED = 100  # of so many joined groups the first is also predicted row by row
+# Rows of the trial's batches; odd sizes reach the remainder loops of vectorised code.
+SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)
+ALONE = 64  # rows that are predicted one by one; larger batches repeat them
+SAMPLE_SECONDS = 1.0  # longest extra wait of callers whose batch is a sample
+SAMPLED = 100  # the first of so many batches is also predicted row by row
 MISMATCH = "off: requests that were predicted together were answered otherwise than each alone"
-FEWEST = 3  # rows that must have been tried
-GREATEST = 2**31  # what an "integer" of the signature holds
-CLOSE = 1e-6  # relative; what single precision leaves of a sum in another order
-# Per type of the signature, what JSON values pandas makes the same of in any company. A whole number
+FEWEST = 3  # least number of rows in a trial
+GREATEST = 2**31  # bound of an "integer" of the signature
+CLOSE = 1e-6  # relative; single-precision sums in another order differ by less
+# By type of the signature, the JSON types that pandas converts independently of other rows. A whole number
 # beside fractions becomes a float first, which is exact enough for a double and not for a float or a long.
-# Null and NaN are in none: models fill gaps with what else is in the column, which is other callers'.
+# Null and NaN are excluded: a model may fill gaps from other rows, which belong to other callers.
 ALIKE: dict[str, frozenset[type]] = {
     "double": frozenset({float, int}),
     "float": frozenset({float}),
@@ -47,7 +50,7 @@ ALIKE: dict[str, frozenset[type]] = {
 
 @dataclass(frozen=True)
 class Batchable:
-    """A request as a table; requests with the same *family* and *columns* can be joined."""
+    """A request as a table; requests with the same *family* and *columns* can be batched."""
 
     family: str
     columns: tuple[str, ...]
@@ -55,12 +58,12 @@ class Batchable:
 
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
-        """Traits that joined requests have in common."""
+        """The traits that the requests of a batch share."""
         return self.family, self.columns
 
 
 def join(forms: Sequence[Batchable]) -> Request:
-    """One request for the rows of all."""
+    """Return one request with the rows of all *forms*."""
     rows = [row for form in forms for row in form.rows]
     columns = forms[0].columns
     if forms[0].family == "instances":
@@ -69,23 +72,23 @@ def join(forms: Sequence[Batchable]) -> Request:
 
 
 class Batcher:
-    """Tells which requests can be joined.
+    """Decides which requests can be batched.
 
     Attributes:
-        most_rows: how many rows may be predicted together; 0 is off.
+        most_rows: the largest batch in rows; 0 means off.
         why: the reason, for an operator.
     """
 
     def __init__(self, scorer: Scorer, wanted: str, *, mismatched: bool) -> None:
         self._scorer = scorer
         self._is_exact = wanted == "exact"
-        self._joined = 0  # groups
+        self._joined = 0  # batches so far
         self._alike = _alike(scorer.schema)
         self._required = set(scorer.schema.required_input_names()) if self._alike is not None else set()
         self._kinds: frozenset[str] = frozenset()
         self.most_rows = 0
         why_off = MISMATCH if mismatched and wanted != "off" else self._why_off(wanted)
-        self.is_open = why_off is None  # for a proof
+        self.is_open = why_off is None  # whether the trial is still to come
         self.why = why_off or "off: not tried yet"
 
     def _why_off(self, wanted: str) -> str | None:
@@ -98,7 +101,7 @@ class Batcher:
         return None
 
     def form(self, request: Request) -> Batchable | None:
-        """*request* as a table that can be joined with others."""
+        """Return *request* as a table for a batch; None if it cannot be batched."""
         if not self.most_rows or request.mime != JSON or not request.rows or request.rows > self.most_rows:
             return None
         form = _form(request.document)
@@ -112,7 +115,7 @@ class Batcher:
         return form if all(_is_alike(row, allowed) for row in form.rows) else None
 
     def parts(self, answer: Any, sizes: Sequence[int]) -> list[Any] | None:
-        """*answer*, of joined requests, as one for each; None if it is not of the kind that was tried."""
+        """Split the *answer* to a batch by request; return None if it has another form than in the trial."""
         if _kind(answer) not in self._kinds:
             return None
         whole = self._scorer.jsonable(answer)
@@ -125,13 +128,13 @@ class Batcher:
         return parts
 
     def is_mismatch(self, forms: Sequence[Batchable], answer: Any, parts: Sequence[list[Any]]) -> bool:
-        """Return whether *parts* of *answer* differ from what each row gets alone; then joining is over.
+        """Return whether *parts* of *answer* differ from the answers to single rows; then end batching.
 
-        Only the first of `SAMPLED` groups is looked at: at most `ALONE` rows, for about `SAMPLE_SECONDS`.
+        Check only the first of `SAMPLED` batches: at most `ALONE` rows, for about `SAMPLE_SECONDS`.
 
         Raises:
-            Exception: what a row's own prediction raises. It says nothing of joining, and the next group is
-                the sample instead.
+            Exception: the prediction of a single row failed. This proves nothing about batching, so the
+                next batch is the sample instead.
         """
         if self._joined % SAMPLED == 0 and self._differs(forms, answer, parts):
             return self._end()
@@ -162,13 +165,13 @@ class Batcher:
         return _close(some, other) and (not self._is_exact or json.dumps(some) == json.dumps(other))
 
     def verify(self, question: ModelInput, seconds: float) -> None:
-        """See for at most about *seconds* whether the rows of *question* are predicted each by itself."""
+        """Try for about *seconds* whether the model predicts each row of *question* by itself."""
         self.is_open = False
         try:
             self._try(_various_rows(question.data, self._alike or {}), time.monotonic() + seconds)
         except _NotBatchable as reason:
             self.why = f"off: {reason}"
-        except Exception:  # noqa: BLE001  # the model's, or of an answer that nothing can be compared with
+        except Exception:  # noqa: BLE001  # from the model, or from comparing its answer
             self.why = "off: the model failed when it was tried"
 
     def _try(self, rows: list[list[Any]], deadline: float) -> None:
@@ -194,12 +197,12 @@ class Batcher:
         self.why = f"up to {proven} rows: so many were predicted as each was alone"
 
     def _tried(self, form: Batchable, *, is_needed: bool) -> _Single | None:
-        """The answer to *form*; None where a model does not take a row that was made up."""
+        """Return the answer to *form*; None if it is not needed and the model rejects a made-up row."""
         try:
             return self._single(form)
         except _NotBatchable:
             raise
-        except Exception:  # a model may raise anything for a row that was made up
+        except Exception:  # a model may raise anything for a made-up row
             if is_needed:
                 raise
             return None
@@ -228,7 +231,7 @@ class Batcher:
         return self._scorer.predict(self._scorer.question(join(forms), limited=False))
 
     def _plain(self, answers: list[Any]) -> list[Any]:
-        """*answers* as a caller reads them: what is an array here has neither one truth nor one type."""
+        """Return *answers* as JSON values: arrays have no single truth value or type to compare."""
         read: list[Any] = json.loads(self._scorer.encode_jsonable(answers, bare=True))
         return read
 
@@ -242,11 +245,11 @@ class _Single:
 
 
 class _NotBatchable(Exception):
-    """Rows are not predicted each by itself, or that cannot be seen, in the words for an operator."""
+    """The model does not predict each row by itself, or no trial can show it; the text is for an operator."""
 
 
 def _close(some: Any, other: Any) -> bool:
-    """Return whether two answers are the same but for the order in which a library summed numbers up."""
+    """Return whether two answers are equal except for the order of summation."""
     if type(some) is not type(other):
         return False
     if isinstance(some, float):
@@ -260,7 +263,7 @@ def _close(some: Any, other: Any) -> bool:
 
 
 def _alike(schema: Any) -> dict[str, frozenset[type]] | None:
-    """By column what may be joined; None if that cannot be told for each."""
+    """Return the JSON types that may be batched, by column; None if a column has none."""
     if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
         return None
     kinds = {spec.name: ALIKE.get(getattr(spec.type, "name", "")) for spec in schema.inputs}
@@ -269,7 +272,7 @@ def _alike(schema: Any) -> dict[str, frozenset[type]] | None:
 
 
 def _form(document: dict[str, Any]) -> Batchable | None:
-    if len(document) != 1:  # params, or what MLflow passes over
+    if len(document) != 1:  # it has params, or keys that MLflow ignores
         return None
     if (split := document.get("dataframe_split")) is not None:
         return _form_of_split(split)
@@ -304,7 +307,7 @@ def _form_of_records(family: str, records: Any) -> Batchable | None:
 
 
 def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
-    """Return whether each value of *row* is of an *allowed* type, and a number that is one."""
+    """Return whether each value of *row* is of an *allowed* type, and no number is NaN or infinite."""
     return all(
         type(value) in kinds and not (type(value) is float and not math.isfinite(value))
         for value, kinds in zip(row, allowed, strict=True)
@@ -312,12 +315,12 @@ def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
 
 
 def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]]:
-    """Rows of *data* and others made of them, in which every column has different values.
+    """Return rows of *data*, and rows made from them, so that values differ in every column.
 
-    What is the same throughout hides a model that sets a row against the others.
+    A column with one value would hide a model that compares rows.
 
     Raises:
-        _NotBatchable: there are none, and nobody can make them up.
+        _NotBatchable: there are no such rows, and none can be made up.
     """
     columns = [outputs.column(data, name) or [] for name in alike]
     if len(set(map(len, columns))) != 1:
@@ -339,7 +342,7 @@ def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any
 
 
 def _with_extremes(rows: list[list[Any]], columns: list[str]) -> list[list[Any]]:
-    """*rows*, and among them the same with values from all over the range, and with values of other rows."""
+    """Return *rows* mixed with copies that have values of the whole range, or of other rows."""
     found: list[list[Any]] = []
     for at, row in enumerate(rows):
         mixed = [rows[(at + place) % len(rows)][place] for place in range(len(columns))]
@@ -348,7 +351,7 @@ def _with_extremes(rows: list[list[Any]], columns: list[str]) -> list[list[Any]]
 
 
 def _extreme(value: Any, turn: int) -> Any:
-    """Another value of the type of *value*; a text, which nobody can make up, stays."""
+    """Return another value of the type of *value*; keep a text, which cannot be made up."""
     if isinstance(value, bool):
         return not value
     if not isinstance(value, (int, float)):
@@ -360,7 +363,10 @@ def _extreme(value: Any, turn: int) -> Any:
 
 
 def _spread(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """At most `ALONE` places of rows, as request and row in it: a row of each request, then a second …"""
+    """Return the places of at most `ALONE` rows, as (request, row).
+
+    The first row of each request comes first, then each second row, and so on.
+    """
     places = sorted(
         ((at, row) for at, size in enumerate(sizes) for row in range(min(size, ALONE))),
         key=lambda place: place[1],
@@ -377,7 +383,7 @@ def _changed(value: Any) -> Any:
 
 
 def _kind(answer: Any) -> str:
-    """Return the traits that are the same in answers that can be cut apart."""
+    """Return the traits that two answers must share to be compared."""
     if isinstance(answer, pandas.DataFrame):
         return f"DataFrame {dict(answer.dtypes)}"
     dtype = getattr(answer, "dtype", None)

@@ -1,4 +1,4 @@
-"""The prediction that a version makes before it serves, and now and then while it does."""
+"""The canary: a prediction that a version must pass before it serves, and at every check."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NO_INPUT = "it has no signature and no input example, and no canary input is con
 
 
 class Canary:
-    """Predicts for an input that the daemon sends, else the model's example, else what its signature allows.
+    """Predicts for the daemon's input, else the model's example, else a row made from its signature.
 
-    *options* are ``min`` and ``max`` of what may come out.
+    *options* have ``min`` and ``max`` for the predicted numbers.
     """
 
     def __init__(self, scorer: Scorer, folder: Path, options: dict[str, Any]) -> None:
@@ -29,13 +29,13 @@ class Canary:
         self._options = options
 
     def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], ModelInput | None]:
-        """Return the result for the daemon, and the question if it was answered well."""
+        """Return the result for the daemon, and the input if the answer passed."""
         result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
         try:
             found = configured or self._own(result)
             if found is None:
                 return {**result, "passed": True, "verified": False, "reason": NO_INPUT}, None
-            result["kind"] = "input" if configured else ""  # until it can be read
+            result["kind"] = "input" if configured else ""  # cleared once the input can be read
             request = self._scorer.read(*found, limited=False)
             result["kind"] = ""
             question = self._scorer.question(request, limited=False)
@@ -44,13 +44,13 @@ class Canary:
             if rejection.__cause__ is not None:
                 print_without_data(rejection.__cause__)
             return {**result, **self._explained(rejection, rejection.detail)}, None
-        except Exception as error:  # noqa: BLE001  # what else a stranger's example, signature or answer raises
+        except Exception as error:  # noqa: BLE001  # third-party examples, signatures and answers may raise anything
             print_without_data(error)
             return {**result, **self._explained(error, f"the model failed: {type(error).__name__}")}, None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
 
     def _explained(self, error: Exception, otherwise: str) -> dict[str, str]:
-        """Return the reason, *otherwise* by default, and the kind where this host is the cause."""
+        """Return the reason, by default *otherwise*, and the kind of failure if this host is the cause."""
         known = not_of_the_version(error, self._folder, "make its canary prediction")
         return {"reason": otherwise} if known is None else {"kind": known.kind, "reason": known.reason}
 
@@ -89,7 +89,7 @@ class Canary:
         return written.encode()
 
     def _judge(self, question: ModelInput, answer: Any, result: dict[str, Any]) -> str:
-        """Return the fault of *answer*; nothing if it is well."""
+        """Return the fault of *answer*; "" if there is none."""
         answered = None if question.bare else outputs.rows(answer)
         if question.rows is not None and answered is not None and answered != question.rows:
             return f"{answered} rows were answered to {question.rows}"

@@ -1,7 +1,7 @@
-"""Names the part of a request that does not fit a model, without quoting its values.
+"""Name the part of a request that does not fit a model, without quoting its values.
 
-MLflow's messages quote the request, so each column is put to MLflow again by itself: slow, and only done
-for a request that was rejected.
+MLflow's messages quote the request. So each column is checked by MLflow again on its own. This is slow, and
+is only done for a rejected request.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def of_request(request: Request, schema: Any, error: BaseException) -> str:
 def of_question(
     model: Any, data: Any, params: Any, error: BaseException | None, *, hinted: bool
 ) -> str | None:
-    """Explain why *data* and *params* are not for *model*; None if they are, and the model is at fault."""
+    """Explain why *data* and *params* do not fit *model*; return None if they fit: the model is at fault."""
     metadata = model.metadata
     if not hinted and (schema := metadata.get_input_schema()) is not None:
         try:
             models.validate_schema(data, schema)
-        except Exception:  # noqa: BLE001  # pandas and numpy raise whatever they met
+        except Exception:  # noqa: BLE001  # pandas and numpy may raise anything
             table = _columns_of(data)
             return (_of_columns(table, schema) if table is not None else None) or _not_the_signature(schema)
     if fault := _of_params(params, metadata.get_params_schema()):
@@ -66,7 +66,7 @@ def _fits(spec: Any, values: Sequence[Any]) -> bool:
     try:
         data = scoring_server.infer_and_parse_data({"dataframe_split": split}, alone)
         models.validate_schema(data, alone)
-    except Exception:  # noqa: BLE001  # pandas and numpy raise whatever they met
+    except Exception:  # noqa: BLE001  # pandas and numpy may raise anything
         return False
     return True
 
@@ -74,7 +74,7 @@ def _fits(spec: Any, values: Sequence[Any]) -> bool:
 def _of_params(params: Any, schema: Any) -> str | None:
     try:
         model_utils._enforce_params_schema(params, schema)
-    except Exception:  # noqa: BLE001  # a stranger's value in numpy's hands
+    except Exception:  # noqa: BLE001  # numpy may raise anything for a caller's value
         if not isinstance(params, dict):
             return "params must be an object"
         for spec in schema.params:
@@ -87,13 +87,13 @@ def _of_params(params: Any, schema: Any) -> str | None:
 def _is_param(value: Any, spec: Any) -> bool:
     try:
         schemas.ParamSpec.validate_param_spec(value, spec)
-    except Exception:  # noqa: BLE001  # a stranger's value in numpy's hands
+    except Exception:  # noqa: BLE001  # numpy may raise anything for a caller's value
         return False
     return True
 
 
 def _shape(document: Any) -> str | None:
-    """Return the fault in the outer form of a JSON request, whatever the model takes."""
+    """Return the fault in the form of a JSON request that no model would take."""
     if not isinstance(document, dict):
         return None
     if "dataframe_split" in document:
@@ -123,11 +123,11 @@ def _shape_of_split(split: Any) -> str | None:
 
 
 def _table(request: Request) -> Table | None:
-    """The columns of *request* with their values as they came."""
+    """Return the columns of *request* with their original values."""
     if isinstance(request.document, str):
         try:
             return _columns_of(pandas.read_csv(io.StringIO(request.document), dtype=object))
-        except Exception:  # noqa: BLE001  # pandas raises whatever it met
+        except Exception:  # noqa: BLE001  # pandas may raise anything
             return None
     if not isinstance(request.document, dict):
         return None

@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {
 
 
 def document(schema: Any, ranges: Ranges) -> dict[str, Any]:
-    """One row for *schema*, in the *ranges* that callers are held to."""
+    """Return a request of one row for *schema*, within the *ranges* for callers."""
     if schema.is_tensor_spec():
         tensors = {spec.name: _tensor(list(spec.shape), _zero(spec)) for spec in schema.inputs}
         return {"inputs": tensors if schema.has_input_names() else next(iter(tensors.values()))}
@@ -36,7 +36,7 @@ def _zero(spec: Any) -> Any:
 
 
 def _tensor(shape: list[int], value: Any) -> Any:
-    """*value* in lists of *shape*; a dimension of any size has one."""
+    """Return *value* in nested lists of *shape*; a dimension of any size gets one element."""
     if not shape:
         return value
     return [_tensor(shape[1:], value) for _ in range(shape[0] if shape[0] >= 0 else 1)]

@@ -1,14 +1,14 @@
-"""A thread that shows the daemon that this interpreter turns, whatever the model computes."""
+"""A thread that shows the daemon that this interpreter runs, even during a long computation."""
 
 from __future__ import annotations
 
 import threading
 from os import write
-from time import sleep  # bound here, so that a model that replaces it in its module changes nothing
+from time import sleep  # bound here, so that a model that patches ``time.sleep`` has no effect
 
 
 class Heartbeat(threading.Thread):
-    """Writes a byte to *pipe*, which does not block, every *interval* seconds.
+    """Writes a byte to the non-blocking *pipe* every *interval* seconds.
 
     A process that the model forks has no such thread. A call that holds the GIL stops it.
     """
@@ -23,7 +23,7 @@ class Heartbeat(threading.Thread):
         while True:
             try:
                 write(self._pipe, b"\0")
-            except BlockingIOError:  # the daemon has not read for hours, and will find enough
+            except BlockingIOError:  # full: the daemon has not read for hours, and a full pipe is sign enough
                 pass
             except OSError:
                 return

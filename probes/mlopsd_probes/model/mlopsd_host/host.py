@@ -1,4 +1,4 @@
-"""The life of this process: settle in, load one version, answer until the daemon hangs up."""
+"""The main function of this process: enter the sandbox, load one version, answer requests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .load_error import LoadError, explain
 from .niceness import low_priority
 from .sandbox.enter import enter_sandbox, isolate_forks
 
-IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # which MLflow's own server sets when it has loaded
+IN_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # MLflow's own server sets it after loading
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def main(descriptor: int, parent: int, pipe: int) -> None:
-    """Serve over the connected socket *descriptor* for the daemon *parent*; beat on *pipe*."""
+    """Serve on the connected socket *descriptor* for the daemon *parent*; beat on *pipe*."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     os.set_inheritable(pipe, False)  # noqa: FBT003  # it takes no keyword
@@ -35,14 +35,14 @@ def main(descriptor: int, parent: int, pipe: int) -> None:
     opening, _ = frames[0]
     hidden, credentials = opening["hidden"], opening["credentials"]
     isolation = enter_sandbox(parent, hidden, credentials, [opening["folder"]], [opening["scratch"]])
-    wire.send(channel, {"isolation": isolation})  # now: no code of the model's has run that could lie
+    wire.send(channel, {"isolation": isolation})  # sent before any code of the model runs, which could lie
     isolate_forks(channel, pipe)
     Heartbeat(pipe, opening["beat_interval"]).start()
     predicting = _Predicting(channel)
     try:
         with low_priority():
             model = _load(opening, lambda header: wire.send(channel, header))
-    except BaseException as error:  # noqa: BLE001  # the boundary to a stranger's code, which may also exit
+    except BaseException as error:  # noqa: BLE001  # third-party code, which may also call sys.exit
         if not isinstance(error, LoadError):
             traceback.print_exc()
         failure = explain(error, Path(opening["folder"]))
@@ -64,14 +64,14 @@ def _load(opening: dict[str, Any], report: Report) -> Any:
     model = pyfunc.load_model(str(folder))
     os.environ[IN_SERVING] = "true"
     gc.collect()
-    gc.freeze()  # a million objects that stay; looking through them again would hold up predictions
+    gc.freeze()  # a million lasting objects; each collection over them would delay predictions
     report({"phase": "load", "seconds": verified - began + time.perf_counter() - imported})
     return model
 
 
 def _mlflow() -> Any:
     try:
-        from .libraries import pyfunc  # noqa: PLC0415  # seconds, and a phase of its own
+        from .libraries import pyfunc  # noqa: PLC0415  # takes seconds, and is timed as a phase
     except ModuleNotFoundError as error:
         if error.name == "mlflow":
             raise LoadError("import_error", f"{sys.executable} has no mlflow; install it there") from error
@@ -80,14 +80,14 @@ def _mlflow() -> Any:
 
 
 def _leave() -> None:
-    """End without the exit handlers of the model's libraries, which may wait for threads that hang."""
+    """Exit without the exit handlers of the model's libraries, which may wait for hung threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 class _Predicting(threading.Thread):
-    """The thread that predicts; made before the loading one is niced, so that it is not."""
+    """The thread that predicts; started before the loading thread is niced, so it keeps its priority."""
 
     def __init__(self, channel: socket.socket) -> None:
         super().__init__(name="predicting", daemon=True)
@@ -97,22 +97,22 @@ class _Predicting(threading.Thread):
         self.start()
 
     def begin(self, model: Any, opening: dict[str, Any]) -> None:
-        """From now on predict with *model*."""
+        """Start to predict with *model*."""
         self._of = (model, opening)
         self._loaded.set()
 
     def run(self) -> None:
-        """Wait for the model, then answer; whatever comes of that ends the process."""
+        """Wait for the model, then answer; any exception ends the process."""
         self._loaded.wait()
         try:
             self._serve()
-        except BaseException:  # noqa: BLE001  # the daemon sees our end, and the log says why
+        except BaseException:  # noqa: BLE001  # the process ends, and the log has the reason
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
 
     def _serve(self) -> None:
-        from .serving import ServingLoop  # noqa: PLC0415  # stands on MLflow
+        from .serving import ServingLoop  # noqa: PLC0415  # imports MLflow
 
         if self._of is not None:
             model, opening = self._of

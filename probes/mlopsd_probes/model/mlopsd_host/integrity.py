@@ -1,4 +1,4 @@
-"""A comparison of a version's files with what was fetched."""
+"""A comparison of a version's files on disk with the list of fetched files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Listed = Sequence[tuple[str, int, str]]  # path, size in bytes, sha256 in hexade
 
 
 def verify(folder: Path, listed: Listed) -> None:
-    """Compare *folder* with what is *listed*.
+    """Compare *folder* with the *listed* files.
 
     Raises:
-        Failure: ``corrupt``, with the first file that is missing, that is too many, or that differs.
+        LoadError: ``corrupt``, with the first file that is missing, unexpected or different.
     """
     there = set(_files(folder))
     wanted = {path for path, _, _ in listed}
@@ -53,10 +53,10 @@ def _digest(file: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """List all but folders, links to folders among it; without recursion, since a registry may nest."""
+    """Yield all files, and links also to folders; without recursion, since a registry may nest deeply."""
     pending = [str(folder)]
     while pending:
-        with suppress(OSError), os.scandir(pending.pop()) as entries:  # what is in it is missing then
+        with suppress(OSError), os.scandir(pending.pop()) as entries:  # its files then count as missing
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)

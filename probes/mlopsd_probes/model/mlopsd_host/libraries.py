@@ -1,6 +1,6 @@
-"""MLflow and what it stands on, as this interpreter has them; importing this takes seconds and may fail.
+"""MLflow and the libraries that it uses; importing this module takes seconds and may fail.
 
-By name, since they are this interpreter's and not those of whoever checks the types.
+They are imported by name: a type checker runs in another interpreter, which may lack them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-mlflow: Any = import_module("mlflow")  # first: where it is missing nothing else is
+mlflow: Any = import_module("mlflow")  # first, so that the error names it
 numpy: Any = import_module("numpy")
 pandas: Any = import_module("pandas")
 pyfunc: Any = import_module("mlflow.pyfunc")

@@ -1,4 +1,4 @@
-"""The reason that a model was not loaded, so that an operator can act."""
+"""The reason why a model was not loaded, for an operator."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import packages
-from .host_trouble import host_trouble
+from .host_fault import host_fault
 
-LONGEST = 300  # characters of another's words
+LONGEST = 300  # characters of an exception's text
 
 
 class LoadError(Exception):
     """The model was not loaded.
 
     Attributes:
-        kind: ``corrupt``, ``import_error``, ``error``, or one of `host_trouble`.
+        kind: ``corrupt``, ``import_error``, ``error``, or a kind of `host_fault`.
         reason: one sentence that names the cause.
     """
 
@@ -27,7 +27,7 @@ class LoadError(Exception):
 
 
 def explain(error: BaseException, folder: Path) -> LoadError:
-    """*error*, which the model's or a library's code raised while it loaded from *folder*, as a failure."""
+    """Return a failure for *error*, raised by the model's or a library's code while loading *folder*."""
     if isinstance(error, LoadError):
         return error
     if (known := not_of_the_version(error, folder, "load it")) is not None:
@@ -41,22 +41,22 @@ def explain(error: BaseException, folder: Path) -> LoadError:
 def not_of_the_version(error: BaseException, folder: Path, doing: str) -> LoadError | None:
     """Return the failure if this host is known to be the cause of *error*; None if it is not.
 
-    *doing* says what the host could not do, such as "load it".
+    *doing* is what the host could not do, such as "load it".
     """
-    if (trouble := host_trouble(error)) is not None:
-        kind, text = trouble
+    if (fault := host_fault(error)) is not None:
+        kind, text = fault
         return LoadError(kind, f"this host could not {doing}: {text}")
     return _missing_module(error, folder)
 
 
 def _missing_module(error: BaseException, folder: Path) -> LoadError | None:
-    """The failure if *error* comes of a module that this interpreter lacks, and None if not."""
+    """Return the failure if this interpreter lacks a module that *error* names; None if not."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             why = f"it needs the module {cause.name!r}, which {sys.executable} does not have"
             return LoadError("import_error", why + _fix(cause.name, folder))
-        # a library that words a failed import anew does so while it handles that
+        # a library that raises its own error does so while it handles the ImportError
         cause = cause.__cause__ or (cause.__context__ if isinstance(cause, ImportError) else None)
     return None
 
@@ -73,7 +73,7 @@ def _fix(name: str, folder: Path) -> str:
 
 
 def _is_of_another_version(name: str) -> bool:
-    """Return whether *name* is an inner module that this version of its library does not have."""
+    """Return whether *name* is a submodule that the installed version of its library lacks."""
     top, _, inner = name.partition(".")
     if top.startswith("_"):
         return True
@@ -92,7 +92,7 @@ def _logged_with(folder: Path) -> str:
 def _text(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001  # a stranger's __str__
+    except Exception:  # noqa: BLE001  # a third-party __str__
         return ""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"

@@ -1,10 +1,11 @@
-"""Loads slowly while others are busy, and predicts at full pace.
+"""Load at low priority and predict at full priority.
 
-Niceness is a thread's, and without rights it cannot be taken back. So the thread that loads is niced, and
-another one, which was there before, predicts (MLflow's own server loads and predicts in two threads too).
-Threads that libraries start while they load (OpenBLAS's) are set free where we may. Where each session is
-scheduled as a group (``sched_autogroup``), niceness does not count between sessions, but the group's own
-does, and that one can be taken back.
+Niceness belongs to a thread, and an unprivileged process cannot lower it again. So the loading thread is
+niced, and an earlier thread predicts. MLflow's own server also uses two threads. Threads that libraries start
+while loading, such as OpenBLAS's, are reset if permitted.
+
+With ``sched_autogroup`` the kernel schedules each session as a group. Then niceness has no effect between
+sessions; only the group's does, and that can be lowered again.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-NICENESS = 5  # a third of the usual weight; at 10 a load on busy cores took ten times as long
+NICENESS = 5  # a third of the usual weight; with 10 a load on busy cores took ten times as long
 AUTOGROUP = Path("/proc/self/autogroup")
 GROUP_PATIENCE = 1.0  # seconds; the kernel takes one change of a group in 0.1 s, system-wide
 
 
 @contextlib.contextmanager
 def low_priority() -> Iterator[None]:
-    """Give way to others in the calling thread, and in our session where it is scheduled as one."""
-    with contextlib.suppress(OSError):  # a daemon that is nicer already; taking that back needs rights
+    """Lower the priority of the calling thread, and of the session's group if there is one."""
+    with contextlib.suppress(OSError):  # the daemon is nicer already, and lowering that needs privileges
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
     _nice_group(NICENESS)
     try:
@@ -32,7 +33,7 @@ def low_priority() -> Iterator[None]:
     finally:
         _nice_group(0)
         for task in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(OSError):  # it takes root to be less nice
+            with contextlib.suppress(OSError):  # only root may lower niceness
                 os.setpriority(os.PRIO_PROCESS, int(task.name), 0)
 
 
@@ -43,7 +44,7 @@ def _nice_group(niceness: int) -> None:
             AUTOGROUP.write_text(str(niceness), "ascii")
         except BlockingIOError:
             time.sleep(0.02)
-        except OSError:  # this kernel schedules no session as a group
+        except OSError:  # this kernel has no session groups
             return
         else:
             return

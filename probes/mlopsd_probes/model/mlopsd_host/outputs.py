@@ -1,4 +1,4 @@
-"""The content of a model's input or answer: columns, rows, numbers, classes."""
+"""Read columns, rows, numbers and classes from a model's input or answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .libraries import numpy, pandas
 
-LONGEST_CLASS = 64  # characters; a longer text is an answer and not a class
+LONGEST_CLASS = 64  # characters; a longer text is not a class
 
 
 @dataclass
@@ -19,63 +19,63 @@ class Leaves:
 
     Attributes:
         numbers: arrays of floats.
-        classes: how often each text, truth value or whole number is there.
+        classes: the count of each text, truth value or whole number.
     """
 
     numbers: list[Any] = field(default_factory=list)
     classes: Counter[str] = field(default_factory=Counter)
 
     def joined(self) -> Any:
-        """All numbers in one array."""
+        """Return all numbers in one array."""
         return numpy.concatenate([numpy.empty(0), *self.numbers])
 
 
 def leaves(answer: Any) -> Leaves:
-    """Look through *answer*."""
+    """Return the single values of *answer*."""
     found = Leaves()
-    _look_through(answer, found)
+    _collect(answer, found)
     return found
 
 
-def _look_through(answer: Any, found: Leaves) -> None:
+def _collect(answer: Any, found: Leaves) -> None:
     if isinstance(answer, numpy.ndarray):
-        _look_through_array(answer, found)
+        _collect_array(answer, found)
     elif isinstance(answer, pandas.DataFrame):
         for _, column in answer.items():
-            _look_through_array(column.to_numpy(), found)
+            _collect_array(column.to_numpy(), found)
     elif isinstance(answer, pandas.Series):
-        _look_through_array(answer.to_numpy(), found)
+        _collect_array(answer.to_numpy(), found)
     elif isinstance(answer, (str, bool, numpy.bool_)):
         found.classes[_class(answer)] += 1
     elif isinstance(answer, (int, float, numpy.number)) and not isinstance(answer, complex):
-        _look_through_array(numpy.asarray([answer]), found)
+        _collect_array(numpy.asarray([answer]), found)
     elif isinstance(answer, dict):
         for value in answer.values():
-            _look_through(value, found)
+            _collect(value, found)
     elif isinstance(answer, (list, tuple)):
-        _look_through_list(answer, found)
+        _collect_list(answer, found)
 
 
-def _look_through_list(answer: Sequence[Any], found: Leaves) -> None:
+def _collect_list(answer: Sequence[Any], found: Leaves) -> None:
     kinds = set(map(type, answer))
     if kinds and kinds <= {int, float}:
         array = numpy.asarray(answer)
         if array.dtype.kind == "O":  # whole numbers beyond 64 bits
             array = numpy.asarray(list(map(_float, answer)))
-        _look_through_array(array, found)
+        _collect_array(array, found)
         return
     for value in answer:
-        _look_through(value, found)
+        _collect(value, found)
 
 
 def _float(number: float) -> float:
     try:
         return float(number)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # a whole number too large for a float
         return math.inf
 
 
-def _look_through_array(array: Any, found: Leaves) -> None:
+def _collect_array(array: Any, found: Leaves) -> None:
     kind = array.dtype.kind
     if kind == "f":
         found.numbers.append(array.ravel())
@@ -85,7 +85,7 @@ def _look_through_array(array: Any, found: Leaves) -> None:
     elif kind == "b":
         _count(array, found)
     elif kind in "OUT":
-        _look_through_list(array.ravel().tolist(), found)
+        _collect_list(array.ravel().tolist(), found)
 
 
 def _count(array: Any, found: Leaves) -> None:
@@ -100,7 +100,7 @@ def _class(value: Any) -> str:
 
 
 def rows(answer: Any) -> int | None:
-    """Count the rows of *answer*; None if it is no table, array or list."""
+    """Count the rows of *answer*; return None if it is not a table, array or list."""
     if isinstance(answer, numpy.ndarray):
         return int(answer.shape[0]) if answer.ndim else None
     if isinstance(answer, (pandas.DataFrame, pandas.Series, list, tuple)):
@@ -112,7 +112,7 @@ def rows(answer: Any) -> int | None:
 
 
 def is_nothing(answer: Any) -> bool:
-    """Return whether there is no value in *answer* at all, as if a model forgot to return."""
+    """Return whether *answer* has no value at all, as from a model without a return statement."""
     if isinstance(answer, pandas.DataFrame):
         return all(is_nothing(column) for _, column in answer.items())
     if isinstance(answer, (numpy.ndarray, pandas.Series)):
@@ -125,7 +125,7 @@ def is_nothing(answer: Any) -> bool:
 
 
 def column(data: Any, name: str) -> list[Any] | None:
-    """The values of the column *name* of *data*, which MLflow parsed; None if it has none of that name."""
+    """Return the values of the column *name* of the parsed *data*; None if there is no such column."""
     if isinstance(data, pandas.DataFrame):
         found = [data.iloc[:, at] for at, label in enumerate(data.columns) if label == name]
         return [value for series in found for value in series.tolist()] if found else None

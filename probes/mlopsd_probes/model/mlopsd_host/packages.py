@@ -1,4 +1,4 @@
-"""A comparison of the packages that a version was logged with to this interpreter's."""
+"""A comparison of the packages that a version was logged with and the installed ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PACKAGES = {  # by what MLflow calls the version of a flavor's library in MLmode
     "transformers": "transformers",
     "xgb": "xgboost",
 }
-MOST = 3  # packages that are named
+MOST = 3  # packages in a sentence
 
 
 def differences(folder: Path) -> str:
-    """Name the packages that *folder* pins and whose version differs here; empty where none is known."""
+    """Name the packages that *folder* pins and whose installed version differs; "" if none is known."""
     found = [
         f"{name} {logged} ({'not installed' if here is None else here} here)"
         for name, logged in sorted(_pins(folder).items())
@@ -32,7 +32,7 @@ def differences(folder: Path) -> str:
 
 
 def is_required(name: str, folder: Path) -> bool:
-    """Return whether ``requirements.txt`` in *folder* has a package that is called like the module *name*."""
+    """Return whether ``requirements.txt`` in *folder* has a package with the name of the module *name*."""
     return _normal(name) in map(_normal, re.findall(r"^[\w.-]+", _text(folder / "requirements.txt"), re.M))
 
 

@@ -1,4 +1,4 @@
-"""Counts what is predicted, so that the daemon can show how it drifts without looking into answers."""
+"""Count predicted values, so that the daemon can show drift without reading answers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ OTHER = "other"
 
 
 class PredictionStats:
-    """Counts numbers by *buckets*, upper bounds that ascend, and classes up to `MOST_CLASSES`."""
+    """Counts numbers by *buckets*, ascending upper bounds, and classes up to `MOST_CLASSES`."""
 
     def __init__(self, buckets: Sequence[float]) -> None:
         self._buckets = numpy.asarray(buckets, dtype=float)
         self._classes: set[str] = set()
 
     def count(self, answer: Any) -> dict[str, Any]:
-        """``counts`` by bucket, the last for those above all, their ``total``, and ``classes``.
+        """Return ``counts`` by bucket, the ``total`` of the numbers, and ``classes``.
 
-        A total beyond every float is the last float, since it must be finite.
+        The last count is above all bounds. A total too large for a float becomes the largest float, since it
+        must be finite.
         """
         found = outputs.leaves(answer)
         counted: dict[str, Any] = {}

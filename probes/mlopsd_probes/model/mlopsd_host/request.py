@@ -1,4 +1,4 @@
-"""A request for predictions: as it came, as a model takes it, and the error of one without an answer."""
+"""A prediction request, its form as a model's input, and the error that rejects it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """A body that was read, but not yet made into what a model takes.
+    """A body that was read but not yet converted to a model's input.
 
     Attributes:
-        mime: which of the content types it is.
+        mime: the content type.
         document: the JSON object, or the text or bytes of a table.
-        rows: how many predictions it asks for; None where nobody can tell.
+        rows: the number of predictions that it asks for; None if unknown.
     """
 
     mime: str
@@ -23,10 +23,10 @@ class Request:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The input that a model takes.
+    """The input of a model.
 
     Attributes:
-        data: as MLflow parsed it: a DataFrame, an array, a dict of arrays …
+        data: MLflow's result of parsing: a DataFrame, an array, a dict of arrays …
         params: the parameters of the request.
         bare: whether the answer is not wrapped in ``predictions`` (chat and completion bodies).
     """
@@ -38,11 +38,11 @@ class ModelInput:
 
 
 class RequestRejected(Exception):
-    """There is no prediction for a request, and *detail*, which quotes nothing of it, says why.
+    """A rejected request; *detail* is the reason, and quotes nothing of the request.
 
     Attributes:
-        code: 400, 413 or 415 for the caller's mistakes, 500 for the model's, which is its ``__cause__``;
-            504 for what came to its turn too late.
+        code: 400, 413 or 415 for a caller's mistake, 500 for the model's, 504 for a turn that came too late.
+            ``__cause__`` is the model's exception.
     """
 
     def __init__(self, code: int, detail: str) -> None:

@@ -1,9 +1,8 @@
-"""Tells whether a model predicts each row by itself because of the library that it is made with.
+"""Decide by a model's library whether the model predicts each row by itself.
 
-A trial proves nothing about other rows. So requests are joined only if the code that predicts is the
-library's own, or if the operator says so. A scikit-learn model is a graph of objects: its steps, their
-fitted copies and the values that they hold. Any class or function in it from elsewhere may compare rows,
-so it rules joining out.
+A trial proves nothing about other rows. So requests are batched only if the predicting code is the library's
+own, or if the operator says so. A scikit-learn model is a graph of objects: its steps, their fitted copies
+and their values. Any other class or function in it may compare rows, so it prevents batching.
 """
 
 from __future__ import annotations
@@ -20,21 +19,22 @@ from typing import Any
 from .libraries import numpy
 
 SCIKIT_LEARN = "mlflow.sklearn"
-LIBRARIES = {  # by the loader module of the flavour: the package that the model's class must come from
+LIBRARIES = {  # by the loader module of the flavor: the package that the model's class must come from
     SCIKIT_LEARN: "sklearn",
     "mlflow.xgboost": "xgboost",
     "mlflow.lightgbm": "lightgbm",
     "mlflow.catboost": "catboost",
 }
-PREDICTS = frozenset({"predict", "predict_proba", "predict_log_proba"})  # "score" sums up over rows
-# scikit-learn's own that answer a row otherwise beside others, and the setting that makes them do so.
+# Without "score", which sums over rows.
+PREDICTS = frozenset({"predict", "predict_proba", "predict_log_proba"})
+# Classes of scikit-learn that answer a row differently beside others, and the setting that causes it.
 ROWS_DEPEND: dict[str, tuple[str, frozenset[Any]] | None] = {
     "NMF": None,  # its solver stops when the whole batch has converged
     "MiniBatchNMF": None,
-    "SparsePCA": None,  # it answers one row in another shape than several
+    "SparsePCA": None,  # its answer to one row has another shape than to several
     "MiniBatchSparsePCA": None,
-    "PatchExtractor": None,  # it answers several rows to one
-    "DummyClassifier": ("strategy", frozenset({"stratified", "uniform"})),  # drawn by place in the batch
+    "PatchExtractor": None,  # it gives several rows for one
+    "DummyClassifier": ("strategy", frozenset({"stratified", "uniform"})),  # random, by position in the batch
     "IterativeImputer": ("sample_posterior", frozenset({True})),
 }
 OWN = ("numpy", "scipy", "sklearn")
@@ -52,14 +52,14 @@ FUNCTIONS = (
     *(types.WrapperDescriptorType, types.MethodDescriptorType, functools.partial),
 )
 FUNCTION_PARAMETERS = ("func", "inverse_func")  # of FunctionTransformer, called with the whole batch
-# Functions that rank, score or select while a model is fitted, or that take one row or one pair of rows.
+# Functions that rank, score or select during fitting, or that take one row or one pair of rows.
 HARMLESS = ("sklearn.feature_selection.", "sklearn.metrics.", "scipy.")
 LONGEST_NAME = 120  # characters
 HINT = '; set batching = "on" if each row is predicted by itself'
 
 
 def why_rows_may_depend(model: Any) -> str | None:
-    """Return why the rows of *model*, a loaded pyfunc, may depend on each other, for an operator.
+    """Return the reason, for an operator, why rows of *model*, a loaded pyfunc, may affect each other.
 
     None means that its library predicts row by row.
     """
@@ -82,8 +82,8 @@ def why_rows_may_depend(model: Any) -> str | None:
 
 
 def _fault_in(model: Any) -> str | None:
-    """Return the first fault in all that *model*, an estimator of scikit-learn, holds."""
-    seen: dict[int, Any] = {}  # the objects too, so that no id is given to another
+    """Return the first fault in the object graph of *model*, an estimator of scikit-learn."""
+    seen: dict[int, Any] = {}  # keeps the objects alive, so that no id is reused
     left = [model]
     while left:
         one = left.pop()
@@ -131,25 +131,25 @@ def _not_own(does: str, one: Any) -> str:
 
 
 def _is_harmless(function: Any) -> bool:
-    """Return whether *function* is one of the libraries' own that does not take a whole batch."""
-    inner = getattr(function, "__func__", function)  # of a bound method
+    """Return whether *function* belongs to a known library and does not take a whole batch."""
+    inner = getattr(function, "__func__", function)  # the function of a bound method
     return str(getattr(inner, "__module__", "")).startswith(HARMLESS) and _is_found(inner)
 
 
 def _is_elementwise(function: Any) -> bool:
-    """Return whether *function*, a ufunc, is numpy's or scipy's own and takes single values."""
+    """Return whether *function* is a ufunc of numpy or scipy that takes single values."""
     places = (numpy, sys.modules.get("scipy.special"))
     is_own = any(getattr(place, function.__name__, None) is function for place in places)
     return is_own and function.signature is None
 
 
 def _is_of(kind: type, packages: tuple[str, ...]) -> bool:
-    """Return whether *kind* is the very class that its name stands for in one of *packages*."""
+    """Return whether *kind* is the class found under its name in one of *packages*."""
     return kind.__module__.partition(".")[0] in packages and _is_found(kind)
 
 
 def _is_found(one: Any) -> bool:
-    """Return whether *one* is what its module has under its name."""
+    """Return whether *one* is the object that its module has under its name."""
     found: Any = sys.modules.get(one.__module__)
     for name in one.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -157,7 +157,7 @@ def _is_found(one: Any) -> bool:
 
 
 def _parts(one: Any) -> Iterable[Any]:
-    """Return what *one* holds."""
+    """Return the objects that *one* holds."""
     if isinstance(one, types.MethodType):
         return (one.__self__,)
     if isinstance(one, (type, numpy.ufunc, numpy.dtype, *FUNCTIONS)) or type(one) is _ARRAY_FUNCTION:
@@ -200,4 +200,4 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
 
 
-_ARRAY_FUNCTION = type(numpy.mean)  # numpy's own functions are of a class of their own since 1.25
+_ARRAY_FUNCTION = type(numpy.mean)  # numpy's functions have their own class since 1.25

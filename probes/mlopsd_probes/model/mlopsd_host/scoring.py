@@ -1,6 +1,6 @@
-"""MLflow's scoring protocol, with MLflow's own functions: what ``mlflow models serve`` takes and answers.
+"""The scoring protocol of ``mlflow models serve``, with MLflow's own functions.
 
-Where that server quotes the request in its error or blames the caller for the model's fault, this does not.
+Unlike that server, this does not quote the request in errors or blame the caller for the model's fault.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .libraries import proto_json_utils, scoring_server
 from .request import ModelInput, Request, RequestRejected
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
-MOST_FRAMES = 30  # of a traceback, the innermost: where a recursion has no end they are a thousand alike
+MOST_FRAMES = 30  # innermost frames of a traceback; an endless recursion has a thousand equal ones
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 Ranges = Mapping[str, Sequence["float | None"]]
 
 
 class Scorer:
-    """Reads requests, asks the model, writes answers. *ranges* are allowed values by feature."""
+    """Reads requests, asks the model and writes answers; *ranges* are allowed values by feature."""
 
     def __init__(self, model: Any, most_rows: int, ranges: Ranges) -> None:
         self.model = model
@@ -34,7 +34,7 @@ class Scorer:
         self._hinted = bool(getattr(model.metadata, "_is_signature_from_type_hint", bool)())
 
     def read(self, body: bytes, content_type: str, *, limited: bool = True) -> Request:
-        """The request in *body*; with *limited* only if it has few enough rows.
+        """Return the request in *body*; with *limited*, reject too many rows.
 
         Raises:
             RequestRejected: 415, 400 or 413, for the caller.
@@ -51,7 +51,7 @@ class Scorer:
         return request
 
     def question(self, request: Request, *, limited: bool = True) -> ModelInput:
-        """*request* as the model takes it; with *limited* only within the limits for callers.
+        """Return *request* as the model's input; with *limited*, apply the limits for callers.
 
         Raises:
             RequestRejected: 400 or 413, for the caller.
@@ -66,7 +66,7 @@ class Scorer:
         """Check that each of *values* is in the range of *feature*, if it has one.
 
         Raises:
-            RequestRejected: 400, naming feature, row and range, not the value.
+            RequestRejected: 400; the text names feature, row and range, not the value.
         """
         if values is None or feature not in self.ranges:
             return
@@ -82,11 +82,11 @@ class Scorer:
         """Return the answer of the model.
 
         Raises:
-            RequestRejected: 400 if the question is not for this model, else 500 from what it raised.
+            RequestRejected: 400 if the input does not fit this model, else 500 from the model's exception.
         """
         try:
             return self.model.predict(question.data, params=question.params)
-        except BaseException as error:  # the boundary to a stranger's code, which may also exit
+        except BaseException as error:  # third-party code, which may also call sys.exit
             if fault := diagnosis.of_question(
                 self.model, question.data, question.params, error, hinted=self._hinted
             ):
@@ -94,19 +94,19 @@ class Scorer:
             raise RequestRejected(500, f"the model failed: {type(error).__name__}") from error
 
     def encode(self, answer: Any, *, bare: bool) -> bytes:
-        """The body of a 200.
+        """Return the body of a 200.
 
         Raises:
-            RequestRejected: 500, it cannot be written as JSON.
+            RequestRejected: 500; *answer* cannot be written as JSON.
         """
         return self.encode_jsonable(self.jsonable(answer), bare=bare)
 
     def jsonable(self, answer: Any) -> Any:
-        """*answer* as what JSON can be written from; one element a row for tables, arrays and lists."""
+        """Convert *answer* to JSON values, with one element per row for tables, arrays and lists."""
         return proto_json_utils._get_jsonable_obj(answer, pandas_orient="records")
 
     def encode_jsonable(self, answer: Any, *, bare: bool) -> bytes:
-        """See `encode`; ``json.dumps`` gives MLflow's ``json.dump``'s text in a fifth of the time."""
+        """Return the body, see `encode`; ``json.dumps`` is five times as fast as MLflow's ``json.dump``."""
         wrapped = answer if bare else {"predictions": answer}
         try:
             return json.dumps(wrapped, cls=proto_json_utils.NumpyEncoder).encode()
@@ -119,7 +119,10 @@ class Scorer:
         except json.JSONDecodeError as error:
             where = f"line {error.lineno} column {error.colno}"
             raise RequestRejected(400, f"the body is no JSON: {error.msg} at {where}") from None
-        except (ValueError, RecursionError) as error:  # no UTF-8; a number of thousands of digits; too deep
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # not UTF-8, a number of thousands of digits, or too deep
             raise RequestRejected(400, f"the body is no JSON: {type(error).__name__}") from None
         if not isinstance(document, dict):
             raise RequestRejected(400, f"the body must be a JSON object with one of {', '.join(FORMATS)}")
@@ -146,7 +149,7 @@ class Scorer:
                 data = scoring_server.parse_csv_input(io.StringIO(request.document), self.schema)
             else:
                 data = scoring_server.parse_parquet_input(io.BytesIO(request.document))
-        except Exception as error:  # noqa: BLE001  # MLflow and pandas raise whatever they met
+        except Exception as error:  # noqa: BLE001  # MLflow and pandas may raise anything
             raise RequestRejected(400, diagnosis.of_request(request, self.schema, error)) from None
         return ModelInput(data, None, bare=False, rows=len(data))
 
@@ -155,11 +158,11 @@ class Scorer:
             for feature in self.ranges:
                 self.check_range(feature, outputs.column(question.data, feature))
         except RequestRejected:
-            self._raise_what_is_worse(question)
+            self._reject_misfit(question)
             raise
 
-    def _raise_what_is_worse(self, question: ModelInput) -> None:
-        """A value out of range is not worth telling of a question that is not for this model at all."""
+    def _reject_misfit(self, question: ModelInput) -> None:
+        """Reject an input that does not fit the model: this matters more than a value out of range."""
         if fault := diagnosis.of_question(
             self.model, question.data, question.params, None, hinted=self._hinted
         ):
@@ -171,9 +174,10 @@ class Scorer:
 
 
 def print_without_data(error: BaseException) -> None:
-    """Print the place where *error* was raised, for the log; its words may quote the request."""
+    """Print the traceback of *error* for the log, without its text, which may quote the request."""
     where = "".join(traceback.format_tb(error.__traceback__, -MOST_FRAMES))
-    print(f"{where}{type(error).__name__} (its words may quote the request)", file=sys.stderr, flush=True)  # noqa: T201
+    line = f"{where}{type(error).__name__} (text omitted, it may quote the request)"
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _mime(content_type: str) -> str:
@@ -209,7 +213,7 @@ def _rows(key: str, value: Any) -> int | None:
 def _holds(value: Any, low: float | None, high: float | None) -> bool:
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):  # a whole number beyond every float
+    except (TypeError, ValueError, OverflowError):  # a whole number too large for a float
         return False
     return (low is None or number >= low) and (high is None or number <= high) and number == number  # noqa: PLR0124
 

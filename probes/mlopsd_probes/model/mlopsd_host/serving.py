@@ -1,4 +1,4 @@
-"""Answers the daemon's frames: predictions, those that can be together, and canaries in their turn."""
+"""Answer the daemon's frames: predictions, batched if possible, and canaries in their turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .prediction_stats import PredictionStats
 from .request import Request, RequestRejected
 from .scoring import JSON, Scorer, print_without_data
 
-PROOF_SECONDS = 1.0  # for seeing whether rows can be predicted together
+PROOF_SECONDS = 1.0  # longest trial of batching
 GPU_FILES = "/dev/nvidia"
 LATE = "it was not its turn in time"
 
@@ -27,10 +27,10 @@ Answer = tuple[dict[str, Any], bytes]
 
 @dataclass
 class Asked:
-    """A request of the daemon's, its rows where it can be joined with others, and how long it is waited for.
+    """A request of the daemon, its rows if it can be batched, and its deadline.
 
-    The time is that of the host's steady clock, which all its processes share: a model that is too slow
-    for what it is asked must not spend its time on what nobody waits for, or it never catches up.
+    The deadline is a time of the host's monotonic clock, which all processes share. An overloaded model must
+    skip requests whose callers have stopped waiting, or it never catches up.
     """
 
     id: int
@@ -40,7 +40,7 @@ class Asked:
 
 
 class ServingLoop:
-    """Answers with *model* what comes over *channel*."""
+    """Answers the requests on *channel* with *model*."""
 
     def __init__(self, channel: socket.socket, model: Any, opening: dict[str, Any]) -> None:
         self._channel = channel
@@ -51,7 +51,7 @@ class ServingLoop:
         self._inbox = wire.Inbox(channel)
 
     def serve(self) -> None:
-        """Tell that the model is loaded; answer until the daemon hangs up."""
+        """Report that the model is loaded, and answer until the daemon closes the channel."""
         self._send([({"loaded": self._facts()}, b"")])
         while frames := self._inbox.wait():
             for answers in self._answers(frames):
@@ -61,7 +61,7 @@ class ServingLoop:
         self._channel.sendall(b"".join(wire.packed(*answer) for answer in answers))
 
     def _answers(self, frames: Sequence[wire.Frame]) -> Iterator[list[Answer]]:
-        """The answers in the order they are ready in; one list for what was predicted together."""
+        """Yield the answers in the order in which they are ready; a batch gives one list."""
         waiting: list[Asked] = []
         for header, body in frames:
             if header["do"] == "canary":
@@ -73,7 +73,7 @@ class ServingLoop:
                 waiting.append(self._read(header, body))
             except RequestRejected as rejection:
                 yield [_rejection(header["id"], rejection)]
-            except Exception as error:  # noqa: BLE001  # no body that we did not think of may end all others
+            except Exception as error:  # noqa: BLE001  # an unforeseen body must not fail the other requests
                 print_without_data(error)
                 yield [
                     _rejection(
@@ -102,14 +102,14 @@ class ServingLoop:
             yield from self._group([asked for asked in group if asked.until >= now])
 
     def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
-        """Halved where it fails: one request that the model cannot do costs the others a few predictions."""
+        """Predict *group*; halve it if it fails, so that one bad request costs few extra predictions."""
         if not group:
             return
         if len(group) == 1 or not self._batcher.most_rows:
             yield from ([self._alone(asked)] for asked in group)
         elif (answers := self._joined(group)) is not None:
             yield answers
-        elif not self._batcher.most_rows:  # a sample has just ended it
+        elif not self._batcher.most_rows:  # a sample has just ended batching
             yield [({"batching": "mismatch"}, b"")]
             yield from self._group(group)
         else:
@@ -133,7 +133,7 @@ class ServingLoop:
         return groups
 
     def _joined(self, group: Sequence[Asked]) -> list[Answer] | None:
-        """The answers to *group*, predicted in one go; None if that did not come out as it must."""
+        """Return the answers to *group*, predicted in one batch; None if the batch failed."""
         forms = [asked.form for asked in group if asked.form is not None]
         try:
             answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
@@ -143,14 +143,14 @@ class ServingLoop:
             try:
                 if self._batcher.is_mismatch(forms, answer, parts):
                     return None
-            except Exception:  # noqa: BLE001  # a row that fails alone gives nothing to compare with
+            except Exception:  # noqa: BLE001  # a row that fails alone leaves nothing to compare
                 return [self._alone(asked) for asked in group]
             bodies = [self._scorer.encode_jsonable(part, bare=False) for part in parts]
             answers = [
                 _success(asked, asked.request.rows, body) for asked, body in zip(group, bodies, strict=True)
             ]
             answers[0][0].update(self._values.count(answer))
-        except Exception:  # noqa: BLE001  # one of them may be to blame: it will be told alone
+        except Exception:  # noqa: BLE001  # one request may be at fault; it gets its error when predicted alone
             return None
         return answers
 
@@ -165,7 +165,7 @@ class ServingLoop:
             if rejection.__cause__ is not None:
                 print_without_data(rejection.__cause__)
             return _rejection(asked.id, rejection)
-        except Exception as error:  # noqa: BLE001  # an answer that numpy or pandas cannot look through
+        except Exception as error:  # noqa: BLE001  # numpy or pandas may fail on a model's answer
             print_without_data(error)
             return _rejection(asked.id, RequestRejected(500, f"the model failed: {type(error).__name__}"))
         return header, body
@@ -207,6 +207,6 @@ def _uses_gpu() -> bool:
         try:
             if str(entry.readlink()).startswith(GPU_FILES):
                 return True
-        except OSError:  # the file of the listing itself
+        except OSError:  # the descriptor of the listing itself
             continue
     return False

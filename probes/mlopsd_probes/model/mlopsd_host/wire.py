@@ -1,6 +1,6 @@
-"""The child's end of the channel to the daemon: a JSON header and raw bytes a frame, blocking.
+"""The child's end of the channel to the daemon: blocking, with a JSON header and raw bytes per frame.
 
-It stands alone, since it runs in an interpreter without mlopsd; `mlopsd.process.frames` is the same.
+It imports nothing of mlopsd, which this interpreter may lack; `mlopsd.process.frames` is the counterpart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 HEAD = struct.Struct("!IQ")  # bytes of the header, bytes of the body
 CHUNK = 1024 * 1024
-MOST_AT_ONCE = 1024  # frames that are taken before the first of them is answered
+MOST_AT_ONCE = 1024  # frames that are read before the first of them is answered
 
 Frame = tuple[dict[str, Any], bytes]
 
@@ -36,8 +36,8 @@ def send(channel: socket.socket, header: Mapping[str, Any], body: bytes = b"") -
 class Inbox:
     """The frames that wait on a channel, read in large pieces.
 
-    A thread that only read would compete for the GIL at each frame; here one that has work to do looks
-    what has come meanwhile, in one system call.
+    A thread only for reading would compete for the GIL at each frame. Here the predicting thread reads all
+    new frames in one system call.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -45,7 +45,7 @@ class Inbox:
         self._buffer = bytearray()
 
     def wait(self) -> list[Frame]:
-        """Return every frame that has come, at least one; none when the daemon hung up."""
+        """Return every frame that has come, at least one; none when the daemon has closed the channel."""
         self._take_what_is_there()
         while not (frames := self._whole_frames()):
             part = self._channel.recv(CHUNK)
@@ -61,7 +61,7 @@ class Inbox:
             except BlockingIOError:
                 return
             if not part:
-                return  # the blocking call will see it too
+                return  # the next blocking call raises it as well
             self._buffer += part
 
     def _whole_frames(self) -> list[Frame]:

@@ -32,14 +32,14 @@ class DesiredVersion:
 
     @property
     def complaints(self) -> tuple[Complaint, ...]:
-        """Return what registries reported instead of an answer, also of the metrics or files of a version."""
+        """Return the problems of the registries, also with the metrics or files of a version."""
         return self._complaints if self._unmet is None else (*self._complaints, self._unmet[1])
 
     async def ask(self, served: Version | None, *, is_verified: bool) -> Version | None:
-        """Return the version that a registry names now, and set *desired* by it.
+        """Return the version that a registry names now, and set *desired* from it.
 
-        A fallback does not replace the version that is *served* if that *is_verified*. Once every registry
-        answers and none names a version, none is desired any more.
+        A fallback does not replace the *served* version if that version *is_verified*. No version is desired
+        any more once every registry answers and none names one.
         """
         resolution = await self._registries.resolve()
         self._complaints = resolution.complaints
@@ -56,10 +56,10 @@ class DesiredVersion:
         return found
 
     async def judge(self, version: Version) -> Judgement:
-        """Hold *version* against the thresholds, by the metrics of its run as they are now.
+        """Compare the current metrics of the run of *version* with the thresholds.
 
         Raises:
-            RegistryError: they cannot be had.
+            RegistryError: the registry does not give the metrics.
         """
         options = self._options
         if not options.thresholds:
@@ -75,7 +75,10 @@ class DesiredVersion:
     def unmet(
         self, version: Version, what: Literal["metrics", "files"], kind: str, reason: str
     ) -> RegistryError:
-        """Return an error to raise: the registry did not give *what* of *version*; complain until it does."""
+        """Return an error to raise: the registry did not give *what* of *version*.
+
+        Keep it as a complaint until `met` is called or another version is desired.
+        """
         sentence = f"the {what} of version {version.number} cannot be had: {reason}"
         complaint = Complaint(version.registry, kind, sentence, what)
         self._unmet = version, complaint
@@ -86,5 +89,5 @@ class DesiredVersion:
         self._unmet = None
 
     def judgement(self, version: Version) -> Judgement | None:
-        """Return the last judgement of *version* since the start; None if nobody could ask."""
+        """Return the last judgement of *version* since the start; None if there was none."""
         return self._judged.get(version.id)

@@ -22,7 +22,7 @@ class Keep:
     """Do nothing until something changes.
 
     Attributes:
-        is_blocked: only a precondition stands in the way, which force passes.
+        is_blocked: only a precondition prevents the rollout; force skips preconditions.
     """
 
     reason: str
@@ -76,36 +76,36 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One snapshot of a model on this host: decisions and readings are made from it alone.
+    """One snapshot of a model on this host, the only input of decisions and readings.
 
     Attributes:
         desired: the version that this host should serve; None while none is known.
         named: the version that a registry named last; it differs from *desired* if it is a fallback.
         cached: the versions on disk.
-        rejected: by the version's id.
+        rejected: rejections by the version's id.
         restoring: a version that is being loaded from disk beside any rollout.
-        has_set_aside: the old version had to go before the next one is loaded, so none serves on purpose.
-        has_asked: the registries had their time to answer since the start.
+        has_set_aside: no version serves on purpose: the old one was unloaded to make room for the next.
+        has_asked: the registries had time to answer since the start.
         is_held: a reload is deciding; nothing else may start a rollout.
         is_reload: a reload decides; versions on disk are rolled out and not restored.
-        rollout_at: no rollout may start before.
-        waits: when a version may be rolled out whose files broke off last, by its id.
-        restore_at: no version may be restored before.
+        rollout_at: the earliest time of the next rollout.
+        waits: the earliest time of a rollout by version id, for a version whose transfer failed.
+        restore_at: the earliest time of the next restore.
         stumbles: failures to restore, by the version's id.
         precondition: the reason why no version may be rolled out now.
         progress: the step in progress.
-        complaints: what registries reported instead of an answer.
+        complaints: the problems that registries reported.
         reached_at: when a registry last answered.
-        drift_since: since when *desired* does not serve.
-        judgement: how the version in service meets the thresholds; None while nobody could ask.
+        drift_since: the time since which *desired* does not serve.
+        judgement: the thresholds' verdict on the version in service; None while unknown.
         lost: how the last host ended, while no version serves.
-        lost_advice: what to do about that.
-        problem: what the disk or a task of ours failed at.
+        lost_advice: the advice about that loss.
+        problem: the last failure of the disk or of a task of the daemon.
         restarts: hosts that died, hung or stalled.
         rss: resident bytes of the host.
-        canary_behind: callers' requests that an overdue canary waits for.
-        backlog: what callers of the version in service wait for.
-        is_mismatched: the version in service answered joined requests differently from single ones.
+        canary_behind: callers' requests ahead of an overdue canary.
+        backlog: callers' unanswered requests to the version in service.
+        is_mismatched: the version in service answered batched requests differently from single ones.
     """
 
     now: datetime
@@ -184,7 +184,7 @@ class Observed:
         return self.lost or self.complaint_text
 
     def serves(self, version: Version) -> bool:
-        """Return whether *version* is in service, by whichever name."""
+        """Return whether *version* is in service, whichever candidate named it."""
         return self.serving is not None and self.serving.kept.version.id == version.id
 
     def for_reload(self, *, is_answered: bool, force: bool) -> "Observed":
@@ -213,7 +213,7 @@ class Observed:
 def plan(seen: Observed, options: ModelOptions, *, force: bool = False) -> Action:
     """Return the next action; the caller acts and plans again until it is `Keep`.
 
-    *force* passes the precondition and loads a version that serves already.
+    *force* skips the precondition and reloads a version that already serves.
     """
     if (reason := _obsolete(seen)) is not None:
         return Cancel(reason)
@@ -223,32 +223,33 @@ def plan(seen: Observed, options: ModelOptions, *, force: bool = False) -> Actio
 
 
 def explain_keep(seen: Observed, action: Action) -> str:
-    """Return the sentence for a reload of the version that serves and stays.
+    """Return the result of a reload that keeps the version in service.
 
     Raises:
-        ReloadRefused: nothing is done, and why.
+        ReloadRefused: the reload is rejected; the text gives the reason.
     """
     if (wanted := seen.desired) is None:
-        raise ReloadRefused(f"no registry names a version: {seen.complaint_text}")
+        raise ReloadRefused(f"cannot reload: no registry names a version: {seen.complaint_text}")
     if seen.is_busy or not isinstance(action, Keep):
-        raise ReloadRefused("a version is on its way; ask again")
+        raise ReloadRefused("cannot reload: a rollout is in progress; try again when it has ended")
     number = wanted.number
     if action.is_blocked:
-        raise ReloadRefused(f"version {number} is not taken up: {action.reason}; ?force=true does it anyway")
+        fix = "add ?force=true to roll it out anyway"
+        raise ReloadRefused(f"cannot roll out version {number}: {action.reason}; {fix}")
     if (fallback := seen.held_back) is not None:
         held = f"{fallback.candidate} is a fallback, version {fallback.number}"
-        return f"version {number} serves and stays: {held}"
-    return f"version {number} serves and is what the registry names"
+        return f"version {number} keeps serving: {held}"
+    return f"version {number} already serves, and the registry names it"
 
 
 def is_due(serving: ActiveVersion, options: ModelOptions, now: datetime) -> bool:
-    """Return whether *serving* has to be loaded again though it is the desired version."""
+    """Return whether *serving* must be reloaded although it is the desired version."""
     age = (now - serving.since).total_seconds()
     return serving.is_outdated or (options.on_expiry == "reload" and age > options.cache_ttl)
 
 
 def _obsolete(seen: Observed) -> str | None:
-    """Return why the rollout in progress is not wanted any more; a fallback is no reason."""
+    """Return the reason to cancel the rollout in progress, or None; a fallback is no reason."""
     rollout, desired = seen.in_progress, seen.desired
     if rollout is None or rollout.is_serving or rollout.cancelled_because is not None:
         return None
@@ -287,7 +288,7 @@ def _plan_rollout(seen: Observed, options: ModelOptions, *, force: bool) -> Acti
 
 def _why_wait(seen: Observed, wanted: Version) -> str | None:
     if seen.is_busy:
-        return "a version is on its way"
+        return "a rollout is in progress"
     if seen.is_held:
         return "a reload is deciding"
     if (rejection := seen.rejected.get(wanted.id)) is not None and _is_later(rejection.until, seen.now):

@@ -22,7 +22,7 @@ def find_precondition(
 ) -> str | None:
     """Return the reason why *version* may not replace *before* now; blocks.
 
-    Both are None where they are not on disk; what was learnt of them at the last load decides.
+    Each is None if it is not on disk. The notes of their last load decide.
     """
     notes = [one.notes or {} for one in (version, before) if one is not None]
     if any(note.get("cuda") for note in notes):
@@ -35,7 +35,7 @@ def find_precondition(
 
 
 def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
-    """Return a sentence about an unhealthy GPU that the model may use, by the reading of *gpu_probe*."""
+    """Return a sentence about an unhealthy GPU in the reading of *gpu_probe*, if the model may use it."""
     reading = board.get(gpu_probe)
     if reading is None:
         return None
@@ -49,15 +49,19 @@ def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
 
 
 def _visible() -> frozenset[int] | None:
-    """Return the GPUs that models may see, or None: all, or they are named by UUID."""
+    """Return the indexes of the GPUs that models may see; None for all, or if UUIDs name them."""
     parts = os.environ.get(VISIBLE, "").split(",")
     return frozenset(map(int, parts)) if all(part.strip().isdecimal() for part in parts) else None
 
 
 def too_little_memory(needed: int | None, given_back: int = 0) -> str | None:
-    """Return a sentence if less memory is available than *needed* bytes, *given_back* of them beforehand.
+    """Return a sentence if less memory is available than the next load needs.
 
-    Blocks: /proc/meminfo, ``MemAvailable``.
+    Reads ``MemAvailable`` of /proc/meminfo, so it blocks.
+
+    Args:
+        needed: bytes that the last load took.
+        given_back: bytes that the old version frees beforehand.
     """
     if needed is None or (available := available_memory()) is None:
         return None

@@ -37,12 +37,12 @@ from mlopsd_probes.model.version import CachedVersion, Version
 from mlopsd_probes.registry.registries import RegistryError
 
 RESOLVE_PATIENCE = 8.0  # seconds that a check waits for registries; a later answer asks for another check
-LOOK_AGAIN = 1.0  # seconds after a loss: a second reading, so that the damping does not hide it
+RECHECK_AFTER_LOSS = 1.0  # seconds; damping needs a second reading before it shows the loss
 FOR_REGISTRIES, FOR_A_CANARY, FOR_A_TURN = 0.6, 0.8, 0.1  # of a check's timeout, at most
 CHANGED = "the model's table was changed meanwhile; ask again"
 
 OPEN, WRITE, RESOLVE, VERIFY = "read the cache", "write the cache", "resolve", "prove"
-ROLL_OUT, RESTORE, RECONCILE = "take up a version", "restore a version", "reconcile"
+ROLL_OUT, RESTORE, RECONCILE = "roll out a version", "restore a version", "reconcile"
 
 
 class Reconciler:
@@ -70,13 +70,13 @@ class Reconciler:
         self._losses = Losses()
         self._backoff = ExponentialBackoff(longest=LONGEST_SOON)  # after a failure of registry or disk
         self._transfer_backoff = ExponentialBackoff(first=FIRST_LATER)  # each attempt costs the store bytes
-        self._broken_off: str | None = None  # the id of the version whose transfer failed last
+        self._failed_transfer_id: str | None = None  # of the version whose transfer failed last
         self._rollout: Rollout | None = None
         self._restored: Version | None = None
         self._precondition: str | None = None
         self._drift_since: datetime | None = None
         self._mismatches_seen = len(hosts.mismatches)
-        self._reloads = 0  # that are deciding
+        self._reloads = 0  # reloads that have not decided yet
         self._has_asked = False
         self._is_read = False
         self._is_closed = False
@@ -89,7 +89,7 @@ class Reconciler:
         self._restoring: asyncio.Task[None] | None = None
 
     def inherit(self, before: "Reconciler") -> None:
-        """Take over what serves in *before*; it is loaded again under our own options."""
+        """Take over the version in service from *before*; the loop then reloads it with the new options."""
         before._note_loss()
         self._losses.times = before._losses.times
         if (serving := before.active.take()) is not None:
@@ -117,17 +117,18 @@ class Reconciler:
         await self._turn(FOR_A_TURN * timeout)
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
-        """Go to the version that the registry names now; return what was done, or would be on a *dry_run*.
+        """Roll out the version that the registry names now, after any rollout in progress.
 
-        A version that is on its way is waited for.
+        Return what was done, or on a *dry_run* what would be done.
 
         Raises:
-            ReloadRefused: nothing is done, and why.
+            ReloadRefused: the reload is rejected; the text gives the reason.
         """
         await self._open()
         if dry_run and self.is_rolling:
             progress = self._progress.current
-            raise ReloadRefused("a version is on its way" if progress is None else progress.sentence())
+            doing = "a rollout is in progress" if progress is None else progress.sentence()
+            raise ReloadRefused(f"cannot try a reload: {doing}; try again when it has ended")
         self._reloads += 1
         try:
             await self._settle()
@@ -145,10 +146,10 @@ class Reconciler:
         if isinstance(action, Start):
             return await self._rehearse(action.version)
         what = explain_keep(seen, action)
-        return f"{what}; it would prove itself again" if dry_run else await self._verify_again(what)
+        return f"{what}; its canary would run again" if dry_run else await self._verify_again(what)
 
     async def observe(self) -> Observed:
-        """Return a snapshot of how things stand."""
+        """Return a snapshot, with the memory of the host."""
         serving = self.active.serving
         rss = None if serving is None else await serving.host.rss()
         return replace(self._snapshot(), rss=rss)
@@ -206,7 +207,9 @@ class Reconciler:
 
     def _waits(self, now: datetime) -> dict[str, datetime]:
         moment = _after(now, self._transfer_backoff)
-        return {} if moment is None or self._broken_off is None else {self._broken_off: moment}
+        return (
+            {} if moment is None or self._failed_transfer_id is None else {self._failed_transfer_id: moment}
+        )
 
     async def _observe_to_plan(self) -> Observed:
         """Return a snapshot with its precondition, which costs a thread and is only found if it matters."""
@@ -237,16 +240,16 @@ class Reconciler:
         kept = contents.find(action.version)
         before = None if serving is None else contents.find(serving.kept.version) or serving.kept
         board, options = self._context.probe.board, self._options
-        return await in_thread("look for obstacles", lambda: find_precondition(board, options, kept, before))
+        return await in_thread("check preconditions", lambda: find_precondition(board, options, kept, before))
 
     def _note_loss(self) -> None:
-        """Note that the host in service was lost; two checks report it."""
+        """Record that the host in service was lost, and request two checks to report it."""
         if (lost := self.active.lost) is None:
             return
         self.active.lost = None
         self._losses.add(lost.version, lost.how)
         self._request_check()
-        asyncio.get_running_loop().call_later(LOOK_AGAIN, self._request_check)
+        asyncio.get_running_loop().call_later(RECHECK_AFTER_LOSS, self._request_check)
 
     def _note_drift(self, now: datetime) -> None:
         desired = self._desired.desired
@@ -327,7 +330,7 @@ class Reconciler:
                     RESTORE, self._restore, version, backoff=self._losses.backoff
                 )
             case Start(version):
-                self._start(version).add_done_callback(partial(self._log_refusal, version))
+                self._start(version).add_done_callback(partial(self._log_failure, version))
 
     def _start(self, version: Version) -> "asyncio.Task[str]":
         self._precondition = None
@@ -336,7 +339,7 @@ class Reconciler:
         self._rolling = self._tasks.start(ROLL_OUT, self._roll_out, version, backoff=self._backoff)
         return self._rolling
 
-    # What runs in tasks
+    # Tasks
 
     async def _open(self) -> None:
         """Read the cache once; whoever comes meanwhile waits for it."""
@@ -360,7 +363,7 @@ class Reconciler:
         self._tasks.forget(WRITE)
 
     async def _resolve(self) -> Version | None:
-        """Return the version that a registry names now, and forget what concerns any other."""
+        """Return the version that a registry names now; forget rejections of all others."""
         serving = self.active.serving
         served = None if serving is None else serving.kept.version
         is_verified = serving is not None and serving.proven_at is not None
@@ -379,22 +382,22 @@ class Reconciler:
                 and serving is not None
                 and not is_due(serving, self._options, self._context.now())
             ):
-                self._rejections.clear(desired)  # a forced reload of it failed
+                self._rejections.clear(desired)  # left by a forced reload that failed
         if found is not None:
             await self._judge_active()
         self._tasks.forget(RESOLVE)
         return found
 
     async def _judge_active(self) -> None:
-        """Judge the version in service once: it may come from disk, and the thresholds may be new."""
+        """Judge the version in service once; it may come from disk, and the thresholds may be new."""
         serving = self.active.serving
         if serving is None or self._desired.judgement(serving.kept.version) is not None:
             return
-        with contextlib.suppress(RegistryError):  # which is a complaint by then
+        with contextlib.suppress(RegistryError):  # `judge` has recorded it as a complaint
             await self._desired.judge(serving.kept.version)
 
     async def _verify(self) -> None:
-        """Make the canary of the version in service."""
+        """Run the canary of the version in service."""
         if (serving := self.active.serving) is None:
             return
         canary = await serving.host.canary(self._options.canary.timeout)
@@ -406,7 +409,7 @@ class Reconciler:
         """Roll *version* out, and drain the version that it replaces.
 
         Raises:
-            ReloadRefused: it does not serve, and why.
+            ReloadRefused: the rollout failed or was cancelled; the text gives the reason.
         """
         try:
             serving, before = await self._steps.roll_out(version)
@@ -437,7 +440,7 @@ class Reconciler:
         return f"version {version.number} ({version.candidate}) serves{_instead_of(version, before)}"
 
     async def _restore(self, version: Version) -> None:
-        """Load *version*, which served before, from disk; the waits grow while that fails."""
+        """Load *version*, which served before, from disk; each failure makes the next wait longer."""
         kept = self._cached.contents.find(version)
         assert kept is not None
         try:
@@ -465,13 +468,13 @@ class Reconciler:
         self._cached.choose(Choice(serving.kept, serving.host.facts.get("cuda")))
 
     def _end_of_cancelled(self, version: Version) -> BaseException:
-        """Return what a cancelled rollout ends with: its own reason, or a cancellation of everything."""
+        """Return the exception of a cancelled rollout: its reason, or `CancelledError` if all tasks end."""
         rollout, task = self._rollout, asyncio.current_task()
         reason = None if rollout is None else rollout.cancelled_because
         if reason is None or task is None or task.uncancel():
             return asyncio.CancelledError()
         self._hosts.measures.loads.inc(result="given_up")
-        return ReloadRefused(f"version {version.number} is not taken up: {reason}")
+        return ReloadRefused(f"cannot roll out version {version.number}: {reason}")
 
     def _note_failure(self, version: Version, error: Failed | StoreError | RegistryError) -> str:
         loads = self._hosts.measures.loads
@@ -485,25 +488,25 @@ class Reconciler:
             self._backoff.failed()
             self._tasks.problems[ROLL_OUT] = str(error)
             loads.inc(result="no_room")
-            return f"version {version.number} cannot be kept: {error}"
+            return f"cannot roll out version {version.number}: {error}"
         self._backoff_after(version).failed()
         loads.inc(result="registry")
-        return f"version {version.number} is not taken up: {error.complaint.reason}"
+        return f"cannot roll out version {version.number}: {error.complaint.reason}"
 
     def _backoff_after(self, version: Version) -> ExponentialBackoff:
-        """Return the wait of *version*, whose metrics or files no registry gave."""
+        """Return the back-off of *version* after a registry did not give its metrics or files."""
         progress = self._progress.current
         if progress is None or progress.step != "fetch" or not progress.bytes:
             return self._backoff
-        if version.id != self._broken_off:
+        if version.id != self._failed_transfer_id:
             self._transfer_backoff.forget()
-            self._broken_off = version.id
+            self._failed_transfer_id = version.id
         return self._transfer_backoff
 
     def _note_stumble(self, kept: CachedVersion, error: Failed | StoreError) -> None:
         number = kept.version.number
         self._hosts.measures.loads.inc(result=error.step if isinstance(error, Failed) else "no_room")
-        self._log.warning("version not restored", extra={"version": number, "reason": str(error)})
+        self._log.warning("restore failed", extra={"version": number, "reason": str(error)})
         if isinstance(error, StoreError):
             self._tasks.problems[RESTORE] = str(error)
         elif error.is_corrupt:
@@ -511,10 +514,9 @@ class Reconciler:
         cause = error.cause if isinstance(error, Failed) else None
         self._losses.stumble(kept.version, str(error), cause)
 
-    def _log_refusal(self, version: Version, task: "asyncio.Task[str]") -> None:
-        if not task.cancelled() and isinstance(refusal := task.exception(), ReloadRefused):
-            facts = {"version": version.number, "reason": str(refusal)}
-            self._log.warning("version not taken up", extra=facts)
+    def _log_failure(self, version: Version, task: "asyncio.Task[str]") -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), ReloadRefused):
+            self._log.warning("rollout failed", extra={"version": version.number, "reason": str(error)})
 
     def _request_check(self, _: object = None) -> None:
         if not self._is_closed:
@@ -556,15 +558,15 @@ class Reconciler:
             raise ReloadRefused(f"version {version.number} would be rejected: {error}") from error
         except RegistryError as error:
             reason = error.complaint.reason
-            raise ReloadRefused(f"version {version.number} cannot be judged: {reason}") from error
+            raise ReloadRefused(f"cannot judge version {version.number}: {reason}") from error
 
     async def _verify_again(self, what: str) -> str:
         await self._verify()
         after = self.active.serving
         if after is None or not after.canary.passed:
-            reason = after.canary.reason if after is not None else "its host is gone"
+            reason = after.canary.reason if after is not None else "its process is gone"
             raise ReloadRefused(f"{what}, but it failed its canary: {reason}")
-        return f"{what}; it proved itself again"
+        return f"{what}; it passed its canary again"
 
 
 def _after(now: datetime, backoff: ExponentialBackoff) -> datetime | None:
@@ -575,5 +577,5 @@ def _instead_of(version: Version, before: ActiveVersion | None) -> str:
     if before is None:
         return ""
     if before.kept.version.id == version.id:
-        return " anew"
+        return " after a reload"
     return f" instead of {before.kept.version.number}"

@@ -1,4 +1,4 @@
-"""Failures that are remembered: rejected versions, lost hosts, and the waits before the next attempt."""
+"""Rejected versions, lost hosts, and the waits before the next attempt."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,8 +10,8 @@ from mlopsd.process.backoff import FIRST, LONGEST, ExponentialBackoff
 from mlopsd_probes.causes import Cause, Step
 from mlopsd_probes.model.version import Version
 
-FIRST_LATER = 30.0  # seconds; for what costs a transfer or a load each time
-LONGEST_SOON = 60.0  # seconds; for what a version is not at fault for
+FIRST_LATER = 30.0  # seconds; each attempt costs a transfer or a load
+LONGEST_SOON = 60.0  # seconds; for failures that are not the version's fault
 LONGEST_FACTOR = 6  # the back-off doubles up to this many times the configured one
 # The first wait and the longest, in seconds.
 WAITS = {"soon": (FIRST, LONGEST_SOON), "later": (FIRST_LATER, LONGEST)}
@@ -19,12 +19,12 @@ WAITS = {"soon": (FIRST, LONGEST_SOON), "later": (FIRST_LATER, LONGEST)}
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A version that failed a step, and when it is tried again.
+    """A version that failed a step, and the time of its next try.
 
     Attributes:
         step: the step that it failed.
-        cause: whose fault that is, and what to do.
-        until: when it is tried again by itself.
+        cause: the side at fault, and the advice.
+        until: the time of the next automatic try.
         backoff: seconds from the failure to *until*.
     """
 
@@ -37,12 +37,15 @@ class Rejection:
 
     @property
     def is_rejected(self) -> bool:
-        """Return whether it waits as long as the configuration says; else only this host has to recover."""
+        """Return whether the version itself was rejected, and not only kept back by a fault of this host.
+
+        A rejected version waits for ``rejected_backoff``.
+        """
         return self.cause.retry == "rejected"
 
     @property
     def what(self) -> str:
-        """Return what became of the version, for a sentence."""
+        """Return the beginning of a sentence about the version: its number and its state."""
         return f"version {self.version.number} {'was rejected' if self.is_rejected else 'is not taken up'}"
 
 
@@ -62,7 +65,7 @@ class Rejections:
         return dict(self._by_id)
 
     def add(self, version: Version, step: Step, reason: str, cause: Cause) -> Rejection:
-        """Remember that *version* failed *step*; each time it waits twice as long."""
+        """Record that *version* failed *step*; each failure doubles the wait."""
         before = self._by_id.get(version.id)
         first, longest = WAITS.get(cause.retry, (self._backoff, self._backoff * LONGEST_FACTOR))
         is_again = before is not None and before.cause.retry == cause.retry
@@ -86,10 +89,10 @@ class Losses:
 
     Attributes:
         how: how the version in service was lost; None while one serves.
-        advice: what to do about that.
+        advice: the advice about that loss.
         times: hosts that died, hung or stalled since the daemon started.
         backoff: the wait before the next restore.
-        stumbles: failures to load a version that was verified before, by its id.
+        stumbles: failures to load a verified version, by its id.
     """
 
     def __init__(self) -> None:
@@ -100,16 +103,16 @@ class Losses:
         self.stumbles: Counter[str] = Counter()
 
     def add(self, version: Version, how: str) -> None:
-        """Note that the host of *version*, which served, is lost."""
+        """Record that the host of *version*, which was in service, is lost."""
         self.times += 1
         self.how = f"the host of version {version.number} is lost: {how}"
         self.advice = Advice.RESTART_APP
         self.backoff.lost()
 
     def stumble(self, version: Version, reason: str, cause: Cause | None) -> None:
-        """Note that *version* was not restored; without a *cause* the disk is at fault.
+        """Record that *version* was not restored; without a *cause* the disk is at fault.
 
-        With one, another version may be tried first.
+        With a *cause*, the next restore may try another version first.
         """
         self.how = f"version {version.number}, which served before: {reason}"
         self.advice = _advice(cause)
@@ -117,14 +120,14 @@ class Losses:
         self.backoff.failed()
 
     def end(self, version: Version) -> None:
-        """Note that *version* serves."""
+        """Record that *version* serves."""
         self.how = None
         self.stumbles.pop(version.id, None)
         self.backoff.succeeded()
 
 
 def _advice(cause: Cause | None) -> Advice:
-    """Return the advice of *cause*, but not against a version that was verified here once."""
+    """Return the advice of *cause*, but none against a version that passed its canary here before."""
     if cause is None:
         return Advice.FREE_RESOURCES
     return Advice.RESTART_APP if cause.at_fault == "version" else cause.advice

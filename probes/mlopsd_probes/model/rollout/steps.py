@@ -24,7 +24,7 @@ from mlopsd_probes.model.serving.host import HostContext, LoadFailed, ModelHost
 from mlopsd_probes.model.version import CachedVersion, Version
 from mlopsd_probes.registry.registries import FetchError, Registries
 
-WARM_UP = 60.0  # seconds for the very first prediction, which may compile or fill a GPU
+WARM_UP = 60.0  # seconds for a process' first prediction, which may compile code or fill a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class RolloutContext:
 
     Attributes:
         probe: the daemon's side: its clock of checks, its board, its folders and its log.
-        hosts: what the processes of the model share.
-        now: the time of day.
-        load: makes a host of a version that is on disk, as `ModelHost.load` does.
+        hosts: the parts that the processes of the model share.
+        now: returns the time of day.
+        load: starts a host for a version on disk, as `ModelHost.load` does.
     """
 
     probe: Context
@@ -48,10 +48,10 @@ class RolloutContext:
 
 
 class Failed(Exception):
-    """A version did not get through a step.
+    """A version failed a step.
 
     Attributes:
-        kind: what went wrong there, as `mlopsd_probes.causes.CAUSES` has it.
+        kind: the kind of failure, a key of `mlopsd_probes.causes.CAUSES`.
     """
 
     def __init__(self, step: Step, reason: str, kind: str = "error") -> None:
@@ -61,12 +61,12 @@ class Failed(Exception):
 
     @property
     def cause(self) -> Cause:
-        """Whose fault it is, what to do, and when it is tried again."""
+        """The side at fault, the advice, and the time of the next try."""
         return cause_of(self.step, self.kind)
 
     @property
     def is_corrupt(self) -> bool:
-        """Return whether the files on disk are not what was fetched."""
+        """Return whether the files on disk differ from the fetched ones."""
         return self.kind == "corrupt"
 
 
@@ -74,7 +74,7 @@ class Steps:
     """Rolls a version out step by step, and reports its progress.
 
     Attributes:
-        has_set_aside: the old version went before the next one is loaded, so none serves on purpose.
+        has_set_aside: no version serves on purpose: the old one was unloaded to make room for the next.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class Steps:
     async def roll_out(self, version: Version) -> tuple[ActiveVersion, ActiveVersion | None]:
         """Put *version* into service; return it and the version that it replaced.
 
-        The replaced version still answers its requests, unless ``swap`` is ``replace``. After an error the
-        version that served before serves.
+        The replaced version finishes its requests, unless ``swap`` is ``replace``. After an error the version
+        that served before keeps serving.
 
         Raises:
-            Failed: it failed a step.
-            RegistryError: its metrics or its files cannot be had.
-            StoreError: the disk refuses it.
+            Failed: *version* failed a step.
+            RegistryError: the registry does not give its metrics or files.
+            StoreError: the disk cannot keep it.
         """
         kept = self._cached.contents.find(version)
         if not self._is_verified(version, kept):
@@ -116,7 +116,7 @@ class Steps:
             serving = await self._verify(kept)
         except (Failed, StoreError):
             if aside is not None:
-                await self._bring_back(aside)
+                await self._roll_back(aside)
             raise
         finally:
             self.has_set_aside = False
@@ -124,13 +124,13 @@ class Steps:
         return serving, self._active.put(serving)
 
     async def restore(self, kept: CachedVersion) -> ActiveVersion | None:
-        """Put *kept*, which was verified before, into service; return None if another version was faster.
+        """Put *kept*, which passed its canary before, into service; return None if another was faster.
 
-        It is not judged, so that no registry is needed.
+        Do not judge it, so that no registry is needed.
 
         Raises:
-            Failed: it failed a step.
-            StoreError: the disk refuses its process.
+            Failed: *kept* failed a step.
+            StoreError: the disk failed while its process was started.
         """
         serving = await self._verify(kept)
         if self._active.serving is not None:
@@ -140,11 +140,11 @@ class Steps:
         return serving
 
     async def rehearse(self, version: Version) -> str:
-        """Return what a rollout of *version* would do.
+        """Return a sentence on what a rollout of *version* would do.
 
         Raises:
-            Failed: it does not reach the thresholds.
-            RegistryError: its metrics cannot be had.
+            Failed: *version* does not reach the thresholds.
+            RegistryError: the registry does not give its metrics.
         """
         kept, serving = self._cached.contents.find(version), self._active.serving
         try:
@@ -158,7 +158,7 @@ class Steps:
         return f"version {version.number} ({version.candidate}) {reached}{unjudged}, and {fetch}{instead}"
 
     def _is_verified(self, version: Version, kept: CachedVersion | None) -> bool:
-        """Return whether *version* serves, or served before while none does now: it is not judged."""
+        """Return whether *version* needs no judgement: it serves, or it served before and none does now."""
         is_back = self._active.serving is None and kept is not None and kept.proven
         return is_back or self._active.serves(version)
 
@@ -201,11 +201,11 @@ class Steps:
     async def _discard(self, version: Version, making: asyncio.Task[Path]) -> None:
         """Remove the partial files once they are there, also after a cancellation."""
         await asyncio.wait({making})
-        making.exception()  # which the fetch raised
+        making.exception()  # retrieved for asyncio; the fetch has raised it already
         await in_thread("clear up", lambda: self._context.store.discard(version))
 
     async def _set_aside(self) -> ActiveVersion | None:
-        """Drain and end the version in service, if memory holds only one version."""
+        """Drain and unload the version in service if ``swap`` is ``replace``."""
         if self._options.swap != "replace" or (aside := self._active.take()) is None:
             return None
         self.has_set_aside = True
@@ -213,21 +213,19 @@ class Steps:
         await aside.host.end(self._options.prediction.timeout)
         return aside
 
-    async def _bring_back(self, aside: ActiveVersion) -> None:
+    async def _roll_back(self, aside: ActiveVersion) -> None:
         try:
             self._active.put(await self._verify(aside.kept))
         except (Failed, StoreError):
-            self._context.probe.log.exception(
-                "cannot bring back the version before", extra=aside.kept.version.facts()
-            )
+            self._context.probe.log.exception("rollback failed", extra=aside.kept.version.facts())
 
     async def _verify(self, kept: CachedVersion) -> ActiveVersion:
-        """Load *kept* and return it once its canary passed."""
+        """Load *kept* and return it once its canary has passed."""
         host = await self._load(kept)
         try:
             self._step("canary", kept.version)
             canary = await self._canary(host)
-        except BaseException:  # cancelled or failed, no process may be left behind
+        except BaseException:  # also a cancellation: no process may be left behind
             await asyncio.shield(host.kill())
             raise
         if not canary.passed:
@@ -250,7 +248,7 @@ class Steps:
             ) from error
 
     async def _canary(self, host: ModelHost) -> CanaryResult:
-        """Return the canary; repeat it if the first was slow, as the first prediction of a process may be."""
+        """Run the canary; run it again if it was slow, as a process' first prediction may be."""
         began = time.monotonic()
         limit = self._options.canary.timeout
         canary = await host.canary(max(WARM_UP, limit))

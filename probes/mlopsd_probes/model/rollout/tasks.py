@@ -12,10 +12,10 @@ from mlopsd.process.backoff import ExponentialBackoff
 class TaskSet:
     """Owns the tasks of *model*; sets *wake* when one ends.
 
-    A fault of ours in a task is logged with its traceback.
+    An unexpected exception in a task is logged with its traceback.
 
     Attributes:
-        problems: by the work that met them.
+        problems: the last unexpected exception of each kind of work.
     """
 
     def __init__(self, model: str, log: logging.Logger, wake: asyncio.Event) -> None:
@@ -32,7 +32,7 @@ class TaskSet:
         *args: Any,
         backoff: ExponentialBackoff | None = None,
     ) -> asyncio.Task[Any]:
-        """Run *call* in a task, named for *work*; a fault of ours in it makes *backoff* wait."""
+        """Run *call* in a task named after *work*; an unexpected exception makes *backoff* wait."""
         name = f"{work} of {self._model}"
         task = asyncio.get_running_loop().create_task(self._run(work, call, args, backoff), name=name)
         self._running.add(task)
@@ -42,7 +42,7 @@ class TaskSet:
     def note_fault(self, work: str, error: Exception) -> None:
         """Log a fault of ours in *work*, and keep it as its problem."""
         name = f"{work} of {self._model}"
-        self._log.error("the life of the model broke", exc_info=error, extra={"task": name})
+        self._log.error("model task failed", exc_info=error, extra={"task": name})
         self.problems[work] = f"{name} broke: {type(error).__name__}: {error}"
 
     def forget(self, *works: str) -> None:
@@ -80,17 +80,17 @@ class TaskSet:
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        self._wake.set()  # also of a task that was cancelled before it began
+        self._wake.set()  # `_run` does not, where the task was cancelled before it began
         if not task.cancelled():
-            task.exception()  # which is logged, or for whoever waits
+            task.exception()  # retrieved for asyncio; it is logged, or raised where the task is awaited
 
 
 def is_over(task: asyncio.Task[Any] | None) -> bool:
-    """Return whether *task* has ended, or was never begun."""
+    """Return whether *task* has ended or never began."""
     return task is None or task.done()
 
 
 async def wait(tasks: Iterable[asyncio.Task[Any] | None], timeout: float | None) -> None:  # noqa: ASYNC109  # asyncio.wait's
-    """Wait for *tasks*, at most *timeout* seconds, whatever becomes of them."""
+    """Wait for the end of *tasks*, failed or not, at most *timeout* seconds."""
     if waited_for := {task for task in tasks if task is not None and not task.done()}:
         await asyncio.wait(waited_for, timeout=timeout)

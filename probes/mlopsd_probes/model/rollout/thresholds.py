@@ -1,4 +1,4 @@
-"""The judgement of a version by its own metrics, before anything of it is fetched."""
+"""The judgement of a version by its metrics, before its files are fetched."""
 
 import math
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ class Judgement:
 def judge(
     metrics: Mapping[str, float], thresholds: Mapping[str, Range], on_missing: Literal["warn", "reject"]
 ) -> Judgement:
-    """Hold *metrics*, the last values of the version's run, against *thresholds*.
+    """Compare *metrics*, the last values of the version's run, with *thresholds*.
 
-    A value that is not finite fails: NaN passes no limit, and infinity is what broken training logs.
+    A value that is not finite fails: broken training logs NaN or infinity.
     """
     failed: list[str] = []
     missing: list[str] = []

@@ -1,4 +1,4 @@
-"""The version in service: requests to it, their limits, and the end of its host."""
+"""The version in service: its requests, their limits, and the loss of its host."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, ModelHost
 from mlopsd_probes.model.version import CachedVersion, Version
 
-RETRY_BUSY = 1.0  # seconds after which a caller who met a full house asks again
+RETRY_BUSY = 1.0  # seconds; Retry-After of a 429
 RETRY_EMPTY = 5.0
 RESULTS = {
     400: "bad_request",
@@ -32,10 +32,10 @@ class ActiveVersion:
     """A version that answers.
 
     Attributes:
-        since: when it was put into service.
+        since: the time when it was put into service.
         canary: its last canary prediction.
-        proven_at: when a canary last passed.
-        is_outdated: it was loaded as the table said before it was changed.
+        proven_at: the time when a canary last passed.
+        is_outdated: it was loaded with options that have changed since.
     """
 
     kept: CachedVersion
@@ -48,7 +48,7 @@ class ActiveVersion:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A version whose host is gone: *how* in a sentence."""
+    """A version whose host is gone; *how* is a sentence."""
 
     version: Version
     how: str
@@ -58,8 +58,8 @@ class ActiveModel:
     """Passes requests to the host of the version in service; sets *wake* when that host is lost.
 
     Attributes:
-        lost: the version that was lost last, until somebody takes note.
-        why_none: the reason why no version is in service, unless *progress* says it.
+        lost: the version that was lost last, until the reconciler reads and clears it.
+        why_none: the reason why no version is in service; *progress* takes precedence.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ActiveModel:
         return self._serving
 
     def put(self, serving: ActiveVersion) -> ActiveVersion | None:
-        """Put *serving* into service; return the one before, which still answers its requests."""
+        """Put *serving* into service; return the previous version, which still has to drain."""
         before = self.take()
         self._serving = serving
         loop, pid = asyncio.get_running_loop(), serving.host.pid
@@ -106,7 +106,7 @@ class ActiveModel:
         return before
 
     def serves(self, version: Version) -> bool:
-        """Return whether *version* is in service, by whichever name."""
+        """Return whether *version* is in service, whichever candidate named it."""
         return self._serving is not None and self._serving.kept.version.id == version.id
 
     def holds(self, host: ModelHost) -> bool:
@@ -114,21 +114,21 @@ class ActiveModel:
         return self._serving is not None and self._serving.host is host
 
     def rename(self, version: Version) -> None:
-        """Note that another candidate names the version in service now."""
+        """Record that another candidate now names the version in service."""
         if self._serving is not None:
             self._serving = replace(self._serving, kept=replace(self._serving.kept, version=version))
 
     def proven(self, host: ModelHost, canary: CanaryResult, at: datetime) -> None:
-        """Note the *canary* that *host* made, if it is still in service."""
+        """Record the *canary* of *host*, if that is still in service."""
         if self._serving is not None and self._serving.host is host:
             proven_at = at if canary.passed else self._serving.proven_at
             self._serving = replace(self._serving, canary=canary, proven_at=proven_at)
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
-        """Have the version in service predict.
+        """Return the prediction of the version in service.
 
         Raises:
-            PredictionError: it did not.
+            PredictionError: there is none; the code says why.
         """
         began = time.perf_counter()
         try:
@@ -141,7 +141,7 @@ class ActiveModel:
         return prediction
 
     async def close(self) -> None:
-        """End the host at once."""
+        """Kill the host."""
         if (before := self.take()) is not None:
             await before.host.kill()
 
@@ -152,7 +152,7 @@ class ActiveModel:
             raise PredictionError(503, f"no version is in service: {reason}", RETRY_EMPTY)
         in_flight = max(self._in_flight, serving.host.predictions_in_flight)
         if in_flight >= self._options.max_in_flight:
-            detail = f"{in_flight} requests are being predicted ([…prediction] max_in_flight); ask again"
+            detail = f"{in_flight} requests are being predicted ([…prediction] max_in_flight); retry"
             raise PredictionError(429, detail, RETRY_BUSY)
         self._in_flight += 1
         try:
@@ -171,8 +171,8 @@ class ActiveModel:
         self._lose(serving, "crash", f"its process {how}")
 
     async def _guard(self, serving: ActiveVersion) -> None:
-        """Kill the host of *serving* once it hangs or stalls; a slow one does neither."""
-        while (diagnosis := serving.host.diagnose()) is None:  # noqa: ASYNC110  # nothing tells of silence
+        """Kill the host of *serving* once it hangs or stalls; a slow host does neither."""
+        while (diagnosis := serving.host.diagnose()) is None:  # noqa: ASYNC110  # no event signals silence
             await asyncio.sleep(serving.host.beat_interval)
         await serving.host.kill()
         self._lose(serving, *diagnosis)

@@ -1,4 +1,4 @@
-"""The result of a canary prediction, as the daemon has it."""
+"""The result of a canary prediction, on the daemon's side."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,14 +18,14 @@ class CanaryResult:
     """The result of a canary prediction.
 
     Attributes:
-        verified: False where there was nothing to predict for, so that passing says little.
-        source: whose input it was.
-        reason: why it did not pass, or why it is not verified.
-        rows: how many predictions the input asked for; None where nobody can tell.
-        seconds: how long the model took.
+        verified: False if there was no input to predict, so that passing proves little.
+        source: the origin of the input.
+        reason: the reason why it did not pass, or is not verified.
+        rows: the number of predictions that the input asked for; None if unknown.
+        seconds: the time that the model took.
         minimum: the least number in the answer.
-        maximum: the greatest.
-        kind: why it did not pass, where the version is not at fault; see `mlopsd_probes.causes`.
+        maximum: the greatest number in the answer.
+        kind: the kind of failure if the version is not at fault; see `mlopsd_probes.causes`.
     """
 
     passed: bool
@@ -40,11 +40,11 @@ class CanaryResult:
 
     @property
     def was_asked(self) -> bool:
-        """Return whether the model got its input; the daemon may be unable to read the configured one."""
+        """Return whether the model got its input; the daemon may fail to read the configured file."""
         is_of_daemon = self.source == "none" and self.kind in ("scarce", "io_error")
         return self.kind != "input" and not is_of_daemon
 
 
 def failed_canary(reason: str, seconds: float = 0.0, kind: CanaryKind = "") -> CanaryResult:
-    """One that did not come to an answer, and why."""
+    """Return the result of a canary without an answer."""
     return CanaryResult(passed=False, verified=True, source="none", reason=reason, seconds=seconds, kind=kind)

@@ -1,4 +1,7 @@
-"""The places of credentials that no model may read: by the variables that clients get, and by custom."""
+"""The files and folders of credentials that no model may read.
+
+They come from the environment variables of clients, and from the usual places.
+"""
 
 import os
 import re
@@ -6,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from mlopsd_probes.registry.environment import INHERITED, is_kept
 
-NO_CREDENTIALS = frozenset(  # programs, libraries, authorities that everybody may know, and words
+NO_CREDENTIALS = frozenset(  # variables for programs, libraries, public certificates and plain words
     {
         *("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HOME", "TZ"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
@@ -14,10 +17,19 @@ NO_CREDENTIALS = frozenset(  # programs, libraries, authorities that everybody m
         *("LANG", "LANGUAGE", "USER", "LOGNAME"),
     }
 )
-HOLDS_A_PATH = re.compile(r"_(FILE|PATH|DIR|DIRECTORY|CONFIG)(_|$)")  # other values may be the secret itself
+HOLDS_A_PATH = re.compile(
+    r"_(FILE|PATH|DIR|DIRECTORY|CONFIG)(_|$)"
+)  # a variable of another name may hold the secret itself
 PATHS_BY_OTHER_NAMES = ("GOOGLE_APPLICATION_CREDENTIALS", "KRB5CCNAME")
-NAMED_BESIDES = ("CREDENTIALS_DIRECTORY", "KUBECONFIG", "DOCKER_CONFIG", "NETRC", "PGPASSFILE", "KRB5_KTNAME")
-URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # of a database or a folder on this host
+OTHER_VARIABLES = (
+    "CREDENTIALS_DIRECTORY",
+    "KUBECONFIG",
+    "DOCKER_CONFIG",
+    "NETRC",
+    "PGPASSFILE",
+    "KRB5_KTNAME",
+)
+URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")  # may name a database or a folder on this host
 OF_HOME = (
     *(".aws", ".azure", ".config/gcloud", ".mlflow", ".databrickscfg", ".netrc", ".ssh", ".kube", ".docker"),
     *(".boto", ".pgpass", ".git-credentials", ".cache/huggingface/token", ".pypirc", ".my.cnf", ".s3cfg"),
@@ -28,7 +40,11 @@ LOCAL_URL = re.compile(r"[A-Za-z][\w+.-]*:///+")  # file:///etc/x, sqlite:////va
 
 
 def credential_paths(ours: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return absolute paths of files and folders, there or not; *ours* is the daemon's environment."""
+    """Return absolute paths of files and folders, which may not exist.
+
+    Args:
+        ours: the daemon's environment.
+    """
     ours = os.environ if ours is None else ours
     return tuple(dict.fromkeys(_paths(ours)))
 
@@ -45,7 +61,7 @@ def _paths(ours: Mapping[str, str]) -> Iterator[str]:
 
 
 def _names_credentials(name: str) -> bool:
-    if name in NAMED_BESIDES:
+    if name in OTHER_VARIABLES:
         return True
     if name in NO_CREDENTIALS or not (HOLDS_A_PATH.search(name) or name in PATHS_BY_OTHER_NAMES):
         return False
@@ -53,7 +69,7 @@ def _names_credentials(name: str) -> bool:
 
 
 def absolute_paths(value: str) -> Iterator[str]:
-    """Yield each absolute path in *value*: all of it, a part of a list, behind ``FILE:``, in a local URL."""
+    """Yield each absolute path in *value*, also in a list, behind ``FILE:`` and in a local URL."""
     if value.startswith("/"):
         yield value
     for part in re.split(r"[:;,]", LOCAL_URL.sub("/", value)):

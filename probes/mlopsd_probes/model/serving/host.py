@@ -1,4 +1,4 @@
-"""The daemon's side of a model host: a child process that holds one version, and is killed to unload it."""
+"""The daemon's side of a model host: a child process with one version, killed to unload it."""
 
 import asyncio
 import contextlib
@@ -34,18 +34,18 @@ SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT})
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LOOK = 0.5  # seconds between two looks at a canary that is not answered yet
+POLL = 0.5  # seconds between two checks of a canary that has no answer yet
 
 
 class HostDied(Exception):
-    """The process ended, in the words of `Child.how_it_ended`, before it answered."""
+    """The process ended before it answered; the text is `Child.how_it_ended`."""
 
 
 class LoadFailed(Exception):
     """A version was not loaded, and its process is gone.
 
     Attributes:
-        kind: as `mlopsd_probes.causes.CAUSES` has them for ``load``.
+        kind: a kind that `mlopsd_probes.causes.CAUSES` has for ``load``.
         reason: one sentence that names the cause.
     """
 
@@ -72,7 +72,7 @@ class HostContext:
     wake: asyncio.Event
 
     def note_mismatch(self, version: Version) -> None:
-        """Join no requests of *version* any more, in whichever process of it."""
+        """Stop batching the requests of *version*, in every process that loads it."""
         self.mismatches.add(version.id)
         self.measures.batching_mismatches.inc()
         self.log.warning("batching mismatch", extra={"version": version.number})
@@ -83,7 +83,7 @@ class ModelHost:
     """One loaded version in a process of its own; made by `load`.
 
     Attributes:
-        canary_behind: callers' requests that an overdue canary waits for, its turn being after theirs.
+        canary_behind: callers' requests ahead of an overdue canary.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class ModelHost:
         *,
         hidden: Sequence[Path],
     ) -> "ModelHost":
-        """Start a process that loads *kept*; it sees its own folder in ``scratch``, and nothing of *hidden*.
+        """Start a process that loads *kept*, with a folder in ``scratch`` and without access to *hidden*.
 
         Raises:
-            LoadFailed: it was not loaded within ``load_timeout``, and why.
+            LoadFailed: *kept* was not loaded, or not within ``load_timeout``.
         """
         folder = context.scratch / f"host-{secrets.token_hex(8)}"
         host = None
@@ -137,42 +137,42 @@ class ModelHost:
             mismatched = kept.version.id in context.mismatches
             first = opening(kept, options, folder, hidden, credential_paths(), mismatched=mismatched)
             await host._load(first, options.load_timeout)
-        except BaseException:  # cancelled or failed, no process may be left behind
+        except BaseException:  # also a cancellation: no process may be left behind
             await asyncio.shield(host.kill() if host is not None else _remove(folder))
             raise
         return host
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """The facts about it: flavor, MLflow, and if rows are predicted together …
+        """The facts that the process reported: flavor, MLflow, batching, isolation and others.
 
-        The isolation is what the process said before any code of the model's ran in it.
+        It reported its isolation before any code of the model ran.
         """
         return {**self._facts, "isolation": self._isolation}
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._child.pid
 
     @property
     def alive(self) -> bool:
-        """True while it can answer."""
+        """True while the process can answer."""
         return not (self._is_ending or self._channel.closed.is_set() or self._child.ended)
 
     @property
     def in_flight(self) -> int:
-        """Requests that it has not answered, those included that nobody waits for any more."""
+        """The number of unanswered requests, including those whose caller stopped waiting."""
         return len(self._channel.unanswered)
 
     @property
     def predictions_in_flight(self) -> int:
-        """Return how many requests of callers have no answer, also if the caller has stopped waiting."""
+        """The number of callers' unanswered requests, including those whose caller stopped waiting."""
         return sum(request["do"] != "canary" for request in self._channel.unanswered)
 
     @property
     def backlog(self) -> Backlog:
-        """Return what callers wait for; it is as recent as the last `diagnose`."""
+        """Callers' unanswered requests, as of the last `diagnose`."""
         return Backlog(self.predictions_in_flight, self._liveness.unanswered)
 
     @property
@@ -181,7 +181,7 @@ class ModelHost:
         return self._liveness.interval
 
     def diagnose(self) -> tuple[Reason, str] | None:
-        """Return whether it hangs or stalls, and why; to be asked once a `beat_interval`."""
+        """Return whether the process hangs or stalls, and the reason; call it once a `beat_interval`."""
         return self._liveness.judge(
             has_beaten=self._heartbeat.has_beaten(),
             waiting=self.in_flight,
@@ -189,7 +189,7 @@ class ModelHost:
         )
 
     async def rss(self) -> int | None:
-        """Resident bytes (``/proc/PID/statm``); None when the process is gone."""
+        """Return the resident bytes (``/proc/PID/statm``); None when the process is gone."""
         statm = Path(f"/proc/{self.pid}/statm")
         try:
             pages = await in_thread("read the memory of a model host", statm.read_text)
@@ -198,20 +198,20 @@ class ModelHost:
         return int(pages.split()[1]) * PAGE if not self._child.ended else None
 
     async def died(self) -> str:
-        """Wait for its end, unless it was to end; return how it ended."""
+        """Wait until the process dies, and return how; never return after `end` or `kill`."""
         await self._channel.closed.wait()
         how = await self._how_it_ended()
         if self._is_ending:
-            await asyncio.get_running_loop().create_future()  # until whoever waits is cancelled
+            await asyncio.get_running_loop().create_future()  # never done: the caller is cancelled
         return how
 
     async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
-        """Its answer to *body*; one who stops waiting disturbs nobody.
+        """Return the answer to *body*; a caller that is cancelled disturbs no other.
 
-        What has not come to its turn *within* seconds is not predicted any more.
+        The process drops a request whose turn does not come *within* seconds.
 
         Raises:
-            PredictionError: 400, 413 or 415 blame the caller, 500 the model; 504 says that it took too long.
+            PredictionError: 400, 413 or 415 for a caller's mistake, 500 for the model's, 504 for a timeout.
             HostDied: the process ended first.
         """
         began = time.monotonic()
@@ -220,14 +220,14 @@ class ModelHost:
         try:
             prediction, seen = self._validator.prediction(header, answer, time.monotonic() - began)
         except BadFrame as error:
-            raise PredictionError(500, "the model failed: its process answered nonsense") from error
+            raise PredictionError(500, "the model failed: its process sent an invalid answer") from error
         self._context.measures.observe(seen)
         return prediction
 
-    async def canary(self, timeout: float) -> CanaryResult:  # noqa: ASYNC109  # a time-out is an answer
-        """Have it predict for the canary's input, once it has answered what callers asked before.
+    async def canary(self, timeout: float) -> CanaryResult:  # noqa: ASYNC109  # a timeout gives a result here
+        """Return the canary's result, once callers' earlier requests are answered.
 
-        The canary has *timeout* seconds when its turn has come, and ``stall_timeout`` for its turn to come.
+        The canary may wait ``stall_timeout`` for its turn, and then take *timeout* seconds.
         """
         asking = asyncio.create_task(self._canary(timeout), name=f"canary of model host {self.pid}")
         try:
@@ -240,7 +240,7 @@ class ModelHost:
             asking.cancel()
 
     async def _awaited(self, asking: asyncio.Task[CanaryResult], timeout: float) -> CanaryResult:  # noqa: ASYNC109
-        step = min(LOOK, timeout / SHARE)
+        step = min(POLL, timeout / SHARE)
         in_all, in_turn = Silence(2 * step), Silence(2 * step)
         while not (await asyncio.wait({asking}, timeout=step))[0]:
             behind = self._ahead_of_canary()
@@ -254,7 +254,7 @@ class ModelHost:
         return asking.result()
 
     def _ahead_of_canary(self) -> int:
-        """Count the callers' requests that were sent before the last canary and have no answer yet."""
+        """Count callers' unanswered requests that were sent before the last canary."""
         verbs = [request["do"] for request in self._channel.unanswered]
         while verbs and verbs.pop() != "canary":
             continue
@@ -278,7 +278,7 @@ class ModelHost:
             return failed_canary("its process answered nonsense")
 
     async def _read_canary_input(self, file: Path) -> bytes:
-        """As it is now; as it was last where this process has no descriptor left, no model's fault."""
+        """Return the content of *file*; the last one read if no descriptor is left in this process."""
         try:
             self._canary_content = await in_thread("read the canary's input", file.read_bytes)
         except OSError as error:
@@ -287,7 +287,10 @@ class ModelHost:
         return self._canary_content
 
     async def end(self, within: float) -> None:
-        """Answer what it was asked, for at most *within* seconds, and be gone; cancelled, be gone at once."""
+        """Wait for the open requests, at most *within* seconds, then kill the process.
+
+        Kill it at once if cancelled.
+        """
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
@@ -296,14 +299,14 @@ class ModelHost:
             await asyncio.shield(self.kill())
 
     async def kill(self) -> None:
-        """Be gone at once, with all that the model started and wrote into its own folder."""
+        """Kill the process and all that the model started, and remove its folder."""
         self._is_ending = True
         await self._child.kill()
         self._heartbeat.close()
         await _remove(self._folder)
 
     def _notice(self, header: Mapping[str, Any]) -> None:
-        """Take note, once in its life, that joined requests are answered otherwise than single ones."""
+        """Record the process' only notice: it answered batched requests differently from single ones."""
         replies.mismatch(header)
         if self._has_mismatched:
             raise BadFrame("a second mismatch")
@@ -311,7 +314,7 @@ class ModelHost:
         self._context.note_mismatch(self._version)
 
     async def _listen(self) -> None:
-        """Read its notices; kill it for nonsense."""
+        """Read the notices of the process; kill it for an invalid one."""
         try:
             while True:
                 self._notice(await self._channel.notice())
@@ -347,7 +350,7 @@ class ModelHost:
         return f"its process {self._child.how_it_ended()} while it {doing}{hint}"
 
     async def _how_it_ended(self) -> str:
-        """Wait for the end of a process that hung up; kill one that goes on."""
+        """Return how the process ended after it closed the channel; kill it if it does not end."""
         if not await self._child.wait(LAST_WORDS):
             await self._child.kill()
         return self._child.how_it_ended()
@@ -362,14 +365,14 @@ class ModelHost:
 
 
 def _kind_of_errno(error: OSError) -> Literal["scarce", "io_error"] | None:
-    """Return the kind of failure if *error* is a trouble of this host."""
+    """Return the kind of failure if *error* is a fault of this host."""
     if error.errno in SCARCE:
         return "scarce"
     return "io_error" if error.errno == errno.EIO else None
 
 
 def _kind_of_end(child: Child) -> Literal["killed", "signal"] | None:
-    """Return the kind of failure if *child* was ended from outside; None if by its own code."""
+    """Return the kind of failure if *child* was killed from outside; None if its own code ended it."""
     if child.was_killed:
         return "killed"
     return None if child.ended_by is None or child.ended_by in CRASHES else "signal"
@@ -378,7 +381,10 @@ def _kind_of_end(child: Child) -> Literal["killed", "signal"] | None:
 async def _start(
     version: Version, options: ModelOptions, log: logging.Logger, folder: Path
 ) -> tuple[Child, HeartbeatPipe]:
-    """Its last word is MLflow's URI of the version: for who reads ``ps``, and for the GPU probe."""
+    """Start the process.
+
+    Its last argument is MLflow's URI of the version, for ``ps`` and the GPU probe.
+    """
     python = str(options.python or sys.executable)
     uri = f"models:/{options.model}/{version.number}"
     heartbeat = HeartbeatPipe()
@@ -391,7 +397,7 @@ async def _start(
             cwd=str(folder),
             pass_fds=(pipe,),
         )
-    except BaseException as error:  # cancelled or failed, the pipe must be closed
+    except BaseException as error:  # also a cancellation: the pipe must be closed
         heartbeat.close()
         if isinstance(error, OSError):
             kind = _kind_of_errno(error) or "interpreter"

@@ -1,4 +1,4 @@
-"""The start of a model's process: an environment without credentials, and the first frame."""
+"""The environment of a model's process, without credentials, and its first frame."""
 
 import os
 import site
@@ -15,7 +15,7 @@ KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "KMP_", "MKL_", "OPENBLAS_",
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """All that the model's process gets of ours: no credentials, and no home where some lie."""
+    """Return the environment of a model's process: no credentials, and *folder* as its home."""
     kept = {
         name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)
     }
@@ -23,8 +23,8 @@ def environment(folder: Path) -> dict[str, str]:
         **kept,
         "HOME": str(folder),
         "TMPDIR": str(folder),
-        "PYTHONUSERBASE": site.getuserbase(),  # packages of the daemon's own user are packages all the same
-        "PYTHONDONTWRITEBYTECODE": "1",  # a model's code/ must stay as it was fetched
+        "PYTHONUSERBASE": site.getuserbase(),  # else the new HOME hides the user's packages
+        "PYTHONDONTWRITEBYTECODE": "1",  # a .pyc would change the model's folder, whose hashes are checked
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
@@ -39,9 +39,10 @@ def opening(
     *,
     mismatched: bool = False,
 ) -> dict[str, Any]:
-    """Return the files to load, the paths to hide, and the limits for callers; *folder* is the process' own.
+    """Return the first frame: the files to load, the paths to hide, and the limits for callers.
 
-    *mismatched* says that joined requests were answered otherwise than single ones before.
+    *folder* is the folder of the process. *mismatched* is whether this version answered batched requests
+    differently from single ones before.
     """
     of_registries = [
         str(file)

@@ -1,7 +1,8 @@
-"""Tells a model's process that is slow from one that hangs or stalls.
+"""Distinguish a slow model process from one that hangs or stalls.
 
-A thread of that process writes a byte to a pipe about once a second, as long as its interpreter turns. No
-large answer can delay that pipe. A process that computes for long keeps beating, so it is slow and not hung.
+A thread of that process writes a byte to a pipe about once a second, as long as its interpreter runs. A
+large answer cannot delay that pipe. A process in a long computation keeps beating, so it is slow and not
+hung.
 """
 
 import os
@@ -10,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-BEAT = 1.0  # seconds between two beats, and between two looks at them
-SHARE = 5  # beats that fit into hang_timeout, at least
-PIPE = 65536  # bytes that a pipe holds
+BEAT = 1.0  # seconds between two beats, and between two checks for them
+SHARE = 5  # least number of beats in a hang_timeout
+PIPE = 65536  # capacity of a pipe in bytes
 
 Reason = Literal["hang", "stall"]
 
@@ -22,8 +23,8 @@ class Backlog:
     """Callers' requests that have no answer yet.
 
     Attributes:
-        requests: how many, those included that nobody waits for any more.
-        seconds: how long the process has finished nothing while something waited.
+        requests: their number, including those whose caller stopped waiting.
+        seconds: the time for which the process has finished nothing while a request waited.
     """
 
     requests: int = 0
@@ -31,15 +32,15 @@ class Backlog:
 
 
 def beat_interval(hang_timeout: float) -> float:
-    """Return the seconds between two beats of a process that is hung after *hang_timeout*."""
+    """Return the seconds between two beats, given the *hang_timeout*."""
     return min(BEAT, hang_timeout / SHARE)
 
 
 class Silence:
-    """Seconds without a sign of life, counted look by look.
+    """Seconds without a sign of life, counted from check to check.
 
-    One look adds at most *step* seconds. A daemon that was stopped or busy itself therefore does not take its
-    own absence for silence.
+    One check adds at most *step* seconds. So a daemon that was stopped or busy does not count its own pause
+    as silence of the process.
     """
 
     def __init__(self, step: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +50,7 @@ class Silence:
         self.seconds = 0.0
 
     def add(self, *, sign: bool) -> float:
-        """Return the seconds without a sign; *sign* says whether there was one since the last look."""
+        """Return the seconds without a sign; *sign* is whether there was one since the last check."""
         now = self._clock()
         self.seconds = 0.0 if sign else self.seconds + min(now - self._added_at, self._step)
         self._added_at = now
@@ -57,10 +58,10 @@ class Silence:
 
 
 class HeartbeatPipe:
-    """The reading end of the pipe on which a model's process beats.
+    """The reading end of the pipe for the beats of a model's process.
 
     Attributes:
-        write_end: the descriptor that the process gets.
+        write_end: the descriptor that the process inherits.
 
     Raises:
         OSError: no descriptor is left.
@@ -75,11 +76,11 @@ class HeartbeatPipe:
         """Return whether a beat has come since the last call."""
         try:
             return bool(os.read(self._read_end, PIPE))
-        except OSError:  # nothing has come, or it is closed
+        except OSError:  # the pipe is empty or closed
             return False
 
     def close_write_end(self) -> None:
-        """Close what the process has inherited."""
+        """Close the descriptor that the process has inherited."""
         if self.write_end >= 0:
             os.close(self.write_end)
             self.write_end = -1
@@ -93,7 +94,7 @@ class HeartbeatPipe:
 
 
 class Liveness:
-    """Judges one process by its beats and by its answers."""
+    """Judges one process by its beats and its answers."""
 
     def __init__(
         self, hang_timeout: float, stall_timeout: float, clock: Callable[[], float] = time.monotonic
@@ -107,16 +108,22 @@ class Liveness:
 
     @property
     def is_beating(self) -> bool:
-        """Return whether the last beats came, as far as `judge` was told."""
+        """Return whether the last beats came, as of the last `judge`."""
         return self._without_beat.seconds < SHARE * self.interval
 
     @property
     def unanswered(self) -> float:
-        """Return the seconds in which something waited and nothing was finished, as far as `judge` knows."""
+        """Return the seconds in which a request waited and none was finished, as of the last `judge`."""
         return self._without_answer.seconds
 
     def judge(self, *, has_beaten: bool, waiting: int, answered: int) -> tuple[Reason, str] | None:
-        """Return what is wrong and why, or None; *waiting* requests have no answer, *answered* have one."""
+        """Return the problem and the reason, or None.
+
+        Args:
+            has_beaten: whether a beat has come since the last call.
+            waiting: the number of unanswered requests.
+            answered: the number of answered requests.
+        """
         has_progress = not waiting or answered != self._answered
         self._answered = answered
         silent = self._without_beat.add(sign=has_beaten)

@@ -1,7 +1,7 @@
-"""The replies of a model's process about itself and its answers, believed in its form alone.
+"""Validate the form of all replies of a model's process.
 
-The model's code runs there and may say anything: what has the wrong form is an error of that model, and
-costs the daemon neither a task nor a header nor a series without bound.
+The model's code runs there and may send anything. A reply of the wrong form is an error of that model. It
+must not end a task of the daemon, set a header, or create time series without limit.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from mlopsd.process.frames import BadFrame
 from mlopsd_probes.model.metrics import Observation
 from mlopsd_probes.model.serving.canary import CanaryResult, Count, Seconds
 
-MOST_CLASSES = 20  # that one process may name in all its life; the host's script keeps to it by itself
+MOST_CLASSES = 20  # class names of one process in its life; the host's own code keeps this limit as well
 OTHER = "other"
 LONGEST_DETAIL = 2000  # characters
-LONGEST_CLASS = 200  # a longer one is no class but a text
+LONGEST_CLASS = 200  # characters; a longer value is text and not a class
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -61,42 +61,42 @@ _CANARY = TypeAdapter(CanaryResult)
 
 
 def phase(header: Mapping[str, Any]) -> tuple[str, float]:
-    """The step of loading that ended, and its seconds.
+    """Return the step of loading that ended, and its seconds.
 
     Raises:
-        BadFrame: *header* tells of none.
+        BadFrame: *header* has no valid step.
     """
     reply = _validated(_Phase.model_validate, header)
     return reply.phase, reply.seconds
 
 
 def failure(header: Mapping[str, Any]) -> tuple[str, str]:
-    """Of which kind the failure to load was, and why.
+    """Return the kind of the failure to load, and the reason.
 
     Raises:
-        BadFrame: *header* tells of none.
+        BadFrame: *header* has no valid failure.
     """
     reply = _validated(_Failed.model_validate, header)
     return reply.failed, reply.reason[:LONGEST_DETAIL]
 
 
 def mismatch(header: Mapping[str, Any]) -> None:
-    """Read that joined requests were answered otherwise than single ones.
+    """Check that *header* reports a batching mismatch.
 
     Raises:
-        BadFrame: *header* tells of something else.
+        BadFrame: it reports something else.
     """
     _validated(_Mismatch.model_validate, header)
 
 
 def facts(found: object) -> dict[str, Any]:
-    """Return the facts that it reports of itself; what of it can be told is for the daemon to judge.
+    """Return the facts that the process reports about itself; the daemon decides which can be shown.
 
     Raises:
-        BadFrame: it is no table.
+        BadFrame: *found* is not a table.
     """
     if not isinstance(found, dict):
-        raise BadFrame("facts that are no table")
+        raise BadFrame("the facts are not a table")
     return found
 
 
@@ -104,13 +104,13 @@ def canary(found: object) -> CanaryResult:
     """Return the result of a canary.
 
     Raises:
-        BadFrame: *found* does not tell it.
+        BadFrame: *found* has the wrong form.
     """
     return _validated(_CANARY.validate_python, found)
 
 
 class ReplyValidator:
-    """Reads the answers of one process, whose numbers are counted in *buckets* buckets."""
+    """Validates the answers of one process; *buckets* is the number of histogram buckets."""
 
     def __init__(self, buckets: int) -> None:
         self._buckets = buckets
@@ -119,17 +119,22 @@ class ReplyValidator:
     def prediction(
         self, header: Mapping[str, Any], body: bytes, seconds: float
     ) -> tuple[Prediction, Observation]:
-        """The answer that *header* and *body* are, and what it was made of; it took *seconds*.
+        """Return the answer in *header* and *body*, and its observation for the metrics.
+
+        Args:
+            header: the frame's header.
+            body: the frame's body.
+            seconds: the time that the answer took.
 
         Raises:
-            PredictionError: they are a rejection.
-            BadFrame: they are neither.
+            PredictionError: the process rejected the request.
+            BadFrame: the form is wrong.
         """
         reply = _validated(_ANSWER.validate_python, header)
         if isinstance(reply, _Rejected):
             raise PredictionError(reply.code, reply.detail[:LONGEST_DETAIL])
         if reply.counts and len(reply.counts) != self._buckets:
-            raise BadFrame("counts of other buckets")
+            raise BadFrame("the number of buckets is wrong")
         counts, classes = tuple(reply.counts), self._capped(reply.classes)
         return Prediction(body, reply.type), Observation(
             reply.rows or 1, seconds, counts, reply.total, classes
@@ -149,4 +154,4 @@ def _validated(read: Callable[[Any], ReplyT], found: object) -> ReplyT:
     try:
         return read(found)
     except ValidationError as error:
-        raise BadFrame(f"{error.error_count()} wrong parts in what it says") from None
+        raise BadFrame(f"{error.error_count()} invalid fields") from None

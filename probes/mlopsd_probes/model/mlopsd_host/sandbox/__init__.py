@@ -1,1 +1,1 @@
-"""The rights that the model's process gives up before it loads a model."""
+"""The privileges that the model's process drops before it loads a model."""

@@ -1,8 +1,8 @@
-"""Takes paths out of reach of this process and all that it starts, by Landlock (Linux 5.13).
+"""Hide paths from this process and its children by Landlock (Linux 5.13).
 
-Landlock only allows: so everything is allowed that is not hidden and does not lead to what is hidden. A
-folder on the way to a hidden path keeps what is in it now: nobody lists it, adds to it, or removes or renames
-what is directly in it. Landlock does not keep anybody from connecting to a Unix socket by its path.
+Landlock has only rules that allow. So every path is allowed except hidden paths and the folders that lead to
+them. Such a folder keeps its present content: no process here can list it, add to it, or remove or rename its
+direct entries. Landlock does not prevent a connection to a Unix socket by its path.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ REFER, TRUNCATE = 1 << 13, 1 << 14
 SINCE_THE_FIRST = (1 << 13) - 1
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 READING = EXECUTE | READ_FILE | READ_DIR
-WITH_REFER, WITH_TRUNCATE, WITH_SCOPES = 2, 3, 6  # the ABI that has them first
-SCOPE_SIGNAL = 1 << 1  # no signal to a process outside, as the daemon
-KERNELS_OWN = ("/proc/", "/sys/", "/dev/")  # devices and processes, and no files of anybody
+WITH_REFER, WITH_TRUNCATE, WITH_SCOPES = 2, 3, 6  # the first ABI that has them
+SCOPE_SIGNAL = 1 << 1  # no signal to a process outside, such as the daemon
+KERNELS_OWN = ("/proc/", "/sys/", "/dev/")  # devices and processes, not user files
 SHARED_MEMORY = "/dev/shm/"
 OF_EVERY_PROGRAM = (
     *("/bin", "/sbin", "/lib", "/lib64", "/usr/lib", "/usr/local", "/etc", "/opt", "/home", "/run"),
@@ -38,10 +38,11 @@ OF_EVERY_PROGRAM = (
 def hide(
     hidden: Iterable[str], credentials: Iterable[str], readable: Iterable[str], writable: Iterable[str]
 ) -> str:
-    """Hide *hidden*, but not *readable* and *writable* inside: ``out of reach``, or why it is not.
+    """Hide *hidden* and *credentials*, except *readable* and *writable* inside.
 
-    Hides *credentials* too. One that is, or holds, what this process needs stays: a variable may name
-    anything. Holds for the calling thread and those that it starts.
+    Return ``out of reach``, or the reason why they are not. A credential path that is or contains a path
+    which this process needs stays visible, since a variable may name any path. It applies to the calling
+    thread and the threads that it starts.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     abi = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)
@@ -57,19 +58,19 @@ def hide(
 
 
 def _places(paths: Iterable[str]) -> set[Path]:
-    """Each of *paths* where it is, and, if it is a link, where it leads."""
+    """Return each of *paths*, and the target of a link."""
     found = set()
     for path in paths:
         parent, name = os.path.split(path)
         found |= {
             Path(os.path.realpath(parent), name),
             Path(os.path.realpath(path)),
-        }  # and no error for loops
+        }  # realpath raises no error for loops
     return found
 
 
 def _needed(given: Iterable[str]) -> set[Path]:
-    """Return the paths that Python, the libraries and the model need, *given* too, and the folders above."""
+    """Return *given* and the paths that Python, the libraries and the model need, and all parent folders."""
     search = ":".join(os.environ.get(name, "") for name in ("PATH", "LD_LIBRARY_PATH")).split(":")
     own = (sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path)
     needed = {
@@ -81,7 +82,7 @@ def _needed(given: Iterable[str]) -> set[Path]:
 
 
 def _mapped() -> Iterator[str]:
-    """The files that this process has in its memory: libraries, and the interpreter."""
+    """Yield the files mapped into this process: libraries and the interpreter."""
     for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
         if path := line.partition("/")[2]:
             yield f"/{path}"
@@ -122,10 +123,10 @@ class _Ruleset:
             return
         try:
             entries = list(path.iterdir())
-        except NotADirectoryError:  # what is hidden would have to be in a file
+        except NotADirectoryError:  # a file contains no hidden path
             self._allow(path, self._handled)
             return
-        except OSError:  # it is gone, or not ours to list
+        except OSError:  # it is gone, or this process may not list it
             return
         for entry in entries:
             self._allow_all_but(entry, hidden, leading)
@@ -133,7 +134,7 @@ class _Ruleset:
     def _allow(self, path: Path, rights: int) -> None:
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)  # a link's target has its own rule
-        except OSError:  # it is gone, or not ours to see
+        except OSError:  # it is gone, or this process may not see it
             return
         try:
             if not stat.S_ISDIR(os.fstat(fd).st_mode):

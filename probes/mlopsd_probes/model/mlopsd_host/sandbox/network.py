@@ -1,4 +1,4 @@
-"""Takes the network away from this process and all that it starts; only a loopback of its own stays."""
+"""Cut this process and its children off from the network, except for their own loopback."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ FLAGS = struct.Struct("16sh14x")  # ``struct ifreq`` with ``ifr_flags``
 
 
 def cut() -> str:
-    """Cut it, before there are threads: ``cut``, or ``open: `` and why."""
+    """Cut the network; return ``cut``, or ``open: `` and the reason. Call it before threads exist."""
     uid, gid = os.getuid(), os.getgid()
     error = _unshare(CLONE_NEWNET)
-    if error == errno.EPERM:  # not root: a user namespace gives the right
+    if error == errno.EPERM:  # not root; a user namespace gives the right
         error = _unshare(CLONE_NEWUSER | CLONE_NEWNET)
         if not error:
             _stay_who_we_are(uid, gid)
     if error:
         return f"open: this system does not let it be cut ({os.strerror(error)})"
-    with contextlib.suppress(OSError):  # a courtesy to models that talk to a process of their own
+    with contextlib.suppress(OSError):  # optional: for models that talk to their own processes
         _raise_loopback()
     return "cut"
 
@@ -40,7 +40,7 @@ def _unshare(flags: int) -> int:
 
 
 def _stay_who_we_are(uid: int, gid: int) -> None:
-    """Else we would be nobody, and a library that asks for our home would find none."""
+    """Map the user to itself in the new namespace; libraries would find no home for the user nobody."""
     with contextlib.suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny", "ascii")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", "ascii")
