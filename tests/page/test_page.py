@@ -42,12 +42,15 @@ def page(browser: Browser, daemon: Running) -> Browser:
     return browser
 
 
+MISSING = re.compile(r"net::ERR_(CONNECTION|SOCKET|EMPTY_RESPONSE)|not renewed")  # the daemon was gone
+
+
 @pytest.fixture(autouse=True)
 def no_complaints(browser: Browser) -> Iterator[None]:
     """Whatever a test does, the page throws nothing and offends no policy; only answers may be missing."""
     yield
     browser.js("0")  # what is on its way has come
-    told = [one for one in browser.complaints if "ERR_CONNECTION" not in one and "not renewed" not in one]
+    told = [one for one in browser.complaints if not MISSING.search(one)]
     assert told == []
 
 

@@ -1,6 +1,8 @@
 """A real systemd with mlopsd installed in it from a wheel, as an operator would, in a throw-away box."""
 
 import io
+import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -36,7 +38,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def box(wheel: Path) -> Iterator[Box]:
     """Booted, with a virtual environment at ``/opt/mlopsd`` that has the wheel and what it depends on."""
-    with subprocess.Popen([BOX, str(BOX_SECONDS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [BOX, str(BOX_SECONDS)], stdin=pipe, stdout=pipe, start_new_session=True
+    ) as launcher:
         assert launcher.stdout is not None
         assert launcher.stdin is not None
         first = launcher.stdout.readline()
@@ -45,6 +50,7 @@ def box(wheel: Path) -> Iterator[Box]:
         _equip(machine, wheel)
         yield machine
         launcher.stdin.close()
+        os.killpg(launcher.pid, signal.SIGTERM)  # somebody else may hold its standard input open
         try:
             launcher.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

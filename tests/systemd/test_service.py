@@ -58,8 +58,8 @@ def test_an_ordinary_user_may_ask_but_not_act(service: Box) -> None:
     done = service.run(*nobody, "reload", check=False)
     assert done.returncode == 1
     doubt, line = done.stderr.splitlines()
-    assert f"the default address is asked: {CONFIG}: cannot read the configuration: Permission" in doubt
-    assert "be root, or of the daemon's group" in line
+    assert f"so the default address is used: {CONFIG}: cannot read the configuration: Permission" in doubt
+    assert "be root, or a member of the daemon's group" in line
 
 
 def test_an_environment_that_speaks_of_another_daemon_is_believed(service: Box) -> None:
@@ -175,7 +175,7 @@ def test_reload_of_a_bad_file_fails_says_the_line_and_changes_nothing(service: B
     assert service.get("/health/")["status"] in ("healthy", "degraded")
     service.until(lambda: "intervall" in service.journal(), "the misspelt word in the journal")
     shown = service.run(MLOPSD, "status", check=False).stdout
-    assert "changed nothing" in shown
+    assert "the last reload of the configuration failed" in shown
     assert "intervall" in shown
     status = service.run("systemctl", "status", "mlopsd", check=False).stdout
     assert re.search(r'Status: ".*reload failed', status)
