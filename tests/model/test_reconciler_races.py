@@ -741,3 +741,23 @@ async def test_a_cache_that_could_not_be_written_is_well_again_after_it_was(
     assert told(await world.look(), "cache")[0] == "degraded"
     monkeypatch.undo()
     assert told(await world.look(), "cache")[0] == "healthy"
+
+
+async def test_a_write_that_hangs_is_not_begun_again_by_each_check(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take a thread more."""
+    world.names("1")
+    await world.look()
+    begun, hangs = 0, asyncio.Event()
+
+    async def write(*_: object) -> None:
+        nonlocal begun
+        begun += 1
+        await hangs.wait()
+
+    monkeypatch.setattr(world.reconciler._cached, "write", write)
+    monkeypatch.setattr("mlopsd_probes.model.rollout.reconciler.FOR_A_TURN", 0.001)
+    for _ in range(3):
+        await world.reconciler.check()
+    assert begun == 1

@@ -28,10 +28,10 @@ def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, An
     except ImportError as error:
         send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
         return
-    desk = Resolver(opening, lambda header: send(channel, header))
+    resolver = Resolver(opening, lambda header: send(channel, header))
     send(channel, {"ready": True})
     while (question := receive(incoming)) is not None:
-        send(channel, {"id": question["id"], **desk.answer(question)})
+        send(channel, {"id": question["id"], **resolver.answer(question)})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from mlopsd_probes.model.rollout.plan import (
 from mlopsd_probes.model.rollout.preconditions import find_precondition
 from mlopsd_probes.model.rollout.rejections import FIRST_LATER, LONGEST_SOON, Losses, Rejections
 from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
-from mlopsd_probes.model.rollout.tasks import TaskSet, is_over, wait
+from mlopsd_probes.model.rollout.tasks import TaskSet, has_failed, is_over, wait
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion, Version
@@ -41,7 +41,7 @@ RECHECK_AFTER_LOSS = 1.0  # seconds; damping needs a second reading before it sh
 FOR_REGISTRIES, FOR_A_CANARY, FOR_A_TURN = 0.6, 0.8, 0.1  # of a check's timeout, at most
 CHANGED = "the model's table was changed meanwhile; ask again"
 
-OPEN, WRITE, RESOLVE, VERIFY = "read the cache", "write the cache", "resolve", "prove"
+OPEN, WRITE, RESOLVE, VERIFY = "read the cache", "write the cache", "resolve", "verify"
 ROLL_OUT, RESTORE, RECONCILE = "roll out a version", "restore a version", "reconcile"
 
 
@@ -78,11 +78,11 @@ class Reconciler:
         self._mismatches_seen = len(hosts.mismatches)
         self._reloads = 0  # reloads that have not decided yet
         self._has_asked = False
-        self._is_read = False
         self._is_closed = False
         self._waiting: list[asyncio.Future[None]] = []  # for the next turn of the loop
         self._loop: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._resolving: asyncio.Task[Any] | None = None
         self._verifying: asyncio.Task[None] | None = None
         self._rolling: asyncio.Task[str] | None = None
@@ -100,7 +100,8 @@ class Reconciler:
         """Ask the registries, verify the version in service, and act on both."""
         timeout = self._context.probe.timeout
         await self._open()
-        await wait([self._tasks.start(WRITE, self._write)], FOR_A_TURN * timeout)
+        self._start_write()
+        await wait([self._writing], FOR_A_TURN * timeout)
         self._hosts.wake.set()  # a restore from disk need not wait for a registry
         if is_over(self._resolving):
             self._resolving = self._tasks.start(RESOLVE, self._resolve)
@@ -261,7 +262,7 @@ class Reconciler:
     def _note_mismatches(self) -> None:
         if (count := len(self._hosts.mismatches)) != self._mismatches_seen:
             self._mismatches_seen = count
-            self._tasks.start(WRITE, self._write)
+            self._start_write()
             self._request_check()
 
     # Plan and act
@@ -343,7 +344,7 @@ class Reconciler:
 
     async def _open(self) -> None:
         """Read the cache once; whoever comes meanwhile waits for it."""
-        if self._opening is None or (is_over(self._opening) and not self._is_read):
+        if self._opening is None or has_failed(self._opening):
             self._opening = self._tasks.start(OPEN, self._read_cache)
         await asyncio.shield(self._opening)
         self._ensure_loop()
@@ -352,8 +353,11 @@ class Reconciler:
         is_idle = self.active.serving is None  # else its host uses the scratch folder
         await self._cached.open(self._hosts.scratch if is_idle else None)
         self._mismatches_seen = len(self._hosts.mismatches)
-        self._is_read = True
         self._tasks.forget(OPEN)
+
+    def _start_write(self) -> None:
+        if is_over(self._writing):  # else a disk that hangs would take one more thread at each check
+            self._writing = self._tasks.start(WRITE, self._write)
 
     async def _write(self) -> None:
         serving = self.active.serving

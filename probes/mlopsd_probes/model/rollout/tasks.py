@@ -90,6 +90,11 @@ def is_over(task: asyncio.Task[Any] | None) -> bool:
     return task is None or task.done()
 
 
+def has_failed(task: asyncio.Task[Any]) -> bool:
+    """Return whether *task* has ended without a result."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
 async def wait(tasks: Iterable[asyncio.Task[Any] | None], timeout: float | None) -> None:  # noqa: ASYNC109  # asyncio.wait's
     """Wait for the end of *tasks*, failed or not, at most *timeout* seconds."""
     if waited_for := {task for task in tasks if task is not None and not task.done()}:
