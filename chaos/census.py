@@ -1,4 +1,4 @@
-"""What a daemon holds, counted; what it holds more of than before is a leak."""
+"""A count of the resources that a daemon holds. More than before is a leak."""
 
 import os
 import statistics
@@ -11,7 +11,7 @@ from chaos import kin
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What a daemon holds: open descriptors, threads, descendants, and resident bytes of its own."""
+    """The open descriptors, threads, descendants and resident bytes of a daemon."""
 
     descriptors: int
     threads: int
@@ -24,7 +24,7 @@ class Census:
 
 
 def census(pid: int) -> Census:
-    """What *pid* holds now."""
+    """Count what *pid* holds now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return Census(
         descriptors=len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208

@@ -30,7 +30,7 @@ class Clock:
         self.moved = 0.0
 
     def environment(self) -> Mapping[str, str]:
-        """What makes a process, and what it starts, see this time."""
+        """Return the environment in which a process and its children see this time."""
         return {"LD_PRELOAD": str(self._library), "CHAOS_CLOCK": str(self._file)}
 
     def move(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a fault is: how it begins and ends, what must show meanwhile, and what it excuses."""
+"""A fault: how it begins and ends, what must show meanwhile, and what it excuses."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Begin = Callable[["Ground"], Awaitable["Injected"]]
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a fault happens."""
+    """The place of a fault."""
 
     stage: Stage
     daemon: DaemonProcess

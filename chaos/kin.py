@@ -18,7 +18,7 @@ class Process:
 
     @property
     def is_there(self) -> bool:
-        """Whether it runs, or is stopped; a zombie does not count."""
+        """Return whether it runs or is stopped. A zombie does not count."""
         found = procfs.child(self.pid)
         return found is not None and found.started == self.started and found.state != "Z"
 

@@ -74,19 +74,19 @@ class Observer:
 
     @property
     def is_well(self) -> bool:
-        """Whether the last look was not long ago and saw every probe healthy."""
+        """Return whether the last look is recent and saw every probe healthy."""
         statuses = [reading["status"] for reading in self.seen.readings.values()]
         fresh = time.monotonic() - self.seen.asked < 2 + LOOK_EVERY
         return fresh and len(statuses) == len(self._probes) and set(statuses) == {"healthy"}
 
     @property
     def is_settled(self) -> bool:
-        """Whether moreover no version is on its way."""
+        """Return whether all is well and no rollout is in progress."""
         return self.is_well and not self.loads
 
     @property
     def loads(self) -> bool:
-        """Whether the model's probe says that a version is on its way."""
+        """Return whether the model's probe shows a rollout in progress."""
         return "progress" in self.seen.readings.get("model", {}).get("facts", {})
 
     @property
@@ -96,7 +96,7 @@ class Observer:
         return (facts.get("served") or {}).get("version")
 
     def unwell(self) -> str:
-        """Which probes are not healthy, and what they say."""
+        """Return the probes that are not healthy, with their summaries, in one line."""
         return "; ".join(
             f"{name} {reading['status']}: {reading['summary']}"
             for name, reading in self.seen.readings.items()

@@ -62,7 +62,7 @@ class Run:
         return list(self._daemon.tail)
 
     def figures(self) -> list[str]:
-        """How much was asked and looked at, in lines."""
+        """Return the numbers of requests and looks, one line each."""
         traffic, observer = self._traffic, self._observer
         if traffic is None or observer is None:
             return ["it never listened"]

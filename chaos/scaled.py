@@ -1,4 +1,4 @@
-"""What a version of the chaos runs is made of: its loader module, which runs in its process."""
+"""The loader module of the versions in chaos runs; it runs in their process."""
 
 from pathlib import Path
 from typing import Any

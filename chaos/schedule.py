@@ -1,4 +1,4 @@
-"""Which fault comes when: a function of the seed alone."""
+"""The order of the faults: a function of the seed alone."""
 
 import random
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Whether an answer is what ``/openapi.json`` promises for its route and status code."""
+"""A check of answers against ``/openapi.json``, by route and status code."""
 
 import json
 import re
@@ -19,7 +19,7 @@ class Shapes:
         self._validators: dict[tuple[str, str, int], Any] = {}
 
     def fault(self, method: str, path: str, status: int, body: bytes) -> str | None:
-        """What is wrong with the answer, or None."""
+        """Return what is wrong with the answer, or None."""
         if TRACEBACK in body:
             return f"a traceback in the body: {body[:300]!r}"
         answers = self._operation(method, path)["responses"]

@@ -33,7 +33,7 @@ UNITS = {"descriptors": 1, "threads": 1, "children": 1, "rss": 2**20}
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """What a soak came to: what was held at each look after the warm-up, in order."""
+    """The result of a soak: the resources at each look after the warm-up, in order."""
 
     seconds: float
     checks: float

@@ -1,4 +1,4 @@
-"""What a run stands on: registry, cards, clock, disk, a stranger's file, and the daemon's table."""
+"""The surroundings of a run: registry, cards, clock, disk, a third party's file and the daemon's table."""
 
 import asyncio
 import os
@@ -119,7 +119,7 @@ class Stage:
             subprocess.run(["umount", "--lazy", str(self.state)], check=False)
 
     def environment(self) -> dict[str, str]:
-        """What the daemon needs of ours to see the cards, the clock and the stranger's probe."""
+        """Return the environment in which the daemon sees the cards, the clock and the added probe."""
         points = {"heartbeat_file": "mlopsd_probe_neighbours.heartbeat_file:HeartbeatFile"}
         return {
             **build.environment(self.cards, self.folder),
@@ -177,7 +177,7 @@ class Stage:
         )
 
     async def _beat(self) -> None:
-        """What a nightly job would do, in the time that the daemon sees."""
+        """Do what a nightly job would do, in the time that the daemon sees."""
         while True:
             if self.heart_beats:
                 self.clock.touch(self.heart)

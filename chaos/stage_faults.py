@@ -63,7 +63,7 @@ def step_clock(seconds: float) -> Begin:
 
 
 async def stop_heart(ground: Ground) -> Injected:
-    """What the stranger's probe watches stops."""
+    """Stop what the third party's probe watches."""
     ground.stage.heart_beats = False
 
     async def undo() -> None:

@@ -1,4 +1,4 @@
-"""What happened when: faults, their ends, and every promise that was broken."""
+"""The faults of a run with their ends, and every broken promise, by time."""
 
 import time
 from collections import defaultdict
@@ -20,7 +20,7 @@ class ExcusedSpan:
         return max(0.0, min(end, ended) - max(self.began, began))
 
     def meets(self, began: float, ended: float) -> bool:
-        """Whether it has a moment in common with the span."""
+        """Return whether it has a moment in common with the span."""
         return self.began <= ended and (self.ended is None or self.ended >= began)
 
 
@@ -57,11 +57,11 @@ class Timeline:
             self._windows[kind][-1].ended = time.monotonic()
 
     def is_open(self, kind: str) -> bool:
-        """Whether *kind* is excused now."""
+        """Return whether *kind* is excused now."""
         return bool(self._windows[kind]) and self._windows[kind][-1].ended is None
 
     def excused(self, kinds: tuple[str, ...], began: float, ended: float) -> bool:
-        """Whether one of *kinds* was, at a moment between *began* and *ended*."""
+        """Return whether one of *kinds* was excused between *began* and *ended*."""
         return any(window.meets(began, ended) for kind in kinds for window in self._windows[kind])
 
     def overlap(self, kinds: tuple[str, ...], began: float, ended: float) -> float:

@@ -161,7 +161,7 @@ class CallerTraffic:
             self._timeline.violate("right values", f"{answers} for {x:g}, {x + 1:g} by {set(right)}")
 
     async def _act(self, session: aiohttp.ClientSession) -> None:
-        """What an operator does meanwhile."""
+        """Do what an operator does meanwhile."""
         turns = itertools.cycle(("model", "gpu", "system", "heartbeat", "dry"))
         for turn in turns:
             if turn in ("model", "dry"):

@@ -21,7 +21,7 @@ MOMENTS = 11  # in a second of calm, in which is counted
 
 @dataclass(slots=True)
 class Tale:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         faults: how often each was injected.
@@ -131,7 +131,7 @@ class Trial:
         return self._observer.served == self._ground.stage.registry.champion
 
     async def _count(self) -> None:
-        """What the daemon holds while all is well; more than at its own first calm is a leak."""
+        """Count what the daemon holds while all is well. More than at its first calm is a leak."""
         await self._settle()
         found = await self._held()
         self._timeline.note(f"  calm: {found}")
