@@ -26,8 +26,9 @@ from mlopsd_probes.model.rollout.plan import (
 )
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.active_model import ActiveVersion
-from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.options import RegistryOptions
+from mlopsd_probes.registry.version import Version
 from tests.model.world import DOWN, URI, WELL, version
 
 NOW = datetime(2026, 11, 30, 18, tzinfo=UTC)

@@ -15,8 +15,8 @@ from mlopsd_probes.model.options import CanaryOptions, Range
 from mlopsd_probes.model.rollout.plan import Observed
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.host import LoadFailed
-from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
+from mlopsd_probes.registry.version import Version
 from tests.model.world import DOWN, URI, WELL, FakeHost, World, failing, told
 from tests.running import GIVE_UP
 

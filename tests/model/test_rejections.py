@@ -7,7 +7,7 @@ import pytest
 from mlopsd.process.backoff import ExponentialBackoff
 from mlopsd_probes.causes import OF_VERSION, cause_of
 from mlopsd_probes.model.rollout.rejections import Rejections
-from mlopsd_probes.model.version import Version
+from mlopsd_probes.registry.version import Version
 
 SEVEN = Version("7", "@champion", "http://registry", "runs:/1/model")
 EIGHT = Version("8", "@champion", "http://registry", "runs:/2/model")

@@ -13,8 +13,9 @@ import pytest
 from mlopsd_probes.model.cache.files import StoreError
 from mlopsd_probes.model.cache.store import CacheContents, Store
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.options import RegistryOptions
+from mlopsd_probes.registry.version import File, Version
 
 CONTENT = b"weights"
 

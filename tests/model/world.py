@@ -19,9 +19,10 @@ from mlopsd_probes.model.rollout.steps import RolloutContext
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostContext, HostDied, LoadFailed, ModelHost
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
-from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
+from mlopsd_probes.registry.version import File, Version
 from tests.fakes import Instruments, Sink
 from tests.running import GIVE_UP
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from mlopsd_probes.registry.version import File, Version
 
-__all__ = ["CachedVersion", "File", "Version"]
-
 
 @dataclass(frozen=True, slots=True)
 class CachedVersion:

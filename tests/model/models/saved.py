@@ -11,7 +11,8 @@ from typing import Any, cast
 from mlopsd_probes.model.metrics import ModelMetrics, Observation
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving.host import HostContext
-from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry.version import File, Version
 from tests.fakes import Sink
 
 HERE = Path(__file__).parent

@@ -33,7 +33,8 @@ from mlopsd_probes.model.cache.files import (
     write,
 )
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import CachedVersion, File, Version
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry.version import File, Version
 
 PART = ".part"  # suffix of leftovers of a killed daemon, as are `ASIDE` and `WRITING`
 MANIFEST = ".json"

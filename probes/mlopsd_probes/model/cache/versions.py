@@ -9,7 +9,8 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import StoreError, tidy
 from mlopsd_probes.model.cache.store import CacheContents, Store
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry.version import Version
 
 MISMATCH = "batching_mismatch"  # a note in a version's manifest
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.thresholds import Judgement, judge
-from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import Complaint, Registries, RegistryError
+from mlopsd_probes.registry.version import Version
 
 
 class DesiredVersion:

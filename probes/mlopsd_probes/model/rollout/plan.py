@@ -13,8 +13,8 @@ from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving.active_model import ActiveVersion
 from mlopsd_probes.model.serving.liveness import Backlog
-from mlopsd_probes.model.version import Version
 from mlopsd_probes.registry.registries import Complaint
+from mlopsd_probes.registry.version import Version
 
 
 @dataclass(frozen=True, slots=True)

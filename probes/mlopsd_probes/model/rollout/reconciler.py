@@ -33,8 +33,9 @@ from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
 from mlopsd_probes.model.rollout.tasks import TaskSet, has_failed, is_over, wait
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.liveness import Backlog
-from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.registries import RegistryError
+from mlopsd_probes.registry.version import Version
 
 RESOLVE_PATIENCE = 8.0  # seconds that a check waits for registries; a later answer asks for another check
 RECHECK_AFTER_LOSS = 1.0  # seconds; damping needs a second reading before it shows the loss

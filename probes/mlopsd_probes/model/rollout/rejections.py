@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from mlopsd.probe import Advice
 from mlopsd.process.backoff import FIRST, LONGEST, ExponentialBackoff
 from mlopsd_probes.causes import Cause, Step
-from mlopsd_probes.model.version import Version
+from mlopsd_probes.registry.version import Version
 
 FIRST_LATER = 30.0  # seconds; each attempt costs a transfer or a load
 LONGEST_SOON = 60.0  # seconds; for failures that are not the version's fault

@@ -21,8 +21,9 @@ from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostContext, LoadFailed, ModelHost
-from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.registries import FetchError, Registries
+from mlopsd_probes.registry.version import Version
 
 WARM_UP = 60.0  # seconds for a process' first prediction, which may compile code or fill a GPU
 

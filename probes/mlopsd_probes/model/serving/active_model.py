@@ -12,7 +12,8 @@ from mlopsd_probes.model.options import PredictionOptions
 from mlopsd_probes.model.progress import ProgressTracker
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, ModelHost
-from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry.version import Version
 
 RETRY_BUSY = 1.0  # seconds; Retry-After of a 429
 RETRY_EMPTY = 5.0

@@ -28,7 +28,8 @@ from mlopsd_probes.model.serving.credentials import credential_paths
 from mlopsd_probes.model.serving.launch import environment, opening
 from mlopsd_probes.model.serving.liveness import SHARE, Backlog, HeartbeatPipe, Liveness, Reason, Silence
 from mlopsd_probes.model.serving.replies import ReplyValidator
-from mlopsd_probes.model.version import CachedVersion, Version
+from mlopsd_probes.model.version import CachedVersion
+from mlopsd_probes.registry.version import Version
 
 SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT})
