@@ -140,14 +140,10 @@ class Daemon:
 
     async def _warn(self, configured: Sequence[ProbeConfig]) -> None:
         """Log the configuration warnings. A task of its own: a hung file must not delay the probes."""
-        _log_warnings(await self._config_warnings(self._context.loaded, configured))
-
-    async def _config_warnings(
-        self, loaded: LoadedConfig, configured: Sequence[ProbeConfig]
-    ) -> list[ConfigIssue]:
-        return await in_thread(
-            "check configuration", lambda: _config_warnings(loaded, configured, self._places)
-        )
+        try:
+            _log_warnings(await _find_warnings(self._context.loaded, configured, self._places))
+        except Exception:  # a fault of ours, which must not end a daemon that serves
+            log.exception("configuration check failed")
 
     async def _change(self) -> list[str]:
         """Apply the new configuration and return the changes. Check everything before changing anything."""
@@ -158,7 +154,7 @@ class Daemon:
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
-        found = await self._config_warnings(loaded, configured)
+        found = await _find_warnings(loaded, configured, self._places)
         try:
             changed = await self._server.change(loaded.settings)
         except ListenError as error:
@@ -231,11 +227,14 @@ def _mlflow_version() -> str | None:
         return None
 
 
-def _config_warnings(
+async def _find_warnings(
     loaded: LoadedConfig, configured: Sequence[ProbeConfig], where: Places
 ) -> list[ConfigIssue]:
-    """Return the warnings about a valid configuration. Reads files, so it can hang with a disk."""
-    return [*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured)]
+    """Return the warnings about a valid configuration. A thread reads the files, since a disk can hang."""
+    return await in_thread(
+        "check configuration",
+        lambda: [*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured)],
+    )
 
 
 def _log_warnings(found: Sequence[ConfigIssue]) -> None:

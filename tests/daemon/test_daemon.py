@@ -284,6 +284,22 @@ async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anyt
     assert threads == ["check configuration"]
 
 
+async def test_a_fault_in_the_search_for_warnings_is_logged_and_ends_no_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = Places(tmp_path, tmp_path / "s")
+    loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
+    daemon = Daemon(lambda: loaded, loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler()))
+
+    def look(_where: Places) -> list[ConfigIssue]:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("mlopsd.daemon.daemon.shared", look)
+    await daemon._warn([])
+    (record,) = caplog.records
+    assert record.getMessage() == "configuration check failed"
+
+
 def test_what_was_hardly_meant_is_a_line_in_the_log(start: Start) -> None:
     with start("") as daemon:
         assert "nothing is watched" in daemon.logged("configuration warning")["warning"]
