@@ -39,6 +39,7 @@ from mlopsd.worker.process import ProcessWorker
 FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # an unknown reading is a valid one
 REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"
+GAP = 0.05  # seconds between two checks: the kernel counts CPU time in ticks of up to 10 ms
 MOST_STARTS = 3  # a start just below the timeout leaves too little time for the first check
 
 
@@ -243,10 +244,16 @@ async def _checked_from_the_start(configured: ProbeConfig, checks: int) -> list[
             first = await watch.check()
             while _is_late(first) and isinstance(worker, ProcessWorker) and not worker.pause:
                 first = await watch.check()  # its process is still starting and was not killed
-            return [first, *[await watch.check() for _ in range(checks - 1)]]
+            return [first, *[await _later(watch) for _ in range(checks - 1)]]
         finally:
             await watch.close()
             board.close()
+
+
+async def _later(watch: Watch) -> Entry:
+    """Check after a gap: a daemon never checks twice in one tick, where no rate can be read."""
+    await asyncio.sleep(GAP)
+    return await watch.check()
 
 
 def failure_of(reading: Reading) -> Finding | None:
