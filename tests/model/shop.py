@@ -100,8 +100,9 @@ def logged() -> str:
         for step, value in enumerate((0.5, 0.9, 0.7)):
             mlflow.log_metric("accuracy", value, step=step)
         mlflow.log_metric("loss", math.nan)
+        mlflow.log_metric("recall", 0.9)
         mlflow.log_metric("ratio", math.inf)
-        mlflow.sklearn.log_model(
+        info = mlflow.sklearn.log_model(
             model,
             **{"name" if HAS_LOGGED_MODELS else "artifact_path": "model"},
             registered_model_name=NAME,
@@ -109,6 +110,10 @@ def logged() -> str:
             input_example=frame.data.head(2),
             pip_requirements=["scikit-learn"],
         )
+    if HAS_LOGGED_MODELS:
+        with mlflow.start_run():  # an evaluation, which is a run of its own
+            mlflow.log_metric("f1", 0.1, model_id=info.model_id)
+            mlflow.log_metric("recall", 0.2, model_id=info.model_id)
     return str(run.info.run_id)
 
 

@@ -35,6 +35,7 @@ from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
 from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import KINDS
+from mlopsd_probes.registry.version import LoggedMetric
 from tests.model.world import DOWN, WELL, FakeHost, failing, version
 
 ROOT = Path(__file__).parents[2]
@@ -187,7 +188,8 @@ def test_the_steps_of_a_version_are_those_of_its_progress() -> None:
 async def test_the_page_has_every_fact(well: Observed) -> None:
     rejected = {"2": Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION)}
     progress = Progress("fetch", "2", NOW, 1, 2)
-    full = replace(well, drift_since=NOW, rejected=rejected, progress=progress)
+    judgement = Judgement(judged={"accuracy": LoggedMetric(0.9, "run 1", NOW)})
+    full = replace(well, drift_since=NOW, rejected=rejected, progress=progress, judgement=judgement)
     facts = report.report(full, options()).facts
     told = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
@@ -200,7 +202,8 @@ async def test_the_page_has_every_fact(well: Observed) -> None:
     assert set(told) == set(facts) | host_facts
     for name, value in (("progress", facts["progress"]), ("rejected", facts["rejected"][0])):
         assert all(key in told[name] for key in value), name
-    assert all(key in told["desired"] for key in facts["desired"])
+    for name, value in (("desired", facts["desired"]), ("metrics", facts["metrics"]["accuracy"])):
+        assert all(key in told[name] for key in value), name
 
 
 def facts_of_host() -> str:

@@ -527,8 +527,28 @@ async def test_a_version_whose_metrics_cannot_be_read_waits_for_the_registry(tmp
     await world.reconciler.close()
 
 
-async def test_a_metric_that_was_never_logged_is_a_warning(tmp_path: Path) -> None:
+async def test_a_version_without_a_judged_metric_is_rejected(tmp_path: Path) -> None:
+    world = World(tmp_path, thresholds={"acuracy": Range(min=0.9)})
+    world.registry.scores = {"1": {"accuracy": 1.0}}
+    world.names("1")
+    reading = await world.look()
+    assert world.serves is None
+    assert reading.facts["rejected"][0]["reason"] == "metric acuracy was never logged"
+    await world.reconciler.close()
+
+
+async def test_the_facts_have_the_judged_metrics_with_their_source(tmp_path: Path) -> None:
     world = World(tmp_path, thresholds={"accuracy": Range(min=0.9)})
+    world.registry.scores = {"1": {"accuracy": 1.0, "loss": 0.1}}
+    world.names("1")
+    assert (await world.look()).facts["metrics"] == {
+        "accuracy": {"value": 1.0, "source": "run 1", "logged_at": "2026-01-02T00:00:00.000Z"}
+    }
+    await world.reconciler.close()
+
+
+async def test_a_metric_that_was_never_logged_is_a_warning_on_request(tmp_path: Path) -> None:
+    world = World(tmp_path, thresholds={"accuracy": Range(min=0.9)}, on_missing="warn")
     world.names("1")
     reading = await world.look()
     assert world.serves == "1"

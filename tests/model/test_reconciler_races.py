@@ -34,7 +34,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def strict(tmp_path: Path) -> AsyncIterator[World]:
     """A world with a threshold, so that versions are judged by metrics that have to be read."""
-    world = World(tmp_path, thresholds=STRICT)
+    world = World(tmp_path, thresholds=STRICT, on_missing="warn")
     yield world
     await world.reconciler.close()
 
@@ -268,7 +268,7 @@ async def test_nothing_is_within_a_threshold_that_nobody_has_held_it_against(tmp
 
 
 async def test_a_metric_that_was_never_logged_is_still_missing_after_a_restart(tmp_path: Path) -> None:
-    world = World(tmp_path, thresholds=STRICT)
+    world = World(tmp_path, thresholds=STRICT, on_missing="warn")
     world.names("1")
     await world.look()
     await restarted(world)

@@ -22,7 +22,7 @@ from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import Complaint, FetchError, Registries, RegistryError, Resolution
-from mlopsd_probes.registry.version import File, Version
+from mlopsd_probes.registry.version import File, LoggedMetric, Version
 from tests.fakes import Instruments, Sink
 from tests.running import GIVE_UP
 
@@ -34,6 +34,9 @@ DOWN = Complaint(URI, "unreachable", "connection refused")
 def version(number: str, *, candidate: str = "@champion", rank: int = 0) -> Version:
     """Version *number*, named by the candidate of that *rank*."""
     return Version(number, candidate, URI, f"runs:/{number}/model", f"run {number}", candidate_rank=rank)
+
+
+LOGGED_AT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @dataclass
@@ -62,11 +65,14 @@ class FakeRegistry:
         await self.answering.wait()
         return Resolution(None if self.complaints else self.names, self.complaints)
 
-    async def metrics(self, wanted: Version) -> Mapping[str, float]:
+    async def metrics(self, wanted: Version) -> Mapping[str, LoggedMetric]:
         await self.judging.wait()
         if self.judges is not None:
             raise self.judges
-        return self.scores.get(wanted.number, {})
+        scores = self.scores.get(wanted.number, {})
+        return {
+            name: LoggedMetric(value, f"run {wanted.number}", LOGGED_AT) for name, value in scores.items()
+        }
 
     async def fetch(
         self, wanted: Version, folder: Path, progress: Callable[[int, int | None], None]

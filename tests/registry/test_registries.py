@@ -196,8 +196,8 @@ async def test_metrics_that_cannot_be_had_are_told_as_such(registries: Registrie
     meddler.behave()
     version = (await registries.resolve()).found
     assert version is not None
-    assert (await registries.metrics(version))["accuracy"] == 0.7
-    assert await registries.metrics(replace(version, run_id=None)) == {}
+    assert (await registries.metrics(version))["accuracy"].value == 0.7
+    assert await registries.metrics(replace(version, run_id=None, source="elsewhere")) == {}
     meddler.meddle("runs/get", meddling.status(500))
     with pytest.raises(RegistryError) as caught:
         await registries.metrics(version)

@@ -101,18 +101,41 @@ async def test_an_unknown_model_is_absent(client: ClientProcess) -> None:
 async def test_metrics_are_the_last_of_the_run_with_nan_and_infinity(
     client: ClientProcess, shop: Shop
 ) -> None:
-    answer = await client.ask({"do": "metrics", "run_id": shop.runs[0]}, PATIENCE)
-    metrics = answer["metrics"]
-    assert metrics["accuracy"] == 0.7
-    assert math.isnan(metrics["loss"])
-    assert metrics["ratio"] == math.inf
-    assert (await client.ask({"do": "metrics", "run_id": shop.runs[1]}, PATIENCE))["metrics"] == {}
+    found = await metrics(client, shop.runs[0], "runs:/somewhere")
+    assert found["accuracy"]["value"] == 0.7
+    assert found["accuracy"]["source"] == f"run {shop.runs[0]}"
+    assert math.isnan(found["loss"]["value"])
+    assert found["ratio"]["value"] == math.inf
+    assert await metrics(client, shop.runs[1], "runs:/somewhere") == {}
 
 
-async def test_metrics_of_a_run_that_is_gone_are_absent(client: ClientProcess) -> None:
-    with pytest.raises(Unanswered) as caught:
-        await client.ask({"do": "metrics", "run_id": "0" * 32}, PATIENCE)
-    assert caught.value.kind == "absent"
+async def metrics(client: ClientProcess, run_id: str | None, source: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]]
+    found = (await client.ask({"do": "metrics", "run_id": run_id, "source": source}, PATIENCE))["metrics"]
+    return found
+
+
+async def test_metrics_of_a_run_that_does_not_exist_any_more_are_none(client: ClientProcess) -> None:
+    assert await metrics(client, "0" * 32, "runs:/gone") == {}
+
+
+async def test_a_metric_that_was_logged_later_for_the_logged_model_counts(
+    client: ClientProcess, shop: Shop
+) -> None:
+    version = (await resolve(client, "1"))["found"]
+    of_version = await metrics(client, version["run_id"], version["source"])
+    of_copy = await metrics(client, version["run_id"], "models:/iris/1")
+    assert of_copy == of_version
+    if shop.mlflow.startswith("2."):  # no logged models before 3
+        assert "f1" not in of_version
+        return
+    assert of_version["f1"]["value"] == 0.1
+    assert of_version["f1"]["source"].startswith("logged model m-")
+    assert of_version["recall"]["value"] == 0.2  # the run has an older one
+
+
+async def test_copies_in_a_circle_have_no_logged_model(client: ClientProcess) -> None:
+    assert await metrics(client, None, "models:/iris/99") == {}
 
 
 @pytest.fixture

@@ -138,7 +138,9 @@ class ModelOptions(PredictorOptions):
         None, "path", "Interpreter with MLflow that runs the model. Default: the daemon's own."
     )
     on_missing: Literal["warn", "reject"] = key(
-        "warn", "choice", '"reject": reject a version if a metric with a threshold was never logged.'
+        "reject",
+        "choice",
+        '"warn": serve a version although a metric with a threshold was never logged. Then degraded.',
     )
     gpu_probe: Name = key(
         "gpu", "name", "Probe whose unhealthy GPUs hold back the rollout of a model that uses one."
@@ -165,7 +167,7 @@ class ModelOptions(PredictorOptions):
         600.0, "seconds", "Wait before a rejected version is tried again. Doubles up to six times that."
     )
     thresholds: dict[str, Range] = key(
-        {}, "ranges", "Range of each metric of the version's run. Outside it the version is not downloaded."
+        {}, "ranges", "Range of each metric of the version's run or logged model. Outside it: no download."
     )
     features: dict[str, Range] = key(
         {}, "ranges", "Range of each input column that callers may send. Outside it: 400."

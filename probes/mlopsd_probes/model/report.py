@@ -1,5 +1,6 @@
 """The reading of a model: findings, facts and samples."""
 
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.registry.registries import ANSWERS
+from mlopsd_probes.registry.version import LoggedMetric
 
 FIXED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error lasts as long as its process
 REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
@@ -303,6 +305,8 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
             if one.is_rejected
         ),
     ).facts()
+    if seen.judgement is not None and seen.judgement.judged:
+        facts["metrics"] = {name: _metric(metric) for name, metric in seen.judgement.judged.items()}
     if serving is not None:
         host: dict[str, Any] = {"pid": serving.host.pid, "restarts": seen.restarts, **serving.host.facts}
         if seen.rss is not None:
@@ -310,3 +314,9 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
         facts["host"] = host
         facts["serving_since"] = format_time(serving.since)
     return facts
+
+
+def _metric(metric: LoggedMetric) -> dict[str, Any]:
+    """Return a judged metric as a fact; JSON has no NaN and no infinity."""
+    value = {"value": metric.value} if math.isfinite(metric.value) else {}
+    return {**value, "source": metric.source, "logged_at": format_time(metric.logged_at)}

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -13,7 +14,7 @@ from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.causes import REGISTRY, Cause, cause_of, kinds_of
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions, WantedModel
-from mlopsd_probes.registry.version import File, Version
+from mlopsd_probes.registry.version import File, LoggedMetric, Version
 
 TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
 HEADROOM = 0.5  # seconds
@@ -128,21 +129,19 @@ class Registries:
                 return Resolution(found, tuple(complaints))
         return Resolution(None, tuple(complaints))
 
-    async def metrics(self, version: Version) -> Mapping[str, float]:
-        """Return the last value of each metric of the run of *version*; empty without a run.
+    async def metrics(self, version: Version) -> Mapping[str, LoggedMetric]:
+        """Return the last value of each metric of *version*, from its run and its logged model.
 
         Raises:
             RegistryError: the registry does not give the metrics.
         """
-        if version.run_id is None:
-            return {}
-        question = {"do": "metrics", "run_id": version.run_id}
+        question = {"do": "metrics", "run_id": version.run_id, "source": version.source}
         try:
             client = self._clients[self._rank(version)]
             answer = await self._counted("metrics", client.ask(question, self._wanted.timeout))
         except Unanswered as error:
             raise RegistryError(_complaint(version.registry, error)) from error
-        return cast("dict[str, float]", answer["metrics"])
+        return {name: _logged(metric) for name, metric in answer["metrics"].items()}
 
     async def fetch(self, version: Version, folder: Path, progress: OnProgress) -> tuple[File, ...]:
         """Fetch the files of *version* into *folder*, which exists and is empty; return them.
@@ -259,6 +258,11 @@ class Registries:
 
 def _complaint(registry: str, error: Unanswered) -> Complaint:
     return Complaint(registry, error.kind if error.kind in KINDS else "other", error.reason)
+
+
+def _logged(metric: Mapping[str, Any]) -> LoggedMetric:
+    moment = datetime.fromtimestamp(metric["at"] / 1000, UTC)
+    return LoggedMetric(float(metric["value"]), metric["source"], moment)
 
 
 def _found_or_not(answer: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Answer the daemon's requests in a registry's process; MLflow is imported here."""
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,11 +14,11 @@ from mlflow.exceptions import MlflowException
 
 from mlopsd_probes.registry.download import Download
 from mlopsd_probes.registry.errors import Fault, classify
+from mlopsd_probes.registry.logged_metrics import read_metrics
 
 READY = "READY"
 STAGES = ("production", "staging", "archived", "none")
 LATEST = "latest"
-INFINITE = 1.7e308  # MLflow's stores keep infinity as the largest double
 PAGE = 100
 
 Answer = dict[str, Any]
@@ -87,8 +86,7 @@ class Resolver:
         return {"found": None, "complaints": complaints}
 
     def _metrics(self, question: Mapping[str, Any]) -> Answer:
-        run = self._client.get_run(question["run_id"])
-        return {"metrics": {key: _number(value) for key, value in run.data.metrics.items()}}
+        return {"metrics": read_metrics(self._client, question["run_id"], question["source"])}
 
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         uri = self._client.get_model_version_download_uri(question["model"], question["version"])
@@ -177,10 +175,6 @@ def _not_ready(candidate: str, version: ModelVersion) -> list[str]:
 def _none_of(model: str, candidates: Sequence[str]) -> list[str]:
     fix = "give a version one of these names, or change candidates"
     return ["absent", f"no version of {model!r} is {', '.join(candidates)}; {fix}"]
-
-
-def _number(value: float) -> float:
-    return math.copysign(math.inf, value) if abs(value) >= INFINITE else value
 
 
 def _first_line(path: str) -> str:

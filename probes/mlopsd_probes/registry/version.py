@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,21 @@ class Version:
     def facts(self) -> dict[str, str]:
         """Return the version as a reading shows it."""
         return {"version": self.number, "candidate": self.candidate, "registry": self.registry}
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedMetric:
+    """The last value of a metric of a version.
+
+    Attributes:
+        value: the value; infinite or NaN if it was logged so.
+        source: ``run …`` or ``logged model m-…``.
+        logged_at: when it was logged, in UTC.
+    """
+
+    value: float
+    source: str
+    logged_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class DesiredVersion:
         return found
 
     async def judge(self, version: Version) -> Judgement:
-        """Compare the current metrics of the run of *version* with the thresholds.
+        """Compare the current metrics of *version* with the thresholds.
 
         Raises:
             RegistryError: the registry does not give the metrics.

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mlopsd_probes.model.options import Range
+from mlopsd_probes.registry.version import LoggedMetric
 
 MLFLOW_INFINITY = 1.79e308  # the tracking store writes infinity as the largest double
 
@@ -17,16 +18,20 @@ class Judgement:
     Attributes:
         failed: a sentence for each threshold that it does not reach.
         missing: the metrics that were never logged.
+        judged: the metrics that have a threshold, by name.
     """
 
     failed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    judged: Mapping[str, LoggedMetric] = field(default_factory=dict)
 
 
 def judge(
-    metrics: Mapping[str, float], thresholds: Mapping[str, Range], on_missing: Literal["warn", "reject"]
+    metrics: Mapping[str, LoggedMetric],
+    thresholds: Mapping[str, Range],
+    on_missing: Literal["warn", "reject"],
 ) -> Judgement:
-    """Compare *metrics*, the last values of the version's run, with *thresholds*.
+    """Compare *metrics*, the last values of the version, with *thresholds*.
 
     A value that is not finite fails: broken training logs NaN or infinity.
     """
@@ -35,11 +40,12 @@ def judge(
     for name, limits in thresholds.items():
         if name not in metrics:
             missing.append(name)
-        elif sentence := _fault(name, metrics[name], limits):
+        elif sentence := _fault(name, metrics[name].value, limits):
             failed.append(sentence)
     if on_missing == "reject":
         failed += [f"metric {name} was never logged" for name in missing]
-    return Judgement(tuple(failed), tuple(missing))
+    judged = {name: metrics[name] for name in thresholds if name in metrics}
+    return Judgement(tuple(failed), tuple(missing), judged)
 
 
 def _fault(name: str, value: float, limits: Range) -> str:
