@@ -35,6 +35,11 @@ TABLE: dict[str, Any] = {"model": "wine", "registries": [{"uri": URI}]}
         ({"registries": {"uri": URI}}, 'is not a list of tables; write registries = [{ uri = "…" }]'),
         ({"registries": [{"uri": ""}]}, "is empty; write a name"),
         ({"registries": [{"uri": URI, "password_file": "/p"}]}, "write both or neither"),
+        ({"registries": [{"uri": URI, "ca_file": "/ca"}]}, "ca_file is for https; change the uri, or remove"),
+        (
+            {"registries": [{"uri": "https://r", "client_key_file": "/k"}]},
+            "needs client_cert_file; write it too",
+        ),
         ({"python": "python3"}, "not an absolute path; write it from / on"),
         ({"cache_ttl": 0}, "greater than 0"),
         ({"load_timeout": "1 fortnight"}, "not a duration; write seconds or text like"),

@@ -187,3 +187,23 @@ def test_only_the_registry_of_the_environment_inherits(monkeypatch: pytest.Monke
     assert type(ModelOptions(model="iris").registries[0]).__name__ == "InheritedRegistry"
     written = ModelOptions(model="iris", registries=({"uri": "http://here"},))  # type: ignore[arg-type]
     assert type(written.registries[0]).__name__ == "RegistryOptions"
+
+
+def test_what_a_table_names_counts_before_the_environment() -> None:
+    ours = {"MLFLOW_WORKSPACE": "ours", "MLFLOW_TRACKING_INSECURE_TLS": "true"}
+    plain = RegistryOptions(uri="https://registry")
+    assert "MLFLOW_WORKSPACE" not in client_environment(plain, Path("/scratch"), 5, ours)
+    assert client_environment(plain, Path("/scratch"), 5, ours)["MLFLOW_TRACKING_INSECURE_TLS"] == "true"
+    table = RegistryOptions(uri="https://registry", ca_file=Path("/ca.pem"), workspace="theirs")
+    found = client_environment(table, Path("/scratch"), 5, ours)
+    assert found["MLFLOW_WORKSPACE"] == "theirs"
+    assert "MLFLOW_TRACKING_INSECURE_TLS" not in found
+
+
+def test_a_database_password_goes_only_to_a_database() -> None:
+    ours = {"PGPASSWORD": "secret", "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "path"}
+    database = client_environment(RegistryOptions(uri="postgresql+psycopg://db/m"), Path("/s"), 5, ours)
+    server = client_environment(RegistryOptions(uri="https://registry"), Path("/s"), 5, ours)
+    assert database["PGPASSWORD"] == "secret"
+    assert "PGPASSWORD" not in server
+    assert server["MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"] == "path"

@@ -190,10 +190,7 @@ class ClientProcess:
         """Return the first message with the secrets; the user's other processes can read an environment."""
         registry = self._registry
         return {
-            "uri": registry.uri,
-            "username": registry.username,
-            "password_file": str(registry.password_file) if registry.password_file else None,
-            "token_file": str(registry.token_file) if registry.token_file else None,
+            **registry.model_dump(mode="json", exclude={"workspace"}),
             "environment": inherited_credentials(registry),
         }
 

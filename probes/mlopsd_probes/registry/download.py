@@ -28,7 +28,10 @@ MLMODEL = "MLmodel"
 TCP_INFO_SIZE = 256
 BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_info, linux/tcp.h
 NOT_THERE = frozenset({"absent", "not_found"})  # faults that may mean that a file is gone
-CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+CREDENTIALS = (
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+)
 
 Pulse = Callable[[Mapping[str, int | None]], None]
 

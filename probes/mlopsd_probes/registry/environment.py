@@ -11,9 +11,16 @@ KEPT = (
     *("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH"),
-    *("MLFLOW_S3_ENDPOINT_URL", "MLFLOW_S3_IGNORE_TLS", "KRB5_CONFIG", "KRB5CCNAME"),
+    *("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "MLFLOW_DFS_TMP"),
+    *("MLFLOW_ENABLE_MULTIPART_DOWNLOAD", "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"),
+    *("MLFLOW_DOWNLOAD_CHUNK_TIMEOUT", "MLFLOW_PYARROW_EXTRA_CONF", "KRB5_CONFIG", "KRB5CCNAME"),
 )
-KEPT_PREFIXES = ("LC_", "AWS_", "GOOGLE_", "AZURE_", "CLOUDSDK_", "BOTO")  # for stores of files
+KEPT_PREFIXES = (  # for stores of files and databases
+    *("LC_", "AWS_", "GOOGLE_", "AZURE_", "CLOUDSDK_", "BOTO"),
+    *("MLFLOW_S3_", "MLFLOW_GCS_", "MLFLOW_MULTIPART_DOWNLOAD_", "MLFLOW_KERBEROS_", "MLFLOW_MYSQL_SSL_"),
+    *("MLFLOW_SQLALCHEMYSTORE_",),
+)
+NOT_BOTH = ("MLFLOW_TRACKING_INSECURE_TLS",)  # MLflow refuses it beside a file of authorities
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 INHERITED = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
@@ -35,13 +42,16 @@ def client_environment(
 ) -> dict[str, str]:
     """Return the environment of *registry*'s process, made from *ours*; *scratch* is its folder."""
     ours = os.environ if ours is None else ours
+    excluded = NOT_BOTH if registry.ca_file else ()
     return {
-        **{name: value for name, value in ours.items() if is_kept(name)},
+        **{name: value for name, value in ours.items() if is_kept(name) and name not in excluded},
         **_home(registry, scratch, ours),
         **dict(_databricks(registry, ours)),
+        **dict(_postgresql(registry, ours)),
         "TMPDIR": str(scratch),
         "MLFLOW_TRACKING_URI": registry.uri,
         "MLFLOW_REGISTRY_URI": registry.uri,
+        **({"MLFLOW_WORKSPACE": registry.workspace} if registry.workspace else {}),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(http_timeout))),
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -85,3 +95,9 @@ def _databricks(registry: RegistryOptions, ours: Mapping[str, str]) -> Iterator[
     yield from ((name, value) for name, value in ours.items() if name.startswith("DATABRICKS_"))
     if "HOME" in ours and "DATABRICKS_CONFIG_FILE" not in ours:
         yield "DATABRICKS_CONFIG_FILE", f"{ours['HOME']}/.databrickscfg"
+
+
+def _postgresql(registry: RegistryOptions, ours: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the variables of PostgreSQL's client, password included, if *registry* is such a database."""
+    if registry.uri.startswith("postgresql"):
+        yield from ((name, value) for name, value in ours.items() if name.startswith("PG"))

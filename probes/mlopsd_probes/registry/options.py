@@ -46,6 +46,26 @@ class RegistryOptions(OptionTable):
         None, "path", "File whose first line is a bearer token. It is read again for each request."
     )
 
+    ca_file: AbsolutePath | None = key(
+        None, "path", "Certificates of the authorities (PEM) that sign the server's. Default: the system's."
+    )
+    client_cert_file: AbsolutePath | None = key(
+        None, "path", "Certificate (PEM) that the server asks of its clients. It is read again when renewed."
+    )
+    client_key_file: AbsolutePath | None = key(
+        None, "path", "Key (PEM) of client_cert_file. Default: it is in the same file."
+    )
+    workspace: Name | None = key(None, "name", "Workspace of the model on a server that has workspaces.")
+
+    @model_validator(mode="after")
+    def _tls_needs_https(self) -> "RegistryOptions":
+        if self.client_key_file is not None and self.client_cert_file is None:
+            raise ValueError("client_key_file needs client_cert_file; write it too")
+        for name in ("ca_file", "client_cert_file"):
+            if getattr(self, name) is not None and self.uri.partition(":")[0] in ("http", "sqlite"):
+                raise ValueError(f"{name} is for https; change the uri, or remove {name}")
+        return self
+
     @model_validator(mode="after")
     def _one_way_to_authenticate(self) -> "RegistryOptions":
         if (self.username is None) != (self.password_file is None):

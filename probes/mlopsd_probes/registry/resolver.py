@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlopsd_probes.registry.download import Download
 from mlopsd_probes.registry.errors import Fault, classify
 from mlopsd_probes.registry.logged_metrics import read_metrics
+from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
 
 READY = "READY"
 STAGES = ("production", "staging", "archived", "none")
@@ -28,7 +29,7 @@ Send = Callable[[Mapping[str, Any]], None]
 class Resolver:
     """Answers requests with one registry's client.
 
-    *opening* has the ``uri`` and any credentials: ``username``, ``password_file``, ``token_file``. *send*
+    *opening* has the keys of a registry's table, with ``uri``; a key that is not written is None. *send*
     sends a part before the answer.
     """
 
@@ -36,6 +37,8 @@ class Resolver:
         self._uri: str = opening["uri"]
         self._opening = opening
         self._send = send
+        certificate, key = opening["client_cert_file"], opening["client_key_file"]
+        self._certificate = ClientCertificate(certificate, key) if certificate else None
         if self._uri.startswith("sqlite:"):  # import now: it takes a second and cannot hang
             with contextlib.suppress(Exception):  # the first request raises it again
                 self._client  # noqa: B018
@@ -69,9 +72,13 @@ class Resolver:
         opening = self._opening
         if opening["username"] and opening["password_file"]:
             os.environ["MLFLOW_TRACKING_USERNAME"] = opening["username"]
-            os.environ["MLFLOW_TRACKING_PASSWORD"] = _first_line(opening["password_file"])
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = first_line(opening["password_file"])
         if opening["token_file"]:
-            os.environ["MLFLOW_TRACKING_TOKEN"] = _first_line(opening["token_file"])
+            os.environ["MLFLOW_TRACKING_TOKEN"] = first_line(opening["token_file"])
+        if opening["ca_file"]:
+            os.environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = require_readable(opening["ca_file"])
+        if self._certificate is not None:
+            os.environ["MLFLOW_TRACKING_CLIENT_CERT_PATH"] = self._certificate.path()
 
     def _resolve(self, question: Mapping[str, Any]) -> Answer:
         shelf = _Registered(self._client, question["model"])
@@ -175,17 +182,6 @@ def _not_ready(candidate: str, version: ModelVersion) -> list[str]:
 def _none_of(model: str, candidates: Sequence[str]) -> list[str]:
     fix = "give a version one of these names, or change candidates"
     return ["absent", f"no version of {model!r} is {', '.join(candidates)}; {fix}"]
-
-
-def _first_line(path: str) -> str:
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or "it is not text"
-        raise Fault("auth", f"cannot read {path}: {cause}; make it readable for the daemon's user") from error
-    if not lines or not lines[0].strip():
-        raise Fault("auth", f"the first line of {path} is empty; write the secret there")
-    return lines[0].strip()
 
 
 def _require_database(uri: str) -> None:
