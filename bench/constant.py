@@ -7,6 +7,8 @@ import asyncio
 import sys
 from typing import cast
 
+from typing_extensions import override
+
 CONTENT = b'{"predictions": [151.0]}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(CONTENT), CONTENT)
 
@@ -17,6 +19,7 @@ class Constant(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
+    @override
     def data_received(self, data: bytes) -> None:  # whatever it says
         self._transport.write(ANSWER)
 

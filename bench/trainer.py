@@ -51,9 +51,9 @@ class Trainer:
 
     def small(self) -> str:
         """The demo's model, fitted otherwise each time."""
-        import mlflow.sklearn  # noqa: PLC0415
+        import mlflow.sklearn  # noqa: PLC0415  # the same
 
-        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
+        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415  # the same
 
         trained = train(len(self._client.search_model_versions(f"name='{NAME}'")) + 1)
         return self._register(
@@ -65,7 +65,7 @@ class Trainer:
 
     def large(self, size: str) -> str:
         """A model that takes that many bytes of memory, in small objects."""
-        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415
+        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415  # the same
 
         table, code = self._folder / "table.pickle", self._folder / "heavy.py"
         table.write_bytes(pickle.dumps([(at / 2, at) for at in range(int(size) // BYTES_EACH)]))
@@ -86,7 +86,7 @@ class Trainer:
         return version
 
     def _signature(self, inputs: Any) -> Any:
-        import numpy  # noqa: PLC0415
+        import numpy  # noqa: PLC0415  # the same
 
         return self._mlflow.models.infer_signature(inputs, numpy.zeros(len(inputs)))
 

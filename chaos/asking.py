@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
+from typing_extensions import override
+
 OFTEN = ("/health/", "/livez", "/readyz", "/health/looped_0", "/info") * 4
 PATHS = (*OFTEN, "/metrics", *OFTEN, "/metrics", "/health/detailed")  # as often as machines ask for them
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
@@ -43,6 +45,7 @@ class Line(asyncio.Protocol):
             self._read.clear()
             self._ask()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever still waits for an answer has lost it."""
         if not self._over.is_set():

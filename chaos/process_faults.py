@@ -8,6 +8,7 @@ import resource
 import signal
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from chaos import kin
 from chaos.fault import Begin, Ground, Injected
@@ -71,7 +72,7 @@ async def take_descriptors(ground: Ground) -> Injected:
     """The limit of the running daemon falls to the first number that is free."""
     pid = ground.daemon.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}  # noqa: PTH208
+    taken = {int(number.name) for number in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: ASYNC240  # a folder of the kernel's
     lowest = next(number for number in range(len(taken) + 1) if number not in taken)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, hard))
 

@@ -160,7 +160,8 @@ class Stage:
         options = f"size={DISK_BYTES},mode=0750"
         command = ["mount", "-t", "tmpfs", "-o", options, "mlopsd-chaos", str(self.state)]
         if os.geteuid() == 0:
-            self.has_disk_of_its_own = subprocess.run(command, capture_output=True).returncode == 0
+            mounted = subprocess.run(command, capture_output=True, check=False)
+            self.has_disk_of_its_own = mounted.returncode == 0
 
     def _table(self) -> str:
         return CONFIG.format(

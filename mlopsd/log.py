@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
+from typing_extensions import override
 
 from mlopsd.format import format_time
 
@@ -84,11 +85,12 @@ class Text(logging.Formatter):
 class Json(JsonFormatter):
     """One JSON object per line: ``time``, ``level``, ``logger``, ``event`` and the fields."""
 
+    @override
     def add_fields(
         self,
         log_data: dict[str, Any],
         record: logging.LogRecord,
-        message_dict: dict[str, Any],  # noqa: ARG002  # the library's signature
+        message_dict: dict[str, Any],
     ) -> None:
         """Add the common fields under mlopsd's names, then the record's own fields."""
         log_data["time"] = format_time(datetime.fromtimestamp(record.created, UTC))

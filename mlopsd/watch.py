@@ -220,7 +220,7 @@ class Watch:
             result, reading = await self._attempt()
             seconds = clock() - began
         self._recorder.checked(self.name, result, seconds)
-        self._recorder.hung(self.name, self._worker.stuck is not None)
+        self._recorder.hung(self.name, hung=self._worker.stuck is not None)
         entry = self._board.record(self.name, reading, seconds)
         self._first.set()
         log.debug("probe checked", extra={"probe": self.name, "result": result, "duration_seconds": seconds})

@@ -60,7 +60,7 @@ class Account:
         assert seconds >= 0
         self.checks.append((probe, result))
 
-    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001
+    def hung(self, probe: str, *, hung: bool) -> None:
         self.hanging[probe] = hung
 
     def worker_restarted(self, _probe: str) -> None:

@@ -245,11 +245,10 @@ def _read_addresses() -> ListenAddresses:
 
     A daemon may run all the same, for example if only this user cannot read the file.
     """
-    # the import of pydantic takes 0.2 s, so do it only if the service's socket does not answer
-    from mlopsd.config.errors import ConfigurationError  # noqa: PLC0415
-    from mlopsd.config.load import load  # noqa: PLC0415
-    from mlopsd.config.schema import Settings  # noqa: PLC0415
-    from mlopsd.state_dir import places  # noqa: PLC0415
+    from mlopsd.config.errors import ConfigurationError  # noqa: PLC0415  # pydantic takes 0.2 s: only if no socket answers
+    from mlopsd.config.load import load  # noqa: PLC0415  # as above
+    from mlopsd.config.schema import Settings  # noqa: PLC0415  # as above
+    from mlopsd.state_dir import places  # noqa: PLC0415  # as above
 
     issues: tuple[str, ...] = ()
     try:

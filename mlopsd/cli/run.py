@@ -95,8 +95,7 @@ def _run_until_change(arguments: Namespace) -> None:
 
 
 def _wait_for_change(config: Path | None) -> str:
-    # in the extra dev; restart_on_change has checked for it
-    from watchfiles import Change, watch  # noqa: PLC0415
+    from watchfiles import Change, watch  # noqa: PLC0415  # in the extra dev; restart_on_change has checked for it
 
     named = _configuration_file(config)
 

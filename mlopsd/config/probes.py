@@ -116,9 +116,9 @@ def _check_default(configured: Iterable[ProbeConfig], loaded: LoadedConfig) -> N
     """
     able = {probe.name: probe.predicts.default for probe in configured if probe.predicts}
     chosen = [name for name, default in able.items() if default]
-    if len(able) < 2 or len(chosen) == 1:  # noqa: PLR2004
-        return
     rivals = chosen or list(able)
+    if len(rivals) <= 1:
+        return
     *others, last = (f"[probes.{name}]" for name in rivals)
     key = f"probes.{rivals[-1]}"
     if chosen:

@@ -204,7 +204,7 @@ class ProbeRecorder:
         self._checks.inc((probe, result))
         self._check_seconds.observe((probe,), seconds)
 
-    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # the value of the gauge
+    def hung(self, probe: str, *, hung: bool) -> None:
         """Record whether a check of *probe* that exceeded its timeout is still running."""
         self._hung.set((probe,), hung)
 

@@ -51,7 +51,7 @@ class Recorder(Protocol):
     def checked(self, probe: str, result: str, seconds: float) -> None:
         """Record that a check ended as *result* after *seconds*."""
 
-    def hung(self, probe: str, hung: bool) -> None:  # noqa: FBT001  # a gauge's value
+    def hung(self, probe: str, *, hung: bool) -> None:
         """Record whether a call of *probe* that exceeded its timeout is still running."""
 
     def worker_restarted(self, probe: str) -> None:

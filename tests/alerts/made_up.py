@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from types import TracebackType
 
+from typing_extensions import override
+
 FINDINGS = (
     ("gpu", "xid temperature throttled pcie_width nvlink gpu_answers", "unhealthy", "reset_gpu", "gpu 1"),
     ("gpu", "gpu_count driver", "unhealthy", "reboot", ""),
@@ -99,7 +101,8 @@ class MadeUp(AbstractContextManager["MadeUp"]):
                 self.end_headers()
                 self.wfile.write(page(next(scrapes)).encode())
 
-            def log_message(self, format: str, *_: object) -> None:  # noqa: A002
+            @override
+            def log_message(self, format: str, *_: object) -> None:
                 return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

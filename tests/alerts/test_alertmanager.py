@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from mlopsd.probe import Advice
 from tests.alerts.rules import FOLDER, Rule, alerts
@@ -69,7 +70,8 @@ class Receivers:
                 self.send_response(200)
                 self.end_headers()
 
-            def log_message(self, format: str, *_: object) -> None:  # noqa: A002
+            @override
+            def log_message(self, format: str, *_: object) -> None:
                 return
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from mlopsd.cli.reload import _show_progress
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter, draw_bar, format_log_line
@@ -88,7 +89,8 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's
+    @override
+    def log_message(self, format: str, *args: object) -> None:
         """Nobody reads it."""
 
 

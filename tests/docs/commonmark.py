@@ -23,7 +23,7 @@ class Blocks(Preprocessor):
 class CommonMark(Extension):
     """The extension that the site's configuration names."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802  # Python-Markdown's name
         """Add the preprocessor."""
         md.preprocessors.register(Blocks(md), "commonmark", BEFORE_FENCES)
 
@@ -64,6 +64,6 @@ def _kind(line: str, before: str) -> str:
     return "list" if before == "list" else "text"
 
 
-def makeExtension(**_: object) -> CommonMark:  # noqa: N802
+def makeExtension(**_: object) -> CommonMark:  # noqa: N802  # Python-Markdown's name
     """Return the extension, by the name that Python-Markdown looks for."""
     return CommonMark()

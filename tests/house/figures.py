@@ -6,9 +6,11 @@
 import ast
 import re
 import sys
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from tests.house.source import (
@@ -34,6 +36,7 @@ MODEL = "mlopsd_probes.model."
 MODEL_ELSEWHERE = ("mlopsd_probes.model.mlopsd_host", "mlopsd_probes.model.demo")  # other processes
 BROAD = frozenset({"Exception", "BaseException"})
 NOQA = re.compile(r"noqa(: *[A-Z]+[0-9]+(, *[A-Z]+[0-9]+)*)?")
+FOR_TOOLS = re.compile(rf"{NOQA.pattern}|type: ignore\[[-\w, ]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ def measure(root: Path = ROOT) -> Sequence[HouseFigure]:
         find_wide_constructors(product),
         find_callbacks(product),
         find_unexplained_excepts(product),
+        find_unexplained_noqas([*product, *beside, *read_sources(["tests"], root)]),
         find_long_functions(product),
     ]
 
@@ -282,8 +286,33 @@ def _is_broad(node: ast.ExceptHandler) -> bool:
 
 
 def _reason(line: str) -> str:
-    """Return the comment of *line*, which has no other ``#``, without what is for ruff."""
-    return NOQA.sub("", line.partition("#")[2]).strip("# ")
+    """Return the comment of *line*, which has no other ``#``, without what is for ruff and mypy."""
+    return FOR_TOOLS.sub("", line.partition("#")[2]).strip("# ")
+
+
+def find_unexplained_noqas(sources: Sequence[SourceFile]) -> HouseFigure:
+    """Count the comments that silence a lint rule and do not say why."""
+    noted = [
+        (f"{source.path}:{number}", comment)
+        for source in sources
+        for number, comment in _comments(source)
+        if NOQA.search(comment)
+    ]
+    places = [place for place, comment in noted if not _reason(comment)]
+    return HouseFigure(
+        "noqa without a reason on its line",
+        "43 of 94",
+        "0",
+        len(places),
+        f"{len(places)} of {len(noted)}",
+        places,
+    )
+
+
+def _comments(source: SourceFile) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(StringIO(source.text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def find_long_functions(product: Sequence[SourceFile]) -> HouseFigure:

@@ -15,6 +15,7 @@ from tests.house.figures import (
     find_longest_chain,
     find_repeated_names,
     find_unexplained_excepts,
+    find_unexplained_noqas,
     find_wide_constructors,
     main,
 )
@@ -64,6 +65,10 @@ def test_each_broad_except_has_a_reason_on_its_line(product: Sequence[SourceFile
     hold(find_unexplained_excepts, product, at_most=0)
 
 
+def test_each_silenced_rule_has_a_reason_on_its_line(product: Sequence[SourceFile]) -> None:
+    hold(find_unexplained_noqas, [*product, *read_sources(["bench", "chaos", "tests"])], at_most=0)
+
+
 def test_two_functions_at_most_are_longer_than_forty_lines(product: Sequence[SourceFile]) -> None:
     hold(find_long_functions, product, at_most=2)
 
@@ -108,6 +113,10 @@ FULL = f"{TEN} {TEN} k l m n o"  # 25 words
         (find_unexplained_excepts, "try: pass\nexcept: pass", 1),
         (find_unexplained_excepts, BLOCK.format("Exception", "# noqa: BLE001  # a third party's code"), 0),
         (find_unexplained_excepts, BLOCK.format("OSError", ""), 0),
+        (find_unexplained_noqas, "import a  # noqa", 1),
+        (find_unexplained_noqas, "a._b()  # type: ignore[misc]  # noqa: SLF001, B018", 1),
+        (find_unexplained_noqas, "a._b()  # type: ignore[misc]  # noqa: SLF001  # it has no other way", 0),
+        (find_unexplained_noqas, "a = '# noqa'", 0),
         (find_long_sentences, f'"""{FULL}."""', 0),
         (find_long_sentences, f'"""{FULL} more."""', 1),
         (find_long_sentences, f'"""Short.\n\n{TEN}\n{FULL}.\n"""', 1),
@@ -189,5 +198,5 @@ def test_a_package_that_imports_its_modules_which_import_it_is_a_circle() -> Non
 def test_the_table_has_a_line_for_each_figure(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert all(line.count("  ") >= 3 for line in lines)

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from tests.running import GIVE_UP
 
 Act = Callable[["Handler"], None]
@@ -129,7 +131,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the base class
+    @override
+    def log_message(self, format: str, *args: object) -> None:
         """Nobody reads it."""
 
 

@@ -102,7 +102,7 @@ def empty(folder: Path, python: Path, port: int | None = None) -> Iterator[str]:
 def filled(folder: Path, python: Path, *uris: str) -> list[Shop]:
     """Return what `shop.py` registered at *uris* with *python*; wait for a server in *folder*."""
     done = subprocess.run(
-        [str(python), str(HERE / "shop.py"), *uris],
+        [str(python), "-W", "ignore", str(HERE / "shop.py"), *uris],
         capture_output=True,
         text=True,
         env=environment(python),

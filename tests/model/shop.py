@@ -9,19 +9,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-import warnings
 from pathlib import Path
 from typing import Any
 
-warnings.simplefilter("ignore")
-
-import mlflow  # noqa: E402
-import mlflow.pyfunc  # noqa: E402
-import mlflow.sklearn  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.models import infer_signature  # noqa: E402
-from sklearn.datasets import load_iris  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
+import mlflow
+import mlflow.pyfunc
+import mlflow.sklearn
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 
 NAME = "iris"
 UP_SECONDS = 240.0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mlopsd.probe import (
@@ -90,9 +91,9 @@ class Troubled(Probe[TroubledOptions]):
         return self.none()
 
     def wait_for_the_gate(self) -> None:
-        with open(self.options.path + ".reached", "x"):  # noqa: PTH123
+        with Path(self.options.path + ".reached").open("x"):
             pass
-        while not os.path.exists(self.options.path):  # noqa: PTH110
+        while not Path(self.options.path).exists():
             time.sleep(0.01)
 
     def tells_its_options(self) -> Reading:
@@ -129,20 +130,20 @@ class Troubled(Probe[TroubledOptions]):
         time.sleep(3600)
 
     def hangs_once(self) -> Reading:
-        if not os.path.exists(self.options.path):  # noqa: PTH110
-            with open(self.options.path, "x"):  # noqa: PTH123
+        if not Path(self.options.path).exists():
+            with Path(self.options.path).open("x"):
                 pass
             time.sleep(3600)
         return self.none()
 
     def breaks_and_hangs(self) -> Reading:
         """The first check of all finds what lasts; those after it hang until a file says that all is well."""
-        if os.path.exists(self.options.path + ".mended"):  # noqa: PTH110
+        if Path(self.options.path + ".mended").exists():
             return self.none()
-        if not os.path.exists(self.options.path):  # noqa: PTH110
-            with open(self.options.path, "x"):  # noqa: PTH123
+        if not Path(self.options.path).exists():
+            with Path(self.options.path).open("x"):
                 return self.off_its_hinges()
-        while not os.path.exists(self.options.path + ".mended"):  # noqa: PTH110
+        while not Path(self.options.path + ".mended").exists():
             time.sleep(0.01)
         return self.none()
 
@@ -251,7 +252,7 @@ class Troubled(Probe[TroubledOptions]):
 
     def looks_around(self) -> Reading:
         names = [name for name in os.environ if name.startswith(("NOTIFY", "LISTEN", "MLOPSD_", "WATCHDOG"))]
-        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # its own descriptor counts
         return Reading(facts={"environment": names, "descriptors": descriptors, "pid": os.getpid()})
 
 

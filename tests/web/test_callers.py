@@ -149,7 +149,7 @@ async def test_an_address_is_no_identity_also_in_debug_mode(host: str) -> None:
         (Credentials(991, frozenset({990})), False),
     ],
 )
-def test_root_the_daemons_user_and_its_group_are_trusted(caller: Credentials, trusted: bool) -> None:  # noqa: FBT001
+def test_root_the_daemons_user_and_its_group_are_trusted(caller: Credentials, *, trusted: bool) -> None:
     assert is_trusted(caller, uid=990, gid=991) is trusted
 
 
@@ -191,7 +191,7 @@ async def test_on_the_unix_socket_the_kernel_decides_about_another_process(group
     built.watch("door", SHUT)
     path = Path(f"/tmp/mlopsd-test-{os.getpid()}.sock")
     async with built.on_socket(path):
-        os.chmod(path, 0o666)  # noqa: PTH101
+        os.chmod(path, 0o666)  # noqa: PTH101  # ASYNC240 would object to Path.chmod
         command = (sys.executable, "-I", "-S", "-c", ASK_FROM_A_SOCKET, str(path), *map(str, groups))
         asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         said, _ = await asking.communicate()

@@ -208,8 +208,9 @@ CODES = {  # by rule, and whether keys are configured: without, with the right, 
 @pytest.mark.parametrize("origin", [{}, {"Origin": "http://evil.example"}, {"X-Forwarded-For": "10.0.0.1"}])
 async def test_over_tcp_the_rule_and_the_keys_decide_and_nothing_else(
     rule: str,
-    keys: bool,  # noqa: FBT001
-    debug: bool,  # noqa: FBT001
+    *,
+    keys: bool,
+    debug: bool,
     origin: Mapping[str, str],
 ) -> None:
     house = a_house(rule, debug=debug)

@@ -98,7 +98,7 @@ def _is_network_ours(pid: int) -> bool:
         theirs = os.stat(f"/proc/{pid}/ns/net")  # noqa: PTH116  # faster than Path.stat
     except PermissionError:
         return "NoNewPrivs:\t0" in Path(f"/proc/{pid}/status").read_text("ascii", "replace")
-    return theirs.st_ino == os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
+    return theirs.st_ino == os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116  # the same
 
 
 def _has_ended(connection: socket.socket) -> bool:

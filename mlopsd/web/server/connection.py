@@ -3,9 +3,11 @@
 import asyncio
 import math
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import StreamReader, hdrs, web
+from typing_extensions import override
 
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.middleware import RequestRecorder
@@ -205,12 +207,13 @@ class Connection(web.RequestHandler):
         self._stop_write_deadline()
         super().resume_writing()
 
+    @override
     def handle_error(
         self,
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  # aiohttp's message may contain the client's data
+        message: str | None = None,  # not used: aiohttp's message may contain the client's data
     ) -> web.StreamResponse:
         """Return the problem document for invalid HTTP, or for an error that no handler could see.
 
@@ -219,7 +222,11 @@ class Connection(web.RequestHandler):
         """
         if request.writer.output_size > 0:
             raise ConnectionError("cannot send the error: a part of another response was sent")
-        detail = NOT_HTTP if status < 500 else "an internal error of mlopsd; its log has the reason"  # noqa: PLR2004
+        detail = (
+            NOT_HTTP
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR
+            else "an internal error of mlopsd; its log has the reason"
+        )
         return self._recorder.refuse(request, Problem(status, detail, closes=True), exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:

@@ -7,6 +7,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
 BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn may reduce it
 LONGEST_PATH = 107  # bytes of sockaddr_un.sun_path, less the zero at its end
 SOCKET_MODE = 0o660
@@ -25,7 +27,8 @@ class Accepting(socket.socket):
     gets 1, and this class keeps it from the kernel.
     """
 
-    def listen(self, backlog: int = BACKLOG, /) -> None:  # noqa: ARG002  # see the class
+    @override
+    def listen(self, backlog: int = BACKLOG, /) -> None:
         """Listen with `BACKLOG`, whatever *backlog* asyncio passes."""
         super().listen(BACKLOG)
 

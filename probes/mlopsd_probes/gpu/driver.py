@@ -214,9 +214,9 @@ def _read_versions() -> Versions:
 def _unload() -> None:
     """Make pynvml load the library again; otherwise it keeps it as long as the process runs."""
     if pynvml.nvmlLib is not None:
-        _ctypes.dlclose(pynvml.nvmlLib._handle)
+        _ctypes.dlclose(pynvml.nvmlLib._handle)  # noqa: SLF001  # ctypes has no other way to close a library
         pynvml.nvmlLib = None
-        pynvml._nvmlGetFunctionPointer_cache.clear()
+        pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001  # pynvml has no call that forgets the library
 
 
 class Bus:
@@ -278,6 +278,6 @@ def _is_gpu(device: Path) -> bool:
 def _driver(link: str) -> str:
     """Return the name of the driver; without a Path, which would intern its parts at each check."""
     try:
-        return os.readlink(link).rpartition("/")[2]  # noqa: PTH115
+        return os.readlink(link).rpartition("/")[2]  # noqa: PTH115  # a Path would intern it
     except OSError:
         return ""

@@ -83,7 +83,7 @@ def function(name: str) -> Any:
     Raises:
         NVMLError: the driver is older than the function.
     """
-    return pynvml._nvmlGetFunctionPointer(name)
+    return pynvml._nvmlGetFunctionPointer(name)  # noqa: SLF001  # it caches, and raises for an older driver
 
 
 def checked(answer: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pynvml
+from typing_extensions import override
 
 from mlopsd.format import format_count
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
@@ -174,6 +175,7 @@ class GpuProbe(Probe[GpuOptions]):
         patterns = self.options.ignored_cards
         return any(fnmatchcase(name, pattern) for pattern in patterns for name in (bus_id, uuid) if name)
 
+    @override
     def reload(self, *, dry_run: bool, force: bool) -> str:
         """Forget the known cards and their XIDs; the next check initialises NVML again.
 

@@ -199,8 +199,7 @@ class Download:
         return Fault("not_mounted", f"there is no folder {root} on this host; mount it")
 
     def _get(self, file: FileInfo, path: Path) -> None:
-        # private, but the public function turns an exception into text
-        self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
+        self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]  # noqa: SLF001  # the public one turns an exception into text
 
     def _digest(self, path: Path) -> str:
         digest = hashlib.sha256()

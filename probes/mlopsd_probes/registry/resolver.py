@@ -41,7 +41,7 @@ class Resolver:
         self._certificate = ClientCertificate(certificate, key) if certificate else None
         if self._uri.startswith("sqlite:"):  # import now: it takes a second and cannot hang
             with contextlib.suppress(Exception):  # the first request raises it again
-                self._client  # noqa: B018
+                self._client  # noqa: B018  # reading it imports
 
     def answer(self, question: Mapping[str, Any]) -> Answer:
         """Answer *question*; an exception becomes an answer with a fault."""

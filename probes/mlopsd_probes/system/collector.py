@@ -1,6 +1,6 @@
 """The collector of one signal of the host."""
 
-import os.path
+from pathlib import Path
 from typing import ClassVar
 
 from mlopsd.probe import Reading
@@ -19,8 +19,8 @@ class HostCollector(Collector):
     source: ClassVar[str]
     may_be_absent: ClassVar[bool] = False
 
-    def __init__(self, options: SystemOptions) -> None:
-        """Take the limits from *options*; collectors without limits ignore it."""
+    def __init__(self, _options: SystemOptions) -> None:
+        """Take the limits from *_options*, which the probe passes to collectors without limits too."""
 
     def collect(self) -> Reading:
         """Read the signal once; return an empty reading if this host lacks an optional source.
@@ -48,7 +48,7 @@ class HostCollector(Collector):
     def _explain(self, error: Exception) -> Reading:
         """Return one finding with the file and the cause."""
         file, cause = (error.filename, error.strerror) if isinstance(error, OSError) else (None, None)
-        source = os.path.join(self.source, file) if isinstance(file, str) else self.source  # noqa: PTH118
+        source = Path(self.source, file) if isinstance(file, str) else self.source
         return self.unreadable(f"{self.name} from {source}", cause or error)
 
 

@@ -184,7 +184,7 @@ class DiskIO(HostCollector):
 
     def __init__(
         self,
-        options: SystemOptions,
+        _options: SystemOptions,
         read: Callable[..., Mapping[str, Any]] = psutil.disk_io_counters,
         sys: Path = Path("/sys"),
     ) -> None:

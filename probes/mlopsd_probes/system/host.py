@@ -26,7 +26,7 @@ class HostInfo(HostCollector):
     source = "/proc/stat"
     metrics = (BOOTED,)
 
-    def __init__(self, options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
+    def __init__(self, _options: SystemOptions, boot_time: Callable[[], float] = psutil.boot_time) -> None:
         self._boot_time = boot_time
 
     def collect(self) -> Reading:

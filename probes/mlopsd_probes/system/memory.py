@@ -118,7 +118,7 @@ class Paging(HostCollector):
     source = "/proc/vmstat"
     metrics = (SWAPPED_IN, SWAPPED_OUT, OOM_KILLS)
 
-    def __init__(self, options: SystemOptions, proc: Path = Path("/proc")) -> None:
+    def __init__(self, _options: SystemOptions, proc: Path = Path("/proc")) -> None:
         self._vmstat = proc / "vmstat"
         page = resource.getpagesize()
         self._fields = {

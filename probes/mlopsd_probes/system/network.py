@@ -38,7 +38,7 @@ class Network(HostCollector):
 
     def __init__(
         self,
-        options: SystemOptions,
+        _options: SystemOptions,
         read: Callable[..., Mapping[str, Any]] = psutil.net_io_counters,
         sys: Path = Path("/sys"),
     ) -> None:

@@ -44,10 +44,9 @@ def _train(arguments: Namespace, database: Path, report: Report) -> int:
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DATABRICKS_"))]:
         del os.environ[name]  # each could select another registry, experiment or run
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    # imported here: it takes 2 s, and reads the environment set above
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # takes 2 s, reads the environment set above
 
-    from mlopsd_probes.model.demo.registry import Registry  # noqa: PLC0415
+    from mlopsd_probes.model.demo.registry import Registry  # noqa: PLC0415  # imports MLflow
 
     try:
         registry = Registry(database, arguments.folder / ARTIFACTS, arguments.model, report)

@@ -73,7 +73,7 @@ def _fits(spec: Any, values: Sequence[Any]) -> bool:
 
 def _of_params(params: Any, schema: Any) -> str | None:
     try:
-        model_utils._enforce_params_schema(params, schema)
+        model_utils._enforce_params_schema(params, schema)  # noqa: SLF001  # as pyfunc.predict calls it
     except Exception:  # noqa: BLE001  # numpy may raise anything for a caller's value
         if not isinstance(params, dict):
             return "params must be an object"

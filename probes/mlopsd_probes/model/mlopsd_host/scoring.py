@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ class Scorer:
 
     def jsonable(self, answer: Any) -> Any:
         """Convert *answer* to JSON values, with one element per row for tables, arrays and lists."""
-        return proto_json_utils._get_jsonable_obj(answer, pandas_orient="records")
+        return proto_json_utils._get_jsonable_obj(answer, pandas_orient="records")  # noqa: SLF001  # as MLflow's server
 
     def encode_jsonable(self, answer: Any, *, bare: bool) -> bytes:
         """Return the body, see `encode`; ``json.dumps`` is five times as fast as MLflow's ``json.dump``."""
@@ -141,7 +142,7 @@ class Scorer:
     def _parsed(self, request: Request) -> ModelInput:
         try:
             if request.mime == JSON:
-                parsed = scoring_server._parse_json_data(
+                parsed = scoring_server._parse_json_data(  # noqa: SLF001  # as MLflow's server
                     dict(request.document), self.model.metadata, self.schema
                 )
                 return ModelInput(parsed.data, parsed.params, parsed.is_unified_llm_input, request.rows)
@@ -177,7 +178,7 @@ def print_without_data(error: BaseException) -> None:
     """Print the traceback of *error* for the log, without its text, which may quote the request."""
     where = "".join(traceback.format_tb(error.__traceback__, -MOST_FRAMES))
     line = f"{where}{type(error).__name__} (text omitted, it may quote the request)"
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  # it is the log
 
 
 def _mime(content_type: str) -> str:
@@ -215,7 +216,7 @@ def _holds(value: Any, low: float | None, high: float | None) -> bool:
         number = float(value)
     except (TypeError, ValueError, OverflowError):  # a whole number too large for a float
         return False
-    return (low is None or number >= low) and (high is None or number <= high) and number == number  # noqa: PLR0124
+    return (low is None or number >= low) and (high is None or number <= high) and not math.isnan(number)
 
 
 def _range_text(low: float | None, high: float | None) -> str:

@@ -91,11 +91,15 @@ class Reconciler:
 
     def inherit(self, before: "Reconciler") -> None:
         """Take over the version in service from *before*; the loop then reloads it with the new options."""
-        before._note_loss()
-        self._losses.times = before._losses.times
-        if (serving := before.active.take()) is not None:
+        serving, self._losses.times = before.hand_over()
+        if serving is not None:
             self.active.put(replace(serving, is_outdated=True))
         self._ensure_loop()
+
+    def hand_over(self) -> tuple[ActiveVersion | None, int]:
+        """Give up the version in service; return it, and the number of hosts lost so far."""
+        self._note_loss()
+        return self.active.take(), self._losses.times
 
     async def check(self) -> None:
         """Ask the registries, verify the version in service, and act on both."""

@@ -240,18 +240,18 @@ class ModelHost:
             self.canary_behind = 0
             asking.cancel()
 
-    async def _awaited(self, asking: asyncio.Task[CanaryResult], timeout: float) -> CanaryResult:  # noqa: ASYNC109
-        step = min(POLL, timeout / SHARE)
+    async def _awaited(self, asking: asyncio.Task[CanaryResult], limit: float) -> CanaryResult:
+        step = min(POLL, limit / SHARE)
         in_all, in_turn = Silence(2 * step), Silence(2 * step)
         while not (await asyncio.wait({asking}, timeout=step))[0]:
             behind = self._ahead_of_canary()
             waited = in_all.add(sign=False)
-            if in_turn.add(sign=behind > 0 and self._liveness.is_beating) >= timeout:
-                return failed_canary(f"no answer within {timeout:g} s", timeout)
+            if in_turn.add(sign=behind > 0 and self._liveness.is_beating) >= limit:
+                return failed_canary(f"no answer within {limit:g} s", limit)
             if behind and waited >= self._stall_timeout:
                 why = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
                 return failed_canary(why, self._stall_timeout)
-            self.canary_behind = behind if waited >= timeout else 0
+            self.canary_behind = behind if waited >= limit else 0
         return asking.result()
 
     def _ahead_of_canary(self) -> int:
