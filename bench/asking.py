@@ -86,7 +86,7 @@ class Runs:
 
 
 def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
-    """The small page and then the large one beside each peer, and the huge one beside the small."""
+    """Compare the small and then the large page with each peer, and the huge one with the small."""
     environment, runs = door.lay_out(room), Runs()
     wrk = Wrk(room)
     for lines in (SMALL, LARGE):

@@ -17,10 +17,12 @@ class Constant(asyncio.Protocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     @override
-    def data_received(self, data: bytes) -> None:  # whatever it says
+    def data_received(self, data: bytes) -> None:
+        """Answer, whatever the request says."""
         self._transport.write(ANSWER)
 
 

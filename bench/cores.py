@@ -9,7 +9,7 @@ SERVERS, CALLERS = 0, 1
 
 @contextmanager
 def on_core(number: int) -> Iterator[None]:
-    """What is started in the block runs on that core alone, counted round where there are fewer."""
+    """Run what is started in the block on that core alone; the number wraps where there are fewer cores."""
     allowed = os.sched_getaffinity(0)
     cores = sorted(allowed)
     os.sched_setaffinity(0, {cores[number % len(cores)]})

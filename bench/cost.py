@@ -15,7 +15,7 @@ def cpu(pid: int) -> float:
 
 
 def cpu_of_all(pids: Iterable[int]) -> float:
-    """The same for several."""
+    """Return the same for several processes."""
     return sum(map(cpu, pids))
 
 
@@ -28,7 +28,7 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """What *pid* has now."""
+    """Read the memory that *pid* has now."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
     rss, pss = (re.search(rf"^{name}:\s+(\d+) kB", rollup, re.MULTILINE) for name in ("Rss", "Pss"))
     assert rss is not None

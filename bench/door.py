@@ -18,5 +18,5 @@ def lay_out(room: Path) -> dict[str, str]:
 
 
 def table(name: str, does: str, isolation: str) -> str:
-    """The configuration of one trouble."""
+    """Return the configuration of one trouble."""
     return f'[probes.{name}]\nuse = "bench_trouble"\ndoes = "{does}"\nisolation = "{isolation}"\n'

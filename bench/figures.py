@@ -7,7 +7,7 @@ from statistics import median
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: a value that was measured, never one in between."""
+    """Return the nearest-rank percentile: a value that was measured, never one in between."""
     ordered = sorted(values)
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 
@@ -30,7 +30,7 @@ class Spread:
 
 
 def spread(values: Iterable[float], unit: str = "") -> Spread:
-    """The figures of all rounds."""
+    """Return the figures of all rounds."""
     return Spread(tuple(values), unit)
 
 
@@ -45,7 +45,7 @@ def p99(rounds: Iterable[Sequence[float]]) -> Spread:
 
 
 def longest(rounds: Iterable[Sequence[float]]) -> Spread:
-    """The longest of the milliseconds of each round."""
+    """Return the longest of the milliseconds of each round."""
     return percentiles(rounds, 100)
 
 

@@ -46,7 +46,7 @@ def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
 
 
 def _cost(effort: Effort, room: Path) -> tuple[str, list[Row]]:
-    """The same calls to the library as it is, and to one whose answers cost next to nothing, in turn."""
+    """Run the same calls on the library as it is and on one with nearly free answers, in turn."""
     plain, cheap = Pretended(room / "plain"), Pretended(room / "cheap", CHEAP)
     rounds = [
         [_cycles(host.environment, host.scenario.parent, host.sysfs, CYCLES)[0] for host in (plain, cheap)]
@@ -70,7 +70,7 @@ def _cost(effort: Effort, room: Path) -> tuple[str, list[Row]]:
 
 
 def _hung(effort: Effort, room: Path) -> Iterator[Row]:
-    """A call of a check that never returns; then the daemon stops, and another takes its port."""
+    """Hang a call of a check for ever; then stop the daemon and let another take its port."""
     late, stops, ports = [], [], []
     for number in range(effort.rounds):
         host = Pretended(room / f"{number}")
@@ -93,7 +93,7 @@ def _hung(effort: Effort, room: Path) -> Iterator[Row]:
 
 
 def _check_until_healthy(path: Path) -> None:
-    """The first check, whose process has just begun, may be too slow for the short timeout."""
+    """Check until healthy; the first check, in a new process, may be too slow for the short timeout."""
     end = time.perf_counter() + STARTING_SECONDS
     while check_now(path, "gpu")["status"] != "healthy":
         if time.perf_counter() > end:
@@ -106,7 +106,7 @@ def _table(host: Pretended) -> str:
 
 
 def _many(effort: Effort, room: Path) -> Iterator[Row]:
-    """What the process has after a thousand checks, and at the end."""
+    """Measure the process after a thousand checks, and at the end."""
     host = Pretended(room)
     settled, end = _cycles(
         host.environment, host.scenario.parent, host.sysfs, SETTLED, effort.many_cycles - SETTLED
@@ -123,7 +123,7 @@ def _many(effort: Effort, room: Path) -> Iterator[Row]:
 
 
 def _real(effort: Effort, room: Path) -> Iterator[Row]:
-    """The probe's checks and nvidia-smi's answers of the same fields, in turn."""
+    """Time the probe's checks and nvidia-smi's answers with the same fields, in turn."""
     if shutil.which("nvidia-smi") is None:
         yield Row("no nvidia-smi on this host: this figure needs a real card", "")
         return

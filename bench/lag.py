@@ -30,7 +30,7 @@ class TroubleCase:
     label: str
 
     def tables(self) -> str:
-        """The configuration: the troubles, and the probe that measures."""
+        """Return the configuration: the troubles, and the probe that measures."""
         tables = [door.table(name, name, self.place) for name in self.troubles]
         return "".join([f'[probes.lag]\nuse = "bench_lag"\nseconds = {SECONDS}\n', *tables])
 

@@ -53,7 +53,7 @@ class Loaded:
 
 
 def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
-    """The daemon and a process that loads in a thread, in turn; each begins anew and fetches."""
+    """Load in the daemon and in a thread of another process, in turn; each starts afresh and fetches."""
     environment = door.lay_out(room)
     with BenchRegistry(room / "registry") as registry:
         small, large = registry.small(), registry.large(SIZE)
@@ -91,7 +91,7 @@ def _load(daemon: DaemonServer, registry: BenchRegistry, version: str) -> Loaded
 
 
 def _sampled(daemon: DaemonServer, until: threading.Event) -> Late:
-    """The lag from within, and how long the least question takes, until *until* is set."""
+    """Sample the lag from within, and the time of the smallest request, until *until* is set."""
     caller = Caller(daemon.port, "/livez", PERIOD)
     caller.start()
     lags: list[float] = []
@@ -111,7 +111,7 @@ def _load_in_thread(registry: BenchRegistry, first: str, second: str) -> Loaded:
 
 
 def _beats(daemon: DaemonServer) -> dict[float, int]:
-    """The daemon's own histogram of its lag: how many beats were late by up to so many seconds."""
+    """Read the daemon's own histogram of its lag: the beats that were late, by upper bound."""
     connection = WebConnection(daemon.port)
     try:
         page = connection.get("/metrics")[1].decode()
@@ -121,7 +121,7 @@ def _beats(daemon: DaemonServer) -> dict[float, int]:
 
 
 def _greatest(before: dict[float, int], after: dict[float, int]) -> float:
-    """The bound, in ms, of the bucket with the greatest of what came in between."""
+    """Return the bound, in ms, of the highest bucket that gained between the two readings."""
     gained = {bound: times - before[bound] for bound, times in after.items()}
     return 1000 * min(bound for bound, times in gained.items() if times == max(gained.values()))
 

@@ -104,7 +104,7 @@ def _measure_health(server: Server, path: str, seconds: float, health: HealthTim
 
 @contextmanager
 def _spinning() -> Iterator[None]:
-    """A process that does nothing but use a core."""
+    """Run a process that does nothing but use a core."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield
@@ -146,7 +146,7 @@ def _constant(room: Path) -> Iterator[Server]:
 
 
 def _limit(room: Path, seconds: float) -> ServingResult:
-    """What the client can do where the answer is ready."""
+    """Measure the client alone, against an answer that is ready."""
     with _constant(room) as server:
         return ask(server, *JUDGED, seconds)
 

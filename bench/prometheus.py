@@ -35,7 +35,7 @@ class Prometheus(Server):
         super().__init__([command, *options, address, "--log.level=warn"], port, room / "log", {})
 
     def ask(self, query: str, at: float | None = None) -> Series:
-        """What *query* gives, now or at the Unix time *at*."""
+        """Return the result of *query*, now or at the Unix time *at*."""
         wanted = {"query": query} | ({} if at is None else {"time": f"{at:.3f}"})
         found: Series = self._get(f"query?{urllib.parse.urlencode(wanted)}")["result"]
         return found

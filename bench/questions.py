@@ -20,7 +20,7 @@ JSON = "application/json"
 
 
 def body(rows: int, seed: int) -> bytes:
-    """That many patients, the same for the same *seed*, as ``dataframe_split``."""
+    """Return that many patients, the same for the same *seed*, as ``dataframe_split``."""
     draw = random.Random(seed)
     data = [[round(draw.uniform(*span), 2) for span in FEATURES.values()] for _ in range(rows)]
     return json.dumps({"dataframe_split": {"columns": list(FEATURES), "data": data}}).encode()

@@ -45,11 +45,11 @@ class BenchRegistry(AbstractContextManager["BenchRegistry"]):
         self._process.communicate()
 
     def small(self) -> str:
-        """A new version of a small model of scikit-learn's; its number."""
+        """Register a version of a small scikit-learn model; return its number."""
         return self._do("small")
 
     def large(self, size: int) -> str:
-        """A new version that takes *size* bytes of memory, in small objects; its number."""
+        """Register a version that takes *size* bytes of memory, in small objects; return its number."""
         return self._do(f"large {size}")
 
     def crown(self, version: str) -> None:
@@ -57,7 +57,7 @@ class BenchRegistry(AbstractContextManager["BenchRegistry"]):
         self._do(f"champion {version}")
 
     def table(self, more: str = "") -> str:
-        """The configuration of a probe of the champion, everything else at its default."""
+        """Return the configuration of a probe of the champion, everything else at its default."""
         return f'[probes.model]\nmodel = "{NAME}"\nregistries = [{{ uri = "{self.uri}" }}]\n{more}'
 
     def _do(self, what: str) -> str:

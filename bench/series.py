@@ -31,10 +31,11 @@ class SeriesProbe(Probe[SeriesOptions]):
 
     @classmethod
     def declares(cls, options: SeriesOptions) -> Sequence[Metric]:
-        """A metric for each family."""
+        """Return a metric for each family."""
         return list(_metrics(options.number).values())
 
     def check(self) -> Reading:
+        """Return every series with its next value."""
         self._look += 1
         samples = [
             metric.sample(workload.value(at, self._look), **labels)

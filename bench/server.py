@@ -27,7 +27,7 @@ class Missing(Exception):
 
 
 def program(package: str, *names: str) -> str:
-    """The path of the first of *names* that is installed; root's own folder counts.
+    """Return the path of the first of *names* that is installed; root's own folder counts.
 
     Raises:
         Missing: none is; Debian's *package* has it.
@@ -126,7 +126,7 @@ class DaemonServer(Server):
                 raise RuntimeError(f"the daemon did not start; it said: {self.log.read_text('utf-8')}")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The lines of its log with this event."""
+        """Return the lines of its log with this event."""
         whole = self.log.read_text("utf-8", "replace").rpartition("\n")[0]
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]

@@ -40,7 +40,7 @@ class ServingResult:
 def serving(
     room: Path, registry: BenchRegistry, probes: str = SYSTEM, environment: Mapping[str, str] | None = None
 ) -> Iterator[DaemonServer]:
-    """A daemon that serves the champion of *registry* beside *probes*."""
+    """Run a daemon that serves the champion of *registry* beside *probes*."""
     with DaemonServer(room, probes + registry.table(), environment) as daemon:
         wait_for_answer(daemon.port, "/ping", LOADING_SECONDS)
         yield daemon

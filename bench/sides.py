@@ -19,7 +19,7 @@ MOST_OF_ONE_PROBE = 10_000  # samples in a reading
 
 
 def tables_of(lines: int) -> str:
-    """The configuration of a daemon with a page of *lines*: the system probe, and others of series."""
+    """Return the configuration of a daemon with a page of *lines*: the system probe and probes of series."""
     left, tables = lines - OWN_LINES[OURS], SYSTEM
     number = 0
     while left > 0:
@@ -35,12 +35,12 @@ def path_of(side: str, path: str) -> str:
 
 
 def fastapi_of(lines: int, room: Path) -> Service:
-    """The service beside the daemon, with a page of *lines*."""
+    """Return the service beside the daemon, with a page of *lines*."""
     return Service(room, lines - OWN_LINES[FASTAPI])
 
 
 def started_daemon(room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack) -> DaemonServer:
-    """A daemon with a page of *lines*, on the servers' core, until *stack* is left."""
+    """Start a daemon with a page of *lines*, on the servers' core, until *stack* is left."""
     with on_core(SERVERS):
         daemon = DaemonServer(room, tables_of(lines), environment)
     stack.enter_context(daemon)
@@ -52,7 +52,7 @@ def started_daemon(room: Path, lines: int, environment: Mapping[str, str], stack
 def all_started(
     room: Path, lines: int, environment: Mapping[str, str], stack: ExitStack, missing: set[str]
 ) -> dict[str, Server]:
-    """The daemon and each peer that is installed, until *stack* is left; the others are told in *missing*."""
+    """Start the daemon and each installed peer until *stack* is left; add the other peers to *missing*."""
     daemon = started_daemon(room / "daemon", lines, environment, stack)
     makers: dict[str, Callable[[], Server]] = {
         FASTAPI: lambda: fastapi_of(lines, room / "service"),
@@ -73,7 +73,7 @@ def all_started(
 
 
 def nothing_beside(side: str, error: Missing) -> str:
-    """A line for a figure that cannot be had."""
+    """Return a line for a figure that cannot be had."""
     return f"nothing beside {side}: {error}"
 
 

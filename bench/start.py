@@ -46,7 +46,7 @@ class Ends:
 
 
 def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
-    """A plain life beside the peer's, a hung check, and ends with every probe hung, in turn."""
+    """Time a plain life and the peer's, a hung check, and ends with every probe hung, in turn."""
     environment = door.lay_out(room)
     lives, theirs, over, ends = [], [], [], Ends()
     missing = ""

@@ -50,7 +50,7 @@ class Trainer:
         mlflow.set_experiment("bench")
 
     def small(self) -> str:
-        """The demo's model, fitted otherwise each time."""
+        """Register the demo's model, fitted to other data each time."""
         import mlflow.sklearn  # noqa: PLC0415  # the same
 
         from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415  # the same
@@ -64,7 +64,7 @@ class Trainer:
         )
 
     def large(self, size: str) -> str:
-        """A model that takes that many bytes of memory, in small objects."""
+        """Register a model that takes that many bytes of memory, in small objects."""
         from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415  # the same
 
         table, code = self._folder / "table.pickle", self._folder / "heavy.py"

@@ -26,42 +26,46 @@ class Trouble(Probe[TroubleOptions]):
     _is_warned = False
 
     def check(self) -> Reading:
+        """Cause the trouble that the options name."""
         getattr(self, self.options.does)()
         return FINE
 
     def hangs(self) -> None:
+        """Never return."""
         time.sleep(3600)
 
     def hangs_when_asked_again(self) -> None:
-        """So that its first reading comes from a process that is up."""
+        """Hang at the second check, so that the first reading comes from a process that is up."""
         if self._is_warned:
             time.sleep(3600)
         self._is_warned = True
 
     def exits(self) -> None:
+        """End the process without Python's own end."""
         os._exit(7)
 
     def segfaults(self) -> None:
+        """Read from address 0."""
         ctypes.string_at(0)
 
     def hogs(self) -> None:
-        """A loop in pure Python, which takes the GIL again as soon as it must give it up."""
+        """Loop in pure Python, which takes the GIL again as soon as it must give it up."""
         end = time.monotonic() + 0.8
         while time.monotonic() < end:
             sum(range(1000))
 
     def holds(self) -> None:
-        """A call in C that keeps the GIL, as a driver's binding may."""
+        """Call C code that keeps the GIL, as a driver's binding may."""
         ctypes.PyDLL(None).usleep(500_000)
 
     def prints(self) -> None:
-        """A gigabyte, or as much as is taken within the deadline."""
+        """Print a gigabyte, or as much as is taken within the deadline."""
         for _ in range(1_000_000):
             os.write(1, LINE)
 
 
 class LagOptions(Options):
-    """*seconds* is how long a check samples."""
+    """The options: a check samples for *seconds*."""
 
     seconds: float = 3.0
 
@@ -77,6 +81,7 @@ class Lag(Probe[LagOptions]):
     _asked = False
 
     async def check(self) -> Reading:
+        """Return the lags of a few seconds; nothing at the first check."""
         if not self._asked:
             self._asked = True
             return FINE

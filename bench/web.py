@@ -33,19 +33,19 @@ class WebConnection:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """The code and the body."""
+        """Return the code and the body."""
         self._http.request("GET", path, headers=dict(headers or {}))
         response = self._http.getresponse()
         return response.status, response.read()
 
     def post(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-        """The code and the body."""
+        """Return the code and the body."""
         self._http.request("POST", path, body, {"Content-Type": content_type})
         response = self._http.getresponse()
         return response.status, response.read()
 
     def scrape(self) -> bytes:
-        """The page as Prometheus asks for it, still packed."""
+        """Return the page as Prometheus asks for it, still packed."""
         status, body = self.get("/metrics", AS_PROMETHEUS)
         assert status == 200, status
         return body

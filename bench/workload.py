@@ -26,7 +26,7 @@ class Series:
 
 
 def series(number: int) -> Iterator[Series]:
-    """*number* of them, family by family."""
+    """Yield *number* of them, family by family."""
     for at in range(number):
         family, card = divmod(at, CARDS)
         name = f"quantity_{family}_total" if family % 3 == 2 else f"quantity_{family}"
@@ -34,5 +34,5 @@ def series(number: int) -> Iterator[Series]:
 
 
 def value(at: int, look: int) -> float:
-    """What line *at* shows at the *look*-th look: an integer as often as a fraction, and never less."""
+    """Return the value of line *at* at the *look*-th scrape: as often an integer as not, and never less."""
     return float(look * 7 + at) if at % 2 else round(look * 0.37 + at / 3, 3)

@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def told(run: Run) -> list[str]:
-    """The outcome in lines, with the daemon's last words where a promise was broken."""
+    """Return the outcome in lines, with the last lines of the daemon's log if a promise was broken."""
     tale, timeline = run.tale, run.timeline
     lines = [f"faults: {sum(tale.faults.values())} in {tale.seconds:.0f} s"]
     lines += [

@@ -65,7 +65,7 @@ class Line(asyncio.Protocol):
 
 
 async def asked(port: int, requests: int, connections: int) -> Counter[str]:
-    """The status codes of *requests* over *connections*."""
+    """Count the status codes of *requests* over *connections*."""
     paths = itertools.cycle(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in PATHS)
     turns = itertools.islice(paths, requests)
     told: Counter[str] = Counter()

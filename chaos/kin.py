@@ -35,7 +35,7 @@ def family(pid: int) -> list[Process]:
 
 
 def named(daemon: int, name: str) -> Process | None:
-    """The child of *daemon* that is its "system", "gpu", "client" or "host"."""
+    """Return the child of *daemon* that is its "system", "gpu", "client" or "host"."""
     for child in procfs.children(daemon):
         if _role(child) == name:
             return process(child)

@@ -9,5 +9,5 @@ SCALED = Path(__file__).with_name("scaled.py")
 
 
 def made(folder: Path, factor: str) -> Path:
-    """A version in *folder*; with "nan" it fails its canary, with no number at all its load."""
+    """Write a version to *folder*; with "nan" it fails its canary, with no number at all its load."""
     return written(folder, SCALED, "factor.txt", factor)

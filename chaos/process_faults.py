@@ -59,7 +59,7 @@ async def kill_daemon(ground: Ground) -> Injected:
 
 
 async def stop_daemon(ground: Ground) -> Injected:
-    """A frozen virtual machine, or a stuck terminal."""
+    """Freeze the daemon, like a frozen virtual machine or a stuck terminal."""
     ground.daemon.freeze()
 
     async def undo() -> None:
@@ -69,7 +69,7 @@ async def stop_daemon(ground: Ground) -> Injected:
 
 
 async def take_descriptors(ground: Ground) -> Injected:
-    """The limit of the running daemon falls to the first number that is free."""
+    """Lower the limit of the running daemon to the first number that is free."""
     pid = ground.daemon.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     taken = {int(number.name) for number in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: ASYNC240  # a folder of the kernel's
@@ -84,7 +84,7 @@ async def take_descriptors(ground: Ground) -> Injected:
 
 
 async def starve_host(ground: Ground) -> Injected:
-    """The model's process wants more memory than there is."""
+    """Make the model's process want more memory than there is."""
     if (child := kin.named(ground.daemon.pid, "host")) is None:
         return Injected("no host to starve")
     squeeze = Squeeze(child.pid, SQUEEZED)
@@ -94,7 +94,7 @@ async def starve_host(ground: Ground) -> Injected:
 
 
 async def starve_worker(ground: Ground) -> Injected:
-    """A probe's process gets no page more."""
+    """Give a probe's process no page more."""
     if (child := kin.named(ground.daemon.pid, "system")) is None:
         return Injected("no worker to starve")
     squeeze = Squeeze(child.pid, 0)

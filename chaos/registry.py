@@ -57,7 +57,7 @@ class RegistryServer:
         self.point(next(iter(self.good)))
 
     def point(self, number: str) -> None:
-        """The champion is version *number*."""
+        """Make version *number* the champion."""
         self._registrar.point(number)
         self.champion = number
 

@@ -102,7 +102,7 @@ def _ask(port: int, requests: int) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _daemon(room: Path) -> Iterator[tuple[int, int]]:
-    """The pid and the port of a daemon with many probes, each of them as often as may be."""
+    """Start a daemon with many probes, each at its shortest interval; yield its pid and port."""
     port = free_port()
     (room / "config.toml").write_text(_table(room), "utf-8")
     command = [sys.executable, "-m", "mlopsd", "run", "--config", str(room / "config.toml")]

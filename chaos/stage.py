@@ -128,7 +128,7 @@ class Stage:
         }
 
     def steer(self, *lines: str) -> None:
-        """The host of the cards is another from now on."""
+        """Change the host of the cards from now on."""
         build.steer(self.cards, scenario(*lines))
 
     def expect_champion(self) -> None:
@@ -140,7 +140,7 @@ class Stage:
         self.factors = frozenset(self.registry.good.values())
 
     def fill(self) -> None:
-        """The disk of the state folder is as small as what is on it.
+        """Shrink the disk of the state folder to what is on it.
 
         It is not filled with a file: on Linux 6.18 a tmpfs that others write to meanwhile was seen to stay
         full after that file was gone.
@@ -149,7 +149,7 @@ class Stage:
         self._resize((found.f_blocks - found.f_bfree) * found.f_frsize)
 
     def make_room(self) -> None:
-        """It is as large as it was."""
+        """Give the disk its first size back."""
         self._resize(DISK_BYTES)
 
     def _resize(self, size: int) -> None:

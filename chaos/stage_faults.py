@@ -19,13 +19,13 @@ async def fill_disk(ground: Ground) -> Injected:
 
 
 async def kill_registry(ground: Ground) -> Injected:
-    """It is gone, and started again at the end."""
+    """Kill the registry, and start it again at the end."""
     ground.stage.registry.end()
     return Injected("SIGKILL to the registry", ground.stage.registry.start)
 
 
 async def freeze_registry(ground: Ground) -> Injected:
-    """It accepts and never answers."""
+    """Make the registry accept and never answer."""
     ground.stage.registry.signal(signal.SIGSTOP)
 
     async def undo() -> None:
@@ -35,7 +35,7 @@ async def freeze_registry(ground: Ground) -> Injected:
 
 
 def driver_that(*lines: str) -> Begin:
-    """The scenario of the cards has *lines* besides."""
+    """Add *lines* to the scenario of the cards."""
 
     async def begin(ground: Ground) -> Injected:
         ground.stage.steer(*lines)
@@ -49,7 +49,7 @@ def driver_that(*lines: str) -> Begin:
 
 
 def step_clock(seconds: float) -> Begin:
-    """The time of day is off by *seconds*, and comes back."""
+    """Move the time of day by *seconds*, and back at the end."""
 
     async def begin(ground: Ground) -> Injected:
         ground.stage.clock.move(seconds)
@@ -73,7 +73,7 @@ async def stop_heart(ground: Ground) -> Injected:
 
 
 async def move_alias(ground: Ground) -> Injected:
-    """The champion is the other good version."""
+    """Make the other good version the champion."""
     registry = ground.stage.registry
     number = next(number for number in registry.good if number != registry.champion)
     ground.stage.expect_any()
@@ -82,7 +82,7 @@ async def move_alias(ground: Ground) -> Injected:
 
 
 def champion_that_fails(step: str) -> Begin:
-    """The alias names a version that *step* must reject, "canary" or "load"."""
+    """Point the alias at a version that *step* must reject, "canary" or "load"."""
 
     async def begin(ground: Ground) -> Injected:
         registry = ground.stage.registry

@@ -40,7 +40,7 @@ class Timeline:
             print(f"{time.monotonic() - self._start:8.2f}  {text}", flush=True)
 
     def violate(self, rule: str, text: str) -> None:
-        """A promise is broken: *rule* in words that are always the same, and what was seen."""
+        """Record a broken promise: *rule* in words that are always the same, and what was seen."""
         self._by_rule[rule] += 1
         self.violations.append(f"{rule}: {text}")
         if self._by_rule[rule] <= MOST_OF_A_RULE:

@@ -89,7 +89,7 @@ class CallerTraffic:
         body: bytes | None = None,
         waits: tuple[str, ...] = SILENT,
     ) -> CallerAnswer | None:
-        """The answer, its shape judged; None if there was none, which *waits* may excuse."""
+        """Return the answer, its shape judged; None if there was none, which *waits* may excuse."""
         began, lag = time.monotonic(), self.lag
         try:
             async with session.request(method, path, params=query, data=body, headers=HEADERS) as response:
@@ -134,7 +134,7 @@ class CallerTraffic:
             await asyncio.sleep(pause)
 
     def _count_checks(self, page: bytes) -> None:
-        """A daemon that was killed begins at zero again."""
+        """Add the checks of *page*; a daemon that was killed begins at zero again."""
         now = checks(page)
         self.checks += now - self._checks_before if now >= self._checks_before else now
         self._checks_before = now

@@ -120,7 +120,7 @@ class Watching:
         self._status: StatusWord = "unknown"
 
     def verdict(self) -> PeerVerdict:
-        """The worst of all readings."""
+        """Return the worst of all readings."""
         return PeerVerdict(
             status=self._status,
             since=self._since,
@@ -129,7 +129,7 @@ class Watching:
         )
 
     def take(self, reading: PeerReading) -> None:
-        """*reading* is the latest of its probe."""
+        """Keep *reading* as the latest of its probe."""
         self.readings[reading.probe] = reading
         worst = max((one.status for one in self.readings.values()), key=_WORSE.index)
         if worst != self._status:
@@ -227,13 +227,13 @@ async def count(request: Request, call_next: Callable[[Request], Awaitable[Respo
 
 @app.get("/livez")
 async def alive() -> str:
-    """That it answers."""
+    """Show that the service answers."""
     return "alive"
 
 
 @app.get("/health/")
 async def health(response: Response) -> PeerVerdict:
-    """The verdict, and its code."""
+    """Return the verdict, and its code."""
     verdict = watching.verdict()
     response.status_code = 200 if verdict.status in {"healthy", "degraded"} else 503
     return verdict
@@ -241,7 +241,7 @@ async def health(response: Response) -> PeerVerdict:
 
 @app.get("/health/detailed")
 async def detailed(response: Response) -> Detailed:
-    """The verdict with all readings."""
+    """Return the verdict with all readings."""
     verdict = watching.verdict()
     response.status_code = 200 if verdict.status in {"healthy", "degraded"} else 503
     return Detailed(**verdict.model_dump(), readings=watching.readings)
@@ -249,5 +249,5 @@ async def detailed(response: Response) -> Detailed:
 
 @app.get("/metrics")
 async def metrics() -> Response:
-    """The page, written out for each that asks, and never packed: packing would make it dearer."""
+    """Render the page for each request; compression would cost it more."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

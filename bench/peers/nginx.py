@@ -39,7 +39,7 @@ def place(path: str) -> str:
 
 
 def configuration(room: Path, port: int, files: Mapping[str, Path]) -> str:
-    """What nginx reads to serve each of *files* at its path; a ``.gz`` beside it goes to who takes gzip."""
+    """Return the configuration that serves each of *files* at its path, with a ``.gz`` for who takes gzip."""
     locations = "".join(LOCATION.format(path=place(path), file=file) for path, file in files.items())
     user = "user root;\n" if os.geteuid() == 0 else ""  # else its worker may not read the room
     return CONFIGURATION.format(user=user, room=room, port=port, locations=locations)
