@@ -17,7 +17,7 @@ from mlopsd.web.api.openapi import Description
 from mlopsd.web.api.predictions import Predictions
 from mlopsd.web.api.readings import ReadingDocuments
 from mlopsd.web.context import WebContext
-from mlopsd.web.middleware import RequestRecorder
+from mlopsd.web.middleware import RECORDER, RequestRecorder
 from mlopsd.web.page.status_page import StatusPage
 from mlopsd.web.resources import ProbeResource, make_resources
 from mlopsd.web.routes import Handlers, metrics_route, table
@@ -25,7 +25,6 @@ from mlopsd.web.routes import Handlers, metrics_route, table
 if TYPE_CHECKING:
     from mlopsd.watch import ProbeReload
 
-RECORDER = web.AppKey("RECORDER", RequestRecorder)
 ROUTES = web.AppKey("ROUTES", tuple[Endpoint, ...])
 
 

@@ -200,3 +200,6 @@ def _fields(record: RequestRecord, status: int, seconds: float) -> dict[str, obj
         "status": status,
         "duration_seconds": round(seconds, 6),
     }
+
+
+RECORDER = web.AppKey("RECORDER", RequestRecorder)  # of an application

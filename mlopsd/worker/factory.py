@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mlopsd.board import Board, Readings
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.probe import Context, Probe
+from mlopsd.probe import Context
 from mlopsd.process.backoff import FIRST, LONGEST
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.process import InitMessage, ProcessWorker
@@ -39,37 +39,33 @@ def make_worker(
     Raises:
         ValueError: One of its metrics is declared already, with another meaning.
     """
-    name = configured.name
-    probe_log = logging.getLogger(f"mlopsd.probe.{name}")
     declared = configured.probe.declares(configured.options)
-    instruments = recorder.instruments(name, configured.plugin.name, declared)
+    instruments = recorder.instruments(configured.name, configured.plugin.name, declared)
     if configured.isolation == "process":
-        opening = InitMessage(
-            name,
-            configured.plugin.target,
-            configured.table,
-            state_dir,
-            probe_log.getEffectiveLevel(),
-            configured.terms.timeout,
-            _longest_pause(configured.terms.interval),
-        )
-        return ProcessWorker(opening, declared, instruments, lambda: recorder.worker_restarted(name), log)
+        restarted = partial(recorder.worker_restarted, configured.name)
+        return ProcessWorker(_init_message(configured, state_dir), declared, instruments, restarted, log)
+    name, timeout, show = configured.name, configured.terms.timeout, partial(board.show, configured.name)
     context = Context(
-        name,
+        name, state_dir, _log(name), Readings(board), instruments, timeout, request_check, show, private_paths
+    )
+    kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
+    return kind(name, lambda: configured.probe(configured.options, context))
+
+
+def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:
+    return InitMessage(
+        configured.name,
+        configured.plugin.target,
+        configured.table,
         state_dir,
-        probe_log,
-        Readings(board),
-        instruments,
+        _log(configured.name).getEffectiveLevel(),
         configured.terms.timeout,
-        request_check,
-        lambda facts: board.show(name, facts),
-        private_paths,
+        _longest_pause(configured.terms.interval),
     )
 
-    def make() -> Probe[Any]:
-        return configured.probe(configured.options, context)
 
-    return ThreadWorker(name, make) if configured.isolation == "thread" else LoopWorker(name, make)
+def _log(name: str) -> logging.Logger:
+    return logging.getLogger(f"mlopsd.probe.{name}")
 
 
 def _longest_pause(interval: float) -> float:

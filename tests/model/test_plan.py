@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from mlopsd_probes.causes import OF_VERSION
-from mlopsd_probes.model.cache.store import CacheContents
+from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.plan import (
     Action,

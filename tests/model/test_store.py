@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import StoreError
-from mlopsd_probes.model.cache.store import CacheContents, Store
+from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.options import RegistryOptions

@@ -196,7 +196,8 @@ class World:
             load=cast("Any", self.load),
         )
         self.reconciler = Reconciler(context)
-        self.reconciler._backoff._clock = self.reconciler._transfer_backoff._clock = self.clock
+        backoffs = self.reconciler._backoffs
+        backoffs.common._clock = backoffs.transfer._clock = self.clock
         self.reconciler._losses.backoff._clock = self.clock
         return self.reconciler
 

@@ -26,7 +26,7 @@ from mlopsd.web.app import make_app
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.connection import Timeouts
 from mlopsd.web.server.listener import Listener
-from mlopsd.web.server.server import Site
+from mlopsd.web.server.site import Site
 from tests.fakes import Instruments
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

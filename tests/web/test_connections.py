@@ -19,7 +19,7 @@ from mlopsd.web.app import make_app
 from mlopsd.web.server import connection
 from mlopsd.web.server.connection import LAST_MOMENT, Connection, Timeouts
 from mlopsd.web.server.listener import Listener
-from mlopsd.web.server.server import MOST_LOCAL, Site
+from mlopsd.web.server.site import MOST_LOCAL, Site
 from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 

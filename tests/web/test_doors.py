@@ -8,7 +8,8 @@ import pytest
 
 from mlopsd.config.schema import Settings
 from mlopsd.web.server.listener import Listener, ListenError
-from mlopsd.web.server.server import HttpServer, Site
+from mlopsd.web.server.server import HttpServer
+from mlopsd.web.server.site import Site
 from tests.running import free_port
 from tests.web.fakes import House
 

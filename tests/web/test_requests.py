@@ -21,7 +21,7 @@ from mlopsd.web import middleware
 from mlopsd.web.app import make_metrics_app
 from mlopsd.web.server.connection import Timeouts
 from mlopsd.web.server.listener import Listener
-from mlopsd.web.server.server import Site
+from mlopsd.web.server.site import Site
 from tests.web.fakes import House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])

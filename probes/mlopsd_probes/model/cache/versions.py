@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from mlopsd.threads import in_thread
+from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import StoreError, tidy
-from mlopsd_probes.model.cache.store import CacheContents, Store
+from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.version import Version

@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import outputs
+from .batchable import Batchable, NotBatchable, alike_of, form_of, is_alike, join
 from .libraries import pandas
 from .request import ModelInput, Request
 from .rowwise import why_rows_may_depend
 from .scoring import JSON, Scorer
+from .trial_rows import various_rows
 
 # Rows of the trial's batches; odd sizes reach the remainder loops of vectorised code.
 SIZES = (2, 3, 5, 8, 13, 21, 34, 64, 256, 1024, 2048)
@@ -33,42 +34,7 @@ SAMPLE_SECONDS = 1.0  # longest extra wait of callers whose batch is a sample
 SAMPLED = 100  # the first of so many batches is also predicted row by row
 MISMATCH = "off: requests that were predicted together were answered otherwise than each alone"
 FEWEST = 3  # least number of rows in a trial
-GREATEST = 2**31  # bound of an "integer" of the signature
 CLOSE = 1e-6  # relative; single-precision sums in another order differ by less
-# By type of the signature, the JSON types that pandas converts independently of other rows. A whole number
-# beside fractions becomes a float first, which is exact enough for a double and not for a float or a long.
-# Null and NaN are excluded: a model may fill gaps from other rows, which belong to other callers.
-ALIKE: dict[str, frozenset[type]] = {
-    "double": frozenset({float, int}),
-    "float": frozenset({float}),
-    "long": frozenset({int}),
-    "integer": frozenset({int}),
-    "boolean": frozenset({bool}),
-    "string": frozenset({str}),
-}
-
-
-@dataclass(frozen=True)
-class Batchable:
-    """A request as a table; requests with the same *family* and *columns* can be batched."""
-
-    family: str
-    columns: tuple[str, ...]
-    rows: list[list[Any]]
-
-    @property
-    def key(self) -> tuple[str, tuple[str, ...]]:
-        """The traits that the requests of a batch share."""
-        return self.family, self.columns
-
-
-def join(forms: Sequence[Batchable]) -> Request:
-    """Return one request with the rows of all *forms*."""
-    rows = [row for form in forms for row in form.rows]
-    columns = forms[0].columns
-    if forms[0].family == "instances":
-        return Request(JSON, {"instances": [dict(zip(columns, row, strict=True)) for row in rows]}, len(rows))
-    return Request(JSON, {"dataframe_split": {"columns": list(columns), "data": rows}}, len(rows))
 
 
 class Batcher:
@@ -83,7 +49,7 @@ class Batcher:
         self._scorer = scorer
         self._is_exact = wanted == "exact"
         self._joined = 0  # batches so far
-        self._alike = _alike(scorer.schema)
+        self._alike = alike_of(scorer.schema)
         self._required = set(scorer.schema.required_input_names()) if self._alike is not None else set()
         self._kinds: frozenset[str] = frozenset()
         self.most_rows = 0
@@ -104,7 +70,7 @@ class Batcher:
         """Return *request* as a table for a batch; None if it cannot be batched."""
         if not self.most_rows or request.mime != JSON or not request.rows or request.rows > self.most_rows:
             return None
-        form = _form(request.document)
+        form = form_of(request.document)
         if (
             form is None
             or self._alike is None
@@ -112,7 +78,7 @@ class Batcher:
         ):
             return None
         allowed = [self._alike[name] for name in form.columns]
-        return form if all(_is_alike(row, allowed) for row in form.rows) else None
+        return form if all(is_alike(row, allowed) for row in form.rows) else None
 
     def parts(self, answer: Any, sizes: Sequence[int]) -> list[Any] | None:
         """Split the *answer* to a batch by request; return None if it has another form than in the trial."""
@@ -150,7 +116,7 @@ class Batcher:
             answered = self._plain([parts[at][row]])
             try:
                 single = self._single(Batchable(family, columns, [forms[at].rows[row]]))
-            except _NotBatchable:  # the answer has another form than in the trial
+            except NotBatchable:  # the answer has another form than in the trial
                 return True
             if single.kind != _kind(answer) or not self._same(answered, [single.value]):
                 return True
@@ -168,8 +134,8 @@ class Batcher:
         """Try for about *seconds* whether the model predicts each row of *question* by itself."""
         self.is_open = False
         try:
-            self._try(_various_rows(question.data, self._alike or {}), time.monotonic() + seconds)
-        except _NotBatchable as reason:
+            self._try(various_rows(question.data, self._alike or {}, ALONE), time.monotonic() + seconds)
+        except NotBatchable as reason:
             self.why = f"off: {reason}"
         except Exception:  # noqa: BLE001  # from the model, or from comparing its answer
             self.why = "off: the model failed when it was tried"
@@ -191,7 +157,7 @@ class Batcher:
             self._compare([form for form, _ in chosen], [single for _, single in chosen])
             proven = size
         if proven < FEWEST:
-            raise _NotBatchable("it predicts too slowly to be tried")
+            raise NotBatchable("it predicts too slowly to be tried")
         self._kinds = frozenset(single.kind for _, single in alone)
         self.most_rows = proven
         self.why = f"up to {proven} rows: so many were predicted as each was alone"
@@ -200,7 +166,7 @@ class Batcher:
         """Return the answer to *form*; None if it is not needed and the model rejects a made-up row."""
         try:
             return self._single(form)
-        except _NotBatchable:
+        except NotBatchable:
             raise
         except Exception:  # a model may raise anything for a made-up row
             if is_needed:
@@ -211,21 +177,21 @@ class Batcher:
         answer = self._ask([form])
         whole = self._scorer.jsonable(answer)
         if not isinstance(whole, list) or len(whole) != 1:
-            raise _NotBatchable("its answer is no list of one value a row")
+            raise NotBatchable("its answer is no list of one value a row")
         return _Single(_kind(answer), self._plain(whole)[0])
 
     def _compare(self, forms: Sequence[Batchable], singles: Sequence[_Single]) -> None:
         answer = self._ask(forms)
         whole = self._scorer.jsonable(answer)
         if not isinstance(whole, list) or len(whole) != len(forms):
-            raise _NotBatchable(f"it gives {len(forms)} rows another number of answers")
+            raise NotBatchable(f"it gives {len(forms)} rows another number of answers")
         plain = self._plain(whole)
         alone = [single.value for single in singles]
         differs = f"it answers {len(forms)} rows at once otherwise than each alone"
         if {single.kind for single in singles} != {_kind(answer)} or not _close(plain, alone):
-            raise _NotBatchable(differs)
+            raise NotBatchable(differs)
         if not self._same(plain, alone):
-            raise _NotBatchable(f"{differs}, in the last digits")
+            raise NotBatchable(f"{differs}, in the last digits")
 
     def _ask(self, forms: Sequence[Batchable]) -> Any:
         return self._scorer.predict(self._scorer.question(join(forms), limited=False))
@@ -244,10 +210,6 @@ class _Single:
     value: Any
 
 
-class _NotBatchable(Exception):
-    """The model does not predict each row by itself, or no trial can show it; the text is for an operator."""
-
-
 def _close(some: Any, other: Any) -> bool:
     """Return whether two answers are equal except for the order of summation."""
     if type(some) is not type(other):
@@ -262,106 +224,6 @@ def _close(some: Any, other: Any) -> bool:
     return bool(some == other)
 
 
-def _alike(schema: Any) -> dict[str, frozenset[type]] | None:
-    """Return the JSON types that may be batched, by column; None if a column has none."""
-    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
-        return None
-    kinds = {spec.name: ALIKE.get(getattr(spec.type, "name", "")) for spec in schema.inputs}
-    known = {name: kind for name, kind in kinds.items() if kind is not None}
-    return known if len(known) == len(kinds) else None
-
-
-def _form(document: dict[str, Any]) -> Batchable | None:
-    if len(document) != 1:  # it has params, or keys that MLflow ignores
-        return None
-    if (split := document.get("dataframe_split")) is not None:
-        return _form_of_split(split)
-    for family, key in (("table", "dataframe_records"), ("instances", "instances")):
-        if (records := document.get(key)) is not None:
-            return _form_of_records(family, records)
-    return None
-
-
-def _form_of_split(split: Any) -> Batchable | None:
-    if not isinstance(split, dict) or split.keys() - {"columns", "data", "index"}:
-        return None
-    columns, rows, index = split.get("columns"), split.get("data"), split.get("index")
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        return None
-    if not isinstance(rows, list) or not all(
-        isinstance(row, list) and len(row) == len(columns) for row in rows
-    ):
-        return None
-    if len(set(columns)) != len(columns) or (index is not None and index != list(range(len(rows)))):
-        return None
-    return Batchable("table", tuple(columns), rows)
-
-
-def _form_of_records(family: str, records: Any) -> Batchable | None:
-    if not isinstance(records, list) or not records or not isinstance(records[0], dict):
-        return None
-    columns = list(records[0])
-    if not all(isinstance(record, dict) and list(record) == columns for record in records):
-        return None
-    return Batchable(family, tuple(columns), [list(record.values()) for record in records])
-
-
-def _is_alike(row: Sequence[Any], allowed: Sequence[frozenset[type]]) -> bool:
-    """Return whether each value of *row* is of an *allowed* type, and no number is NaN or infinite."""
-    return all(
-        type(value) in kinds and not (type(value) is float and not math.isfinite(value))
-        for value, kinds in zip(row, allowed, strict=True)
-    )
-
-
-def _various_rows(data: Any, alike: dict[str, frozenset[type]]) -> list[list[Any]]:
-    """Return rows of *data*, and rows made from them, so that values differ in every column.
-
-    A column with one value would hide a model that compares rows.
-
-    Raises:
-        _NotBatchable: there are no such rows, and none can be made up.
-    """
-    columns = [outputs.column(data, name) or [] for name in alike]
-    if len(set(map(len, columns))) != 1:
-        raise _NotBatchable("the canary's input lacks columns")
-    allowed = list(alike.values())
-    rows = [list(row) for row in zip(*columns, strict=True) if _is_alike(row, allowed)]
-    if not rows:
-        raise _NotBatchable("the canary's input has no row without gaps")
-    constant = [len(set(values)) == 1 for values in zip(*rows, strict=True)]
-    for name, value, is_constant in zip(alike, rows[0], constant, strict=True):
-        if is_constant and isinstance(value, str):
-            raise _NotBatchable(
-                f"the canary's input has only one text in column {name!r}; give it rows with others"
-            )
-    if any(constant):
-        other = [_changed(value) if same else value for value, same in zip(rows[0], constant, strict=True)]
-        rows.insert(1, other)
-    return _with_extremes(rows, list(alike))[:ALONE]
-
-
-def _with_extremes(rows: list[list[Any]], columns: list[str]) -> list[list[Any]]:
-    """Return *rows* mixed with copies that have values of the whole range, or of other rows."""
-    found: list[list[Any]] = []
-    for at, row in enumerate(rows):
-        mixed = [rows[(at + place) % len(rows)][place] for place in range(len(columns))]
-        found.extend([row, [_extreme(value, at) for value in row], mixed])
-    return found
-
-
-def _extreme(value: Any, turn: int) -> Any:
-    """Return another value of the type of *value*; keep a text, which cannot be made up."""
-    if isinstance(value, bool):
-        return not value
-    if not isinstance(value, (int, float)):
-        return value
-    value = value or (1 if isinstance(value, int) else 1.0)
-    changes = (-value, value * 100, value * 0, -value * 100, value / 100 if isinstance(value, float) else -1)
-    changed = changes[turn % len(changes)]
-    return changed if math.isfinite(changed) and abs(changed) < GREATEST else value
-
-
 def _spread(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Return the places of at most `ALONE` rows, as (request, row).
 
@@ -374,12 +236,6 @@ def _spread(sizes: Sequence[int]) -> list[tuple[int, int]]:
     if len(sizes) <= ALONE:
         return places[:ALONE]
     return [(at * len(sizes) // ALONE, 0) for at in range(ALONE)]
-
-
-def _changed(value: Any) -> Any:
-    if isinstance(value, bool):
-        return not value
-    return value + 1 if isinstance(value, int) else value * 1.01 + 0.01
 
 
 def _kind(answer: Any) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import wire
-from .batching import Batchable, Batcher, join
+from .batchable import Batchable, join
+from .batching import Batcher
 from .canary import Canary
 from .libraries import mlflow
 from .prediction_stats import PredictionStats

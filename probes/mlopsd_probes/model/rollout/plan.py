@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from mlopsd.predictor import Progress
 from mlopsd.probe import Advice, ReloadRefused
-from mlopsd_probes.model.cache.store import CacheContents
+from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.rollout.thresholds import Judgement

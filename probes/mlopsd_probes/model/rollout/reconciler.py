@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from mlopsd.threads import in_thread
 from mlopsd_probes.model.cache.files import StoreError
 from mlopsd_probes.model.cache.versions import CachedVersions, Choice
 from mlopsd_probes.model.progress import ProgressTracker
+from mlopsd_probes.model.rollout.backoffs import RolloutBackoffs, end_of
 from mlopsd_probes.model.rollout.desired import DesiredVersion
 from mlopsd_probes.model.rollout.plan import (
     Action,
@@ -28,7 +29,7 @@ from mlopsd_probes.model.rollout.plan import (
     plan,
 )
 from mlopsd_probes.model.rollout.preconditions import find_precondition
-from mlopsd_probes.model.rollout.rejections import FIRST_LATER, LONGEST_SOON, Losses, Rejections
+from mlopsd_probes.model.rollout.rejections import LONGEST_SOON, Losses, Rejections
 from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
 from mlopsd_probes.model.rollout.tasks import TaskSet, has_failed, is_over, wait
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
@@ -69,9 +70,7 @@ class Reconciler:
         self._tasks = TaskSet(options.model, self._log, hosts.wake)
         self._rejections = Rejections(options.rejected_backoff, context.now)
         self._losses = Losses()
-        self._backoff = ExponentialBackoff(longest=LONGEST_SOON)  # after a failure of registry or disk
-        self._transfer_backoff = ExponentialBackoff(first=FIRST_LATER)  # each attempt costs the store bytes
-        self._failed_transfer_id: str | None = None  # of the version whose transfer failed last
+        self._backoffs = RolloutBackoffs()
         self._rollout: Rollout | None = None
         self._restored: Version | None = None
         self._precondition: str | None = None
@@ -80,7 +79,7 @@ class Reconciler:
         self._reloads = 0  # reloads that have not decided yet
         self._has_asked = False
         self._is_closed = False
-        self._waiting: list[asyncio.Future[None]] = []  # for the next turn of the loop
+        self._turn_end = asyncio.Event()  # of the turn that comes next
         self._loop: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -192,9 +191,9 @@ class Reconciler:
             has_set_aside=self._steps.has_set_aside,
             has_asked=self._has_asked,
             is_held=self._reloads > 0,
-            rollout_at=_after(now, self._backoff),
-            waits=self._waits(now),
-            restore_at=_after(now, losses.backoff),
+            rollout_at=end_of(self._backoffs.common, now),
+            waits=self._backoffs.waits(now),
+            restore_at=end_of(losses.backoff, now),
             stumbles=dict(losses.stumbles),
             precondition=self._precondition,
             progress=self._progress.current,
@@ -209,12 +208,6 @@ class Reconciler:
             canary_behind=0 if serving is None else serving.host.canary_behind,
             backlog=Backlog() if serving is None else serving.host.backlog,
             is_mismatched=serving is not None and serving.kept.version.id in self._hosts.mismatches,
-        )
-
-    def _waits(self, now: datetime) -> dict[str, datetime]:
-        moment = _after(now, self._transfer_backoff)
-        return (
-            {} if moment is None or self._failed_transfer_id is None else {self._failed_transfer_id: moment}
         )
 
     async def _observe_to_plan(self) -> Observed:
@@ -312,16 +305,15 @@ class Reconciler:
         """Have the loop plan on what is known now, and wait for that."""
         if self._is_closed:
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        end = self._turn_end
         self._hosts.wake.set()
-        await asyncio.wait({turn}, timeout=timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await end.wait()
 
     def _end_turn(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        self._turn_end.set()
+        self._turn_end = asyncio.Event()
 
     def _act(self, action: Restore | Start | Cancel) -> None:
         match action:
@@ -342,7 +334,7 @@ class Reconciler:
         self._precondition = None
         self._progress.set(Progress("judge", version.number, self._context.now()))
         self._rollout = Rollout(version, self._desired.desired)
-        self._rolling = self._tasks.start(ROLL_OUT, self._roll_out, version, backoff=self._backoff)
+        self._rolling = self._tasks.start(ROLL_OUT, self._roll_out, version, backoff=self._backoffs.common)
         return self._rolling
 
     # Tasks
@@ -437,8 +429,7 @@ class Reconciler:
         version = serving.kept.version
         try:
             self._rejections.clear(version)
-            self._backoff.forget()
-            self._transfer_backoff.forget()
+            self._backoffs.forget()
             self._note_in_service(serving)
         finally:  # whatever fails, the old process gives its memory back
             if before is not None:
@@ -494,23 +485,13 @@ class Reconciler:
             rejection = self._rejections.add(version, error.step, str(error), error.cause)
             return f"{rejection.what}: {error}"
         if isinstance(error, StoreError):
-            self._backoff.failed()
+            self._backoffs.common.failed()
             self._tasks.problems[ROLL_OUT] = str(error)
             loads.inc(result="no_room")
             return f"cannot roll out version {version.number}: {error}"
-        self._backoff_after(version).failed()
+        self._backoffs.registry_failed(version, self._progress.current)
         loads.inc(result="registry")
         return f"cannot roll out version {version.number}: {error.complaint.reason}"
-
-    def _backoff_after(self, version: Version) -> ExponentialBackoff:
-        """Return the back-off of *version* after a registry did not give its metrics or files."""
-        progress = self._progress.current
-        if progress is None or progress.step != "fetch" or not progress.bytes:
-            return self._backoff
-        if version.id != self._failed_transfer_id:
-            self._transfer_backoff.forget()
-            self._failed_transfer_id = version.id
-        return self._transfer_backoff
 
     def _note_stumble(self, kept: CachedVersion, error: Failed | StoreError) -> None:
         number = kept.version.number
@@ -576,10 +557,6 @@ class Reconciler:
             reason = after.canary.reason if after is not None else "its process is gone"
             raise ReloadRefused(f"{what}, but it failed its canary: {reason}")
         return f"{what}; it passed its canary again"
-
-
-def _after(now: datetime, backoff: ExponentialBackoff) -> datetime | None:
-    return now + timedelta(seconds=backoff.left()) if backoff.left() > 0 else None
 
 
 def _instead_of(version: Version, before: ActiveVersion | None) -> str:
