@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--host", help="the address to listen on; overrides [api] host")
     parser.add_argument("--port", help="the port to listen on; overrides [api] port")
     parser.add_argument(
-        "--debug", action="store_true", help="development mode: text logs, /docs, POSTs from this host"
+        "--debug", action="store_true", help="development mode: serve /docs and /redoc, log as text"
     )
     parser.add_argument(
         "--reload", action="store_true", help="with --debug: restart when code or configuration changes"

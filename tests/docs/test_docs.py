@@ -15,6 +15,7 @@ PACKAGE = ROOT / "tests" / "packages" / "mlopsd-probe-neighbours"
 FLEET = re.compile(r"^```yaml\n(# prometheus\.yml\n.*?)^```$", re.MULTILINE | re.DOTALL)
 DATE = r"\d{4}-\d\d-\d\d"
 STATUS = re.compile(rf"Status: \w+(?: by \[\d{{4}}\]\(\S+\))?\. Date: {DATE}(?:, changed {DATE})?\.")
+TABLE = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w+) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -37,6 +38,13 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
         page = path.parent / target if target else path
         assert page.exists(), f"{path.name} links to {target}"
         assert not heading or heading in anchors(page), f"{path.name} links to {target}#{heading}"
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(path: Path) -> None:
+    for rows in TABLE.findall(path.read_text("utf-8")):
+        counts = {row: len(re.findall(r"(?<!\\)\|", row)) for row in rows.splitlines()}
+        assert len(set(counts.values())) == 1, counts
 
 
 def anchors(page: Path) -> list[str]:

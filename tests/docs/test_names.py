@@ -17,6 +17,7 @@ from tests.docs.test_docs import ROOT, documents
 from tests.web.test_description import routes
 
 README = (ROOT / "README.md").read_text("utf-8")
+CONFIGURATION = (ROOT / "config.toml").read_text("utf-8")
 DEPLOYED = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
 PACKAGES = {"mlopsd_probe_neighbours", "mlopsd_probe_SOMETHING"}  # of strangers, and no metrics
 PAGES = pytest.mark.parametrize("page", documents(), ids=lambda path: path.name)
@@ -96,3 +97,11 @@ def test_every_file_of_the_repository_is_there(page: Path) -> None:
     )
     in_the_wheel = {"mlopsd/data/"}
     assert [path for path in named if path not in in_the_wheel and not (ROOT / path).exists()] == []
+
+
+def test_the_command_line_says_of_debug_mode_what_the_configuration_says() -> None:
+    (meaning,) = re.findall(r"^# (Development mode: .*)\.\n#debug =", CONFIGURATION, re.MULTILINE)
+    parser = ArgumentParser()
+    import_module(module_of("run")).add_arguments(parser)
+    (debug,) = [action.help for action in parser._actions if action.dest == "debug"]
+    assert debug == f"{meaning[:1].lower()}{meaning[1:]}"
