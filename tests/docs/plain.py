@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NOT_YET = {"decisions"}  # files and folders that are not rewritten yet
 MOST_WORDS = 25
 MOST_CHARACTERS = 400
 SHARE = 0.03
@@ -34,13 +33,8 @@ class Count:
 
 
 def pages() -> list[Path]:
-    """Return the README and the pages below docs/."""
-    return [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-
-
-def is_held(path: Path) -> bool:
-    """Return whether *path* has been rewritten, and must stay plain."""
-    return NOT_YET.isdisjoint(path.relative_to(ROOT).parts)
+    """Return the pages at the top and those below docs/."""
+    return [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def blocks(page: str) -> list[str]:
@@ -91,7 +85,7 @@ def main() -> None:
     for path in pages():
         page = count(path.read_text("utf-8"))
         row = f"{page.sentences:9} {len(page.long):5} {len(page.inverted):8} {len(page.walls):5}"
-        print(f"{row}  {path.relative_to(ROOT)}{'' if is_held(path) else ' (not yet)'}")
+        print(f"{row}  {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -75,10 +75,13 @@ def test_decisions_are_short_and_numbered_and_say_their_status() -> None:
     paths = sorted(ROOT.glob("docs/internals/decisions/*.md"))
     assert [int(path.name[:4]) for path in paths] == list(range(1, len(paths) + 1))
     for path in paths:
-        title, status, *rest = path.read_text("utf-8").splitlines()
+        text = path.read_text("utf-8")
+        title, status, *rest = text.splitlines()
         assert title.startswith(f"# {int(path.name[:4])}. "), path.name
         assert STATUS.fullmatch(status), path.name
-        assert len(rest) <= 40, path.name
+        assert len(rest) <= 20, path.name
+        parts = re.findall(r"^\*\*([\w ]+)\.\*\*", text, re.MULTILINE)
+        assert parts == ["Context", "Decision", "Consequences", "Looked at"], path.name
 
 
 @pytest.mark.needs("promtool")

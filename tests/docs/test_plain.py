@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.plain import ROOT, blocks, count, is_held, is_inverted, pages, sentences, words
+from tests.docs.plain import ROOT, blocks, count, is_inverted, pages, sentences, words
 
-HELD = [path for path in pages() if is_held(path)]
-PAGES = pytest.mark.parametrize("path", HELD, ids=lambda path: str(path.relative_to(ROOT)))
+PAGES = pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
 
 
 @PAGES

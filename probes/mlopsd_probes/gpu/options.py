@@ -18,7 +18,7 @@ class GpuOptions(Options):
     """The keys of ``[probes.gpu]``; ratios are 0 to 1, and a limit without a value never applies."""
 
     expected_count: Count | None = key(
-        None, "gpus", "GPUs that must answer. Default: as many as sysfs lists and answered since boot."
+        None, "gpus", "GPUs that must answer. Default: all that sysfs lists or that answered since boot."
     )
     on_no_driver: Literal["unknown", "unhealthy", "healthy"] = key(
         "unknown", "status", "Status of a host without driver or GPU. With expected_count = 0 it is healthy."
@@ -33,7 +33,9 @@ class GpuOptions(Options):
         "Kept until a reset or reboot. DCGM fails on these, and NVIDIA's XID table asks for a reset.",
     )
     xids_degraded: tuple[Xid, ...] = key(
-        (63, 94), "xids", "The driver contained these errors. Work continues; check the card."
+        (63, 94),
+        "xids",
+        "The driver confined these errors to one program. Other work continues; check the card.",
     )
     xid_recent: Moment = key(3600.0, "seconds", "Time for which a degraded XID counts.")
     ecc_uncorrected_unhealthy: Some = key(
@@ -48,15 +50,15 @@ class GpuOptions(Options):
         5.0, "celsius", "Degraded at this distance from the card's slowdown limit: it will throttle soon."
     )
     temperature_degraded: Celsius | None = key(
-        None, "celsius", "Of the GPU. Default: the card's slowdown limit less the margin."
+        None, "celsius", "Limit of the GPU. Default: the card's slowdown limit less the margin."
     )
     temperature_unhealthy: Celsius | None = key(
-        None, "celsius", "Of the GPU. Default: the card's slowdown limit."
+        None, "celsius", "Limit of the GPU. Default: the card's slowdown limit."
     )
     throttled_degraded: Moment = key(
         180.0,
         "seconds",
-        "Time of the window in HW slowdown, HW thermal or power brake. gpud has 6 of 10 min.",
+        "Time in HW slowdown, HW thermal or power brake within the window. gpud allows 6 of 10 min.",
     )
     throttled_window: Moment = key(
         300.0, "seconds", "The window. Short slowdowns are normal for the hardware; they do not fill it."
@@ -64,7 +66,7 @@ class GpuOptions(Options):
     pcie_busy: Ratio = key(
         0.5,
         "ratio",
-        "Utilisation from which, in P0 to P2, the link is judged. Idle cards slow it down.",
+        "The link is judged from this utilisation on, in P0 to P2. Idle cards slow it down.",
     )
     pcie_generation_after: Moment = key(
         30.0,
@@ -72,7 +74,7 @@ class GpuOptions(Options):
         "Busy time on a slow link. A link speeds up in milliseconds, so two checks are enough.",
     )
     expected_nvlinks: Count | None = key(
-        None, "links", "Of each card. Default: as many as were up at the first check since boot."
+        None, "links", "Links of each card. Default: as many as were up at the first check since boot."
     )
     pcie_throughput: bool = key(
         default=False,

@@ -31,7 +31,7 @@ XIDS = {
     74: Meaning("NVLink error", Advice.RESET_GPU),
     FALLEN_OFF: Meaning("the GPU has fallen off the bus", Advice.REBOOT),
     92: Meaning("high rate of single-bit ECC errors", Advice.WATCH),
-    94: Meaning("contained ECC error: the application that it hit must start anew", Advice.RESTART_APP),
+    94: Meaning("contained ECC error: restart the application that it hit", Advice.RESTART_APP),
     95: Meaning("uncontained ECC error", Advice.RESET_GPU),
     119: Meaning("timeout of a call to the GPU's system processor (GSP)", Advice.RESET_GPU),
     120: Meaning("error of the GPU's system processor (GSP)", Advice.RESET_GPU),

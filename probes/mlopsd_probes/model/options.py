@@ -122,12 +122,12 @@ class ModelOptions(PredictorOptions):
     cache_ttl: Positive = key(
         3600.0,
         "seconds",
-        "Degraded if not verified or not confirmed by a registry for so long; it keeps serving.",
+        "Degraded after this time without a passed canary or a registry's confirmation; it keeps serving.",
     )
     on_expiry: Literal["verify", "reload"] = key(
         "verify",
         "choice",
-        '"reload": load a version again, beside itself, each time it has served for cache_ttl.',
+        '"reload": load a version again in a second process each time it has served for cache_ttl.',
     )
     swap: Literal["beside", "replace"] = key(
         "beside",
@@ -149,7 +149,9 @@ class ModelOptions(PredictorOptions):
         5.0, "seconds", "Time limit of one answer of one registry. MLflow alone takes minutes to give up."
     )
     fetch_timeout: Positive = key(
-        900.0, "seconds", "Time limit of the download of a version. 10 GB need 11 MB/s."
+        900.0,
+        "seconds",
+        "Time limit of the download of a version. The default is enough for 10 GB at 11 MB/s.",
     )
     fetch_idle_timeout: Positive = key(30.0, "seconds", "Longest pause of a download without a byte.")
     load_timeout: Positive = key(

@@ -95,7 +95,7 @@ class SystemOptions(Options):
         None, "ratio", "Used swap. Full swap alone does no harm; memory and its pressure show when it does."
     )
     swap_memory_short: Ratio = key(
-        0.1, "ratio", "Used swap counts below this MemAvailable: twice memory_available_degraded."
+        0.1, "ratio", "Used swap counts only below this MemAvailable; twice memory_available_degraded."
     )
     cpu_use_degraded: Ratio | None = key(
         None, "ratio", "Busy share of the CPUs. A GPU host may use every CPU to feed its GPUs."
