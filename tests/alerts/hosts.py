@@ -1,12 +1,8 @@
 """Hosts of every kind for a real Prometheus: with models, cards and all, with what they lose, and how."""
 
 import signal
-import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,6 @@ from tests.gpu.driving import scenario
 from tests.installed import installed
 from tests.model.models.saved import rows, troubled
 from tests.model.registrar import Registrar
-from tests.model.registry_server import empty
 from tests.running import CALM_SYSTEM, GIVE_UP, Running
 
 TAKEN_UP = GIVE_UP  # for two models to serve
@@ -43,29 +38,9 @@ def address(daemon: Running) -> str:
     return f"127.0.0.1:{daemon.port}"
 
 
-@contextmanager
-def a_registry(folder: Path) -> Iterator[str]:
-    """The URI of a real one without any model, once it answers."""
-    folder.mkdir()
-    with empty(folder, Path(sys.executable)) as uri:
-        deadline = time.monotonic() + TAKEN_UP
-        while not answers(uri):
-            assert time.monotonic() < deadline, (folder / "server.log").read_text("utf-8")
-            time.sleep(0.1)
-        yield uri
-
-
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5):
-            return True
-    except OSError:
-        return False
-
-
 def a_model(uri: str, folder: Path) -> Registrar:
     """One registered model with one version, which the alias names."""
-    model = Registrar(uri, "wine")
+    model = Registrar(uri, f"wine {time.time_ns()}")
     model.point(model.register(troubled(folder / "first")))
     return model
 

@@ -19,6 +19,7 @@ from tests.alerts.hosts import address
 from tests.alerts.monitoring import Monitoring, monitoring
 from tests.alerts.rules import alerts
 from tests.gpu.driving import library, scenario
+from tests.model.registry_server import Shop
 from tests.running import CALM_SYSTEM, Running
 
 pytestmark = [pytest.mark.needs("prometheus", "cc"), pytest.mark.timeout(300)]
@@ -44,15 +45,14 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(newest: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Everything runs, and everything has been broken; what follows is for Prometheus to see."""
     folder = tmp_path_factory.mktemp("site")
     driver = {"LD_LIBRARY_PATH": str(library(tmp_path_factory))}
     with ExitStack() as stack:
         begin = stack.enter_context
-        uri = begin(hosts.a_registry(folder / "registry"))
         prometheus = begin(monitoring(folder / "prometheus"))
-        model = hosts.a_model(uri, folder)
+        model = hosts.a_model(newest.uri, folder)
         whole = begin(hosts.a_whole_host(folder / "whole", model, driver))
         sick = begin(hosts.a_sick_host(folder / "sick"))
         lost = begin(hosts.a_host_that_loses_a_card(folder / "lost", driver))
