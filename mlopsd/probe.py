@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, get_args
+from typing import Any, ClassVar, Generic, Literal, Never, Protocol, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
@@ -75,6 +75,71 @@ ROUTE_SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*|\{[a-z][a-z0-9_]*\}"
 ROUTE_PATH = re.compile(rf"(?:/(?:{ROUTE_SEGMENT}))+")
 ROUTE_PARAMETER = re.compile(r"\{(\w+)\}")
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+BASE_UNITS = (
+    *("amperes", "bytes", "celsius", "coulombs", "farads", "grams", "hertz", "joules", "kelvins", "lumens"),
+    *(
+        "lux",
+        "meters",
+        "newtons",
+        "ohms",
+        "pascals",
+        "radians",
+        "ratio",
+        "seconds",
+        "teslas",
+        "volts",
+        "watts",
+    ),
+)
+BASE_OF: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("ns", "us", "ms", "sec", "secs", "s", "min", "mins", "minutes", "hours", "days"), "seconds"
+    ),
+    **dict.fromkeys(("nanoseconds", "microseconds", "milliseconds", "second"), "seconds"),
+    **dict.fromkeys(("b", "kb", "mb", "gb", "tb", "kib", "mib", "gib", "tib", "bits", "byte"), "bytes"),
+    **dict.fromkeys(("kilobytes", "megabytes", "gigabytes", "terabytes"), "bytes"),
+    **dict.fromkeys(("kibibytes", "mebibytes", "gibibytes", "tebibytes"), "bytes"),
+    **dict.fromkeys(("percent", "pct", "%", "percentage", "ratios"), "ratio"),
+    **dict.fromkeys(("hz", "khz", "mhz", "ghz", "kilohertz", "megahertz", "gigahertz"), "hertz"),
+    **dict.fromkeys(("w", "mw", "kw", "milliwatts", "kilowatts", "watt"), "watts"),
+    **dict.fromkeys(("wh", "kwh", "joule", "kilojoules"), "joules"),
+    **dict.fromkeys(("v", "mv", "millivolts", "volt"), "volts"),
+    **dict.fromkeys(("a", "ma", "milliamperes", "amps", "ampere"), "amperes"),
+    **dict.fromkeys(("c", "f", "fahrenheit", "degrees"), "celsius"),
+}
+"""The base unit for each usual unit that is none."""
+NEVER_AT_THE_END = frozenset(
+    {
+        *("ms", "milliseconds", "microseconds", "nanoseconds", "percent", "pct", "fahrenheit", "kwh"),
+        *(
+            "kb",
+            "mb",
+            "gb",
+            "tb",
+            "kib",
+            "mib",
+            "gib",
+            "tib",
+            "khz",
+            "mhz",
+            "ghz",
+            "milliwatts",
+            "millivolts",
+        ),
+        *(
+            "kilobytes",
+            "megabytes",
+            "gigabytes",
+            "terabytes",
+            "kibibytes",
+            "mebibytes",
+            "gibibytes",
+            "tebibytes",
+        ),
+        *("kilohertz", "megahertz", "gigahertz", "kilowatts", "milliamperes", "kilojoules"),
+    }
+)
+"""The units at the end of a metric's name that can mean nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,30 +203,86 @@ class Metric:
     buckets: tuple[float, ...] = DEFAULT_BUCKETS
 
     def __post_init__(self) -> None:
-        if not METRIC_NAME.fullmatch(self.name):
-            raise ValueError(f"metric name {self.name!r} is not of the form [a-z][a-z0-9_]*")
-        if self.name.endswith(("_count", "_sum", "_bucket")):
-            raise ValueError(f"metric name {self.name!r} ends like a part of a histogram")
+        self._check_name()
+        if self.kind not in get_args(MetricKind):
+            raise self._wrong(f"unknown kind {self.kind!r}; use {', '.join(get_args(MetricKind))}")
         if (self.kind == "counter") != self.name.endswith("_total"):
-            raise ValueError(f"metric {self.name!r}: a counter, and only a counter, ends in _total")
-        if self.unit and not self.name.removesuffix("_total").endswith(self.unit):
-            raise ValueError(f"metric name {self.name!r} does not end in its unit {self.unit!r}")
-        for label in self.labels:
-            if not LABEL_NAME.fullmatch(label) or label in RESERVED_LABELS:
-                raise ValueError(f"metric {self.name!r}: label {label!r} is reserved or not [a-z][a-z0-9_]*")
-        if list(self.buckets) != sorted(set(self.buckets)) or not all(map(math.isfinite, self.buckets)):
-            raise ValueError(f"metric {self.name!r}: buckets must ascend and be finite")
+            raise self._wrong("a counter, and only a counter, ends in _total; rename it or change its kind")
+        if not isinstance(self.help, str) or not self.help.strip():
+            raise self._wrong("the help is empty; write one sentence")
+        self._check_unit()
+        object.__setattr__(self, "labels", self._plain("labels", self.labels, '("disk",)'))
+        self._check_labels()
+        object.__setattr__(self, "buckets", self._plain("buckets", self.buckets, "(0.1, 1.0, 10.0)"))
+        self._check_buckets()
 
-    def sample(self, value: Number, **labels: object) -> Sample:
+    def _wrong(self, complaint: str) -> ValueError:
+        return ValueError(f"metric {self.name!r}: {complaint}")
+
+    def _check_name(self) -> None:
+        if not isinstance(self.name, str) or not METRIC_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"metric name {self.name!r} is not of the form [a-z][a-z0-9_]*; write it like open_files"
+            )
+        if self.name.startswith("mlopsd_"):
+            raise self._wrong("mlopsd_ and the plugin's name are added to it; leave them out")
+        if self.name.endswith(("_count", "_sum", "_bucket")):
+            raise self._wrong("it ends like a part of a histogram; rename it")
+
+    def _check_unit(self) -> None:
+        base = self.name.removesuffix("_total")
+        last = base.rpartition("_")[2]
+        if self.unit and not _is_base(self.unit):
+            known = BASE_OF.get(str(self.unit).lower())
+            fix = f"use {known!r}" if known else f"use one of {', '.join(BASE_UNITS)}"
+            raise self._wrong(f'{self.unit!r} is not a base unit; {fix}, or unit="" for a plain number')
+        if self.unit and not f"_{base}".endswith(f"_{self.unit}"):
+            raise self._wrong(f"its name does not end in its unit {self.unit}; rename it or change its unit")
+        if last in NEVER_AT_THE_END:
+            raise self._wrong(f"{last!r} is not a base unit; report {BASE_OF[last]} and rename it")
+
+    def _plain(self, what: str, values: object, example: str) -> tuple[Any, ...]:
+        """Return *values* as a tuple. A list is as good, since the author can no longer change it."""
+        if not isinstance(values, tuple | list):
+            raise self._wrong(f"the {what} are {values!r:.60}, not a tuple; write {what}={example}")
+        return tuple(values)
+
+    def _check_labels(self) -> None:
+        for label in self.labels:
+            if not isinstance(label, str) or not LABEL_NAME.fullmatch(label) or label in RESERVED_LABELS:
+                raise self._wrong(f"label {label!r} is reserved or not [a-z][a-z0-9_]*; rename it")
+        if len(set(self.labels)) < len(self.labels):
+            raise self._wrong(f"two of its labels have one name ({', '.join(self.labels)}); remove one")
+
+    def _check_buckets(self) -> None:
+        numbers = [bound for bound in self.buckets if isinstance(bound, int | float) and math.isfinite(bound)]
+        if len(numbers) < len(self.buckets) or numbers != sorted(set(numbers)):
+            raise self._wrong(f"the buckets must ascend and be finite numbers, not {self.buckets!r:.60}")
+        if self.kind == "histogram" and not numbers:
+            raise self._wrong("a histogram needs buckets; write at least one bound")
+
+    def sample(self, value: Number, *by_place: Never, **labels: object) -> Sample:
         """Return a sample of *value*, in the metric's unit, with a value for each declared label.
 
+        Write a label by its name: ``BAD_SECTORS.sample(7, disk="sda")``.
+
         Raises:
-            ValueError: The metric is a histogram: observe it with `Instruments.histogram`. Or *labels*
-                are not the declared ones.
+            ValueError: The metric is a histogram: observe it with ``context.instruments.histogram``. Or
+                *labels* are not the declared ones.
+            TypeError: The value is not a number, or a label has no name.
         """
         if self.kind == "histogram":
-            raise ValueError(f"metric {self.name!r} is a histogram: observe it through the context")
-        return Sample(self.name, float(value), self.label_values(labels))
+            call = f"self.context.instruments.histogram({self.name.upper()}).observe(value)"
+            raise self._wrong(f"a histogram has no samples; call {call}")
+        if by_place:
+            raise TypeError(f"metric {self.name!r}: a label has no name; call {self._call('sample')}")
+        return Sample(self.name, self._number(value), self.label_values(labels))
+
+    def _number(self, value: object) -> float:
+        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+            fix = "leave the sample out if it could not be read"
+            raise TypeError(f"metric {self.name!r}: the value {value!r:.60} is not a number; {fix}")
+        return float(value)
 
     def label_values(self, labels: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
         """Return the label names and values as text, in the order of the declaration.
@@ -170,8 +291,21 @@ class Metric:
             ValueError: A declared label is missing, or a label is not declared.
         """
         if len(labels) != len(self.labels) or any(name not in labels for name in self.labels):
-            raise ValueError(f"metric {self.name!r} has the labels {self.labels}, not {tuple(labels)}")
+            has = f"has the labels {', '.join(self.labels)}" if self.labels else "has no labels"
+            given = ", ".join(labels) or "none"
+            call = self._call("sample" if self.kind == "gauge" else "inc")
+            raise ValueError(f"metric {self.name!r} {has}, and the call names {given}; call {call}")
         return tuple((name, str(labels[name])) for name in self.labels)
+
+    def _call(self, method: str) -> str:
+        arguments = ", ".join(["value", *(f"{label}=…" for label in self.labels)])
+        return f"{method}({arguments})"
+
+
+def _is_base(unit: object) -> bool:
+    """Return whether *unit* is a base unit, or one of them per another: ``bytes_per_second``."""
+    upper, per, lower = str(unit).partition("_per_")
+    return upper in BASE_UNITS and (not per or lower in BASE_UNITS or f"{lower}s" in BASE_UNITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +320,9 @@ class Reading:
         status: Defaults to the worst status of *findings*, or to ``UNKNOWN`` without findings: never
             healthy without evidence.
         summary: Defaults to the summary of the worst finding.
+
+    Raises:
+        ValueError: The status is worse than every finding, and no summary says why.
     """
 
     findings: Sequence[Finding] = ()
@@ -196,10 +333,23 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.status is None:
-            worst = max((finding.status for finding in self.findings), default=Status.UNKNOWN)
-            object.__setattr__(self, "status", worst)
+            object.__setattr__(self, "status", self._worst())
         if not self.summary:
+            self._check_cause()
             object.__setattr__(self, "summary", self._summarise())
+
+    def _worst(self) -> Status:
+        return max((finding.status for finding in self.findings), default=Status.UNKNOWN)
+
+    def _check_cause(self) -> None:
+        statuses = [self.status, *(finding.status for finding in self.findings)]
+        if not all(isinstance(status, Status) for status in statuses):
+            return  # the daemon rejects such a reading, with a reason of its own
+        if self.status > (worst := self._worst()):
+            found = f"no finding is worse than {worst}" if self.findings else "it has no finding"
+            raise ValueError(
+                f"the reading is {self.status}, but {found}; add a finding or a summary that says why"
+            )
 
     def _summarise(self) -> str:
         problems = [finding for finding in self.findings if finding.status != Status.HEALTHY]
@@ -428,7 +578,8 @@ class Probe(Generic[OptionsT]):
     """One check of this host, run by the daemon at an interval.
 
     Attributes:
-        Options: The model of the probe's own keys in the configuration.
+        Options: The model of the probe's own keys in the configuration. A class ``Door(Probe[DoorOptions])``
+            gets it from its type argument.
         metrics: Every metric that it can report.
         schedule: The defaults of its table.
         subject: The keys of its table that select what it checks, for example ``("path",)``. The other
@@ -440,6 +591,11 @@ class Probe(Generic[OptionsT]):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     schedule: ClassVar[Schedule] = Schedule()
     subject: ClassVar[tuple[str, ...] | None] = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "Options" not in cls.__dict__ and (argument := type_argument(cls)) is not None:
+            cls.Options = argument
 
     def __init__(self, options: OptionsT, context: Context) -> None:
         self.options = options
@@ -480,6 +636,30 @@ class Probe(Generic[OptionsT]):
 
     def close(self) -> Awaitable[None] | None:
         """Release the probe's resources. The daemon calls it once, after the last check."""
+
+
+def type_argument(probe: type[Probe[Any]]) -> type[Options] | None:
+    """Return ``DoorOptions`` of a class ``Door(Probe[DoorOptions])``, or None without a type argument."""
+    for base in probe.__dict__.get("__orig_bases__", ()):
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, Probe):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, Options):
+                    return argument
+    return None
+
+
+def make_probe(probe: type[Probe[OptionsT]], options: OptionsT, context: Context) -> Probe[OptionsT]:
+    """Return a probe of the class *probe*.
+
+    Raises:
+        TypeError: Its constructor does not call the one of `Probe`.
+    """
+    made = probe(options, context)
+    if not (hasattr(made, "options") and hasattr(made, "context")):
+        fix = "call super().__init__(options, context) in it"
+        raise TypeError(f"{probe.__name__}.__init__ leaves out the constructor of Probe; {fix}")
+    return made
 
 
 def can_reload(probe: type[Probe[Any]]) -> bool:

@@ -222,6 +222,7 @@ class Watch:
         self._recorder.checked(self.name, result, seconds)
         self._recorder.hung(self.name, hung=self._worker.stuck is not None)
         entry = self._board.record(self.name, reading, seconds)
+        self._recorder.recorded(entry)
         self._first.set()
         log.debug("probe checked", extra={"probe": self.name, "result": result, "duration_seconds": seconds})
         return entry

@@ -9,7 +9,7 @@ from typing import Any
 from mlopsd.board import Board
 from mlopsd.config.plugins import Plugin
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.entry import Terms
+from mlopsd.entry import Entry, Terms
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker
@@ -59,6 +59,9 @@ class Account:
     def checked(self, probe: str, result: str, seconds: float) -> None:
         assert seconds >= 0
         self.checks.append((probe, result))
+
+    def recorded(self, entry: Entry) -> None:
+        """Nobody asks for the samples."""
 
     def hung(self, probe: str, *, hung: bool) -> None:
         self.hanging[probe] = hung
@@ -130,7 +133,8 @@ def configured(
     timeout = schedule.timeout if patience is None else patience
     terms = Terms(schedule.interval, timeout, schedule.fail_after, schedule.recover_after)
     options = probe.Options(**(table or {}))
-    return ProbeConfig(name, plugin, probe, options, terms, isolation, dict(table or {}))
+    metrics = tuple(probe.declares(options))
+    return ProbeConfig(name, plugin, probe, options, terms, isolation, dict(table or {}), metrics)
 
 
 def worker(configured: ProbeConfig, folder: Path, account: Account) -> Worker:

@@ -416,7 +416,10 @@ def found(name: str, status: Status, subject: str | None = "gpu 3") -> Finding:
     [
         (SILENT, ["xid", "rows"]),
         (Reading(), ["xid", "rows"]),
-        (Reading([found("door", H)], status=N), ["xid", "rows"]),  # it says of itself that it cannot tell
+        (
+            Reading([found("door", H)], status=N, summary="cannot tell"),
+            ["xid", "rows"],
+        ),  # it says of itself that it cannot tell
         (Reading([found("answers", N)]), ["xid", "rows"]),
         (Reading([found("answers", N), found("door", U, "gpu 1")]), ["xid", "rows"]),  # blind for gpu 3
         (Reading([found("driver", N, None), found("door", U)]), ["xid", "rows"]),  # blind for all

@@ -20,6 +20,8 @@ from mlopsd.config.load import secret_files
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.state_dir import places
 
+UNDECLARED = 1  # the exit status of a healthy host with a probe that reports an undeclared sample
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the probes to check and the form of the output."""
@@ -32,7 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_config_option(parser)
     parser.epilog = (
-        "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or wrong usage or configuration"
+        "exit status: 0 healthy, 1 degraded or an undeclared sample, 2 unhealthy, 3 unknown, "
+        "or wrong usage or configuration"
     )
 
 
@@ -53,7 +56,7 @@ def run(arguments: Namespace) -> int:
         print(json.dumps(health, indent=2, ensure_ascii=False))
     else:
         print(format_health(health, width=fill_width(), coloured=is_coloured(sys.stdout)))
-    return nagios.exit_status(health)
+    return nagios.exit_status(health) or (UNDECLARED if undeclared else 0)
 
 
 def _choose(configured: Sequence[ProbeConfig], names: Sequence[str]) -> list[ProbeConfig]:

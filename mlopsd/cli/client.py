@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -190,14 +190,17 @@ def add_connection_options(parser: ArgumentParser) -> None:
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="a file with the daemon's API key")
 
 
-def find_daemon(arguments: Namespace) -> tuple[DaemonClient, DaemonResponse]:
+def find_daemon(arguments: Namespace, *, to_act: bool = False) -> tuple[DaemonClient, DaemonResponse]:
     """Return a client of the first daemon that answers, and its detailed health.
 
+    Without a usable configuration a command that only reads uses the default address, and prints that. A
+    command that acts refuses, since another daemon may listen there.
+
     Raises:
-        CommandError: No daemon answers.
+        CommandError: No daemon answers, or it is not certain which one is meant.
     """
     failures = []
-    for running in _candidates(arguments):
+    for running in _candidates(arguments, to_act=to_act):
         try:
             return running, _get_health(running)
         except DaemonUnreachable as error:
@@ -218,7 +221,7 @@ def _get_health(running: DaemonClient) -> DaemonResponse:
     return answer
 
 
-def _candidates(arguments: Namespace) -> Iterator[DaemonClient]:
+def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]:
     key = _read_key(arguments.key_file)
     if arguments.url:
         _check_url(arguments.url)
@@ -229,6 +232,8 @@ def _candidates(arguments: Namespace) -> Iterator[DaemonClient]:
         asked = SERVICE_SOCKET
         yield DaemonClient(f"unix:{SERVICE_SOCKET}")
     configured = _read_addresses()
+    if to_act and configured.issues:
+        raise _uncertain(configured.issues)
     _warn_once(configured.issues)
     if configured.socket != asked and os.path.lexists(configured.socket):
         yield DaemonClient(f"unix:{configured.socket}")
@@ -256,6 +261,16 @@ def _read_addresses() -> ListenAddresses:
     except ConfigurationError as error:
         settings, issues = Settings(), tuple(map(str, error.mistakes))
     return ListenAddresses(places(settings).socket, settings.api.host, settings.api.port, issues)
+
+
+def _uncertain(issues: Sequence[str]) -> CommandError:
+    """Return the error of a command that acts and does not know on which daemon."""
+    cause, _, fix = issues[0].partition("; ")
+    more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
+    return CommandError(
+        f"cannot reload: the configuration has no usable address of a daemon: {cause}{more}; "
+        f"{fix or 'correct it'}, or name the daemon with --url"
+    )
 
 
 @cache

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from mlopsd.cli.errors import print_error
 from mlopsd.cli.options import add_config_option, load_configuration
 from mlopsd.cli.terminal.toml import format_key, format_value
+from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig, effective
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.daemon.preflight import keyless, uncritical
+from mlopsd.daemon.preflight import keyless, shadowing, uncritical
 from mlopsd.state_dir import places
 
 Key = tuple[str, object, str]  # the full key, its value, its origin
@@ -38,7 +39,7 @@ def run(arguments: Namespace) -> int:
         print_error(
             "warning: no probe is configured, so the status stays unknown; add a table [probes.system]"
         )
-    for warning in (*uncritical(configured), *keyless(loaded, configured)):
+    for warning in (*uncritical(configured), *keyless(loaded, configured), *shadowing(plugins.find())):
         print_error(f"warning: {warning}")
     print(f"OK: {source}; probes: {', '.join(probe.name for probe in configured) or 'none'}")
     return 0

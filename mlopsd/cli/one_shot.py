@@ -179,7 +179,7 @@ def _progress_of(board: Board, probe: str) -> Progress | None:
 def _undeclared_samples(probes: Sequence[ProbeConfig], board: Board) -> Iterator[str]:
     """Yield a line for each reported sample that the probe does not declare: no scrape shows it."""
     for probe in probes:
-        declared = {metric.name: frozenset(metric.labels) for metric in probe.probe.metrics}
+        declared = {metric.name: frozenset(metric.labels) for metric in probe.metrics}
         reported = {(sample.name, frozenset(dict(sample.labels))) for sample in _samples(board, probe.name)}
         for name, labels in sorted(reported, key=lambda sample: (sample[0], sorted(sample[1]))):
             if declared.get(name) != labels:

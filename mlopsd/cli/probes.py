@@ -1,5 +1,6 @@
 """``mlopsd probes``: every installed probe with its options, or why it cannot be loaded."""
 
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.plugins import Plugin, PluginError
 from mlopsd.config.probes import place
+from mlopsd.config.schema import PROBE_NAME
 from mlopsd.probe import Probe
 
 TYPE_NAMES = {
@@ -31,6 +33,9 @@ TYPE_NAMES = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the configuration file."""
+    parser.add_argument(
+        "--traceback", action="store_true", help="print the traceback of an import that fails, for its author"
+    )
     add_config_option(parser)
     parser.epilog = "exit status: 0, or 1 if a configured probe cannot be loaded"
 
@@ -43,7 +48,7 @@ def run(arguments: Namespace) -> int:
     """
     installed = plugins.find()
     for plugin in installed:
-        print(*(wrap(line, indent) for line, indent in _describe(plugin, installed)), "", sep="\n")
+        print(*(wrap(line, indent) for line, indent in _describe(plugin, installed, arguments)), "", sep="\n")
     if not installed:
         print("no probe is installed; install one: pip install 'mlopsd[system]'")
     loaded, _ = load_configuration(arguments.config)
@@ -58,20 +63,40 @@ def _format_configured(loaded: LoadedConfig) -> str:
     return f"configured in {where}: {', '.join(named) or 'none'}"
 
 
-def _describe(plugin: Plugin, installed: Sequence[Plugin]) -> Iterator[tuple[str, int]]:
+def _describe(plugin: Plugin, installed: Sequence[Plugin], arguments: Namespace) -> Iterator[tuple[str, int]]:
     """Yield the lines about *plugin*, each with the indent of its continuation lines."""
     yield f"{plugin.name}  {plugin.distribution or 'without a distribution'}  {plugin.target}", 2
     try:
-        plugins.choose(installed, plugin.name)
-        probe = plugin.load()
+        probe = _load(plugin, installed)
     except PluginError as error:
         yield f"  {sanitize(error)}", 2
+        if arguments.traceback and error.__cause__ is not None:
+            lines = "".join(traceback.format_exception(error.__cause__)).splitlines()
+            yield from ((f"  {_indent(line)}{sanitize(line)}", 2) for line in lines)
         return
     yield f"  {_first_sentence(probe)}", 2
+    if not PROBE_NAME.fullmatch(plugin.name):
+        yield f'  a table needs another name: [probes.NAME] with use = "{sanitize(plugin.name)}"', 2
     number = len(probe.metrics)
     yield f"  {number} {'metric' if number == 1 else 'metrics'}; {_schedule(probe)}", 2
     options = align(map(_format_option, probe.Options.model_fields.items()))
     yield from ((f"  {line}", 2 + column) for line, column in options)
+
+
+def _load(plugin: Plugin, installed: Sequence[Plugin]) -> type[Probe[Any]]:
+    """Import *plugin*.
+
+    Raises:
+        PluginError: It cannot be loaded, or another one has its name.
+    """
+    plugins.choose(installed, plugin.name)
+    if (shadow := plugins.shadowed(installed).get(plugin)) is not None:
+        raise PluginError(shadow)
+    return plugin.load()
+
+
+def _indent(line: str) -> str:
+    return " " * (len(line) - len(line.lstrip()))
 
 
 def _first_sentence(probe: type[Probe[Any]]) -> str:

@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
     options = {name: "true" for name in ("dry_run", "force") if getattr(arguments, name)}
     if options and arguments.probe is None:
         raise CommandError("cannot reload: --dry-run and --force need a probe; name one")
-    running, _ = find_daemon(arguments)
+    running, _ = find_daemon(arguments, to_act=True)
     try:
         if arguments.probe is None:
             _reload_configuration(running)

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 
 from mlopsd.cli.client import (
     DaemonClient,
@@ -56,17 +57,23 @@ def _format(arguments: Namespace, running: DaemonClient, health: DaemonResponse)
 
 def _format_for_people(running: DaemonClient, health: DaemonResponse) -> str:
     shown = format_health(health.body, width=fill_width(), coloured=is_coloured(sys.stdout))
-    error = _reload_error(running)
-    return f"{shown}\n\nthe last reload of the configuration failed:\n{error}" if error else shown
+    return "\n".join([shown, *_notes(running)])
 
 
-def _reload_error(running: DaemonClient) -> str:
-    """Return the error of the last reload of the configuration, or "" if it succeeded or is unknown."""
+def _notes(running: DaemonClient) -> Iterator[str]:
+    """Yield the error of the last reload of the configuration, and what needs a restart of the daemon."""
     try:
         configuration = running.get("/info").body.get("configuration", {})
     except DaemonUnreachable:
-        return ""
-    return "\n".join(f"  {sanitize(line)}" for line in str(configuration.get("error", "")).splitlines())
+        return
+    notes = {
+        "the last reload of the configuration failed:": str(configuration.get("error", "")).splitlines(),
+        "other code is installed than runs:": configuration.get("outdated", []),
+    }
+    for title, lines in notes.items():
+        if lines:
+            yield f"\n{title}"
+            yield from (f"  {sanitize(line)}" for line in lines)
 
 
 def _watch(arguments: Namespace) -> int:

@@ -1,20 +1,26 @@
 """Probe classes from entry points. A probe that cannot be loaded is an error with a fix."""
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from inspect import iscoroutinefunction
+from inspect import getattr_static, iscoroutinefunction, signature
 from math import inf
+from traceback import walk_tb
+from types import FunctionType
 from typing import Any, get_args
 
 from mlopsd.config.errors import nearest, without_credentials
+from mlopsd.config.requirements import unmet_requirements
+from mlopsd.config.schema import ProbeTable
 from mlopsd.exceptions import safe_message
 from mlopsd.predictor import PredictorOptions, is_predictor
-from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule
+from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule, type_argument
 
 GROUP = "mlopsd.probes"
 GUIDE = "docs/extending/writing-a-probe.md"
+OWN_PACKAGE = "mlopsd"
 
 
 class PluginError(Exception):
@@ -37,6 +43,16 @@ class Plugin:
     distribution: str = ""
     package: str = ""
 
+    @property
+    def module(self) -> str:
+        """Return ``package.module``."""
+        return self.target.partition(":")[0]
+
+    @property
+    def version(self) -> str:
+        """Return the version of the distribution, or "" without one."""
+        return self.distribution.removeprefix(self.package).strip()
+
     def load(self) -> type[Probe[Any]]:
         """Import the class.
 
@@ -44,18 +60,59 @@ class Plugin:
             PluginError: A package is missing, the import fails, or it is not a probe class.
         """
         module, _, attribute = self.target.partition(":")
+        if not attribute:
+            complaint = f"{self.target!r} names no class; write module:Class as its entry point"
+            raise PluginError(f"cannot load probe {self.name!r}: {complaint}")
         try:
-            found = getattr(importlib.import_module(module), attribute, None)
+            imported = _import(module)
+            found = getattr(imported, attribute, None)
         except ModuleNotFoundError as error:
             raise PluginError(_missing(self, error)) from error
         except (Exception, SystemExit) as error:  # the import of third-party code may raise anything
-            complaint = f"{self.target} fails when imported ({one_line(error)})"
+            complaint = f"{self.target} fails when imported{_place(error, module)} ({one_line(error)})"
             fix = f"repair or upgrade {self.distribution}"
             raise PluginError(f"cannot load probe {self.name!r}: {complaint}; {fix}") from error
         if found is None:
-            complaint = f"{self.target} is not there; repair or upgrade {self.distribution}"
-            raise PluginError(f"cannot load probe {self.name!r}: {complaint}")
+            complaint = f"{self.target} is not there; {nearest(attribute, _classes(imported))}"
+            fix = f"repair its entry point, or upgrade {self.distribution}"
+            raise PluginError(f"cannot load probe {self.name!r}: {complaint} {fix}")
         return _checked(self, found)
+
+
+def _import(module: str) -> Any:
+    """Import *module*. If that fails, forget its imported parts: a retry must not mix two versions."""
+    before = set(sys.modules)
+    importlib.invalidate_caches()  # pip may have installed it just now
+    try:
+        return importlib.import_module(module)
+    except BaseException:  # third-party code may raise anything, which is raised again
+        top = module.partition(".")[0]
+        for name in set(sys.modules) - before if top not in before else ():
+            if name == top or name.startswith(f"{top}."):
+                del sys.modules[name]
+        raise
+
+
+def _place(error: BaseException, module: str) -> str:
+    """Return " at FILE:LINE" of the last line in the package of *module* that led to *error*, or ""."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {error.filename}:{error.lineno}"
+    top = module.partition(".")[0]
+    own = [
+        (frame.f_code.co_filename, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == top
+    ]
+    return " at {}:{}".format(*own[-1]) if own else ""
+
+
+def _classes(module: Any) -> set[str]:
+    """Return the names of the probe classes in *module*."""
+    values = vars(module).items()
+    return {name for name, value in values if isinstance(value, type) and issubclass(value, Probe)} - {
+        "Probe",
+        "Predictor",
+    }
 
 
 def find(points: Iterable[EntryPoint] | None = None) -> tuple[Plugin, ...]:
@@ -74,17 +131,32 @@ def choose(plugins: Sequence[Plugin], name: str) -> Plugin:
     if not owners:
         hint = nearest(name, {plugin.name for plugin in plugins})
         raise PluginError(f"cannot load probe {name!r}: no installed package provides it; {hint}")
+    if own := [owner for owner in owners if owner.package == OWN_PACKAGE]:
+        return own[0]  # no other package can take a built-in probe away
     if len(owners) > 1:
         names = " and ".join(f"{owner.distribution} ({owner.target})" for owner in owners)
-        raise PluginError(f"cannot load probe {name!r}: {names} both provide it; uninstall one of them")
+        fix = "uninstall one of them, or rename the entry point of one"
+        raise PluginError(f"cannot load probe {name!r}: {names} both provide it; {fix}")
     return owners[0]
+
+
+def shadowed(plugins: Sequence[Plugin]) -> Mapping[Plugin, str]:
+    """Return why each plugin with the name of a built-in probe is not used."""
+    own = {plugin.name for plugin in plugins if plugin.package == OWN_PACKAGE}
+    others = [plugin for plugin in plugins if plugin.name in own and plugin.package != OWN_PACKAGE]
+    return {plugin: _why_shadowed(plugin) for plugin in others}
+
+
+def _why_shadowed(plugin: Plugin) -> str:
+    complaint = f"cannot load {plugin.target} of {plugin.distribution}: {plugin.name!r} is a probe of mlopsd"
+    return f"{complaint}; rename its entry point, or uninstall {plugin.package or plugin.target}"
 
 
 def _plugin(point: EntryPoint) -> Plugin:
     if point.dist is None:
         return Plugin(point.name, point.value)
-    package = point.dist.name
-    return Plugin(point.name, point.value, f"{package} {point.dist.version}", package)
+    package = point.dist.name or ""  # pip may be replacing it at this moment
+    return Plugin(point.name, point.value, f"{package} {point.dist.version or ''}".strip(), package)
 
 
 def one_line(error: BaseException) -> str:
@@ -105,20 +177,60 @@ def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
 
 def _complaints(target: str, found: Any) -> Iterator[str]:
     if not (isinstance(found, type) and issubclass(found, Probe)):
-        yield f"{target} is {type(found).__name__} {found!r}, not a subclass of mlopsd.probe.Probe"
+        kind = "a class, but not" if isinstance(found, type) else f"of the type {type(found).__name__}, not"
+        yield f"{target} is {kind} a subclass of mlopsd.probe.Probe"
     if found.check is Probe.check:
         yield f"{target} has no check()"
-    if not (isinstance(found.Options, type) and issubclass(found.Options, Options)):
-        yield f"the Options of {target} are not a subclass of mlopsd.probe.Options"
-    if is_predictor(found) and not issubclass(found.Options, PredictorOptions):
-        yield f"the Options of {target} are not a subclass of mlopsd.predictor.PredictorOptions"
+    yield from _complaints_of_methods(target, found)
+    yield from _complaints_of_options(target, found)
     if is_predictor(found) and not iscoroutinefunction(found.check):
         yield f"{target} predicts, but its check() is not a coroutine"
-    if not _are_metrics(found.metrics):
+    if not are_metrics(found.metrics):
         yield f"the metrics of {target} are not all mlopsd.probe.Metric, in a tuple"
     yield from _complaints_of_subject(target, found)
     if not _is_schedule(found.schedule):
         yield f"the schedule of {target} is not a mlopsd.probe.Schedule with numbers above 0"
+
+
+CALLS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "__init__": ("(self, options, context)", lambda call: call.bind(None, None, None)),
+    "check": ("(self)", lambda call: call.bind(None)),
+    "reload": ("(self, *, dry_run, force)", lambda call: call.bind(None, dry_run=False, force=False)),
+    "routes": ("(self)", lambda call: call.bind(None)),
+    "close": ("(self)", lambda call: call.bind(None)),
+}
+"""The parameters of each method that the daemon calls, and such a call."""
+
+
+def _complaints_of_methods(target: str, found: type[Probe[Any]]) -> Iterator[str]:
+    for name, (parameters, call) in CALLS.items():
+        method = getattr_static(found, name)
+        if not isinstance(method, FunctionType):
+            continue  # a static method, for example, has other parameters
+        try:
+            call(signature(method))
+        except TypeError as error:
+            yield f"{name}() of {target} cannot be called ({error}); write def {name}{parameters}"
+    if iscoroutinefunction(found.check):
+        return
+    for name in ("reload", "close"):
+        if iscoroutinefunction(getattr(found, name)):
+            yield f"{name}() of {target} is a coroutine, but its check() is not; make both async or neither"
+
+
+def _complaints_of_options(target: str, found: type[Probe[Any]]) -> Iterator[str]:
+    options, argument = found.Options, type_argument(found)
+    if not (isinstance(options, type) and issubclass(options, Options)):
+        yield f"the Options of {target} are not a subclass of mlopsd.probe.Options"
+    if is_predictor(found) and not issubclass(options, PredictorOptions):
+        yield f"the Options of {target} are not a subclass of mlopsd.predictor.PredictorOptions"
+    if argument is not None and not issubclass(options, argument):
+        names = f"{options.__name__}, but its type argument is {argument.__name__}"
+        yield f"the Options of {target} are {names}; write Options = {argument.__name__}, or leave it out"
+    for name, info in options.model_fields.items():
+        for key in (name, info.alias, info.validation_alias):
+            if key in ProbeTable.model_fields:
+                yield f"option {key!r} of {target} is a key of every probe's table; name it otherwise"
 
 
 def _complaints_of_subject(target: str, found: type[Probe[Any]]) -> Iterator[str]:
@@ -134,7 +246,8 @@ def _complaints_of_subject(target: str, found: type[Probe[Any]]) -> Iterator[str
             yield f"the subject of {target} names {name!r}, which is not a key of its Options; {hint}"
 
 
-def _are_metrics(found: object) -> bool:
+def are_metrics(found: object) -> bool:
+    """Return whether *found* is a tuple or list of metrics."""
     return isinstance(found, tuple | list) and all(isinstance(metric, Metric) for metric in found)
 
 
@@ -152,8 +265,10 @@ def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:
     missing = error.name or str(error)
     if missing.split(".")[0] == own:
         fix = f"install {plugin.package or 'the package that provides it'} again, or repair its entry point"
-    elif plugin.package == "mlopsd":
+    elif plugin.package == OWN_PACKAGE:
         fix = f"install it with: pip install 'mlopsd[{plugin.name}]'"
-    else:
-        fix = f"install the dependency of {plugin.package or plugin.target}: pip install {missing}"
+    elif unmet := unmet_requirements(plugin.package):
+        fix = f"install what {plugin.package} requires and does not find: {', '.join(unmet)}"
+    else:  # the name of a module is not the name of a package, so do not advise to install it
+        fix = f"add what provides {missing!r} to the dependencies of {plugin.package or plugin.target}"
     return f"cannot load probe {plugin.name!r}: no module {missing!r}; {fix}"

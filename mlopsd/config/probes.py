@@ -7,14 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mlopsd.code_version import CodeVersion
 from mlopsd.config import plugins
 from mlopsd.config.errors import ConfigIssue, ConfigurationError, explain
+from mlopsd.config.imports import ImportedPlugin, PluginImports
 from mlopsd.config.load import BadTables, LoadedConfig
-from mlopsd.config.plugins import Plugin, PluginError, one_line
+from mlopsd.config.plugins import Plugin, PluginError, are_metrics, one_line
 from mlopsd.config.schema import ProbeTable
 from mlopsd.entry import Terms
 from mlopsd.predictor import PredictorOptions, is_predictor
-from mlopsd.probe import Isolation, Options, Probe, Schedule, has_routes
+from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule, has_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class ProbeConfig:
         terms: The timing and weight.
         isolation: Where the checks run.
         table: The probe's own keys as written, for a child process to validate again.
+        metrics: The metrics that it declares for its options.
+        code: The version of its code in memory.
     """
 
     name: str
@@ -38,6 +42,8 @@ class ProbeConfig:
     terms: Terms
     isolation: Isolation
     table: Mapping[str, Any] = field(repr=False)
+    metrics: tuple[Metric, ...] = field(default=(), repr=False, compare=False)
+    code: CodeVersion = field(default=CodeVersion(), repr=False, compare=False)
 
     @property
     def predicts(self) -> PredictorOptions | None:
@@ -58,41 +64,54 @@ class ProbeConfig:
         return self.plugin.target, checked
 
 
-def read_configuration(load: Callable[[], LoadedConfig]) -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
+def read_configuration(
+    load: Callable[[], LoadedConfig], imports: PluginImports | None = None
+) -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
     """Return the settings that *load* reads, and their probes. Report the issues of both together.
+
+    Args:
+        load: Reads the settings.
+        imports: The plugins that this process has imported, if it reads its configuration repeatedly.
 
     Raises:
         ConfigurationError: The configuration is invalid, with one issue for each error.
     """
+    known = imports or PluginImports()
     try:
         loaded = load()
     except BadTables as error:
-        raise ConfigurationError([*error.mistakes, *_issues(error.rest)]) from error
-    return loaded, configure(loaded)
+        raise ConfigurationError([*error.mistakes, *_issues(error.rest, known)]) from error
+    return loaded, configure(loaded, imports=known)
 
 
-def _issues(loaded: LoadedConfig) -> Sequence[ConfigIssue]:
+def _issues(loaded: LoadedConfig, imports: PluginImports) -> Sequence[ConfigIssue]:
     """Return the issues of the probes in *loaded*."""
     try:
-        configure(loaded)
+        configure(loaded, imports=imports)
     except ConfigurationError as error:
         return error.mistakes
     return ()
 
 
-def configure(loaded: LoadedConfig, installed: Sequence[Plugin] | None = None) -> tuple[ProbeConfig, ...]:
+def configure(
+    loaded: LoadedConfig, installed: Sequence[Plugin] | None = None, *, imports: PluginImports | None = None
+) -> tuple[ProbeConfig, ...]:
     """Import and validate each configured and enabled probe, and no other.
 
     Raises:
         ConfigurationError: A probe cannot be loaded or an option is invalid, with one issue for each.
     """
     available = plugins.find() if installed is None else installed
+    known = imports or PluginImports()
     configured: list[ProbeConfig] = []
     mistakes: list[ConfigIssue] = []
     for name, table in loaded.settings.probes.items():
         if table.enabled:
             try:
-                configured.append(_configure(name, table, available, loaded))
+                configured.append(_configure(name, table, known.load(table.use or name, available), loaded))
+            except PluginError as error:
+                key = f"probes.{name}"
+                mistakes.append(ConfigIssue(key, str(error), None, loaded.origin(key)))
             except ConfigurationError as error:
                 mistakes.extend(error.mistakes)
     if mistakes:
@@ -132,19 +151,32 @@ def _check_default(configured: Iterable[ProbeConfig], loaded: LoadedConfig) -> N
     raise ConfigurationError([mistake])
 
 
-def _configure(
-    name: str, table: ProbeTable, installed: Sequence[Plugin], loaded: LoadedConfig
-) -> ProbeConfig:
+def _configure(name: str, table: ProbeTable, imported: ImportedPlugin, loaded: LoadedConfig) -> ProbeConfig:
     key = f"probes.{name}"
-    try:
-        plugin = plugins.choose(installed, table.use or name)
-        probe = plugin.load()
-    except PluginError as error:
-        raise ConfigurationError([ConfigIssue(key, str(error), None, loaded.origin(key))]) from error
+    plugin, probe = imported.plugin, imported.probe
     options = _options(key, table, plugin, probe, loaded)
     isolation = place(probe, table.isolation)
     _check_isolation(key, isolation, probe, loaded)
-    return ProbeConfig(name, plugin, probe, options, _terms(table, probe.schedule), isolation, table.own)
+    metrics = _metrics(key, plugin, probe, options, loaded)
+    terms = _terms(table, probe.schedule)
+    return ProbeConfig(name, plugin, probe, options, terms, isolation, table.own, metrics, imported.code)
+
+
+def _metrics(
+    key: str, plugin: Plugin, probe: type[Probe[Any]], options: Options, loaded: LoadedConfig
+) -> tuple[Metric, ...]:
+    """Return the metrics that *probe* declares for *options*."""
+    called = f"declares() of {plugin.target}"
+    try:
+        declared = probe.declares(options)
+    except (Exception, SystemExit) as error:  # third-party code may raise anything
+        complaint = f"{called} failed ({one_line(error)}); correct it, or the options that it uses"
+        raise ConfigurationError([ConfigIssue(key, complaint, None, loaded.origin(key))]) from error
+    if not are_metrics(declared):
+        found = type(declared).__name__
+        complaint = f"{called} returned {found}; return a tuple of mlopsd.probe.Metric"
+        raise ConfigurationError([ConfigIssue(key, complaint, None, loaded.origin(key))])
+    return tuple(declared)
 
 
 def _options(

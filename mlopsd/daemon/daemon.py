@@ -6,18 +6,30 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from mlopsd import log as logs
 from mlopsd.board import Board
+from mlopsd.config import plugins
 from mlopsd.config.errors import ConfigIssue, ConfigurationError
+from mlopsd.config.imports import PluginImports
 from mlopsd.config.load import LoadedConfig, secret_files, warnings
 from mlopsd.config.probes import ProbeConfig, read_configuration
 from mlopsd.daemon import transitions
 from mlopsd.daemon.event_loop import Unawaited, run
-from mlopsd.daemon.preflight import clashing, keyless, moved, shared, uncritical, without_folder
+from mlopsd.daemon.preflight import (
+    clashing,
+    keyless,
+    moved,
+    outdated,
+    shadowing,
+    shared,
+    uncritical,
+    without_folder,
+)
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
 from mlopsd.daemon.watches import Watches
@@ -43,13 +55,14 @@ def main(load: Callable[[], LoadedConfig]) -> int:
         StateError: The state folder cannot be used.
         ListenError: The daemon cannot listen on an address.
     """
-    loaded, configured = read_configuration(load)
+    read = partial(read_configuration, load, PluginImports())
+    loaded, configured = read()
     where = places(loaded.settings)
     drain = logs.start(loaded.settings.log.level, loaded.settings.log.format, debug=loaded.settings.debug)
     folder = StateFolder(where.state)
     try:
         folder.open()
-        daemon = Daemon(load, loaded, folder, where, drain)
+        daemon = Daemon(read, loaded, folder, where, drain)
         daemon.prepare(configured)
         run(daemon.run(configured), drain)
     finally:
@@ -61,19 +74,21 @@ def main(load: Callable[[], LoadedConfig]) -> int:
 class Daemon:
     """One run of the daemon, from the first listener that opens to the last one that closes.
 
+    *read* returns the configuration and its probes, at each reload.
+
     Attributes:
         reloads: The reloads of the configuration.
     """
 
     def __init__(
         self,
-        load: Callable[[], LoadedConfig],
+        read: Callable[[], tuple[LoadedConfig, tuple[ProbeConfig, ...]]],
         loaded: LoadedConfig,
         folder: StateFolder,
         where: Places,
         drain: logs.Drain,
     ) -> None:
-        self._load = load
+        self._read = read
         self._folder = folder
         self._places = where
         self._drain = drain
@@ -141,7 +156,8 @@ class Daemon:
     async def _warn(self, configured: Sequence[ProbeConfig]) -> None:
         """Log the configuration warnings. A task of its own: a hung file must not delay the probes."""
         try:
-            _log_warnings(await _find_warnings(self._context.loaded, configured, self._places))
+            found = await _find_warnings(self._context.loaded, configured, self._places)
+            _log_warnings(list(map(str, found)))
         except Exception:  # a fault of ours, which must not end a daemon that serves
             log.exception("configuration check failed")
 
@@ -150,19 +166,20 @@ class Daemon:
         if self._stop.is_set():
             raise ConfigurationError([STOPPING])
         before = self._context.loaded.settings
-        loaded, configured = await in_thread("load configuration", lambda: read_configuration(self._load))
+        loaded, configured = await in_thread("load configuration", self._read)
         if mistakes := list(moved(self._places, loaded)):
             raise ConfigurationError(mistakes)
         await in_thread("prepare probes", lambda: self.prepare(configured))
         found = await _find_warnings(loaded, configured, self._places)
+        old = await in_thread("compare code", lambda: [str(issue) for issue in outdated(configured)])
         try:
             changed = await self._server.change(loaded.settings)
         except ListenError as error:
             raise ConfigurationError([ConfigIssue("api", str(error))]) from error
         self._context.loaded = loaded
-        self._context.info = replace(self._context.info, mode=_mode(loaded))
+        self._context.info = replace(self._context.info, mode=_mode(loaded), outdated=tuple(old))
         self._context.configured = configured
-        _log_warnings(found)
+        _log_warnings([*map(str, found), *old])
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
         changed += [
@@ -170,7 +187,7 @@ class Daemon:
             for name in ("debug", "api", "metrics", "log")
             if getattr(before, name) != getattr(loaded.settings, name)
         ]
-        return changed + await self._watches.change(configured)
+        return changed + await self._watches.change(configured) + old
 
     async def _reload(self) -> Sequence[str]:
         return await self.reloads.ask()
@@ -233,10 +250,16 @@ async def _find_warnings(
     """Return the warnings about a valid configuration. A thread reads the files, since a disk can hang."""
     return await in_thread(
         "check configuration",
-        lambda: [*warnings(loaded), *uncritical(configured), *shared(where), *keyless(loaded, configured)],
+        lambda: [
+            *warnings(loaded),
+            *uncritical(configured),
+            *shared(where),
+            *keyless(loaded, configured),
+            *shadowing(plugins.find()),
+        ],
     )
 
 
-def _log_warnings(found: Sequence[ConfigIssue]) -> None:
+def _log_warnings(found: Sequence[str]) -> None:
     for warning in found:
-        log.warning("configuration warning", extra={"warning": str(warning)})
+        log.warning("configuration warning", extra={"warning": warning})

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from mlopsd.config.errors import ConfigIssue
 from mlopsd.config.load import LoadedConfig
+from mlopsd.config.plugins import Plugin, shadowed
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.metrics.registry import Metrics
 from mlopsd.state_dir import Places, StateError, StateFolder, places
@@ -21,12 +22,24 @@ def without_folder(folder: StateFolder, configured: Sequence[ProbeConfig]) -> It
 
 def clashing(metrics: Metrics, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
     """Yield an issue for each probe whose metrics differ from those already declared under the name."""
-    clashes = metrics.probes.clashes(
-        {probe.plugin.name: probe.probe.declares(probe.options) for probe in configured}
-    )
+    clashes = metrics.probes.clashes({probe.plugin.name: probe.metrics for probe in configured})
     for probe in configured:
         if (clash := clashes.get(probe.plugin.name)) is not None:
-            yield ConfigIssue(f"probes.{probe.name}", f"{clash}, or leave one out")
+            complaint = f"{probe.plugin.target}: {clash}, or leave one out"
+            yield ConfigIssue(f"probes.{probe.name}", complaint)
+
+
+def outdated(configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
+    """Yield a warning for each probe of which other code is installed than runs."""
+    for probe in configured:
+        if (change := probe.code.change()) is not None:
+            yield ConfigIssue(f"probe {probe.name}", change.sentence)
+
+
+def shadowing(installed: Sequence[Plugin]) -> Iterator[ConfigIssue]:
+    """Yield a warning for each plugin that has the name of a built-in probe."""
+    for plugin, why in shadowed(installed).items():
+        yield ConfigIssue(f"plugin {plugin.name}", why)
 
 
 def moved(places_now: Places, loaded: LoadedConfig) -> Iterator[ConfigIssue]:

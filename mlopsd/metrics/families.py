@@ -180,17 +180,32 @@ def claim(owners: Owners, families: Iterable[Family], owner: str) -> Owners:
     """Return *owners* with the names that *families* of *owner* claim.
 
     Raises:
-        ValueError: Another family has claimed a name, or a histogram has no buckets.
+        ValueError: Another family has claimed a name.
     """
     both = dict(owners)
     for family in families:
-        if family.kind == "histogram" and not family.buckets:
-            raise ValueError(f"cannot declare {family.name} of {owner}: a histogram needs buckets")
         for name in family.claims:
             other, before = both.setdefault(name, (family, owner))
             if other != family:
-                raise ValueError(
-                    f"cannot declare {family.name} of {owner}: {name} is taken by {other.name} of {before} "
-                    "with another declaration; rename one of them"
-                )
+                clash = _clash(name, family, other, before)
+                raise ValueError(f"cannot declare {family.name} of {owner}: {clash}; rename one of them")
     return both
+
+
+def _clash(name: str, family: Family, other: Family, owner: str) -> str:
+    """Return how *family* contradicts *other* of *owner*, which has claimed *name*."""
+    if family.name != other.name:
+        return f"the name {name} belongs to {other.name} of {owner}"
+    differing = [field for field in ("kind", "unit", "labels") if _differ(field, family, other)] or ["help"]
+    here, there = (
+        ", ".join(f"{field} {_shown(getattr(one, field))}" for field in differing) for one in (family, other)
+    )
+    return f"it has {here} here, but {there} in {owner}"
+
+
+def _differ(field: str, family: Family, other: Family) -> bool:
+    return bool(getattr(family, field) != getattr(other, field))
+
+
+def _shown(value: str | tuple[str, ...]) -> str:
+    return f"{value!r:.60}" if isinstance(value, str) else f"({', '.join(value)})"

@@ -13,6 +13,7 @@ from pathlib import Path
 from aioprometheus.collectors import Registry
 
 from mlopsd.board import Board
+from mlopsd.entry import Entry
 from mlopsd.metrics import families as own
 from mlopsd.metrics.collectors import FamilyCollector, Key, ProcessCollector
 from mlopsd.metrics.exposition import Dialect, accepts_gzip, choose_dialect
@@ -203,6 +204,11 @@ class ProbeRecorder:
         """Record that a check of *probe* ended as *result* after *seconds*."""
         self._checks.inc((probe, result))
         self._check_seconds.observe((probe,), seconds)
+
+    def recorded(self, entry: Entry) -> None:
+        """Take the samples of *entry*, and log the rejected ones at once, not only at the next scrape."""
+        if refused := self._samples.take(entry):
+            self._collectors[own.ERRORS.name].inc(("metrics",), refused)
 
     def hung(self, probe: str, *, hung: bool) -> None:
         """Record whether a check of *probe* that exceeded its timeout is still running."""

@@ -175,7 +175,11 @@ class Samples:
         self._seen = seen
         for probe in self._probes.keys() - {entry.probe for entry in entries}:
             del self._probes[probe]
-        return sum(self._of(entry).take(entry.reading) for entry in entries)
+        return sum(map(self.take, entries))
+
+    def take(self, entry: Entry) -> int:
+        """Show *entry*; return the number of its rejected samples."""
+        return self._of(entry).take(entry.reading)
 
     def texts(self) -> Iterator[tuple[Family, str]]:
         """Yield each family with its lines, as of the last `refresh`."""

@@ -27,6 +27,7 @@ class Info:
         mode: ``development`` if ``debug = true``, else ``production``.
         reloaded_at: The time of the last reload of the configuration, successful or not; None if never.
         reload_error: Why the last reload of the configuration failed; None if it succeeded.
+        outdated: A line for each probe of which other code is installed than runs, as of the last reload.
         mlflow: The version of the installed MLflow; None without MLflow.
         socket: The path of the Unix socket.
         socket_error: Why that path does not lead to the daemon and cannot be bound; None if it does.
@@ -37,6 +38,7 @@ class Info:
     mode: Literal["production", "development"]
     reloaded_at: datetime | None = None
     reload_error: str | None = None
+    outdated: tuple[str, ...] = ()
     mlflow: str | None = None
     socket: str = ""
     socket_error: str | None = None

@@ -12,8 +12,20 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from mlopsd.code_version import CodeChange, CodeVersion
 from mlopsd.exceptions import safe_message
-from mlopsd.probe import Context, Metric, Number, Probe
+from mlopsd.probe import (
+    Advice,
+    Context,
+    Finding,
+    Metric,
+    Number,
+    Probe,
+    Reading,
+    ReloadRefused,
+    Status,
+    make_probe,
+)
 from mlopsd.process import procfs
 from mlopsd.process.frames import BadFrame, receive, send
 from mlopsd.process.reaper import Reaper
@@ -138,6 +150,8 @@ class ProbeRunner:
         self._runner: Any = None  # an asyncio.Runner, for a probe whose check is a coroutine
         self._probe: Probe[Any] | None = None
         self._fault: BaseException | None = None
+        if self._code_change() is not None:
+            return
         try:  # now, so that the first request need not wait for imports
             self._probe = self._make()
         except BaseException as error:  # noqa: BLE001  # the boundary to third-party code
@@ -157,6 +171,8 @@ class ProbeRunner:
             return _error(error)
 
     def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if self._probe is None and (change := self._code_change()) is not None:
+            return self._refuse(change, request)
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
@@ -170,6 +186,21 @@ class ProbeRunner:
             }
         self._call(probe.close())
         return {}
+
+    def _code_change(self) -> CodeChange | None:
+        """Return how the installed code differs from the daemon's, which declared the options and metrics."""
+        versions = (CodeVersion(**code) for code in self._opening.get("code", ()))
+        return next((change for version in versions if (change := version.change())), None)
+
+    def _refuse(self, change: CodeChange, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer *request* without the probe, since it would mix two versions."""
+        if request["do"] == "reload":
+            raise ReloadRefused(change.sentence)
+        if request["do"] != "check":
+            return {}
+        advice = Advice.RESTART_APP if change.restart_helps else Advice.FIX_CONFIG
+        finding = Finding("code_version", Status.UNKNOWN, change.sentence, advice=advice)
+        return {"reading": self._outgoing.frame(Reading([finding]), request["layout"])}
 
     def _call(self, result: Any) -> Any:
         if not inspect.isawaitable(result):
@@ -191,8 +222,7 @@ class ProbeRunner:
             self._outbox,
             opening["timeout"],
         )
-        made: Probe[Any] = probe(probe.Options(**decode_options(opening["table"])), context)
-        return made
+        return make_probe(probe, probe.Options(**decode_options(opening["table"])), context)
 
 
 def _logger(opening: Mapping[str, Any], outbox: Outbox) -> logging.Logger:

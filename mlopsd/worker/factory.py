@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from mlopsd.board import Board, Readings
+from mlopsd.code_version import CodeVersion
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.probe import Context
+from mlopsd.probe import Context, make_probe
 from mlopsd.process.backoff import FIRST, LONGEST
 from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.process import InitMessage, ProcessWorker
@@ -39,7 +41,7 @@ def make_worker(
     Raises:
         ValueError: One of its metrics is declared already, with another meaning.
     """
-    declared = configured.probe.declares(configured.options)
+    declared = configured.metrics
     instruments = recorder.instruments(configured.name, configured.plugin.name, declared)
     if configured.isolation == "process":
         restarted = partial(recorder.worker_restarted, configured.name)
@@ -49,7 +51,7 @@ def make_worker(
         name, state_dir, _log(name), Readings(board), instruments, timeout, request_check, show, private_paths
     )
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
-    return kind(name, lambda: configured.probe(configured.options, context))
+    return kind(name, lambda: make_probe(configured.probe, configured.options, context))
 
 
 def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:
@@ -61,6 +63,7 @@ def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:
         _log(configured.name).getEffectiveLevel(),
         configured.terms.timeout,
         _longest_pause(configured.terms.interval),
+        (configured.code, CodeVersion("mlopsd", version("mlopsd"))),
     )
 
 

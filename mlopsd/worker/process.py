@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mlopsd.code_version import CodeVersion
 from mlopsd.log_limit import LogLimiter
 from mlopsd.predictor import PredictorOptions
 from mlopsd.probe import Instruments, Metric, ProbeError, Reading
@@ -40,6 +41,7 @@ class InitMessage:
         log_level: The level of the probe's logger.
         timeout: The seconds that one check may take.
         longest_pause: The longest pause in seconds before the restart of a process that keeps dying.
+        code: The versions of the code in the daemon. The process refuses to run another one.
     """
 
     name: str
@@ -49,6 +51,7 @@ class InitMessage:
     log_level: int
     timeout: float
     longest_pause: float = LONGEST
+    code: tuple[CodeVersion, ...] = ()
 
     def header(self) -> Header:
         """Return it as JSON.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from mlopsd.entry import Entry
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Instruments, Metric, Reading, Route
 
@@ -50,6 +51,9 @@ class Recorder(Protocol):
 
     def checked(self, probe: str, result: str, seconds: float) -> None:
         """Record that a check ended as *result* after *seconds*."""
+
+    def recorded(self, entry: Entry) -> None:
+        """Take the samples of *entry*, and log the rejected ones at once."""
 
     def hung(self, probe: str, *, hung: bool) -> None:
         """Record whether a call of *probe* that exceeded its timeout is still running."""

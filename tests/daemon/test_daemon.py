@@ -21,6 +21,7 @@ import pytest
 
 from mlopsd.config.errors import ConfigIssue, ConfigurationError
 from mlopsd.config.load import LoadedConfig
+from mlopsd.config.probes import ProbeConfig
 from mlopsd.config.schema import Settings
 from mlopsd.daemon.daemon import Daemon
 from mlopsd.log import Drain
@@ -57,7 +58,7 @@ timeout = 0.5
 """
 FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
 CANNOT_BE_HAD = {
-    "probe": "cannot declare mlopsd_probe_status of plugin 'probe': mlopsd_probe_status is taken by",
+    "probe": "cannot declare mlopsd_probe_status of plugin 'probe': it has ",
     "picky": "cannot validate its options (PermissionError: [Errno 13] Permission denied: '/nowhere/key')",
     "leaving": "cannot load probe 'leaving': leaving:Leaving fails when imported (SystemExit: 3); repair",
     "blocked": "File exists; move the file at that path away",
@@ -250,7 +251,7 @@ def test_a_probe_that_cannot_be_had_ends_the_start_with_one_line(
 async def test_a_reload_that_breaks_is_told_and_survived(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def break_down() -> LoadedConfig:
+    def break_down() -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
         raise ZeroDivisionError("one over nought")
 
     loaded = LoadedConfig(Settings(), None, ())
@@ -271,7 +272,9 @@ async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anyt
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
     loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
-    daemon = Daemon(lambda: loaded, loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler()))
+    daemon = Daemon(
+        lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler())
+    )
     threads: list[str] = []
 
     def look(_where: Places) -> list[ConfigIssue]:
@@ -289,7 +292,9 @@ async def test_a_fault_in_the_search_for_warnings_is_logged_and_ends_no_daemon(
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
     loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
-    daemon = Daemon(lambda: loaded, loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler()))
+    daemon = Daemon(
+        lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler())
+    )
 
     def look(_where: Places) -> list[ConfigIssue]:
         raise RuntimeError("can't start new thread")

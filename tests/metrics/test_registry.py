@@ -546,17 +546,16 @@ async def test_declaring_the_same_again_is_nothing(board: Board, metrics: Metric
 @pytest.mark.parametrize(
     ("plugin", "metric", "said"),
     [
-        ("other-gpu", Metric("temp_celsius", "Not the same."), "plugin 'other-gpu'.*of plugin 'other_gpu'"),
-        ("other", Metric("gpu_temp_celsius", "Not the same."), "plugin 'other'.*of plugin 'other_gpu'"),
+        ("other-gpu", Metric("temp_celsius", "Not the same."), "plugin 'other-gpu'.*in plugin 'other_gpu'"),
+        ("other", Metric("gpu_temp_celsius", "Not the same."), "plugin 'other'.*in plugin 'other_gpu'"),
         (
             "other_gpu",
             Metric("temp_celsius", "Not the same."),
-            "of plugin 'other_gpu'.*of plugin 'other_gpu'",
+            "of plugin 'other_gpu'.*in plugin 'other_gpu'",
         ),
-        ("other_gpu", Metric("faults", "The gauge."), "faults is taken by mlopsd_other_gpu_faults_total"),
-        ("probe", Metric("hung", "A stranger."), "plugin 'probe'.*of mlopsd itself"),
-        ("http", Metric("requests_total", "A stranger.", kind="counter"), "plugin 'http'.*of mlopsd itself"),
-        ("x", Metric("empty", "No buckets.", kind="histogram", buckets=()), "needs buckets"),
+        ("other_gpu", Metric("faults", "The gauge."), "faults belongs to mlopsd_other_gpu_faults_total"),
+        ("probe", Metric("hung", "A stranger."), "plugin 'probe'.*in mlopsd itself"),
+        ("http", Metric("requests_total", "A stranger.", kind="counter"), "plugin 'http'.*in mlopsd itself"),
     ],
 )
 async def test_one_name_cannot_mean_two_things(
@@ -574,8 +573,9 @@ async def test_what_clashes_is_told_before_anything_is_declared(metrics: Metrics
     other = Metric("b_open", "Another.")  # mlopsd_a_b_open, as the plugin a_b would call its own
     clashes = metrics.probes.clashes({"probe": (status,), "a_b": (open_,), "a": (other,), "door": (open_,)})
     assert sorted(clashes) == ["a", "probe"]
-    assert "mlopsd_probe_status is taken by mlopsd_probe_status of mlopsd itself" in clashes["probe"]
-    assert "mlopsd_a_b_open is taken by mlopsd_a_b_open of plugin 'a_b'" in clashes["a"]
+    assert "mlopsd_probe_status of plugin 'probe': it has labels (probe) here, " in clashes["probe"]
+    assert "but labels (probe, status) in mlopsd itself" in clashes["probe"]
+    assert " here, but help 'Open.' in plugin 'a_b'; rename one of them" in clashes["a"]
     metrics.probes.declare("a", (other,))  # nobody was given the name
 
 

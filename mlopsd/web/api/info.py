@@ -59,6 +59,8 @@ class About:
             answer["reloaded_at"] = format_time(info.reloaded_at)
         if info.reload_error is not None:
             answer["error"] = info.reload_error
+        if info.outdated:
+            answer["outdated"] = list(info.outdated)
         return answer
 
 

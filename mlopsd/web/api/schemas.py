@@ -118,11 +118,12 @@ class ConfigurationAnswer(TypedDict):
 
 
 class ConfigurationInfo(TypedDict):
-    """File of the configuration, the time of its last reload, and the reason if that failed."""
+    """File of the configuration, the time and the error of its last reload, and outdated code."""
 
     file: NotRequired[str]
     reloaded_at: NotRequired[Time]
     error: NotRequired[str]
+    outdated: NotRequired[list[str]]
 
 
 class SocketInfo(TypedDict):
