@@ -11,6 +11,7 @@ from typing import IO
 
 from mlopsd.log_limit import LogLimiter
 from mlopsd.process import procfs, tree
+from mlopsd.process.environment import harmless_environment
 
 PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
 LAST_WORDS = 1.0  # seconds from the end of a process to that of its channel, even if another process holds it
@@ -21,8 +22,6 @@ LONGEST_LINE = 500
 CHUNK = 64 * 1024
 CHANNEL = "{channel}"  # in a command: the number of the channel's file descriptor
 PARENT = "{parent}"  # in a command: our process id
-KEPT_FROM_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY")
-PREFIXES_KEPT_FROM_CHILDREN = ("LISTEN_", "MLOPSD_")
 
 
 async def spawn(
@@ -75,15 +74,6 @@ async def spawn(
         printer = await _Printer.listen(printed_end, name, log, printed or LogLimiter())
         our_ends.pop_all()
     return Child(process, reader, writer, printer, mark)
-
-
-def harmless_environment() -> dict[str, str]:
-    """Return the daemon's environment for a child, without its secrets and the variables of systemd."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in KEPT_FROM_CHILDREN and not name.startswith(PREFIXES_KEPT_FROM_CHILDREN)
-    }
 
 
 def _filled(part: str, channel: socket.socket) -> str:
