@@ -1,4 +1,7 @@
-"""Exceptions of third-party code, made safe to print."""
+"""Exceptions of third-party code, made safe and short to print."""
+
+import sys
+from types import TracebackType
 
 
 def safe_message(error: BaseException) -> str:
@@ -7,3 +10,19 @@ def safe_message(error: BaseException) -> str:
         return str(error)
     except Exception as broken:  # noqa: BLE001  # the boundary to third-party code
         return f"(no message: {type(broken).__name__})"
+
+
+def author_frames(error: BaseException) -> TracebackType | None:
+    """Return the traceback of *error* from the first frame of third-party code on, or the whole one."""
+    found = error.__traceback__
+    while found is not None and _is_ours(found):
+        found = found.tb_next
+    return found or error.__traceback__
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    """Return whether *frame* is of mlopsd or of Python's library."""
+    known = frame.tb_frame.f_globals
+    module = str(known.get("__package__") or known.get("__name__"))  # a process's __name__ is __main__
+    package = module.partition(".")[0]
+    return package == "mlopsd" or package in sys.stdlib_module_names

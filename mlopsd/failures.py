@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from mlopsd.exceptions import safe_message
+from mlopsd.exceptions import author_frames, safe_message
 from mlopsd.log_limit import LogLimiter, fingerprint
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Status
 from mlopsd.worker.worker import InvalidReading, ProbeRaised, WorkerDied
@@ -52,7 +52,7 @@ class Failures:
             logging.ERROR if broken else logging.WARNING,
             "reload refused" if isinstance(error, ReloadRefused | ProbeError) else "reload failed",
             extra={"probe": self._probe, "reason": safe_message(error) or type(error).__name__},
-            exc_info=error if broken else None,
+            exc_info=_raised(error) if broken else None,
         )
 
     def are_over(self) -> None:
@@ -68,8 +68,13 @@ class Failures:
         if isinstance(error, ProbeRaised):
             extra["traceback"] = error.traceback
         broken = result == BROKEN
-        own = error if broken and not isinstance(error, ProbeRaised) else None
+        own = _raised(error) if broken and not isinstance(error, ProbeRaised) else None
         log.log(logging.ERROR if broken else logging.WARNING, "probe check failed", extra=extra, exc_info=own)
+
+
+def _raised(error: BaseException) -> BaseException | tuple[type[BaseException], BaseException, Any]:
+    """Return *error* for a log line, without mlopsd's frames before the author's unless in debug mode."""
+    return error if log.isEnabledFor(logging.DEBUG) else (type(error), error, author_frames(error))
 
 
 def _why(error: Exception) -> str:

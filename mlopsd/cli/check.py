@@ -3,24 +3,29 @@
 import json
 import logging
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from bdb import BdbQuit
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
+from typing import Any
 
 from mlopsd import log
 from mlopsd.cli.errors import CANNOT_TELL, CommandError, print_error
-from mlopsd.cli.one_shot import check_once
+from mlopsd.cli.one_shot import CheckMode, CheckResult, check_once
 from mlopsd.cli.options import add_config_option, load_configuration
+from mlopsd.cli.scrape import Series
 from mlopsd.cli.terminal import nagios
 from mlopsd.cli.terminal.health_table import format_health
 from mlopsd.cli.terminal.progress import ProgressLine
-from mlopsd.cli.terminal.text import fill_width, is_coloured
+from mlopsd.cli.terminal.text import fill_width, is_coloured, printable
 from mlopsd.config.errors import nearest
 from mlopsd.config.load import secret_files
 from mlopsd.config.probes import ProbeConfig
+from mlopsd.failures import BROKEN
 from mlopsd.state_dir import places
 
-UNDECLARED = 1  # the exit status of a healthy host with a probe that reports an undeclared sample
+COMPLAINT = 1  # the exit status of a healthy host with a mistake of a probe's author, as an undeclared sample
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +35,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, as GET /health/detailed returns it")
     parser.add_argument(
+        "--samples", action="store_true", help="print the metrics too, as a scrape of the daemon shows them"
+    )
+    parser.add_argument(
+        "--times", type=_times, default=1, metavar="N", help="check N times, a second apart (default: 1)"
+    )
+    parser.add_argument(
         "--traceback", action="store_true", help="log the traceback of a failing probe, for its author"
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="check one probe on this terminal, in this process and without a time limit, for a debugger",
     )
     add_config_option(parser)
     parser.epilog = (
@@ -43,20 +59,87 @@ def run(arguments: Namespace) -> int:
     """Check and print the health; the exit status is the verdict.
 
     Raises:
-        CommandError: A probe is not configured, or the configuration is invalid.
+        CommandError: A probe is not configured, the configuration is invalid, or no debugger can work.
     """
     loaded, configured = load_configuration(arguments.config)
     chosen = _choose(configured, arguments.probes)
+    if arguments.debug:
+        _refuse_debugging(chosen)
     private_paths = (places(loaded.settings).state, *secret_files(loaded))
-    level = _choose_level(debug=loaded.settings.debug, traceback=arguments.traceback)
-    with _logging_from(level), ProgressLine(sys.stderr) as progress:
-        health, undeclared = check_once(chosen, progress, private_paths)
-    print_error(*undeclared)
+    mode = CheckMode(arguments.times, arguments.debug, private_paths)
+    level = _choose_level(debug=loaded.settings.debug or arguments.debug, traceback=arguments.traceback)
+    with _logging_from(level), ProgressLine(StringIO() if arguments.debug else sys.stderr) as progress:
+        result = check_once(chosen, progress, mode)
+    print_error(*result.complaints)
+    _print_result(result, arguments)
+    return nagios.exit_status(result.health) or (COMPLAINT if result.complaints else 0)
+
+
+def _print_result(result: CheckResult, arguments: Namespace) -> None:
     if arguments.json:
-        print(json.dumps(health, indent=2, ensure_ascii=False))
-    else:
-        print(format_health(health, width=fill_width(), coloured=is_coloured(sys.stdout)))
-    return nagios.exit_status(health) or (UNDECLARED if undeclared else 0)
+        print(
+            json.dumps(
+                _with_series(result) if arguments.samples else result.health, indent=2, ensure_ascii=False
+            )
+        )
+        return
+    print(format_health(result.health, width=fill_width(), coloured=is_coloured(sys.stdout)))
+    if arguments.samples:
+        print(*_format_series(result.series), sep="\n")
+    if not (arguments.traceback or arguments.debug):
+        print_error(*_hints(result.health))
+
+
+def _with_series(result: CheckResult) -> dict[str, Any]:
+    probes = {
+        name: {**reading, "samples": [series.json for series in result.series[name]]}
+        for name, reading in result.health["probes"].items()
+    }
+    return {**result.health, "probes": probes}
+
+
+def _format_series(series: Mapping[str, Sequence[Series]]) -> Iterator[str]:
+    for name, found in series.items():
+        yield f"\nsamples of {name}:" if found else f"\nsamples of {name}: none"
+        yield from (f"  {printable(one.text)}" for one in found)
+
+
+def _hints(health: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each probe whose own code failed."""
+    for name, reading in health["probes"].items():
+        failed = [finding["summary"] for finding in reading["findings"] if finding["name"] == BROKEN]
+        for summary in failed:
+            if summary.partition(":")[0] == BdbQuit.__name__:
+                yield f"cannot debug probe {name!r}: its check has no terminal here; use check {name} --debug"
+            else:
+                yield f"probe {name!r} failed in its own code; add --traceback to see where"
+
+
+def _refuse_debugging(chosen: Sequence[ProbeConfig]) -> None:
+    """Check that a debugger can work.
+
+    Raises:
+        CommandError: It cannot: there are several probes, or there is no terminal.
+    """
+    if len(chosen) != 1:
+        found = ", ".join(probe.name for probe in chosen) or "none"
+        raise CommandError(f"cannot debug: one probe is needed, not {found}; name it", status=CANNOT_TELL)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        reason = "standard input or output is not a terminal, which a debugger needs"
+        raise CommandError(
+            f"cannot debug {chosen[0].name!r}: {reason}; run it on a terminal", status=CANNOT_TELL
+        )
+
+
+def _times(text: str) -> int:
+    """Return *text* as a number of checks.
+
+    Raises:
+        ArgumentTypeError: It is not a whole number from 1 up.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
 
 
 def _choose(configured: Sequence[ProbeConfig], names: Sequence[str]) -> list[ProbeConfig]:

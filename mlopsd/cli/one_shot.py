@@ -3,12 +3,14 @@
 import asyncio
 import json
 import logging
+import math
 import signal
 import socket
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -16,8 +18,10 @@ from typing import Any
 
 from mlopsd.board import Board
 from mlopsd.cli.errors import CANNOT_TELL, CommandError
+from mlopsd.cli.scrape import Series, read_series
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
+from mlopsd.daemon.event_loop import leave
 from mlopsd.format import format_age
 from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Progress, VersionFacts
@@ -29,6 +33,7 @@ from mlopsd.worker.factory import make_worker
 from mlopsd.worker.worker import Recorder
 
 REDRAW = 0.2  # seconds
+BETWEEN = 1.0  # seconds between two checks: time for a rate to be one
 GRACE = 5.0  # seconds beyond the longest timeout, for the start and end of the probes' processes
 
 
@@ -36,24 +41,68 @@ class EventLoopBlocked(Exception):
     """The error that is raised in code that blocks the event loop."""
 
 
-def check_once(
-    probes: Sequence[ProbeConfig], progress: ProgressLine, private_paths: Sequence[Path] = ()
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the host's health as in ``/health/detailed``, and a line for each undeclared sample.
+@dataclass(frozen=True, slots=True)
+class CheckMode:
+    """The way to check.
 
-    *private_paths* are files that no model may read.
+    Attributes:
+        times: How often to check each probe; the last reading counts.
+        debug: True to check in this thread of this process, without a time limit, so that a debugger works.
+        private_paths: Files that no model may read.
+    """
+
+    times: int = 1
+    debug: bool = False
+    private_paths: Sequence[Path] = ()
+
+    def limit(self, probes: Sequence[ProbeConfig]) -> float:
+        """Return the seconds after which blocking code is ended; 0 for never."""
+        return 0 if self.debug else max((probe.terms.timeout for probe in probes), default=0) + GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The result of one check of each probe.
+
+    Attributes:
+        health: The host's health as in ``/health/detailed``.
+        complaints: A line for each undeclared sample, and for each check that does not end.
+        series: The series that a scrape would show, by probe.
+    """
+
+    health: dict[str, Any]
+    complaints: Sequence[str]
+    series: Mapping[str, Sequence[Series]]
+
+
+def check_once(
+    probes: Sequence[ProbeConfig], progress: ProgressLine, mode: CheckMode | None = None
+) -> CheckResult:
+    """Check *probes* and return their health and metrics.
 
     Raises:
         CommandError: The state folder cannot be created, or two probes declare contradicting metrics.
     """
-    longest = max((probe.terms.timeout for probe in probes), default=0) + GRACE
-    with _alarm(longest) as postpone:
-        return asyncio.run(_check(probes, progress, postpone, private_paths))
+    mode = mode or CheckMode()
+    with _alarm(mode.limit(probes)) as postpone:
+        return _run(_check(probes, progress, postpone, mode))
+
+
+def _run(whole: Coroutine[Any, Any, CheckResult]) -> CheckResult:
+    """Run *whole*. Unlike ``asyncio.run``, do not wait for a check that ignores its cancellation."""
+    runner = asyncio.Runner()
+    try:
+        result = runner.run(whole)
+    finally:
+        if not (left := runner.run(leave())):
+            runner.close()
+    endless = [f"{name} was cancelled and has not ended; let CancelledError pass" for name in left]
+    return replace(result, complaints=(*result.complaints, *endless))
 
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[Callable[[], None]]:
-    """Raise `EventLoopBlocked` in the main thread after *seconds*, and every *seconds* until the end.
+    """Raise `EventLoopBlocked` in the main thread after *seconds*, and again after as many. 0 means never.
 
     The event loop calls the yielded function, which postpones the alarm. Nothing else can end a coroutine
     that blocks.
@@ -76,18 +125,17 @@ def _alarm(seconds: float) -> Iterator[Callable[[], None]]:
 
 
 async def _check(
-    probes: Sequence[ProbeConfig],
-    progress: ProgressLine,
-    postpone: Callable[[], None],
-    private_paths: Sequence[Path],
-) -> tuple[dict[str, Any], list[str]]:
+    probes: Sequence[ProbeConfig], progress: ProgressLine, postpone: Callable[[], None], mode: CheckMode
+) -> CheckResult:
     board = Board()
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-check-", ignore_cleanup_errors=True) as folder:
-            recorder = Metrics(board, version("mlopsd")).probes
-            checks = [OneShotCheck(probe, board, recorder, Path(folder), private_paths) for probe in probes]
+            metrics = Metrics(board, version("mlopsd"))
+            checks = [OneShotCheck(probe, board, metrics.probes, Path(folder), mode) for probe in probes]
             await _run_all(checks, board, progress, postpone)
-            return _build_health(board), list(_undeclared_samples(probes, board))
+            return CheckResult(
+                _build_health(board), list(_undeclared_samples(probes, board)), read_series(metrics, probes)
+            )
     except (OSError, ValueError) as error:
         raise CommandError(
             f"cannot check: {error}; correct that and try again", status=CANNOT_TELL
@@ -114,34 +162,34 @@ class OneShotCheck:
     """The check of one probe, or for a model the checks until the end of its rollout."""
 
     def __init__(
-        self,
-        configured: ProbeConfig,
-        board: Board,
-        recorder: Recorder,
-        folder: Path,
-        private_paths: Sequence[Path],
+        self, configured: ProbeConfig, board: Board, recorder: Recorder, folder: Path, mode: CheckMode
     ) -> None:
         self.name = configured.name
         self._board = board
+        self._times = mode.times
         state = folder / configured.name
         state.mkdir()
         board.enrol(configured.name, configured.plugin.name, configured.terms)
         self._check_requested = asyncio.Event()
         log = logging.getLogger("mlopsd.worker")
         worker = make_worker(
-            configured,
+            replace(configured, isolation="loop") if mode.debug else configured,
             state,
             board,
             recorder,
             log,
             request_check=self._check_requested.set,
-            private_paths=lambda: private_paths,
+            private_paths=lambda: mode.private_paths,
         )
-        self._watch = Watch(configured, worker, board, recorder)
+        watched = _without_limit(configured) if mode.debug else configured
+        self._watch = Watch(watched, worker, board, recorder)
 
     async def run(self) -> None:
-        """Check once. While the probe shows progress, check again on each of its requests."""
+        """Check as often as wanted. While the probe shows progress, check again on each of its requests."""
         await self._watch.check()
+        for _ in range(self._times - 1):
+            await asyncio.sleep(BETWEEN)
+            await self._watch.check()
         while _progress_of(self._board, self.name) is not None:
             await self._check_requested.wait()
             self._check_requested.clear()
@@ -150,6 +198,11 @@ class OneShotCheck:
     async def close(self) -> None:
         """Close the probe."""
         await self._watch.close()
+
+
+def _without_limit(configured: ProbeConfig) -> ProbeConfig:
+    """Return *configured* without a timeout; the probe's context keeps the real one."""
+    return replace(configured, terms=replace(configured.terms, timeout=math.inf))
 
 
 async def _wait_for(

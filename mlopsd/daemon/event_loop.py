@@ -28,14 +28,14 @@ def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
         loop.run_until_complete(whole)
         failed = False
     finally:
-        if stuck := loop.run_until_complete(_leave()):
+        if stuck := loop.run_until_complete(leave()):
             log.warning("tasks left running", extra={"tasks": stuck}, exc_info=failed)
             drain.end()
             os._exit(failed)
         loop.close()
 
 
-async def _leave() -> list[str]:
+async def leave() -> list[str]:
     """Cancel every remaining task, and return the names of those that keep running."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:

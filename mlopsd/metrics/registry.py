@@ -103,7 +103,7 @@ class Metrics:
         self._process = ProcessCollector(opened, clock, proc)
         self._lag = opened(own.LOOP_LAG)
         self._requests, self._request_seconds = opened(own.REQUESTS), opened(own.REQUEST_SECONDS)
-        self._pages = PageCache(self._texts)
+        self._pages = PageCache(self.texts)
         self._shown, self._shown_at = (
             (0, 0, 0, 0),
             -PAUSE,
@@ -127,6 +127,14 @@ class Metrics:
         if revision != self._shown:
             self._shown, self._shown_at = revision, self._clock()  # after rendering, which may take a while
         return page
+
+    def texts(self) -> Iterator[tuple[Family, str]]:
+        """Yield each family with its lines, in the order of the page, as of the last `render`."""
+        always = (self._lag, *self._process.collectors, self._requests, self._request_seconds)
+        yield from self._samples.texts()
+        yield from ((collector.family, collector.text()) for collector in self._state)
+        yield from board_texts(self._board.verdict, list(self._board))
+        yield from ((collector.family, collector.text()) for collector in (*self.probes.collectors, *always))
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record an answer to a request to *route* (the pattern, never the path)."""
@@ -166,14 +174,6 @@ class Metrics:
             sum(collector.revision for collector in live),
             requests,
         )
-
-    def _texts(self) -> Iterator[tuple[Family, str]]:
-        """Yield each family with its lines, in the order of the page."""
-        always = (self._lag, *self._process.collectors, self._requests, self._request_seconds)
-        yield from self._samples.texts()
-        yield from ((collector.family, collector.text()) for collector in self._state)
-        yield from board_texts(self._board.verdict, list(self._board))
-        yield from ((collector.family, collector.text()) for collector in (*self.probes.collectors, *always))
 
 
 class ProbeRecorder:

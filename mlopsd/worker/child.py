@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.code_version import CodeChange, CodeVersion
-from mlopsd.exceptions import safe_message
+from mlopsd.exceptions import author_frames, safe_message
 from mlopsd.probe import (
     Advice,
     Context,
@@ -168,7 +168,7 @@ class ProbeRunner:
         try:
             return self._do(request)
         except BaseException as error:  # noqa: BLE001  # the boundary to third-party code
-            return _error(error)
+            return _error(error, whole=self._log.isEnabledFor(logging.DEBUG))
 
     def _do(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._probe is None and (change := self._code_change()) is not None:
@@ -236,13 +236,15 @@ async def _await(result: Any) -> Any:
     return await result
 
 
-def _error(error: BaseException) -> dict[str, Any]:
+def _error(error: BaseException, *, whole: bool) -> dict[str, Any]:
+    """Return *error* as an answer. Unless *whole*, mlopsd's frames before the author's are dropped."""
+    frames = error.__traceback__ if whole else author_frames(error)
     return {
         "error": {
             "kind": kind_of(error),
             "type": type(error).__name__,
             "text": safe_message(error)[:2000],
-            "traceback": "".join(traceback.format_exception(error))[-8000:],
+            "traceback": "".join(traceback.format_exception(type(error), error, frames))[-8000:],
         }
     }
 

@@ -30,9 +30,9 @@ def mlopsd(*words: str | Path, env: Mapping[str, str] | None = None, seconds: fl
 
 
 def on_a_terminal(
-    *words: str | Path, env: Mapping[str, str] | None = None, columns: int = 80
+    *words: str | Path, env: Mapping[str, str] | None = None, columns: int = 80, typed: bytes = b""
 ) -> tuple[int, str]:
-    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal of *columns*."""
+    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal with *typed* as input."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     command = [sys.executable, "-m", "mlopsd", *map(str, words)]
@@ -40,6 +40,7 @@ def on_a_terminal(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(env)
     ) as process:
         os.close(theirs)
+        os.write(ours, typed)
         text = _read_all(ours)
         return process.wait(SECONDS), text
 

@@ -9,14 +9,18 @@ HERE = Path(__file__).parent
 ODD = {
     "blocks": "Blocks",
     "closes": "Closes",
+    "debugged": "Debugged",
     "dies": "Dies",
     "fine": "Fine",
     "gone": "Gone",
     "hangs": "Hangs",
     "hangs_in_process": "HangsInProcess",
+    "measures": "Measures",
+    "measures_in_process": "MeasuresInProcess",
     "open": "Open",
     "raises": "Raises",
     "reloads": "Reloads",
+    "swallows": "Swallows",
     "undeclared": "Undeclared",
 }
 

@@ -145,3 +145,48 @@ class Reloads(Probe[Place]):
         if self.asked > 1:
             raise ReloadRefused("once is enough; start anew")
         return "went to version 4"
+
+
+TURNS = Metric("turns_total", "Turns of the handle.", kind="counter", labels=("hand",))
+HEAT = Metric("heat_celsius", "Heat of the handle.", unit="celsius", labels=("side",))
+PULLS = Metric("pull_seconds", "Duration of a pull.", kind="histogram", unit="seconds", buckets=(1.0,))
+
+
+class Measures(Probe):
+    """Has one metric of each kind."""
+
+    metrics = (TURNS, HEAT, PULLS)
+    schedule = Schedule(critical=True)
+
+    def check(self) -> Reading:
+        self.context.instruments.counter(TURNS).inc(2, hand="left")
+        self.context.instruments.histogram(PULLS).observe(0.5)
+        return Reading([WELL], samples=[HEAT.sample(21.5, side='the "warm" one'), Sample("windows", 3)])
+
+
+class MeasuresInProcess(Measures):
+    schedule = Schedule(isolation="process", critical=True)
+
+
+class Swallows(Probe):
+    """A coroutine that does not let itself be cancelled."""
+
+    schedule = Schedule(timeout=0.3, critical=True)
+
+    async def check(self) -> Reading:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:  # that is the point
+                continue
+
+
+class Debugged(Probe):
+    """Stops in a debugger, longer than its timeout allows."""
+
+    schedule = Schedule(timeout=0.3, isolation="process", critical=True)
+
+    def check(self) -> Reading:
+        answer = 6 * 7
+        breakpoint()  # that is the point
+        return Reading([Finding("door", Status.HEALTHY, f"the answer is {answer}")])

@@ -123,14 +123,17 @@ def test_the_author_of_a_probe_is_shown_where_it_went_wrong(
 ) -> None:
     config.write_text(f"[probes.raises]\nisolation = '{place}'\n")
     quiet = mlopsd("check", "--config", config, env=odd)
-    assert (quiet.returncode, quiet.stderr) == (3, "")
+    hint = "mlopsd: probe 'raises' failed in its own code; add --traceback to see where\n"
+    assert (quiet.returncode, quiet.stderr) == (3, hint)
     told = mlopsd("check", "--traceback", "--config", config, env=odd)
     assert told.returncode == 3
     table, again = (re.sub(r"\b\d+ s\b *", "AGE ", done.stdout) for done in (quiet, told))
     assert again.splitlines()[1:] == table.splitlines()[1:]
     lines = told.stderr.splitlines()
     assert re.match(r"[0-9:.]+ ERROR .*probe=raises", lines[0])
-    assert any(re.match(r' +File ".*odd\.py", line \d+, in check$', line) for line in lines)
+    frames = [line for line in lines if re.match(r' +File "', line)]
+    assert len(frames) == 1, "the author's own"
+    assert re.match(r' +File ".*odd\.py", line \d+, in check$', frames[0])
     assert lines[-1] == "    ZeroDivisionError: one over nought"
 
 
@@ -165,3 +168,87 @@ def test_ctrl_c_ends_it_without_a_word(odd: Mapping[str, str], config: Path) -> 
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=GIVE_UP)
     assert (process.returncode, out, err) == (130, "", "")
+
+
+@pytest.mark.parametrize("probe", ["measures", "measures_in_process"])
+def test_the_samples_are_those_of_a_scrape(odd: Mapping[str, str], config: Path, probe: str) -> None:
+    config.write_text(tables(probe, "fine"))
+    done = mlopsd("check", "--samples", "--times", "2", "--config", config, env=odd)
+    name = f"mlopsd_{probe}"
+    label = f'probe="{probe}"'
+    assert done.stdout.partition("\n\nsamples of ")[2].splitlines() == [
+        f"{probe}:",
+        f'  {name}_turns_total{{{label},hand="left"}} 4',
+        f'  {name}_heat_celsius{{{label},side="the \\"warm\\" one"}} 21.5  # celsius',
+        f'  {name}_pull_seconds_bucket{{{label},le="1.0"}} 2',
+        f'  {name}_pull_seconds_bucket{{{label},le="+Inf"}} 2',
+        f"  {name}_pull_seconds_count{{{label}}} 2",
+        f"  {name}_pull_seconds_sum{{{label}}} 1  # seconds",
+        "",
+        "samples of fine: none",
+    ]
+
+
+def test_the_samples_are_in_the_json_too(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text(tables("measures"))
+    done = mlopsd("check", "--samples", "--json", "--config", config, env=odd)
+    turns, heat, *pulls = json.loads(done.stdout)["probes"]["measures"]["samples"]
+    assert heat == {
+        "name": "mlopsd_measures_heat_celsius",
+        "labels": {"probe": "measures", "side": 'the "warm" one'},
+        "value": 21.5,
+        "kind": "gauge",
+        "unit": "celsius",
+    }
+    assert (turns["value"], turns["kind"], len(pulls)) == (2, "counter", 4)
+
+
+def test_a_number_of_checks_is_a_number_from_one_up(config: Path) -> None:
+    done = mlopsd("check", "--times", "0", "--config", config)
+    assert done.returncode == 3
+    assert "'0' is not a whole number from 1 up" in done.stderr
+
+
+def test_a_coroutine_that_ignores_its_cancellation_has_a_verdict(
+    odd: Mapping[str, str], config: Path
+) -> None:
+    config.write_text(tables("swallows"))
+    done = mlopsd("check", "--config", config, env=odd)
+    assert done.returncode == 3
+    assert "no answer within 0.3 s" in done.stdout
+    assert done.stderr == (
+        "mlopsd: check swallows was cancelled and has not ended; let CancelledError pass\n"
+    )
+
+
+def test_a_debugger_works_in_this_process_and_beyond_the_timeout(
+    odd: Mapping[str, str], config: Path
+) -> None:
+    config.write_text(tables("debugged"))
+    typed = b"import time; time.sleep(0.6)\np answer\ncontinue\n"
+    words = ("check", "debugged", "--debug", "--config", config)
+    status, text = on_a_terminal(*words, env=odd, typed=typed)
+    assert status == 0
+    assert re.search(r"\(Pdb\)[^4]*42\r\n", text)
+    assert "1 finding, healthy" in text
+
+
+def test_a_debugger_needs_a_terminal_and_one_probe(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text(tables("debugged", "fine"))
+    alone = mlopsd("check", "debugged", "--debug", "--config", config, env=odd)
+    assert (alone.returncode, alone.stdout) == (3, "")
+    assert alone.stderr == (
+        "mlopsd: cannot debug 'debugged': standard input or output is not a terminal, "
+        "which a debugger needs; run it on a terminal\n"
+    )
+    both = mlopsd("check", "--debug", "--config", config, env=odd)
+    assert "one probe is needed, not debugged, fine; name it" in both.stderr
+
+
+def test_a_breakpoint_in_an_ordinary_check_names_the_way_to_debug(
+    odd: Mapping[str, str], config: Path
+) -> None:
+    config.write_text("[probes.debugged]\ntimeout = 60\n")
+    done = mlopsd("check", "--config", config, env=odd)
+    assert done.returncode == 3
+    assert "use check debugged --debug" in done.stderr

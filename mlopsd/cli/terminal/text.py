@@ -32,8 +32,12 @@ def paint(text: str, colour: str, *, coloured: bool) -> str:
 
 def sanitize(text: object) -> str:
     """Return *text* on one line without control characters, which could control this terminal."""
-    line = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable(" ".join(str(text).split()))
+
+
+def printable(text: str) -> str:
+    """Return *text* with each control character, line ends too, replaced by a question mark."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def align(rows: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
