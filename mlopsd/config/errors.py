@@ -2,10 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -121,13 +121,51 @@ def explain(
     model: type[BaseModel],
     prefix: str,
     origin: Callable[[str], str],
+    *,
     also: Iterable[str] = (),
+    around: type[BaseModel] | None = None,
 ) -> list[ConfigIssue]:
     """Return a `ConfigIssue` for each error that pydantic found in *model* below the table *prefix*.
 
-    *also* are further keys that the table may hold.
+    *also* are further keys that the table may hold. *around* is the model of the whole file.
     """
-    return [_explain(detail, model, prefix, origin, tuple(also)) for detail in error.errors()]
+    more = tuple(also)
+    homes = [*homes_of(model, prefix), *((name, prefix) for name in more)]
+    if around is not None:
+        homes += [home for home in homes_of(around) if not home[1].startswith("probes")]
+    return [_explain(detail, model, prefix, origin, (more, homes)) for detail in error.errors()]
+
+
+def hint_at(key: str, known: Iterable[str], homes: Iterable[tuple[str, str]]) -> str:
+    """Return a hint at the right place of *key* among *homes*, or else at the nearest of *known*.
+
+    *homes* are keys, each with the table that holds it; "" is the top of the file.
+    """
+    places = sorted({home for name, home in homes if name == key})
+    if not places:
+        return nearest(key, known)
+    return f"{key!r} is a key {' or '.join(_place(home) for home in places)}; move it there"
+
+
+def homes_of(model: type[BaseModel], table: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key of *model* and of the tables in it, with its table."""
+    for key, field in model.model_fields.items():
+        yield key, table
+        for inner, suffix in _models_in(field.annotation):
+            yield from homes_of(inner, f"{table}.{key}{suffix}".lstrip("."))
+
+
+def _place(table: str) -> str:
+    return f"of [{table}]" if table else "at the top of the file, above the first table"
+
+
+def _models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """Yield each model in *annotation*, with the part of its table's name that the user chooses."""
+    if _is_model(annotation):
+        yield annotation, suffix
+    is_map = isinstance(origin := get_origin(annotation), type) and issubclass(origin, Mapping)
+    for argument in get_args(annotation):
+        yield from _models_in(argument, ".NAME" if is_map else suffix)
 
 
 def _explain(
@@ -135,13 +173,14 @@ def _explain(
     model: type[BaseModel],
     prefix: str,
     origin: Callable[[str], str],
-    also: tuple[str, ...],
+    more: tuple[Sequence[str], Sequence[tuple[str, str]]],
 ) -> ConfigIssue:
     place = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join([prefix, *place] if prefix else place)
     if detail["type"] == "extra_forbidden":
+        also, homes = more
         known = (*_siblings(model, place), *(also if len(place) == 1 else ()))
-        return ConfigIssue(key, f"no such key; {nearest(place[-1], known)}", None, origin(key))
+        return ConfigIssue(key, f"no such key; {hint_at(place[-1], known, homes)}", None, origin(key))
     is_written = detail["type"] != "missing" and origin(key) != "default"
     where = origin(key if is_written else key.rpartition(".")[0])
     return ConfigIssue(key, _complaint(detail, key), _value(detail, place), where)

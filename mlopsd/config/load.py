@@ -269,7 +269,14 @@ def unknown_variables(variables: Mapping[str, str]) -> Iterator[ConfigIssue]:
 def _hint(variable: str) -> str:
     if variable.startswith(f"{PREFIX}PROBES") and not _is_known(variable):
         return f"write {PREFIX}PROBES__NAME__KEY"
-    return nearest(variable, [variable] if _is_known(variable) else _known_variables())
+    known = [variable] if _is_known(variable) else _known_variables()
+    same_key = [other for other in known if _last(other) == _last(variable)]
+    return f"did you mean {' or '.join(map(repr, same_key))}?" if same_key else nearest(variable, known)
+
+
+def _last(variable: str) -> str:
+    """Return the key in the name of *variable*, without its tables."""
+    return variable.removeprefix(PREFIX).split("__")[-1]
 
 
 def _is_known(variable: str) -> bool:

@@ -13,7 +13,7 @@ from mlopsd.config.errors import ConfigIssue, ConfigurationError, explain
 from mlopsd.config.imports import ImportedPlugin, PluginImports
 from mlopsd.config.load import BadTables, LoadedConfig
 from mlopsd.config.plugins import Plugin, PluginError, are_metrics, one_line
-from mlopsd.config.schema import ProbeTable
+from mlopsd.config.schema import ProbeTable, Settings
 from mlopsd.entry import Terms
 from mlopsd.predictor import PredictorOptions, is_predictor
 from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule, has_routes
@@ -185,7 +185,9 @@ def _options(
     try:
         return probe.Options(**table.own)
     except ValidationError as error:
-        mistakes = explain(error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields)
+        mistakes = explain(
+            error, probe.Options, key, loaded.origin, also=ProbeTable.model_fields, around=Settings
+        )
         raise ConfigurationError(mistakes) from error
     except (Exception, SystemExit) as error:  # a third-party validator may raise anything
         fix = f"correct the options, or repair or upgrade {plugin.distribution or plugin.target}"

@@ -172,6 +172,7 @@ def test_lists_come_from_the_environment_as_json_or_with_commas(tmp_path: Path) 
         ("mlopsd_api__port", "did you mean 'MLOPSD_API__PORT'?"),
         ("Mlopsd_Debug", "did you mean 'MLOPSD_DEBUG'?"),
         ("mlopsd_api__prt", "did you mean 'MLOPSD_API__PORT'?"),
+        ("MLOPSD_API__DEBUG", "did you mean 'MLOPSD_DEBUG'?"),
         ("mlopsd_config", "did you mean 'MLOPSD_CONFIG'?"),
         ("MLOPSD_PROBES__system__INTERVAL", "did you mean 'MLOPSD_PROBES__SYSTEM__INTERVAL'?"),
         ("mlopsd_probes__system__interval", "did you mean 'MLOPSD_PROBES__SYSTEM__INTERVAL'?"),
