@@ -16,6 +16,18 @@ from typing_extensions import TypeVar
 from mlopsd.format import format_size, format_time
 from mlopsd.probe import HttpError, HttpRequest, HttpResponse, Options, Probe, Route
 
+__all__ = [
+    "Prediction",
+    "PredictionError",
+    "Predictor",
+    "PredictorOptions",
+    "PredictorOptionsT",
+    "Progress",
+    "RegisteredVersion",
+    "RejectedVersion",
+    "VersionFacts",
+]
+
 LARGEST = 2**63  # a larger number is not a valid version or size
 STEPS = {
     "resolve": "asking the registry",

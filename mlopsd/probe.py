@@ -29,6 +29,39 @@ from typing import Any, ClassVar, Generic, Literal, Never, Protocol, get_args, g
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
+__all__ = [
+    "API_VERSION",
+    "DEFAULT_BUCKETS",
+    "Access",
+    "Advice",
+    "Context",
+    "Counter",
+    "Finding",
+    "Histogram",
+    "HttpError",
+    "HttpMethod",
+    "HttpRequest",
+    "HttpResponse",
+    "Instruments",
+    "Isolation",
+    "Metric",
+    "MetricKind",
+    "Number",
+    "Options",
+    "OptionsT",
+    "Probe",
+    "ProbeError",
+    "Reading",
+    "ReloadRefused",
+    "Route",
+    "Sample",
+    "Schedule",
+    "Status",
+]
+
+API_VERSION = 1
+"""The version of the contract. It grows with every change that can break a probe."""
+
 
 class Status(enum.IntEnum):
     """A status, ordered from best to worst: ``max()`` of several is the status of all.
@@ -585,12 +618,15 @@ class Probe(Generic[OptionsT]):
         subject: The keys of its table that select what it checks, for example ``("path",)``. The other
             keys are limits: a reload that changes only limits keeps the status until the next reading.
             None means that every key belongs to the subject.
+        api_version: The `API_VERSION` that the probe was written for. The daemon refuses another one.
+            None if the probe does not say.
     """
 
     Options: ClassVar[type[Options]] = Options
     metrics: ClassVar[tuple[Metric, ...]] = ()
     schedule: ClassVar[Schedule] = Schedule()
     subject: ClassVar[tuple[str, ...] | None] = None
+    api_version: ClassVar[int | None] = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

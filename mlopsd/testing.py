@@ -36,6 +36,8 @@ from mlopsd.watch import Watch
 from mlopsd.worker.factory import make_worker
 from mlopsd.worker.process import ProcessWorker
 
+__all__ = ["ProbeConformance"]
+
 FAILURES = frozenset({BROKEN, *RESULTS.values()} - {"cannot_tell"})  # an unknown reading is a valid one
 REFUSALS = frozenset({400, 413, 415, 429, 500, 503, 504})
 NO_SUCH_KEY = "no_probe_has_this_key"

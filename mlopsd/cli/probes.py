@@ -1,5 +1,6 @@
-"""``mlopsd probes``: every installed probe with its options, or why it cannot be loaded."""
+"""``mlopsd probes``: every installed probe with its options, or why it cannot be loaded; or a new one."""
 
+import shlex
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -11,6 +12,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mlopsd.cli.errors import CommandError
+from mlopsd.cli.new_probe import write_package
 from mlopsd.cli.options import add_config_option, load_configuration
 from mlopsd.cli.terminal.text import align, sanitize, wrap
 from mlopsd.cli.terminal.toml import format_value
@@ -32,20 +35,32 @@ TYPE_NAMES = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the configuration file."""
+    """Declare the configuration file, and the name of a new probe."""
+    parser.add_argument("action", nargs="?", choices=["new"], help="write the package of a new probe")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="the new probe's name, as a table's use = has it"
+    )
+    parser.add_argument(
+        "--path", type=Path, default=Path(), metavar="DIR", help="write its folder below DIR (default: here)"
+    )
     parser.add_argument(
         "--traceback", action="store_true", help="print the traceback of an import that fails, for its author"
     )
     add_config_option(parser)
-    parser.epilog = "exit status: 0, or 1 if a configured probe cannot be loaded"
+    parser.epilog = (
+        "exit status: 0, or 1 if a configured probe cannot be loaded or a new one cannot be written"
+    )
 
 
 def run(arguments: Namespace) -> int:
-    """List the installed probes.
+    """List the installed probes, or write a new one.
 
     Raises:
-        CommandError: Some configured probes cannot be loaded, with a line for each.
+        CommandError: Some configured probes cannot be loaded, with a line for each. Or the new one
+            cannot be written.
     """
+    if arguments.action == "new":
+        return _write(arguments.name, arguments.path)
     installed = plugins.find()
     for plugin in installed:
         print(*(wrap(line, indent) for line, indent in _describe(plugin, installed, arguments)), "", sep="\n")
@@ -53,6 +68,19 @@ def run(arguments: Namespace) -> int:
         print("no probe is installed; install one: pip install 'mlopsd[system]'")
     loaded, _ = load_configuration(arguments.config)
     print(_format_configured(loaded))
+    return 0
+
+
+def _write(name: str | None, parent: Path) -> int:
+    """Write the package of a new probe, and say how to go on.
+
+    Raises:
+        CommandError: It has no name or cannot be written.
+    """
+    if name is None:
+        raise CommandError("cannot write a probe: it has no name; add one: mlopsd probes new NAME")
+    folder = write_package(name, parent)
+    print(f"wrote {folder}; now: cd {shlex.quote(str(folder))} && pip install -e '.[test]' && pytest")
     return 0
 
 

@@ -16,7 +16,7 @@ from mlopsd.config.requirements import unmet_requirements
 from mlopsd.config.schema import ProbeTable
 from mlopsd.exceptions import safe_message
 from mlopsd.predictor import PredictorOptions, is_predictor
-from mlopsd.probe import Isolation, Metric, Options, Probe, Schedule, type_argument
+from mlopsd.probe import API_VERSION, Isolation, Metric, Options, Probe, Schedule, type_argument
 
 GROUP = "mlopsd.probes"
 GUIDE = "docs/extending/writing-a-probe.md"
@@ -179,6 +179,9 @@ def _complaints(target: str, found: Any) -> Iterator[str]:
     if not (isinstance(found, type) and issubclass(found, Probe)):
         kind = "a class, but not" if isinstance(found, type) else f"of the type {type(found).__name__}, not"
         yield f"{target} is {kind} a subclass of mlopsd.probe.Probe"
+    if found.api_version not in (None, API_VERSION):
+        built = f"{target} was written for version {found.api_version} of the contract of probes"
+        yield f"{built}, this mlopsd has {API_VERSION}; upgrade the older of the two"
     if found.check is Probe.check:
         yield f"{target} has no check()"
     yield from _complaints_of_methods(target, found)
