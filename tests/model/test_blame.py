@@ -27,7 +27,8 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from mlopsd_probes.registry import download
-    from mlopsd_probes.registry.errors import Fault, classify
+    from mlopsd_probes.registry.errors import classify
+    from mlopsd_probes.registry.fault import Fault
 
 FILES = {"MLmodel": b"flavors:", "data/weights": b"0123456789"}
 Failing = Callable[[str], Exception | None]
@@ -278,7 +279,7 @@ def test_of_all_codes_of_stores_only_404_can_reject_a_version(
         (lambda: s3("InvalidToken", 403), "no_credentials"),
         (lambda: s3("RequestExpired", 403), "no_credentials"),
         (lambda: s3("Malformed", 400), "other"),
-        (lambda: s3("AccessDenied", 403), "auth"),
+        (lambda: s3("AccessDenied", 403), "forbidden"),
         (lambda: made_of("botocore.exceptions", "NoCredentialsError"), "no_credentials"),
         (lambda: made_of("google.auth.exceptions", "DefaultCredentialsError"), "no_credentials"),
         (lambda: made_of("botocore.exceptions", "CredentialRetrievalError"), "no_credentials"),
@@ -291,7 +292,7 @@ def test_of_all_codes_of_stores_only_404_can_reject_a_version(
             "other",
         ),
         (lambda: with_status(azure("ClientAuthenticationError"), 401), "no_credentials"),
-        (lambda: with_status(azure("HttpResponseError"), 403), "auth"),
+        (lambda: with_status(azure("HttpResponseError"), 403), "forbidden"),
     ],
 )
 def test_what_a_store_says_is_told_in_its_words(

@@ -57,7 +57,11 @@ async def registries(
         ("server_error", "503", meddling.status(503)),
         ("server_error", "429", meddling.status(429)),
         ("auth", "401", meddling.status(401)),
-        ("auth", "403", meddling.status(403, JSON, b'{"error_code": "PERMISSION_DENIED", "message": "no"}')),
+        (
+            "forbidden",
+            "403",
+            meddling.status(403, JSON, b'{"error_code": "PERMISSION_DENIED", "message": "no"}'),
+        ),
         ("auth", "401", meddling.status(401, JSON, b'{"detail": "Not authenticated"}')),
         ("bad_response", "text/html", meddling.status(200)),
         ("bad_response", "text/html", meddling.status(404)),

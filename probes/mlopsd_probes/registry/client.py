@@ -27,12 +27,14 @@ class Unanswered(Exception):
     Attributes:
         kind: a kind of `mlopsd_probes.registry.registries.Complaint` or of a download.
         reason: one sentence without credentials.
+        retry_after: the seconds for which the server asks to be left alone.
     """
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
+        self.retry_after = retry_after
 
 
 class ClientProcess:
@@ -122,7 +124,7 @@ class ClientProcess:
             how = await _how_it_ended(running.child)
             raise Unanswered(_kind_of_end(running.child), f"its client {how}; it is started again") from None
         if (fault := answer.get("fault")) is not None:
-            raise Unanswered(fault["kind"], fault["reason"])
+            raise Unanswered(**fault)
         return answer
 
     async def end(self) -> None:
@@ -184,7 +186,7 @@ class ClientProcess:
             reason = f"its client {how} while it started; see its output in the log"
             raise Unanswered(_kind_of_end(channel.child), reason) from None
         if (fault := notice.get("fault")) is not None:
-            raise Unanswered(fault["kind"], fault["reason"])
+            raise Unanswered(**fault)
 
     def _opening(self) -> Answer:
         """Return the first message with the secrets; the user's other processes can read an environment."""

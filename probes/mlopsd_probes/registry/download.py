@@ -19,7 +19,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
-from mlopsd_probes.registry.errors import Fault, classify
+from mlopsd_probes.registry.errors import classify
+from mlopsd_probes.registry.fault import Fault
 
 AT_A_TIME = 4
 PULSE_SECONDS = 0.25

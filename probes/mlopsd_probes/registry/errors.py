@@ -2,8 +2,6 @@
 
 import errno
 import re
-import socket
-import ssl
 import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,15 +12,22 @@ import requests
 import urllib3
 from mlflow.exceptions import MlflowException, RestException
 
+from mlopsd_probes.registry import connections, responses
+from mlopsd_probes.registry.fault import Fault, first_line, printable, quote
 from mlopsd_probes.registry.modules import sentence
 
 LONGEST = 300
 USERINFO = re.compile(r"//[^/@\s]+@")
+QUERY = re.compile(r"(\w+://[^\s?\"']+)\?[^\s\"']+")  # of a URL; a presigned one has a signature there
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
-REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-UNAUTHORISED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
+OF_STATUS = {
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.UNAUTHORIZED: "auth",
+    HTTPStatus.FORBIDDEN: "forbidden",
+}
+OF_CODE = {"UNAUTHENTICATED": "auth", "CUSTOMER_UNAUTHORIZED": "auth", "PERMISSION_DENIED": "forbidden"}
 STORES = (  # modules of the stores' clients; not google.protobuf, which MLflow uses itself
     *("botocore.", "boto3.", "s3transfer.", "azure."),
     *("google.api_core.", "google.auth.", "google.cloud.", "google.resumable_media."),
@@ -45,22 +50,6 @@ BAD_CREDENTIALS = frozenset(  # S3's codes for wrong credentials; any other 403 
 )
 
 
-class Fault(Exception):
-    """A fault of a registry, its store, or the connection to them.
-
-    Attributes:
-        kind: a kind that `mlopsd_probes.causes.CAUSES` has for ``registry`` or ``fetch``.
-    """
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
-
-    def as_answer(self) -> dict[str, str]:
-        """Return the fault as an answer to the daemon."""
-        return {"kind": self.kind, "reason": str(self)}
-
-
 def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[Path] = ()) -> Fault:
     """Return the fault behind *error*, without any of *secrets*.
 
@@ -70,7 +59,7 @@ def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[P
         ours: folders of this process; an error there is not the registry's.
     """
     fault = _judged(error, ours)
-    return Fault(fault.kind, _plain(str(fault), secrets))
+    return Fault(fault.kind, _plain(str(fault), secrets), fault.retry_after)
 
 
 def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
@@ -80,7 +69,7 @@ def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
         _of_modules,
         partial(_of_files, ours=ours),
         _of_store,
-        _of_transport,
+        connections.explain,
         _of_answer,
         _of_database,
         _of_mlflow,
@@ -142,9 +131,18 @@ def _of_store(causes: Sequence[BaseException]) -> Fault | None:
     """Classify what the client of S3, GCS or Azure raised; none of them is imported here."""
     for cause in causes:
         if type(cause).__module__.startswith(STORES):
-            text = f"the store of files says: {type(cause).__name__}: {cause}"
-            return Fault(_kind_of_store(cause), text)
+            kind, said = _kind_of_store(cause), first_line(str(cause))
+            if kind == "other" and (found := connections.explain(_below(cause))) is not None:
+                return Fault(found.kind, f"the store of files: {found}")
+            return Fault(kind, f"the store of files says: {type(cause).__name__}: {said}")
     return None
+
+
+def _below(cause: BaseException) -> list[BaseException]:
+    """Return *cause* and the exceptions that it wraps; botocore keeps the one of the connection apart."""
+    kept = getattr(cause, "kwargs", None)
+    error = kept.get("error") if isinstance(kept, dict) else None
+    return [*_causes(cause), *(_causes(error) if isinstance(error, BaseException) else ())]
 
 
 def _kind_of_store(cause: BaseException) -> str:
@@ -153,10 +151,8 @@ def _kind_of_store(cause: BaseException) -> str:
     if _code_of_s3(cause) in BAD_CREDENTIALS:
         return "no_credentials"
     status = _status_of_store(cause)
-    if status == HTTPStatus.NOT_FOUND:
-        return "not_found"
-    if status in REFUSED:
-        return "auth"
+    if status in OF_STATUS:
+        return OF_STATUS[HTTPStatus(status)]
     is_down = status is not None and (status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRY_AGAIN)
     return "server_error" if is_down else "other"
 
@@ -184,32 +180,16 @@ def _of_answer(causes: Sequence[BaseException]) -> Fault | None:
     """Classify an HTTP response."""
     if (response := _response(causes)) is None:
         return None
-    status, text = response.status_code, f"it answered {response.status_code}"
-    if status in REFUSED:
-        fix = "check username and password_file, or token_file, and what that user may read"
-        return Fault("auth", f"it refused the credentials ({status}); {fix}")
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRY_AGAIN:
-        return Fault("server_error", f"{text}; check the registry's log")
+    if (fault := responses.explain(response)) is not None:
+        return fault
     if (rest := next((cause for cause in causes if isinstance(cause, RestException)), None)) is not None:
-        return _of_mlflow([rest]) if "error_code" in rest.json else _foreign(response)
-    if status == HTTPStatus.NOT_FOUND and _is_mlflows(response):
-        return Fault("not_found", f"{text} for {_asked_for(response)}")
-    return _foreign(response)
-
-
-def _is_mlflows(response: requests.Response) -> bool:
-    """Return whether MLflow itself reports a missing resource; a proxy's 404 proves nothing about a file."""
-    try:
-        document = response.json()
-    except (ValueError, requests.RequestException, RuntimeError):  # not JSON, incomplete, or already read
-        return False
-    return isinstance(document, dict) and document.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
-
-
-def _foreign(response: requests.Response) -> Fault:
-    kind = response.headers.get("Content-Type", "no content type").split(";")[0]
-    text = f"it answered {response.status_code} with {kind} that is not MLflow's"
-    return Fault("bad_response", f"{text}; check the uri, and which server answers there")
+        return _of_mlflow([rest]) if "error_code" in rest.json else responses.foreign(response)
+    is_mlflows = responses.document_of(response).get("error_code") == "RESOURCE_DOES_NOT_EXIST"
+    if (
+        response.status_code == HTTPStatus.NOT_FOUND and is_mlflows
+    ):  # a proxy's 404 proves nothing about a file
+        return Fault("not_found", f"it answered 404 for {_asked_for(response)}")
+    return responses.foreign(response)
 
 
 def _response(causes: Sequence[BaseException]) -> requests.Response | None:
@@ -229,36 +209,6 @@ def _asked_for(response: requests.Response) -> str:
     return path.rpartition("/artifacts/")[2]
 
 
-def _of_transport(causes: Sequence[BaseException]) -> Fault | None:
-    """Classify a failed connection: refused, unknown host, timeout, broken off, or repeated 503."""
-    for cause in causes:
-        if isinstance(
-            cause, urllib3.exceptions.NewConnectionError
-        ):  # a refused connection, although urllib3 derives it from TimeoutError
-            continue
-        if isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
-            return Fault("timeout", "no answer in time; check that it runs and can be reached")
-        if isinstance(cause, urllib3.exceptions.ResponseError):
-            return Fault("server_error", f"{cause}; check the registry's log")
-        if isinstance(cause, ssl.SSLError):
-            fix = "check the certificate, or name its authority in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
-            return Fault("unreachable", f"no secure connection: {cause.reason or cause}; {fix}")
-    if any(isinstance(cause, requests.exceptions.ChunkedEncodingError) for cause in causes):
-        return Fault("bad_response", "the answer broke off in the middle; check the registry's log")
-    if any(isinstance(cause, requests.ConnectionError) for cause in causes):
-        return Fault("unreachable", f"{_why_unreachable(causes)}; check that it runs and can be reached")
-    return None
-
-
-def _why_unreachable(causes: Sequence[BaseException]) -> str:
-    for cause in causes:
-        if isinstance(cause, socket.gaierror):
-            return f"its name cannot be resolved ({cause.strerror})"
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror[0].lower() + cause.strerror[1:]
-    return "no connection"
-
-
 def _of_database(causes: Sequence[BaseException]) -> Fault | None:
     """Classify an error of SQLAlchemy, which is installed only if a registry is a database."""
     for cause in causes:
@@ -273,9 +223,10 @@ def _of_mlflow(causes: Sequence[BaseException]) -> Fault | None:
         if not isinstance(cause, MlflowException):
             continue
         if cause.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return Fault("absent", f"{cause.message}; check the name")
-        if cause.error_code in UNAUTHORISED:
-            return Fault("auth", f"it refused the credentials: {cause.message}")
+            return Fault("absent", f"{first_line(cause.message)}; check the name")
+        if (kind := OF_CODE.get(cause.error_code)) is not None:
+            fix = "check the credentials, and what their user may read"
+            return Fault(kind, f"it refuses the request: {quote(cause.message)}; {fix}")
         return Fault("other", cause.message)
     return None
 
@@ -284,5 +235,5 @@ def _plain(text: str, secrets: Sequence[str]) -> str:
     """Return *text* on one line, shortened, and without credentials."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    text = " ".join(USERINFO.sub("//", text).split())
+    text = printable(QUERY.sub(r"\1?…", USERINFO.sub("//", text)))
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

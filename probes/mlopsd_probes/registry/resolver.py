@@ -12,8 +12,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from mlopsd_probes.registry import retries
 from mlopsd_probes.registry.download import Download
-from mlopsd_probes.registry.errors import Fault, classify
+from mlopsd_probes.registry.errors import classify
+from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.logged_metrics import read_metrics
 from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
 
@@ -21,6 +23,10 @@ READY = "READY"
 STAGES = ("production", "staging", "archived", "none")
 LATEST = "latest"
 PAGE = 100
+SECRETS = (
+    *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AZURE_CLIENT_SECRET", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING"),
+)
 
 Answer = dict[str, Any]
 Send = Callable[[Mapping[str, Any]], None]
@@ -39,6 +45,7 @@ class Resolver:
         self._send = send
         certificate, key = opening["client_cert_file"], opening["client_key_file"]
         self._certificate = ClientCertificate(certificate, key) if certificate else None
+        retries.install()
         if self._uri.startswith("sqlite:"):  # import now: it takes a second and cannot hang
             with contextlib.suppress(Exception):  # the first request raises it again
                 self._client  # noqa: B018  # reading it imports
@@ -64,8 +71,8 @@ class Resolver:
 
     @property
     def _secrets(self) -> list[str]:
-        names = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-        return [os.environ[name] for name in names if os.environ.get(name)]
+        found = (urlsplit(self._uri).password, *(os.environ.get(name) for name in SECRETS))
+        return [secret for secret in found if secret]
 
     def _load_credentials(self) -> None:
         """Read the credential files for each request, as MLflow reads its variables: no restart is needed."""
@@ -98,11 +105,11 @@ class Resolver:
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         uri = self._client.get_model_version_download_uri(question["model"], question["version"])
         download = Download(uri, self._uri, Path(question["folder"]))
-        return {
-            "files": download.run(
+        with retries.of_responses():
+            files = download.run(
                 lambda pulse: self._send({"id": question["id"], "more": True, "pulse": pulse})
             )
-        }
+        return {"files": files}
 
 
 class _Registered:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mlopsd_probes.registry.errors import Fault
+from mlopsd_probes.registry.fault import Fault
 
 
 def first_line(path: str) -> str:

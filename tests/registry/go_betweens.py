@@ -1,0 +1,189 @@
+"""Real servers between a client and a registry: nginx with TLS, pages and redirects, and a TLS port alone."""
+
+import contextlib
+import datetime
+import ipaddress
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.running import free_port
+
+UP_SECONDS = 60.0
+PORTS = (
+    "https",
+    "asks_certificate",
+    "page_403",
+    "page_502",
+    "login",
+    "login_page",
+    "proxy_407",
+    "busy",
+    "expired",
+)
+NGINX = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log off;
+  default_type text/html;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  ssl_certificate {folder}/server.pem;
+  ssl_certificate_key {folder}/server.key;
+  server {{ listen 127.0.0.1:{https} ssl; location / {{ proxy_pass {upstream}; }} }}
+  server {{
+    listen 127.0.0.1:{asks_certificate} ssl;
+    ssl_client_certificate {folder}/authority.pem;
+    ssl_verify_client on;
+  }}
+  server {{
+    listen 127.0.0.1:{expired} ssl;
+    ssl_certificate {folder}/expired.pem;
+  }}
+  server {{ listen 127.0.0.1:{page_403}; location / {{ deny all; }} }}
+  server {{ listen 127.0.0.1:{page_502}; location / {{ proxy_pass http://127.0.0.1:1; }} }}
+  server {{ listen 127.0.0.1:{login}; location / {{ return 302 http://localhost:{login_page}/signin; }} }}
+  server {{
+    listen 127.0.0.1:{login_page};
+    location / {{ return 200 "<html><head><title>Sign in &amp; go</title></head></html>"; }}
+  }}
+  server {{ listen 127.0.0.1:{proxy_407}; location / {{ return 407 "<title>Who are you?</title>"; }} }}
+  server {{
+    listen 127.0.0.1:{busy};
+    location / {{ default_type text/plain; add_header Retry-After 7 always; return 429 "slow\\tdown\\nnow"; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class GoBetweens:
+    """The port of each server by its name, and the certificate of the authority behind those with TLS."""
+
+    ports: dict[str, int]
+    authority: Path
+
+    def uri(self, name: str) -> str:
+        """Return the URI of the server *name*."""
+        is_tls = name in {"https", "asks_certificate", "expired", "demands_certificate"}
+        return f"{'https' if is_tls else 'http'}://127.0.0.1:{self.ports[name]}"
+
+
+@contextmanager
+def go_betweens(folder: Path, upstream: str) -> Iterator[GoBetweens]:
+    """Start all servers, before the registry *upstream*."""
+    _write_certificates(folder)
+    ports = {name: free_port() for name in PORTS}
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, upstream=upstream, **ports), "ascii")
+    with subprocess.Popen(["nginx", "-c", str(config), "-e", "stderr"]) as nginx:
+        try:
+            for port in ports.values():
+                _wait_for(port)
+            with _demands_certificate(folder) as port:
+                yield GoBetweens({**ports, "demands_certificate": port}, folder / "authority.pem")
+        finally:
+            nginx.terminate()
+
+
+@contextmanager
+def _demands_certificate(folder: Path) -> Iterator[int]:
+    """Serve a port that ends a connection without a client's certificate by an alert of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    context.load_verify_locations(folder / "authority.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=_refuse, args=(listening, context))
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _refuse(listening: socket.socket, context: ssl.SSLContext) -> None:
+    with contextlib.suppress(OSError):  # until it is shut down
+        while True:
+            client, _ = listening.accept()
+            with client:
+                _handshake(client, context)
+
+
+def _handshake(client: socket.socket, context: ssl.SSLContext) -> None:
+    """Fail the handshake, and keep the connection until *client* has read why."""
+    with context.wrap_socket(client, server_side=True, do_handshake_on_connect=False) as wrapped:
+        with contextlib.suppress(ssl.SSLError):
+            wrapped.do_handshake()
+        plain = socket.socket(fileno=wrapped.detach())
+    with plain, contextlib.suppress(OSError):
+        plain.shutdown(socket.SHUT_WR)
+        while plain.recv(4096):
+            pass
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + UP_SECONDS
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def _write_certificates(folder: Path) -> None:
+    """Write an authority, and for 127.0.0.1 a valid and an expired certificate of it."""
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = _signed("authority", authority_key, authority_key, now + day, is_authority=True)
+    _write(folder / "authority.pem", authority)
+    _write(folder / "server.pem", _signed("server", key, authority_key, now + day))
+    _write(folder / "expired.pem", _signed("server", key, authority_key, now - day))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "server.key").write_bytes(private)
+
+
+def _write(path: Path, certificate: x509.Certificate) -> None:
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _signed(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    by: ec.EllipticCurvePrivateKey,
+    until: datetime.datetime,
+    *,
+    is_authority: bool = False,
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(until - datetime.timedelta(days=9))
+        .not_valid_after(until)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(addresses, critical=False)
+        .sign(by, hashes.SHA256())
+    )
