@@ -73,9 +73,9 @@ class Plugin:
             fix = f"repair or upgrade {self.distribution}"
             raise PluginError(f"cannot load probe {self.name!r}: {complaint}; {fix}") from error
         if found is None:
-            complaint = f"{self.target} is not there; {nearest(attribute, _classes(imported))}"
+            complaint = f"{self.target} is not there ({nearest(attribute, _classes(imported))})"
             fix = f"repair its entry point, or upgrade {self.distribution}"
-            raise PluginError(f"cannot load probe {self.name!r}: {complaint} {fix}")
+            raise PluginError(f"cannot load probe {self.name!r}: {complaint}; {fix}")
         return _checked(self, found)
 
 
@@ -107,11 +107,10 @@ def _place(error: BaseException, module: str) -> str:
 
 
 def _classes(module: Any) -> set[str]:
-    """Return the names of the probe classes in *module*."""
-    values = vars(module).items()
-    return {name for name, value in values if isinstance(value, type) and issubclass(value, Probe)} - {
-        "Probe",
-        "Predictor",
+    """Return the names of the probe classes that *module* itself defines."""
+    values = [(name, value) for name, value in vars(module).items() if isinstance(value, type)]
+    return {
+        name for name, value in values if issubclass(value, Probe) and value.__module__ == module.__name__
     }
 
 

@@ -140,7 +140,7 @@ def test_the_author_of_a_probe_is_shown_where_it_went_wrong(
 def test_a_sample_that_was_not_declared_is_named(odd: Mapping[str, str], config: Path) -> None:
     config.write_text(tables("undeclared"))
     done = mlopsd("check", "--config", config, env=odd)
-    assert done.returncode == 0
+    assert done.returncode == 1, "the host is healthy, and the probe is not right"
     walls, windows = done.stderr.splitlines()
     assert walls.startswith("mlopsd: cannot use the sample walls of probe 'undeclared': it is not declared; ")
     assert windows.startswith("mlopsd: cannot use the sample windows of probe 'undeclared': ")

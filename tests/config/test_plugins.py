@@ -145,7 +145,8 @@ def test_two_owners_of_a_name_are_both_named() -> None:
     with pytest.raises(PluginError) as caught:
         plugins.choose(installed, "door")
     assert str(caught.value) == (
-        "cannot load probe 'door': doors 1.0 (a:B) and gates 2.0 (c:D) both provide it; uninstall one of them"
+        "cannot load probe 'door': doors 1.0 (a:B) and gates 2.0 (c:D) both provide it; "
+        "uninstall one of them, or rename the entry point of one"
     )
 
 
@@ -166,7 +167,7 @@ def test_two_owners_of_a_name_are_both_named() -> None:
         (f"{__name__}:OneWord", "OneWord is 'path', not a tuple of names"),
         (f"{__name__}:NoSuchKey", "names 'pth', which is not a key of its Options; did you mean 'path'?"),
         (f"{__name__}:NoName", "names ['path'], which is not a key of its Options"),
-        (f"{__name__}:Gone", "is not there; repair or upgrade doors 1.0"),
+        (f"{__name__}:Gone", "); repair its entry point, or upgrade doors 1.0"),
         ("mlopsd_door:Door", "no module 'mlopsd_door'; install doors again, or repair its entry point"),
         ("tests.no_such_part:Door", "no module 'tests.no_such_part'; install doors again, or repair"),
     ],
@@ -182,22 +183,30 @@ def test_what_is_no_probe_is_said_with_its_cure(target: str, complaint: str) -> 
 @pytest.mark.parametrize(
     ("source", "package", "complaint"),
     [
-        ("import no_such_driver", "doors 1.0", "no module 'no_such_driver'; install the dependency of doors"),
+        (
+            "import no_such_driver",
+            "doors 1.0",
+            "no module 'no_such_driver'; add what provides 'no_such_driver' to",
+        ),
         ("import no_such_driver", "mlopsd 1.0", "install it with: pip install 'mlopsd[door]'"),
         (
             "import door_shelf.no_such_part",
             "doors 1.0",
             "'door_shelf.no_such_part'; install doors again",
         ),
-        ("1/0", "doors 1.0", "fails when imported (ZeroDivisionError: division by zero); repair or upgrade"),
+        (
+            "1/0",
+            "doors 1.0",
+            "door_shelf/__init__.py:1 (ZeroDivisionError: division by zero); repair or upgrade",
+        ),
         (
             "class Wordless(Exception):\n    def __str__(self): 1/0\nraise Wordless",
             "doors 1.0",
-            "fails when imported (Wordless: (no message: ZeroDivisionError)); repair",
+            "door_shelf/__init__.py:3 (Wordless: (no message: ZeroDivisionError)); repair",
         ),
-        ("raise SystemExit(3)", "doors 1.0", "fails when imported (SystemExit: 3); repair or upgrade"),
-        ("def __getattr__(name): 1/0", "doors 1.0", "fails when imported (ZeroDivisionError: "),
-        ("def (", "doors 1.0", "fails when imported (SyntaxError: "),
+        ("raise SystemExit(3)", "doors 1.0", "door_shelf/__init__.py:1 (SystemExit: 3); repair or upgrade"),
+        ("def __getattr__(name): 1/0", "doors 1.0", "door_shelf/__init__.py:1 (ZeroDivisionError: "),
+        ("def (", "doors 1.0", "door_shelf/__init__.py:1 (SyntaxError: "),
         ("import os; os.no_such_name", "doors 1.0", "no_such_name"),
     ],
 )

@@ -230,7 +230,7 @@ MISTAKEN = {
         "cannot load probe 'no_class': 'mistaken' names no class; write module:Class as its entry point"
     ),
     "no_such": (
-        "cannot load probe 'no_such': mistaken:Seat is not there; did you mean 'Seats'? "
+        "cannot load probe 'no_such': mistaken:Seat is not there (did you mean 'Seats'?); "
         "repair its entry point, or upgrade strange 1"
     ),
     "kind": (
