@@ -60,7 +60,7 @@ FINE = '[probes.door]\nuse = "troubled"\nisolation = "thread"\n'
 CANNOT_BE_HAD = {
     "probe": "cannot declare mlopsd_probe_status of plugin 'probe': it has ",
     "picky": "cannot validate its options (PermissionError: [Errno 13] Permission denied: '/nowhere/key')",
-    "leaving": "cannot load probe 'leaving': leaving:Leaving fails when imported (SystemExit: 3); repair",
+    "leaving": "leaving.py:3 (SystemExit: 3); repair or upgrade",
     "blocked": "File exists; move the file at that path away",
 }  # probes that are not there for a reason that shows late: name, what is said of it
 
