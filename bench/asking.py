@@ -75,13 +75,13 @@ class AskingRun:
 class Runs:
     """All runs by case and side, one a round, and in words what could not be measured."""
 
-    told: dict[tuple[AskedPath, str], list[AskingRun | None]] = field(default_factory=dict)
+    reported: dict[tuple[AskedPath, str], list[AskingRun | None]] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     pages: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def of(self, case: AskedPath, side: str) -> list[AskingRun]:
         """Those of one side in one case; none where it is missing, or gave no answer in one of them."""
-        runs = self.told.get((case, side), [])
+        runs = self.reported.get((case, side), [])
         return [] if None in runs else [one for one in runs if one]
 
 
@@ -127,8 +127,8 @@ def _measure(
     for number in range(effort.rounds):
         for case in cases:
             for side in _in_turn([side for side in sides if _takes_part(side, case)], number):
-                told = _ask(wrk, effort, sides[side], case, side)
-                runs.told.setdefault((case, side), []).append(told)
+                reported = _ask(wrk, effort, sides[side], case, side)
+                runs.reported.setdefault((case, side), []).append(reported)
                 lines_of(sides[side].port)  # it is done with what wrk no longer waits for
 
 
@@ -166,7 +166,7 @@ def _figures(runs: Sequence[AskingRun], what: str, unit: str = "") -> Spread:
 
 
 def _tables(runs: Runs) -> Iterator[ResultTable]:
-    cases = [*dict.fromkeys(case for case, _ in runs.told)]
+    cases = [*dict.fromkeys(case for case, _ in runs.reported)]
     cases.sort(key=lambda case: (case.lines, case.path, case.connections))
     for title, what, unit in (
         ("answers a second", "rate", "/s"),
@@ -214,13 +214,13 @@ def _rows(runs: Runs) -> Iterator[Row]:
     for words, case in (("scrapes", many), ("/health/", health)):
         if limit := _ratio(runs, case, NGINX, "rate", BARE):
             yield at_most(f"{words} a second, bare aiohttp ÷ nginx's, 16", limit)
-    every = [told for one in runs.told.values() for told in one if told]
-    failed, asked = sum(told.failed for told in every), sum(told.answers for told in every)
+    every = [reported for one in runs.reported.values() for reported in one if reported]
+    failed, asked = sum(reported.failed for reported in every), sum(reported.answers for reported in every)
     yield Row("requests that failed, every side", f"{failed} of {asked}", "0", failed == 0)
 
 
 def _growth_rows(runs: Runs, growth: Sequence[Sequence[AskingRun | None]]) -> Iterator[Row]:
-    small, huge = (spread((told.cpu for one in growth if (told := one[at])), "µs") for at in (0, 1))
+    small, huge = (spread((reported.cpu for one in growth if (reported := one[at])), "µs") for at in (0, 1))
     yield at_most(f"CPU a scrape, {runs.pages[SMALL, OURS]} lines", small)
     yield at_most(f"CPU a scrape, {runs.pages[HUGE, OURS]} lines", huge)
     yield at_most("CPU a scrape, the huge page ÷ the small", ratios(huge, small), MOST_GROWTH)

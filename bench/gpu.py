@@ -130,8 +130,8 @@ def _real(effort: Effort, room: Path) -> Iterator[Row]:
     room.mkdir(parents=True)
     ours, theirs = [], []
     for _ in range(effort.rounds):
-        (told,) = _cycles({}, room, Path("/sys"), CYCLES)
-        ours.append(told["check"] + told["answer"])
+        (reported,) = _cycles({}, room, Path("/sys"), CYCLES)
+        ours.append(reported["check"] + reported["answer"])
         theirs.append(_nvidia_smi())
     check, query = spread(ours, "ms"), spread(theirs, "ms")
     yield at_most("CPU of a check with its answer, the library's included", check)

@@ -126,10 +126,10 @@ def _deaths(room: Path, environment: Mapping[str, str]) -> Iterator[Row]:
                 status = daemon.ended(5 if place == "thread" else 3)
             met = status is None if place == "process" else None
             goal = "goes on" if place == "process" else ""
-            yield Row(f"{trouble}, in a {place}", _said(status), goal, met)
+            yield Row(f"{trouble}, in a {place}", _output(status), goal, met)
 
 
-def _said(status: int | None) -> str:
+def _output(status: int | None) -> str:
     if status is None:
         return "the daemon goes on"
     how = f"signal {-status}" if status < 0 else f"exit status {status}"

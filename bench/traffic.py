@@ -72,8 +72,8 @@ class Traffic(AbstractContextManager["Traffic"]):
 
     def end(self) -> TrafficResult:
         """Ask no more; what came of all that was asked."""
-        told, _ = self._process.communicate()
-        found = json.loads(told)
+        reported, _ = self._process.communicate()
+        found = json.loads(reported)
         return TrafficResult([Answered(*each) for each in found["answers"]], found["cpu"])
 
 

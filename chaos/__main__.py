@@ -13,7 +13,7 @@ from chaos.faults import FAULTS
 from chaos.run import Run
 from chaos.timeline import Timeline
 
-TOLD_LINES = 60  # of the daemon's log, where a promise was broken
+REPORTED_LINES = 60  # of the daemon's log, where a promise was broken
 
 
 def main() -> int:
@@ -41,11 +41,11 @@ def main() -> int:
         if not arguments.keep:
             time.sleep(0.2)  # a lazy unmount
             shutil.rmtree(folder, ignore_errors=True)
-    print("\n".join(told(run)))
+    print("\n".join(reported(run)))
     return 1 if timeline.violations else 0
 
 
-def told(run: Run) -> list[str]:
+def reported(run: Run) -> list[str]:
     """Return the outcome in lines, with the last lines of the daemon's log if a promise was broken."""
     tale, timeline = run.tale, run.timeline
     lines = [f"faults: {sum(tale.faults.values())} in {tale.seconds:.0f} s"]
@@ -55,7 +55,7 @@ def told(run: Run) -> list[str]:
     ]
     lines += run.figures()
     if timeline.violations:
-        lines += ["", "last lines of the daemon's log:", *run.journal[-TOLD_LINES:]]
+        lines += ["", "last lines of the daemon's log:", *run.journal[-REPORTED_LINES:]]
         lines += ["", f"seed {tale.seed}: {len(timeline.violations)} violations", *timeline.violations[:40]]
     else:
         lines.append(f"seed {tale.seed}: no violation")

@@ -19,9 +19,9 @@ END = b"\r\n\r\n"
 class Line(asyncio.Protocol):
     """One kept connection that asks as long as *turns* has paths; *told* takes the status codes."""
 
-    def __init__(self, turns: Iterator[bytes], told: Counter[str], over: asyncio.Event) -> None:
+    def __init__(self, turns: Iterator[bytes], reported: Counter[str], over: asyncio.Event) -> None:
         self._turns = turns
-        self._told = told
+        self._reported = reported
         self._over = over
         self._read = bytearray()
 
@@ -41,7 +41,7 @@ class Line(asyncio.Protocol):
         if length is None:
             self._end("no length")
         elif len(self._read) >= head + len(END) + int(length[1]):
-            self._told[self._read[9:12].decode()] += 1
+            self._reported[self._read[9:12].decode()] += 1
             self._read.clear()
             self._ask()
 
@@ -60,7 +60,7 @@ class Line(asyncio.Protocol):
             self._transport.write(request)
 
     def _end(self, how: str) -> None:
-        self._told[how] += 1
+        self._reported[how] += 1
         self._over.set()
 
 
@@ -68,14 +68,14 @@ async def asked(port: int, requests: int, connections: int) -> Counter[str]:
     """Count the status codes of *requests* over *connections*."""
     paths = itertools.cycle(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in PATHS)
     turns = itertools.islice(paths, requests)
-    told: Counter[str] = Counter()
+    reported: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
     overs = [asyncio.Event() for _ in range(connections)]
     for over in overs:
-        await loop.create_connection(lambda over=over: Line(turns, told, over), "127.0.0.1", port)  # type: ignore[misc]
+        await loop.create_connection(lambda over=over: Line(turns, reported, over), "127.0.0.1", port)  # type: ignore[misc]
     for over in overs:
         await over.wait()
-    return told
+    return reported
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ class Observer:
         limit = aiohttp.ClientTimeout(total=PATIENCE)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=limit) as session:
             while True:
-                told = await self._traffic.ask(session, "GET", "/health/detailed")
-                if told is not None:
-                    self.look(told.body, told.began, told.ended)
+                reported = await self._traffic.ask(session, "GET", "/health/detailed")
+                if reported is not None:
+                    self.look(reported.body, reported.began, reported.ended)
                 await asyncio.sleep(LOOK_EVERY)
 
     def must_show(self, probe: str, fault: str, holds: Callable[[], bool]) -> Truth:
@@ -109,7 +109,7 @@ class Observer:
         if "probes" not in document:
             return
         readings = document["probes"]
-        self._tell_changes(readings)
+        self._report_changes(readings)
         self.seen = LastLook(asked, at, document["status"], readings)
         self.looks += 1
         for name, reading in readings.items():
@@ -117,7 +117,7 @@ class Observer:
         for truth in self._truths:
             self._compare(truth)
 
-    def _tell_changes(self, readings: Mapping[str, Any]) -> None:
+    def _report_changes(self, readings: Mapping[str, Any]) -> None:
         for name, reading in readings.items():
             before = self.seen.readings.get(name, {}).get("status")
             if reading["status"] != before:
@@ -141,5 +141,5 @@ class Observer:
         self.compared += 1
         status = self.seen.readings[truth.probe]["status"]
         if status == "healthy" or self.seen.verdict == "healthy":
-            said = f"{truth.probe} is {status}, the verdict {self.seen.verdict}, under {truth.fault}"
-            self._timeline.violate("no false healthy", said)
+            output = f"{truth.probe} is {status}, the verdict {self.seen.verdict}, under {truth.fault}"
+            self._timeline.violate("no false healthy", output)

@@ -37,7 +37,7 @@ class Soaked:
 
     seconds: float
     checks: float
-    told: Counter[str]
+    reported: Counter[str]
     looks: Sequence[Census]
 
     def grown(self) -> Iterator[str]:
@@ -55,7 +55,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as room:
         soaked = soak(Path(room), arguments.checks, arguments.requests)
     print("\n".join(_lines(soaked)))
-    wrong = [*soaked.grown(), *(f"{code}: {times}" for code, times in soaked.told.items() if code != "200")]
+    wrong = [
+        *soaked.grown(),
+        *(f"{code}: {times}" for code, times in soaked.reported.items() if code != "200"),
+    ]
     print("\n".join(wrong) or "flat, and every request answered with 200")
     return 1 if wrong else 0
 
@@ -63,16 +66,16 @@ def main() -> int:
 def soak(room: Path, least_checks: int, requests: int) -> Soaked:
     """*least_checks* and *requests*, both at least, with looks in between."""
     with _daemon(room) as (pid, port):
-        began, told, looks = time.monotonic(), Counter[str](), []
-        while (done := _checked(port)) < least_checks or sum(told.values()) < requests:
-            told.update(_ask(port, requests // SLICES))
-            if min(done / least_checks, sum(told.values()) / requests) >= WARM_UP:
+        began, reported, looks = time.monotonic(), Counter[str](), []
+        while (done := _checked(port)) < least_checks or sum(reported.values()) < requests:
+            reported.update(_ask(port, requests // SLICES))
+            if min(done / least_checks, sum(reported.values()) / requests) >= WARM_UP:
                 looks.append(_look(pid))
-        return Soaked(time.monotonic() - began, done, told, looks)
+        return Soaked(time.monotonic() - began, done, reported, looks)
 
 
 def _lines(soaked: Soaked) -> Iterator[str]:
-    asked = sum(soaked.told.values())
+    asked = sum(soaked.reported.values())
     yield f"{soaked.checks:.0f} checks, {asked} requests, {soaked.seconds:.0f} s, {len(soaked.looks)} looks"
     for name, unit in UNITS.items():
         values = [getattr(look, name) / unit for look in soaked.looks]
@@ -96,8 +99,8 @@ def _checked(port: int) -> float:
 
 def _ask(port: int, requests: int) -> dict[str, int]:
     command = [sys.executable, "-m", "chaos.asking", str(port), str(requests), str(CONNECTIONS)]
-    told: dict[str, int] = json.loads(subprocess.check_output(command, start_new_session=True))
-    return told
+    reported: dict[str, int] = json.loads(subprocess.check_output(command, start_new_session=True))
+    return reported
 
 
 @contextlib.contextmanager

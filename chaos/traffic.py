@@ -93,16 +93,16 @@ class CallerTraffic:
         began, lag = time.monotonic(), self.lag
         try:
             async with session.request(method, path, params=query, data=body, headers=HEADERS) as response:
-                told = CallerAnswer(response.status, await response.read(), began, time.monotonic())
+                reported = CallerAnswer(response.status, await response.read(), began, time.monotonic())
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._missed(method, path, began, error, waits)
             return None
-        self.codes[f"{method} {path} {told.status}"] += 1
-        if (fault := self._shapes.fault(method, path, told.status, told.body)) is not None:
+        self.codes[f"{method} {path} {reported.status}"] += 1
+        if (fault := self._shapes.fault(method, path, reported.status, reported.body)) is not None:
             self._timeline.violate("documented shape", f"{method} {path}: {fault}")
         if path in ALWAYS:
-            self._judge_pace(path, told, self.lag - lag, waits)
-        return told
+            self._judge_pace(path, reported, self.lag - lag, waits)
+        return reported
 
     def _missed(self, method: str, path: str, began: float, error: Exception, waits: tuple[str, ...]) -> None:
         """No answer is excused while there was nothing that could give one."""
@@ -114,8 +114,13 @@ class CallerTraffic:
                 "no request lost", f"{method} {path}: {type(error).__name__}: {error}"[:300]
             )
 
-    def _judge_pace(self, path: str, told: CallerAnswer, lag: float, waits: tuple[str, ...]) -> None:
-        seconds = told.ended - told.began - lag - self._timeline.overlap(waits, told.began, told.ended)
+    def _judge_pace(self, path: str, reported: CallerAnswer, lag: float, waits: tuple[str, ...]) -> None:
+        seconds = (
+            reported.ended
+            - reported.began
+            - lag
+            - self._timeline.overlap(waits, reported.began, reported.ended)
+        )
         self.longest[path] = max(self.longest.get(path, 0.0), seconds)
         if seconds > BOUND:
             self._timeline.violate("answers in time", f"{path} took {seconds:.1f} s")
@@ -124,13 +129,13 @@ class CallerTraffic:
         self, session: aiohttp.ClientSession, path: str, pause: float, waits: tuple[str, ...] = SILENT
     ) -> None:
         while True:
-            told = await self.ask(session, "GET", path, waits=waits)
-            if told is None:
+            reported = await self.ask(session, "GET", path, waits=waits)
+            if reported is None:
                 await asyncio.sleep(0.1)
             elif path == "/metrics":
-                self._count_checks(told.body)
-            if told is not None and path in ("/livez", "/info", "/metrics") and told.status != 200:
-                self._timeline.violate("always 200", f"{path}: {told.status}")
+                self._count_checks(reported.body)
+            if reported is not None and path in ("/livez", "/info", "/metrics") and reported.status != 200:
+                self._timeline.violate("always 200", f"{path}: {reported.status}")
             await asyncio.sleep(pause)
 
     def _count_checks(self, page: bytes) -> None:
@@ -143,20 +148,20 @@ class CallerTraffic:
         while True:
             x, right = float(next(self._numbers)), self._factors()
             body = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [["", x], ["", x + 1]]}})
-            told = await self.ask(session, "POST", "/invocations", body=body.encode())
-            if told is not None:
-                self.judge_prediction(told, x, right | self._factors())
+            reported = await self.ask(session, "POST", "/invocations", body=body.encode())
+            if reported is not None:
+                self.judge_prediction(reported, x, right | self._factors())
             await asyncio.sleep(0.05)
 
-    def judge_prediction(self, told: CallerAnswer, x: float, right: frozenset[float]) -> None:
+    def judge_prediction(self, reported: CallerAnswer, x: float, right: frozenset[float]) -> None:
         """Right is a factor of *right* times *x* and *x* + 1, or a refusal while the host was hit."""
-        hit = self._timeline.excused(("host", *SILENT), told.began, told.ended)
-        if told.status in HONEST and hit:
+        hit = self._timeline.excused(("host", *SILENT), reported.began, reported.ended)
+        if reported.status in HONEST and hit:
             return
-        if told.status != 200:
-            self._timeline.violate("predictions go on", f"{told.status} {told.body[:200]!r}")
+        if reported.status != 200:
+            self._timeline.violate("predictions go on", f"{reported.status} {reported.body[:200]!r}")
             return
-        answers = json.loads(told.body)["predictions"]
+        answers = json.loads(reported.body)["predictions"]
         if answers not in [[x * factor, (x + 1) * factor] for factor in right]:
             self._timeline.violate("right values", f"{answers} for {x:g}, {x + 1:g} by {set(right)}")
 

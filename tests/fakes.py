@@ -22,16 +22,16 @@ class Sink:
     """A counter and a histogram that remember what they were told."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Number, Mapping[str, object]]] = []
+        self.reported: list[tuple[Number, Mapping[str, object]]] = []
 
     def inc(self, amount: Number = 1, **labels: object) -> None:
-        self.told.append((amount, labels))
+        self.reported.append((amount, labels))
 
     def observe(self, value: Number, **labels: object) -> None:
-        self.told.append((value, labels))
+        self.reported.append((value, labels))
 
     def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
-        self.told.append((total, {**labels, "counts": list(counts)}))
+        self.reported.append((total, {**labels, "counts": list(counts)}))
 
 
 class Instruments:

@@ -135,7 +135,7 @@ async def test_since_moves_only_when_the_damped_status_changes(board: Board) -> 
     assert board.record("door", reading(U), 0).since > first.since
 
 
-async def test_every_change_is_told_exactly_once(board: Board, witness: Witness) -> None:
+async def test_every_change_is_reported_exactly_once(board: Board, witness: Witness) -> None:
     board.enrol("door", "door", terms())
     for status in (H, H, U, U, H):
         board.record("door", reading(status), 0)
@@ -262,7 +262,7 @@ async def test_after_a_reload_the_first_known_reading_counts_at_once(
 
 
 @pytest.mark.parametrize(("shown", "first"), [(H, U), (H, D), (D, H), (U, H), (U, D)])
-async def test_a_reading_that_cannot_tell_does_not_end_the_mark_of_a_reload(
+async def test_a_reading_that_is_undecided_does_not_end_the_mark_of_a_reload(
     board: Board, shown: Status, first: Status
 ) -> None:
     board.enrol("door", "door", terms(3, 3), DOOR)
@@ -286,7 +286,7 @@ async def test_a_status_that_the_readings_since_the_reload_made_unknown_has_no_m
     assert [(entry.status, entry.before_reload) for entry in entries] == [(H, True), (N, False)]
 
 
-async def test_what_is_of_before_a_reload_expires_as_its_own_table_said(board: Board) -> None:
+async def test_what_is_of_before_a_reload_expires_as_its_own_table_set(board: Board) -> None:
     board.enrol("door", "door", Terms(interval=0.01, timeout=0.01), DOOR)
     board.record("door", reading(H), 0)
     board.enrol("door", "door", Terms(interval=1000, timeout=1000), DOOR)
@@ -432,7 +432,7 @@ def found(name: str, status: Status, subject: str | None = "gpu 3") -> Finding:
         (Reading([found("door", U)]), []),
     ],
 )
-async def test_a_lasting_finding_stays_where_a_reading_cannot_tell(
+async def test_a_lasting_finding_stays_where_a_reading_is_undecided(
     board: Board, after: Reading, stay: list[str]
 ) -> None:
     board.enrol("gpu", "gpu", terms(1, 2))
@@ -483,8 +483,8 @@ async def test_an_unhealthy_probe_that_no_longer_answers_says_why_it_was(board: 
     board.record("gpu", Reading([HOT]), 0)
     board.record("gpu", Reading([found("heat", H)]), 0)
     entries = [board.record("gpu", SILENT, 0) for _ in range(3)]
-    said = {(entry.status, entry.summary) for entry in entries}
-    assert said == {(U, f"no answer within 10 s; before that: {HOT.summary}")}
+    output = {(entry.status, entry.summary) for entry in entries}
+    assert output == {(U, f"no answer within 10 s; before that: {HOT.summary}")}
     assert board.verdict.advice is Advice.WATCH, "it may have cooled down: its own advice is no longer sure"
 
 

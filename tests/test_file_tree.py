@@ -110,7 +110,7 @@ def _close_folders(tree: Path) -> None:
 
 
 @pytest.mark.needs("root")
-def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path: Path) -> None:
+def test_what_cannot_be_removed_is_reported_and_the_rest_goes(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     for name in ("a", "b", "c"):
         (tree / name / "inner").mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path: Path) -> Non
     assert remove_tree(tree) is None
 
 
-def test_without_a_descriptor_left_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_descriptor_left_it_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "tree"
     (tree / "inner").mkdir(parents=True)
 
@@ -138,7 +138,7 @@ def test_without_a_descriptor_left_it_is_told(tmp_path: Path, monkeypatch: pytes
     assert remove_tree(tree) is None
 
 
-def test_a_folder_with_more_folders_than_are_looked_at_at_a_time(
+def test_a_folder_with_more_folders_than_are_checked_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_tree, "AT_A_TIME", 3)

@@ -89,7 +89,7 @@ def test_a_ratio_is_percent_with_three_digits(ratio: float, text: str) -> None:
     assert format_ratio(ratio) == text
 
 
-def test_a_temperature_is_said_to_the_degree() -> None:
+def test_a_temperature_is_rounded_to_the_degree() -> None:
     assert format_celsius(84.6) == "85 °C"
 
 

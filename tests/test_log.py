@@ -72,7 +72,7 @@ def text_of(event: str, **fields: object) -> list[str]:
 
 
 @pytest.mark.parametrize("evil", ["a\nb", "a\rb", "\x1b[2Jb", "a\x00b", "a\x9bb", "a\u2028b", "a\ud800b"])
-def test_in_text_whatever_is_said_is_one_line_without_control_characters(evil: str) -> None:
+def test_in_text_any_message_is_one_line_without_control_characters(evil: str) -> None:
     (field,) = text_of("printed", line=evil)
     (event,) = text_of(evil)
     (listed,) = text_of("mistaken", mistakes=[evil, "c"])
@@ -118,7 +118,7 @@ def test_in_text_a_list_is_its_items_with_commas(value: object, text: str) -> No
     assert text_of("changed", names=value) == [f"INFO    changed  names={text}"]
 
 
-def test_in_text_an_empty_list_is_not_told() -> None:
+def test_in_text_an_empty_list_is_not_reported() -> None:
     assert text_of("changed", probe="gpu", findings=[]) == ["INFO    changed  probe=gpu"]
 
 
@@ -168,7 +168,7 @@ def test_a_journal_that_takes_nothing_costs_records_and_not_the_daemon(
     os.close(reading)
 
 
-def test_what_repeats_itself_is_said_once_in_a_window_and_counted() -> None:
+def test_what_repeats_itself_is_logged_once_in_a_window_and_counted() -> None:
     clock = Clock()
     repeats = LogLimiter(clock=clock, window=3600)
     assert repeats.allow("no answer") == 0
@@ -182,10 +182,10 @@ def test_what_repeats_itself_is_said_once_in_a_window_and_counted() -> None:
 
 
 def test_the_gist_of_a_failure_is_the_same_whatever_its_numbers_are() -> None:
-    said = {
+    output = {
         fingerprint(f"its process {pid} ended after {pid / 7:.3f} s at 0x7f{pid:x}a0") for pid in range(99)
     }
-    assert said == {"its process # ended after # s at #"}
+    assert output == {"its process # ended after # s at #"}
     assert fingerprint("no answer") == "no answer"
 
 

@@ -136,7 +136,7 @@ def predict(daemon: Running, path: str = "/invocations", **more: Any) -> Answer:
     return daemon.ask("POST", path, JSON, body=b"[1]", **more)
 
 
-def test_a_strangers_predictor_answers_over_every_door(start: Callable[[str], Running]) -> None:
+def test_a_third_partys_predictor_answers_over_every_door(start: Callable[[str], Running]) -> None:
     with start(caves("front", "back", default=("back",))) as daemon:
         for local in (False, True):
             answer = predict(daemon, local=local)
@@ -221,7 +221,7 @@ def wait_until(ask: Callable[[], Any], wanted: Callable[[Any], bool], seconds: f
     return found
 
 
-def test_where_nobody_can_ask_over_tcp_that_is_said_once_at_the_start(
+def test_where_nobody_can_ask_over_tcp_that_is_logged_once_at_the_start(
     strange_path: Path, tmp_path: Path
 ) -> None:
     environment = installed(tmp_path, {"cave": "echoing:Echo"}, strange_path)

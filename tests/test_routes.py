@@ -257,7 +257,7 @@ def test_the_description_says_who_may_ask(start: Start) -> None:
     assert {} in paths["/probes/hall/guess"]["post"]["security"]
 
 
-def test_declarations_that_cannot_be_are_told_by_the_probes_reading(start: Start) -> None:
+def test_impossible_declarations_are_in_the_probes_reading(start: Start) -> None:
     with start(f"{SWITCH}twice = true\n") as daemon:
         reading = daemon.until("/health/hall", lambda found: found["findings"])
         assert (

@@ -31,7 +31,7 @@ def test_the_places_are_configured_or_systemds_or_the_users() -> None:
     assert places(Settings(), {"XDG_STATE_HOME": "/x"}).state == own
 
 
-def test_a_second_daemon_is_kept_out_and_told_who_is_in(tmp_path: Path) -> None:
+def test_a_second_daemon_is_kept_out_and_shown_who_is_in(tmp_path: Path) -> None:
     folder = opened(tmp_path / "state")
     with pytest.raises(StateError, match=rf"another mlopsd \(pid {os.getpid()}\) uses"):
         opened(tmp_path / "state")
@@ -91,16 +91,16 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(StateError) as caught:
             opened(place)
-        cure = "move the file at that path away, or set state_dir"
-        assert str(caught.value) == f"cannot use the state folder {place}: {cause}; {cure}"
+        fix = "move the file at that path away, or set state_dir"
+        assert str(caught.value) == f"cannot use the state folder {place}: {cause}; {fix}"
 
 
 @pytest.mark.parametrize(
-    ("code", "cure"),
+    ("code", "fix"),
     [(errno.EACCES, "make it writable for this user"), (errno.ENOSPC, "make room")],
 )
-def test_the_cure_is_that_of_the_cause(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cure: str
+def test_the_fix_is_that_of_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fix: str
 ) -> None:
     folder = opened(tmp_path / "state")
 
@@ -109,7 +109,7 @@ def test_the_cure_is_that_of_the_cause(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(StateError, match=f"cannot create .*: {os.strerror(code)}; {cure}$"):
+        with pytest.raises(StateError, match=f"cannot create .*: {os.strerror(code)}; {fix}$"):
             folder.of_probe("gpu")
     folder.close()
 

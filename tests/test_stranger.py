@@ -29,16 +29,16 @@ def environment(site: Path) -> dict[str, str]:
 
 def test_its_three_probes_are_found_with_their_distribution(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "mlopsd", "probes"]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GIVE_UP)
-    assert said.returncode == 0, said.stderr
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GIVE_UP)
+    assert output.returncode == 0, output.stderr
     for name in ("tcp_port", "heartbeat_file", "network_mount"):
-        assert name in said.stdout
-    assert "mlopsd-probe-neighbours 1.0" in said.stdout
+        assert name in output.stdout
+    assert "mlopsd-probe-neighbours 1.0" in output.stdout
 
 
 def test_its_own_test_suite_runs_our_kit(environment: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
-    said = subprocess.run(
+    output = subprocess.run(
         [*command, "-c", os.devnull, str(PACKAGE / "tests")],
         env=environment,
         cwd=tmp_path,
@@ -46,8 +46,8 @@ def test_its_own_test_suite_runs_our_kit(environment: dict[str, str], tmp_path: 
         text=True,
         timeout=120,
     )
-    assert said.returncode == 0, said.stdout
-    assert "64 passed" in said.stdout
+    assert output.returncode == 0, output.stdout
+    assert "64 passed" in output.stdout
 
 
 def test_async_threaded_and_process_probe_run_beside_ours(
@@ -118,11 +118,11 @@ def test_what_is_not_configured_is_not_imported(environment: dict[str, str], tmp
     )
     config = tmp_path / "config.toml"
     config.write_text('[probes.beat]\nuse = "heartbeat_file"\npath = "/dev/null"\n', "utf-8")
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", script, str(config)],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.strip() == "['mlopsd_probe_neighbours', 'mlopsd_probe_neighbours.heartbeat_file']"
+    assert output.stdout.strip() == "['mlopsd_probe_neighbours', 'mlopsd_probe_neighbours.heartbeat_file']"

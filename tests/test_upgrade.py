@@ -95,7 +95,7 @@ registries = [{{ uri = "{uri}" }}]
 interval = "1s"
 """
     with Running(tmp_path, text, until="listening") as daemon:
-        reading = daemon.until("/health/model", lambda told: told["facts"].get("served"), TAKEN_UP)
+        reading = daemon.until("/health/model", lambda reported: reported["facts"].get("served"), TAKEN_UP)
         assert reading["facts"]["served"]["version"] == "2"
         kind = {"Content-Type": "application/json"}
         answer = daemon.ask("POST", "/invocations", kind, body=ASK)

@@ -97,12 +97,12 @@ def a_sick_host(folder: Path) -> Running:
 
 def break_the_whole_host(daemon: Running, model: Registrar, folder: Path) -> None:
     """A version that will not load is wanted, the one in service fails its callers, a card has an XID."""
-    daemon.until("/health/model", lambda told: served(told) == "1", TAKEN_UP)
+    daemon.until("/health/model", lambda reported: served(reported) == "1", TAKEN_UP)
     model.point(model.register(troubled(folder / "second", "need nothing_that_exists")))
     predict_all_the_time(daemon)
     assert predict(daemon, "fail at once") == 500
     build.steer(daemon.folder / "host.scenario", scenario(*CARD, "xid 48 gpu 1"))
-    daemon.until("/health/model", lambda told: told["facts"].get("rejected"), TAKEN_UP)
+    daemon.until("/health/model", lambda reported: reported["facts"].get("rejected"), TAKEN_UP)
 
 
 def served(reading: dict[str, Any]) -> str | None:

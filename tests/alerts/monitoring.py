@@ -44,8 +44,8 @@ class Monitoring(Database):
         """Every alert that is pending or fires."""
         try:
             with urllib.request.urlopen(f"{self.uri}/api/v1/alerts", timeout=5) as answer:
-                told: list[Alert] = json.load(answer)["data"]["alerts"]
-                return told
+                reported: list[Alert] = json.load(answer)["data"]["alerts"]
+                return reported
         except OSError:
             return []
 
@@ -81,8 +81,8 @@ class Monitoring(Database):
 
 
 def _has(alert: Alert, labels: dict[str, str]) -> bool:
-    told: dict[str, str] = alert["labels"]
-    return labels.items() <= told.items()
+    reported: dict[str, str] = alert["labels"]
+    return labels.items() <= reported.items()
 
 
 @contextmanager

@@ -30,12 +30,12 @@ class Rule:
 def rules() -> tuple[Rule, ...]:
     """All of them, in the order of the file."""
     groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
-    return tuple(_rule(said) for group in groups for said in group["rules"])
+    return tuple(_rule(entry) for group in groups for entry in group["rules"])
 
 
-def _rule(said: dict[str, Any]) -> Rule:
-    name = said.get("alert") or said["record"]
-    return Rule(name, said["expr"], "record" in said, said.get("labels", {}), said.get("annotations", {}))
+def _rule(entry: dict[str, Any]) -> Rule:
+    name = entry.get("alert") or entry["record"]
+    return Rule(name, entry["expr"], "record" in entry, entry.get("labels", {}), entry.get("annotations", {}))
 
 
 def alerts() -> dict[str, Rule]:

@@ -22,7 +22,7 @@ from tests.running import GIVE_UP, free_port
 FILE = FOLDER / "alertmanager.yml"
 HARDWARE = {"reset_gpu", "reboot", "replace_hardware"}
 OF_MODELS = {"MlopsdModelDrift", "MlopsdModelRejected", "MlopsdModelFallback"}
-TOLD_SECONDS = GIVE_UP
+REPORT_SECONDS = GIVE_UP
 HOST = {"job": "mlopsd", "instance": "gpu-01:9178"}
 
 
@@ -60,13 +60,15 @@ class Receivers:
     """Takes the messages of an Alertmanager: the names of the alerts in each, by the path it came to."""
 
     def __init__(self) -> None:
-        told: dict[str, list[set[str]]] = {}
-        self.told = told
+        reported: dict[str, list[set[str]]] = {}
+        self.reported = reported
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                told.setdefault(self.path, []).append({one["labels"]["alertname"] for one in body["alerts"]})
+                reported.setdefault(self.path, []).append(
+                    {one["labels"]["alertname"] for one in body["alerts"]}
+                )
                 self.send_response(200)
                 self.end_headers()
 
@@ -109,7 +111,7 @@ def alertmanager(folder: Path) -> Iterator[tuple[str, Receivers]]:
 def tell(uri: str, firing: list[Rule]) -> None:
     """Post *firing* as Prometheus does, again while the Alertmanager is starting."""
     body = json.dumps([{"labels": {"alertname": one.name, **one.labels, **HOST}} for one in firing]).encode()
-    deadline = time.monotonic() + TOLD_SECONDS
+    deadline = time.monotonic() + REPORT_SECONDS
     while True:
         request = urllib.request.Request(f"{uri}/api/v2/alerts", body, {"Content-Type": "application/json"})
         try:
@@ -121,10 +123,10 @@ def tell(uri: str, firing: list[Rule]) -> None:
             return
 
 
-def until_told(receivers: Receivers, wanted: dict[str, Any]) -> None:
-    deadline = time.monotonic() + TOLD_SECONDS
-    while receivers.told != wanted:
-        assert time.monotonic() < deadline, receivers.told
+def until_reported(receivers: Receivers, wanted: dict[str, Any]) -> None:
+    deadline = time.monotonic() + REPORT_SECONDS
+    while receivers.reported != wanted:
+        assert time.monotonic() < deadline, receivers.reported
         time.sleep(0.1)
 
 
@@ -140,7 +142,7 @@ def test_a_host_in_trouble_is_one_page_and_its_causes_go_to_who_can_act(tmp_path
     )
     with alertmanager(tmp_path) as (uri, receivers):
         tell(uri, [known[name] for name in names])
-        until_told(
+        until_reported(
             receivers,
             {
                 "/on-call/": [{"MlopsdHostUnhealthy"}],
@@ -152,8 +154,8 @@ def test_a_host_in_trouble_is_one_page_and_its_causes_go_to_who_can_act(tmp_path
 
 
 @pytest.mark.needs("prometheus-alertmanager")
-def test_a_host_that_is_down_is_told_of_once(tmp_path: Path) -> None:
+def test_a_host_that_is_down_is_reported_once(tmp_path: Path) -> None:
     known = alerts()
     with alertmanager(tmp_path) as (uri, receivers):
         tell(uri, [known[name] for name in ("MlopsdDown", "MlopsdDraining", "MlopsdModelDrift")])
-        until_told(receivers, {"/on-call/": [{"MlopsdDown"}]})
+        until_reported(receivers, {"/on-call/": [{"MlopsdDown"}]})

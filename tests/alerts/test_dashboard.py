@@ -16,7 +16,7 @@ def shown() -> list[dict[str, Any]]:
     return [panel for panel in panels() if panel["type"] != "row"]
 
 
-def test_it_has_the_rows_that_an_operator_looks_for() -> None:
+def test_it_has_the_rows_that_an_operator_searches_for() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
     assert rows == ["Fleet", "Verdict", "Model", "Predictions", "GPU", "System", "Daemon"]
     assert dashboard()["id"] is None, "an import must not overwrite the dashboard that has this number"

@@ -52,12 +52,12 @@ def test_an_alert_says_who_must_act_and_where_it_stands(alert: Rule) -> None:
     assert alert.labels["severity"] in ("page", "ticket")
     assert set(alert.annotations) == {"summary", "description", "advice", "runbook_url"}
     assert alert.annotations["runbook_url"] == f"docs/operations/runbook.md#{alert.name.lower()}"
-    told = alert.annotations["advice"]
-    if "{{" in told:
-        assert "advice" in told
+    reported = alert.annotations["advice"]
+    if "{{" in reported:
+        assert "advice" in reported
     else:
-        assert told == alert.labels["advice"]
-        assert told in ADVICE
+        assert reported == alert.labels["advice"]
+        assert reported in ADVICE
 
 
 def test_alerts_and_the_runbook_name_each_other() -> None:

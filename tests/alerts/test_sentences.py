@@ -14,7 +14,7 @@ from tests.running import free_port
 pytestmark = [pytest.mark.needs("prometheus"), pytest.mark.timeout(120)]
 UNKNOWN_HOST = {"MlopsdHostUnknown"}  # excused where a first version is on its way, as it is on this page
 WITHOUT_HOSTS = {"MlopsdAbsent"}
-SAID = {
+OUTPUT = {
     "MlopsdHostUnhealthy": ["gpu: xid gpu 1 is unhealthy;", "model: serving"],
     "MlopsdModelDrift": ["wanted version 2 and", "served version 1."],
     "MlopsdGpuXid": ["gpu 1 XID 48 (3 times)"],
@@ -55,7 +55,7 @@ def test_the_sentences_of_an_alert_are_whole(seen: dict[str, Alert], name: str) 
         assert text.strip()
         for broken in ("<error", "<no value>", "{{", "%!", "<nil>"):
             assert broken not in text
-    for part in SAID.get(name, []):
+    for part in OUTPUT.get(name, []):
         assert part in annotations["description"] + annotations["summary"]
 
 

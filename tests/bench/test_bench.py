@@ -67,7 +67,7 @@ def test_fastapis_service_does_the_same_job_and_its_series_change(tmp_path: Path
     assert b'peer_http_requests_total{method="GET",route="/health/detailed",status="200"} 1.0' in after
 
 
-def test_the_daemon_shows_as_many_series_as_it_is_told_to(tmp_path: Path) -> None:
+def test_the_daemon_shows_as_many_series_as_configured(tmp_path: Path) -> None:
     environment = door.lay_out(tmp_path)
     with DaemonServer(tmp_path / "daemon", sides.tables_of(400), environment) as daemon:
         daemon.wait_until_started()
@@ -77,12 +77,12 @@ def test_the_daemon_shows_as_many_series_as_it_is_told_to(tmp_path: Path) -> Non
     assert sum(line.startswith(b"mlopsd_bench_series_quantity_") for line in lines) == 400 - 180
 
 
-def test_a_counter_never_falls_and_every_look_differs() -> None:
+def test_a_counter_never_falls_and_every_scrape_differs() -> None:
     for at in range(16):
         assert workload.value(at, 1) < workload.value(at, 2) < workload.value(at, 3)
 
 
-def test_without_what_asks_there_is_one_line_with_the_cure(
+def test_without_what_asks_there_is_one_line_with_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -93,8 +93,8 @@ def test_without_what_asks_there_is_one_line_with_the_cure(
 def test_without_one_peer_the_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     kept = footprint.Kept()
-    (said,) = footprint.look_at_peers(kept, tmp_path, 100, 1)
-    assert said == (
+    (output,) = footprint.look_at_peers(kept, tmp_path, 100, 1)
+    assert output == (
         "nothing beside node_exporter: no node_exporter; "
         "install it with: apt install prometheus-node-exporter"
     )
@@ -102,7 +102,7 @@ def test_without_one_peer_the_others_are_measured(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_benchmark_that_is_told_to_end_leaves_no_process_and_no_file(
+def test_a_benchmark_that_has_to_end_leaves_no_process_and_no_file(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

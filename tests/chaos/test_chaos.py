@@ -35,15 +35,15 @@ def test_two_minutes_of_faults_break_no_promise() -> None:
     command = [sys.executable, "-m", "chaos", "--minutes", MINUTES, "--seed", SEED]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
         try:
-            said, _ = run.communicate(timeout=560)
+            output, _ = run.communicate(timeout=560)
         except BaseException:
             run.send_signal(signal.SIGTERM)
             raise
-    assert run.returncode == 0, said
-    assert f"seed {SEED}: no violation" in said
-    compared = re.search(r"(\d+) of them under a fault that must show", said)
+    assert run.returncode == 0, output
+    assert f"seed {SEED}: no violation" in output
+    compared = re.search(r"(\d+) of them under a fault that must show", output)
     assert compared is not None
-    assert int(compared[1]) > 0, said
+    assert int(compared[1]) > 0, output
 
 
 @pytest.mark.timeout(300)
@@ -92,7 +92,7 @@ def test_a_healthy_reading_under_a_fault_is_seen_and_one_without_is_none() -> No
     assert watched.sees() == ["no false healthy"]
 
 
-def test_a_healthy_verdict_over_a_probe_that_tells_is_seen() -> None:
+def test_a_healthy_verdict_over_a_probe_with_a_finding_is_seen() -> None:
     watched = Watched()
     watched.observer.must_show("gpu", "gpu-lost", lambda: True)
     assert watched.sees(status="unhealthy") == ["no false healthy"]
@@ -115,8 +115,8 @@ def test_a_reading_that_is_too_old_or_from_the_future_is_seen(age: float, rule: 
 )
 def test_a_prediction_that_is_wrong_or_not_given_is_seen(status: int, body: Any, rule: list[str]) -> None:
     watched = Watched()
-    told = CallerAnswer(status, json.dumps(body).encode(), 1.0, 2.0)
-    watched.traffic.judge_prediction(told, 1.0, frozenset({2.0}))
+    reported = CallerAnswer(status, json.dumps(body).encode(), 1.0, 2.0)
+    watched.traffic.judge_prediction(reported, 1.0, frozenset({2.0}))
     assert [violation.partition(":")[0] for violation in watched.timeline.violations] == rule
 
 

@@ -101,16 +101,16 @@ class Manager:
         self.socket.settimeout(10)
 
     def hears(self, wanted: str) -> str:
-        while wanted not in (told := self.socket.recv(4096).decode()):
+        while wanted not in (reported := self.socket.recv(4096).decode()):
             pass
-        return told
+        return reported
 
     def heard(self) -> list[str]:
         """What was told and not listened to."""
-        told = []
+        reported = []
         while select.select([self.socket], [], [], 0)[0]:
-            told.append(self.socket.recv(4096).decode())
-        return told
+            reported.append(self.socket.recv(4096).decode())
+        return reported
 
 
 @pytest.fixture
@@ -131,7 +131,9 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def test_with_every_probe_hung_health_answers_and_the_end_waits_for_none(start: Start) -> None:
     with start(HUNG) as daemon:
-        health = daemon.until("/health/", lambda told: "timeout" in str(told) or "no answer" in str(told))
+        health = daemon.until(
+            "/health/", lambda reported: "timeout" in str(reported) or "no answer" in str(reported)
+        )
         assert set(health["probes"].values()) == {"unknown"}
         assert daemon.get("/health/").status == 503
         assert daemon.get("/livez").status == 200
@@ -144,7 +146,7 @@ def test_with_every_probe_hung_health_answers_and_the_end_waits_for_none(start: 
 
 def test_killed_outright_it_leaves_no_process_behind(start: Start) -> None:
     with start(HUNG + '[probes.alive]\nuse = "troubled"\nisolation = "process"\n') as daemon:
-        daemon.until("/health/alive", lambda told: told["status"] == "healthy")
+        daemon.until("/health/alive", lambda reported: reported["status"] == "healthy")
         children = family(daemon.pid)
         assert children
         daemon.stop(signal.SIGKILL)
@@ -153,15 +155,15 @@ def test_killed_outright_it_leaves_no_process_behind(start: Start) -> None:
 
 def test_a_change_of_status_is_one_line_and_a_failing_probe_does_not_fill_the_journal(start: Start) -> None:
     with start('[probes.door]\nuse = "troubled"\ntrouble = "raises"\nisolation = "thread"\n') as daemon:
-        daemon.until("/health/door", lambda told: told["raw_count"] >= 10)
+        daemon.until("/health/door", lambda reported: reported["raw_count"] >= 10)
         assert len(daemon.events("probe check failed")) == 1
         assert "ZeroDivisionError" in daemon.event("probe check failed")["traceback"]
         assert daemon.events("probe status changed") == []
 
 
-def test_a_good_probe_is_told_of_once_and_its_checks_are_no_news(start: Start) -> None:
+def test_a_good_probe_is_reported_once_and_its_checks_are_no_news(start: Start) -> None:
     with start(FINE) as daemon:
-        daemon.until("/health/door", lambda told: told["raw_count"] >= 10)
+        daemon.until("/health/door", lambda reported: reported["raw_count"] >= 10)
         (change,) = daemon.events("probe status changed")
         assert (change["probe"], change["before"], change["status"]) == ("door", "unknown", "healthy")
         assert len(daemon.events("health changed")) == 1
@@ -171,7 +173,7 @@ def test_a_good_probe_is_told_of_once_and_its_checks_are_no_news(start: Start) -
 
 def test_a_good_file_changes_only_what_differs(start: Start) -> None:
     with start(CALM_SYSTEM + '[probes.door]\nuse = "troubled"\n') as daemon:
-        daemon.until("/health/", lambda told: told["status"] == "healthy")
+        daemon.until("/health/", lambda reported: reported["status"] == "healthy")
         since = daemon.get("/health/system").json["since"]
         worker = next(child.pid for child in family(daemon.pid))
         text = f'[log]\nlevel = "DEBUG"\n{CALM_SYSTEM}[probes.gate]\nuse = "troubled"\n'
@@ -183,7 +185,9 @@ def test_a_good_file_changes_only_what_differs(start: Start) -> None:
             "probe door is no longer watched",
             "probe gate is now watched",
         ]
-        daemon.until("/health/", lambda told: told["probes"] == {"system": "healthy", "gate": "healthy"})
+        daemon.until(
+            "/health/", lambda reported: reported["probes"] == {"system": "healthy", "gate": "healthy"}
+        )
         assert daemon.get("/health/system").json["since"] == since
         assert worker in [child.pid for child in family(daemon.pid)], "the system probe's process is the same"
         assert daemon.get("/health/door").status == 404
@@ -191,7 +195,7 @@ def test_a_good_file_changes_only_what_differs(start: Start) -> None:
         daemon.wait_for(lambda line: line["event"] == "probe checked")
 
 
-def test_a_bad_file_changes_nothing_and_is_told_to_everybody(start: Start) -> None:
+def test_a_bad_file_changes_nothing_and_is_reported_to_everybody(start: Start) -> None:
     with start(FINE) as daemon:
         daemon.config.write_text(daemon.framed("[api]\nprot = 1\n"), "utf-8")
         refused = daemon.ask("POST", "/reload", local=True)
@@ -202,7 +206,7 @@ def test_a_bad_file_changes_nothing_and_is_told_to_everybody(start: Start) -> No
         assert daemon.get("/health/door").status == 200
 
 
-def test_sighup_reads_the_configuration_anew(start: Start) -> None:
+def test_sighup_reloads_the_configuration(start: Start) -> None:
     with start(FINE) as daemon:
         daemon.config.write_text(daemon.framed(FINE + "[probes.system]\n"), "utf-8")
         daemon.process.send_signal(signal.SIGHUP)
@@ -248,7 +252,7 @@ def test_a_probe_that_cannot_be_had_ends_the_start_with_one_line(
     assert CANNOT_BE_HAD[name] in refuse("--config", str(config), "--port", "0", **strange)
 
 
-async def test_a_reload_that_breaks_is_told_and_survived(
+async def test_a_reload_that_breaks_is_reported_and_survived(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_down() -> tuple[LoadedConfig, tuple[ProbeConfig, ...]]:
@@ -267,7 +271,7 @@ async def test_a_reload_that_breaks_is_told_and_survived(
     assert record.exc_info, "a fault of ours has its traceback in the log"
 
 
-async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anything(
+async def test_a_reload_checks_folders_off_the_loop_and_before_it_changes_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
@@ -277,11 +281,11 @@ async def test_a_reload_looks_at_folders_off_the_loop_and_before_it_changes_anyt
     )
     threads: list[str] = []
 
-    def look(_where: Places) -> list[ConfigIssue]:
+    def search(_where: Places) -> list[ConfigIssue]:
         threads.append(threading.current_thread().name)
         raise RuntimeError("far enough")
 
-    monkeypatch.setattr("mlopsd.daemon.daemon.shared", look)
+    monkeypatch.setattr("mlopsd.daemon.daemon.shared", search)
     with pytest.raises(ConfigurationError):
         await daemon.reloads.ask()
     assert threads == ["check configuration"]
@@ -296,10 +300,10 @@ async def test_a_fault_in_the_search_for_warnings_is_logged_and_ends_no_daemon(
         lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler())
     )
 
-    def look(_where: Places) -> list[ConfigIssue]:
+    def search(_where: Places) -> list[ConfigIssue]:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("mlopsd.daemon.daemon.shared", look)
+    monkeypatch.setattr("mlopsd.daemon.daemon.shared", search)
     await daemon._warn([])
     (record,) = caplog.records
     assert record.getMessage() == "configuration check failed"
@@ -366,7 +370,7 @@ def test_the_address_moves_with_the_configuration(strange: dict[str, str], tmp_p
         assert "metrics is closed" in daemon.ask("POST", "/reload", local=True).json["changes"]
 
 
-def test_draining_says_no_and_serves_on(start: Start) -> None:
+def test_draining_answers_no_and_keeps_serving(start: Start) -> None:
     with start(f"[api]\ndrain_delay = 60\n{FINE}") as daemon:
         assert daemon.get("/readyz").status == 200
         daemon.process.terminate()
@@ -432,7 +436,9 @@ def test_while_it_drains_nothing_is_reloaded(start: Start, manager: Manager) -> 
         assert refused.status == 409
         assert "the daemon is stopping" in refused.json["detail"]
         assert list(daemon.get("/health/").json["probes"]) == ["door"]
-        assert not [told for told in manager.heard() if "READY" in told or "RELOADING" in told]
+        assert not [
+            reported for reported in manager.heard() if "READY" in reported or "RELOADING" in reported
+        ]
 
 
 def test_a_request_in_flight_is_answered_before_the_end(start: Start, tmp_path: Path) -> None:
@@ -460,12 +466,12 @@ def test_what_another_daemon_holds_is_one_line(start: Start, tmp_path: Path, hel
         state = daemon.folder / ("state" if held == "state" else "other")
         config.write_text(f'state_dir = "{state}"\n', "utf-8")
         port = str(daemon.port) if held == "port" else "0"
-        said = refuse("--config", str(config), "--port", port)
+        output = refuse("--config", str(config), "--port", port)
         expected = {
             "state": f"cannot start: another mlopsd (pid {daemon.pid}) uses {state}; stop it, or",
             "port": f"cannot listen on 127.0.0.1:{port}: address already in use; stop what holds it or",
         }
-        assert said.startswith(f"mlopsd: {expected[held]}")
+        assert output.startswith(f"mlopsd: {expected[held]}")
 
 
 def test_an_unusable_state_folder_is_one_line(tmp_path: Path) -> None:
@@ -474,23 +480,23 @@ def test_an_unusable_state_folder_is_one_line(tmp_path: Path) -> None:
     for place, cause in ((file / "state", "Not a directory"), (Path("/proc/state"), "No such file")):
         config = tmp_path / "config.toml"
         config.write_text(f'state_dir = "{place}"\n', "utf-8")
-        said = refuse("--config", str(config), "--port", "0")
-        assert said.startswith(f"mlopsd: cannot use the state folder {place}: {cause}"), said
+        output = refuse("--config", str(config), "--port", "0")
+        assert output.startswith(f"mlopsd: cannot use the state folder {place}: {cause}"), output
 
 
 def refuse(*arguments: str, **environment: str) -> str:
     """What ``mlopsd run`` says when it cannot start: one line, exit 1."""
     command = [sys.executable, "-m", "mlopsd", "run", *arguments]
-    said = subprocess.run(
+    output = subprocess.run(
         command, capture_output=True, text=True, timeout=GIVE_UP, env=os.environ | environment
     )
-    assert said.returncode == 1, said.stderr
-    assert said.stderr.count("\n") == 1, said.stderr
-    assert "Traceback" not in said.stderr
-    return said.stderr
+    assert output.returncode == 1, output.stderr
+    assert output.stderr.count("\n") == 1, output.stderr
+    assert "Traceback" not in output.stderr
+    return output.stderr
 
 
-def test_systemd_is_told_how_it_goes(start: Start, manager: Manager) -> None:
+def test_systemd_is_notified_how_it_goes(start: Start, manager: Manager) -> None:
     with start(FINE, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="1000000") as daemon:
         assert "STATUS=healthy: 1 of 1 probes healthy" in manager.hears("READY=1")
         manager.hears("WATCHDOG=1")
@@ -525,7 +531,9 @@ def test_a_reload_before_the_first_reading_that_brings_a_probe_ends_nothing(
     with start(slow, NOTIFY_SOCKET=manager.address, until="listening") as daemon:
         daemon.config.write_text(daemon.framed(slow + FINE), "utf-8")
         assert daemon.ask("POST", "/reload", local=True).json["changes"] == ["probe door is now watched"]
-        assert not [told for told in manager.heard() if "READY" in told], "the slow one has no reading yet"
+        assert not [reported for reported in manager.heard() if "READY" in reported], (
+            "the slow one has no reading yet"
+        )
         gate.touch()
         daemon.wait_for(lambda line: line["event"] == "started")
         manager.hears("READY=1")
@@ -611,13 +619,15 @@ class Polled(threading.Thread):
             self.codes.append(self._running.get("/readyz").status)
 
 
-def is_of_now(told: dict[str, Any]) -> bool:
-    return "before_reload" not in told
+def is_of_now(reported: dict[str, Any]) -> bool:
+    return "before_reload" not in reported
 
 
 def test_a_limit_that_changes_does_not_take_the_host_out_of_rotation(start: Start) -> None:
     with start(CALM_SYSTEM) as daemon:
-        before = daemon.until("/health/system", lambda told: told["status"] in ("healthy", "degraded"))
+        before = daemon.until(
+            "/health/system", lambda reported: reported["status"] in ("healthy", "degraded")
+        )
         with Polled(daemon) as polled:
             for limit in ("2e6", "3e6", "4e6"):
                 asked = len(polled.codes)
@@ -625,8 +635,8 @@ def test_a_limit_that_changes_does_not_take_the_host_out_of_rotation(start: Star
                 daemon.config.write_text(daemon.framed(changed), "utf-8")
                 answer = daemon.ask("POST", "/reload", local=True)
                 assert answer.json["changes"] == ["probe system is restarted with its new table"]
-                told = daemon.until("/health/system", is_of_now)
-                assert told["since"] == before["since"] or told["status"] != before["status"]
+                reported = daemon.until("/health/system", is_of_now)
+                assert reported["since"] == before["since"] or reported["status"] != before["status"]
                 assert len(polled.codes) > asked
         assert set(polled.codes) == {200}
         assert [line for line in daemon.events("health changed") if line["status"] == "unknown"] == []
@@ -634,48 +644,48 @@ def test_a_limit_that_changes_does_not_take_the_host_out_of_rotation(start: Star
 
 def test_a_shorter_interval_does_not_take_the_host_out_of_rotation(start: Start) -> None:
     with start(f"{FINE}timeout = 3\ninterval = 60\n") as daemon:
-        daemon.until("/health/door", lambda told: told["status"] == "healthy")
-        daemon.until("/health/door", lambda told: told["age_seconds"] > 4)  # too old by the new terms
+        daemon.until("/health/door", lambda reported: reported["status"] == "healthy")
+        daemon.until("/health/door", lambda reported: reported["age_seconds"] > 4)  # too old by the new terms
         with Polled(daemon) as polled:
             daemon.config.write_text(daemon.framed(f"{FINE}timeout = 3\ninterval = 0.2\n"), "utf-8")
             answer = daemon.ask("POST", "/reload", local=True)
             assert answer.json["changes"] == ["probe door is kept, and its terms are updated"]
-            daemon.until("/health/door", lambda told: told["raw_count"] > 5)
+            daemon.until("/health/door", lambda reported: reported["raw_count"] > 5)
         assert set(polled.codes) == {200}
         assert [line for line in daemon.events("health changed") if line["status"] == "unknown"] == []
 
 
-def test_other_paths_are_unknown_until_they_have_been_looked_at(start: Start, tmp_path: Path) -> None:
+def test_other_paths_are_unknown_until_they_have_been_checked(start: Start, tmp_path: Path) -> None:
     table = f'[probes.door]\nuse = "pointed"\ninterval = 600\npath = "{tmp_path / "one"}"\n'
     with start(table) as daemon:
-        daemon.until("/health/door", lambda told: told["status"] == "healthy")
+        daemon.until("/health/door", lambda reported: reported["status"] == "healthy")
         changed = table.replace("one", "two") + 'trouble = "looks_slowly"\n'
         daemon.config.write_text(daemon.framed(changed), "utf-8")
         daemon.ask("POST", "/reload", local=True)
-        told = daemon.get("/health/door")
-        assert (told.status, told.json["summary"]) == (503, "not checked yet")
+        reported = daemon.get("/health/door")
+        assert (reported.status, reported.json["summary"]) == (503, "not checked yet")
         (tmp_path / "two").touch()
-        daemon.until("/health/door", lambda told: told["status"] == "healthy")
+        daemon.until("/health/door", lambda reported: reported["status"] == "healthy")
 
 
 def test_a_probe_that_hangs_after_a_reload_is_marked_until_its_first_reading(start: Start) -> None:
     table = '[probes.door]\nuse = "pointed"\nisolation = "process"\ninterval = 600\ntimeout = 5\n'
     with start(table) as daemon:
-        before = daemon.until("/health/door", lambda told: told["status"] == "healthy")
+        before = daemon.until("/health/door", lambda reported: reported["status"] == "healthy")
         daemon.config.write_text(daemon.framed(table + 'trouble = "hangs"\n'), "utf-8")
         daemon.ask("POST", "/reload", local=True)
-        told = daemon.get("/health/door")
-        assert told.status == 200
-        assert told.json["before_reload"] is True
-        assert told.json["summary"] == "1 finding, healthy, by the table before the reload"
-        assert told.json["since"] == before["since"]
+        reported = daemon.get("/health/door")
+        assert reported.status == 200
+        assert reported.json["before_reload"] is True
+        assert reported.json["summary"] == "1 finding, healthy, by the table before the reload"
+        assert reported.json["since"] == before["since"]
         assert daemon.get("/readyz").status == 200
         page = daemon.get("/", Accept="text/html").body.decode()
         assert "By the table before the reload." in page
         shown = mlopsd("status", env={"MLOPSD_CONFIG": str(daemon.config)}).stdout
         assert "by the table before the reload" in " ".join(shown.split())
-        told = daemon.until("/health/door", is_of_now).copy()
-        assert (told["status"], told["summary"]) == ("unknown", "no answer within 5 s")
+        reported = daemon.until("/health/door", is_of_now).copy()
+        assert (reported["status"], reported["summary"]) == ("unknown", "no answer within 5 s")
 
 
 TAKE_ITS_PLACE = """
@@ -698,8 +708,8 @@ def test_a_process_that_takes_the_sockets_place_is_noticed_and_loses_it(tmp_path
             daemon.wait_for(lambda line: line["event"] == "Unix socket bound again")
             assert daemon.ask("POST", "/reload", local=True).status == 200
             impostor.communicate("\n")
-        (told,) = daemon.events("Unix socket replaced")
-        assert (told["level"], told["path"]) == ("error", str(daemon.socket))
+        (reported,) = daemon.events("Unix socket replaced")
+        assert (reported["level"], reported["path"]) == ("error", str(daemon.socket))
         assert 'mlopsd_errors_total{component="socket"} 1\n' in daemon.get("/metrics").body.decode()
         assert daemon.get("/info").json["socket"] == {"path": str(daemon.socket)}
         daemon.socket.unlink()

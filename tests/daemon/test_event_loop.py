@@ -29,10 +29,10 @@ run(whole(), log.start("INFO", "text"))
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "told"), [("pass", 0, ""), ("raise OSError('no way on')", 1, "OSError: no way on")]
+    ("end", "status", "reported"), [("pass", 0, ""), ("raise OSError('no way on')", 1, "OSError: no way on")]
 )
 def test_a_task_that_will_not_end_holds_up_no_exit_and_hides_no_failure(
-    end: str, status: int, told: str
+    end: str, status: int, reported: str
 ) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", WITH_A_TASK_THAT_STAYS.format(end=end)],
@@ -43,5 +43,5 @@ def test_a_task_that_will_not_end_holds_up_no_exit_and_hides_no_failure(
     assert ended.returncode == status, ended.stderr
     assert "tasks left running" in ended.stderr
     assert "a task that stays" in ended.stderr
-    assert ("Traceback" in ended.stderr) == bool(told)
-    assert told in ended.stderr
+    assert ("Traceback" in ended.stderr) == bool(reported)
+    assert reported in ended.stderr

@@ -6,11 +6,11 @@ from pathlib import Path
 from mlopsd.daemon.systemd import Notifier
 
 
-def test_without_systemd_nobody_is_told() -> None:
+def test_without_systemd_nobody_is_notified() -> None:
     Notifier({}).ready("healthy")
 
 
-def test_a_ready_that_found_no_room_is_told_again_with_the_next_due(tmp_path: Path) -> None:
+def test_a_ready_that_found_no_room_is_reported_again_with_the_next_due(tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,

@@ -65,9 +65,9 @@ STATUSES = {
 
 @pytest.mark.parametrize(("status", "word"), STATUSES.items())
 def test_a_status_is_a_word_and_its_exit_status(status: str, word: str) -> None:
-    told = health(status, "gpu: as it is")
-    assert nagios.format_health(told).startswith(f"MLOPSD {word} - ")
-    assert nagios.exit_status(told) == EXITS[word]
+    reported = health(status, "gpu: as it is")
+    assert nagios.format_health(reported).startswith(f"MLOPSD {word} - ")
+    assert nagios.exit_status(reported) == EXITS[word]
 
 
 def test_the_advice_is_there_however_long_the_summary_and_all_fits_into_nrpes_packet() -> None:

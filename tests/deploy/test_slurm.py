@@ -105,7 +105,7 @@ def test_a_host_that_serves_costs_one_question(node: Node, answer: object) -> No
     assert node.calls == ["show node gpu7 -o"]
 
 
-def test_a_drain_is_told_once_and_anew_only_when_the_advice_is_another(node: Node) -> None:
+def test_a_drain_is_reported_once_and_again_only_when_the_advice_is_another(node: Node) -> None:
     node.drained_by(HURT)
     node.says({**HURT, "summary": "XID 79, for the 12th time"})
     node.check()
@@ -176,7 +176,7 @@ NO_ANSWER = [
 
 
 @pytest.mark.parametrize("script", NO_ANSWER)
-def test_what_cannot_be_told_drains_only_after_its_time(node: Node, script: str, tmp_path: Path) -> None:
+def test_what_is_unknown_drains_only_after_its_time(node: Node, script: str, tmp_path: Path) -> None:
     node.runs(script)
     assert node.check().returncode == 0
     assert node.check().returncode == 0
@@ -208,7 +208,7 @@ def test_a_moment_of_an_earlier_boot_counts_for_nothing(node: Node, tmp_path: Pa
     assert node.state == "IDLE+DRAIN"
 
 
-def test_what_cannot_be_told_may_be_never_a_reason(node: Node, tmp_path: Path) -> None:
+def test_what_is_unknown_may_be_never_a_reason(node: Node, tmp_path: Path) -> None:
     node.says(DARK)
     node.check("--unknown-after", "0")
     begin_earlier(tmp_path / "dark", 1e6)
@@ -216,7 +216,7 @@ def test_what_cannot_be_told_may_be_never_a_reason(node: Node, tmp_path: Path) -
     assert node.state == "IDLE"
 
 
-def test_what_cannot_be_told_leaves_a_drain_and_its_reason(node: Node, tmp_path: Path) -> None:
+def test_what_is_unknown_leaves_a_drain_and_its_reason(node: Node, tmp_path: Path) -> None:
     node.drained_by(HURT)
     reason = node.reason
     node.says(DARK)
@@ -250,7 +250,7 @@ def test_all_that_it_may_wait_for_is_less_than_slurm_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "output"),
     [
         (
             {"fails": "slurm_load_node: Unable to contact slurm controller"},
@@ -260,12 +260,12 @@ def test_all_that_it_may_wait_for_is_less_than_slurm_waits() -> None:
     ],
 )
 def test_a_controller_that_does_not_answer_is_a_line_for_slurmds_log(
-    node: Node, values: dict[str, str], said: str
+    node: Node, values: dict[str, str], output: str
 ) -> None:
     node.set(**values)
     done = node.check()
     assert done.returncode == 1
-    assert said in done.stdout
+    assert output in done.stdout
     assert done.stderr == ""
 
 

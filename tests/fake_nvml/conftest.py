@@ -116,8 +116,8 @@ def on_host(fakes: Path, tmp_path: Path) -> Iterator[Start]:
 
     def start(name: str, *lines: str, calls: Path | None = None) -> Host:
         scenario = tmp_path / f"{len(hosts)}-{name}"
-        said = build.scenario(name).read_text() if name else ""
-        scenario.write_text(said + "\n[host]\n" + "\n".join(lines) + "\n")
+        output = build.scenario(name).read_text() if name else ""
+        scenario.write_text(output + "\n[host]\n" + "\n".join(lines) + "\n")
         hosts.append(Host(scenario, build.environment(scenario, fakes, calls=calls)))
         return hosts[-1]
 

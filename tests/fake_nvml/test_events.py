@@ -50,7 +50,7 @@ def test_an_xid_comes_at_its_time_to_a_wait_that_has_begun(on_host: Start) -> No
     assert xid(host) == (5, 8, 48)
 
 
-def test_an_xid_of_a_card_that_is_not_registered_is_not_told(on_host: Start) -> None:
+def test_an_xid_of_a_card_that_is_not_registered_is_not_reported(on_host: Start) -> None:
     host = on_host("dgx-a100-8")
     registered(host, "h[:2]")
     host.steer("xid 79 gpu 2")

@@ -90,7 +90,7 @@ def test_a_call_is_refused_on_one_card_and_answers_on_the_others(on_host: Start)
     assert host.ask(TEMPERATURE.format(1)) == 39
 
 
-def test_a_call_is_refused_as_often_as_said(on_host: Start) -> None:
+def test_a_call_is_refused_as_often_as_configured(on_host: Start) -> None:
     host = on_host("h200", "error nvmlDeviceGet* TIMEOUT times 2")
     host.ask("n.nvmlInit()")
     assert [host.ask("n.nvmlDeviceGetCount()") for _ in range(3)] == [TIMEOUT, TIMEOUT, 1]

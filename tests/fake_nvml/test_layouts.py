@@ -39,7 +39,7 @@ def test_field_values_come_each_with_its_own_answer(on_host: Start) -> None:
     assert host.ask("n.nvmlDeviceGetNvLinkState(h[0], 12)") == {"error": "INVALID_ARGUMENT"}
 
 
-def test_a_field_can_be_told_by_its_number_scope_and_type(on_host: Start) -> None:
+def test_a_field_is_identified_by_its_number_scope_and_type(on_host: Start) -> None:
     host = on_host(
         "t4", "field.230 1", "field.250.2 -3 i64", "field.194 -2 u32", "field.82 NA", "field.83 UNKNOWN"
     )
@@ -71,7 +71,7 @@ def test_pages_are_retired_on_cards_that_do_so(on_host: Start) -> None:
     assert whole.ask("n.nvmlDeviceGetRetiredPages(h[0], 1)") == NOT_SUPPORTED
 
 
-def test_the_fabric_is_told_in_each_layout(on_host: Start) -> None:
+def test_the_fabric_is_reported_in_each_layout(on_host: Start) -> None:
     host = on_host(
         "h200", "fabric.summary 2", "fabric.health_mask 0x5", "fabric.clique 4", "fabric.cluster 01-ff"
     )

@@ -14,7 +14,7 @@ TEMPERATURE = "n.nvmlDeviceGetTemperature(h[{}], 0)"
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "output"),
     [
         ("tempurature.gpu 40", "no such setting"),
         ("temperature.gpu warm", "no such value"),
@@ -33,10 +33,10 @@ TEMPERATURE = "n.nvmlDeviceGetTemperature(h[{}], 0)"
         ("name " + "x" * 300, "the line is too long"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(on_host: Start, line: str, said: str) -> None:
+def test_a_mistake_is_named_with_its_line(on_host: Start, line: str, output: str) -> None:
     host = on_host("", "cards 1", line)
     assert host.init() == {"error": "DRIVER_NOT_LOADED"}
-    assert host.end() == f"fake NVML: cannot read the scenario: {host.scenario}:4: {said}\n"
+    assert host.end() == f"fake NVML: cannot read the scenario: {host.scenario}:4: {output}\n"
 
 
 def test_a_mistake_made_while_running_leaves_what_was(on_host: Start) -> None:
@@ -57,7 +57,7 @@ def test_a_host_without_a_scenario_has_no_driver(fakes: Path, tmp_path: Path) ->
         host.end()
 
 
-def test_the_library_is_compiled_once_and_anew_when_its_source_is_another(
+def test_the_library_is_compiled_once_and_again_when_its_source_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build.library(tmp_path)

@@ -177,7 +177,7 @@ def read(question):
 """
 
 
-def said(path: Path) -> list[dict[str, str]]:
+def output(path: Path) -> list[dict[str, str]]:
     """What a scenario's file says of each card, read by a second reader."""
     cards: list[dict[str, str]] = []
     general: dict[str, str] = {}
@@ -215,7 +215,7 @@ def test_pynvml_reads_every_value_as_the_scenario_says_it(on_host: Start, name: 
     missing = set(re.findall(r"^missing (\w+)", path.read_text(), re.MULTILINE))
     host.init()
     host.ask(FUNCTIONS)
-    cards = said(path)
+    cards = output(path)
     assert host.ask("n.nvmlDeviceGetCount()") == len(cards)
     for index, card in enumerate(cards):
         host.ask(f"h = n.nvmlDeviceGetHandleByIndex({index})")

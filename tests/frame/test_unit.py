@@ -18,7 +18,7 @@ def test_every_file_of_unit_tests_is_there() -> None:
     assert not is_unit(Path(__file__))
 
 
-def test_a_process_is_refused_and_told_even_if_the_code_under_test_catches_that() -> None:
+def test_a_process_is_refused_and_reported_even_if_the_code_under_test_catches_that() -> None:
     with pytest.raises(NotInUnitTests, match=r"cannot use subprocess\.Popen; remove its file"), alone():
         run_and_catch()
 

@@ -141,8 +141,8 @@ class Driven:
     def reboot(self) -> None:
         """Change what a boot changes for the probe; call it between `close` and `started`."""
         past = self.state / "past.json"
-        told = json.loads(past.read_text())
-        past.write_text(json.dumps({**told, "boot": "another boot"}))
+        reported = json.loads(past.read_text())
+        past.write_text(json.dumps({**reported, "boot": "another boot"}))
 
     def on_bus(self, address: str, driver: str = "nvidia", kind: str = "0x030200") -> None:
         """Put an NVIDIA device at *address* of the PCI bus."""

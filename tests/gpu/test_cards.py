@@ -130,7 +130,7 @@ async def test_a_driver_without_a_card_is_not_healthy(drive: Drive) -> None:
     assert (await drive("cards 0", cards=0).check()).status is Status.UNKNOWN
 
 
-async def test_a_card_that_may_not_be_opened_is_told_with_its_cure(drive: Drive) -> None:
+async def test_a_card_that_may_not_be_opened_is_reported_with_its_fix(drive: Drive) -> None:
     finding = found(
         await drive("error nvmlDeviceGetHandleByIndex* NO_PERMISSION").check(), "gpu_answers", "gpu 0"
     )
@@ -166,14 +166,14 @@ async def test_a_card_that_another_has_replaced_is_missed_by_its_uuid(drive: Dri
     assert "gpu_answers" in {f.name for f in (await driven.check()).findings if f.subject == "gpu 1"}
 
 
-async def test_a_card_that_is_lost_amid_a_check_tells_no_half_of_its_numbers(drive: Drive) -> None:
+async def test_a_card_that_is_lost_amid_a_check_reports_no_half_of_its_numbers(drive: Drive) -> None:
     reading = await drive("error nvmlDeviceGetPowerUsage GPU_IS_LOST gpu 1").check()
     assert found(reading, "gpu_answers", "gpu 1").status is Status.UNHEALTHY
     assert {s.name for s in reading.samples if dict(s.labels).get("gpu") == "1"} == set()
     assert value(reading, "power_watts", gpu=0) == 300
 
 
-async def test_a_card_that_is_lost_while_it_is_asked_why_a_look_failed_takes_no_other_along(
+async def test_a_card_that_is_lost_while_it_is_asked_why_a_check_failed_takes_no_other_along(
     drive: Drive,
 ) -> None:
     refused = "error nvmlDeviceGetPowerUsage NO_PERMISSION gpu 1"
@@ -231,7 +231,7 @@ async def test_why_a_card_does_not_answer_decides_what_is_to_be_done(
         ("temperature.gpu 95", "temperature", False),
     ],
 )
-async def test_what_holds_until_somebody_acts_is_said_to_last(
+async def test_what_holds_until_somebody_acts_is_marked_as_lasting(
     drive: Drive, line: str, name: str, *, lasting: bool
 ) -> None:
     driven = drive()

@@ -27,14 +27,14 @@ def host(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
 
 def test_a_lost_gpu_is_named_over_http_and_its_series_are_gone(host: Path, tmp_path: Path) -> None:
     with Running(tmp_path, PATIENT) as daemon:
-        assert daemon.until("/health/gpu", lambda told: told["status"] == "healthy")["facts"]["gpus"]
+        assert daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")["facts"]["gpus"]
         assert daemon.get("/health/").status == 200
         assert 'mlopsd_gpu_power_watts{gpu="1"' in daemon.get("/metrics").body.decode().replace(
             'probe="gpu",', ""
         )
         build.steer(host, scenario("lost gpu 1"))
-        told = daemon.until("/health/gpu", lambda told: told["status"] == "unhealthy")
-        assert "gpu 1 (NVIDIA H100 80GB HBM3, 0000:02:00.0) is lost" in told["summary"]
+        reported = daemon.until("/health/gpu", lambda reported: reported["status"] == "unhealthy")
+        assert "gpu 1 (NVIDIA H100 80GB HBM3, 0000:02:00.0) is lost" in reported["summary"]
         assert daemon.get("/health/").status == 503
         assert daemon.get("/health/").json["advice"] == "reboot"
         page = daemon.get("/metrics").body.decode().replace('probe="gpu",', "")
@@ -44,32 +44,32 @@ def test_a_lost_gpu_is_named_over_http_and_its_series_are_gone(host: Path, tmp_p
 
 def test_a_driver_that_hangs_costs_one_reading_and_not_the_daemon(host: Path, tmp_path: Path) -> None:
     with Running(tmp_path, TABLE.format(2)) as daemon:
-        daemon.until("/health/gpu", lambda told: told["status"] == "healthy")
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
         daemon.events("probe check failed")  # what was so while it started
         build.steer(host, scenario("hang nvmlDeviceGetPowerUsage deaf"))
         daemon.wait_for(lambda line: line.get("reason") == "no answer within 2 s")
-        daemon.until("/health/gpu", lambda told: told["status"] == "unknown")
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "unknown")
         assert daemon.get("/livez").status == 200
         daemon.stop()  # while the driver still hangs
         assert daemon.process.returncode == 0
 
 
-def test_an_xid_of_before_a_restart_of_the_daemon_is_still_told(host: Path, tmp_path: Path) -> None:
+def test_an_xid_of_before_a_restart_of_the_daemon_is_still_reported(host: Path, tmp_path: Path) -> None:
     with Running(tmp_path, PATIENT) as daemon:
-        daemon.until("/health/gpu", lambda told: told["status"] == "healthy")
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
         build.steer(host, scenario("xid 79 gpu 1"))
-        daemon.until("/health/gpu", lambda told: told["status"] == "unhealthy")
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "unhealthy")
         daemon.wait_for(lambda line: line["event"] == "XID" and line["xid"] == "79")
         daemon.stop()
     build.steer(host, scenario())
     with Running(tmp_path, PATIENT) as daemon:
-        told = daemon.until("/health/gpu", lambda told: told["status"] not in ("unknown",))
-        assert told["status"] == "unhealthy"
-        assert "XID 79" in told["summary"]
+        reported = daemon.until("/health/gpu", lambda reported: reported["status"] not in ("unknown",))
+        assert reported["status"] == "unhealthy"
+        assert "XID 79" in reported["summary"]
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said", "advice"),
+    ("trouble", "output", "advice"),
     [
         ("xid 79 gpu 1", "had XID 79 (the GPU has fallen off the bus)", "reboot"),
         ("remapped.failure 1 gpu 1", "remapping failed", "replace_hardware"),
@@ -77,31 +77,33 @@ def test_an_xid_of_before_a_restart_of_the_daemon_is_still_told(host: Path, tmp_
         ("error nvmlDeviceGet* RESET_REQUIRED gpu 1", "must be reset before it works again", "reset_gpu"),
     ],
 )
-def test_what_lasts_is_told_with_its_advice_as_long_as_the_driver_hangs(
-    host: Path, tmp_path: Path, trouble: str, said: str, advice: str
+def test_what_lasts_is_reported_with_its_advice_as_long_as_the_driver_hangs(
+    host: Path, tmp_path: Path, trouble: str, output: str, advice: str
 ) -> None:
     with Running(tmp_path, TABLE.format(2)) as daemon:
-        daemon.until("/health/gpu", lambda told: told["status"] == "healthy")
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
         build.steer(host, scenario(trouble))
-        daemon.until("/health/gpu", lambda told: told["status"] == "unhealthy" and told["findings"])
+        daemon.until(
+            "/health/gpu", lambda reported: reported["status"] == "unhealthy" and reported["findings"]
+        )
 
-        def has_hung_for_long(told: dict[str, Any]) -> bool:
-            assert told["status"] == "unhealthy"
+        def has_hung_for_long(reported: dict[str, Any]) -> bool:
+            assert reported["status"] == "unhealthy"
             verdict = daemon.get("/health/").json
             assert (verdict["status"], verdict["advice"]) == ("unhealthy", advice)
             assert "recovering" not in verdict["summary"]
-            return told.get("raw_status") == "unknown" and told["raw_count"] >= 4
+            return reported.get("raw_status") == "unknown" and reported["raw_count"] >= 4
 
         build.steer(host, scenario(trouble, "hang nvmlDeviceGetPowerUsage deaf"))
-        told = daemon.until("/health/gpu", has_hung_for_long, 60)
-        assert "; before that: gpu 1 (" in told["summary"]
-        assert said in told["summary"]
+        reported = daemon.until("/health/gpu", has_hung_for_long, 60)
+        assert "; before that: gpu 1 (" in reported["summary"]
+        assert output in reported["summary"]
         page = daemon.get("/metrics").body.decode()
         (row,) = re.findall(r'^mlopsd_probe_finding{.*subject="gpu 1".*} 1$', page, re.MULTILINE)
         assert f'status="unhealthy",advice="{advice}"' in row
         shown = mlopsd("status", env={"MLOPSD_CONFIG": str(daemon.config)}).stdout
         assert f"advice: {advice}" in shown.splitlines()[0]
-        assert said in " ".join(shown.split())
+        assert output in " ".join(shown.split())
         build.steer(host, scenario("energy 5 gpu 1"))  # the card was reset, and the driver answers
-        daemon.until("/health/gpu", lambda told: told["status"] == "healthy")
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
         assert daemon.get("/health/").json["advice"] == "none"

@@ -31,7 +31,7 @@ from tests.gpu.driving import (
         ("UNKNOWN", Status.UNKNOWN, Advice.WATCH, "Unknown Error"),
     ],
 )
-async def test_a_driver_that_does_not_initialise_is_told_with_its_cure_and_recovers(
+async def test_a_driver_that_does_not_initialise_is_reported_with_its_fix_and_recovers(
     drive: Drive, error: str, status: Status, advice: Advice, words: str
 ) -> None:
     driven = drive(f"init error {error}")
@@ -44,7 +44,7 @@ async def test_a_driver_that_does_not_initialise_is_told_with_its_cure_and_recov
     assert troubles(await driven.check()) == []
 
 
-async def test_no_library_is_told_with_its_cure(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_library_is_reported_with_its_fix(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", "")
     finding = found(await drive().check(), "driver")
     assert finding.status is Status.UNKNOWN
@@ -85,7 +85,7 @@ async def test_a_driver_that_was_reloaded_is_taken_up_within_the_check(drive: Dr
     assert troubles(await driven.check()) == []
 
 
-async def test_a_driver_that_goes_away_while_running_is_told_and_comes_back(drive: Drive) -> None:
+async def test_a_driver_that_goes_away_while_running_is_reported_and_comes_back(drive: Drive) -> None:
     driven = drive()
     await driven.check()
     driven.steer("error * DRIVER_NOT_LOADED")
@@ -132,7 +132,7 @@ async def test_a_call_that_the_driver_does_not_know_is_absent(drive: Drive) -> N
         ("nvmlDeviceGetFanSpeed", "fan", Status.DEGRADED),
     ],
 )
-async def test_an_unknown_error_takes_one_look_at_one_card(
+async def test_an_unknown_error_takes_one_check_one_card(
     drive: Drive, call: str, name: str, status: Status
 ) -> None:
     reading = await drive(f"error {call} UNKNOWN gpu 1").check()
@@ -143,7 +143,7 @@ async def test_an_unknown_error_takes_one_look_at_one_card(
     assert all(subject in ("gpu 1", None) for _, subject, _ in troubles(reading))
 
 
-async def test_a_full_disk_is_told_and_costs_no_reading(drive: Drive) -> None:
+async def test_a_full_disk_is_reported_and_costs_no_reading(drive: Drive) -> None:
     driven = drive()
     driven.state.rmdir()
     finding = found(await driven.check(), "past")

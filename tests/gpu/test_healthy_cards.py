@@ -150,7 +150,7 @@ async def test_a_limit_that_no_card_has_is_no_limit_and_no_number(drive: Drive, 
     "line",
     ["retired.pending NA", "remapped.pending NA", "remapped.failure NA", "mig.mode NA", "persistence NA"],
 )
-async def test_a_flag_that_is_not_told_is_not_set(drive: Drive, line: str) -> None:
+async def test_a_flag_that_is_not_reported_is_not_set(drive: Drive, line: str) -> None:
     reading = await drive(f"{line} gpu 1").check()
     assert troubles(reading) == []
     assert not [sample for sample in reading.samples if sample.value == 2**32 - 1]

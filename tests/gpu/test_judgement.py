@@ -34,7 +34,7 @@ def xid_finding(folder: Path, xid: int, ago: float = 0, **options: Any) -> Findi
     return finding
 
 
-def test_what_holds_counts_from_the_look_before_and_falls_out_of_the_window() -> None:
+def test_what_holds_counts_from_the_check_before_and_falls_out_of_the_window() -> None:
     held = Sustained(60)
     assert held.seen(0, holds=True) == 0
     assert held.seen(15, holds=True) == 15
@@ -44,7 +44,7 @@ def test_what_holds_counts_from_the_look_before_and_falls_out_of_the_window() ->
     assert held.seen(200, holds=False) == 0
 
 
-def test_looks_that_find_the_same_take_no_room() -> None:
+def test_checks_that_find_the_same_take_no_room() -> None:
     held = Sustained(60)
     for at in range(1000):
         held.seen(at, holds=True)
@@ -82,7 +82,7 @@ def test_the_operators_xids_go_before_the_tables(tmp_path: Path) -> None:
     assert xid_finding(tmp_path, 31, xids_unhealthy=[31], xids_degraded=[]).status is Status.UNHEALTHY
 
 
-def test_of_several_xids_the_worst_is_told(tmp_path: Path) -> None:
+def test_of_several_xids_the_worst_is_reported(tmp_path: Path) -> None:
     kept = past(tmp_path)
     for xid in (94, 48, 31):
         kept.record(CARD, xid, at=1000)
@@ -144,11 +144,11 @@ def test_an_xid_may_come_while_the_past_is_written(tmp_path: Path) -> None:
         kept.save()
         thread.join()
     kept.save()
-    told = json.loads(kept.file.read_text())
-    assert len(told["cards"]["GPU-2"]["xids"]) == 40
+    reported = json.loads(kept.file.read_text())
+    assert len(reported["cards"]["GPU-2"]["xids"]) == 40
 
 
-def test_a_card_that_is_gone_is_named_with_all_that_tells_it_apart() -> None:
+def test_a_card_that_is_gone_is_named_with_all_that_distinguishes_it() -> None:
     gone = {"GPU-7": CardRecord(7, "H100", "0000:09:00.0")}
     missing, number = presence.judge(GpuOptions(), [CARD], (), gone, ())
     assert (number.observed, number.limit) == (1, 2)
@@ -220,7 +220,7 @@ def test_the_probe_calls_a_driver_and_therefore_has_a_process_of_its_own() -> No
     assert (schedule.fail_after, schedule.recover_after) == (1, 2)
 
 
-def test_a_device_of_the_bus_is_read_once_and_another_in_its_place_anew(tmp_path: Path) -> None:
+def test_a_device_of_the_bus_is_read_once_and_another_in_its_place_is_read_too(tmp_path: Path) -> None:
     bus, device = Bus(tmp_path), tmp_path / "bus/pci/devices/0000:01:00.0"
     put(device, "0x8086")
     assert bus.cards() == {}

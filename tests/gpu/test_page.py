@@ -33,7 +33,10 @@ def written(default: object) -> str:
 
 def test_the_page_has_every_finding(page: dict[str, list[Row]]) -> None:
     rows = [name for row in page["Findings"] for name in row[0].split()]
-    findings = {*OWN_FINDINGS, *(name for look in COLLECTORS for name in (look.name, *look.findings))}
+    findings = {
+        *OWN_FINDINGS,
+        *(name for collector in COLLECTORS for name in (collector.name, *collector.findings)),
+    }
     assert sorted(rows) == sorted(findings)
 
 
@@ -57,7 +60,7 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help(page: dict[str,
     ]
 
 
-def test_the_page_has_every_xid_with_its_words_its_judgement_and_its_advice(
+def test_the_page_has_every_xid_with_its_text_its_judgement_and_its_advice(
     page: dict[str, list[Row]],
 ) -> None:
     options = GpuOptions()
@@ -65,8 +68,8 @@ def test_the_page_has_every_xid_with_its_words_its_judgement_and_its_advice(
         options.xids_degraded, "degraded"
     )
     assert page["XIDs"] == [
-        (str(xid), told.text, judged.get(xid, "counted"), str(told.advice) if xid in judged else "")
-        for xid, told in XIDS.items()
+        (str(xid), reported.text, judged.get(xid, "counted"), str(reported.advice) if xid in judged else "")
+        for xid, reported in XIDS.items()
     ]
 
 

@@ -42,9 +42,9 @@ async def test_trouble_of_a_card_names_the_models_on_it_and_only_trouble_does(dr
         assert "models" not in reading.facts["gpus"][0]
         assert not any("churn" in finding.summary for finding in reading.findings)
         driven.steer(*tenants, "xid 48 gpu 1", "xid 48 gpu 0")
-        reading = await until(driven, lambda told: len(troubles(told)) == 2)
-        told = found(reading, "xid", "gpu 1").summary
-        assert told.endswith("; models on it: churn version 7, fraud@champion")
+        reading = await until(driven, lambda reported: len(troubles(reported)) == 2)
+        reported = found(reading, "xid", "gpu 1").summary
+        assert reported.endswith("; models on it: churn version 7, fraud@champion")
         assert "models" not in found(reading, "xid", "gpu 0").summary
 
 
@@ -58,8 +58,8 @@ async def test_a_card_that_is_no_longer_there_names_the_model_that_was_on_it(
         await driven.check()
     driven.steer(tenant, fault)  # and the process has ended, as it does
     for _ in range(2):
-        told = found(await driven.check(), name, "gpu 1").summary
-        assert told.endswith("; model on it: churn version 7")
+        reported = found(await driven.check(), name, "gpu 1").summary
+        assert reported.endswith("; model on it: churn version 7")
 
 
 async def test_a_model_that_has_left_a_card_is_not_named(drive: Drive) -> None:

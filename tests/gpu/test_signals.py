@@ -51,7 +51,7 @@ async def test_a_sentinel_is_no_number(drive: Drive, line: str, name: str, label
     assert labels not in values(reading, name, 1)
 
 
-async def test_uncorrected_errors_count_from_the_first_look_and_outlive_the_process(drive: Drive) -> None:
+async def test_uncorrected_errors_count_from_the_first_check_and_outlive_the_process(drive: Drive) -> None:
     driven = drive("ecc.uncorrected.volatile.total 3 gpu 1")
     assert troubles(await driven.check()) == []
     driven.steer("ecc.uncorrected.volatile.total 4 gpu 1")
@@ -99,7 +99,9 @@ async def test_a_signal_beyond_its_limit_shows_and_ends_with_its_cause(
     assert troubles(await driven.check()) == []
 
 
-async def test_a_card_that_tells_only_how_far_it_is_from_slowing_down_is_judged_by_that(drive: Drive) -> None:
+async def test_a_card_that_reports_only_how_far_it_is_from_slowing_down_is_judged_by_that(
+    drive: Drive,
+) -> None:
     lines = ["threshold.slowdown absent", "tlimit.slowdown -2", "temperature.gpu 80"]
     driven = drive(*lines, "temperature.margin 4")
     finding = found(await driven.check(), "temperature", "gpu 1")
@@ -236,7 +238,7 @@ async def test_each_number_is_what_the_driver_says_in_base_units(drive: Drive) -
 @pytest.mark.parametrize(
     ("reasons", "words"), [("0x8", "by the hardware"), ("0x48", "for heat"), ("0x88", "by the power brake")]
 )
-async def test_what_the_hardware_slows_down_for_is_told(drive: Drive, reasons: str, words: str) -> None:
+async def test_what_the_hardware_slows_down_for_is_reported(drive: Drive, reasons: str, words: str) -> None:
     driven = drive(f"reasons.current {reasons} gpu 1", throttled_degraded=0.01)
     await driven.check()
     reading = await until(driven, lambda reading: reading.status is not Status.HEALTHY)
@@ -256,7 +258,7 @@ async def test_what_the_hardware_slows_down_for_is_told(drive: Drive, reasons: s
         (["fabric.health_mask 0x40"], "access timeouts being recovered"),
     ],
 )
-async def test_a_fabric_in_trouble_is_told(drive: Drive, lines: list[str], words: str) -> None:
+async def test_a_fabric_in_trouble_is_reported(drive: Drive, lines: list[str], words: str) -> None:
     reading = await drive(*(f"{line} gpu 1" for line in lines)).check()
     assert troubles(reading) == [("nvlink_fabric", "gpu 1", Status.DEGRADED)]
     assert words in found(reading, "nvlink_fabric", "gpu 1").summary
@@ -284,7 +286,7 @@ async def test_a_number_among_many_that_cannot_be_read_is_not_taken_for_absent(
 
 
 @pytest.mark.parametrize("line", ["recovery_action GPU_IS_LOST", "nvlink.0.state GPU_IS_LOST"])
-async def test_a_number_among_many_may_tell_that_the_card_is_lost(drive: Drive, line: str) -> None:
+async def test_a_number_among_many_may_show_that_the_card_is_lost(drive: Drive, line: str) -> None:
     reading = await drive(f"{line} gpu 1").check()
     assert found(reading, "gpu_answers", "gpu 1").status is Status.UNHEALTHY
     assert found(reading, "gpu_answers", "gpu 0").status is Status.HEALTHY
@@ -323,12 +325,12 @@ async def test_what_the_first_link_lacks_the_others_are_not_asked_for(
     assert int(dict(row.split() for row in calls.read_text().splitlines())[call]) == times
 
 
-async def test_each_link_is_told_its_own_errors_as_they_move(drive: Drive) -> None:
+async def test_each_link_is_reported_its_own_errors_as_they_move(drive: Drive) -> None:
     driven = drive("nvlink.1.replay 3", "nvlink.3.crc_data 9")
     for count in (3, 3, 4):
         driven.steer(f"nvlink.1.replay {count}", "nvlink.3.crc_data 9")
-        told = values(await driven.check(), "nvlink_errors_total")
-        assert {key: number for key, number in told.items() if number not in (0, 5)} == {
+        reported = values(await driven.check(), "nvlink_errors_total")
+        assert {key: number for key, number in reported.items() if number not in (0, 5)} == {
             ("1", "replay"): count,
             ("3", "crc_data"): 9,
         }
@@ -352,7 +354,7 @@ async def test_mig_may_be_switched_on_and_off_while_the_probe_runs(drive: Drive)
         assert ("mig_mode_pending" in reading.facts["gpus"][1]) == (lines == ["mig.pending 1 gpu 1"])
 
 
-async def test_what_moves_is_read_anew_each_time(drive: Drive) -> None:
+async def test_what_moves_is_read_again_each_time(drive: Drive) -> None:
     moving = {
         "utilization.gpu": ("utilization_ratio", ("compute",), 100),
         "memory.used": ("memory_used_bytes", (), 1),
@@ -371,17 +373,17 @@ async def test_what_moves_is_read_anew_each_time(drive: Drive) -> None:
     for number in (10, 9, 9, 10):
         driven.steer(*(f"{key} {number}" for key in moving))
         reading = await driven.check()
-        told = {key: values(reading, name)[labels] * by for key, (name, labels, by) in moving.items()}
-        assert told == pytest.approx(dict.fromkeys(moving, number))
+        reported = {key: values(reading, name)[labels] * by for key, (name, labels, by) in moving.items()}
+        assert reported == pytest.approx(dict.fromkeys(moving, number))
 
 
-async def test_who_a_card_is_and_how_it_is_set_up_is_told(drive: Drive) -> None:
+async def test_who_a_card_is_and_how_it_is_set_up_is_reported(drive: Drive) -> None:
     driven = drive("compute_mode 3 gpu 1", "ecc.mode 0 gpu 1", "ecc.pending 0 gpu 1")
     reading = await driven.check()
     card = reading.facts["gpus"][1]
-    told = {key: card[key] for key in ("compute_mode", "ecc_mode", "vbios", "persistence_mode")}
+    reported = {key: card[key] for key in ("compute_mode", "ecc_mode", "vbios", "persistence_mode")}
     expected = {"compute_mode": "exclusive_process", "ecc_mode": False, "persistence_mode": True}
-    assert told == {**expected, "vbios": "96.00.74.00.01"}
+    assert reported == {**expected, "vbios": "96.00.74.00.01"}
     assert reading.facts["nvml"] == "12.550.54.15"
     who = ("NVIDIA H100 80GB HBM3", "0000:02:00.0", "550.54.15", "96.00.74.00.01")
     assert values(reading, "info", 1) == {who: 1}

@@ -197,7 +197,7 @@ async def test_access_that_is_back_is_noticed_while_the_handles_are_kept(drive: 
     assert troubles(await driven.check()) == []
 
 
-async def test_a_driver_that_hangs_for_every_card_is_told_once(drive: Drive) -> None:
+async def test_a_driver_that_hangs_for_every_card_is_reported_once(drive: Drive) -> None:
     driven = drive()
     await driven.check()
     driven.steer(*every(2, "TIMEOUT"))
@@ -246,7 +246,7 @@ async def test_cards_that_name_their_trouble_keep_their_own_findings(drive: Driv
         (False, True, Status.UNHEALTHY, Advice.REBOOT, "dmesg"),
     ],
 )
-async def test_unknown_error_when_nvml_is_initialised_has_the_same_words(
+async def test_unknown_error_when_nvml_is_initialised_has_the_same_text(
     drive: Drive, *, container: bool, nvidiactl: bool | None, status: Status, advice: Advice, words: str
 ) -> None:
     driven = drive("init error UNKNOWN")
@@ -357,8 +357,8 @@ async def test_a_card_that_is_gone_from_a_container_is_no_reason_to_reboot(drive
     ],
 )
 def test_a_reboot_is_advised_only_on_evidence(found_out: Access, status: Status, advice: Advice) -> None:
-    told, _, what = cause_of(found_out)
-    assert (told, what) == (status, advice)
+    reported, _, what = cause_of(found_out)
+    assert (reported, what) == (status, advice)
 
 
 @pytest.mark.parametrize(

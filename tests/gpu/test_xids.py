@@ -21,7 +21,7 @@ from tests.gpu.driving import (
 from tests.running import GIVE_UP
 
 
-async def test_an_xid_is_told_counted_and_dated_and_a_repeat_shows(drive: Drive) -> None:
+async def test_an_xid_is_reported_counted_and_dated_and_a_repeat_shows(drive: Drive) -> None:
     driven = drive()
     await driven.check()
     driven.steer("xid 79 gpu 1")
@@ -79,11 +79,11 @@ async def test_an_xid_is_on_disk_before_the_call_that_it_makes_hang(drive: Drive
 
 
 def is_on_disk(driven: Driven, xid: str) -> bool:
-    told = json.loads((driven.state / "past.json").read_text())
-    return any(xid in card["xids"] for card in told["cards"].values())
+    reported = json.loads((driven.state / "past.json").read_text())
+    return any(xid in card["xids"] for card in reported["cards"].values())
 
 
-async def test_a_sticky_xid_ends_when_the_driver_is_loaded_anew(drive: Drive) -> None:
+async def test_a_sticky_xid_ends_when_the_driver_is_reloaded(drive: Drive) -> None:
     driven = drive()
     module = driven.sysfs / "module/nvidia"
     module.mkdir(parents=True)
@@ -134,7 +134,7 @@ async def test_an_operator_ends_it_with_a_reload(drive: Drive) -> None:
     assert value_of_xid(reading, 95) == 1
 
 
-async def test_xids_that_are_missed_are_told_and_waited_for_again(drive: Drive) -> None:
+async def test_xids_that_are_missed_are_reported_and_waited_for_again(drive: Drive) -> None:
     driven = drive("error nvmlEventSetWait* UNKNOWN")
     reading = await until(driven, lambda reading: reading.status is not Status.HEALTHY)
     assert troubles(reading) == [("xid_watch", None, Status.DEGRADED)]

@@ -47,8 +47,8 @@ def test_in_production_every_answer_is_as_described_with_the_key_and_with_a_wron
     key: str, start: Start
 ) -> None:
     with start(KEYED) as daemon:
-        said = attack(daemon, "--header", f"X-API-Key: {key}")
-        assert ("returned only 401/403" in said) is (key != KEY)
+        output = attack(daemon, "--header", f"X-API-Key: {key}")
+        assert ("returned only 401/403" in output) is (key != KEY)
         well_afterwards(daemon)
 
 

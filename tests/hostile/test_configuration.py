@@ -113,7 +113,7 @@ def test_any_tables_are_settings_or_a_named_mistake(tmp_path: Path, tables: dict
 
 @settings(BOUNDED, max_examples=15)
 @given(st.sampled_from(["api_keys", "api_key", "password", "token"]), VALUES)
-def test_no_mistake_and_no_list_of_what_is_in_force_tells_a_key(tmp_path: Path, name: str, also: Any) -> None:
+def test_no_mistake_and_no_list_of_what_is_active_reveals_a_key(tmp_path: Path, name: str, also: Any) -> None:
     for value in (SECRET, [SECRET, also], [[SECRET]], [{"key": SECRET}], {"x": SECRET, "y": also}):
         registry = {"uri": f"http://me:{SECRET}@registry", "username": "me", "password": value}
         model = {"model": "m", "registries": [registry, also]}

@@ -115,7 +115,7 @@ def test_bodies_that_drip_take_no_place_from_those_who_may_not_send_them(daemon:
     assert 401 in found
 
 
-def test_when_every_place_is_taken_by_those_who_may_the_next_is_told_so_and_the_socket_answers(
+def test_when_every_place_is_taken_by_those_who_may_the_next_learns_so_and_the_socket_answers(
     start: Start,
 ) -> None:
     """Callers with a key can fill the house with bodies that drip, for as long as `request_timeout`."""
@@ -128,7 +128,7 @@ def test_when_every_place_is_taken_by_those_who_may_the_next_is_told_so_and_the_
             assert turned_away.status == 503
             assert turned_away.headers["Retry-After"]
             assert turned_away.json["title"] == "Service Unavailable"
-        daemon.until("/health/", lambda told: told.get("status") == "healthy")
+        daemon.until("/health/", lambda reported: reported.get("status") == "healthy")
         answers_everybody(daemon)
 
 

@@ -95,12 +95,12 @@ class Liar:
 
     pid, ended = 0, True
 
-    def __init__(self, said: Any) -> None:
-        self.said = said
+    def __init__(self, output: Any) -> None:
+        self.output = output
         self.child = self
 
     async def ask(self, _request: Any) -> Any:
-        return self.said
+        return self.output
 
     async def end(self) -> None:
         return
@@ -109,14 +109,14 @@ class Liar:
         return
 
 
-async def ask(said: Any, what: str) -> Any:
+async def ask(output: Any, what: str) -> Any:
     """What the daemon makes of an answer *said* to a check or a reload."""
     opening = InitMessage("door", "x:y", {}, Path(), logging.INFO, 5)
     declared = [COUNTED, TIMED]
     instruments = Metrics(Board(), "0").probes.instruments("door", "door", declared)
     worker = ProcessWorker(opening, declared, instruments, lambda: None, logging.getLogger("mlopsd.test"))
     starting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    starting.set_result(Liar(said))
+    starting.set_result(Liar(output))
     worker._starting = starting  # type: ignore[assignment]  # as good as the task that spawns
     if what == "reload":
         return await worker.reload(dry_run=False, force=False)
@@ -139,10 +139,10 @@ async def ask(said: Any, what: str) -> Any:
 @example({"observations": [["look_seconds", [], [[1], "x"]]]}, "check")
 @example({"observations": [["look_seconds", [], [1, 2, 3]]]}, "check")
 def test_whatever_a_probes_process_answers_is_a_sound_reading_or_a_failure_of_that_probe(
-    said: dict[str, Any], what: str
+    output: dict[str, Any], what: str
 ) -> None:
     try:
-        answer = asyncio.run(ask(said, what))
+        answer = asyncio.run(ask(output, what))
     except (InvalidReading, ProbeError, ReloadRefused, ProbeRaised):
         return
     assert isinstance(answer, str | Reading)
@@ -171,21 +171,23 @@ def test_any_bytes_from_a_models_process_are_a_frame_or_a_clean_failure(sent: by
         asyncio.run(read())
 
 
-SAID = keyed("code", "type", "detail", "rows", "counts", "total", "classes") | st.builds(
+OUTPUT = keyed("code", "type", "detail", "rows", "counts", "total", "classes") | st.builds(
     lambda given: {"code": 200, "type": "application/json", "rows": 1, **given},
     keyed("counts", "total", "classes", "rows"),
 )
 
 
 @settings(BOUNDED, max_examples=120)
-@given(SAID)
+@given(OUTPUT)
 @example({"code": 200, "type": "text/html\r\nSet-Cookie: a=b", "rows": 1})
 @example({"code": 302, "detail": "elsewhere"})
 @example({"code": 500, "detail": "x" * 10_000})
 @example({"code": 200, "type": "application/json", "rows": 1, "counts": [1] * 1000, "total": math.inf})
-def test_whatever_a_model_says_of_its_answer_is_an_answer_a_refusal_or_nonsense(said: dict[str, Any]) -> None:
+def test_whatever_a_model_says_of_its_answer_is_an_answer_a_refusal_or_nonsense(
+    output: dict[str, Any],
+) -> None:
     try:
-        answer, seen = replies.ReplyValidator(3).prediction(said, b"{}", 0.1)
+        answer, seen = replies.ReplyValidator(3).prediction(output, b"{}", 0.1)
     except PredictionError as error:
         assert error.code in (400, 413, 415, 500)
         assert len(error.detail) <= replies.LONGEST_DETAIL
@@ -200,15 +202,17 @@ def test_whatever_a_model_says_of_its_answer_is_an_answer_a_refusal_or_nonsense(
 
 @BOUNDED
 @given(JSON)
-def test_whatever_a_model_says_of_its_load_and_its_canary_is_that_or_nonsense(said: Any) -> None:
+def test_whatever_a_model_says_of_its_load_and_its_canary_is_that_or_nonsense(output: Any) -> None:
     table = (
-        said if isinstance(said, dict) else {"phase": said, "seconds": said, "failed": said, "reason": said}
+        output
+        if isinstance(output, dict)
+        else {"phase": output, "seconds": output, "failed": output, "reason": output}
     )
     for read, found in (
         (replies.phase, table),
         (replies.failure, table),
-        (replies.facts, said),
-        (replies.canary, said),
+        (replies.facts, output),
+        (replies.canary, output),
     ):
         try:
             read(found)
@@ -220,7 +224,7 @@ def test_a_model_names_no_more_classes_than_the_metrics_can_hold() -> None:
     witness = replies.ReplyValidator(3)
     named: set[str] = set()
     for number in range(100):
-        said = {"code": 200, "type": "a/b", "rows": 1, "classes": {f"class {number}": 1, "x" * 300: 2}}
-        named |= set(witness.prediction(said, b"", 0.1)[1].classes)
+        output = {"code": 200, "type": "a/b", "rows": 1, "classes": {f"class {number}": 1, "x" * 300: 2}}
+        named |= set(witness.prediction(output, b"", 0.1)[1].classes)
     assert len(named) == replies.MOST_CLASSES + 1
     assert replies.OTHER in named

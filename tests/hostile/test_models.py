@@ -172,11 +172,11 @@ def test_the_isolation_is_in_the_facts(host: Running) -> None:
     ],
 )
 def test_a_model_gets_at_nothing_of_the_daemons(host: Running, folder: Path, deed: str) -> None:
-    told = deed.format(folder=folder, pid=host.pid, port=host.port)
-    assert outcome(host, told) == 0
+    reported = deed.format(folder=folder, pid=host.pid, port=host.port)
+    assert outcome(host, reported) == 0
 
 
-def test_what_the_variables_name_besides_credentials_stays_within_reach(host: Running) -> None:
+def test_what_the_variables_name_apart_from_credentials_stays_within_reach(host: Running) -> None:
     assert outcome(host, "read /dev/null") == 1
     assert outcome(host, "read /etc/passwd") == 1
 

@@ -29,13 +29,13 @@ def post(head: bytes, body: bytes = b"", path: bytes = b"/invocations") -> bytes
 
 def is_problem(reply: Reply, status: int) -> bool:
     """Whether *reply* is a whole problem document with *status*."""
-    told = reply.json
+    reported = reply.json
     return (
         reply.status == status
-        and set(told) == PROBLEM
-        and told["status"] == status
+        and set(reported) == PROBLEM
+        and reported["status"] == status
         and reply.header("content-type") == "application/problem+json"
-        and reply.header("x-request-id") == told["request_id"]
+        and reply.header("x-request-id") == reported["request_id"]
     )
 
 
@@ -263,7 +263,7 @@ BODIES = [
 ]
 
 
-def test_a_body_of_any_bytes_is_refused_in_words_that_quote_none_of_it(daemon: Running) -> None:
+def test_a_body_of_any_bytes_is_refused_in_text_that_quotes_none_of_it(daemon: Running) -> None:
     before = memory(daemon)
     for head, body, codes in BODIES:
         sent = post(head + b"Content-Length: %d\r\nConnection: close\r\n" % len(body), body)

@@ -89,9 +89,9 @@ def test_a_real_prometheus_scrapes_the_real_daemon(tmp_path: Path) -> None:
             series["metric"]["status"]: series["value"][1]
             for series in database.wait('mlopsd_health_status{job="daemon"}', many=4)
         }
-        told = daemon.get("/health/").json["status"]
+        reported = daemon.get("/health/").json["status"]
         assert states == {
-            status: "1" if status == told else "0"
+            status: "1" if status == reported else "0"
             for status in ("healthy", "degraded", "unknown", "unhealthy")
         }
         total = database.wait('mlopsd_system_memory_total_bytes{job="metrics"}')

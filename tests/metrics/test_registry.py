@@ -359,7 +359,7 @@ async def test_other_series_in_the_same_places_are_noticed(board: Board, metrics
         assert series(metrics) == [f'mlopsd_gpu_{metric.name}{{probe="gpu",gpu="{gpu}"}} 2']
 
 
-async def test_a_refusal_is_not_counted_again_when_another_probe_was_looked_at(
+async def test_a_refusal_is_not_counted_again_when_another_probe_was_checked(
     board: Board, metrics: Metrics
 ) -> None:
     for probe in ("gpu", "other"):
@@ -544,7 +544,7 @@ async def test_declaring_the_same_again_is_nothing(board: Board, metrics: Metric
 
 
 @pytest.mark.parametrize(
-    ("plugin", "metric", "said"),
+    ("plugin", "metric", "output"),
     [
         ("other-gpu", Metric("temp_celsius", "Not the same."), "plugin 'other-gpu'.*in plugin 'other_gpu'"),
         ("other", Metric("gpu_temp_celsius", "Not the same."), "plugin 'other'.*in plugin 'other_gpu'"),
@@ -559,16 +559,16 @@ async def test_declaring_the_same_again_is_nothing(board: Board, metrics: Metric
     ],
 )
 async def test_one_name_cannot_mean_two_things(
-    metrics: Metrics, plugin: str, metric: Metric, said: str
+    metrics: Metrics, plugin: str, metric: Metric, output: str
 ) -> None:
     first = (Metric("temp_celsius", "One."), Metric("faults_total", "The counter.", kind="counter"))
     metrics.probes.declare("other_gpu", first)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=output):
         metrics.probes.declare(plugin, [Metric("innocent", "Goes down with it."), metric])
     metrics.probes.declare("other_gpu", [Metric("innocent", "Said otherwise.")])
 
 
-async def test_what_clashes_is_told_before_anything_is_declared(metrics: Metrics) -> None:
+async def test_what_clashes_is_reported_before_anything_is_declared(metrics: Metrics) -> None:
     status, open_ = Metric("status", "Its own."), Metric("open", "Open.")
     other = Metric("b_open", "Another.")  # mlopsd_a_b_open, as the plugin a_b would call its own
     clashes = metrics.probes.clashes({"probe": (status,), "a_b": (open_,), "a": (other,), "door": (open_,)})

@@ -137,8 +137,8 @@ def test_a_label_value_of_a_histogram_comes_back_as_it_went_in(value: str) -> No
 
 @pytest.mark.parametrize("text", HELP_TRAPS)
 def test_a_help_text_comes_back_as_it_went_in(text: str) -> None:
-    said = Metric("thing", text)
-    pages = page_of(said.sample(1), metrics=(said,))
+    output = Metric("thing", text)
+    pages = page_of(output.sample(1), metrics=(output,))
     assert read_back(pages) == [("mlopsd_trap_thing", {"probe": "p"}, 1.0, text)]
     lint(pages[0])
 
@@ -210,8 +210,8 @@ def test_any_label_value_and_any_number_come_back(values: list[str], number: flo
 @settings(max_examples=150, deadline=None)
 @given(st.text(min_size=1).filter(lambda text: text == text.strip()))
 def test_any_help_text_comes_back(text: str) -> None:
-    said = Metric("thing", text)
-    assert [found for *_, found in read_back(page_of(said.sample(1), metrics=(said,)))] == [text]
+    output = Metric("thing", text)
+    assert [found for *_, found in read_back(page_of(output.sample(1), metrics=(output,)))] == [text]
 
 
 def test_a_family_whose_help_is_empty_has_no_help_line() -> None:

@@ -171,9 +171,9 @@ def filled(folder: Path, python: Path, *uris: str) -> list[Shop]:
         timeout=FILL_SECONDS,
     )
     assert done.returncode == 0, f"{done.stderr}\n{(folder / 'server.log').read_text('utf-8', 'replace')}"
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    reported = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return [
-        Shop(one["uri"], _folder(one["uri"]) or folder, one["mlflow"], tuple(one["runs"])) for one in told
+        Shop(one["uri"], _folder(one["uri"]) or folder, one["mlflow"], tuple(one["runs"])) for one in reported
     ]
 
 

@@ -55,9 +55,7 @@ def test_a_column_that_is_the_same_in_every_row_of_the_example_is_tried_with_oth
 
 
 @pytest.mark.parametrize("words", [["a"], ["a", "a"], ["a", "b"]])
-def test_words_that_are_told_apart_only_beside_others_are_never_joined(
-    serve: Serve, words: list[str]
-) -> None:
+def test_texts_that_differ_only_beside_others_are_never_joined(serve: Serve, words: list[str]) -> None:
     served = serve(lambda data: pd.Categorical(data["word"]).codes * 1.0, {"word": "string", **X})
     assert served.prove(*([word, float(at)] for at, word in enumerate(words)))[1].startswith("off: ")
     assert served.answers(served.rows(["b", 1.0]), served.rows(["a", 1.0])) == [[0.0], [0.0]]
@@ -155,9 +153,9 @@ def test_a_canary_of_no_rows_has_proven_nothing(serve: Serve) -> None:
     assert serve(lambda data: data["x"], X).prove()[0] == "its input has no rows"
 
 
-def test_words_are_in_no_range_of_numbers(serve: Serve) -> None:
-    said = "it predicted no number, and a minimum or maximum is configured"
-    assert serve(lambda data: ["a"] * len(data), X, min=0.0).prove([1.0])[0] == said
+def test_text_is_in_no_range_of_numbers(serve: Serve) -> None:
+    output = "it predicted no number, and a minimum or maximum is configured"
+    assert serve(lambda data: ["a"] * len(data), X, min=0.0).prove([1.0])[0] == output
     assert serve(lambda data: ["a"] * len(data), X).prove([1.0])[0] == ""
 
 

@@ -91,11 +91,11 @@ async def test_by_default_a_model_that_a_library_does_not_vouch_for_is_not_joine
 ) -> None:
     host = hosts[f"{rule} auto"]
     assert await at_once(host, MIXED) == [alone(rule, value) for value in MIXED]
-    said = host.facts["batching"]
-    assert said.startswith(
+    output = host.facts["batching"]
+    assert output.startswith(
         "off: only scikit-learn, XGBoost, LightGBM and CatBoost are known to predict row by"
     )
-    assert said.endswith('set batching = "on" if each row is predicted by itself')
+    assert output.endswith('set batching = "on" if each row is predicted by itself')
 
 
 @pytest.mark.parametrize("rule", ["unit_heuristic", "one_coupon", "hidden_batch"])
@@ -117,7 +117,7 @@ async def test_the_first_difference_in_real_traffic_ends_the_joining_and_nobody_
     context = hosts.contexts["unless_trigger on"]
     assert context.mismatches == {VERSION.id}
     assert context.wake.is_set()
-    assert cast("Sink", context.measures.batching_mismatches).told == [(1, {})]
+    assert cast("Sink", context.measures.batching_mismatches).reported == [(1, {})]
     assert (await host.canary(PATIENCE)).passed
     assert host.facts["batching"] == OFF
     assert host.alive

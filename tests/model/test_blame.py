@@ -101,8 +101,8 @@ def blames_the_version(found: Fault | None) -> bool:
 
 def s3(code: str, status: int) -> Exception:
     kind = importlib.import_module("botocore.exceptions").ClientError
-    said = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return cast("Exception", kind(said, "GetObject"))
+    output = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return cast("Exception", kind(output, "GetObject"))
 
 
 def gcs(status: int) -> Exception:
@@ -124,8 +124,8 @@ def http(status: int, body: bytes, kind: str = "application/json") -> Exception:
     return requests.HTTPError("said so", response=response)
 
 
-def mlflows(*said: Any) -> Exception:
-    return cast("Exception", cast("Any", MlflowException)(*said))
+def mlflows(*output: Any) -> Exception:
+    return cast("Exception", cast("Any", MlflowException)(*output))
 
 
 MLFLOWS_404 = b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No such artifact"}'
@@ -295,7 +295,7 @@ def test_of_all_codes_of_stores_only_404_can_reject_a_version(
         (lambda: with_status(azure("HttpResponseError"), 403), "forbidden"),
     ],
 )
-def test_what_a_store_says_is_told_in_its_words(
+def test_what_a_store_answers_is_reported_in_its_own_text(
     shelf: Shelf, tmp_path: Path, error: Callable[[], Exception], kind: str
 ) -> None:
     shelf.fails = lambda path: error()
@@ -393,7 +393,7 @@ def test_a_listing_without_files_or_without_an_mlmodel_is_the_stores(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "output"),
     [
         (ModuleNotFoundError("No module named 'botocore'", name="botocore"), "'botocore'; install it: "),
         (ModuleNotFoundError("No module named 'botocore.x'", name="botocore.x"), "-m pip install 'boto3'"),
@@ -407,9 +407,9 @@ def test_a_listing_without_files_or_without_an_mlmodel_is_the_stores(
     ],
 )
 def test_a_missing_module_is_named_with_its_interpreter_and_the_command(
-    error: ImportError, said: str
+    error: ImportError, output: str
 ) -> None:
-    assert said in sentence(error)
+    assert output in sentence(error)
     assert sys.executable in sentence(error)
     found = classify(error)
     assert (found.kind, str(found)[:20]) == ("import_error", sentence(error)[:20])
@@ -428,7 +428,7 @@ def while_importing(error: Exception) -> Exception:
     raise AssertionError("it is installed")
 
 
-def test_a_missing_module_that_mlflow_words_anew_is_one_all_the_same() -> None:
+def test_a_missing_module_that_mlflow_rewords_is_one_all_the_same() -> None:
     found = classify(while_importing(mlflows("please install something")))
     assert "no module 'not_installed_anywhere'" in str(found)
 
@@ -517,7 +517,7 @@ def system(number: int) -> Exception:
     ],
     ids=repr,
 )
-def test_what_this_host_lacks_is_told_from_what_a_model_does(
+def test_what_this_host_lacks_is_distinguished_from_what_a_model_does(
     tmp_path: Path, error: Exception, kind: str, as_met: Callable[[Exception], Exception]
 ) -> None:
     found = explain(as_met(error), tmp_path).kind

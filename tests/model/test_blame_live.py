@@ -95,18 +95,18 @@ def rejected(reading: Reading) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("said", "act"),
+    ("output", "act"),
     [
         ("broke off in the middle", meddling.break_off),
         ("404 with text/html that is not MLflow's", meddling.status(404)),
     ],
 )
 async def test_an_answer_that_is_no_proof_is_the_registrys_and_the_version_is_taken_up_soon_after(
-    meddler: Meddler, tmp_path: Path, said: str, act: Act
+    meddler: Meddler, tmp_path: Path, output: str, act: Act
 ) -> None:
     async with living(tmp_path, meddler.uri) as world:
         meddler.meddle(SCRIPT, act)
-        assert said in (await complained(world)).summary
+        assert output in (await complained(world)).summary
         meddler.behave()
         await taken_up(world, "4")
 
@@ -287,8 +287,8 @@ def front(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meddler]:
         yield one
 
 
-def s3_error(status: int, code: str, said: str) -> Act:
-    body = f"<Error><Code>{code}</Code><Message>{said}</Message></Error>"
+def s3_error(status: int, code: str, output: str) -> Act:
+    body = f"<Error><Code>{code}</Code><Message>{output}</Message></Error>"
     return meddling.status(status, XML, body.encode())
 
 
@@ -305,7 +305,7 @@ async def test_whatever_s3_says_rejects_no_version_and_is_soon_over(
     denied = s3_error(403, "AccessDenied", "Request has expired")
     no_bucket = s3_error(404, "NoSuchBucket", "The specified bucket does not exist")
     async with living(tmp_path, database.uri, model=IN_BUCKET, candidates=["1"]) as world:
-        for part, act, said in (
+        for part, act, output in (
             ("list-type", slow_down, "SlowDown"),
             ("/models/1/weights", slow_down, "503"),
             ("list-type", expired, "ExpiredToken"),
@@ -315,7 +315,7 @@ async def test_whatever_s3_says_rejects_no_version_and_is_soon_over(
             ("list-type", hang_up, "Connection"),
         ):
             front.meddle(part, act)
-            await checked(world, lambda reading, said=said: said in (complaint(reading) or NOTHING).summary)  # type: ignore[misc]
+            await checked(world, lambda reading, text=output: text in (complaint(reading) or NOTHING).summary)  # type: ignore[misc]
         front.behave()
         await taken_up(world, "1")
 
@@ -344,8 +344,8 @@ async def test_a_module_that_the_client_lacks_is_named_and_used_as_soon_as_it_is
     async with living(tmp_path, database.uri, model=IN_BUCKET, candidates=["1"]) as world:
         found = await complained(world)
         assert found.advice is Advice.FIX_CONFIG
-        cure = f"install it: {sys.executable} -m pip install 'boto3'"
-        assert f"{sys.executable} has no module 'botocore'; {cure}" in found.summary
+        fix = f"install it: {sys.executable} -m pip install 'boto3'"
+        assert f"{sys.executable} has no module 'botocore'; {fix}" in found.summary
         hidden.rename(tmp_path / "installed")
         await taken_up(world, "1")
 
@@ -358,13 +358,13 @@ async def test_a_client_that_lacked_a_module_is_started_again_for_the_next_quest
     monkeypatch.setenv("PYTHONPATH", str(path))
     uri = "postgresql+psycopg2://nobody@127.0.0.1:1/mlflow"
     async with living(tmp_path, uri) as world:
-        reading = await checked(world, lambda reading: "no module" in told(reading))
-        assert "'psycopg2'; install it: " in told(reading)
-        assert "psycopg2-binary" in told(reading)
+        reading = await checked(world, lambda reading: "no module" in reported(reading))
+        assert "'psycopg2'; install it: " in reported(reading)
+        assert "psycopg2-binary" in reported(reading)
         assert clients() == [], "it would not see all that is installed meanwhile"
         (path / "psycopg2.py").write_text("raise RuntimeError('it is found')", "utf-8")
-        await checked(world, lambda reading: "it is found" in told(reading))
+        await checked(world, lambda reading: "it is found" in reported(reading))
 
 
-def told(reading: Reading) -> str:
+def reported(reading: Reading) -> str:
     return next((one.summary for one in reading.findings if one.name == "registry"), "")

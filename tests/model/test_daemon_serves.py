@@ -85,7 +85,7 @@ def predict(daemon: Running, body: bytes = ASK) -> Answer:
     return daemon.ask("POST", "/invocations", HEADERS, body=body)
 
 
-def told(reading: dict[str, Any], name: str) -> dict[str, Any]:
+def reported(reading: dict[str, Any], name: str) -> dict[str, Any]:
     return next(finding for finding in reading["findings"] if finding["name"] == name)
 
 
@@ -222,13 +222,13 @@ def test_with_the_registry_gone_the_host_serves_what_it_has_and_says_so(
             until_healthy(daemon)
             registry.meddle("/api/", meddling.silence)
             reading = daemon.until("/health/model", is_degraded, TAKEN_UP)
-            assert told(reading, "registry")["status"] == "degraded"
+            assert reported(reading, "registry")["status"] == "degraded"
             assert predict(daemon).status == 200
             assert daemon.get("/health/").status == 200
             daemon.stop()
         with serving(tmp_path / "run", text) as daemon:
             reading = daemon.until("/health/model", is_degraded, TAKEN_UP)
-            assert "no registry has answered since the start" in told(reading, "cache")["summary"]
+            assert "no registry has answered since the start" in reported(reading, "cache")["summary"]
             assert predict(daemon).status == 200
             registry.behave()
             until_healthy(daemon)
@@ -333,7 +333,9 @@ def test_a_reload_goes_to_the_version_of_the_registry_and_says_how_it_went(
         assert daemon.get("/health/model").json["reload"]["state"] == "done"
         model.point(third)
         assert daemon.ask("POST", "/health/model/reload", HEADERS).status == 202
-        reading = daemon.until("/health/model", lambda told: told["reload"]["state"] != "running", TAKEN_UP)
+        reading = daemon.until(
+            "/health/model", lambda reported: reported["reload"]["state"] != "running", TAKEN_UP
+        )
         assert reading["reload"]["state"] == "refused"
         assert "nothing_that_exists" in reading["reload"]["detail"]
         assert served(reading) == second
@@ -401,8 +403,8 @@ def test_a_full_disk_is_a_finding_and_the_old_version_serves(model: Registrar, t
         until_healthy(daemon)
         model.point(second)
         reading = daemon.until("/health/model", lambda reading: "cache" in unwell(reading), TAKEN_UP)
-        assert "o space left on device" in told(reading, "cache")["summary"]
-        assert told(reading, "cache")["advice"] == "free_resources"
+        assert "o space left on device" in reported(reading, "cache")["summary"]
+        assert reported(reading, "cache")["advice"] == "free_resources"
         assert (served(reading), predict(daemon).status) == ("1", 200)
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         until_serving(daemon, second)
@@ -422,7 +424,7 @@ def test_a_disk_that_became_read_only_is_a_finding_and_the_old_version_serves(
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         model.point(second)
         reading = daemon.until("/health/model", lambda reading: "cache" in unwell(reading), TAKEN_UP)
-        assert "ead-only file system" in told(reading, "cache")["summary"]
+        assert "ead-only file system" in reported(reading, "cache")["summary"]
         assert (served(reading), predict(daemon).status) == ("1", 200)
 
 

@@ -41,16 +41,16 @@ interval = "1s"
 canary = {{ input = {json.dumps(str(canary))} }}
 """
     with Running(tmp_path, configuration, until="listening") as daemon:
-        reading = daemon.until("/health/model", lambda told: told["status"] == "healthy", TAKEN_UP)
+        reading = daemon.until("/health/model", lambda reported: reported["status"] == "healthy", TAKEN_UP)
         tenant = f"gpu 1 process compute {reading['facts']['host']['pid']} 1GiB"
         build.steer(host, scenario(tenant))
-        told = daemon.until("/health/gpu", has_models, TAKEN_UP)
-        assert told["facts"]["gpus"][1]["models"] == [f"models:/{model.name}/1"]
+        reported = daemon.until("/health/gpu", has_models, TAKEN_UP)
+        assert reported["facts"]["gpus"][1]["models"] == [f"models:/{model.name}/1"]
         build.steer(host, scenario(tenant, "lost gpu 1"))
-        told = daemon.until("/health/gpu", lambda told: told["status"] == "unhealthy", TAKEN_UP)
-        assert f"; model on it: {model.name} version 1" in told["summary"]
+        reported = daemon.until("/health/gpu", lambda reported: reported["status"] == "unhealthy", TAKEN_UP)
+        assert f"; model on it: {model.name} version 1" in reported["summary"]
         assert daemon.get("/health/").json["advice"] == "reboot"
 
 
-def has_models(told: dict[str, Any]) -> bool:
-    return any("models" in gpu for gpu in told["facts"].get("gpus", ()))
+def has_models(reported: dict[str, Any]) -> bool:
+    return any("models" in gpu for gpu in reported["facts"].get("gpus", ()))

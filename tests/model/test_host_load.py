@@ -159,7 +159,7 @@ def test_a_failed_load_names_its_cause(loaded: Loaded, name: str, kind: str, rea
 
 
 @pytest.mark.parametrize("name", ["needs_a_part", "needs_a_private"])
-def test_nobody_is_told_to_install_a_part_of_a_library(loaded: Loaded, name: str) -> None:
+def test_nobody_is_advised_to_install_a_part_of_a_library(loaded: Loaded, name: str) -> None:
     assert "install" not in loaded.failures[name].reason.replace("installed", "")
 
 

@@ -160,7 +160,7 @@ async def test_a_canary_names_a_trouble_of_the_host_that_the_model_met(
     assert canary.reason == f"this host could not make its canary prediction: {reason}"
 
 
-async def test_a_canary_of_words_is_in_no_range(hosts: dict[str, ModelHost], house: House) -> None:
+async def test_a_canary_of_text_is_in_no_range(hosts: dict[str, ModelHost], house: House) -> None:
     house.canary_input.write_bytes(ask("word a", "word b"))
 
     canary = await hosts["model"].canary(PATIENCE)
@@ -182,7 +182,7 @@ async def test_a_canary_without_its_file_or_with_nonsense_in_it_fails(
     assert missing.reason == f"its input {house.canary_input} cannot be read: No such file or directory"
 
 
-async def test_a_canary_is_made_where_the_daemon_has_no_descriptor_to_read_its_input_anew(
+async def test_a_canary_is_made_where_the_daemon_has_no_descriptor_to_read_its_input_again(
     hosts: dict[str, ModelHost], house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cannot(path: Path) -> bytes:
@@ -225,7 +225,7 @@ async def test_rows_that_fail_cost_only_their_request(hosts: dict[str, ModelHost
     ("name", "deed", "how"),
     [("crashes", "crash", "was killed by SIGSEGV"), ("leaves", "leave 9", "ended with exit status 9")],
 )
-async def test_a_death_is_told_to_all_who_wait(
+async def test_a_death_is_reported_to_all_who_wait(
     hosts: dict[str, ModelHost], name: str, deed: str, how: str
 ) -> None:
     host = hosts[name]

@@ -42,7 +42,7 @@ def test_without_a_heartbeat_a_process_hangs() -> None:
     assert watched.after(1, has_beaten=False) == "hang"
 
 
-def test_one_beat_begins_the_silence_anew() -> None:
+def test_one_beat_restarts_the_silence() -> None:
     watched = Watched()
     for _ in range(5):
         assert watched.after(59, has_beaten=False) is None
@@ -70,7 +70,7 @@ def test_a_daemon_that_was_stopped_does_not_take_its_own_absence_for_the_models(
         assert watched.after(1, has_beaten=False, waiting=1) is None
 
 
-def test_a_daemon_that_is_late_at_every_look_finds_out_all_the_same() -> None:
+def test_a_daemon_that_is_late_at_every_check_finds_out_all_the_same() -> None:
     clock = Clock()
     silence = Silence(2, clock)
     for _ in range(30):

@@ -20,13 +20,13 @@ PAGE = Path(__file__).parents[2] / "docs/reference/probes/model.md"
 def test_each_series_is_there_before_it_counts() -> None:
     instruments = Instruments()
     model_metrics(instruments, with_buckets((1.0,)))
-    assert instruments.sinks["batching_mismatches_total"].told == [(0, {})]
+    assert instruments.sinks["batching_mismatches_total"].reported == [(0, {})]
     for name, label, values in (
         ("loads_total", "result", LOAD_RESULTS),
         ("predictions_total", "result", PREDICTION_RESULTS),
         ("host_restarts_total", "reason", RESTART_REASONS),
     ):
-        assert instruments.sinks[name].told == [(0, {label: value}) for value in values]
+        assert instruments.sinks[name].reported == [(0, {label: value}) for value in values]
 
 
 def test_no_way_to_end_is_left_out() -> None:

@@ -93,7 +93,7 @@ def test_without_a_registry_the_one_that_mlflow_itself_would_ask_is_asked(
     assert type(named) is RegistryOptions, "the variables' credentials are not for it"
 
 
-def test_without_any_registry_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_registry_the_fix_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TRACKING_URI, raising=False)
     with pytest.raises(ValidationError, match=f"write registries = .*, or set {TRACKING_URI}"):
         ModelOptions(model="wine")

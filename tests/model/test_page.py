@@ -144,7 +144,7 @@ def readings(well: Observed) -> list[Reading]:
 
 
 async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Observed) -> None:
-    told = {
+    reported = {
         (name, status, advice)
         for name, several, _, _, advised in rows("Findings")
         for status in several.split()
@@ -155,12 +155,12 @@ async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Obs
         for reading in readings(well)
         for finding in reading.findings
     }
-    assert told == made
+    assert reported == made
 
 
 def test_the_page_has_the_whole_table_of_causes() -> None:
-    told = [row[:5] for row in rows("Whose fault a failure is")]
-    assert told == [
+    reported = [row[:5] for row in rows("Whose fault a failure is")]
+    assert reported == [
         (step, kind, cause.at_fault, str(cause.advice), cause.retry) for (step, kind), cause in CAUSES.items()
     ]
 
@@ -191,7 +191,7 @@ async def test_the_page_has_every_fact(well: Observed) -> None:
     judgement = Judgement(judged={"accuracy": LoggedMetric(0.9, "run 1", NOW)})
     full = replace(well, drift_since=NOW, rejected=rejected, progress=progress, judgement=judgement)
     facts = report.report(full, options()).facts
-    told = {row[0]: row[1] for row in rows("Facts")}
+    reported = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))
     host_facts = {name for pair in of_host for name in pair if name} | {
         "isolation",
@@ -199,11 +199,11 @@ async def test_the_page_has_every_fact(well: Observed) -> None:
         "restarts",
         "rss_bytes",
     }
-    assert set(told) == set(facts) | host_facts
+    assert set(reported) == set(facts) | host_facts
     for name, value in (("progress", facts["progress"]), ("rejected", facts["rejected"][0])):
-        assert all(key in told[name] for key in value), name
+        assert all(key in reported[name] for key in value), name
     for name, value in (("desired", facts["desired"]), ("metrics", facts["metrics"]["accuracy"])):
-        assert all(key in told[name] for key in value), name
+        assert all(key in reported[name] for key in value), name
 
 
 def facts_of_host() -> str:
@@ -306,7 +306,7 @@ def test_the_page_has_what_the_environments_of_both_processes_keep() -> None:
 
 def test_the_page_has_the_numbers_of_the_code() -> None:
     schedule = ModelProbe.schedule
-    for said in (
+    for output in (
         f"every {schedule.interval:g} s with a timeout of {schedule.timeout:g} s",
         f"{steps.WARM_UP:g} s the first time",
         f"{number('mlopsd_host/prediction_stats.py', 'MOST_CLASSES')} of them by name",
@@ -314,7 +314,7 @@ def test_the_page_has_the_numbers_of_the_code() -> None:
         "`later` waits {:g} s and doubles up to 5 min".format(rejections.WAITS["later"][0]),
         f"after {backoff.FIRST:g} s, doubling to {backoff.LONGEST / 60:g} min",
     ):
-        assert said in TEXT, said
+        assert output in TEXT, output
     assert rejections.LONGEST_FACTOR == 6, "up to six times"
     assert number("../registry/download.py", "AT_A_TIME") == 4, "four at a time"
     assert number("mlopsd_host/batching.py", "SIZES")[::10] == (2, 2048), "2 to 2048 rows"

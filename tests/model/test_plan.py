@@ -416,7 +416,7 @@ def test_a_fallback_that_is_held_back_is_known() -> None:
     assert EMPTY.held_back is None
 
 
-def test_callers_are_told_of_a_rejection_before_a_loss_and_of_a_loss_before_a_complaint() -> None:
+def test_callers_see_a_rejection_before_a_loss_and_of_a_loss_before_a_complaint() -> None:
     complaining = replace(EMPTY, complaints=(DOWN,))
     lost = replace(complaining, lost="the host of version 1 is lost")
     assert EMPTY.why_none == "nothing was found yet"

@@ -44,7 +44,7 @@ async def test_a_store_that_is_down_is_asked_ever_more_rarely_and_once_a_minute_
     world.registry.fails = FetchError("other", "the store of files says: SlowDown")
     world.registry.arrives = 0
     world.names("1")
-    await world.look()
+    await world.check()
     waits = []
     for _ in range(10):
         tried, waited = len(world.steps_of("1")), 0.0
@@ -68,7 +68,7 @@ async def test_a_fetch_that_fails_after_bytes_came_is_not_repeated_every_minute(
     """Ten gigabytes that break off near the end cost the store as much as ten that arrive."""
     world.registry.fails = FetchError("bad_response", "the answer broke off in the middle")
     world.names("1")
-    await world.look()
+    await world.check()
     waits = []
     for _ in range(6):
         world.steps.clear()
@@ -83,7 +83,7 @@ async def test_a_fetch_that_fails_after_bytes_came_is_not_repeated_every_minute(
     assert waits[-1] >= 0.8 * LONGEST
     world.registry.fails = None
     world.names("2")
-    await world.look()
+    await world.check()
     assert world.serves == "2", "another version waits for no transfer of the one before"
 
 
@@ -92,43 +92,43 @@ async def test_after_it_went_well_a_store_that_is_down_is_asked_at_once_again(wo
     world.registry.arrives = 0
     world.names("1")
     for _ in range(8):
-        await world.look()
+        await world.check()
         world.wait(80)
     world.registry.fails = None
-    await world.look(2)
+    await world.check(2)
     assert world.serves == "1"
     world.registry.fails = FetchError("other", "down")
     world.names("2")
-    await world.look()
+    await world.check()
     world.registry.fails = None
     world.wait(2)
-    await world.look()
+    await world.check()
     assert world.serves == "2"
 
 
 async def test_with_nothing_in_service_a_missing_module_of_the_client_is_the_advice_of_the_host(
     world: World,
 ) -> None:
-    said = "/opt/bin/python has no module 'botocore'; install it: /opt/bin/python -m pip install 'boto3'"
-    world.registry.fails = FetchError("import_error", said)
+    output = "/opt/bin/python has no module 'botocore'; install it: /opt/bin/python -m pip install 'boto3'"
+    world.registry.fails = FetchError("import_error", output)
     world.names("1")
-    reading = await world.look()
+    reading = await world.check()
     assert found(reading, "serving").status is Status.UNHEALTHY
-    assert said in found(reading, "registry").summary
+    assert output in found(reading, "registry").summary
     assert advice(reading) is Advice.FIX_CONFIG
 
 
 async def test_a_registry_whose_client_lacks_a_module_is_the_hosts_configuration(world: World) -> None:
     world.registry.complaints = (Complaint(URI, "import_error", "/opt/bin/python has no module 'psycopg2'"),)
-    assert advice(await world.look()) is Advice.FIX_CONFIG
+    assert advice(await world.check()) is Advice.FIX_CONFIG
 
 
 async def test_a_module_that_a_model_lacks_holds_the_version_back_until_a_reload(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.load_fails["2"] = NO_TORCH
     world.names("2")
-    reading = await world.look()
+    reading = await world.check()
     finding = found(reading, "load")
     assert (finding.status, finding.advice) == (Status.DEGRADED, Advice.FIX_CONFIG)
     (rejected,) = reading.facts["rejected"]
@@ -142,15 +142,15 @@ async def test_a_module_that_a_model_lacks_holds_the_version_back_until_a_reload
     )
 
 
-async def test_a_module_that_a_model_lacks_is_looked_for_again_after_the_back_off(world: World) -> None:
+async def test_a_module_that_a_model_lacks_is_searched_for_again_after_the_back_off(world: World) -> None:
     world.load_fails["1"] = NO_TORCH
     world.names("1")
-    assert advice(await world.look()) is Advice.FIX_CONFIG
+    assert advice(await world.check()) is Advice.FIX_CONFIG
     del world.load_fails["1"]
-    await world.look(3)
+    await world.check(3)
     assert world.serves is None
     world.wait(world.options.rejected_backoff + 1)
-    await world.look()
+    await world.check()
     assert world.serves == "1"
     assert world.registry.fetched == ["1"]
 
@@ -170,10 +170,10 @@ async def test_what_this_host_did_to_a_load_rejects_no_version(
     world: World, kind: str, advised: Advice
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.load_fails["2"] = LoadFailed(kind, "its process was killed by SIGKILL")
     world.names("2")
-    reading = await world.look()
+    reading = await world.check()
     assert world.serves == "1"
     assert "rejected" not in reading.facts
     finding = found(reading, "load", "version 2")
@@ -191,7 +191,7 @@ async def test_what_this_host_did_to_a_load_rejects_no_version(
 async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(world: World) -> None:
     world.load_fails["1"] = LoadFailed("corrupt", "the file MLmodel on disk is not what was fetched")
     world.names("1")
-    reading = await world.look()
+    reading = await world.check()
     assert "rejected" not in reading.facts
     assert found(reading, "load").summary.startswith("version 1 is not taken up: the file MLmodel on disk")
     world.wait(1)
@@ -219,14 +219,14 @@ async def test_a_canary_rejects_a_version_only_where_the_version_was_asked(
 ) -> None:
     world.canaries["1"] = replace(failing("why"), kind=kind)
     world.names("1")
-    reading = await world.look()
+    reading = await world.check()
     finding = found(reading, "canary", "version 1")
     assert (finding.status, finding.advice) == (Status.UNHEALTHY, advised)
     assert ("rejected" in reading.facts) == is_rejected
     assert advice(reading) is advised
     world.canaries["1"] = WELL
     world.wait(31)
-    await world.look()
+    await world.check()
     assert world.serves == (None if is_rejected else "1")
 
 
@@ -235,7 +235,7 @@ async def test_a_load_that_takes_too_long_is_no_proof_against_the_version_and_wa
 ) -> None:
     world.load_fails["1"] = LoadFailed("timeout", "it was loading the model for more than 300 s")
     world.names("1")
-    reading = await world.look()
+    reading = await world.check()
     assert advice(reading) is Advice.WATCH
     assert [rejected["at_fault"] for rejected in reading.facts["rejected"]] == ["host"]
 
@@ -253,20 +253,20 @@ async def test_what_serves_and_meets_a_trouble_of_the_host_is_unhealthy_with_its
     world: World, kind: CanaryKind, advised: Advice
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.hosts[0].next_canary = replace(failing("why"), kind=kind, source="example")
-    finding = found(await world.look(), "canary")
+    finding = found(await world.check(), "canary")
     assert (finding.status, finding.advice) == (Status.UNHEALTHY, advised)
 
 
 async def test_a_canary_input_that_cannot_be_read_says_nothing_of_what_serves(world: World) -> None:
     world.names("1")
-    await world.look()
-    said = "its input /etc/canary.json cannot be read: Permission denied"
-    world.hosts[0].next_canary = replace(failing(said), kind="input")
-    finding = found(await world.look(), "canary")
+    await world.check()
+    output = "its input /etc/canary.json cannot be read: Permission denied"
+    world.hosts[0].next_canary = replace(failing(output), kind="input")
+    finding = found(await world.check(), "canary")
     assert (finding.status, finding.advice) == (Status.UNKNOWN, Advice.FIX_CONFIG)
-    assert finding.summary == f"version 1 cannot be proven: {said}"
+    assert finding.summary == f"version 1 cannot be proven: {output}"
 
 
 @pytest.mark.parametrize(
@@ -281,11 +281,11 @@ async def test_what_served_and_does_not_load_any_more_has_the_advice_of_its_fail
     world: World, failure: LoadFailed, advised: Advice
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await world.reconciler.close()
     world.load_fails["1"] = failure
     world.begin()
-    reading = await world.look()
+    reading = await world.check()
     serving = found(reading, "serving")
     assert (serving.status, serving.advice) == (Status.UNHEALTHY, advised)
     assert failure.reason in serving.summary

@@ -17,7 +17,7 @@ from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
 from mlopsd_probes.registry.version import Version
-from tests.model.world import DOWN, URI, WELL, FakeHost, World, failing, told
+from tests.model.world import DOWN, URI, WELL, FakeHost, World, failing, reported
 from tests.running import GIVE_UP
 
 ABSENT = Complaint(URI, "absent", "no version of 'iris' is @champion; give a version one of these names")
@@ -51,12 +51,12 @@ async def test_a_fetch_for_a_version_that_is_not_wanted_any_more_is_given_up(
     world: World, now_wanted: str
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", "fetch")
     world.names(now_wanted)
     await world.reconciler.check()
     world.registry.fetching.set()
-    reading = await world.look(2)
+    reading = await world.check(2)
     assert world.serves == now_wanted
     assert "2" not in {host.number for host in world.hosts}
     assert reading.status is Status.HEALTHY
@@ -70,20 +70,20 @@ async def test_a_version_whose_alias_is_deleted_is_given_up_in_the_middle_of_any
     world = strict
     world.registry.scores = {"1": {"accuracy": 1.0}, "2": {"accuracy": 1.0}}
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", step)
     world.registry.complaints = (ABSENT,)
     await world.reconciler.check()
     await world.settle()  # with what it waits for still not there
     world.go_on("2")
-    reading = await world.look(2)
+    reading = await world.check(2)
     assert world.serves == "1"
     assert all(host.is_killed for host in world.hosts if host.number == "2")
     assert not {"desired", "drift_since", "rejected"} & reading.facts.keys()
-    assert told(reading, "registry") == ("degraded", f"{URI}: {ABSENT.reason}")
+    assert reported(reading, "registry") == ("degraded", f"{URI}: {ABSENT.reason}")
     assert not list(world.folder.rglob("*.part"))
     world.registry.complaints = ()
-    await world.look()
+    await world.check()
     assert world.serves == "2"
 
 
@@ -93,18 +93,18 @@ async def test_what_was_set_aside_for_a_version_that_is_given_up_serves_again(
 ) -> None:
     world = World(tmp_path, swap="replace")
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", step)
     world.names("1")
-    await world.look()
+    await world.check()
     assert world.serves == "1"
     assert (await world.reading()).status is Status.HEALTHY
     await world.reconciler.close()
 
 
-async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: World) -> None:
+async def test_what_is_on_its_way_continues_although_a_registry_is_down(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", "fetch")
     world.registry.complaints = (DOWN, ABSENT)
     await world.reconciler.check()
@@ -114,26 +114,26 @@ async def test_what_is_on_its_way_does_not_mind_that_a_registry_is_down(world: W
 
 async def test_a_rejection_is_forgotten_with_the_alias_that_named_the_version(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.canaries["2"] = failing("NaN")
     world.names("2")
-    assert (await world.look()).facts["rejected"]
+    assert (await world.check()).facts["rejected"]
     world.registry.complaints = (ABSENT,)
-    assert "rejected" not in (await world.look()).facts
+    assert "rejected" not in (await world.check()).facts
 
 
 @pytest.mark.parametrize(
-    ("complaints", "said"),
+    ("complaints", "output"),
     [
         ((), "a registry names version 3 now"),
         ((ABSENT,), "no registry names it any more"),
     ],
 )
-async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
-    world: World, complaints: tuple[Complaint, ...], said: str
+async def test_a_reload_of_a_version_that_is_given_up_learns_so(
+    world: World, complaints: tuple[Complaint, ...], output: str
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.names("2")
     world.registry.fetching.clear()
     reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
@@ -141,13 +141,13 @@ async def test_a_reload_of_a_version_that_is_given_up_is_told_so(
     world.names("3")
     world.registry.complaints = complaints
     await world.reconciler.check()
-    with pytest.raises(ReloadRefused, match=f"cannot roll out version 2: {said}"):
+    with pytest.raises(ReloadRefused, match=f"cannot roll out version 2: {output}"):
         await reloading
 
 
 async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetched(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", "fetch")
     world.hosts[0].die()
     async with asyncio.timeout(GIVE_UP):
@@ -162,7 +162,7 @@ async def test_a_host_that_dies_is_replaced_while_another_version_is_being_fetch
 
 async def test_a_version_that_comes_first_is_not_replaced_by_the_one_that_is_restored(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", "fetch")
     gate = world.gates["1"] = asyncio.Event()
     world.hosts[0].die()
@@ -179,10 +179,10 @@ async def test_a_disk_that_is_full_for_the_next_version_does_not_delay_the_one_t
     world: World,
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.fails = FetchError("disk_full", "no space left on device; make room")
     world.names("2")
-    await world.look()
+    await world.check()
     world.hosts[0].die()
     await world.until(lambda: len(world.hosts) == 2)
     await world.until_serving("1")
@@ -190,33 +190,33 @@ async def test_a_disk_that_is_full_for_the_next_version_does_not_delay_the_one_t
 
 async def test_where_what_served_loads_no_more_the_wanted_version_is_taken_up(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.load_fails["1"] = LoadFailed("import_error", "no module named 'torch'")
     world.names("2")
     await restarted(world)
-    await world.look(2)
+    await world.check(2)
     assert world.serves == "2"
 
 
 async def test_what_is_corrupt_on_disk_while_no_registry_answers_is_named(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.load_fails["1"] = LoadFailed("corrupt", "the file MLmodel is missing on disk")
     world.registry.complaints = (DOWN,)
     await restarted(world)
-    reading = await world.look()
-    assert told(reading, "serving")[0] == "unhealthy"
-    assert "version 1, which served before: the file MLmodel is missing" in told(reading, "serving")[1]
+    reading = await world.check()
+    assert reported(reading, "serving")[0] == "unhealthy"
+    assert "version 1, which served before: the file MLmodel is missing" in reported(reading, "serving")[1]
 
 
 async def test_a_table_that_prefers_another_name_goes_by_that_and_not_by_what_is_on_disk(
     world: World,
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await restarted(world, candidates=("@blue", "@champion"))
     world.names("2", candidate="@champion", rank=1)
-    await world.look(2)
+    await world.check(2)
     assert world.serves == "2"
 
 
@@ -224,27 +224,27 @@ async def test_a_version_that_served_before_is_judged_by_the_thresholds_of_today
     world = World(tmp_path)
     world.registry.scores = {"1": {"accuracy": 0.5}, "2": {"accuracy": 0.95}}
     world.names("1")
-    await world.look()
+    await world.check()
     world.names("2")
-    await world.look()
+    await world.check()
     await restarted(world, thresholds=STRICT)
-    await world.look()
+    await world.check()
     world.names("1")
-    reading = await world.look(2)
+    reading = await world.check(2)
     assert world.serves == "2"
     assert reading.facts["rejected"][0]["reason"] == "metric accuracy is 0.5, below 0.9"
     await world.reconciler.close()
 
 
-async def test_what_serves_under_stricter_thresholds_serves_on_and_says_so(tmp_path: Path) -> None:
+async def test_what_serves_under_stricter_thresholds_keeps_serving_and_reports_it(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.registry.scores = {"1": {"accuracy": 0.5}}
     world.names("1")
-    await world.look()
+    await world.check()
     await restarted(world, thresholds=STRICT)
-    reading = await world.look()
+    reading = await world.check()
     assert world.serves == "1"
-    assert told(reading, "thresholds") == (
+    assert reported(reading, "thresholds") == (
         "degraded",
         "version 1 serves on, but it would be rejected: metric accuracy is 0.5, below 0.9",
     )
@@ -255,46 +255,46 @@ async def test_nothing_is_within_a_threshold_that_nobody_has_held_it_against(tmp
     world = World(tmp_path, thresholds=STRICT)
     world.registry.scores = {"1": {"accuracy": 1.0}}
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.complaints = (DOWN,)
     await restarted(world)
-    assert told(await world.look(), "thresholds") == (
+    assert reported(await world.check(), "thresholds") == (
         "degraded",
         "version 1 serves, and could not be held against the thresholds since the start",
     )
     world.registry.complaints = ()
-    assert (await world.look()).status is Status.HEALTHY
+    assert (await world.check()).status is Status.HEALTHY
     await world.reconciler.close()
 
 
 async def test_a_metric_that_was_never_logged_is_still_missing_after_a_restart(tmp_path: Path) -> None:
     world = World(tmp_path, thresholds=STRICT, on_missing="warn")
     world.names("1")
-    await world.look()
+    await world.check()
     await restarted(world)
-    assert told(await world.look(), "thresholds")[1] == "thresholds for what was never logged: accuracy"
+    assert reported(await world.check(), "thresholds")[1] == "thresholds for what was never logged: accuracy"
     await world.reconciler.close()
 
 
 async def test_what_was_rejected_is_not_fetched_again_to_be_tried_again(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.canaries["2"] = failing("NaN")
     world.names("2")
-    await world.look()
+    await world.check()
     world.passed = timedelta(seconds=world.options.rejected_backoff + 1)
-    await world.look(2)
+    await world.check(2)
     assert world.registry.fetched == ["1", "2"]
     assert [host.number for host in world.hosts] == ["1", "2", "2"]
 
 
 async def test_what_was_rejected_makes_room_for_the_next(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     for number in ("2", "3", "4"):
         world.canaries[number] = failing("NaN")
         world.names(number)
-        await world.look()
+        await world.check()
     folders = {path.name.partition("-")[0] for path in world.folder.glob("models/iris/*/")}
     assert folders == {"1", "4"}
 
@@ -303,12 +303,12 @@ async def test_a_rehearsal_that_is_refused_leaves_no_progress_behind(tmp_path: P
     world = World(tmp_path, thresholds=STRICT)
     world.registry.scores = {"1": {"accuracy": 0.5}}
     world.names("1")
-    await world.look()
+    await world.check()
     with pytest.raises(ReloadRefused, match="version 1 would be rejected: metric accuracy is 0"):
         await world.reconciler.reload(dry_run=True, force=False)
     reading = await world.reading()
     assert "progress" not in reading.facts
-    assert told(reading, "serving") == ("unhealthy", "no version serves")
+    assert reported(reading, "serving") == ("unhealthy", "no version serves")
     await world.reconciler.close()
 
 
@@ -316,7 +316,7 @@ async def test_metrics_that_cannot_be_read_are_named_until_they_can(tmp_path: Pa
     world = World(tmp_path, thresholds=STRICT)
     world.registry.judges = RegistryError(Complaint(URI, "auth", "it refused the credentials (403)"))
     world.names("1")
-    reading = await world.look(3)
+    reading = await world.check(3)
     assert "the metrics of version 1 cannot be had: it refused the credentials (403)" in " ".join(
         finding.summary for finding in reading.findings
     )
@@ -328,15 +328,15 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_reject
     world: World, kind: str
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.fails = FetchError(kind, "cannot use /srv/runs: Permission denied; make it accessible")
     world.names("2")
-    reading = await world.look()
+    reading = await world.check()
     assert world.serves == "1"
     assert "rejected" not in reading.facts
-    said = "http://registry: the files of version 2 cannot be had: cannot use /srv/runs: Permission denied"
-    assert said in told(reading, "registry")[1]
-    assert "last answered" not in told(reading, "registry")[1], "it answers, and has no files"
+    output = "http://registry: the files of version 2 cannot be had: cannot use /srv/runs: Permission denied"
+    assert output in reported(reading, "registry")[1]
+    assert "last answered" not in reported(reading, "registry")[1], "it answers, and has no files"
     (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
     assert finding.advice is cause_of(REGISTRY, kind).advice
     with pytest.raises(
@@ -344,36 +344,36 @@ async def test_files_that_a_registry_does_not_give_are_its_trouble_and_no_reject
     ):
         await world.reconciler.reload(dry_run=False, force=False)
     world.names("1")
-    assert told(await world.look(), "registry")[0] == "healthy"
+    assert reported(await world.check(), "registry")[0] == "healthy"
     world.names("2")
     world.registry.fails = None
     assert (
         await world.reconciler.reload(dry_run=False, force=False)
         == "version 2 (@champion) serves instead of 1"
     )
-    assert told(await world.look(), "registry")[0] == "healthy"
+    assert reported(await world.check(), "registry")[0] == "healthy"
 
 
 async def test_a_folder_of_ours_that_cannot_be_used_is_the_disks_trouble(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.fails = FetchError("disk", "cannot use /var/lib/x: Read-only file system")
     world.names("2")
-    reading = await world.look()
+    reading = await world.check()
     assert "rejected" not in reading.facts
-    assert "Read-only file system" in told(reading, "cache")[1]
+    assert "Read-only file system" in reported(reading, "cache")[1]
 
 
 async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.complaints = (DOWN,)
     with pytest.raises(
         ReloadRefused, match="no registry names a version: http://registry: connection refused"
     ):
         await world.reconciler.reload(dry_run=False, force=False)
-    said = await world.reconciler.reload(dry_run=False, force=True)
-    assert said == "version 1 (@champion) serves after a reload"
+    output = await world.reconciler.reload(dry_run=False, force=True)
+    assert output == "version 1 (@champion) serves after a reload"
     assert len(world.hosts) == 2
 
 
@@ -381,20 +381,20 @@ async def test_a_reload_of_what_a_fallback_may_not_replace_does_not_say_that_it_
     world: World,
 ) -> None:
     world.names("6")
-    await world.look()
+    await world.check()
     world.names("5", candidate="Production", rank=1)
-    said = await world.reconciler.reload(dry_run=False, force=False)
-    assert said == (
+    output = await world.reconciler.reload(dry_run=False, force=False)
+    assert output == (
         "version 6 keeps serving: Production is a fallback, version 5; it passed its canary again"
     )
 
 
 async def test_a_registry_that_has_no_version_has_answered_now_and_not_long_ago(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.passed = timedelta(minutes=12)
     world.registry.complaints = (ABSENT,)
-    assert told(await world.look(), "registry")[1] == f"{URI}: {ABSENT.reason}"
+    assert reported(await world.check(), "registry")[1] == f"{URI}: {ABSENT.reason}"
 
 
 async def test_a_process_that_finds_no_room_is_the_disks_fault_and_not_the_versions(
@@ -402,13 +402,13 @@ async def test_a_process_that_finds_no_room_is_the_disks_fault_and_not_the_versi
 ) -> None:
     world = World(tmp_path, swap="replace")
     world.names("1")
-    await world.look()
+    await world.check()
     world.no_process["2"] = OSError(errno.ENOSPC, "No space left on device")
     world.names("2")
-    reading = await world.look()
+    reading = await world.check()
     assert world.serves == "1", "it was not brought back"
     assert "rejected" not in reading.facts
-    assert "cannot start a process for the model" in told(reading, "cache")[1]
+    assert "cannot start a process for the model" in reported(reading, "cache")[1]
     await world.reconciler.close()
 
 
@@ -424,42 +424,42 @@ async def test_a_reload_beside_the_first_check_clears_up_once(
     assert len(removed) == 1
 
 
-async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_told(tmp_path: Path) -> None:
+async def test_a_canary_may_take_longer_than_a_check_and_its_end_is_reported(tmp_path: Path) -> None:
     world = World(tmp_path, canary=CanaryOptions(timeout=60))
     world.names("1")
-    await world.look()
+    await world.check()
     world.timeout = 0.2
     await restarted(world)
-    await world.look()
+    await world.check()
     host = world.hosts[-1]
     host.proving.clear()
     async with asyncio.timeout(GIVE_UP):
         await world.reconciler.check()
         reading = await world.reading()
-    assert told(reading, "canary")[0] == "healthy"
+    assert reported(reading, "canary")[0] == "healthy"
     host.next_canary = failing("no answer within 60 s")
     host.proving.set()
-    assert told(await world.look(), "canary")[0] == "unhealthy"
+    assert reported(await world.check(), "canary")[0] == "unhealthy"
     await world.reconciler.close()
 
 
 async def test_a_reload_by_force_that_fails_leaves_no_rejection_of_what_serves(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.canaries["1"] = failing("NaN")
     with pytest.raises(ReloadRefused, match="version 1 was rejected: NaN"):
         await world.reconciler.reload(dry_run=False, force=True)
     assert world.serves == "1"
-    reading = await world.look()
+    reading = await world.check()
     assert "rejected" not in reading.facts
     assert reading.status is Status.HEALTHY
 
 
 async def test_an_alias_that_is_gone_takes_nothing_out_of_service(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.complaints = (ABSENT,)
-    reading = await world.look(2)
+    reading = await world.check(2)
     assert world.serves == "1"
     assert reading.status is Status.DEGRADED
 
@@ -470,25 +470,25 @@ async def test_what_is_closed_in_the_middle_leaves_no_host_and_nothing_half_fetc
 ) -> None:
     world = strict
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", step)
     await world.reconciler.close()
     await asyncio.sleep(0.05)
     assert all(host.is_killed for host in world.hosts)
     world.go_on("2")
     world.begin()
-    await world.look(2)
+    await world.check(2)
     assert world.serves == "2"
     assert not list(world.folder.rglob("*.part"))
 
 
 async def test_two_versions_that_are_swapped_to_and_fro_end_with_the_last_one(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     for number in ("2", "1", "2", "1", "2"):
         world.names(number)
         await world.reconciler.check()
-    await world.look(3)
+    await world.check(3)
     assert world.serves == "2"
     alive = [host for host in world.hosts if not (host.ended or host.is_killed)]
     assert [host.number for host in alive] == ["2"]
@@ -496,14 +496,14 @@ async def test_two_versions_that_are_swapped_to_and_fro_end_with_the_last_one(wo
 
 async def test_a_canary_in_service_that_says_nothing_is_not_verified(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.hosts[0].next_canary = replace(WELL, verified=False, source="none", rows=None)
-    assert told(await world.look(), "canary")[0] == "degraded"
+    assert reported(await world.check(), "canary")[0] == "degraded"
 
 
 async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.gates["1"] = asyncio.Event()
     before = world.amend(canary=CanaryOptions(max=5))
     assert world.serves == "1"
@@ -513,52 +513,54 @@ async def test_a_changed_table_takes_nothing_out_of_service(world: World) -> Non
         while world.steps_of("1")[-1] != "load":
             await asyncio.sleep(0.005)
     assert (await world.reconciler.active.predict(b"for ", "application/json")).body == b"for 1"
-    assert told(await world.reading(), "serving") == (
+    assert reported(await world.reading(), "serving") == (
         "degraded",
         "version 1 (@champion) answers, as the table said before it was changed; loading version 1",
     )
     assert not world.hosts[0].is_killed
     world.gates["1"].set()
-    reading = await world.look()
+    reading = await world.check()
     assert reading.status is Status.HEALTHY
     assert [bool(host.ended) for host in world.hosts] == [True, False]
     assert world.registry.fetched == ["1"]
 
 
-async def test_what_fails_by_a_changed_table_is_rejected_and_serves_on_by_the_old_one(world: World) -> None:
+async def test_what_fails_by_a_changed_table_is_rejected_and_keeps_serving_by_the_old_one(
+    world: World,
+) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.canaries["1"] = failing("it predicted 7, above the configured maximum 5")
     await world.amend(canary=CanaryOptions(max=5)).close()
-    reading = await world.look(2)
+    reading = await world.check(2)
     assert world.serves == "1"
-    assert told(reading, "serving")[0] == "degraded"
+    assert reported(reading, "serving")[0] == "degraded"
     assert reading.facts["rejected"][0]["reason"] == "it predicted 7, above the configured maximum 5"
     assert len(world.hosts) == 2, "it was tried again at once"
 
 
-async def test_a_changed_table_is_minded_without_a_registry_too(world: World) -> None:
+async def test_a_changed_table_is_respected_without_a_registry_too(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.registry.complaints = (DOWN,)
     await world.amend(canary=CanaryOptions(max=5)).close()
-    await world.look()
+    await world.check()
     assert world.serves == "1"
     assert len(world.hosts) == 2
-    assert told(await world.reading(), "serving")[0] == "healthy"
+    assert reported(await world.reading(), "serving")[0] == "healthy"
 
 
 async def test_a_host_that_dies_after_its_table_has_changed_comes_back_by_the_new_one(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     before = world.amend(canary=CanaryOptions(max=5))
     world.hosts[0].die()
     await before.close()
-    await world.look(2)
+    await world.check(2)
     assert world.serves == "1"
     reading = await world.reading()
     assert reading.facts["host"]["restarts"] == 1
-    assert told(reading, "serving")[0] == "healthy"
+    assert reported(reading, "serving")[0] == "healthy"
 
 
 async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: Path) -> None:
@@ -573,7 +575,7 @@ async def test_an_answer_that_comes_after_the_check_asks_for_another(tmp_path: P
     async with asyncio.timeout(GIVE_UP):
         while not world.wishes:
             await asyncio.sleep(0.005)
-    await world.look()
+    await world.check()
     assert world.serves == "1"
     await world.reconciler.close()
 
@@ -589,7 +591,7 @@ async def test_the_replaced_process_is_ended_though_the_table_changes_right_afte
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     reading_memory = asyncio.Event()
 
     async def rss(host: FakeHost) -> int:
@@ -611,10 +613,10 @@ async def test_the_replaced_process_is_ended_though_noting_the_new_one_fails(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     monkeypatch.setattr(world.reconciler._cached, "choose", broken_thread)
     world.names("2")
-    await world.look()
+    await world.check()
     assert world.serves == "2"
     assert world.hosts[0].ended
 
@@ -623,11 +625,11 @@ async def test_a_fault_of_ours_in_a_turn_does_not_end_the_loop(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     monkeypatch.setattr(world.reconciler, "_find_precondition", broken_thread)
     world.names("2")
     await world.reconciler.check()
-    assert "can't start new thread" in told(await world.reading(), "cache")[1]
+    assert "can't start new thread" in reported(await world.reading(), "cache")[1]
     monkeypatch.undo()
     wishes = world.wishes
     world.hosts[0].die()
@@ -639,19 +641,19 @@ async def test_a_check_while_the_loop_fails_still_reports_what_serves(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     monkeypatch.setattr(world.reconciler, "_find_precondition", broken_thread)
     world.names("2")
     for _ in range(2):
         await world.reconciler.check()
-        assert told(await world.reading(), "serving")[0] == "healthy"
+        assert reported(await world.reading(), "serving")[0] == "healthy"
 
 
 async def test_a_dry_run_holds_nothing_back_once_it_is_over(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.names("2")
     reconciler, deciding = world.reconciler, asyncio.Event()
     observe = reconciler._observe_for_reload
@@ -672,7 +674,7 @@ async def test_a_dry_run_holds_nothing_back_once_it_is_over(
 
 async def test_a_reload_under_a_table_that_was_changed_is_refused_and_starts_nothing(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     await world.set_out("2", "load")
     reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
     await asyncio.sleep(0.01)
@@ -687,7 +689,7 @@ async def test_a_reload_under_a_table_that_was_changed_is_refused_and_starts_not
 
 async def test_a_reload_whose_own_rollout_ends_with_its_table_is_refused(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.stop_at("2", "load")
     world.names("2")
     reloading = asyncio.create_task(world.reconciler.reload(dry_run=False, force=False))
@@ -703,7 +705,7 @@ async def test_a_precondition_is_not_reported_of_a_version_that_is_loading(
 ) -> None:
     """Two looks beside each other would measure the memory that the load itself takes."""
     world.names("1")
-    await world.look()
+    await world.check()
     asked = 0
 
     async def find(_action: object) -> str | None:
@@ -715,18 +717,18 @@ async def test_a_precondition_is_not_reported_of_a_version_that_is_loading(
     monkeypatch.setattr(world.reconciler, "_find_precondition", find)
     await world.set_out("2", "load")
     await world.reconciler.check()
-    assert told(await world.reading(), "version_drift")[1].endswith("loading version 2")
+    assert reported(await world.reading(), "version_drift")[1].endswith("loading version 2")
     assert asked == 1
 
 
 async def test_a_mismatch_in_a_process_that_was_taken_over_is_noted_without_a_check(world: World) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     world.load_fails["1"] = LoadFailed("error", "no")  # so that the process of before stays
     before = world.amend(hang_timeout=50.0)
     await before.close()
-    await world.look()
-    world.hosts[0].tell_mismatch()
+    await world.check()
+    world.hosts[0].report_mismatch()
     await world.until(
         lambda: any((kept.notes or {}).get("batching_mismatch") for kept in world.reconciler._cached.contents)
     )
@@ -736,11 +738,11 @@ async def test_a_cache_that_could_not_be_written_is_well_again_after_it_was(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.names("1")
-    await world.look()
+    await world.check()
     monkeypatch.setattr(world.reconciler._cached, "write", broken_thread)
-    assert told(await world.look(), "cache")[0] == "degraded"
+    assert reported(await world.check(), "cache")[0] == "degraded"
     monkeypatch.undo()
-    assert told(await world.look(), "cache")[0] == "healthy"
+    assert reported(await world.check(), "cache")[0] == "healthy"
 
 
 async def test_a_write_that_hangs_is_not_begun_again_by_each_check(
@@ -748,7 +750,7 @@ async def test_a_write_that_hangs_is_not_begun_again_by_each_check(
 ) -> None:
     """Each would take a thread more."""
     world.names("1")
-    await world.look()
+    await world.check()
     begun, hangs = 0, asyncio.Event()
 
     async def write(*_: object) -> None:

@@ -73,7 +73,7 @@ def test_a_version_that_nobody_wants_any_more_is_forgotten() -> None:
     assert list(rejections) == []
 
 
-def test_what_was_registered_anew_under_the_same_number_is_another_version() -> None:
+def test_what_was_registered_again_under_the_same_number_is_another_version() -> None:
     again = Version("7", "@champion", "http://registry", "runs:/1/model", created=2)
     rejections = Rejections(600, Day().now)
     rejections.add(SEVEN, "canary", "no", OF_VERSION)

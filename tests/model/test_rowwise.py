@@ -199,7 +199,7 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_one_part_from_elsewhere_or_that_looks_at_all_rows_disqualifies(name: str) -> None:
+def test_one_part_from_elsewhere_or_that_reads_all_rows_disqualifies(name: str) -> None:
     make, reason = FOREIGN[name]
     assert reason in (why_rows_may_depend(Pyfunc(fitted(make()))) or "")
 
@@ -218,7 +218,7 @@ def test_an_analyzer_of_somebodys_disqualifies() -> None:
     assert "calls a function" in (why_rows_may_depend(Pyfunc(foreign)) or "")
 
 
-def test_several_outputs_are_looked_through() -> None:
+def test_several_outputs_are_searched() -> None:
     both = np.c_[Y, Y]
     own = MultiOutputClassifier(LogisticRegression(max_iter=500)).fit(X, both)
     assert why_rows_may_depend(Pyfunc(own)) is None
@@ -226,7 +226,7 @@ def test_several_outputs_are_looked_through() -> None:
     assert "Scaler" in (why_rows_may_depend(Pyfunc(foreign)) or "")
 
 
-def test_a_part_that_holds_itself_is_looked_through_once() -> None:
+def test_a_part_that_holds_itself_is_searched_once() -> None:
     model = fitted(Ridge())
     model.itself_ = [model, {"again": model}]
     assert why_rows_may_depend(Pyfunc(model)) is None

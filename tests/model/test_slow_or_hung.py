@@ -61,8 +61,8 @@ class Put:
     @property
     def losses(self) -> list[object]:
         """The reasons of the losses that were counted."""
-        told = self.instruments.sinks[RESTARTS.name].told
-        return [labels["reason"] for amount, labels in told if amount]
+        reported = self.instruments.sinks[RESTARTS.name].reported
+        return [labels["reason"] for amount, labels in reported if amount]
 
     async def code(self, deed: str) -> int:
         """The status that a caller gets."""
@@ -126,7 +126,7 @@ async def hosts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
     assert psutil.Process().num_fds() <= before + 3
 
 
-async def test_a_slow_request_is_told_and_its_process_lives_and_answers_later_callers(
+async def test_a_slow_request_is_reported_and_its_process_lives_and_answers_later_callers(
     hosts: dict[str, Put],
 ) -> None:
     put = hosts["slow"]

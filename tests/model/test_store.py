@@ -122,7 +122,7 @@ def test_of_versions_that_were_never_chosen_the_newest_stays(tmp_path: Path, sto
     assert not (tmp_path / "models" / "iris" / version(2).id).exists()
 
 
-def test_a_version_is_fetched_anew_over_one_that_was_of_no_use(tmp_path: Path, store: Store) -> None:
+def test_a_version_is_fetched_again_over_one_that_was_of_no_use(tmp_path: Path, store: Store) -> None:
     kept = put(store, 1)
     store.choose(kept)
     (Path(kept.folder) / "data" / "model").write_bytes(b"WEIGHTS")
@@ -174,7 +174,7 @@ def _directory(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "harm", "said"),
+    ("place", "harm", "output"),
     [
         ("/data/model", _cut, "has 6 bytes instead of 7"),
         ("/data/model", _unlink, "is missing"),
@@ -184,14 +184,14 @@ def _directory(path: Path) -> None:
     ],
 )
 def test_a_broken_version_is_named_removed_and_not_used(
-    tmp_path: Path, store: Store, place: str, harm: Callable[[Path], None], said: str
+    tmp_path: Path, store: Store, place: str, harm: Callable[[Path], None], output: str
 ) -> None:
     store.choose(put(store, 1))
     store.choose(put(store, 2))
     harm(tmp_path / "models" / "iris" / f"{version(2).id}{place}")
     shelf = Store(tmp_path, "iris").load()
     assert numbers(shelf) == (None, "1", ())
-    assert [fault.endswith(said) for fault in shelf.broken] == [True]
+    assert [fault.endswith(output) for fault in shelf.broken] == [True]
     assert not [name for name in left(tmp_path) if name.startswith(version(2).id)]
 
 
@@ -237,11 +237,11 @@ def test_a_version_may_have_any_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "cure"),
+    ("number", "fix"),
     [(errno.ENOSPC, "make room"), (errno.EDQUOT, "quota"), (errno.EROFS, "mount it writable")],
 )
-def test_a_disk_that_will_not_is_told_with_the_cure_and_changes_nothing(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, cure: str
+def test_a_disk_that_will_not_is_reported_with_the_fix_and_changes_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, fix: str
 ) -> None:
     before = store.choose(put(store, 1))
     kept = put(store, 2)
@@ -257,7 +257,7 @@ def test_a_disk_that_will_not_is_told_with_the_cure_and_changes_nothing(
             lambda: store.keep(version(3), ()),
         ):
             store.part(version(3), kept.version)
-            with pytest.raises(StoreError, match=f"{os.strerror(number)}; .*{cure}"):
+            with pytest.raises(StoreError, match=f"{os.strerror(number)}; .*{fix}"):
                 change()
     assert not list(tmp_path.rglob("*.writing"))
     found = Store(tmp_path, "iris").load()
@@ -265,7 +265,7 @@ def test_a_disk_that_will_not_is_told_with_the_cure_and_changes_nothing(
 
 
 @pytest.mark.needs("root", "mount")
-def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_what_was_there(tmp_path: Path) -> None:
     """A real one of 1 MiB."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)
     try:
@@ -320,7 +320,7 @@ def test_a_version_of_deep_folders_is_kept_whole(tmp_path: Path, store: Store) -
     assert {path.name for path in (tmp_path / "models/iris").iterdir() if version(1).id in path.name} == set()
 
 
-def test_a_folder_that_is_not_ours_is_told_with_the_cure(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_ours_is_reported_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "models").write_bytes(b"a file")
     with pytest.raises(
         StoreError, match=r"cannot make room for version 1 in .*/models/iris: Not a directory"

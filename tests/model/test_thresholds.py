@@ -17,7 +17,7 @@ def logged(**values: float) -> dict[str, LoggedMetric]:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "output"),
     [
         (0.9, ()),
         (1.0, ()),
@@ -28,8 +28,8 @@ def logged(**values: float) -> dict[str, LoggedMetric]:
         (1.7976931348623157e308, ("metric accuracy is not a finite number",)),  # MLflow's infinity
     ],
 )
-def test_a_metric_is_held_against_both_bounds(value: float, said: tuple[str, ...]) -> None:
-    assert judge(logged(accuracy=value, loss=3), ACCURACY, "reject").failed == said
+def test_a_metric_is_held_against_both_bounds(value: float, output: tuple[str, ...]) -> None:
+    assert judge(logged(accuracy=value, loss=3), ACCURACY, "reject").failed == output
 
 
 def test_infinity_fails_where_bigger_is_better() -> None:

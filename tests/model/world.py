@@ -105,7 +105,7 @@ class FakeHost:
         self.predictions_in_flight = 0
         self.backlog = Backlog()
         self.is_mismatched = False
-        self.tell_mismatch: Callable[[], None] = lambda: None
+        self.report_mismatch: Callable[[], None] = lambda: None
         self.diagnosis: tuple[Reason, str] | None = None
         self.proving = asyncio.Event()
         self.proving.set()
@@ -232,7 +232,7 @@ class World:
         host = FakeHost(kept, canary, 1000 + len(self.hosts))
         host.facts["cuda"] = self.cuda
         host.is_mismatched = kept.version.id in context.mismatches
-        host.tell_mismatch = lambda: context.note_mismatch(kept.version)
+        host.report_mismatch = lambda: context.note_mismatch(kept.version)
         host.proving = self.proves.get(kept.version.number, host.proving)
         self.hosts.append(host)
         return cast("ModelHost", host)
@@ -282,7 +282,7 @@ class World:
             if (gate := gates.pop(number, None)) is not None:
                 gate.set()
 
-    async def look(self, times: int = 1) -> Reading:
+    async def check(self, times: int = 1) -> Reading:
         """Check as often, each time after what the one before set out for has ended; the last reading."""
         for _ in range(times):
             await self.reconciler.check()
@@ -322,7 +322,7 @@ class World:
         return [step for place, step in enumerate(found) if place == 0 or found[place - 1] != step]
 
 
-def told(reading: Reading, name: str) -> tuple[str, str]:
+def reported(reading: Reading, name: str) -> tuple[str, str]:
     """Status and summary of the finding *name*."""
     (finding,) = [finding for finding in reading.findings if finding.name == name]
     return str(finding.status), finding.summary

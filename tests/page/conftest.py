@@ -43,7 +43,7 @@ def scene(shared: Running) -> Play:
 
     def show(name: str) -> None:
         play(shared.folder, name)
-        shared.until("/health/", lambda told: told["status"] == name)
+        shared.until("/health/", lambda reported: reported["status"] == name)
 
     return show
 

@@ -27,7 +27,7 @@ def main(target: Path) -> None:
 def show(folder: Path, daemon: Running, scene: str) -> None:
     """Play *scene* until the daemon has seen it."""
     play(folder, scene)
-    daemon.until("/health/", lambda told: told["status"] == scene)
+    daemon.until("/health/", lambda reported: reported["status"] == scene)
 
 
 def pictures(browser: Browser, daemon: Running, target: Path, scene: str) -> None:

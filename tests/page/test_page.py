@@ -50,8 +50,8 @@ def no_complaints(browser: Browser) -> Iterator[None]:
     """Whatever a test does, the page throws nothing and offends no policy; only answers may be missing."""
     yield
     browser.js("0")  # what is on its way has come
-    told = [one for one in browser.complaints if not MISSING.search(one)]
-    assert told == []
+    reported = [one for one in browser.complaints if not MISSING.search(one)]
+    assert reported == []
 
 
 def renewed(browser: Browser, times: int = 1) -> None:
@@ -94,7 +94,7 @@ def test_a_change_of_status_shows_without_a_reload_and_is_announced(page: Browse
     assert page.js("mark")
 
 
-def test_a_daemon_that_is_gone_is_told_and_one_that_is_back_is_shown(
+def test_a_daemon_that_is_gone_is_reported_and_one_that_is_back_is_shown(
     browser: Browser, start: Start, tmp_path: Path
 ) -> None:
     page = browser
@@ -121,7 +121,7 @@ def test_a_daemon_that_is_gone_is_told_and_one_that_is_back_is_shown(
         assert page.js("mark")
 
 
-def test_a_daemon_that_hangs_is_told_too(browser: Browser, start: Start) -> None:
+def test_a_daemon_that_hangs_is_reported_too(browser: Browser, start: Start) -> None:
     with start() as daemon:
         opened(browser, daemon)
         daemon.process.send_signal(signal.SIGSTOP)
@@ -217,7 +217,7 @@ def test_ages_grow_and_unchanged_pages_are_not_sent_again(browser: Browser, star
         assert set(entries[1:]) == {304}
 
 
-def test_a_page_that_is_not_looked_at_asks_nothing_and_does_not_claim_to_be_current(page: Browser) -> None:
+def test_a_hidden_page_asks_nothing_and_does_not_claim_to_be_current(page: Browser) -> None:
     renewed(page)
     page.js("""
         window.asked = 0;
@@ -298,7 +298,7 @@ def test_it_fits_a_phone_and_has_contrast_by_day_and_by_night(
                 assert browser.js("measure.tooFaint()") == []
 
 
-def test_words_without_an_end_do_not_widen_it(page: Browser, daemon: Running) -> None:
+def test_text_without_spaces_does_not_widen_it(page: Browser, daemon: Running) -> None:
     long = "x" * 3000
     steer(daemon.folder, "gpu", {"findings": [finding(long, "degraded", long, long)], "facts": {long: long}})
     page.resize(360)
@@ -313,7 +313,7 @@ def test_without_scripts_all_is_there_and_nothing_claims_to_renew(
     browser.tell("Emulation.setScriptExecutionDisabled", value=True)
     browser.go(url(daemon))
     shown = browser.text("body")
-    for said in (
+    for output in (
         "reload it",
         "is DEGRADED",
         "Advice: watch",
@@ -325,7 +325,7 @@ def test_without_scripts_all_is_there_and_nothing_claims_to_renew(
         "2 healthy findings",
         "newest degraded",
     ):
-        assert said in shown
+        assert output in shown
     assert "Live" not in shown
     assert browser.js("document.querySelectorAll('button').length") == 0
     assert browser.js("document.querySelector('progress').value") == 0.3
@@ -365,22 +365,22 @@ def tree(browser: Browser) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-def test_a_screen_reader_is_told_the_structure(browser: Browser, daemon: Running, scene: Play) -> None:
+def test_a_screen_reader_gets_the_structure(browser: Browser, daemon: Running, scene: Play) -> None:
     scene("degraded")
     browser.go(url(daemon))
-    told = tree(browser)
-    roles = [role for role, _, _ in told]
+    reported = tree(browser)
+    roles = [role for role, _, _ in reported]
     for landmark in ("banner", "main", "contentinfo", "navigation", "region"):
         assert roles.count(landmark) == 1, landmark
-    headings = [(name, more["level"]) for role, name, more in told if role == "heading"]
+    headings = [(name, more["level"]) for role, name, more in reported if role == "heading"]
     assert [level for _, level in headings] == [1, 2, 2, 2]
     assert [name for name, _ in headings[1:]] == ["model degraded", "gpu healthy", "system healthy"]
-    (progress,) = [(name, more["value"]) for role, name, more in told if role == "progressbar"]
+    (progress,) = [(name, more["value"]) for role, name, more in reported if role == "progressbar"]
     assert progress == ("fetch of version 7", pytest.approx(0.3))
-    assert [more["live"] for role, _, more in told if role == "status"] == ["polite"]
+    assert [more["live"] for role, _, more in reported if role == "status"] == ["polite"]
     assert not [role for role in roles if role.lower() in ("image", "img", "svgroot", "graphics-document")]
-    assert any("last" in name and "newest degraded" in name for _, name, _ in told)
-    for role, name, _ in told:
+    assert any("last" in name and "newest degraded" in name for _, name, _ in reported)
+    for role, name, _ in reported:
         assert name or role not in (
             "link",
             "button",

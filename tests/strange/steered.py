@@ -21,13 +21,13 @@ class Steered(Probe[SteeredOptions]):
     schedule = Schedule(interval=0.2, timeout=5, fail_after=1, recover_after=1, critical=True)
 
     async def check(self) -> Reading:
-        told = json.loads(self.options.path.read_text("utf-8"), object_hook=_moments)
-        status = told.get("status")
+        reported = json.loads(self.options.path.read_text("utf-8"), object_hook=_moments)
+        status = reported.get("status")
         return Reading(
-            findings=[_finding(**finding) for finding in told.get("findings", ())],
-            facts=told.get("facts", {}),
+            findings=[_finding(**finding) for finding in reported.get("findings", ())],
+            facts=reported.get("facts", {}),
             status=Status[status.upper()] if status else None,  # type: ignore[arg-type]  # as if left out
-            summary=told.get("summary", ""),
+            summary=reported.get("summary", ""),
         )
 
 

@@ -60,7 +60,7 @@ def sleeper(folder: str, server: int) -> Iterator[int]:
     os.waitpid(child, 0)
 
 
-def told(reading: Reading) -> list[list[str | None]]:
+def reported(reading: Reading) -> list[list[str | None]]:
     return [
         [finding.name, finding.subject, str(finding.status), finding.summary] for finding in reading.findings
     ]
@@ -88,7 +88,7 @@ def main(folder: str) -> None:
     found |= {"dead": disks.collect(), "awake": processes.collect()}
     checked(LIBC.umount2(folder.encode(), MNT_DETACH))
     found["gone"] = disks.collect()
-    print(json.dumps({when: told(reading) for when, reading in found.items()} | {"child": child}))
+    print(json.dumps({when: reported(reading) for when, reading in found.items()} | {"child": child}))
 
 
 if __name__ == "__main__":

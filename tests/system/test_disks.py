@@ -152,7 +152,7 @@ def test_a_stuck_path_recovers_by_itself_with_a_fresh_answer(hang: Hang) -> None
     assert hang.calls.count("/dead") == 2
 
 
-def test_only_the_first_look_at_a_stuck_path_waits(hang: Hang, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_check_of_a_stuck_path_waits(hang: Hang, monkeypatch: pytest.MonkeyPatch) -> None:
     disks = Disks(options("/dead"), hang)
     disks.collect()
     waited_for: list[object] = []
@@ -163,7 +163,7 @@ def test_only_the_first_look_at_a_stuck_path_waits(hang: Hang, monkeypatch: pyte
     assert waited_for == []
 
 
-def test_how_long_a_path_has_been_silent_is_said(tmp_path: Path) -> None:
+def test_how_long_a_path_has_been_silent_is_reported(tmp_path: Path) -> None:
     hang, clock = EventHang("/dead", tmp_path), Clock()
     disks = Disks(options("/dead"), hang, clock)
     disks.collect()
@@ -236,7 +236,7 @@ def test_an_error_is_a_finding_of_that_path(
     assert up(reading).get("/data") == samples
 
 
-def test_a_path_whose_mount_procfs_does_not_tell_is_unknown_and_not_absent(tmp_path: Path) -> None:
+def test_a_path_whose_mount_procfs_does_not_report_is_unknown_and_not_absent(tmp_path: Path) -> None:
     def blind(path: str) -> os.statvfs_result:
         filesystem.is_read_only(7, tmp_path)
         return os.statvfs(path)
@@ -246,7 +246,7 @@ def test_a_path_whose_mount_procfs_does_not_tell_is_unknown_and_not_absent(tmp_p
     assert f"cannot read {tmp_path}/fdinfo/7: No such file or directory" in finding.summary
 
 
-def test_a_real_path_that_does_not_exist_is_named_with_the_cure(tmp_path: Path) -> None:
+def test_a_real_path_that_does_not_exist_is_named_with_the_fix(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     (finding,) = Disks(options(missing, timeout=4)).collect().findings
     assert finding.summary == f"{missing} does not exist; mount or create it, or take it out of paths"

@@ -60,9 +60,9 @@ def test_a_read_only_mount_of_a_writable_file_system_is_writable(tmp_path: Path)
     """A mount as in a service with ProtectSystem=strict, also through a symbolic link."""
     (tmp_path / "mount").mkdir()
     command = [sys.executable, "-c", SANDBOX, str(tmp_path / "mount"), str(tmp_path / "link")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=GIVE_UP)
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.splitlines() == [
+    output = subprocess.run(command, capture_output=True, text=True, timeout=GIVE_UP)
+    assert output.returncode == 0, output.stderr
+    assert output.stdout.splitlines() == [
         "mount True False True False",
         "superblock True True True True",
     ]

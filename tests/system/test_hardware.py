@@ -25,7 +25,7 @@ def times(**modes: float) -> SimpleNamespace:
     return SimpleNamespace(**{"user": 0.0, "system": 0.0, "idle": 0.0, "iowait": 0.0, **modes})
 
 
-def test_cpu_use_needs_two_looks_and_says_nothing_after_one() -> None:
+def test_cpu_use_needs_two_checks_and_is_silent_after_one() -> None:
     looks = iter([times(user=10, idle=90), times(user=20, idle=120), times(user=20, idle=120)])
     cpu = CpuUse(SystemOptions(), lambda: next(looks))
     first, second, third = cpu.collect(), cpu.collect(), cpu.collect()

@@ -27,13 +27,13 @@ World = Callable[[float], Reading]  # a look at a host on which the judged numbe
 
 def cpu_use(options: SystemOptions, tree: Tree) -> World:
     clock = SimpleNamespace(user=0.0, idle=0.0)
-    look = CpuUse(options, read=lambda: clock)
-    look.collect()
+    collector = CpuUse(options, read=lambda: clock)
+    collector.collect()
 
     def at(value: float) -> Reading:
         clock.user += 100 * value
         clock.idle += 100 * (1 - value)
-        return look.collect()
+        return collector.collect()
 
     return at
 
@@ -220,6 +220,6 @@ def test_limits_without_a_value_never_apply() -> None:
     assert Limits(unhealthy=2).judge(1) == (Status.HEALTHY, 2)
 
 
-def test_the_builtin_reader_of_each_look_is_the_hosts_own() -> None:
+def test_the_builtin_reader_of_each_check_is_the_hosts_own() -> None:
     assert HostMemory(SystemOptions()).read is psutil.virtual_memory
     assert Disks(SystemOptions()).statvfs is filesystem.statvfs

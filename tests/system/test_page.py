@@ -19,7 +19,7 @@ def written(default: object) -> str:
 
 def test_the_page_has_every_finding(page: Page) -> None:
     rows = [name for row in page["Findings"] for name in row[0].split()]
-    findings = {name for look in COLLECTORS for name in (look.name, *look.findings)}
+    findings = {name for collector in COLLECTORS for name in (collector.name, *collector.findings)}
     assert sorted(rows) == sorted(findings)
 
 

@@ -76,7 +76,7 @@ def check(context: Context, *looks: HostCollector) -> Reading:
         (RuntimeError("line 'btime' not found"), "/proc/failing: line 'btime' not found"),
     ],
 )
-def test_a_look_that_fails_takes_only_its_own_part(context: Context, error: Exception, words: str) -> None:
+def test_a_check_that_fails_takes_only_its_own_part(context: Context, error: Exception, words: str) -> None:
     reading = check(context, Failing(error), Whole(SystemOptions()))
     failed, whole = reading.findings
     assert (failed.name, failed.status) == ("failing", Status.UNKNOWN)

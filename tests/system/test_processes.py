@@ -79,7 +79,7 @@ def test_a_reader_of_a_busy_disk_is_seen_asleep_each_time_and_is_not_stuck(tree:
         assert values(reading)["uninterruptible_processes"] == 1
 
 
-def test_another_process_with_the_same_pid_starts_anew(tree: Tree) -> None:
+def test_another_process_with_the_same_pid_starts_again(tree: Tree) -> None:
     host = Host(tree)
     host.at(0, process(42, "df", "D"))
     assert only(host.at(90, process(42, "df", "D", started=9999))).status is Status.HEALTHY
@@ -122,7 +122,7 @@ def test_a_command_with_brackets_and_spaces_and_no_utf8_is_read_right(tree: Tree
     ]
 
 
-def test_a_process_that_ends_while_it_is_looked_at_is_not_there(tree: Tree) -> None:
+def test_a_process_that_ends_while_it_is_checked_is_not_there(tree: Tree) -> None:
     root = tree(INIT)
     (root / "42").mkdir()  # listed, and its stat already gone
     (root / "43").mkdir()
@@ -130,7 +130,7 @@ def test_a_process_that_ends_while_it_is_looked_at_is_not_there(tree: Tree) -> N
     assert list(uninterruptible(root)) == []
 
 
-def test_where_proc_hides_processes_the_look_is_unknown_rather_than_blind(tree: Tree) -> None:
+def test_where_proc_hides_processes_the_check_is_unknown_rather_than_blind(tree: Tree) -> None:
     root = tree(process(42, "own", "S"))
     reading = StuckProcesses(SystemOptions(), root).try_collect()
     assert (only(reading).name, only(reading).status) == ("stuck_processes", Status.UNKNOWN)
@@ -143,7 +143,7 @@ def test_a_status_without_context_switches_is_an_error_and_not_a_guess() -> None
         context_switches(b"Name:\tx\n")
 
 
-def test_a_look_leaves_no_descriptor_open(tree: Tree) -> None:
+def test_a_check_leaves_no_descriptor_open(tree: Tree) -> None:
     root = tree({**INIT, **process(42, "df", "D")})
     before = sorted(open_descriptors())
     StuckProcesses(SystemOptions(), root).collect()

@@ -38,14 +38,14 @@ def field(file: str, name: str) -> int:
 
 
 def assert_it_tells(
-    probe: SystemProbe, told: Callable[[Reading], float], kernel: Callable[[], float], slack: float
+    probe: SystemProbe, reported: Callable[[Reading], float], kernel: Callable[[], float], slack: float
 ) -> None:
     """Hold a reading against what the kernel says right before and right after it.
 
     Others change the number meanwhile; only a probe that is wrong is outside ten times running.
     """
     for _ in range(10):
-        before, found, after = kernel(), told(probe.check()), kernel()
+        before, found, after = kernel(), reported(probe.check()), kernel()
         if min(before, after) - slack <= found <= max(before, after) + slack:
             return
     pytest.fail(f"{found} is not between {before} and {after}")
@@ -143,10 +143,12 @@ def test_what_this_host_does_not_have_is_absent_and_never_zero(reading: Reading)
         "pressure": (PROC / "pressure").exists(),
         "temperature": bool(psutil.sensors_temperatures()),
     }
-    assert {look for look in has if look in absent} == {look for look, there in has.items() if not there}
+    assert {collector for collector in has if collector in absent} == {
+        collector for collector, there in has.items() if not there
+    }
     prefixes = {"swap_used": "swap_", "pressure": "pressure_", "temperature": "temperature_"}
-    for look, prefix in prefixes.items():
-        assert any(name.startswith(prefix) for name in names) == has[look], look
+    for collector, prefix in prefixes.items():
+        assert any(name.startswith(prefix) for name in names) == has[collector], collector
 
 
 def test_nothing_of_this_host_is_unknown(reading: Reading) -> None:

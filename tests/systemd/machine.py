@@ -35,12 +35,14 @@ class Box:
         done = subprocess.run(
             [*enter, path, *words], input=stdin, capture_output=True, timeout=timeout, check=False
         )
-        told = subprocess.CompletedProcess(
+        reported = subprocess.CompletedProcess(
             words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         )
         if check and done.returncode:
-            pytest.fail(f"{' '.join(words)} ended with {done.returncode}:\n{told.stdout}\n{told.stderr}")
-        return told
+            pytest.fail(
+                f"{' '.join(words)} ended with {done.returncode}:\n{reported.stdout}\n{reported.stderr}"
+            )
+        return reported
 
     def write(self, path: str, text: str) -> None:
         """Put *text* into the file at *path*, keeping the mode and owner of one that is there."""

@@ -13,7 +13,7 @@ SYSUSERS_PROGRAM = "/usr/bin/systemd-sysusers"
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def installed_anew(box: Box) -> str:
+def installed_again(box: Box) -> str:
     return box.run(MLOPSD, "install").stdout
 
 
@@ -45,15 +45,15 @@ def test_the_unit_runs_the_program_of_the_virtual_environment_that_installed_it(
 
 
 def test_installing_again_changes_nothing(installed: Box) -> None:
-    told = installed_anew(installed)
-    assert "write" not in told
+    reported = installed_again(installed)
+    assert "write" not in reported
     assert not installed.exists(f"{CONFIG}.new")
 
 
 def test_an_upgrade_replaces_a_file_that_nobody_changed(installed: Box) -> None:
     earlier_release(installed)
-    told = installed_anew(installed)
-    assert f"write {CONFIG}\n" in told
+    reported = installed_again(installed)
+    assert f"write {CONFIG}\n" in reported
     assert "an earlier release" not in installed.read(CONFIG)
 
 
@@ -66,18 +66,18 @@ def earlier_release(box: Box) -> None:
 
 def test_an_upgrade_keeps_a_changed_configuration_and_puts_the_new_one_beside_it(installed: Box) -> None:
     installed.write(CONFIG, "# mine\n[probes.system]\ninterval = 20\n")
-    told = installed_anew(installed)
-    (line,) = [line for line in told.splitlines() if "config.toml" in line and "keep" in line]
+    reported = installed_again(installed)
+    (line,) = [line for line in reported.splitlines() if "config.toml" in line and "keep" in line]
     assert f"{CONFIG}.new" in line
     assert installed.read(CONFIG).startswith("# mine\n")
     assert "[api]" in installed.read(f"{CONFIG}.new") or installed.read(f"{CONFIG}.new").startswith("#")
-    assert "keep" not in installed_anew(installed), "what was said once is not said at each upgrade"
+    assert "keep" not in installed_again(installed), "what was said once is not said at each upgrade"
 
 
 def test_a_changed_unit_is_kept_too(installed: Box) -> None:
     changed = installed.read(UNIT).replace("WatchdogSec=30", "WatchdogSec=31")
     installed.write(UNIT, changed)
-    installed_anew(installed)
+    installed_again(installed)
     assert installed.read(UNIT) == changed
     assert "WatchdogSec=30" in installed.read(f"{UNIT}.new")
     installed.run("rm", f"{UNIT}.new")
@@ -85,18 +85,18 @@ def test_a_changed_unit_is_kept_too(installed: Box) -> None:
 
 def test_uninstalling_stops_the_service_and_leaves_nothing_but_its_state(service: Box) -> None:
     service.run("systemctl", "enable", "mlopsd")
-    told = service.run(MLOPSD, "install", "--uninstall").stdout
+    reported = service.run(MLOPSD, "install", "--uninstall").stdout
     assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""
     for path in (UNIT, SYSUSERS, "/etc/mlopsd", "/etc/systemd/system/multi-user.target.wants/mlopsd.service"):
         assert not service.exists(path), path
     assert service.exists("/var/lib/mlopsd/layout")
-    assert "keep /var/lib/mlopsd" in told
+    assert "keep /var/lib/mlopsd" in reported
 
 
 def test_uninstalling_keeps_a_changed_configuration_and_says_so(installed: Box) -> None:
     installed.write(CONFIG, "# mine\n")
-    told = installed.run(MLOPSD, "install", "--uninstall").stdout
-    assert f"keep {CONFIG}: it was changed" in told
+    reported = installed.run(MLOPSD, "install", "--uninstall").stdout
+    assert f"keep {CONFIG}: it was changed" in reported
     assert installed.read(CONFIG) == "# mine\n"
     assert not installed.exists(UNIT)
 
@@ -108,9 +108,9 @@ def test_uninstalling_what_is_not_there_is_no_mistake(installed: Box) -> None:
 
 def test_a_dry_run_says_each_step_and_does_none(installed: Box) -> None:
     installed.run(MLOPSD, "install", "--uninstall")
-    told = installed.run(MLOPSD, "install", "--dry-run").stdout
+    reported = installed.run(MLOPSD, "install", "--dry-run").stdout
     for step in (f"would write {UNIT}", f"would write {CONFIG}", "would run systemctl daemon-reload"):
-        assert step in told
+        assert step in reported
     assert not installed.exists(UNIT)
     assert not installed.exists("/etc/mlopsd")
 
@@ -135,7 +135,7 @@ def without_sysusers(installed: Box) -> Iterator[Box]:
 
 def test_without_sysusers_useradd_makes_the_same_user(without_sysusers: Box) -> None:
     box = without_sysusers
-    assert "run useradd --system " in installed_anew(box)
+    assert "run useradd --system " in installed_again(box)
     _, _, uid, *_, home, shell = box.run("getent", "passwd", "mlopsd").stdout.strip().split(":")
     assert 0 < int(uid) < 1000
     assert (home, shell) == ("/var/lib/mlopsd", "/usr/sbin/nologin")
@@ -144,7 +144,7 @@ def test_without_sysusers_useradd_makes_the_same_user(without_sysusers: Box) -> 
     assert not box.exists(SYSUSERS)
     box.run("systemctl", "start", "mlopsd")
     assert box.show("ActiveState") == "active"
-    assert "useradd" not in installed_anew(box), "a user that is there is not made again"
+    assert "useradd" not in installed_again(box), "a user that is there is not made again"
     assert "keep /var/lib/mlopsd" in box.run(MLOPSD, "install", "--uninstall").stdout
 
 
@@ -170,11 +170,11 @@ def test_a_folder_that_the_service_cannot_enter_is_named(installed: Box) -> None
 
 def test_slurms_health_check_lies_beside_it_and_runs_without_an_environment(installed: Box) -> None:
     program = f"{VENV}/share/mlopsd/slurm/mlopsd-health-check"
-    told = installed.run("env", "-i", "SLURMD_NODENAME=gpu7", program, "--scontrol", "/bin/false")
-    assert told.stdout == "", "nobody answers, and that is no reason to drain at once"
-    said = installed.run(
+    reported = installed.run("env", "-i", "SLURMD_NODENAME=gpu7", program, "--scontrol", "/bin/false")
+    assert reported.stdout == "", "nobody answers, and that is no reason to drain at once"
+    output = installed.run(
         "env", "-i", program, "--unknown-after", "1e-9", "--scontrol", "/bin/false", check=False
     )
-    assert (said.returncode, said.stderr) == (1, "")
-    assert "cannot see node " in said.stdout
+    assert (output.returncode, output.stderr) == (1, "")
+    assert "cannot see node " in output.stdout
     installed.run("rm", "-f", "/run/mlopsd-health-check")

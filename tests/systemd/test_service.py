@@ -252,6 +252,6 @@ def test_a_second_daemon_on_the_same_state_folder_is_one_clear_line(service: Box
 def test_the_unit_is_sound_and_its_exposure_at_most_two_and_a_half(installed: Box) -> None:
     done = installed.run("systemd-analyze", "verify", "mlopsd.service")
     assert (done.stdout, done.stderr) == ("", "")
-    told = installed.run("systemd-analyze", "security", "mlopsd.service", "--no-pager").stdout
-    (score,) = re.findall(r"Overall exposure level for mlopsd\.service: ([0-9.]+)", told)
+    reported = installed.run("systemd-analyze", "security", "mlopsd.service", "--no-pager").stdout
+    (score,) = re.findall(r"Overall exposure level for mlopsd\.service: ([0-9.]+)", reported)
     assert float(score) <= 2.5

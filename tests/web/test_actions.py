@@ -75,7 +75,7 @@ async def test_a_probe_that_is_on_the_board_but_has_no_watch_yet_is_503() -> Non
             assert "Retry-After" in response.headers
 
 
-async def test_a_reload_is_accepted_and_tells_where_to_look() -> None:
+async def test_a_reload_is_accepted_and_links_to_its_state() -> None:
     async with door() as (_, watch, client), client.post("/health/door/reload") as response:
         assert response.status == 202
         assert response.headers["Location"] == "/health/door"
@@ -104,7 +104,7 @@ class Wordless(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "output"),
     [
         (ReloadRefused("version 7 has accuracy 0.5, 0.9 is needed"), "refused: version 7 has accuracy 0.5"),
         (ProbeError("the registry does not answer"), "failed: the registry does not answer"),
@@ -113,14 +113,14 @@ class Wordless(Exception):
         (TimeoutError(), "failed: it exceeded the probe's timeout"),
     ],
 )
-async def test_a_reload_that_does_not_end_well_is_409_with_the_reason(error: Exception, said: str) -> None:
+async def test_a_reload_that_does_not_end_well_is_409_with_the_reason(error: Exception, output: str) -> None:
     async with door() as (_, watch, client):
         asking = asyncio.create_task(ask(client, "/health/door/reload?wait=20"), name="ask")
         await until(lambda: watch.reload is not None)
         watch.end(error)
         code, problem = await asking
     assert code == 409
-    assert said in problem["detail"]
+    assert output in problem["detail"]
 
 
 async def test_a_second_reload_is_409_while_one_runs() -> None:
@@ -174,7 +174,7 @@ async def test_force_is_passed_on_and_logged(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "output"),
     [
         ("dryrun=true", "unknown parameter 'dryrun'; did you mean 'dry_run'?"),
         ("dry_run=perhaps", "dry_run='perhaps' is neither true nor false; write one of them"),
@@ -183,11 +183,11 @@ async def test_force_is_passed_on_and_logged(caplog: pytest.LogCaptureFixture) -
         ("force=1&force=0", "the parameter 'force' occurs twice; give it once"),
     ],
 )
-async def test_a_query_that_cannot_be_read_does_nothing(query: str, said: str) -> None:
+async def test_a_query_that_cannot_be_read_does_nothing(query: str, output: str) -> None:
     async with door() as (_, watch, client):
         code, problem = await ask(client, f"/health/door/reload?{query}")
     assert code == 400
-    assert said in problem["detail"]
+    assert output in problem["detail"]
     assert watch.asked == []
 
 
@@ -199,7 +199,7 @@ async def test_a_parameter_that_nothing_would_heed_is_refused(path: str) -> None
     assert watch.checks == 0
 
 
-async def test_the_configuration_is_reloaded_and_what_changed_is_told() -> None:
+async def test_the_configuration_is_reloaded_and_what_changed_is_reported() -> None:
     async with door() as (house, _, client):
 
         async def reload() -> Sequence[str]:

@@ -87,7 +87,7 @@ async def test_an_empty_key_is_no_key() -> None:
         assert (await post(X_API_Key="")).status == 401
 
 
-async def test_without_keys_everything_that_acts_is_403_with_the_cure() -> None:
+async def test_without_keys_everything_that_acts_is_403_with_the_fix() -> None:
     async with house() as post:
         answer = await post(X_API_Key="sesame")
         assert answer.status == 403
@@ -153,7 +153,7 @@ def test_root_the_daemons_user_and_its_group_are_trusted(caller: Credentials, *,
     assert is_trusted(caller, uid=990, gid=991) is trusted
 
 
-def test_the_kernel_tells_the_callers_user_and_groups() -> None:
+def test_the_kernel_gives_the_callers_user_and_groups() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert credentials(ours) == Credentials(
@@ -170,7 +170,7 @@ async def test_on_the_unix_socket_the_daemons_own_user_acts_without_a_key(tmp_pa
         assert (await client.get("/health/")).status == 200
 
 
-async def test_on_the_unix_socket_a_stranger_reads_and_does_not_act_even_with_the_key(
+async def test_on_the_unix_socket_another_user_reads_and_does_not_act_even_with_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callers, "credentials", lambda _: Credentials(54321, frozenset({54321})))
@@ -194,5 +194,5 @@ async def test_on_the_unix_socket_the_kernel_decides_about_another_process(group
         os.chmod(path, 0o666)  # noqa: PTH101  # ASYNC240 would object to Path.chmod
         command = (sys.executable, "-I", "-S", "-c", ASK_FROM_A_SOCKET, str(path), *map(str, groups))
         asking = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        said, _ = await asking.communicate()
-    assert said.decode().strip() == ("403" if os.geteuid() == 0 and not groups else "200")
+        output, _ = await asking.communicate()
+    assert output.decode().strip() == ("403" if os.geteuid() == 0 and not groups else "200")

@@ -353,7 +353,7 @@ def test_who_makes_room_depends_on_no_age_of_the_clock(test: Callable[[], Corout
         runner.run(test())
 
 
-async def test_when_none_is_idle_the_newcomer_is_told_503_and_the_others_are_served() -> None:
+async def test_when_none_is_idle_the_newcomer_gets_503_and_the_others_are_served() -> None:
     house = a_house()
     house.watches["door"].hold = asyncio.Event()
     async with a_server(house, most=2) as serving, callers(serving, 2) as busy:

@@ -74,7 +74,7 @@ def leave_a_dead_socket(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [remove, remove_folder, replace_folder, leave_a_dead_socket])
-async def test_a_path_that_leads_elsewhere_is_told_once_and_bound_again(
+async def test_a_path_that_leads_elsewhere_is_reported_once_and_bound_again(
     harm: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -116,7 +116,7 @@ async def test_a_connection_lives_on_while_the_path_is_bound_again(tmp_path: Pat
             assert (await client.get("/livez")).status == 200
 
 
-async def test_what_is_no_socket_stays_and_is_told_until_it_is_gone(
+async def test_what_is_no_socket_stays_and_is_reported_until_it_is_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with guarded(tmp_path) as its:
@@ -146,7 +146,7 @@ def sockets() -> list[str]:
 
 
 @pytest.mark.parametrize("step", ["dup", "listen"])
-async def test_a_socket_that_cannot_be_served_once_is_bound_at_the_next_look(
+async def test_a_socket_that_cannot_be_served_once_is_bound_at_the_next_check(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with guarded(tmp_path) as its:

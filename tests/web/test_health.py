@@ -218,7 +218,7 @@ async def test_a_reload_that_was_given_up_shows_as_failed() -> None:
         assert (await response.json())["reload"]["state"] == "failed"
 
 
-async def test_a_reload_that_ran_out_of_time_says_so_although_its_error_has_no_words() -> None:
+async def test_a_reload_that_ran_out_of_time_reports_it_although_its_error_has_no_text() -> None:
     house = House()
     watch = house.watch("door", HEALTHY)
     watch.start_reload(dry_run=False, force=False).done.set_exception(TimeoutError())
@@ -281,7 +281,7 @@ def test_a_time_is_in_utc_with_a_z() -> None:
     assert format_time(datetime(2026, 12, 31, 23, 59, 59, 999999, UTC)) == "2026-12-31T23:59:59.999Z"
 
 
-async def test_what_lasts_is_marked_and_stays_beside_a_reading_that_cannot_tell() -> None:
+async def test_what_lasts_is_marked_and_stays_beside_a_reading_that_is_undecided() -> None:
     house = House()
     lost = Finding("gpu", Status.UNHEALTHY, "the GPU is lost", advice=Advice.REBOOT, lasting=True)
     house.watch("gpu", Reading(findings=[lost, Finding("fan", Status.HEALTHY, "it turns", lasting=True)]))

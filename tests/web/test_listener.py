@@ -10,7 +10,7 @@ import pytest
 from mlopsd.web.server.listener import Listener, ListenError
 
 
-def test_port_0_is_any_that_is_free_and_is_told() -> None:
+def test_port_0_is_any_that_is_free_and_is_reported() -> None:
     listener = Listener.tcp("127.0.0.1", 0)
     with socket.create_connection(("127.0.0.1", listener.port)):
         assert listener.name == f"127.0.0.1:{listener.port}"
@@ -44,8 +44,8 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
     place = f"127.0.0.1:{holder.port}"
     with pytest.raises(ListenError) as error:
         Listener.tcp("127.0.0.1", holder.port)
-    cure = "stop what holds it or choose another with --port"
-    assert str(error.value) == f"cannot listen on {place}: address already in use; {cure}"
+    fix = "stop what holds it or choose another with --port"
+    assert str(error.value) == f"cannot listen on {place}: address already in use; {fix}"
     holder.close()
     Listener.tcp("127.0.0.1", holder_port(place)).close()
 
@@ -55,7 +55,7 @@ def holder_port(place: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("host", "said"),
+    ("host", "output"),
     [
         ("192.0.2.1", "cannot listen on 192.0.2.1:0: cannot assign requested address; choose an address"),
         (
@@ -65,10 +65,10 @@ def holder_port(place: str) -> int:
         ("not a host", "cannot listen on not a host:0: "),
     ],
 )
-def test_an_address_that_is_not_this_machines_is_one_clear_line(host: str, said: str) -> None:
+def test_an_address_that_is_not_this_machines_is_one_clear_line(host: str, output: str) -> None:
     with pytest.raises(ListenError) as error:
         Listener.tcp(host, 0)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(output)
     assert "--host" in str(error.value)
 
 

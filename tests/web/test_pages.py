@@ -90,7 +90,7 @@ async def test_the_page_has_the_verdict_the_advice_and_a_card_a_probe() -> None:
     house.watch("system", Reading(findings=[Finding("disk", Status.HEALTHY, "half full")]))
     house.watch("model")
     outline = await page(house)
-    for said in (
+    for output in (
         "is unhealthy Advice: reset gpu",
         "gpu unhealthy",
         "heat (gpu 2): GPU 2 is at 99 °C",
@@ -100,7 +100,7 @@ async def test_the_page_has_the_verdict_the_advice_and_a_card_a_probe() -> None:
         "not checked yet, expected every 15 s",
         "checked 0 s ago, took 250 ms, every 15 s",
     ):
-        assert said in outline.text
+        assert output in outline.text
     assert outline.tags.count("article") == 3
     assert outline.tags.count("h1") == 1
     assert outline.tags.count("main") == 1
@@ -117,7 +117,7 @@ async def test_the_page_shows_what_is_worst_first() -> None:
     assert text.index("unhealthy heat") < text.index("degraded mild") < text.index("healthy fine")
 
 
-async def test_a_summary_that_is_the_worst_finding_is_not_said_twice_in_a_card() -> None:
+async def test_a_summary_that_is_the_worst_finding_is_not_shown_twice_in_a_card() -> None:
     house = House()
     house.watch("gpu", Reading(findings=[HOT]))
     house.watch("other", Reading(findings=[HOT], summary="a sentence of its own"))
@@ -160,14 +160,14 @@ async def test_the_page_survives_text_that_is_no_unicode() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "raw", "said"),
+    ("status", "raw", "output"),
     [
         (WELL, HOT, "Still healthy: 1 of 2 readings worse, the last one unhealthy."),
         (HOT, WELL, "Still unhealthy: 1 of 2 readings better, the last one healthy."),
     ],
 )
-async def test_the_page_tells_that_a_status_is_held_back_by_damping(
-    status: Finding, raw: Finding, said: str
+async def test_the_page_shows_that_a_status_is_held_back_by_damping(
+    status: Finding, raw: Finding, output: str
 ) -> None:
     house = House()
     house.watch("gpu", Reading(findings=[status]))
@@ -175,10 +175,10 @@ async def test_the_page_tells_that_a_status_is_held_back_by_damping(
     house = House()
     house.watch("gpu", Reading(findings=[status]))
     house.board.record("gpu", Reading(findings=[raw]), 0.1)
-    assert said in (await page(house)).text
+    assert output in (await page(house)).text
 
 
-async def test_the_page_tells_that_a_reading_is_of_before_the_reload() -> None:
+async def test_the_page_shows_that_a_reading_is_of_before_the_reload() -> None:
     house = House()
     house.watch("gpu", Reading(findings=[HOT]))
     assert "before the reload" not in (await page(house)).text
@@ -186,7 +186,7 @@ async def test_the_page_tells_that_a_reading_is_of_before_the_reload() -> None:
     assert "By the table before the reload." in (await page(house)).text
 
 
-async def test_the_page_has_what_lasts_beside_a_reading_that_cannot_tell() -> None:
+async def test_the_page_has_what_lasts_beside_a_reading_that_is_undecided() -> None:
     house = House()
     house.watch("gpu", Reading(findings=[replace(HOT, lasting=True)]))
     house.board.record("gpu", Reading(summary="no answer within 10 s"), 0.1)
@@ -196,7 +196,7 @@ async def test_the_page_has_what_lasts_beside_a_reading_that_cannot_tell() -> No
     assert "Advice: reset gpu" in outline.text
 
 
-async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -> None:
+async def test_the_page_shows_that_the_daemon_stops_and_that_a_reload_failed() -> None:
     house = House()
     house.draining = True
     house.info = Info("1", STARTED, "production", STARTED, "api.port: no")
@@ -205,7 +205,7 @@ async def test_the_page_tells_that_the_daemon_stops_and_that_a_reload_failed() -
     assert "The configuration could not be reloaded: api.port: no" in text
 
 
-async def test_the_page_tells_how_the_last_reload_of_a_probe_stands() -> None:
+async def test_the_page_shows_how_the_last_reload_of_a_probe_stands() -> None:
     house = House()
     watch = house.watch("model", Reading(findings=[HOT]))
     watch.reload = OneReload(ended(ReloadRefused("GPU 0 is unhealthy")))
@@ -229,7 +229,7 @@ async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_rejecte
     }
     house.watch("model", Reading(findings=[HOT], facts=facts))
     outline = await page(house)
-    for said in (
+    for output in (
         "Desired version 7, @champion of http://registry",
         "Served version 6, @champion",
         "UTC ( 12 min)",
@@ -238,7 +238,7 @@ async def test_a_model_has_its_versions_what_is_in_progress_and_what_was_rejecte
         "UTC (in 25 min)",
         "1 fact host.pid 4711",
     ):
-        assert said in outline.text
+        assert output in outline.text
     assert outline.tags.count("progress") == 1
 
 
@@ -290,8 +290,8 @@ async def test_the_last_readings_are_a_plot_and_a_sentence() -> None:
         house.board.record("gpu", Reading(findings=[WELL]), 0.25)
     house.board.record("gpu", Reading(), 2.0)
     outline = await page(house)
-    said = "last 120 readings: 119 healthy, 1 unknown; newest unknown; longest 2 s"
-    assert said in outline.text
+    output = "last 120 readings: 119 healthy, 1 unknown; newest unknown; longest 2 s"
+    assert output in outline.text
     assert outline.tags.count("path") == 2
 
 
@@ -347,7 +347,7 @@ async def test_without_scripts_the_page_does_not_claim_to_renew_itself() -> None
     assert "Live" not in text
 
 
-async def test_who_knows_the_page_is_told_so_until_something_but_an_age_changes() -> None:
+async def test_who_knows_the_page_learns_so_until_something_but_an_age_changes() -> None:
     house = House()
     watch = house.watch("model", Reading(findings=[HOT]))
     async with house.on_tcp() as client:
@@ -404,7 +404,7 @@ async def test_a_program_gets_the_information_at_the_root() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "output"),
     [
         (-1, "0 s"),
         (0.9, "0 s"),
@@ -415,8 +415,8 @@ async def test_a_program_gets_the_information_at_the_root() -> None:
         (1e6, "11 d"),
     ],
 )
-def test_an_age_is_said_in_the_largest_unit_it_fills_twice(seconds: float, said: str) -> None:
-    assert format_age(seconds) == said
+def test_an_age_is_in_the_largest_unit_it_fills_twice(seconds: float, output: str) -> None:
+    assert format_age(seconds) == output
 
 
 @pytest.mark.parametrize("viewer", [docs.SWAGGER, docs.REDOC])
@@ -446,7 +446,7 @@ async def test_only_the_files_that_a_viewer_needs_are_served(name: str) -> None:
         assert answer.status == 404
 
 
-async def test_without_the_package_that_has_the_files_the_cure_is_told(
+async def test_without_the_package_that_has_the_files_the_fix_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nowhere(_name: str) -> ModuleSpec | None:

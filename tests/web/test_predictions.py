@@ -85,7 +85,7 @@ async def test_no_prediction_is_a_problem_with_its_code_and_when_to_ask_again(
     assert answer.headers.get("Retry-After") == header
 
 
-async def test_a_probe_that_raises_anything_else_is_a_500_that_tells_nothing() -> None:
+async def test_a_probe_that_raises_anything_else_is_a_500_that_reveals_nothing() -> None:
     house = a_house()
     oracle(house).failure = ZeroDivisionError("secret input")
     async with house.on_tcp() as client, client.post(BY_DEFAULT) as answer:
@@ -187,7 +187,7 @@ async def test_a_probe_that_does_not_predict_is_404_with_the_nearest_that_does()
         *(("GET", path) for path in ("/ping", "/version", "/v2/health/ready", "/v2/models/wine/ready")),
     ],
 )
-async def test_where_nothing_predicts_that_is_404_with_the_cure(method: str, path: str) -> None:
+async def test_where_nothing_predicts_that_is_404_with_the_fix(method: str, path: str) -> None:
     house = House(api={"predictions": "open"})
     house.watch("system", WELL)
     async with house.on_tcp() as client, client.request(method, path) as answer:
@@ -250,7 +250,7 @@ async def test_who_may_predict_may_not_act() -> None:
 
 
 @pytest.mark.parametrize(("rule", "code"), [("key", 403), ("open", 200)])
-async def test_on_the_unix_socket_a_stranger_needs_the_rule_to_be_open(
+async def test_on_the_unix_socket_another_user_needs_the_rule_to_be_open(
     rule: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callers, "credentials", lambda _: Credentials(54321, frozenset({54321})))
@@ -383,8 +383,8 @@ async def test_version_is_that_of_mlflow_if_it_is_here(installed: str | None, co
     house.info = replace(house.info, mlflow=installed)
     async with house.on_tcp() as client, client.get("/version") as answer:
         assert answer.status == code
-        said = await answer.text()
-    assert said == installed or "pip install 'mlopsd[model]'" in said
+        output = await answer.text()
+    assert output == installed or "pip install 'mlopsd[model]'" in output
 
 
 async def test_open_inference_asks_whether_the_server_is_live_and_ready() -> None:
@@ -393,18 +393,18 @@ async def test_open_inference_asks_whether_the_server_is_live_and_ready() -> Non
 
     async with house.on_tcp() as client:
 
-        async def said(path: str) -> tuple[int, Any]:
+        async def output(path: str) -> tuple[int, Any]:
             async with client.get(path) as answer:
                 return answer.status, await answer.json()
 
-        assert await said("/v2/health/live") == (200, {"live": True})
-        assert await said("/v2/health/ready") == (200, {"ready": True})
+        assert await output("/v2/health/live") == (200, {"live": True})
+        assert await output("/v2/health/ready") == (200, {"ready": True})
         oracle(house).serving = None
-        assert await said("/v2/health/ready") == (503, {"ready": False})
+        assert await output("/v2/health/ready") == (503, {"ready": False})
         oracle(house).serving = "3"
         house.watch("gpu", Reading(findings=[Finding("heat", Status.UNHEALTHY, "hot")]))
-        assert await said("/v2/health/ready") == (503, {"ready": False})
-        assert await said("/v2/models/wine/ready") == (200, {"name": "wine", "ready": True})
+        assert await output("/v2/health/ready") == (503, {"ready": False})
+        assert await output("/v2/models/wine/ready") == (200, {"name": "wine", "ready": True})
 
 
 @pytest.mark.parametrize(

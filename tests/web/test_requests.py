@@ -250,9 +250,9 @@ async def test_machines_that_are_refused_alike_have_one_line_a_minute_with_their
         now += 61
         await client.get("/health/nope")
     lines = [record.__dict__ for record in caplog.records if record.name == "mlopsd.http"]
-    told = [(line["route"], line.get("repeats")) for line in lines]
-    assert told.count(("/health/{probe}/check", None)) == 5
-    assert [line for line in told if line[0] == "/health/{probe}"] == [
+    reported = [(line["route"], line.get("repeats")) for line in lines]
+    assert reported.count(("/health/{probe}/check", None)) == 5
+    assert [line for line in reported if line[0] == "/health/{probe}"] == [
         ("/health/{probe}", None),
         ("/health/{probe}", 4),
     ]

@@ -59,7 +59,7 @@ def test_what_is_equal_goes_over_the_wire_once_and_is_kept_once() -> None:
     assert arrived[0].name is arrived[7].name
 
 
-def test_labels_that_cannot_be_told_apart_arrive_for_the_metrics_to_refuse() -> None:
+def test_labels_that_are_equal_arrive_for_the_metrics_to_refuse() -> None:
     odd = Sample("open", 1.0, (("rack", ["a", "b"]),))  # type: ignore[arg-type]
     assert over_the_wire(odd, CARDS[0]).samples == (odd, CARDS[0])
 
@@ -111,7 +111,7 @@ def test_a_layout_that_was_sent_and_not_taken_is_sent_again() -> None:
 
 
 @pytest.mark.parametrize("known", [None, 1, 2])
-def test_a_process_that_was_started_anew_says_everything_whatever_its_forerunner_had_said(
+def test_a_restarted_process_sends_everything_whatever_its_forerunner_had_sent(
     known: int | None,
 ) -> None:
     frame = Outgoing().frame(Reading(findings=[FINE], samples=CARDS), known)
@@ -131,7 +131,7 @@ def test_a_process_that_was_started_anew_says_everything_whatever_its_forerunner
     ],
     ids=str,
 )
-def test_values_of_a_layout_that_was_never_told_are_no_reading(samples: dict[str, Any]) -> None:
+def test_values_of_a_layout_that_was_never_sent_are_no_reading(samples: dict[str, Any]) -> None:
     incoming = Incoming()
     frame = Outgoing().frame(Reading(findings=[FINE], samples=CARDS))
     incoming.reading(frame)

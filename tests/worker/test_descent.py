@@ -73,7 +73,7 @@ time.sleep(600)
 """
 
 
-async def test_who_is_left_while_it_is_looked_who_is_left_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_is_left_during_the_search_for_those_left_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     adopt_orphans()
     mark = tree.new_mark()
     dying = await asyncio.create_subprocess_exec(
@@ -302,7 +302,7 @@ async def test_a_chain_of_processes_longer_than_python_recurses_is_ended_as_a_wh
     assert not [pid for pid in family if psutil.pid_exists(pid)]
 
 
-async def test_a_process_is_killed_also_where_its_descendants_cannot_be_looked_for(
+async def test_a_process_is_killed_also_where_its_descendants_cannot_be_searched_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = await asyncio.create_subprocess_exec("sleep", "3600", start_new_session=True)
@@ -316,7 +316,7 @@ async def test_a_process_is_killed_also_where_its_descendants_cannot_be_looked_f
     assert "descendants unknown" in caplog.text
 
 
-def test_each_process_of_a_family_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_of_a_family_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were killed are listed for a while yet, each with all below it."""
     monkeypatch.setattr(procfs, "descendants", lambda pid: range(pid + 1, 1200))
     monkeypatch.setattr(tree, "_send", lambda *_: None)

@@ -164,7 +164,7 @@ def slowly_made(strange_path: Path) -> type[Probe[Any]]:
     return found
 
 
-async def test_a_process_that_starts_slowly_is_not_started_anew(
+async def test_a_process_that_starts_slowly_is_not_restarted(
     slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     gate = tmp_path / "gate"
@@ -177,7 +177,7 @@ async def test_a_process_that_starts_slowly_is_not_started_anew(
     assert account.restarts == 0
 
 
-async def test_a_process_that_does_not_start_is_started_anew(
+async def test_a_process_that_does_not_start_is_restarted(
     slowly_made: type[Probe[Any]], tmp_path: Path, account: fakes.Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "START_SECONDS", 0.0)
@@ -205,9 +205,9 @@ async def test_what_a_process_prints_logs_and_counts_reaches_the_daemon(
         async with asyncio.timeout(GIVE_UP):
             while not any(record.message == "probe printed" for record in caplog.records):
                 await asyncio.sleep(0.01)
-    said = {record.message: record.__dict__ for record in caplog.records}
-    assert said["probe printed"]["line"] == "hello from the child"
-    assert (said["looked"]["probe"], said["looked"]["door"]) == ("door", "'shut'")
+    output = {record.message: record.__dict__ for record in caplog.records}
+    assert output["probe printed"]["line"] == "hello from the child"
+    assert (output["looked"]["probe"], output["looked"]["door"]) == ("door", "'shut'")
     assert account.counts == [("door", "looks_total", {}, 1)]
 
 
@@ -310,7 +310,7 @@ async def test_dates_in_the_configuration_reach_a_process_as_dates(
     ]
 
 
-async def test_options_that_cannot_be_told_to_a_process_are_a_reading_and_a_pause(
+async def test_options_that_cannot_be_sent_to_a_process_are_a_reading_and_a_pause(
     troubled: type[Probe[Any]], tmp_path: Path, account: fakes.Account
 ) -> None:
     async with watching(troubled, "process", tmp_path, account, anything=tmp_path) as watch:
@@ -331,11 +331,11 @@ async def test_a_level_of_the_log_that_was_changed_holds_in_a_running_process(
     worker = process.ProcessWorker(
         opening, (), fakes.Instruments(), account.restarted, logging.getLogger("test")
     )
-    for level, told in (("WARNING", 1), ("DEBUG", 3), ("INFO", 2), ("ERROR", 0)):
+    for level, reported in (("WARNING", 1), ("DEBUG", 3), ("INFO", 2), ("ERROR", 0)):
         caplog.set_level(level, "mlopsd.probe")
         caplog.clear()
         await worker.check()
-        assert [record.message for record in caplog.records].count("looked") == told
+        assert [record.message for record in caplog.records].count("looked") == reported
     await worker.close()
 
 

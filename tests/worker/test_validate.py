@@ -33,7 +33,7 @@ def test_a_reading_that_is_better_than_its_worst_finding_is_nonsense(
 @pytest.mark.parametrize(
     ("status", "findings"), [(N, []), (U, []), (H, [H]), (U, [H, D]), (D, [D, H]), (N, [D, N])]
 )
-def test_a_reading_may_be_worse_than_what_it_tells(status: Status, findings: list[Status]) -> None:
+def test_a_reading_may_be_worse_than_what_it_reports(status: Status, findings: list[Status]) -> None:
     assert verified(reading(status, *findings)).status is status
 
 

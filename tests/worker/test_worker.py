@@ -41,8 +41,8 @@ async def test_a_reload_is_refused_forced_and_not_done_twice(
             assert watch.can_reload
             with pytest.raises(ReloadRefused, match="does not want to"):
                 await watch.start_reload(dry_run=False, force=False).done
-            (told,) = [record for record in caplog.records if record.message == "reload refused"]
-            assert (told.__dict__["reason"], told.exc_info) == ("it does not want to", None)
+            (reported,) = [record for record in caplog.records if record.message == "reload refused"]
+            assert (reported.__dict__["reason"], reported.exc_info) == ("it does not want to", None)
             caplog.clear()
             assert await watch.start_reload(dry_run=True, force=True).done == "would"
             assert await watch.start_reload(dry_run=False, force=True).done == "did"

@@ -229,11 +229,11 @@ def kill(pid: str) -> float:
 def forge(header: str) -> None:
     """Answer in the place of the process, with *header*, whatever request may be open."""
     for number in range(1, 40):
-        told = header.replace("NUMBER", str(number)).encode()
+        reported = header.replace("NUMBER", str(number)).encode()
         for descriptor in range(3, 64):
             try:
                 if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("socket:"):
-                    os.write(descriptor, struct.pack("!IQ", len(told), 0) + told)
+                    os.write(descriptor, struct.pack("!IQ", len(reported), 0) + reported)
             except OSError:
                 continue
 
