@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.measured import measure_children
 from tests.unit import alone, is_unit
 
 HERE = Path(__file__).parent
@@ -21,6 +22,7 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger("asyncio").addFilter(_is_no_stopwatch)
+    measure_children()
 
 
 def _is_no_stopwatch(record: logging.LogRecord) -> bool:

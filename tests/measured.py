@@ -1,0 +1,45 @@
+"""The children of a test under coverage: they are measured, and have the time to write what was measured.
+
+The product gives some of its children a bare environment and ends them by SIGKILL. Coverage starts by a
+variable, and writes its data at SIGTERM.
+"""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import Any
+
+from mlopsd.process.child import PATIENCE, Child
+
+VARIABLE = "COVERAGE_PROCESS_CONFIG"
+
+
+def measure_children() -> None:
+    """Let what this process starts be measured, if this process is."""
+    if VARIABLE in os.environ:
+        _pass_variable_on()
+        _give_time_to_write()
+
+
+def _pass_variable_on() -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def started(*command: str, env: dict[str, str] | None = None, **options: Any) -> Any:
+        measured = None if env is None else {**env, VARIABLE: os.environ[VARIABLE]}
+        return await start(*command, env=measured, **options)
+
+    asyncio.create_subprocess_exec = started  # type: ignore[assignment]
+
+
+def _give_time_to_write() -> None:
+    kill = Child.kill
+
+    async def ended(child: Child) -> None:
+        if not child.ended:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
+            await child.wait(PATIENCE)
+        await kill(child)
+
+    Child.kill = ended  # type: ignore[assignment, method-assign]
