@@ -75,7 +75,8 @@ async def at_once(host: ModelHost, values: list[float]) -> list[float]:
     process = psutil.Process(host.pid)
     process.suspend()
     asking = [asyncio.create_task(predicted(host, value)) for value in values]
-    await asyncio.sleep(0.2)  # all are sent
+    while host.in_flight < len(values):
+        await asyncio.sleep(0.01)
     process.resume()
     return list(await asyncio.gather(*asking))
 

@@ -11,13 +11,14 @@ import pytest
 from mlopsd.probe import Context, Reading, Status
 from mlopsd_probes.system.options import SystemOptions
 from mlopsd_probes.system.probe import SystemProbe
+from tests.running import GIVE_UP
 
 PROC = Path("/proc")
 
 
 @pytest.fixture
 def probe(context: Context) -> SystemProbe:
-    return SystemProbe(SystemOptions(path_timeout=4), context)
+    return SystemProbe(SystemOptions().model_copy(update={"path_timeout": GIVE_UP}), context)
 
 
 @pytest.fixture
