@@ -25,7 +25,7 @@ ODD = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """The environment in which the distribution ``odd`` is installed."""
     site = tmp_path_factory.mktemp("site")

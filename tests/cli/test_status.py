@@ -21,11 +21,22 @@ KEY = "a-key-that-is-long-enough"
 PROBES = "[probes.open]\n[probes.fine]\n"
 
 
-@pytest.fixture
-def daemon(odd: Mapping[str, str], tmp_path: Path) -> Iterator[Running]:
+def a_daemon(folder: Path, odd: Mapping[str, str]) -> Running:
     """One degraded and one healthy probe; it knows one API key."""
-    text = f'[api]\napi_keys = ["{KEY}"]\n{PROBES}'
-    with Running(tmp_path, text, environment=odd) as running:
+    return Running(folder, f'[api]\napi_keys = ["{KEY}"]\n{PROBES}', environment=odd)
+
+
+@pytest.fixture(scope="module")
+def daemon(odd: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A daemon for the tests that leave it as it is."""
+    with a_daemon(tmp_path_factory.mktemp("status"), odd) as running:
+        yield running
+
+
+@pytest.fixture
+def own_daemon(odd: Mapping[str, str], tmp_path: Path) -> Iterator[Running]:
+    """A daemon for one test, which changes its configuration or its socket."""
+    with a_daemon(tmp_path, odd) as running:
         yield running
 
 
@@ -74,20 +85,20 @@ def test_monitoring_plugins_get_one_line_that_the_summary_cannot_break(daemon: R
     assert numbers == " healthy=1 degraded=1 unhealthy=0 unknown=0"
 
 
-def test_the_unix_socket_is_asked_first_and_the_port_where_there_is_none(daemon: Running) -> None:
-    daemon.socket.unlink()
-    env = {"MLOPSD_CONFIG": str(daemon.config), "MLOPSD_API__PORT": str(daemon.port)}
+def test_the_unix_socket_is_asked_first_and_the_port_where_there_is_none(own_daemon: Running) -> None:
+    own_daemon.socket.unlink()
+    env = {"MLOPSD_CONFIG": str(own_daemon.config), "MLOPSD_API__PORT": str(own_daemon.port)}
     assert mlopsd("status", env=env).returncode == 1
 
 
-def test_a_reload_that_changed_nothing_is_shown_with_its_reason(daemon: Running) -> None:
-    daemon.config.write_text(daemon.framed("[probes.open]\nintervall = 3\n"))
-    done = asked_over_socket(daemon, "reload")
+def test_a_reload_that_changed_nothing_is_shown_with_its_reason(own_daemon: Running) -> None:
+    own_daemon.config.write_text(own_daemon.framed("[probes.open]\nintervall = 3\n"))
+    done = asked_over_socket(own_daemon, "reload")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("mlopsd: cannot reload the configuration: ")
     assert "intervall" in line
-    shown = asked_over_socket(daemon, "status").stdout
+    shown = asked_over_socket(own_daemon, "status").stdout
     assert "the last reload of the configuration failed:" in shown
     assert "intervall" in shown
 
@@ -97,12 +108,12 @@ def asked_over_socket(daemon: Running, *words: str) -> Done:
     return mlopsd(*words, env={"MLOPSD_SOCKET": str(daemon.socket)})
 
 
-def test_a_good_reload_says_what_changed(daemon: Running) -> None:
-    daemon.config.write_text(daemon.framed("[probes.open]\ninterval = 77\n[probes.fine]\n"))
-    done = asked(daemon, "reload")
+def test_a_good_reload_says_what_changed(own_daemon: Running) -> None:
+    own_daemon.config.write_text(own_daemon.framed("[probes.open]\ninterval = 77\n[probes.fine]\n"))
+    done = asked(own_daemon, "reload")
     assert done.returncode == 0
     assert "probe open is" in done.stdout
-    assert asked(daemon, "reload").stdout == "nothing changed\n"
+    assert asked(own_daemon, "reload").stdout == "nothing changed\n"
 
 
 def test_a_daemon_elsewhere_wants_its_key(daemon: Running, tmp_path: Path) -> None:
