@@ -7,12 +7,14 @@ variable, and writes its data at SIGTERM.
 import asyncio
 import os
 import signal
+import subprocess
 from contextlib import suppress
 from typing import Any
 
-from mlopsd.process.child import PATIENCE, Child
+from mlopsd.process.child import Child
 
 VARIABLE = "COVERAGE_PROCESS_CONFIG"
+PATIENCE = 5.0  # seconds for writing; who takes longer is not counted
 
 
 def measure_children() -> None:
@@ -20,6 +22,16 @@ def measure_children() -> None:
     if VARIABLE in os.environ:
         _pass_variable_on()
         _give_time_to_write()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill *process* and wait for its end; if it is measured, let it write before."""
+    if VARIABLE in os.environ:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+    process.kill()
+    process.wait()
 
 
 def _pass_variable_on() -> None:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from mlopsd.cli.client import UnixConnection
+from tests.measured import end
 
 GIVE_UP = 120.0  # seconds after which a test gives up on what never comes; no claim about the machine's pace
 CALM_SYSTEM = """
@@ -115,8 +116,7 @@ class Running(AbstractContextManager["Running"]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+            end(self.process)
         self._reader.join(GIVE_UP)
         assert not self._reader.is_alive(), "a process of the daemon outlives it and holds its stderr"
         assert self.process.stderr is not None

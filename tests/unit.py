@@ -18,6 +18,7 @@ UNIT = frozenset(
         "cli/test_install_files.py",
         "config/test_load.py",
         "config/test_plugins.py",
+        "daemon/test_preflight.py",
         "daemon/test_watches.py",
         "docs/test_names.py",
         "frame/test_contributing.py",
