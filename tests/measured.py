@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from mlopsd.process.child import Child
+from tests.processes import command
 
+PRODUCT = (b"mlopsd.worker.child", b"mlopsd_probes.registry.child", b"mlopsd_host")  # of its own children
 VARIABLE = "COVERAGE_PROCESS_CONFIG"
 PATIENCE = 5.0  # seconds for writing; who takes longer is not counted
 
@@ -48,7 +50,7 @@ def _give_time_to_write() -> None:
     kill = Child.kill
 
     async def ended(child: Child) -> None:
-        if not child.ended:
+        if not child.ended and any(part in command(child.pid) for part in PRODUCT):
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGTERM)
             await child.wait(PATIENCE)

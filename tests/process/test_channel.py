@@ -17,6 +17,7 @@ from mlopsd.process.channel import MOST_NOTICES, ChannelClosed, RequestChannel
 from mlopsd.process.child import CHANNEL, spawn
 from mlopsd.process.frames import BadFrame, FrameLimits
 from mlopsd_probes.model.mlopsd_host import wire
+from tests.running import GIVE_UP
 
 CHILD = f"""
 import os, signal, socket, sys, time
@@ -149,6 +150,7 @@ async def test_the_end_of_the_process_answers_everyone(*, is_held: bool) -> None
         await channel.send({"do": "die"})
         results = await asyncio.gather(*asking, *noticing, return_exceptions=True)
         assert [type(result) for result in results] == [ChannelClosed] * 5
+        await channel.child.wait(GIVE_UP)  # its end is known some time after that of the channel
         assert channel.child.was_killed
         if holder is not None:
             os.kill(holder, signal.SIGKILL)
