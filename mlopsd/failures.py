@@ -6,6 +6,7 @@ from typing import Any
 from mlopsd.exceptions import author_frames, safe_message
 from mlopsd.log_limit import LogLimiter, fingerprint
 from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Status
+from mlopsd.worker.loop_use import LoopHold
 from mlopsd.worker.worker import InvalidReading, ProbeRaised, WorkerDied
 
 log = logging.getLogger("mlopsd.watch")
@@ -35,15 +36,16 @@ class Failures:
     def __init__(self, probe: str) -> None:
         self._probe = probe
         self._limiter = LogLimiter()
+        self._holds = LogLimiter()
 
     def of_check(self, error: Exception) -> tuple[str, Reading]:
         """Return the result and the reading of a check that ended with *error*, and log it."""
         result = next((name for error_type, name in RESULTS.items() if isinstance(error, error_type)), BROKEN)
-        why = _why(error)
-        repeats = self._limiter.allow((result, fingerprint(why)))
+        reason = why(error)
+        repeats = self._limiter.allow((result, fingerprint(reason)))
         if repeats is not None:
-            self._log_failure(result, why, repeats, error)
-        return result, Reading(findings=[Finding(result, Status.UNKNOWN, why, advice=Advice.WATCH)])
+            self._log_failure(result, reason, repeats, error)
+        return result, Reading(findings=[Finding(result, Status.UNKNOWN, reason, advice=Advice.WATCH)])
 
     def of_reload(self, error: BaseException) -> None:
         """Log a reload that ended with *error*."""
@@ -51,18 +53,24 @@ class Failures:
         log.log(
             logging.ERROR if broken else logging.WARNING,
             "reload refused" if isinstance(error, ReloadRefused | ProbeError) else "reload failed",
-            extra={"probe": self._probe, "reason": safe_message(error) or type(error).__name__},
+            extra={"probe": self._probe, "reason": why(error)},
             exc_info=_raised(error) if broken else None,
         )
+
+    def of_hold(self, hold: LoopHold) -> None:
+        """Log a step of the probe that held the event loop, once per hour and place."""
+        if (repeats := self._holds.allow((hold.call, hold.where))) is not None:
+            extra = {"probe": self._probe, "call": hold.call, "seconds": hold.seconds, "where": hold.where}
+            log.warning("event loop held", extra=extra | ({"repeats": repeats} if repeats else {}))
 
     def are_over(self) -> None:
         """Log the recovery of the probe, if failures were suppressed."""
         if repeats := self._limiter.forget():
             log.info("probe check recovered", extra={"probe": self._probe, "repeats": repeats})
 
-    def _log_failure(self, result: str, why: str, repeats: int, error: Exception) -> None:
+    def _log_failure(self, result: str, reason: str, repeats: int, error: Exception) -> None:
         """Log one line, with the traceback if it is the probe's fault."""
-        extra: dict[str, Any] = {"probe": self._probe, "result": result, "reason": why}
+        extra: dict[str, Any] = {"probe": self._probe, "result": result, "reason": reason}
         if repeats:
             extra["repeats"] = repeats
         if isinstance(error, ProbeRaised):
@@ -77,6 +85,9 @@ def _raised(error: BaseException) -> BaseException | tuple[type[BaseException], 
     return error if log.isEnabledFor(logging.DEBUG) else (type(error), error, author_frames(error))
 
 
-def _why(error: Exception) -> str:
-    known = isinstance(error, (*RESULTS, ProbeRaised))
-    return safe_message(error) if known else f"{type(error).__name__}: {safe_message(error)}"
+def why(error: BaseException) -> str:
+    """Return the message of *error*, after its type if it is none of the contract: "KeyError: 'x'"."""
+    message, name = safe_message(error), type(error).__name__
+    if not message:
+        return name
+    return message if isinstance(error, (*RESULTS, ProbeRaised, ReloadRefused)) else f"{name}: {message}"

@@ -20,10 +20,20 @@ FLUSH_SECONDS = 0.5
 PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
+class MaskingHandler(logging.StreamHandler[TextIO]):
+    """The handler that writes the lines, after *mask* has removed secrets from the whole line."""
+
+    mask: Callable[[str], str] = staticmethod(str)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line with each secret masked, also in tracebacks and fields."""
+        return self.mask(super().format(record))
+
+
 class Drain(threading.Thread):
     """The thread that writes log records, so that a stalled journal does not stall the event loop."""
 
-    def __init__(self, handler: logging.StreamHandler[TextIO]) -> None:
+    def __init__(self, handler: MaskingHandler) -> None:
         super().__init__(name="log", daemon=True)
         self.records: queue.Queue[logging.LogRecord | None] = queue.Queue(MOST_WAITING)
         self.handler = handler
@@ -113,7 +123,7 @@ def start(
 
     *form* is ``text``, ``json``, or ``auto``: text in debug mode or on a terminal.
     """
-    drain = Drain(logging.StreamHandler(sys.stderr if stream is None else stream))
+    drain = Drain(MaskingHandler(sys.stderr if stream is None else stream))
     drain.write_as(form, debug=debug)
     drain.start()
     logging.getLogger().handlers = [Waiting(drain)]

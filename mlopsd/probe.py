@@ -465,7 +465,7 @@ class Context:
     log: logging.Logger
     board: Mapping[str, Reading]
     instruments: Instruments
-    timeout: float = math.inf
+    timeout: float = 10.0
     request_check: Callable[[], None] = lambda: None
     show_facts: Callable[[Mapping[str, Any]], None] = lambda _facts: None
     private_paths: Callable[[], Sequence[Path]] = tuple

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -18,6 +18,7 @@ from mlopsd.failures import CheckTimeout, Failures, Stuck
 from mlopsd.predictor import Predictor
 from mlopsd.probe import ProbeError, Reading, ReloadRefused, Route, can_reload
 from mlopsd.process.reaper import Reaper
+from mlopsd.worker.mask import SecretMask
 from mlopsd.worker.worker import CLOSING_SECONDS, Recorder, Worker
 
 FIRST_CHECK_WITHIN = 0.5  # seconds after the start: soon, but not all at once
@@ -63,6 +64,7 @@ class Watch:
         host: str | None = None,
     ) -> None:
         self.configured = configured
+        self._mask = SecretMask.of([configured.options])
         self._check_requested = check_requested or asyncio.Event()
         self._worker = worker
         self._board = board
@@ -104,6 +106,7 @@ class Watch:
     def retime(self, configured: ProbeConfig) -> None:
         """Apply the terms of *configured*, which differs in nothing else."""
         self.configured = configured
+        self._mask = SecretMask.of([configured.options])
         self._check_requested.set()
 
     async def reconfigure(self, configured: ProbeConfig) -> bool:
@@ -219,6 +222,7 @@ class Watch:
             began = clock()
             result, reading = await self._attempt()
             seconds = clock() - began
+        reading = self._with_hold(self._mask.reading(reading))
         self._recorder.checked(self.name, result, seconds)
         self._recorder.hung(self.name, hung=self._worker.stuck is not None)
         entry = self._board.record(self.name, reading, seconds)
@@ -235,6 +239,21 @@ class Watch:
             return self._failures.of_check(error)
         self._failures.are_over()
         return "ok", reading
+
+    def _with_hold(self, reading: Reading) -> Reading:
+        """Return *reading*, with a finding if a step of the probe held the event loop since the last one."""
+        use = self._worker.loop_use
+        if use is None or (hold := use.take()) is None:
+            return reading
+        self._failures.of_hold(hold)
+        finding = hold.finding()
+        is_worst = reading.status < finding.status
+        return replace(
+            reading,
+            findings=(*reading.findings, finding),
+            status=max(reading.status, finding.status),
+            summary=finding.summary if is_worst else reading.summary,
+        )
 
     async def _in_time(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return the result of *call* to the worker; cancel it after the probe's timeout.
@@ -254,10 +273,23 @@ class Watch:
                 calling.cancel()
                 await asyncio.wait({calling}, timeout=CLOSING_SECONDS)
         if is_late:
-            raise CheckTimeout(f"no answer within {timeout:g} s")
+            raise CheckTimeout(f"no answer within {timeout:g} s{self._why_it_goes_on()}")
         return calling.result()
 
+    def _why_it_goes_on(self) -> str:
+        """Return why a coroutine did not end when it was cancelled, or ""."""
+        stuck = self._worker.stuck if self.configured.isolation == "loop" else None
+        return f"; {stuck}" if stuck else ""
+
     async def _do_reload(self, *, dry_run: bool, force: bool) -> str:
+        try:
+            return self._mask.text(await self._reload_once(dry_run=dry_run, force=force))
+        except Exception as error:  # the boundary to third-party code
+            if (masked := self._mask.error(error)) is error:
+                raise
+            raise masked from None
+
+    async def _reload_once(self, *, dry_run: bool, force: bool) -> str:
         self._refuse_if_closed()
         call = partial(self._worker.reload, dry_run=dry_run, force=force)
         if self.configured.isolation == "loop":

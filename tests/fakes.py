@@ -13,6 +13,7 @@ from mlopsd.entry import Entry, Terms
 from mlopsd.probe import Context, Counter, Histogram, Isolation, Metric, Number, Probe
 from mlopsd.watch import Watch
 from mlopsd.worker.loop import LoopWorker
+from mlopsd.worker.mask import SecretMask
 from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
 from mlopsd.worker.worker import Worker
@@ -150,7 +151,8 @@ def worker(configured: ProbeConfig, folder: Path, account: Account) -> Worker:
         instruments = account.instruments(configured.name, configured.plugin.name, declared)
         return ProcessWorker(opening, declared, instruments, account.restarted, log)
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
-    return kind(configured.name, lambda: configured.probe(configured.options, context))
+    mask = SecretMask.of([configured.options])
+    return kind(configured.name, lambda: configured.probe(configured.options, context), mask)
 
 
 def watch(configured: ProbeConfig, folder: Path, board: Board, account: Account) -> Watch:

@@ -5,7 +5,7 @@ import logging
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from bdb import BdbQuit
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any
@@ -24,6 +24,7 @@ from mlopsd.config.load import secret_files
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.failures import BROKEN
 from mlopsd.state_dir import places
+from mlopsd.worker.mask import SecretMask
 
 COMPLAINT = 1  # the exit status of a healthy host with a mistake of a probe's author, as an undeclared sample
 
@@ -68,7 +69,9 @@ def run(arguments: Namespace) -> int:
     private_paths = (places(loaded.settings).state, *secret_files(loaded))
     mode = CheckMode(arguments.times, arguments.debug, private_paths)
     level = _choose_level(debug=loaded.settings.debug or arguments.debug, traceback=arguments.traceback)
-    with _logging_from(level), ProgressLine(StringIO() if arguments.debug else sys.stderr) as progress:
+    mask = SecretMask.of(probe.options for probe in chosen).text
+    shown = StringIO() if arguments.debug else sys.stderr
+    with _logging_from(level, mask), ProgressLine(shown) as progress:
         result = check_once(chosen, progress, mode)
     print_error(*result.complaints)
     _print_result(result, arguments)
@@ -161,13 +164,14 @@ def _choose_level(*, debug: bool, traceback: bool) -> str | None:
 
 
 @contextmanager
-def _logging_from(level: str | None) -> Iterator[None]:
-    """Log *level* and above as text; None disables the log."""
+def _logging_from(level: str | None, mask: Callable[[str], str]) -> Iterator[None]:
+    """Log *level* and above as text through *mask*; None disables the log."""
     if level is None:
         logging.getLogger().addHandler(logging.NullHandler())
         yield
         return
     drain = log.start(level, "text")
+    drain.handler.mask = mask
     try:
         yield
     finally:

@@ -43,6 +43,7 @@ from mlopsd.web.server.listener import ListenError
 from mlopsd.web.server.server import HttpServer
 from mlopsd.web.server.socket_guard import SocketGuard
 from mlopsd.worker.factory import make_worker
+from mlopsd.worker.mask import SecretMask
 
 log = logging.getLogger("mlopsd.daemon")
 
@@ -120,7 +121,7 @@ class Daemon:
 
     async def run(self, configured: Sequence[ProbeConfig]) -> None:
         """Start, serve until a signal stops the daemon, and stop. The order of both stands here."""
-        self._context.configured = configured
+        self._configured(configured)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(Unawaited(lambda: self._metrics.error("loop")).handle)
         adopt_orphans()
@@ -178,7 +179,7 @@ class Daemon:
             raise ConfigurationError([ConfigIssue("api", str(error))]) from error
         self._context.loaded = loaded
         self._context.info = replace(self._context.info, mode=_mode(loaded), outdated=tuple(old))
-        self._context.configured = configured
+        self._configured(configured)
         _log_warnings([*map(str, found), *old])
         logs.set_level(loaded.settings.log.level)
         self._drain.write_as(loaded.settings.log.format, debug=loaded.settings.debug)
@@ -188,6 +189,12 @@ class Daemon:
             if getattr(before, name) != getattr(loaded.settings, name)
         ]
         return changed + await self._watches.change(configured) + old
+
+    def _configured(self, configured: Sequence[ProbeConfig]) -> None:
+        """Note the probes, and mask their secrets in the log. Those of probes that now end stay masked."""
+        options = [probe.options for probe in (*self._context.configured, *configured)]
+        self._drain.handler.mask = SecretMask.of(options).text
+        self._context.configured = configured
 
     async def _reload(self) -> Sequence[str]:
         return await self.reloads.ask()

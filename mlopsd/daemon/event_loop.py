@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from mlopsd.log import Drain
 from mlopsd.log_limit import LogLimiter
@@ -15,6 +15,7 @@ SCARCE = frozenset(
 )  # errors of accept(2) when the host lacks something
 LEAVING_SECONDS = 0.3  # for cancelled tasks, before the loop ends
 log = logging.getLogger("mlopsd.daemon")
+Result = TypeVar("Result")
 
 
 def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
@@ -33,6 +34,16 @@ def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
             drain.end()
             os._exit(failed)
         loop.close()
+
+
+def run_until_done(whole: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of *whole*. Do not wait for tasks that ignore their cancellation."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(whole)
+    finally:
+        if not loop.run_until_complete(leave()):
+            loop.close()
 
 
 async def leave() -> list[str]:

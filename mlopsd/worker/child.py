@@ -31,7 +31,7 @@ from mlopsd.process.frames import BadFrame, receive, send
 from mlopsd.process.reaper import Reaper
 from mlopsd.process.setup import open_channel
 from mlopsd.worker.codec import LIMITS, Outgoing, decode_options, kind_of
-from mlopsd.worker.validate import verified
+from mlopsd.worker.validate import answered, distinct, verified
 
 MOST_LOG_RECORDS = 100  # in one answer; further records are only counted
 MOST_OBSERVATIONS = 10_000
@@ -176,14 +176,15 @@ class ProbeRunner:
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
+        if request["do"] == "close" and self._probe is None:
+            return {}
         probe = self._probe = self._probe or self._make()
         if request["do"] == "check":
-            reading = verified(self._call(probe.check()))
+            reading = distinct(verified(self._call(probe.check())))
             return {"reading": self._outgoing.frame(reading, request["layout"])}
         if request["do"] == "reload":
-            return {
-                "summary": str(self._call(probe.reload(dry_run=request["dry_run"], force=request["force"])))
-            }
+            result = self._call(probe.reload(dry_run=request["dry_run"], force=request["force"]))
+            return {"summary": answered(result)}
         self._call(probe.close())
         return {}
 
@@ -222,13 +223,22 @@ class ProbeRunner:
             self._outbox,
             opening["timeout"],
         )
-        return make_probe(probe, probe.Options(**decode_options(opening["table"])), context)
+        options = probe.Options(**decode_options(opening["table"]))
+        if not inspect.iscoroutinefunction(probe.check):
+            made: Probe[Any] = make_probe(probe, options, context)
+            return made
+
+        async def make() -> Probe[Any]:  # as in the daemon, a loop runs while a coroutine's probe is made
+            made: Probe[Any] = make_probe(probe, options, context)
+            return made
+
+        return self._call(make())  # type: ignore[no-any-return]
 
 
 def _logger(opening: Mapping[str, Any], outbox: Outbox) -> logging.Logger:
     log = logging.getLogger(f"mlopsd.probe.{opening['name']}")
     log.setLevel(opening["log_level"])
-    log.addHandler(outbox)
+    logging.getLogger().addHandler(outbox)  # libraries keep their levels too, from WARNING as in the daemon
     return log
 
 

@@ -1,10 +1,11 @@
 """The choice of the worker for a configured probe."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mlopsd.board import Board, Readings
 from mlopsd.code_version import CodeVersion
@@ -12,6 +13,7 @@ from mlopsd.config.probes import ProbeConfig
 from mlopsd.probe import Context, make_probe
 from mlopsd.process.backoff import FIRST, LONGEST
 from mlopsd.worker.loop import LoopWorker
+from mlopsd.worker.mask import SecretMask
 from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
 from mlopsd.worker.worker import Recorder, Worker
@@ -41,17 +43,23 @@ def make_worker(
     Raises:
         ValueError: One of its metrics is declared already, with another meaning.
     """
+    _log(configured.name).addFilter(_name_probe)
     declared = configured.metrics
     instruments = recorder.instruments(configured.name, configured.plugin.name, declared)
     if configured.isolation == "process":
         restarted = partial(recorder.worker_restarted, configured.name)
         return ProcessWorker(_init_message(configured, state_dir), declared, instruments, restarted, log)
-    name, timeout, show = configured.name, configured.terms.timeout, partial(board.show, configured.name)
+    mask = SecretMask.of([configured.options])
+    name, timeout = configured.name, configured.terms.timeout
+
+    def show(facts: Mapping[str, Any]) -> None:
+        board.show(name, mask.plain(facts))
+
     context = Context(
         name, state_dir, _log(name), Readings(board), instruments, timeout, request_check, show, private_paths
     )
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
-    return kind(name, lambda: make_probe(configured.probe, configured.options, context))
+    return kind(name, lambda: make_probe(configured.probe, configured.options, context), mask)
 
 
 def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:
@@ -69,6 +77,13 @@ def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:
 
 def _log(name: str) -> logging.Logger:
     return logging.getLogger(f"mlopsd.probe.{name}")
+
+
+def _name_probe(record: logging.LogRecord) -> bool:
+    """Add the field ``probe`` to *record*, of the logger of a probe."""
+    if not hasattr(record, "probe"):
+        record.probe = record.name.removeprefix("mlopsd.probe.")
+    return True
 
 
 def _longest_pause(interval: float) -> float:

@@ -1,14 +1,17 @@
 """The worker on the event loop, for coroutines that only wait for the network."""
 
 import asyncio
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from mlopsd.predictor import Predictor, PredictorOptions
-from mlopsd.probe import Probe, Reading, Route, declared_routes
+from mlopsd.probe import Probe, Reading, Route
 from mlopsd.threads import as_exception
-from mlopsd.worker.validate import verified
+from mlopsd.worker.loop_use import LoopUse
+from mlopsd.worker.mask import SecretMask
+from mlopsd.worker.routes import guarded_routes
+from mlopsd.worker.validate import answered, distinct, verified
 from mlopsd.worker.worker import CLOSING_SECONDS
 
 
@@ -18,18 +21,19 @@ class Calling:
     A `CancelledError` stays one only after `abandon`. Any other becomes an ordinary exception of the probe.
     """
 
-    def __init__(self, name: str, call: Callable[[], Any]) -> None:
+    def __init__(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
         self._call = call
         self._abandoned = False
         self.task = asyncio.get_running_loop().create_task(self._run(), name=name)
         self.task.add_done_callback(_consume_exception)
 
     async def result(self) -> Any:
-        """Return its result. If the caller is cancelled, abandon it."""
+        """Return its result. If the caller is cancelled, abandon it, and wait a moment for its end."""
         try:
             await asyncio.wait({self.task})
         except asyncio.CancelledError:
             self.abandon()
+            await asyncio.wait({self.task}, timeout=CLOSING_SECONDS / 2)
             raise
         try:
             return self.task.result()
@@ -43,8 +47,7 @@ class Calling:
 
     async def _run(self) -> Any:
         try:
-            result = self._call()
-            return await result if inspect.isawaitable(result) else result
+            return await self._call()
         except (Exception, GeneratorExit):  # GeneratorExit also closes a coroutine, and must pass then
             raise
         except BaseException as error:  # SystemExit in a task would end the loop
@@ -56,7 +59,9 @@ class Calling:
 class LoopWorker:
     """The worker of a probe's coroutines. While a cancelled check keeps running, no other starts."""
 
-    def __init__(self, name: str, make: Callable[[], Probe[Any]]) -> None:
+    def __init__(self, name: str, make: Callable[[], Probe[Any]], mask: SecretMask | None = None) -> None:
+        self.loop_use = LoopUse()
+        self._mask = mask or SecretMask()
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
@@ -86,12 +91,12 @@ class LoopWorker:
     async def check(self) -> Reading:
         """Run the coroutine in a task of its own, so that it can be abandoned."""
         self._check = self._start("check", lambda: self._made().check())
-        return verified(await self._check.result())
+        return distinct(verified(await self._check.result()))
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's own reload, while checks continue."""
         reloading = self._start("reload", lambda: self._made().reload(dry_run=dry_run, force=force))
-        return str(await reloading.result())
+        return answered(await reloading.result())
 
     async def reconfigure(self, options: PredictorOptions) -> bool:
         """Apply *options* to a probe that predicts and has been made; return whether it did."""
@@ -102,6 +107,7 @@ class LoopWorker:
 
     async def close(self) -> None:
         """Cancel the check in flight and close the probe."""
+        self.loop_use.close()
         if self._check is not None and not self._check.task.done():
             self._check.abandon()
             await asyncio.wait({self._check.task}, timeout=CLOSING_SECONDS)
@@ -115,11 +121,11 @@ class LoopWorker:
         if self._probe is None:
             self._probe = self._make()
         if self._routes is None:
-            self._routes = declared_routes(self._probe)
+            self._routes = guarded_routes(self._probe, self.loop_use, self._mask)
         return self._probe
 
     def _start(self, verb: str, call: Callable[[], Any]) -> Calling:
-        return Calling(f"{verb} {self._name}", call)
+        return Calling(f"{verb} {self._name}", partial(self.loop_use.call, verb, call))
 
 
 def _consume_exception(task: asyncio.Task[Any]) -> None:

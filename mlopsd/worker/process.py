@@ -19,7 +19,7 @@ from mlopsd.process.channel import ChannelClosed, RequestChannel
 from mlopsd.process.child import CHANNEL, LINES_PER_HOUR, PARENT, PATIENCE, Child, spawn
 from mlopsd.process.frames import BadFrame, Header, pack
 from mlopsd.worker.codec import LIMITS, OURS, Incoming, encode_options
-from mlopsd.worker.validate import verified
+from mlopsd.worker.validate import answered, verified
 from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, ProbeRaised, WorkerDied
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", CHANNEL, PARENT)
@@ -115,6 +115,7 @@ class ProbeProcess:
 class ProcessWorker:
     """The worker of a probe in a child process: started on demand, and ended after a timeout."""
 
+    loop_use = None
     predictor = None
     routes = ()
 
@@ -187,7 +188,7 @@ class ProcessWorker:
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Reload the probe in its process and return its sentence."""
         answer = await self._ask({"do": "reload", "dry_run": dry_run, "force": force})
-        return str(answer.get("summary", ""))
+        return answered(answer.get("summary"))  # a probe's code may write to the channel too
 
     async def reconfigure(self, _options: PredictorOptions) -> bool:
         """Return False: a predictor runs on the loop."""
@@ -197,12 +198,15 @@ class ProcessWorker:
         """Close the probe, then end its process in any case."""
         if self._ending is not None:
             self._ending.cancel()
+        answer: Mapping[str, Any] = {}
         if (child := await self._started()) is not None:
             with contextlib.suppress(TimeoutError, WorkerDied, BadFrame):
-                await asyncio.wait_for(child.ask(self._in_full({"do": "close"})), CLOSING_SECONDS)
+                answer = await asyncio.wait_for(child.ask(self._in_full({"do": "close"})), CLOSING_SECONDS)
             await child.child.kill()
         if self._dying is not None:
             await self._dying.kill()
+        if "error" in answer:
+            raise _failure(answer["error"])
 
     async def _started(self) -> ProbeProcess | None:
         """Return the process that runs or starts, or None."""

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from mlopsd.predictor import PredictorOptions
-from mlopsd.probe import Probe, Reading, Route, declared_routes
+from mlopsd.probe import Probe, Reading, Route
 from mlopsd.threads import Call
-from mlopsd.worker.validate import verified
+from mlopsd.worker.loop_use import LoopUse
+from mlopsd.worker.mask import SecretMask
+from mlopsd.worker.routes import guarded_routes
+from mlopsd.worker.validate import answered, distinct, plain, verified
 from mlopsd.worker.worker import CLOSING_SECONDS
 
 Result = TypeVar("Result")
@@ -48,7 +51,9 @@ class ThreadWorker:
 
     predictor = None
 
-    def __init__(self, name: str, make: Callable[[], Probe[Any]]) -> None:
+    def __init__(self, name: str, make: Callable[[], Probe[Any]], mask: SecretMask | None = None) -> None:
+        self.loop_use = LoopUse()  # of its routes
+        self._mask = mask or SecretMask()
         self._name = name
         self._make = make
         self._probe: Probe[Any] | None = None
@@ -73,11 +78,15 @@ class ThreadWorker:
 
     async def check(self) -> Reading:
         """Run one check. The thread validates the reading too, off the event loop."""
-        return await self._run(lambda: verified(self._made().check()))
+        return await self._run(lambda: distinct(verified(plain("check", self._made().check()))))
 
     async def reload(self, *, dry_run: bool, force: bool) -> str:
         """Run the probe's own reload."""
-        return await self._run(lambda: str(self._made().reload(dry_run=dry_run, force=force)))
+
+        def reload() -> str:
+            return answered(plain("reload", self._made().reload(dry_run=dry_run, force=force)))
+
+        return await self._run(reload)
 
     async def reconfigure(self, _options: PredictorOptions) -> bool:
         """Return False: a predictor runs on the loop."""
@@ -85,11 +94,12 @@ class ThreadWorker:
 
     async def close(self) -> None:
         """Close the probe unless a call of it hangs; the thread then ends by itself."""
+        self.loop_use.close()
         if self._lane is None:
             return
         try:
-            if self._probe is not None and (self._call is None or self._call.returned):
-                await asyncio.wait_for(self._run(self._probe.close), CLOSING_SECONDS)
+            if (probe := self._probe) is not None and (self._call is None or self._call.returned):
+                await asyncio.wait_for(self._run(lambda: plain("close", probe.close())), CLOSING_SECONDS)
         except TimeoutError:
             return
         finally:
@@ -106,5 +116,5 @@ class ThreadWorker:
         if self._probe is None:
             self._probe = self._make()
         if self._routes is None:
-            self._routes = declared_routes(self._probe)
+            self._routes = guarded_routes(self._probe, self.loop_use, self._mask)
         return self._probe

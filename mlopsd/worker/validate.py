@@ -1,8 +1,18 @@
 """The validation of what a probe returned."""
 
+import datetime
+import decimal
+import enum
+import inspect
+import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+import pathlib
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pydantic
 
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd.worker.worker import InvalidReading
@@ -10,6 +20,16 @@ from mlopsd.worker.worker import InvalidReading
 MOST_SAMPLES = 25_000  # more is a mistake of the probe, and a load on Prometheus
 MOST_FINDINGS = 1_000
 MOST_FACTS_BYTES = 256 * 1024
+AS_TEXT = (
+    decimal.Decimal,
+    enum.Enum,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    pathlib.PurePath,
+    pydantic.SecretStr,
+    datetime.timedelta,
+    uuid.UUID,
+)  # of facts
 
 
 def verified(result: object) -> Reading:
@@ -37,6 +57,49 @@ def verified(result: object) -> Reading:
         status=result.status,
         summary=result.summary,
     )
+
+
+def answered(result: object) -> str:
+    """Return *result*, of a reload, as its sentence.
+
+    Raises:
+        InvalidReading: It is no text.
+    """
+    if not isinstance(result, str):
+        found = type(result).__name__
+        raise InvalidReading(f"reload returned {found}, not a sentence; return a str that says what was done")
+    return result
+
+
+def plain(call: str, result: Any) -> Any:
+    """Return *result* of *call* in a thread, where nothing awaits it.
+
+    Raises:
+        InvalidReading: It is a coroutine.
+    """
+    if not inspect.isawaitable(result):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()
+    fix = f"write def {call}, or make check a coroutine too"
+    raise InvalidReading(f"{call} is a coroutine beside a plain check, so it was not run; {fix}")
+
+
+def distinct(reading: Reading) -> Reading:
+    """Return *reading* if no two of its samples have the same name and labels.
+
+    Raises:
+        InvalidReading: Two have; the message names the metric.
+    """
+    series = [(sample.name, sample.labels) for sample in reading.samples]
+    try:
+        repeated = Counter(series).most_common(1) if len(set(series)) < len(series) else []
+    except TypeError:  # labels that are no texts have no series; the metrics reject them
+        return reading
+    for (name, labels), times in repeated:
+        shown = ", ".join(f"{label}={text!r}" for label, text in labels)
+        raise InvalidReading(f"{times} samples of {name}{{{shown}}}; report each series once")
+    return reading
 
 
 def _check_many(what: str, values: object, item_type: type, most: int) -> None:
@@ -77,10 +140,45 @@ def _plain(facts: object) -> dict[str, Any]:
     if not isinstance(facts, Mapping):
         raise InvalidReading(f"the reading's facts are {type(facts).__name__}, not a mapping")
     try:
-        text = json.dumps(dict(facts), default=str)
+        text = json.dumps(dict(facts), default=_as_json)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidReading(f"the reading's facts are not JSON: {error}") from error
+        why = next(_complaints(dict(facts), "facts"), str(error))
+        raise InvalidReading(f"the reading's facts are not JSON: {why}") from error
     if len(text) > MOST_FACTS_BYTES:
         raise InvalidReading(f"the reading's facts take {len(text)} bytes, more than {MOST_FACTS_BYTES}")
     plain: dict[str, Any] = json.loads(text)
     return plain
+
+
+def _as_json(value: Any) -> Any:
+    """Return *value*, which `json` does not know, as a value that it knows.
+
+    Raises:
+        TypeError: There is no obvious one, or it is a time without a zone.
+    """
+    if isinstance(value, datetime.datetime) and value.tzinfo is None:
+        raise TypeError("a time without a zone")
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, AS_TEXT):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def _complaints(value: Any, place: str) -> Iterator[str]:
+    """Yield a line for each part of *value* that is no JSON, with its place."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _complaints(item, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _complaints(item, f"{place}.{index}")
+    elif isinstance(value, datetime.datetime) and value.tzinfo is None:
+        yield f"{place} is a time without a zone; use datetime.now(UTC)"
+    elif not isinstance(value, str | int | float | bool | None):
+        try:
+            _as_json(value)
+        except TypeError:
+            yield f"{type(value).__name__} in {place}; use text, a number, a list or a dict"

@@ -1,11 +1,16 @@
 """The contracts of a watch: the worker that runs a probe's checks, and the recorder of metrics."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mlopsd.entry import Entry
 from mlopsd.predictor import Predictor, PredictorOptions
 from mlopsd.probe import Instruments, Metric, Reading, Route
+
+if TYPE_CHECKING:
+    from mlopsd.worker.loop_use import LoopUse  # imports asyncio, which a child does not need
 
 
 class Worker(Protocol):
@@ -17,6 +22,10 @@ class Worker(Protocol):
     - If it cannot, `stuck` reports it.
     - A process that is still starting continues, for the next call.
     """
+
+    @property
+    def loop_use(self) -> LoopUse | None:
+        """Return the measurement of its steps on the event loop. A process has none."""
 
     @property
     def predictor(self) -> Predictor | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import logging
 import os
 import resource
 import select
@@ -24,7 +23,7 @@ from mlopsd.config.load import LoadedConfig
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.config.schema import Settings
 from mlopsd.daemon.daemon import Daemon
-from mlopsd.log import Drain
+from mlopsd.log import Drain, MaskingHandler
 from mlopsd.state_dir import Places, StateFolder
 from tests.cli.command import mlopsd
 from tests.installed import installed
@@ -259,7 +258,7 @@ async def test_a_reload_that_breaks_is_reported_and_survived(
         raise ZeroDivisionError("one over nought")
 
     loaded = LoadedConfig(Settings(), None, ())
-    drain = Drain(logging.StreamHandler())
+    drain = Drain(MaskingHandler())
     places = Places(tmp_path, tmp_path / "s")
     daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain)
     with pytest.raises(
@@ -276,9 +275,7 @@ async def test_a_reload_checks_folders_off_the_loop_and_before_it_changes_anythi
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
     loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
-    daemon = Daemon(
-        lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler())
-    )
+    daemon = Daemon(lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(MaskingHandler()))
     threads: list[str] = []
 
     def search(_where: Places) -> list[ConfigIssue]:
@@ -296,9 +293,7 @@ async def test_a_fault_in_the_search_for_warnings_is_logged_and_ends_no_daemon(
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
     loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
-    daemon = Daemon(
-        lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(logging.StreamHandler())
-    )
+    daemon = Daemon(lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(MaskingHandler()))
 
     def search(_where: Places) -> list[ConfigIssue]:
         raise RuntimeError("can't start new thread")

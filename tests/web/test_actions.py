@@ -109,7 +109,7 @@ class Wordless(Exception):
         (ReloadRefused("version 7 has accuracy 0.5, 0.9 is needed"), "refused: version 7 has accuracy 0.5"),
         (ProbeError("the registry does not answer"), "failed: the registry does not answer"),
         (KeyError(), "failed: KeyError"),
-        (Wordless(), "failed: (no message: ValueError)"),
+        (Wordless(), "failed: Wordless: (no message: ValueError)"),
         (TimeoutError(), "failed: it exceeded the probe's timeout"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlopsd.exceptions import safe_message
+from mlopsd.failures import why
 from mlopsd.format import format_time
 from mlopsd.probe import Finding, ReloadRefused, Status
 from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
@@ -138,14 +138,13 @@ def reload_state(reload: ProbeReload) -> ReloadState:
     if error is None:
         return {"state": "done", "started_at": started_at, "detail": reload.done.result()}
     state: ReloadWord = "refused" if isinstance(error, ReloadRefused) else "failed"
-    return {"state": state, "started_at": started_at, "detail": why(error)}
+    return {"state": state, "started_at": started_at, "detail": _why(error)}
 
 
-def why(error: BaseException) -> str:
-    """Return the message of *error*, or its class name if the message is empty."""
+def _why(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it exceeded the probe's timeout; raise the timeout or check why the probe is slow"
-    return safe_message(error) or type(error).__name__
+    return why(error)
 
 
 def is_running(reload: ProbeReload | None) -> bool:

@@ -1,0 +1,172 @@
+"""The mistakes of authors that the kit finds: each costs one test, with a line that names the cause."""
+
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.running import GIVE_UP
+
+AUTHORS = Path(__file__).parent / "authors"
+RULE = "test_a_check_gives_a_reading_with_evidence"
+MISTAKES = {
+    # the mistake: the test that finds it, and its line
+    "Segfaults": (RULE, r"its process was killed by SIGSEGV"),
+    "Exits": ("test_two_of_it_do_not_disturb_each_other", r"its process ended with exit status 3"),
+    "CrashesWhenMade": (RULE, r"its process ended with exit status 3"),
+    "Hangs": ("test_two_of_it_do_not_disturb_each_other", r"no answer within 1 s"),
+    "HangsInAThread": (RULE, r"no answer within 1 s"),
+    "HangsWhenMade": (
+        "test_it_can_be_closed_before_its_first_check",
+        r"the probe does not return within \d+ s; it is at \w+/mistakes.py:\d+ in __init__",
+    ),
+    "Swallows": (RULE, r"no answer within 1 s; its last check was cancelled and has not ended"),
+    "Blocks": (
+        "test_it_does_not_block_the_event_loop",
+        r"its check held the event loop for \d\.\d s at \w+/mistakes.py:\d+ in check; a coroutine must not",
+    ),
+    "BlocksForEver": (
+        RULE,
+        r"does not return within \d+ s; it is at \w+/mistakes.py:\d+ in check",
+    ),
+    "ReloadWithoutArguments": (
+        "test_its_methods_can_be_called",
+        r"reload cannot be called: .*'dry_run'; write def reload\(self, \*, dry_run, force\)",
+    ),
+    "ReloadAsync": ("test_its_methods_can_be_called", r"reload is a coroutine beside a plain check"),
+    "ReloadRaises": ("test_a_reload_says_what_it_did", r"reload failed: KeyError: 'x'"),
+    "ReloadNone": (
+        "test_a_reload_says_what_it_did",
+        r"reload returned NoneType, not a sentence; return a str",
+    ),
+    "CloseAsync": ("test_its_methods_can_be_called", r"close is a coroutine beside a plain check"),
+    "RoutesAsync": ("test_its_methods_can_be_called", r"routes is a coroutine; write a plain def routes"),
+    "FactsOfObjects": (RULE, r"the reading's facts are not JSON: object in facts\.door"),
+    "FactsTooLarge": (RULE, r"the reading's facts take 300012 bytes, more than 262144"),
+    "NaiveTime": (RULE, r"facts\.doors\.0\.opened is a time without a zone"),
+    "TellsASecret": ("test_it_tells_no_secret", r"the facts of its reading tell a secret"),
+    "LongerThanItsInterval": ("test_its_schedule_makes_sense", r"timeout 10 s, interval 5 s"),
+    "WorseThanItsFindings": (
+        "test_its_status_is_that_of_its_worst_finding",
+        r"the reading is unhealthy, but its worst finding is healthy",
+    ),
+    "Rambles": ("test_its_summaries_are_short", r"the summary of the reading|the summary of finding door"),
+    "Prints": ("test_it_prints_nothing", r"it printed 'the door is shut'; use self.context.log"),
+    "PrintsApart": ("test_it_prints_nothing", r"it printed 'the door is shut'; use self.context.log"),
+    "SamplesTwice": (
+        "test_no_sample_is_there_twice",
+        r"2 samples of level_ratio\{\}; report each series once",
+    ),
+    "SamplesText": (RULE, r"metric 'level_ratio': '7' is text, not a number; convert it first"),
+    "ExitsInAThread": (RULE, r"SystemExit: 3"),
+    "RoutesApart": ("test_its_routes_can_be_served", r"routes run in the daemon, not in a process"),
+    "NotThere": (
+        "test_it_is_installed_under_its_name_and_loads",
+        r"cannot load probe 'NotThere': .*not there",
+    ),
+}
+FOR_EVER = ("HangsWhenMade", "BlocksForEver")
+GOOD = ("Good", "Patient", "Looped", "Reads")
+TABLES = {"TellsASecret": '{"token": "open-sesame"}'}
+SUITE = """
+import pytest
+from mlopsd.testing import ProbeConformance
+
+class Test{name}(ProbeConformance):
+    name = "{name}"
+    table = {table}
+    patience = {patience}
+"""
+FIXTURE = """
+class TestReads(ProbeConformance):
+    name = "Reads"
+
+    @pytest.fixture
+    def table(self, tmp_path):
+        (tmp_path / "door").write_text("it is shut")
+        return {"path": str(tmp_path / "door")}
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str], ET.Element]:
+    """The outcome of each test, by class and name: one run of an author's suite."""
+    folder = tmp_path_factory.mktemp("author")
+    shutil.copytree(AUTHORS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    names = [*MISTAKES, *GOOD]
+    points = "".join(f"{name} = mistakes:{name}\n" for name in names)
+    (folder / "mlopsd_mistakes-1.0.dist-info" / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}")
+    suites = [
+        SUITE.format(name=name, table=TABLES.get(name, "{}"), patience=1 if name in FOR_EVER else 60)
+        for name in names
+        if name != "Reads"
+    ]
+    (folder / "test_suite.py").write_text("".join([*suites, FIXTURE]))
+    wanted = [f"test_suite.py::Test{name}::{rule}" for name, (rule, _) in MISTAKES.items()]
+    wanted += [f"test_suite.py::Test{name}" for name in (*GOOD, "NotThere")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        ".",
+        "-p",
+        "no:cacheprovider",
+    ]
+    ended = subprocess.run(
+        [*command, "--junitxml", "junit.xml", *wanted],
+        cwd=folder,
+        env={**environment(), "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=5 * GIVE_UP,
+    )
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    cases = ET.parse(folder / "junit.xml").iter("testcase")
+    return {(case.attrib["classname"].rpartition(".Test")[2], case.attrib["name"]): case for case in cases}
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_kit_finds_the_mistake_and_names_the_cause(
+    mistake: str, results: Mapping[tuple[str, str], ET.Element]
+) -> None:
+    rule, line = MISTAKES[mistake]
+    failure = results[mistake, rule].find("failure")
+    assert failure is not None, "it passed"
+    assert re.search(line, failure.attrib["message"]), failure.attrib["message"]
+
+
+@pytest.mark.parametrize("probe", GOOD)
+def test_the_kit_passes_a_probe_without_a_mistake(
+    probe: str, results: Mapping[tuple[str, str], ET.Element]
+) -> None:
+    cases = [case for (name, _), case in results.items() if name == probe]
+    assert len(cases) >= 18
+    for case in cases:
+        assert not [child.attrib["message"] for child in case if child.tag != "system-out"]
+
+
+def test_a_probe_that_cannot_be_loaded_is_one_failure(
+    results: Mapping[tuple[str, str], ET.Element],
+) -> None:
+    cases = [case for (name, _), case in results.items() if name == "NotThere"]
+    assert len([case for case in cases if case.find("failure") is not None]) == 1
+    skipped = [case.find("skipped") for case in cases if case.find("failure") is None]
+    assert len(skipped) >= 15
+    for skip in skipped:
+        assert skip is not None
+        assert "see test_it_is_installed_under_its_name_and_loads" in skip.attrib["message"]
