@@ -5,9 +5,10 @@ import inspect
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -77,6 +78,11 @@ class ProbeConformance:
     patience: ClassVar[float] = 60.0
 
     _table: Mapping[str, Any] | None = None
+    _cache: ClassVar[dict[str, Any]] = {}  # `_CheckedTwice`, or why there is none
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._cache = {}  # each class has its own
 
     @pytest.fixture(autouse=True)
     def _table_of_the_test(self, request: pytest.FixtureRequest) -> None:
@@ -157,7 +163,7 @@ class ProbeConformance:
 
     def test_a_check_gives_a_reading_with_evidence(self) -> None:
         """Check twice, in the probe's own isolation; a reading without a finding fails."""
-        for reading in self._readings(checks=2):
+        for reading in self._readings():
             failure = failure_of(reading)
             assert failure is None, f"check() gave no reading: {reading.summary}"
             assert reading.findings, "a reading without a finding is no evidence of anything"
@@ -165,7 +171,7 @@ class ProbeConformance:
 
     def test_it_does_not_block_the_event_loop(self) -> None:
         """Check that no coroutine holds the event loop of the daemon."""
-        for reading in self._readings(checks=2):
+        for reading in self._readings():
             holds = [finding.summary for finding in reading.findings if finding.name == "event_loop"]
             assert not holds, holds[0]
 
@@ -212,7 +218,7 @@ class ProbeConformance:
         """Check that samples match declared metrics, and that every declared gauge is reported."""
         declared = {metric.name: metric for metric in self._declared()}
         reported: set[str] = set()
-        for reading in self._readings(checks=2):
+        for reading in self._readings():
             for sample in reading.samples:
                 assert sample.name in declared, f"{sample.name} is reported and not declared"
                 labels = tuple(name for name, _ in sample.labels)
@@ -231,7 +237,7 @@ class ProbeConformance:
         """Check that no value of a ``SecretStr`` leaves the probe, though the daemon masks it."""
         configured = self._configured()
         mask = SecretMask.of([configured.options])
-        for reading in self._readings(masked=False):
+        for reading in self._checked().raw:
             for part in ("summary", "findings", "samples", "facts"):
                 told = getattr(mask.reading(reading), part) != getattr(reading, part)
                 assert not told, f"the {part} of its reading tell a secret of its options; write {MASKED}"
@@ -240,7 +246,7 @@ class ProbeConformance:
         """Check that it logs and does not print: the daemon's output is a log of JSON lines."""
         lines: list[str] = []
         capfd.readouterr()
-        self._readings(on_line=lines.append)
+        self._check_twice(on_line=lines.append)
         printed = capfd.readouterr()
         lines += [*printed.out.splitlines(), *printed.err.splitlines()]
         assert not lines, f"it printed {lines[0]!r:.80}; use self.context.log"
@@ -383,25 +389,42 @@ class ProbeConformance:
         result: Result = self._run(watch)
         return result
 
-    def _readings(self, checks: int = 1, *, masked: bool = True, **options: Any) -> list[Reading]:
-        """Return the readings of some checks.
+    def _readings(self) -> Sequence[Reading]:
+        """Return the readings of two checks, as the daemon has them."""
+        return self._checked().masked
+
+    def _checked(self) -> "_CheckedTwice":
+        """Return the readings of two checks, which the tests of a class share as long as the table is equal.
+
+        Raises:
+            AssertionError: The probe does not return.
+        """
+        key = repr(dict(self._own_table()))
+        if key not in self._cache:
+            try:
+                self._cache[key] = self._check_twice()
+            except AssertionError as error:
+                self._cache[key] = str(error)
+        found = self._cache[key]
+        assert isinstance(found, _CheckedTwice), found
+        return found
+
+    def _check_twice(self, **options: Any) -> "_CheckedTwice":
+        """Check twice in the probe's own isolation.
 
         The first check includes the start of the process. If it times out, it is retried in another process.
         A slow start may be this machine's fault, but a slow check is slow there too.
         """
 
-        async def check(watch: Watch, worker: _ObservedWorker) -> list[Reading]:
-            entries = [
-                await _from_the_start(watch, worker),
-                *[await _later(watch) for _ in range(checks - 1)],
-            ]
-            return [entry.reading for entry in entries] if masked else worker.readings
+        async def check(watch: Watch, worker: _ObservedWorker) -> _CheckedTwice:
+            entries = [await _from_the_start(watch, worker), await _later(watch)]
+            return _CheckedTwice([entry.reading for entry in entries], worker.readings)
 
         for _ in range(MOST_STARTS):
-            readings = self._watching(check, **options)
-            if self._configured().isolation != "process" or not readings or not _is_late(readings[0]):
+            found = self._watching(check, **options)
+            if self._configured().isolation != "process" or not _is_late(found.masked[0]):
                 break
-        return readings
+        return found
 
     def _make(self, name: str, state_dir: Path) -> Probe[Any]:
         """Make the probe in this process, where it also runs in the daemon."""
@@ -412,6 +435,14 @@ class ProbeConformance:
         log = logging.getLogger("mlopsd.testing")
         timeout = configured.terms.timeout
         return configured.probe(configured.options, Context(name, folder, log, {}, instruments, timeout))
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedTwice:
+    """The readings of two checks, as the daemon has them and as the probe gave them."""
+
+    masked: Sequence[Reading]
+    raw: Sequence[Reading]
 
 
 class _PrintedLog(logging.Logger):

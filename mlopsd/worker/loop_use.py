@@ -1,6 +1,7 @@
 """The use of the event loop by one probe: which of its steps held the loop, for how long and where."""
 
 import asyncio
+import contextlib
 import inspect
 import sys
 import threading
@@ -83,7 +84,8 @@ class LoopUse:
             self._calls -= 1
             if not self._calls:
                 self._is_needed.clear()
-            OWNER.reset(token)
+            with contextlib.suppress(ValueError):  # a coroutine may be closed in another context
+                OWNER.reset(token)
 
     def take(self) -> LoopHold | None:
         """Return the longest hold since the last call of this method, or None."""

@@ -17,6 +17,7 @@ ODD = {
     "hangs_in_process": "HangsInProcess",
     "measures": "Measures",
     "measures_in_process": "MeasuresInProcess",
+    "ignores": "Ignores",
     "open": "Open",
     "raises": "Raises",
     "reloads": "Reloads",

@@ -1,6 +1,7 @@
 """Probes that a stranger might write, for the command line to meet."""
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -120,6 +121,17 @@ class Blocks(Probe):
     async def check(self) -> Reading:
         time.sleep(3600)  # noqa: ASYNC251  # that is the point
         return Reading()
+
+
+class Ignores(Probe):
+    """A coroutine that goes on when it is cancelled, which no coroutine may."""
+
+    schedule = Schedule(timeout=0.3, critical=True)
+
+    async def check(self) -> Reading:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
 
 
 class Reloads(Probe[Place]):

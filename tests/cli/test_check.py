@@ -61,6 +61,16 @@ def test_a_coroutine_that_blocks_does_not_hang_the_command(odd: Mapping[str, str
     assert done.returncode == 3
 
 
+def test_a_coroutine_that_ignores_its_cancellation_does_not_hang_the_command(
+    odd: Mapping[str, str], config: Path
+) -> None:
+    config.write_text("[probes.ignores]\n")
+    done = mlopsd("check", "--json", "--config", config, env=odd)
+    why = "its last check was cancelled and has not ended; a coroutine must let CancelledError pass"
+    assert json.loads(done.stdout)["probes"]["ignores"]["summary"] == f"no answer within 0.3 s; {why}"
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 def test_only_the_named_probes_are_asked(odd: Mapping[str, str], config: Path) -> None:
     config.write_text(tables("fine", "hangs"))
     done = mlopsd("check", "fine", "--config", config, env=odd)
