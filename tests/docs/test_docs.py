@@ -10,7 +10,7 @@ from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES
 
 ROOT = Path(__file__).parents[2]
 METRICS = ROOT / "docs/reference/metrics.md"
-GUIDE = ROOT / "docs/extending/writing-a-probe.md"
+GUIDE = sorted((ROOT / "docs/extending").glob("*.md"))
 PACKAGE = ROOT / "tests" / "packages" / "mlopsd-probe-neighbours"
 FLEET = re.compile(r"^```yaml\n(# prometheus\.yml\n.*?)^```$", re.MULTILINE | re.DOTALL)
 DATE = r"\d{4}-\d\d-\d\d"
@@ -20,12 +20,14 @@ BLOCK = re.compile(r"^```(\w+) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 
 
 def test_the_examples_of_the_guide_are_the_tested_package() -> None:
-    blocks = {file: code for _, file, code in BLOCK.findall(GUIDE.read_text("utf-8"))}
+    found = [block for page in GUIDE for block in BLOCK.findall(page.read_text("utf-8"))]
+    blocks = {file: code for language, file, code in found if language != "yaml"}
+    assert len(blocks) == len([language for language, *_ in found if language != "yaml"])
     assert set(blocks) == {
         str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.*") if path.suffix in (".py", ".toml")
     }
     for file, code in blocks.items():
-        assert code == (PACKAGE / file).read_text("utf-8"), f"{file}: copy it into {GUIDE.name}"
+        assert code == (PACKAGE / file).read_text("utf-8"), f"{file}: copy it into the guide"
 
 
 def documents() -> list[Path]:

@@ -19,7 +19,11 @@ from tests.web.test_description import routes
 README = (ROOT / "README.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "config.toml").read_text("utf-8")
 DEPLOYED = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
-PACKAGES = {"mlopsd_probe_neighbours", "mlopsd_probe_SOMETHING"}  # of strangers, and no metrics
+PACKAGES = {
+    "mlopsd_probe_neighbours",
+    "mlopsd_probe_spool",
+    "mlopsd_probe_SOMETHING",
+}  # of strangers, and no metrics
 PAGES = pytest.mark.parametrize("page", documents(), ids=lambda path: path.name)
 
 
