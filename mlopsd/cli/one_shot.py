@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from inspect import iscoroutinefunction
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,7 +48,7 @@ class CheckMode:
 
     Attributes:
         times: How often to check each probe; the last reading counts.
-        debug: True to check in this thread of this process, without a time limit, so that a debugger works.
+        debug: True to check in this process and without a time limit, so that a debugger works.
         private_paths: Files that no model may read.
     """
 
@@ -173,7 +174,7 @@ class OneShotCheck:
         self._check_requested = asyncio.Event()
         log = logging.getLogger("mlopsd.worker")
         worker = make_worker(
-            replace(configured, isolation="loop") if mode.debug else configured,
+            _in_this_process(configured) if mode.debug else configured,
             state,
             board,
             recorder,
@@ -198,6 +199,11 @@ class OneShotCheck:
     async def close(self) -> None:
         """Close the probe."""
         await self._watch.close()
+
+
+def _in_this_process(configured: ProbeConfig) -> ProbeConfig:
+    """Return *configured* for this process. A plain check gets a thread, so it may run a loop."""
+    return replace(configured, isolation="loop" if iscoroutinefunction(configured.probe.check) else "thread")
 
 
 def _without_limit(configured: ProbeConfig) -> ProbeConfig:

@@ -1,5 +1,6 @@
 """The command line as a user runs it: a process, its output and its exit status."""
 
+import fcntl
 import os
 import pty
 import subprocess
@@ -30,19 +31,39 @@ def mlopsd(*words: str | Path, env: Mapping[str, str] | None = None, seconds: fl
 
 
 def on_a_terminal(
-    *words: str | Path, env: Mapping[str, str] | None = None, columns: int = 80, typed: bytes = b""
+    *words: str | Path,
+    env: Mapping[str, str] | None = None,
+    columns: int = 80,
+    typed: bytes = b"",
+    after: str = "",
 ) -> tuple[int, str]:
-    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal with *typed* as input."""
+    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal.
+
+    *typed* is the input there, once the text *after* is shown.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     command = [sys.executable, "-m", "mlopsd", *map(str, words)]
     with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(env)
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(env),
+        start_new_session=True,
+        preexec_fn=_own_the_terminal,  # noqa: PLW1509  # it makes one system call
     ) as process:
         os.close(theirs)
+        shown = b""
+        while after.encode() not in shown:
+            shown += os.read(ours, 65536)
         os.write(ours, typed)
-        text = _read_all(ours)
+        text = shown.decode() + _read_all(ours)
         return process.wait(SECONDS), text
+
+
+def _own_the_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C there reaches this process
 
 
 def _read_all(descriptor: int) -> str:

@@ -262,3 +262,11 @@ def test_a_breakpoint_in_an_ordinary_check_names_the_way_to_debug(
     done = mlopsd("check", "--config", config, env=odd)
     assert done.returncode == 3
     assert "use check debugged --debug" in done.stderr
+
+
+def test_ctrl_c_ends_a_debugger(odd: Mapping[str, str], config: Path) -> None:
+    config.write_text(tables("debugged"))
+    words = ("check", "debugged", "--debug", "--config", config)
+    status, text = on_a_terminal(*words, env=odd, typed=b"\x03", after="(Pdb)")
+    assert status == 130
+    assert "Traceback" not in text
