@@ -112,3 +112,28 @@ def test_a_start_without_the_package_names_each_table(
         *NAMES
     ]
     assert len(lines) == 3
+
+
+def test_an_upgraded_wheel_runs_after_a_restart_and_never_seems_to_before(
+    venv: Venv, wheels: tuple[Path, Path], text: str, tmp_path: Path
+) -> None:
+    venv.install(wheels[0])
+    with Running(tmp_path, text, through=venv.through) as daemon:
+        venv.install(wheels[1])
+        upgraded = f"{NAME} 2.0 is installed, 1.0 is running; restart mlopsd"
+        assert reload(daemon)["changes"] == [f"probe {name}: {upgraded}" for name in NAMES]
+        assert shown(daemon) == ({f"{NAME} 1.0"}, set(RENAMED))
+    with Running(tmp_path, text, through=venv.through) as daemon:
+        assert reload(daemon)["changes"] == []
+        assert shown(daemon) == ({f"{NAME} 2.0"}, set(RENAMED.values()))
+
+
+def test_a_wheel_that_is_removed_under_its_tables_is_a_clear_line(
+    venv: Venv, wheels: tuple[Path, Path], text: str, tmp_path: Path
+) -> None:
+    venv.install(wheels[0])
+    with Running(tmp_path, text, through=venv.through) as daemon:
+        venv.uninstall(NAME)
+        gone = f"{NAME} is no longer installed, 1.0 is running; install it again"
+        assert reload(daemon)["changes"] == [f"probe {name}: {gone}" for name in NAMES]
+        assert shown(daemon) == ({f"{NAME} 1.0"}, set(RENAMED))
