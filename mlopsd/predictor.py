@@ -152,6 +152,7 @@ class VersionFacts:
     Attributes:
         model: The name of the registered model.
         desired: The version that the registry resolves to.
+        held_back: The desired version, if the served one is kept on purpose.
         served: The version that is in service.
         drift_since: The time since which *served* differs from *desired*, in UTC.
         progress: The current step of the rollout.
@@ -160,6 +161,7 @@ class VersionFacts:
 
     model: str | None = None
     desired: RegisteredVersion | None = None
+    held_back: RegisteredVersion | None = None
     served: RegisteredVersion | None = None
     drift_since: datetime | None = None
     progress: Progress | None = None
@@ -173,6 +175,7 @@ class VersionFacts:
         return cls(
             model=(_text(model) or None) if isinstance(model, str) else None,
             desired=RegisteredVersion.read(facts.get("desired")),
+            held_back=RegisteredVersion.read(facts.get("held_back")),
             served=RegisteredVersion.read(facts.get("served")),
             drift_since=_moment(facts.get("drift_since")),
             progress=Progress.read(facts.get("progress")),
@@ -189,6 +192,7 @@ class VersionFacts:
         return _known(
             model=self.model,
             desired=self.desired.fact() if self.desired is not None else None,
+            held_back=self.held_back.fact() if self.held_back is not None else None,
             served=self.served.fact() if self.served is not None else None,
             drift_since=format_time(self.drift_since) if self.drift_since is not None else None,
             progress=self.progress.fact() if self.progress is not None else None,

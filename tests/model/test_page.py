@@ -97,7 +97,7 @@ def states(well: Observed) -> Iterator[Observed]:
     yield replace(well, canary_behind=1)
     yield replace(well, backlog=Backlog(requests=1, seconds=60))
     yield replace(well, is_mismatched=True)
-    drifted = replace(well, desired=version("2"), drift_since=NOW)
+    drifted = replace(well, desired=version("2"), named=version("2"), drift_since=NOW)
     yield drifted
     yield replace(drifted, precondition="gpu 0 is unhealthy")
     yield replace(well, complaints=(DOWN,))
@@ -109,6 +109,9 @@ def states(well: Observed) -> Iterator[Observed]:
     misspelt = FakeHost(well.serving.kept, WELL, 1)
     misspelt.facts["unknown_features"] = ["petal lenght"]
     yield replace(well, serving=replace(well.serving, host=cast("Any", misspelt)))
+    bare = FakeHost(well.serving.kept, WELL, 1)
+    bare.facts["signature"] = False
+    yield replace(well, serving=replace(well.serving, host=cast("Any", bare)))
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
     yield replace(well, problem="cannot keep version 2: no space left on device")
@@ -140,7 +143,8 @@ def states_of_causes(well: Observed) -> Iterator[Observed]:
 
 def readings(well: Observed) -> list[Reading]:
     table = options(thresholds={"accuracy": {"min": 0.8}})
-    return [report.report(state, table) for state in states(well)]
+    accepting = table.model_copy(update={"on_no_signature": "accept"})
+    return [report.report(state, each) for state in states(well) for each in (table, accepting)]
 
 
 async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Observed) -> None:
@@ -189,7 +193,9 @@ async def test_the_page_has_every_fact(well: Observed) -> None:
     rejected = {"2": Rejection(version("2"), "canary", "why", NOW, 600, OF_VERSION)}
     progress = Progress("fetch", "2", NOW, 1, 2)
     judgement = Judgement(judged={"accuracy": LoggedMetric(0.9, "run 1", NOW)})
-    full = replace(well, drift_since=NOW, rejected=rejected, progress=progress, judgement=judgement)
+    full = replace(
+        well, named=version("3"), drift_since=NOW, rejected=rejected, progress=progress, judgement=judgement
+    )
     facts = report.report(full, options()).facts
     reported = {row[0]: row[1] for row in rows("Facts")}
     of_host = set(re.findall(r'^ +"(\w+)": |facts\["(\w+)"\]', facts_of_host(), re.MULTILINE))

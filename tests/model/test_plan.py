@@ -36,6 +36,7 @@ LATER, EARLIER = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
 OPTIONS = ModelOptions(model="iris", registries=(RegistryOptions(uri=URI),))
 ONE, TWO, THREE = version("1"), version("2"), version("3")
 FALLBACK = version("1", candidate="Production", rank=1)
+ELSEWHERE = replace(version("1"), registry="http://second", registry_rank=1)
 ON_ITS_WAY = Keep("a rollout is in progress")
 SOMETHING_ELSE = Keep("a reload is deciding")
 UNWANTED = Keep("no version is wanted")
@@ -133,9 +134,20 @@ ROWS = [
         ON_ITS_WAY,
     ),
     Row(
-        "a fallback does not cancel the rollout of a better named version",
+        "the version of a later registry does not cancel the rollout of a better named version",
+        replace(EMPTY, desired=ELSEWHERE, named=ELSEWHERE, in_progress=Rollout(TWO, TWO)),
+        ON_ITS_WAY,
+    ),
+    Row(
+        "a later candidate cancels the rollout of one that is gone",
+        replace(EMPTY, desired=FALLBACK, named=FALLBACK, in_progress=Rollout(TWO, TWO)),
+        Cancel("a registry names version 1 now"),
+    ),
+    Row(
+        "with hold, a later candidate does not cancel the rollout of a better named version",
         replace(EMPTY, desired=FALLBACK, named=FALLBACK, in_progress=Rollout(TWO, TWO)),
         ON_ITS_WAY,
+        options=OPTIONS.model_copy(update={"fallback": "hold"}),
     ),
     Row(
         "a better named version cancels the rollout of a fallback",

@@ -16,8 +16,8 @@ from mlopsd_probes.model.cache import store
 from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
-from mlopsd_probes.registry.registries import FetchError, RegistryError
-from tests.model.world import DOWN, WELL, World, failing, reported
+from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
+from tests.model.world import DOWN, URI, WELL, World, failing, reported, version
 from tests.running import GIVE_UP
 
 JSON = "application/json"
@@ -432,7 +432,8 @@ async def test_where_the_current_version_no_longer_loads_the_one_before_serves(w
     await world.until_serving("1")
 
 
-async def test_a_fallback_never_replaces_a_proven_version(world: World) -> None:
+async def test_with_hold_a_later_candidate_does_not_replace_a_verified_version(world: World) -> None:
+    world.amend(fallback="hold")
     world.names("6")
     await world.check()
     world.names("5", candidate="Production", rank=1)
@@ -441,11 +442,72 @@ async def test_a_fallback_never_replaces_a_proven_version(world: World) -> None:
     assert reported(reading, "fallback") == (
         "degraded",
         (
-            "@champion of http://registry leads nowhere; Production of http://registry names version 5, "
-            "and proven version 6 stays"
+            "http://registry names version 5 by Production; verified version 6 (@champion) is kept; "
+            'set @champion again, or set fallback = "follow"'
         ),
     )
     assert "drift_since" not in reading.facts
+    assert reading.facts["desired"] == reading.facts["held_back"]
+    assert (reading.facts["desired"]["version"], reading.facts["served"]["version"]) == ("5", "6")
+    desired = next(sample for sample in reading.samples if sample.name == "desired_version")
+    assert desired.value == 5
+
+
+async def test_where_a_candidate_is_gone_the_next_one_is_followed(world: World) -> None:
+    """As with rings: the alias of the first ring is taken away, and the host goes back to the champion."""
+    world.names("6")
+    await world.check()
+    world.names("5", candidate="Production", rank=1)
+    reading = await world.check(2)
+    assert world.serves == "5"
+    assert reading.facts["desired"]["candidate"] == "Production"
+    assert "held_back" not in reading.facts
+
+
+async def test_a_candidate_that_is_not_ready_yet_is_waited_for(world: World) -> None:
+    world.names("6")
+    await world.check()
+    world.names("5", candidate="Production", rank=1)
+    world.registry.reported = (Complaint(URI, "not_ready", "@champion leads to version 7, which is PENDING"),)
+    reading = await world.check(2)
+    assert world.serves == "6"
+    assert reading.facts["held_back"]["version"] == "5"
+
+
+async def test_a_later_registry_replaces_no_verified_version_and_none_that_is_restored(world: World) -> None:
+    world.names("6")
+    await world.check()
+    world.registry.names = replace(version("5"), registry="http://second", registry_rank=1)
+    reading = await world.check(2)
+    assert world.serves == "6"
+    assert "a later registry never replaces it" in reported(reading, "fallback")[1]
+    await world.reconciler.close()
+    world.begin()
+    await world.check(2)
+    assert (world.serves, world.registry.fetched) == ("6", ["6"])
+
+
+async def test_nothing_is_desired_while_no_registry_says_so(world: World) -> None:
+    world.names("6")
+    await world.check()
+    world.registry.complaints = (DOWN,)
+    reading = await world.check()
+    assert world.serves == "6"
+    assert "desired" not in reading.facts
+    assert not [sample for sample in reading.samples if sample.name == "desired_version"]
+    assert all(finding.name != "version_drift" for finding in reading.findings)
+
+
+@pytest.mark.parametrize(("choice", "status"), [("warn", "degraded"), ("accept", "healthy")])
+async def test_a_version_without_a_signature_is_a_finding(world: World, choice: str, status: str) -> None:
+    world.amend(on_no_signature=choice)
+    world.names("1")
+    await world.check()
+    assert all(finding.name != "signature" for finding in (await world.reading()).findings)
+    world.hosts[-1].facts["signature"] = False
+    found = reported(await world.reading(), "signature")
+    assert found[0] == status
+    assert "has no signature, so what callers send is not checked" in found[1]
 
 
 async def test_a_fallback_serves_where_nothing_else_does_and_is_degraded(world: World) -> None:

@@ -380,6 +380,7 @@ async def test_a_reload_without_a_registry_is_no_reload(world: World) -> None:
 async def test_a_reload_of_what_a_fallback_may_not_replace_does_not_say_that_it_is_named(
     world: World,
 ) -> None:
+    world.amend(fallback="hold")
     world.names("6")
     await world.check()
     world.names("5", candidate="Production", rank=1)

@@ -48,6 +48,7 @@ class FakeRegistry:
 
     names: Version | None = None
     complaints: tuple[Complaint, ...] = ()
+    reported: tuple[Complaint, ...] = ()  # beside an answer
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     fails: FetchError | None = None
     arrives: int = 1  # bytes before it fails
@@ -63,7 +64,7 @@ class FakeRegistry:
 
     async def resolve(self) -> Resolution:
         await self.answering.wait()
-        return Resolution(None if self.complaints else self.names, self.complaints)
+        return Resolution(None if self.complaints else self.names, (*self.complaints, *self.reported))
 
     async def metrics(self, wanted: Version) -> Mapping[str, LoggedMetric]:
         await self.judging.wait()

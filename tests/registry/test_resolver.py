@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import sqlite3
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from hashlib import sha256
@@ -168,6 +169,34 @@ async def test_a_question_that_nobody_waits_for_does_not_confuse_the_next(client
     await asyncio.sleep(0)
     asking.cancel()
     assert (await resolve(client, "Production"))["found"]["number"] == "2"
+
+
+async def test_an_alias_that_points_to_a_deleted_version_is_named(client: ClientProcess, shop: Shop) -> None:
+    """It is not called unset, and the next candidate is found."""
+    with warnings.catch_warnings():  # MLflow warns of itself
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+        owner = MlflowClient(shop.uri, shop.uri)
+        owner.create_registered_model("dangling")
+        for _ in range(2):
+            owner.create_model_version("dangling", "s3://models/1")
+        for alias in ("champion", "before"):
+            owner.set_registered_model_alias("dangling", alias, "1")
+        owner.delete_model_version("dangling", "2")
+    change = "UPDATE registered_model_aliases SET version = 2 WHERE name = 'dangling' AND alias = 'champion'"
+    with closing(sqlite3.connect(shop.folder / "mlflow.db", timeout=10)) as database, database:
+        assert database.execute(change).rowcount == 1  # MLflow 2.22 leaves it so by itself
+    question = {"do": "resolve", "model": "dangling"}
+    answer = await client.ask({**question, "candidates": ["@champion", "@before"]}, PATIENCE)
+    assert answer["found"]["number"] == "1"
+    dangling = [
+        "dangling",
+        "@champion points to version 2, which does not exist; set the alias to another version, or delete it",
+    ]
+    assert answer["complaints"] == [dangling]
+    answer = await client.ask({**question, "candidates": ["@champion"]}, PATIENCE)
+    assert (answer["found"], answer["complaints"][0]) == (None, dangling)
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3", "4"])

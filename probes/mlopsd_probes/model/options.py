@@ -112,9 +112,14 @@ class ModelOptions(PredictorOptions):
         why="POST /invocations is for this model, if several tables have one.",
     )
     candidates: Annotated[tuple[Name, ...], AfterValidator(_some)] = key(
-        ("@champion", "Production", "Staging", "None"),
+        ("@champion", "Production", "Staging"),
         "names",
-        'Version: the first of these that exists. An @alias, a stage, a number or "latest".',
+        'The first that exists: an @alias, a number, "latest", a stage; "None" is without a stage.',
+    )
+    fallback: Literal["follow", "hold"] = key(
+        "follow",
+        "choice",
+        '"hold": keep the verified version if a candidate is gone. "follow": use the next candidate.',
     )
     registries: Annotated[Registries, BeforeValidator(_tables), Field(validate_default=True)] = key(
         (), "tables", f"Registries to ask, in order. Default: the one in {TRACKING_URI}."
@@ -141,6 +146,11 @@ class ModelOptions(PredictorOptions):
         "reject",
         "choice",
         '"warn": serve a version although a metric with a threshold was never logged. Then degraded.',
+    )
+    on_no_signature: Literal["warn", "accept"] = key(
+        "warn",
+        "choice",
+        '"accept": a version without a signature is healthy, although what callers send is not checked.',
     )
     gpu_probe: Name = key(
         "gpu", "name", "Probe whose unhealthy GPUs hold back the rollout of a model that uses one."

@@ -16,7 +16,7 @@ from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.registry.registries import ANSWERS
-from mlopsd_probes.registry.version import LoggedMetric
+from mlopsd_probes.registry.version import LoggedMetric, Version
 
 FIXED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error lasts as long as its process
 REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
@@ -31,6 +31,7 @@ def report(seen: Observed, options: ModelOptions) -> Reading:
         *_registry(seen, options),
         *_fallback(seen, options),
         *_thresholds(seen, options),
+        *_signature(seen, options),
         *_features(seen),
         *_batching(seen, options),
         *_rejected(seen),
@@ -102,8 +103,9 @@ def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         text = f"version {number} {_standstill_text(seen.backlog, options)}{behind}"
         yield Finding("canary", Status.DEGRADED, text, advice=Advice.WATCH)
     elif not canary.verified:
-        fix = "log it with an input example or a signature, or set [probes.model.canary] input"
-        text = f"version {number} is unverified: it has nothing to predict; {fix}"
+        fix = "log it with an input example, or set [probes.model.canary] input"
+        why = canary.reason or "it has nothing to predict"
+        text = f"version {number} is unverified: {why}; {fix}"
         yield Finding("canary", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
         text = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
@@ -138,11 +140,14 @@ def _canary_behind_text(requests: int) -> str:
 
 
 def _drift(seen: Observed) -> Iterator[Finding]:
-    if seen.serving is None or seen.desired is None:
+    if seen.serving is None or seen.desired is None or seen.held_back is not None:
         return
     serves, wants = seen.serving.kept.version.number, seen.desired.number
     if seen.drift_since is None:
-        yield Finding("version_drift", Status.HEALTHY, f"the registry wants version {wants}, which serves")
+        if seen.named is not None:
+            yield Finding(
+                "version_drift", Status.HEALTHY, f"the registry wants version {wants}, which serves"
+            )
         return
     seconds = (seen.now - seen.drift_since).total_seconds()
     age = format_age(seconds)
@@ -173,8 +178,8 @@ def _fallback(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     if (held := seen.held_back) is not None and seen.serving is not None:
         serves = seen.serving.kept.version
         text = (
-            f"{first} of {options.registries[0].label} leads nowhere; {held.candidate} of {held.registry} "
-            f"names version {held.number}, and proven version {serves.number} stays"
+            f"{held.registry} names version {held.number} by {held.candidate}; verified version "
+            f"{serves.number} ({serves.candidate}) is kept; {_why_held(held, serves)}"
         )
         yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     elif seen.serving is not None and seen.serving.kept.version.is_fallback:
@@ -183,6 +188,12 @@ def _fallback(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
             f"version {version.number} was named by {version.candidate} of {version.registry}, not by {first}"
         )
         yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+
+
+def _why_held(held: Version, serves: Version) -> str:
+    if held.registry_rank > serves.registry_rank:
+        return "a later registry never replaces it"
+    return f'set {serves.candidate} again, or set fallback = "follow"'
 
 
 def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
@@ -200,6 +211,17 @@ def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
+
+
+def _signature(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    if seen.serving is None or seen.serving.host.facts.get("signature") is not False:
+        return
+    text = f"version {seen.serving.kept.version.number} has no signature, so what callers send is not checked"
+    if options.on_no_signature == "accept":
+        yield Finding("signature", Status.HEALTHY, text)
+    else:
+        fix = 'log it with a signature, or set on_no_signature = "accept"'
+        yield Finding("signature", Status.DEGRADED, f"{text}; {fix}", advice=Advice.FIX_REGISTRY)
 
 
 def _features(seen: Observed) -> Iterator[Finding]:
@@ -271,8 +293,8 @@ def _age(seen: Observed, moment: datetime) -> float:
 
 def _samples(seen: Observed, options: ModelOptions) -> Iterator[Sample]:
     model = options.model
-    if seen.desired is not None:
-        yield DESIRED.sample(int(seen.desired.number), model=model)
+    if seen.named is not None:
+        yield DESIRED.sample(int(seen.named.number), model=model)
     if seen.drift_since is not None:
         yield DRIFT_SINCE.sample(seen.drift_since.timestamp(), model=model)
     if (serving := seen.serving) is None:
@@ -295,7 +317,8 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
     serving = seen.serving
     facts = VersionFacts(
         model=options.model,
-        desired=RegisteredVersion(**seen.desired.facts()) if seen.desired else None,
+        desired=RegisteredVersion(**seen.named.facts()) if seen.named else None,
+        held_back=RegisteredVersion(**seen.held_back.facts()) if seen.held_back else None,
         served=RegisteredVersion(**serving.kept.version.facts()) if serving else None,
         drift_since=seen.drift_since,
         progress=seen.progress,

@@ -19,7 +19,7 @@ from mlopsd_probes.registry.version import File, LoggedMetric, Version
 TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
 HEADROOM = 0.5  # seconds
 KINDS = kinds_of(REGISTRY)
-ANSWERS = frozenset({"absent", "not_ready"})  # complaints of a registry that answered
+ANSWERS = frozenset({"absent", "dangling", "not_ready"})  # complaints of a registry that answered
 Count = Callable[[str, str, float], None]
 OnProgress = Callable[[int, int | None], None]
 Result = TypeVar("Result")
@@ -32,7 +32,8 @@ class Complaint:
     Attributes:
         registry: its URI without credentials.
         kind: ``absent``: it has no such model, or none of the candidates. ``auth``: it rejected the
-            credentials, or they cannot be read. ``not_ready``: a candidate leads to a version that is not
+            credentials, or they cannot be read. ``dangling``: an alias
+            points to a deleted version. ``not_ready``: a candidate leads to a version that is not
             ready. The others are in `mlopsd_probes.causes.CAUSES`.
         reason: one sentence without credentials, with a fix if there is one.
         asked_for: the request; a registry without metrics or files may still answer other requests.

@@ -96,6 +96,8 @@ class Resolver:
                 return {"found": {"candidate": candidate, **_facts(found)}, "complaints": complaints}
             if found is not None:
                 complaints.append(_not_ready(candidate, found))
+            elif (number := shelf.target(candidate)) is not None:
+                complaints.append(_dangling(candidate, number))
         complaints.append(_none_of(question["model"], question["candidates"]))
         return {"found": None, "complaints": complaints}
 
@@ -125,15 +127,19 @@ class _Registered:
 
     def find(self, candidate: str) -> ModelVersion | None:
         """Return the version that *candidate* leads to, or None."""
-        if candidate.startswith("@"):
-            number = self._model.aliases.get(candidate[1:])
-            return None if number is None else self._version(str(number))
+        if (number := self.target(candidate)) is not None:
+            return self._version(number)
         if candidate.isdecimal():
             return self._version(str(int(candidate)))
         if candidate.lower() == LATEST:
             return self._latest()
         staged = (one for one in self._newest if (one.current_stage or "None").lower() == candidate.lower())
         return next(staged, None)
+
+    def target(self, candidate: str) -> str | None:
+        """Return the number that the alias *candidate* points to; the version may be deleted."""
+        number = self._model.aliases.get(candidate[1:]) if candidate.startswith("@") else None
+        return None if number is None else str(number)
 
     def _version(self, number: str) -> ModelVersion | None:
         for version in self._newest:
@@ -184,6 +190,11 @@ def _facts(version: ModelVersion) -> Answer:
 def _not_ready(candidate: str, version: ModelVersion) -> list[str]:
     text = f"{candidate} leads to version {version.version}, which is {version.status}, not {READY}"
     return ["not_ready", f"{text}; register it again if it stays so"]
+
+
+def _dangling(candidate: str, number: str) -> list[str]:
+    text = f"{candidate} points to version {number}, which does not exist"
+    return ["dangling", f"{text}; set the alias to another version, or delete it"]
 
 
 def _none_of(model: str, candidates: Sequence[str]) -> list[str]:

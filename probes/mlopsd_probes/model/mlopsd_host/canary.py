@@ -9,11 +9,14 @@ from typing import Any
 
 from . import outputs
 from .example import document as example_document
+from .example import is_guess
 from .libraries import models, numpy
 from .load_error import not_of_the_version
 from .request import ModelInput, RequestRejected
 from .scoring import JSON, Scorer, print_without_data
 
+BAD_REQUEST = 400
+NOT_BUILT = "no row for its canary can be made from its signature"
 NO_INPUT = "it has no signature and no input example, and no canary input is configured"
 
 
@@ -43,11 +46,24 @@ class Canary:
         except RequestRejected as rejection:
             if rejection.__cause__ is not None:
                 print_without_data(rejection.__cause__)
-            return {**result, **self._explained(rejection, rejection.detail)}, None
+            return self._failed(result, rejection, rejection.detail), None
         except Exception as error:  # noqa: BLE001  # third-party examples, signatures and answers may raise anything
             print_without_data(error)
-            return {**result, **self._explained(error, f"the model failed: {type(error).__name__}")}, None
+            return self._failed(result, error, f"the model failed: {type(error).__name__}"), None
         return {**result, "passed": not reason, "reason": reason}, question if not reason else None
+
+    def _failed(self, result: dict[str, Any], error: Exception, otherwise: str) -> dict[str, Any]:
+        """Return *result* with its reason; a made-up row that does not fit proves nothing."""
+        explained = self._explained(error, otherwise)
+        if not explained.get("kind") and result["source"] == "synthesised" and self._is_unfit(result, error):
+            reason = f"{NOT_BUILT} ({explained['reason']})"
+            return {**result, "passed": True, "verified": False, "reason": reason}
+        return {**result, **explained}
+
+    def _is_unfit(self, result: dict[str, Any], error: Exception) -> bool:
+        """Return whether the row was not built, was not the model's to answer, or only a guess."""
+        is_callers = isinstance(error, RequestRejected) and error.code == BAD_REQUEST
+        return "seconds" not in result or is_callers or is_guess(self._scorer.schema)
 
     def _explained(self, error: Exception, otherwise: str) -> dict[str, str]:
         """Return the reason, by default *otherwise*, and the kind of failure if this host is the cause."""

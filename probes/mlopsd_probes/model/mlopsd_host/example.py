@@ -31,6 +31,14 @@ def document(schema: Any, ranges: Ranges) -> dict[str, Any]:
     return {"dataframe_split": split}
 
 
+def is_guess(schema: Any) -> bool:
+    """Return whether *schema* leaves the size or the content of its values open, so that a row is a guess."""
+    if schema.is_tensor_spec():
+        return any(size < 0 for spec in schema.inputs for size in spec.shape[1:])
+    nested = (schemas.Array, schemas.Object, schemas.Map)
+    return any(isinstance(spec.type, nested) for spec in schema.inputs)
+
+
 def _zero(spec: Any) -> Any:
     return {"b": False, "U": "a", "S": "a", "O": "a", "i": 0, "u": 0}.get(spec.type.kind, 0.0)
 

@@ -15,7 +15,7 @@ class DesiredVersion:
 
     Attributes:
         desired: the version that is wanted here; None while none is known.
-        named: the version that a registry named last; a fallback does not replace a verified version.
+        named: the version that a registry names now; None if none does, or no registry answers.
         reached_at: when a registry last named a version.
     """
 
@@ -38,22 +38,36 @@ class DesiredVersion:
     async def ask(self, served: Version | None, *, is_verified: bool) -> Version | None:
         """Return the version that a registry names now, and set *desired* from it.
 
-        A fallback does not replace the *served* version if that version *is_verified*. No version is desired
-        any more once every registry answers and none names one.
+        The *served* version stays desired if it *is_verified* and `_holds`. No version is desired any more
+        once every registry answers and none names one.
         """
         resolution = await self._registries.resolve()
         self._complaints = resolution.complaints
-        if (found := resolution.found) is None:
+        self.named = found = resolution.found
+        if found is None:
             if resolution.is_denial:
-                self.desired = self.named = self._unmet = None
+                self.desired = self._unmet = None
             return None
         self.reached_at = self._now()
-        desired = served if served is not None and is_verified and found.rank > served.rank else found
-        self.desired, self.named = desired, found
+        is_held = served is not None and is_verified and self._holds(served, found)
+        self.desired = desired = served if served is not None and is_held else found
         is_served = served is not None and served.id == desired.id
         if self._unmet is not None and (is_served or self._unmet[0].id != desired.id):
             self._unmet = None
         return found
+
+    def _holds(self, served: Version, found: Version) -> bool:
+        """Return whether the verified *served* version stays although a registry names *found*.
+
+        A later registry never replaces it: the first one may only be down. A later candidate of the same
+        registry does with ``fallback = "follow"``, unless an earlier one leads to a version that is not ready
+        yet.
+        """
+        if found.id == served.id or found.rank <= served.rank:
+            return False
+        if found.registry_rank > served.registry_rank or self._options.fallback == "hold":
+            return True
+        return any(one.registry == found.registry and one.kind == "not_ready" for one in self._complaints)
 
     async def judge(self, version: Version) -> Judgement:
         """Compare the current metrics of *version* with the thresholds.

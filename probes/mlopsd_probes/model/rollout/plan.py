@@ -80,7 +80,7 @@ class Observed:
 
     Attributes:
         desired: the version that this host should serve; None while none is known.
-        named: the version that a registry named last; it differs from *desired* if it is a fallback.
+        named: the version that a registry names now; it differs from *desired* if it is held back.
         cached: the versions on disk.
         rejected: rejections by the version's id.
         restoring: a version that is being loaded from disk beside any rollout.
@@ -141,8 +141,14 @@ class Observed:
 
     @property
     def held_back(self) -> Version | None:
-        """Return a fallback that is not rolled out because a verified version serves."""
+        """Return the version that a registry names, if a verified version is kept instead."""
         return self.named if self.named != self.desired else None
+
+    @property
+    def restorable(self) -> Version | None:
+        """Return the version that served here and is about to serve again; None if it failed to load."""
+        version = self.first_cached
+        return None if version is None or self.stumbles.get(version.id) else version
 
     @property
     def is_busy(self) -> bool:
@@ -215,7 +221,7 @@ def plan(seen: Observed, options: ModelOptions, *, force: bool = False) -> Actio
 
     *force* skips the precondition and reloads a version that already serves.
     """
-    if (reason := _obsolete(seen)) is not None:
+    if (reason := _obsolete(seen, options)) is not None:
         return Cancel(reason)
     if _may_restore(seen) and (version := seen.first_cached) is not None:
         return Restore(version)
@@ -248,15 +254,20 @@ def is_due(serving: ActiveVersion, options: ModelOptions, now: datetime) -> bool
     return serving.is_outdated or (options.on_expiry == "reload" and age > options.cache_ttl)
 
 
-def _obsolete(seen: Observed) -> str | None:
-    """Return the reason to cancel the rollout in progress, or None; a fallback is no reason."""
+def _obsolete(seen: Observed, options: ModelOptions) -> str | None:
+    """Return the reason to cancel the rollout in progress, or None.
+
+    A version of a later registry is no reason, nor a later candidate with ``fallback = "hold"``.
+    """
     rollout, desired = seen.in_progress, seen.desired
     if rollout is None or rollout.is_serving or rollout.cancelled_because is not None:
         return None
     if desired is None:
         return "no registry names it any more" if rollout.is_named else None
     is_new = rollout.desired is None or rollout.desired.id != desired.id
-    if is_new and rollout.version.id != desired.id and desired.rank <= rollout.version.rank:
+    is_followed = options.fallback == "follow" and desired.registry_rank == rollout.version.registry_rank
+    is_better = desired.rank <= rollout.version.rank or is_followed
+    if is_new and rollout.version.id != desired.id and is_better:
         return f"a registry names version {desired.number} now"
     return None
 

@@ -366,8 +366,8 @@ class Reconciler:
     async def _resolve(self) -> Version | None:
         """Return the version that a registry names now; forget rejections of all others."""
         serving = self.active.serving
-        served = None if serving is None else serving.kept.version
-        is_verified = serving is not None and serving.proven_at is not None
+        served = self._snapshot().restorable if serving is None else serving.kept.version
+        is_verified = serving is None or serving.proven_at is not None
         found = await self._desired.ask(served, is_verified=is_verified)
         desired, serving = self._desired.desired, self.active.serving
         if desired is None:
