@@ -2,16 +2,20 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import StoreError
+from mlopsd_probes.model.cache.partial import OLDEST_SECONDS
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion
@@ -101,17 +105,68 @@ def test_a_half_fetched_version_is_never_found(tmp_path: Path, store: Store) -> 
     store.choose(put(store, 1))
     (store.part(version(2)) / "MLmodel").write_bytes(b"{}")
     assert numbers(Store(tmp_path, "iris").load()) == ("1", None, ())
-    assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_part_begins_empty(store: Store) -> None:
-    (store.part(version(1)) / "rest").write_bytes(b"of a fetch that was cut")
+def test_a_part_keeps_what_came_also_after_a_restart(tmp_path: Path, store: Store) -> None:
     part = store.part(version(1))
     assert part.is_absolute()
     assert list(part.iterdir()) == []
+    (part / "rest").write_bytes(b"of a fetch that was cut")
+    store.release(version(1))
+    assert [path.name for path in Store(tmp_path, "iris").part(version(1)).iterdir()] == ["rest"]
     store.discard(version(1))
-    assert not part.exists()
+    assert not part.parent.exists()
     store.discard(version(1))
+
+
+def test_a_part_without_a_byte_is_removed(store: Store) -> None:
+    part = store.part(version(1))
+    (part / "data").mkdir()
+    (part / "data" / "empty").touch()
+    store.release(version(1))
+    assert not part.parent.exists()
+    store.release(version(1))
+
+
+def test_only_the_newest_parts_stay(tmp_path: Path, store: Store) -> None:
+    for number in (1, 2, 3, 4):
+        begun(store, number, age=10.0 - number)
+    assert parts(tmp_path) == {2, 3, 4}
+    Store(tmp_path, "iris").load()
+    assert parts(tmp_path) == {3, 4}
+    store.make_room(version(3))
+    assert parts(tmp_path) == {3}
+
+
+def test_a_part_of_last_week_is_removed(tmp_path: Path, store: Store) -> None:
+    begun(store, 1, age=OLDEST_SECONDS + 60)
+    begun(store, 2, age=OLDEST_SECONDS - 600)
+    Store(tmp_path, "iris").load()
+    assert parts(tmp_path) == {2}
+
+
+def test_a_part_that_is_larger_than_what_is_free_is_removed(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(store, 1, age=2)
+    begun(store, 2, age=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=6000))
+    Store(tmp_path, "iris").load()
+    assert parts(tmp_path) == {2}
+
+
+def begun(store: Store, number: int, age: float) -> None:
+    """Leave an unfinished download whose last file came *age* seconds ago."""
+    part = store.part(version(number))
+    (part / "weights").write_bytes(b"x" * 4096)
+    journal = part.with_name("journal")
+    journal.touch()
+    moment = time.time() - age
+    os.utime(journal, (moment, moment))
+
+
+def parts(folder: Path) -> set[int]:
+    return {int(path.name.partition("-")[0]) for path in folder.rglob("*.part")}
 
 
 def test_of_versions_that_were_never_chosen_the_newest_stays(tmp_path: Path, store: Store) -> None:
@@ -278,7 +333,6 @@ def test_a_full_disk_is_reported_and_leaves_what_was_there(tmp_path: Path) -> No
         with pytest.raises(StoreError, match="No space left on device; make room"):
             store.note(kept, text="x" * 2**20)
         assert Store(tmp_path, "iris").load().current == kept
-        assert not list(tmp_path.rglob("*.part"))
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -295,6 +349,7 @@ def test_what_cannot_be_removed_keeps_no_version_from_being_used_or_fetched(
     try:
         again = Store(tmp_path, "iris")
         assert again.load().current == kept
+        again.discard(version(2))
         assert list(again.part(version(2)).iterdir()) == []
         assert again.choose(put(again, 2)).current == put(again, 2)
     finally:
@@ -380,7 +435,7 @@ def test_killed_at_any_point_it_leaves_the_old_state_or_the_new(tmp_path: Path) 
         seen.append(numbers(shelf))
         assert not shelf.broken
         assert Store(folder, "iris").load() == shelf
-        assert not [path for path in folder.rglob("*") if path.suffix in (".part", ".aside", ".writing")]
+        assert not [path for path in folder.rglob("*") if path.suffix in (".aside", ".writing")]
     assert len(seen) > 100
     assert list(dict.fromkeys(seen)) == [
         ("2", "1", ()),  # nothing has happened yet

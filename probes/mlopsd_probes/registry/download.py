@@ -1,7 +1,7 @@
 """The download of a version's files; runs in the process of its registry."""
 
-import hashlib
 import os
+import re
 import shutil
 import socket
 import struct
@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -21,11 +21,13 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.stores import LocalStore, store_of
+from mlopsd_probes.registry.transfer import Meter, Transfer
 
-AT_A_TIME = 4
 PULSE_SECONDS = 0.25
-CHUNK = 1024 * 1024
 MLMODEL = "MLmodel"
+DEEPEST = 100  # folders in a path
+UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
 TCP_INFO_SIZE = 256
 BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_info, linux/tcp.h
 NOT_THERE = frozenset({"absent", "not_found"})  # faults that may mean that a file is gone
@@ -38,18 +40,21 @@ Pulse = Callable[[Mapping[str, int | None]], None]
 
 
 class Download:
-    """The download of all files below *uri*, of the registry *tracking_uri*, into *folder*."""
+    """The download of all files below *uri*, of the registry *tracking_uri*, into *folder*.
 
-    def __init__(self, uri: str, tracking_uri: str, folder: Path) -> None:
+    *folder* may have the files of an earlier attempt; the download goes on from them.
+    """
+
+    def __init__(self, uri: str, tracking_uri: str, folder: Path, at_a_time: int = 4) -> None:
         self._folder = folder
+        self._at_a_time = at_a_time
         self._repository = _repository(uri)
         _keep_credentials_from_others(self._repository, tracking_uri)
+        self._store = store_of(_innermost(self._repository))
+        self._meter = Meter()
+        self._transfer = Transfer(self._repository, self._store, folder, self._meter)
         self._total: int | None = None
-        self._hashed = 0
-        self._done = 0
-        self._running: set[Path] = set()
         self._wire = _Wire()
-        self._lock = threading.Lock()
 
     def run(self, pulse: Pulse) -> list[tuple[str, int, str]]:
         """Fetch all files; return path, size and SHA-256 of each. Call *pulse* regularly with the progress.
@@ -58,15 +63,25 @@ class Download:
             Fault: ``missing`` or ``truncated`` if the version itself is proven to be at fault.
             Exception: any other exception of the store's client.
         """
-        with self._pulsing(pulse):
+        with closing(self._transfer), self._pulsing(pulse):
             try:
-                files = list(self._listed())
+                files = list(self._all())
                 self._check(files)
                 return self._fetched(files)
             except Exception as error:  # a store's client may raise anything; `classify` sorts it
                 if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
                     raise unmounted from error
                 raise
+
+    def _all(self) -> Iterator[FileInfo]:
+        merges_two_folders = isinstance(self._repository, RunsArtifactRepository)
+        if isinstance(self._store, LocalStore) and not merges_two_folders:
+            found = self._store.list()
+        else:
+            found = self._listed()
+        for file in found:
+            _reject_outside(file.path)
+            yield file
 
     def _listed(self, path: str | None = None) -> Iterator[FileInfo]:
         for found in self._repository.list_artifacts(path):
@@ -86,14 +101,20 @@ class Download:
             raise Fault("bad_response", f"the registry lists no files for it; {fix}")
         if not any(file.path == MLMODEL for file in files):
             raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {fix}")
+        if len({file.path for file in files}) < len(files):
+            raise Fault("bad_response", f"the registry lists a file twice; {fix}")
         if any(file.file_size is None for file in files):  # a store may not know
             return
         self._total = total = sum(file.file_size or 0 for file in files)
-        if total > (free := shutil.disk_usage(self._folder).free):
-            raise Fault("disk_full", f"it takes {total} bytes, {free} are free in {self._folder}; make room")
+        missing = total - self._transfer.here(files)
+        if missing > (free := shutil.disk_usage(self._folder).free):
+            raise Fault(
+                "disk_full", f"it takes {missing} bytes, {free} are free in {self._folder}; make room"
+            )
 
     def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
-        pool = ThreadPoolExecutor(AT_A_TIME)
+        _remove_others(self._folder, files)
+        pool = ThreadPoolExecutor(self._at_a_time)
         try:
             waiting: list[Future[tuple[str, int, str]]] = [
                 pool.submit(self._file, file, _sibling(file, files)) for file in files
@@ -103,30 +124,18 @@ class Download:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _file(self, file: FileInfo, sibling: FileInfo | None) -> tuple[str, int, str]:
-        path = self._folder / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            self._running.add(path)
-        self._get_whole(file, sibling, path)
-        size = path.stat().st_size
-        digest = self._digest(path)
-        with self._lock:
-            self._running.discard(path)
-            self._done += size
-        return file.path, size, digest
-
-    def _get_whole(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
-        """Fetch *file*; fetch it again if its size differs from the listed one.
+        """Fetch *file*; fetch it again from its beginning if its size differs from the listed one.
 
         Raises:
             Fault: ``truncated`` or ``bad_response``, see `_size_fault`, or a fault of `_get_there`.
         """
         sizes: list[int] = []
         for _ in range(2):
-            self._get_there(file, sibling, path)
-            sizes.append(path.stat().st_size)
+            fetched = self._get_there(file, sibling)
+            sizes.append(fetched[1])
             if file.file_size is None or sizes[-1] == file.file_size:
-                return
+                return fetched
+            self._transfer.forget(file)
         raise self._size_fault(file, sibling, *sizes)
 
     def _size_fault(self, file: FileInfo, sibling: FileInfo | None, first: int, then: int) -> Fault:
@@ -155,19 +164,19 @@ class Download:
         listed = self._repository.list_artifacts(None if folder == "." else folder)
         return next((one.file_size for one in listed if one.path == file.path), None)
 
-    def _get_there(self, file: FileInfo, sibling: FileInfo | None, path: Path) -> None:
+    def _get_there(self, file: FileInfo, sibling: FileInfo | None) -> tuple[str, int, str]:
         """Fetch *file*; an absent file proves a fault of the version only if *sibling* is there.
 
         Raises:
             Fault: ``missing``.
         """
         try:
-            return self._get(file, path)
+            return self._transfer.fetch(file)
         except Exception as error:  # a store's client may raise anything
             if self._fault(error).kind not in NOT_THERE or sibling is None or not self._is_there(sibling):
                 raise
         try:
-            self._get(file, path)
+            return self._transfer.fetch(file)
         except Exception as error:  # a store's client may raise anything
             if (fault := self._fault(error)).kind not in NOT_THERE:
                 raise
@@ -181,11 +190,10 @@ class Download:
         return file.file_size is not None and self._size_of(file) == file.file_size
 
     def _size_of(self, file: FileInfo) -> int | None:
-        """Fetch *file* and return its size; None if it cannot be fetched."""
+        """Return the size with which *file* comes; None if it cannot be fetched."""
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as aside:  # the folder of this process
             try:
-                self._get(file, Path(aside, "file"))
-                return Path(aside, "file").stat().st_size
+                return self._transfer.size_of(file, Path(aside, "file"))
             except Exception:  # noqa: BLE001  # no exception of the store's client proves anything here
                 return None
 
@@ -198,18 +206,6 @@ class Download:
         if root is None or root.is_dir():
             return None
         return Fault("not_mounted", f"there is no folder {root} on this host; mount it")
-
-    def _get(self, file: FileInfo, path: Path) -> None:
-        self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]  # noqa: SLF001  # the public one turns an exception into text
-
-    def _digest(self, path: Path) -> str:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-                with self._lock:
-                    self._hashed += len(chunk)
-        return digest.hexdigest()
 
     @contextmanager
     def _pulsing(self, pulse: Pulse) -> Iterator[None]:
@@ -228,11 +224,13 @@ class Download:
         pulse(self._state())
 
     def _state(self) -> Mapping[str, int | None]:
-        """Return the progress: ``bytes`` and ``total`` to show; ``alive`` grows with any byte."""
-        with self._lock:
-            running, done, hashed = list(self._running), self._done, self._hashed
-        here = done + sum(map(_written, running))
-        return {"bytes": here, "total": self._total, "alive": here + hashed + self._wire.received()}
+        """Return the progress: ``bytes`` and ``total`` to show; ``moved`` grows with any byte that came.
+
+        ``alive`` grows with any byte at all, also with those of an answer without a file.
+        """
+        meter, unseen, wire = self._meter, self._transfer.unseen(), self._wire.received()
+        moved = max(meter.moved + unseen, wire if self._store is None else 0) + meter.hashed
+        return {"bytes": meter.here + unseen, "total": self._total, "moved": moved, "alive": moved + wire}
 
 
 class _Wire:
@@ -258,15 +256,6 @@ def _received_by(descriptor: int) -> int:
     return int(BYTES_RECEIVED.unpack_from(info)[0]) if len(info) >= BYTES_RECEIVED.size else 0
 
 
-def _written(path: Path) -> int:
-    """Return the bytes on disk; some stores set a file's full length before they fill it."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return 0
-    return min(found.st_size, found.st_blocks * 512)
-
-
 def _repository(uri: str) -> ArtifactRepository:
     """Return the repository that has the files of *uri*.
 
@@ -283,8 +272,19 @@ def _repository(uri: str) -> ArtifactRepository:
 
 def _reject_outside(path: str) -> None:
     parts = PurePosixPath(path).parts
-    if PurePosixPath(path).is_absolute() or ".." in parts:
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
         raise Fault("bad_response", f"the registry lists a file outside of the version: {path}")
+    if UNSAFE.search(path) or len(parts) > DEEPEST:
+        raise Fault("bad_response", f"the registry lists a file with a name that no model needs: {path!r}")
+
+
+def _remove_others(folder: Path, files: list[FileInfo]) -> None:
+    """Remove files of an earlier attempt that the registry does not list any more."""
+    listed = {folder / file.path for file in files}
+    for here, _, names in os.walk(folder):
+        for name in names:
+            if (path := Path(here, name)) not in listed:
+                path.unlink()
 
 
 def _sibling(file: FileInfo, files: list[FileInfo]) -> FileInfo | None:

@@ -106,7 +106,7 @@ class Resolver:
 
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         uri = self._client.get_model_version_download_uri(question["model"], question["version"])
-        download = Download(uri, self._uri, Path(question["folder"]))
+        download = Download(uri, self._uri, Path(question["folder"]), question.get("parallel", 4))
         with retries.of_responses():
             files = download.run(
                 lambda pulse: self._send({"id": question["id"], "more": True, "pulse": pulse})

@@ -4,7 +4,7 @@ Below the probe's state folder::
 
     models/MODEL/VERSION-ID/            the files of a version
     models/MODEL/VERSION-ID.json        its manifest; a folder without one is ignored
-    models/MODEL/VERSION-ID.part/       files that are being fetched
+    models/MODEL/VERSION-ID.part/       an unfinished download, see `partial`
     models/MODEL/order.json             the current and the previous version
 
 Every change is one rename, so a killed daemon leaves the old state or the new one. All functions block;
@@ -33,10 +33,10 @@ from mlopsd_probes.model.cache.files import (
     tidy,
     write,
 )
+from mlopsd_probes.model.cache.partial import FILES, PART, open_part, prune, release
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.version import File, Version
 
-PART = ".part"  # suffix of leftovers of a killed daemon, as are `ASIDE` and `WRITING`
 MANIFEST = ".json"
 ORDER = f"order{MANIFEST}"
 
@@ -94,22 +94,42 @@ class Store:
             )
 
     def part(self, version: Version, *spared: Version) -> Path:
-        """Return a new, empty folder to fetch *version* into.
+        """Return the folder to fetch *version* into, with the files of an unfinished download.
 
-        To make room, remove every version that was never chosen and is not *spared*.
+        To make room, remove every version that was never chosen and is not *spared*. Also remove the other
+        unfinished downloads that are too many, too old or too large.
 
         Raises:
             StoreError: the folder cannot be made.
         """
         part = self._path(version, PART)
         with self._changing(f"make room for version {version.number}"):
-            part.mkdir(0o750, parents=True, exist_ok=True)
+            files = open_part(part)
             order, _ = self._order(self._manifests()[0])
             names = {file_name(one.id) for one in spared}
             self._remove_all_but({order.current, order.previous, *names})
-            remove(part)
-            part.mkdir(0o750)
-        return part
+            prune(self._folder, part)
+        return files
+
+    def release(self, version: Version) -> None:
+        """End a download of *version* that was broken off; keep its files if there are any.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        part = self._path(version, PART)
+        with self._changing(f"remove the partial files of version {version.number}"):
+            if part.is_dir():
+                release(part)
+
+    def make_room(self, version: Version) -> None:
+        """Remove the unfinished downloads of all versions but *version*.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        with self._changing(f"make room for version {version.number}"):
+            prune(self._folder, self._path(version, PART), keep=0)
 
     def discard(self, version: Version) -> None:
         """Remove the partial files of *version*.
@@ -127,15 +147,17 @@ class Store:
             StoreError: the version cannot be kept.
         """
         part, folder, aside = (self._path(version, end) for end in (PART, "", ASIDE))
+        fetched = part / FILES
         manifest = _Manifest(version, tuple(files), datetime.now(UTC))
         with self._changing(f"keep version {version.number}"):
-            for path in (*below(part), part):
+            for path in (*below(fetched), fetched):
                 sync(path)
             if folder.exists():  # a broken copy, or the version would not have been fetched
                 remove(aside)
                 folder.rename(aside)
-            part.rename(folder)
+            fetched.rename(folder)
             write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
+            tidy(part)
             tidy(aside)
         return manifest.kept(folder)
 
@@ -216,8 +238,9 @@ class Store:
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.iterdir():
-            if path.name.endswith((PART, ASIDE, WRITING)):
+            if path.name.endswith((ASIDE, WRITING)):
                 tidy(path)
+        prune(self._folder)
 
     def _remove_all_but(self, names: set[str | None]) -> None:
         for path in list(self._folder.iterdir()):

@@ -182,12 +182,14 @@ class Steps:
             )
         except FetchError as error:
             if error.is_of_disk:
+                await in_thread("make room for a version", lambda: self._context.store.make_room(version))
                 raise StoreError(f"cannot fetch version {version.number}: {error}") from error
             if error.is_of_version:
+                await in_thread("clear up", lambda: self._context.store.discard(version))
                 raise Failed("fetch", str(error), error.kind) from error
             raise self._desired.unmet(version, "files", error.kind, str(error)) from error
         finally:
-            await asyncio.shield(self._discard(version, making))
+            await asyncio.shield(self._release(version, making))
         self._desired.met()
         self._measures.phase("fetch", time.monotonic() - began)
         self._cached.add(kept)
@@ -199,11 +201,11 @@ class Steps:
         store = self._context.store
         return await in_thread("make room for a version", lambda: store.part(version, *spared))
 
-    async def _discard(self, version: Version, making: asyncio.Task[Path]) -> None:
-        """Remove the partial files once they are there, also after a cancellation."""
+    async def _release(self, version: Version, making: asyncio.Task[Path]) -> None:
+        """Remove the folder once it is there if no byte came, also after a cancellation."""
         await asyncio.wait({making})
         making.exception()  # retrieved for asyncio; the fetch has raised it already
-        await in_thread("clear up", lambda: self._context.store.discard(version))
+        await in_thread("clear up", lambda: self._context.store.release(version))
 
     async def _set_aside(self) -> ActiveVersion | None:
         """Drain and unload the version in service if ``swap`` is ``replace``."""

@@ -1,0 +1,249 @@
+"""The stores of a version's files: each file can be read from any byte on, if its store supports that.
+
+An offset counts only together with the validator that the store gave for the first bytes. If the content has
+changed since, the store starts at its beginning.
+"""
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+from mlflow.utils.request_utils import augmented_raise_for_status
+from mlflow.utils.rest_utils import http_request
+
+from mlopsd_probes.registry.fault import Fault
+
+CHUNK = 1024 * 1024
+CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+SECOND = timedelta(seconds=1)
+CHANGED = ("PreconditionFailed", "InvalidRange", "412", "416")  # codes of S3
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file of a store, open for reading.
+
+    Attributes:
+        chunks: the content from *offset* on.
+        offset: the offset that was asked for, or 0 if the store starts at the beginning.
+        validator: a text that changes with the content; None if the store has none.
+        size: bytes of the whole file; None if the store does not say.
+    """
+
+    chunks: Iterator[bytes]
+    offset: int = 0
+    validator: str | None = None
+    size: int | None = None
+
+
+class HttpStore:
+    """The files behind MLflow's server, by HTTP."""
+
+    def __init__(self, repository: HttpArtifactRepository) -> None:
+        self._repository = repository
+
+    def open(self, path: str, offset: int = 0, validator: str | None = None) -> OpenFile:
+        """Open the file *path*, at *offset* if its content still has *validator*."""
+        headers = {"Accept-Encoding": "identity"}
+        if offset and validator:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
+        endpoint = posixpath.join("/", path)
+        response: requests.Response = http_request(  # type: ignore[no-untyped-call]
+            self._repository._host_creds, endpoint, "GET", stream=True, extra_headers=headers
+        )
+        if "Range" in headers and not _continues(response, offset, validator):
+            if response.status_code in (
+                HTTPStatus.PARTIAL_CONTENT,
+                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            ):
+                response.close()
+                return self.open(path)
+            offset = 0
+        augmented_raise_for_status(response)  # type: ignore[no-untyped-call]
+        size = _size(response)
+        at = offset if response.status_code == HTTPStatus.PARTIAL_CONTENT else 0
+        return OpenFile(_chunks(response.raw), at, _validator(response), size)
+
+
+class S3Store:
+    """The files in a bucket of S3 or of a server that answers as S3."""
+
+    def __init__(self, repository: S3ArtifactRepository) -> None:
+        self._repository = repository
+
+    def open(self, path: str, offset: int = 0, validator: str | None = None) -> OpenFile:
+        """Open the file *path*, at *offset* if its content still has *validator*."""
+        continues = offset > 0 and validator is not None
+        wanted = {"Range": f"bytes={offset}-", "IfMatch": validator} if continues else {}
+        try:
+            answer = self._ask("get_object", path, wanted)
+        except Exception as error:  # boto3 may be missing, so its classes have no name here
+            if continues and _s3_code(error) in CHANGED:
+                return self.open(path)
+            raise
+        at = offset if continues else 0
+        return OpenFile(
+            _chunks(answer["Body"]._raw_stream), at, answer.get("ETag"), at + int(answer["ContentLength"])
+        )
+
+    def _ask(self, operation: str, path: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        repository = self._repository
+        bucket, root = repository.parse_s3_compliant_uri(repository.artifact_uri)  # type: ignore[no-untyped-call]
+        owner = getattr(repository, "_bucket_owner_params", {})
+        client = repository._get_s3_client()  # type: ignore[no-untyped-call]
+        answer: dict[str, Any] = getattr(client, operation)(
+            Bucket=bucket, Key=posixpath.join(root, path), **wanted, **owner
+        )
+        return answer
+
+
+class LocalStore:
+    """The files in a folder of this host, which may be a mounted share.
+
+    A link may lead to another file of the folder. A link to any other file is rejected: the registry's
+    process can read files that a model must not have.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open(self, path: str, offset: int = 0, validator: str | None = None) -> OpenFile:
+        """Open the file *path*, at *offset* if its content still has *validator*."""
+        descriptor = os.open(
+            self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # no wait for a pipe
+        try:
+            found = self._checked(descriptor, path)
+        except BaseException:  # also a cancellation: nothing else would close it
+            os.close(descriptor)
+            raise
+        now = f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
+        at = offset if validator == now else 0
+        return OpenFile(_local_chunks(descriptor, at), at, now, found.st_size)
+
+    def list(self) -> Iterator[FileInfo]:
+        """Yield all files below the folder; MLflow would follow a link out of it, or in circles.
+
+        Raises:
+            Fault: a link leads out of the folder.
+        """
+        pending: list[tuple[str, frozenset[str]]] = [("", frozenset([os.path.realpath(self._root)]))]
+        while pending:
+            folder, above = pending.pop()
+            with os.scandir(self._root / folder) as entries:
+                for entry in entries:
+                    path = f"{folder}{entry.name}"
+                    if not entry.is_dir():
+                        yield self._listed(path, entry)
+                    elif (real := self._inside(path)) not in above:
+                        pending.append((f"{path}/", above | {real}))
+
+    def _listed(self, path: str, entry: "os.DirEntry[str]") -> FileInfo:
+        if entry.is_symlink():
+            self._inside(path)
+        return FileInfo(path, False, entry.stat().st_size)  # noqa: FBT003  # MLflow's signature
+
+    def _inside(self, path: str) -> str:
+        real = os.path.realpath(self._root / path)
+        if not Path(real).is_relative_to(os.path.realpath(self._root)):
+            raise _outside(path)
+        return real
+
+    def _checked(self, descriptor: int, path: str) -> os.stat_result:
+        """Check the file that was opened, not its name: a link may change between two calls."""
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if not real.is_relative_to(os.path.realpath(self._root)):
+            raise _outside(path)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Fault("bad_response", f"{path} is not a regular file; remove it from the store of files")
+        return found
+
+
+ContinuableStore = HttpStore | S3Store | LocalStore
+
+
+def store_of(repository: ArtifactRepository) -> ContinuableStore | None:
+    """Return the store of *repository*; None if only MLflow knows how to read it."""
+    if isinstance(repository, HttpArtifactRepository):
+        return HttpStore(repository)
+    if type(repository) is S3ArtifactRepository:
+        return S3Store(repository)
+    if isinstance(repository, LocalArtifactRepository):
+        return LocalStore(Path(repository.artifact_dir))
+    return None
+
+
+def _outside(path: str) -> Fault:
+    text = f"{path} is a link that leads out of the version's folder"
+    return Fault("bad_response", f"{text}; log and register the version with the file itself")
+
+
+def _continues(response: requests.Response, offset: int, validator: str | None) -> bool:
+    """Return whether *response* has the content with *validator*, from *offset* on."""
+    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        return False
+    found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return found is not None and int(found[1]) == offset and _validator(response) in (validator, None)
+
+
+def _validator(response: requests.Response) -> str | None:
+    """Return the strong validator of *response*, as ``If-Range`` takes it."""
+    headers = response.headers
+    if (tag := headers.get("ETag")) is not None:
+        return tag if tag.startswith('"') else None
+    try:
+        modified = headers["Last-Modified"]
+        is_strong = parsedate_to_datetime(headers["Date"]) - parsedate_to_datetime(modified) > SECOND
+    except (KeyError, TypeError, ValueError):
+        return None
+    return str(modified) if is_strong else None
+
+
+def _size(response: requests.Response) -> int | None:
+    """Return the size of the whole file; None if the response has none, or is compressed."""
+    if (found := CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))) is not None:
+        return int(found[2])
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
+
+
+def _chunks(raw: urllib3.HTTPResponse) -> Iterator[bytes]:
+    """Yield the bytes as they come, so that none is lost if the connection breaks."""
+    try:
+        while chunk := raw.read1(CHUNK, decode_content=True):
+            yield chunk
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.ReadTimeout(error) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    finally:
+        raw.close()  # a connection whose answer was read to its end is back in the pool already
+
+
+def _local_chunks(descriptor: int, offset: int) -> Iterator[bytes]:
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        stream.seek(offset)
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def _s3_code(error: Exception) -> str | None:
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return None if code is None else str(code)

@@ -1,0 +1,229 @@
+"""The transfer of single files into a folder: each goes on where it broke off, also in a later process."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.journal import Journal, Mark, stamp_of
+from mlopsd_probes.registry.stores import CHUNK, ContinuableStore, OpenFile
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+MARK_EVERY = 64 * CHUNK  # bytes; a power cut costs at most so many
+SMALL = 256 * 1024  # bytes; a smaller file starts again
+FILE_WORTH = 100_000  # bytes that a complete file counts as at least, since each costs a request
+
+
+class Meter:
+    """Counts the bytes of a download; any thread may call it.
+
+    Attributes:
+        here: bytes that are in place.
+        moved: bytes that came, each time that they came.
+        hashed: bytes that were only read again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.here = self.moved = self.hashed = 0
+
+    def add(self, *, here: int = 0, moved: int = 0, hashed: int = 0) -> None:
+        """Add to each count; *here* may be negative."""
+        with self._lock:
+            self.here += here
+            self.moved += moved
+            self.hashed += hashed
+
+
+@dataclass(slots=True)
+class _Part:
+    """The bytes of a file that are on disk, and their digest."""
+
+    path: str
+    offset: int = 0
+    validator: str | None = None
+    digest: "_Hash" = field(default_factory=hashlib.sha256)
+
+
+class Transfer:
+    """The transfer of files of *repository* into *folder*.
+
+    *store* reads it; None if only MLflow's own client can.
+    """
+
+    def __init__(
+        self, repository: ArtifactRepository, store: ContinuableStore | None, folder: Path, meter: Meter
+    ) -> None:
+        self._repository = repository
+        self._store = store
+        self._folder = folder
+        self._journal = Journal(folder)
+        self._meter = meter
+        self._whole: set[Path] = set()  # files that MLflow's client is writing
+
+    def fetch(self, file: FileInfo) -> tuple[str, int, str]:
+        """Fetch *file*, or the rest of it; return path, size and SHA-256."""
+        path = self._folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if (known := self._finished(file, path)) is not None:
+            return file.path, path.stat().st_size, known
+        digest = self._fetched_whole(file, path) if self._store is None else self._received(file, path)
+        self._journal.finish(file.path, path, digest)
+        size = path.stat().st_size
+        self._meter.add(moved=max(FILE_WORTH - size, 0))
+        return file.path, size, digest
+
+    def forget(self, file: FileInfo) -> None:
+        """Remove what came of *file*."""
+        path = self._folder / file.path
+        if path.exists():
+            self._meter.add(here=-path.stat().st_size)
+            path.unlink()
+        self._journal.forget(file.path)
+
+    def size_of(self, file: FileInfo, aside: Path) -> int:
+        """Return the size with which *file* comes now; *aside* is a path for it."""
+        if self._store is not None:
+            return sum(map(len, self._store.open(file.path).chunks))
+        self._repository._download_file(file.path, str(aside))  # type: ignore[no-untyped-call]
+        return aside.stat().st_size
+
+    def unseen(self) -> int:
+        """Return the bytes that MLflow's own client has written so far."""
+        return sum(map(_written, list(self._whole)))
+
+    def here(self, files: list[FileInfo]) -> int:
+        """Return the bytes of *files* that earlier attempts left."""
+        return sum(
+            min(_written(self._folder / file.path), file.file_size or 0)
+            for file in files
+            if (self._folder / file.path).is_file()
+        )
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+    def _finished(self, file: FileInfo, path: Path) -> str | None:
+        """Return the digest of *file* if an earlier attempt completed it, and the disk still has that."""
+        record = self._journal.find(file.path)
+        if record.sha256 is None or file.file_size not in (record.size, None) or not path.is_file():
+            return None
+        size = path.stat().st_size
+        is_untouched = record.boot == self._journal.boot and record.stamp == stamp_of(path)
+        if not is_untouched and (size != record.size or self._digest(path) != record.sha256):
+            return None
+        self._meter.add(here=size)
+        return record.sha256
+
+    def _received(self, file: FileInfo, path: Path) -> str:
+        """Return the digest of *file* once it is complete; after a break go on while bytes come."""
+        part = self._resumed(file, path)
+        self._meter.add(here=part.offset)
+        if part.offset and part.offset == file.file_size:
+            return part.digest.hexdigest()
+        while True:
+            before = part.offset
+            try:
+                self._receive(part, path)
+            except Exception:  # a store's client may raise anything
+                if part.validator is None or part.offset <= before:
+                    self._meter.add(here=-part.offset)
+                    raise
+            else:
+                return part.digest.hexdigest()
+
+    def _receive(self, part: _Part, path: Path) -> None:
+        """Receive the rest of *part*, or all of it if its content has changed."""
+        assert self._store is not None
+        found = self._store.open(part.path, part.offset, part.validator)
+        if found.offset != part.offset or part.validator is None:
+            self._start_over(part, found)
+            path.unlink(missing_ok=True)  # never write into a file that may be linked
+        with path.open("r+b" if part.offset else "wb", buffering=0) as stream:
+            stream.truncate(part.offset)
+            stream.seek(part.offset)
+            self._write(part, found, stream)
+        if found.size not in (part.offset, None):
+            raise Fault("bad_response", "the answer broke off in the middle; check the registry's log")
+
+    def _start_over(self, part: _Part, found: OpenFile) -> None:
+        self._meter.add(here=-part.offset)
+        part.offset, part.digest, part.validator = 0, hashlib.sha256(), found.validator
+        if part.validator is not None and (found.size is None or found.size > SMALL):
+            self._journal.begin(part.path, part.validator)
+
+    def _write(self, part: _Part, found: OpenFile, stream: BinaryIO) -> None:
+        for chunk in found.chunks:
+            stream.write(chunk)
+            part.digest.update(chunk)
+            before, part.offset = part.offset, part.offset + len(chunk)
+            self._meter.add(here=len(chunk), moved=len(chunk))
+            if part.validator is not None and before // MARK_EVERY != part.offset // MARK_EVERY:
+                self._journal.mark(part.path, Mark(part.offset, part.digest.hexdigest()))
+
+    def _resumed(self, file: FileInfo, path: Path) -> _Part:
+        """Return the part of *file* that an earlier process left, as far as it can be trusted.
+
+        After a restart of this host only the bytes up to the last mark count, and only with their digest.
+        """
+        record, fresh = self._journal.find(file.path), _Part(file.path)
+        if record.validator is None or record.sha256 is not None or not path.is_file():
+            return fresh
+        size, mark = path.stat().st_size, record.mark or Mark(0, "")
+        until = size if record.boot == self._journal.boot else mark.offset
+        if size < until or size > (file.file_size or size):
+            return fresh
+        part = _Part(file.path, validator=record.validator)
+        for chunk in self._read(path, until, mark.offset):
+            part.digest.update(chunk)
+            part.offset += len(chunk)
+            if part.offset == mark.offset and part.digest.hexdigest() != mark.sha256:
+                return fresh
+        return part
+
+    def _read(self, path: Path, until: int, stop: int) -> Iterator[bytes]:
+        """Yield the first *until* bytes of *path*, with one chunk that ends at *stop*."""
+        with path.open("rb", buffering=0) as stream:
+            at = 0
+            while at < until:
+                end = stop if at < stop else until
+                if not (chunk := stream.read(min(CHUNK, end - at))):
+                    return
+                at += len(chunk)
+                self._meter.add(hashed=len(chunk))
+                yield chunk
+
+    def _fetched_whole(self, file: FileInfo, path: Path) -> str:
+        self._whole.add(path)
+        try:
+            # private, but the public function turns an exception into text
+            self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
+        finally:
+            self._whole.discard(path)
+        size = path.stat().st_size
+        self._meter.add(here=size, moved=size)
+        return self._digest(path)
+
+    def _digest(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        for chunk in self._read(path, path.stat().st_size, 0):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def _written(path: Path) -> int:
+    """Return the bytes on disk; some stores set a file's full length before they fill it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return min(found.st_size, found.st_blocks * 512)
