@@ -30,7 +30,8 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     import requests
 
     from mlopsd_probes.registry.errors import classify
-    from mlopsd_probes.registry.resolver import Resolver
+    from mlopsd_probes.registry.redirects import RedirectGuard
+from mlopsd_probes.registry.resolver import Resolver
     from mlopsd_probes.registry.responses import LONGEST_RETRY_AFTER, retry_after
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("nginx")]
@@ -149,10 +150,11 @@ class Asking:
         for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
             self.patch.delenv(name, raising=False)
             self.patch.setenv(name, "")  # the resolver sets them, and this test ends that
-        opening = {"uri": uri, "username": user, "password_file": str(path), "token_file": None}
+        opening = registry.model_dump(mode="json")
         question = {"id": 0, "do": do, "model": "iris", "version": "1", "candidates": ["@champion"]}
         (self.folder / "files").mkdir(exist_ok=True)
-        return Resolver(opening, lambda part: None).answer({**question, "folder": str(self.folder / "files")})
+        resolver = Resolver(opening, lambda part: None, RedirectGuard(()))
+        return resolver.answer({**question, "folder": str(self.folder / "files")})
 
     def fault(self, uri: str, **how: Any) -> tuple[str, str]:
         """Return the kind and the reason of the fault."""

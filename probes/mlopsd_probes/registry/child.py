@@ -24,11 +24,15 @@ def main() -> None:
 
 def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, Any]) -> None:
     try:
-        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # imports MLflow, which is slow
+        # these import MLflow, which is slow
+        from mlopsd_probes.registry.redirects import RedirectGuard  # noqa: PLC0415
+        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415
     except ImportError as error:
         send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
         return
-    resolver = Resolver(opening, lambda header: send(channel, header))
+    guard = RedirectGuard(opening["redirect_hosts"])
+    guard.install()
+    resolver = Resolver(opening, lambda header: send(channel, header), guard)
     send(channel, {"ready": True})
     while (question := receive(incoming)) is not None:
         send(channel, {"id": question["id"], **resolver.answer(question)})

@@ -194,6 +194,7 @@ class ClientProcess:
         return {
             **registry.model_dump(mode="json", exclude={"workspace"}),
             "environment": inherited_credentials(registry),
+            "redirect_hosts": registry.redirect_hosts,
         }
 
 

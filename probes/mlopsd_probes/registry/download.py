@@ -21,6 +21,7 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.stores import LocalStore, store_of
 from mlopsd_probes.registry.transfer import Meter, Transfer
 
@@ -48,6 +49,7 @@ class Download:
     def __init__(self, uri: str, tracking_uri: str, folder: Path, at_a_time: int = 4) -> None:
         self._folder = folder
         self._at_a_time = at_a_time
+        self._tracking_uri = tracking_uri
         self._repository = _repository(uri)
         _keep_credentials_from_others(self._repository, tracking_uri)
         self._store = store_of(_innermost(self._repository))
@@ -55,6 +57,12 @@ class Download:
         self._transfer = Transfer(self._repository, self._store, folder, self._meter)
         self._total: int | None = None
         self._wire = _Wire()
+
+    def watched_by(self, guard: RedirectGuard) -> None:
+        """Let *guard* check the server of the files, which the registry has named."""
+        files = urlsplit(str(_innermost(self._repository).artifact_uri))
+        if files.scheme in ("http", "https"):
+            guard.watch(files.hostname or "", urlsplit(self._tracking_uri).hostname or "")
 
     def run(self, pulse: Pulse) -> list[tuple[str, int, str]]:
         """Fetch all files; return path, size and SHA-256 of each. Call *pulse* regularly with the progress.

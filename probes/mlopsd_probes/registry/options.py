@@ -1,5 +1,6 @@
 """The registries to ask, their credentials, and the registered model to ask for."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from mlopsd_probes.keys import key
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
 
 def _absolute(path: Path) -> Path:
@@ -24,7 +26,14 @@ def _not_empty(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if not HOST.fullmatch(text):
+        raise ValueError('not a host; write its name or address alone, such as "files.example"')
+    return text.lower().rstrip(".")
+
+
 Name = Annotated[str, AfterValidator(_not_empty)]
+HostName = Annotated[str, AfterValidator(_host)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -46,6 +55,11 @@ class RegistryOptions(OptionTable):
         None, "path", "File whose first line is a bearer token. It is read again for each request."
     )
 
+    redirect_hosts: tuple[HostName, ...] = key(
+        (),
+        "names",
+        "Other hosts that it may redirect to, such as a store of files. They get no credentials.",
+    )
     ca_file: AbsolutePath | None = key(
         None, "path", "Certificates of the authorities (PEM) that sign the server's. Default: the system's."
     )

@@ -17,6 +17,7 @@ from mlopsd_probes.registry.download import Download
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.logged_metrics import read_metrics
+from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
 
 READY = "READY"
@@ -39,13 +40,14 @@ class Resolver:
     sends a part before the answer.
     """
 
-    def __init__(self, opening: Mapping[str, Any], send: Send) -> None:
+    def __init__(self, opening: Mapping[str, Any], send: Send, guard: RedirectGuard) -> None:
         self._uri: str = opening["uri"]
         self._opening = opening
         self._send = send
         certificate, key = opening["client_cert_file"], opening["client_key_file"]
         self._certificate = ClientCertificate(certificate, key) if certificate else None
         retries.install()
+        self._guard = guard
         if self._uri.startswith("sqlite:"):  # import now: it takes a second and cannot hang
             with contextlib.suppress(Exception):  # the first request raises it again
                 self._client  # noqa: B018  # reading it imports
@@ -107,6 +109,7 @@ class Resolver:
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         uri = self._client.get_model_version_download_uri(question["model"], question["version"])
         download = Download(uri, self._uri, Path(question["folder"]), question.get("parallel", 4))
+        download.watched_by(self._guard)
         with retries.of_responses():
             files = download.run(
                 lambda pulse: self._send({"id": question["id"], "more": True, "pulse": pulse})

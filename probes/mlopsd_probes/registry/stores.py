@@ -64,7 +64,11 @@ class HttpStore:
             headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
         endpoint = posixpath.join("/", path)
         response: requests.Response = http_request(  # type: ignore[no-untyped-call]
-            self._repository._host_creds, endpoint, "GET", stream=True, extra_headers=headers
+            self._repository._host_creds,  # noqa: SLF001  # MLflow has no public ones
+            endpoint,
+            "GET",
+            stream=True,
+            extra_headers=headers,
         )
         if "Range" in headers and not _continues(response, offset, validator):
             if response.status_code in (
@@ -98,14 +102,17 @@ class S3Store:
             raise
         at = offset if continues else 0
         return OpenFile(
-            _chunks(answer["Body"]._raw_stream), at, answer.get("ETag"), at + int(answer["ContentLength"])
+            _chunks(answer["Body"]._raw_stream),  # noqa: SLF001  # the public one raises on a short body
+            at,
+            answer.get("ETag"),
+            at + int(answer["ContentLength"]),
         )
 
     def _ask(self, operation: str, path: str, wanted: dict[str, Any]) -> dict[str, Any]:
         repository = self._repository
         bucket, root = repository.parse_s3_compliant_uri(repository.artifact_uri)  # type: ignore[no-untyped-call]
         owner = getattr(repository, "_bucket_owner_params", {})
-        client = repository._get_s3_client()  # type: ignore[no-untyped-call]
+        client = repository._get_s3_client()  # type: ignore[no-untyped-call]  # noqa: SLF001  # with its settings
         answer: dict[str, Any] = getattr(client, operation)(
             Bucket=bucket, Key=posixpath.join(root, path), **wanted, **owner
         )

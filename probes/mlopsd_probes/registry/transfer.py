@@ -93,7 +93,7 @@ class Transfer:
         """Return the size with which *file* comes now; *aside* is a path for it."""
         if self._store is not None:
             return sum(map(len, self._store.open(file.path).chunks))
-        self._repository._download_file(file.path, str(aside))  # type: ignore[no-untyped-call]
+        self._repository._download_file(file.path, str(aside))  # type: ignore[no-untyped-call]  # noqa: SLF001  # see below
         return aside.stat().st_size
 
     def unseen(self) -> int:
@@ -205,8 +205,7 @@ class Transfer:
     def _fetched_whole(self, file: FileInfo, path: Path) -> str:
         self._whole.add(path)
         try:
-            # private, but the public function turns an exception into text
-            self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]
+            self._repository._download_file(file.path, str(path))  # type: ignore[no-untyped-call]  # noqa: SLF001  # the public one turns an exception into text
         finally:
             self._whole.discard(path)
         size = path.stat().st_size
