@@ -62,6 +62,10 @@ TABLE: dict[str, Any] = {"model": "wine", "registries": [{"uri": URI}]}
             {"stall_timeout": "5s", "prediction": {"timeout": 1}},
             "stall_timeout 5 s is below canary.timeout 10 s; raise it",
         ),
+        ({"fetch_timeout": "15m"}, "fetch_timeout is no longer a key; write fetch_min_rate"),
+        ({"fetch_min_rate": "fast"}, 'not a rate; write bytes per second or text like "100 KB/s"'),
+        ({"fetch_min_rate": "-1"}, "not a rate"),
+        ({"fetch_parallel": 0}, "greater than or equal to 1"),
     ],
 )
 def test_a_mistake_is_named(mistake: dict[str, Any], words: str) -> None:
@@ -78,8 +82,13 @@ def test_every_key_says_its_unit_and_its_meaning(model: type[BaseModel]) -> None
 
 
 def test_durations_may_be_text() -> None:
-    made = ModelOptions(**TABLE | {"fetch_timeout": "1h", "prediction": {"timeout": "500ms"}})
-    assert (made.fetch_timeout, made.prediction.timeout) == (3600, 0.5)
+    made = ModelOptions(**TABLE | {"load_timeout": "1h", "prediction": {"timeout": "500ms"}})
+    assert (made.load_timeout, made.prediction.timeout) == (3600, 0.5)
+
+
+@pytest.mark.parametrize(("written", "rate"), [(0, 0), (5, 5), ("100 KB/s", 100_000), ("1MiB", 2**20)])
+def test_a_rate_may_be_text(written: object, rate: int) -> None:
+    assert ModelOptions(**TABLE | {"fetch_min_rate": written}).fetch_min_rate == rate
 
 
 def test_without_a_registry_the_one_that_mlflow_itself_would_ask_is_asked(

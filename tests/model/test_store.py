@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mlopsd_probes.model.cache import stamps
 from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import StoreError
 from mlopsd_probes.model.cache.partial import OLDEST_SECONDS
@@ -71,7 +72,7 @@ def test_a_restart_finds_the_current_version_and_the_one_before(tmp_path: Path, 
     assert (Path(found.current.folder) / "data" / "model").read_bytes() == CONTENT
     assert left(tmp_path) == {
         "order.json",
-        *(f"{version(number).id}{end}" for number in (2, 3) for end in ("", ".json")),
+        *(f"{version(number).id}{end}" for number in (2, 3) for end in ("", ".json", ".stamps")),
     }
 
 
@@ -443,3 +444,35 @@ def test_killed_at_any_point_it_leaves_the_old_state_or_the_new(tmp_path: Path) 
         ("3", "2", ("1",)),  # chosen, and version 1 not yet removed
         ("3", "2", ()),
     ]
+
+
+def test_a_file_is_unchanged_until_anything_touches_it(tmp_path: Path, store: Store) -> None:
+    kept = put(store, 1)
+    store.choose(kept)
+    again = Store(tmp_path, "iris")
+    again.load()
+    names = {file.path for file in kept.files}
+    assert again.stamped(kept)[0].unchanged == names, "it was hashed as it came"
+    weights = Path(kept.folder) / "data" / "model"
+    moments = weights.stat()
+    weights.write_bytes(CONTENT[::-1])
+    os.utime(weights, ns=(moments.st_atime_ns, moments.st_mtime_ns))  # whoever hides a change
+    changed, now = again.stamped(kept)
+    assert changed.unchanged == names - {"data/model"}
+    again.compared(kept, now)
+    assert again.stamped(kept)[0].unchanged == names
+
+
+def test_after_a_restart_of_the_host_no_file_counts_as_unchanged(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = put(store, 1)
+    (tmp_path / "boot").write_text("another", "ascii")
+    monkeypatch.setattr(stamps, "BOOT_ID", tmp_path / "boot")
+    fresh, now = store.stamped(kept)
+    assert fresh.unchanged == frozenset()
+    store.compared(kept, now)
+    assert store.stamped(kept)[0].unchanged
+    for path in (tmp_path / "models" / "iris").glob("*.stamps"):
+        path.write_bytes(b"torn")
+    assert store.stamped(kept)[0].unchanged == frozenset()

@@ -31,7 +31,7 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
 
     from mlopsd_probes.registry.errors import classify
     from mlopsd_probes.registry.redirects import RedirectGuard
-from mlopsd_probes.registry.resolver import Resolver
+    from mlopsd_probes.registry.resolver import Resolver
     from mlopsd_probes.registry.responses import LONGEST_RETRY_AFTER, retry_after
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("nginx")]

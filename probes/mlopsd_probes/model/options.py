@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from mlopsd.predictor import PredictorOptions
-from mlopsd.units import Seconds
+from mlopsd.units import Seconds, size
 from mlopsd_probes.keys import key
 from mlopsd_probes.registry.options import (
     TRACKING_URI,
@@ -38,7 +38,15 @@ def _tables(value: object) -> object:
     return value
 
 
+def _rate(value: object) -> object:
+    try:
+        return size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError('not a rate; write bytes per second or text like "100 KB/s"') from None
+
+
 Positive = Annotated[Seconds, Field(gt=0)]
+Rate = Annotated[int, BeforeValidator(_rate), Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -158,12 +166,15 @@ class ModelOptions(PredictorOptions):
     registry_timeout: Positive = key(
         5.0, "seconds", "Time limit of one answer of one registry. MLflow alone takes minutes to give up."
     )
-    fetch_timeout: Positive = key(
-        900.0,
-        "seconds",
-        "Time limit of the download of a version. The default is enough for 10 GB at 11 MB/s.",
+    fetch_min_rate: Rate = key(
+        100_000,
+        "bytes per second",
+        "Least rate of a download, averaged over twice fetch_idle_timeout. A slower one is broken off.",
     )
     fetch_idle_timeout: Positive = key(30.0, "seconds", "Longest pause of a download without a byte.")
+    fetch_parallel: Annotated[int, Field(ge=1, le=64)] = key(
+        4, "files", "Files of a version that are downloaded at a time."
+    )
     load_timeout: Positive = key(
         300.0, "seconds", "Time limit from the start of a model's process until it has loaded the version."
     )
@@ -197,9 +208,19 @@ class ModelOptions(PredictorOptions):
             self.candidates,
             self.registries,
             timeout=self.registry_timeout,
-            fetch_timeout=self.fetch_timeout,
+            fetch_min_rate=self.fetch_min_rate,
             fetch_idle_timeout=self.fetch_idle_timeout,
+            fetch_parallel=self.fetch_parallel,
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old_keys(cls, table: object) -> object:
+        if isinstance(table, dict) and "fetch_timeout" in table:
+            raise ValueError(
+                'fetch_timeout is no longer a key; write fetch_min_rate, such as "100 KB/s", or remove it'
+            )
+        return table
 
     @field_validator("registries", mode="after")
     @classmethod

@@ -16,6 +16,7 @@ class CachedVersion:
         files: every file, with its size and hash when it was fetched.
         proven: whether its canary has passed on this host.
         notes: measurements of its load, such as ``load_bytes``, the memory that it needed.
+        unchanged: paths of files that were compared in this boot and have not changed since.
     """
 
     version: Version
@@ -23,3 +24,4 @@ class CachedVersion:
     files: tuple[File, ...]
     proven: bool = False
     notes: Mapping[str, Any] | None = None
+    unchanged: frozenset[str] = frozenset()

@@ -56,6 +56,7 @@ class Download:
         self._meter = Meter()
         self._transfer = Transfer(self._repository, self._store, folder, self._meter)
         self._total: int | None = None
+        self._has_begun = False
         self._wire = _Wire()
 
     def watched_by(self, guard: RedirectGuard) -> None:
@@ -122,6 +123,7 @@ class Download:
 
     def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
         _remove_others(self._folder, files)
+        self._has_begun = True
         pool = ThreadPoolExecutor(self._at_a_time)
         try:
             waiting: list[Future[tuple[str, int, str]]] = [
@@ -232,13 +234,18 @@ class Download:
         pulse(self._state())
 
     def _state(self) -> Mapping[str, int | None]:
-        """Return the progress: ``bytes`` and ``total`` to show; ``moved`` grows with any byte that came.
+        """Return the progress: ``bytes`` and ``total`` to show.
 
-        ``alive`` grows with any byte at all, also with those of an answer without a file.
+        ``moved`` grows with each byte of a file, None before the first; ``alive`` grows with any byte at all.
         """
         meter, unseen, wire = self._meter, self._transfer.unseen(), self._wire.received()
         moved = max(meter.moved + unseen, wire if self._store is None else 0) + meter.hashed
-        return {"bytes": meter.here + unseen, "total": self._total, "moved": moved, "alive": moved + wire}
+        return {
+            "bytes": meter.here + unseen,
+            "total": self._total,
+            "moved": moved if self._has_begun else None,
+            "alive": moved + wire,
+        }
 
 
 class _Wire:

@@ -107,16 +107,18 @@ class WantedModel:
         candidates: aliases, stages, numbers or ``latest``; the first that leads to a version counts.
         registries: the registries to ask, in order.
         timeout: seconds for one answer of one registry.
-        fetch_timeout: seconds for all files of a version.
+        fetch_min_rate: bytes per second below which a download is broken off.
         fetch_idle_timeout: longest time in seconds without a byte of the files.
+        fetch_parallel: files that are downloaded at a time.
     """
 
     name: str
     candidates: tuple[str, ...]
     registries: tuple[RegistryOptions, ...]
     timeout: float
-    fetch_timeout: float
+    fetch_min_rate: int
     fetch_idle_timeout: float
+    fetch_parallel: int
 
 
 def without_credentials(uri: str) -> str:

@@ -14,6 +14,7 @@ from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.causes import REGISTRY, Cause, cause_of, kinds_of
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions, WantedModel
+from mlopsd_probes.registry.pace import Pace
 from mlopsd_probes.registry.version import File, LoggedMetric, Version
 
 TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
@@ -145,13 +146,13 @@ class Registries:
         return {name: _logged(metric) for name, metric in answer["metrics"].items()}
 
     async def fetch(self, version: Version, folder: Path, progress: OnProgress) -> tuple[File, ...]:
-        """Fetch the files of *version* into *folder*, which exists and is empty; return them.
+        """Fetch the files of *version* into *folder*, which may have files of an earlier attempt.
 
-        *progress* is called with the bytes so far and the total, None while unknown. A second process
-        fetches, so that the registry can still be asked.
+        Return them all. *progress* is called with the bytes so far and the total, None while unknown. A
+        process of its own fetches, so that the registry can still be asked.
 
         Raises:
-            FetchError: the files cannot be fetched; the content of *folder* is useless.
+            FetchError: the files cannot be fetched. The next attempt continues with those in *folder*.
         """
         try:
             fetching = self._fetch(self._rank(version), version, folder, progress)
@@ -199,32 +200,26 @@ class Registries:
     async def _follow(
         self, client: ClientProcess, version: Version, folder: Path, progress: OnProgress
     ) -> list[Any]:
-        limit, idle_limit = self._wanted.fetch_timeout, self._wanted.fetch_idle_timeout
-        now = asyncio.get_running_loop().time
+        wanted = self._wanted
+        pace = Pace(wanted.fetch_min_rate, wanted.fetch_idle_timeout, asyncio.get_running_loop().time)
         question = {
             "do": "fetch",
-            "model": self._wanted.name,
+            "model": wanted.name,
             "version": version.number,
             "folder": str(folder),
+            "parallel": wanted.fetch_parallel,
         }
-        alive = 0
 
         def pulse(part: Mapping[str, Any]) -> None:
-            nonlocal alive
-            now_alive = part["pulse"]["alive"]
             progress(part["pulse"]["bytes"], part["pulse"]["total"])
-            if now_alive != alive and not idle.expired():
-                alive = now_alive
-                idle.reschedule(now() + idle_limit)
+            pace.pulse(part["pulse"])
 
         try:
-            async with asyncio.timeout(limit), asyncio.timeout(idle_limit) as idle:
+            async with pace.slow, pace.idle:
                 return cast("list[Any]", (await client.ask_started(question, pulse))["files"])
         except TimeoutError:
-            idled = f"no byte came for {idle_limit:g} s (fetch_idle_timeout)"
-            slow = f"the files did not come within {limit:g} s (fetch_timeout)"
-            reason = idled if idle.expired() else slow
-            raise Unanswered("timeout", f"{reason}; check the registry's store of files") from None
+            fix = "check the registry's store of files"
+            raise Unanswered("timeout", f"{pace.reason()}; {fix}") from None
 
     async def _counted(
         self, operation: str, work: Awaitable[Result], result_of: Callable[[Result], str] = lambda _: "ok"

@@ -108,7 +108,7 @@ class Resolver:
 
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         uri = self._client.get_model_version_download_uri(question["model"], question["version"])
-        download = Download(uri, self._uri, Path(question["folder"]), question.get("parallel", 4))
+        download = Download(uri, self._uri, Path(question["folder"]), question.get("parallel", 1))
         download.watched_by(self._guard)
         with retries.of_responses():
             files = download.run(

@@ -4,6 +4,7 @@ Below the probe's state folder::
 
     models/MODEL/VERSION-ID/            the files of a version
     models/MODEL/VERSION-ID.json        its manifest; a folder without one is ignored
+    models/MODEL/VERSION-ID.stamps      the stamps of its files, see `stamps`
     models/MODEL/VERSION-ID.part/       an unfinished download, see `partial`
     models/MODEL/order.json             the current and the previous version
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlopsd_probes.model.cache import stamps
 from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import (
     ASIDE,
@@ -34,6 +36,7 @@ from mlopsd_probes.model.cache.files import (
     write,
 )
 from mlopsd_probes.model.cache.partial import FILES, PART, open_part, prune, release
+from mlopsd_probes.model.cache.stamps import Stamps
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.version import File, Version
 
@@ -156,10 +159,31 @@ class Store:
                 remove(aside)
                 folder.rename(aside)
             fetched.rename(folder)
+            stamps.save(self._path(version, stamps.SUFFIX), stamps.take(folder, manifest.files))
             write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
             tidy(part)
             tidy(aside)
         return manifest.kept(folder)
+
+    def stamped(self, kept: CachedVersion) -> tuple[CachedVersion, Stamps]:
+        """Return *kept* with its unchanged files, and the stamps of its files now.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        with self._changing(f"read version {kept.version.number}"):
+            now = stamps.take(Path(kept.folder), kept.files)
+            before = stamps.load(self._path(kept.version, stamps.SUFFIX))
+        return replace(kept, unchanged=now.shared(before)), now
+
+    def compared(self, kept: CachedVersion, when: Stamps) -> None:
+        """Note that the files of *kept* were compared, after their stamps were as in *when*.
+
+        Raises:
+            StoreError: the note cannot be written.
+        """
+        with self._changing(f"write the stamps of version {kept.version.number}"):
+            stamps.save(self._path(kept.version, stamps.SUFFIX), when)
 
     def choose(self, kept: CachedVersion) -> CacheContents:
         """Make *kept* the current version; remove all but it and the previous one.
@@ -244,7 +268,7 @@ class Store:
 
     def _remove_all_but(self, names: set[str | None]) -> None:
         for path in list(self._folder.iterdir()):
-            name = path.name.removesuffix(MANIFEST)
+            name = path.name.removesuffix(MANIFEST).removesuffix(stamps.SUFFIX)
             if path.name != ORDER and name not in names and not path.name.endswith(PART):
                 self._remove_version(name)
 
@@ -255,6 +279,7 @@ class Store:
         """
         if tidy(self._folder / f"{name}{MANIFEST}"):
             tidy(self._folder / name)
+            tidy(self._folder / f"{name}{stamps.SUFFIX}")
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:

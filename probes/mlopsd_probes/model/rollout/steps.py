@@ -12,6 +12,7 @@ from mlopsd.probe import Context
 from mlopsd.threads import in_thread
 from mlopsd_probes.causes import Cause, Step, cause_of
 from mlopsd_probes.model.cache.files import StoreError
+from mlopsd_probes.model.cache.stamps import Stamps
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.cache.versions import CachedVersions
 from mlopsd_probes.model.options import ModelOptions
@@ -239,16 +240,28 @@ class Steps:
 
     async def _load(self, kept: CachedVersion) -> ModelHost:
         self._step("load", kept.version)
+        store = self._context.store
+        stamped, stamps = await in_thread("read the stamps of files", lambda: store.stamped(kept))
         try:
             probe = self._context.probe
             hidden = [probe.state_dir, *probe.private_paths()]
-            return await self._context.load(kept, self._options, self._context.hosts, hidden=hidden)
+            host = await self._context.load(stamped, self._options, self._context.hosts, hidden=hidden)
         except LoadFailed as error:
             raise Failed("load", error.reason, error.kind) from error
         except OSError as error:
             raise StoreError.of(
                 "start a process for the model", self._context.hosts.scratch, error
             ) from error
+        if len(stamped.unchanged) < len(stamps.files):
+            await self._note_comparison(stamped, stamps)
+        return host
+
+    async def _note_comparison(self, kept: CachedVersion, stamps: Stamps) -> None:
+        """Note that the process has compared all files; without the note the next one compares them again."""
+        try:
+            await in_thread("keep the stamps of files", lambda: self._context.store.compared(kept, stamps))
+        except StoreError as error:
+            self._context.probe.log.warning("stamps not kept", extra={"reason": str(error)})
 
     async def _canary(self, host: ModelHost) -> CanaryResult:
         """Run the canary; run it again if it was slow, as a process' first prediction may be."""

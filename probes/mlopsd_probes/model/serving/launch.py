@@ -52,7 +52,10 @@ def opening(
     ]
     return {
         "folder": kept.folder,
-        "files": [[file.path, file.size, file.sha256] for file in kept.files],
+        "files": [
+            [file.path, file.size, None if file.path in kept.unchanged else file.sha256]
+            for file in kept.files
+        ],
         "scratch": str(folder),
         "hidden": [*map(str, hidden), *of_registries],
         "credentials": credentials,
