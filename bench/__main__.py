@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from bench import asking, fleet, footprint, gpu, lag, load, predictions, rest, scrape, start, swap
+from bench import asking, fetch, fleet, footprint, gpu, lag, load, predictions, rest, scrape, start, swap
 from bench.bytecode import compile_everything
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
@@ -56,6 +56,7 @@ SECTIONS: Mapping[str, Section] = {
     "gpu": Section(gpu.run, 200, 20, 60),
     "predictions": Section(predictions.run, 40, 110, 160),
     "swap": Section(swap.run, 30, 20, 45),
+    "fetch": Section(fetch.run, 40, 130, 170),
     "load": Section(load.run, 30, 50, 80),
     "fleet": Section(fleet.run, 330, 0, 75),
 }

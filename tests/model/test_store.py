@@ -30,17 +30,17 @@ def version(number: int) -> Version:
     return Version(str(number), "@champion", "http://registry", f"models:/m-{number}", "run", number)
 
 
-def put(store: Store, number: int) -> CachedVersion:
-    """Version *number*, fetched and kept."""
+def put(store: Store, number: int, mark: str | None = None) -> CachedVersion:
+    """Version *number*, fetched and kept; its digests are its own, or those of *mark*."""
     part = store.part(version(number))
     (part / "data").mkdir()
     (part / "data" / "model").write_bytes(CONTENT)
     (part / "MLmodel").write_bytes(b"{}")
-    return store.keep(version(number), files())
+    return store.keep(version(number), files(mark or str(number)))
 
 
-def files() -> tuple[File, ...]:
-    return (File("MLmodel", 2, "aa"), File("data/model", len(CONTENT), "bb"))
+def files(mark: str) -> tuple[File, ...]:
+    return (File("MLmodel", 2, f"aa{mark}"), File("data/model", len(CONTENT), f"bb{mark}"))
 
 
 def numbers(shelf: CacheContents) -> tuple[str | None, str | None, tuple[str, ...]]:
@@ -68,7 +68,7 @@ def test_a_restart_finds_the_current_version_and_the_one_before(tmp_path: Path, 
     found = Store(tmp_path, "iris").load()
     assert found == shelf
     assert found.current is not None
-    assert found.current.files == files()
+    assert found.current.files == files("3")
     assert (Path(found.current.folder) / "data" / "model").read_bytes() == CONTENT
     assert left(tmp_path) == {
         "order.json",
@@ -476,3 +476,21 @@ def test_after_a_restart_of_the_host_no_file_counts_as_unchanged(
     for path in (tmp_path / "models" / "iris").glob("*.stamps"):
         path.write_bytes(b"torn")
     assert store.stamped(kept)[0].unchanged == frozenset()
+
+
+def test_a_file_that_two_versions_share_is_on_disk_once(tmp_path: Path, store: Store) -> None:
+    store.choose(put(store, 1, "same"))
+    store.choose(put(store, 2, "same"))
+    one, two = (Path(kept.folder) for kept in Store(tmp_path, "iris").load())
+    assert (one / "data" / "model").samefile(two / "data" / "model")
+    for kept in Store(tmp_path, "iris").load():
+        assert store.stamped(kept)[0].unchanged == {file.path for file in kept.files}, "a link is no change"
+
+
+def test_a_file_that_was_changed_on_disk_is_not_linked(tmp_path: Path, store: Store) -> None:
+    kept = put(store, 1, "same")
+    store.choose(kept)
+    (Path(kept.folder) / "data" / "model").write_bytes(CONTENT[::-1])
+    fresh = Path(put(store, 2, "same").folder) / "data" / "model"
+    assert fresh.read_bytes() == CONTENT
+    assert fresh.stat().st_nlink == 1

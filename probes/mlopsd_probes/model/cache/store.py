@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlopsd_probes.model.cache import stamps
+from mlopsd_probes.model.cache import links, stamps
 from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import (
     ASIDE,
@@ -159,6 +159,7 @@ class Store:
                 remove(aside)
                 folder.rename(aside)
             fetched.rename(folder)
+            self._link(version, manifest)
             stamps.save(self._path(version, stamps.SUFFIX), stamps.take(folder, manifest.files))
             write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
             tidy(part)
@@ -221,6 +222,24 @@ class Store:
             manifest = replace(manifest, proven=noted.proven, notes=dict(noted.notes or {}))
             write(path, MANIFESTS.dump_json(manifest))
         return noted
+
+    def _link(self, version: Version, manifest: _Manifest) -> None:
+        """Link the files of *version* that another version has with the same digest."""
+        for name, other in self._manifests()[0].items():
+            if name == file_name(version.id):
+                continue
+            before = self._path(other.version, stamps.SUFFIX)
+            known = stamps.load(before)
+            unchanged = stamps.take(self._folder / name, other.files).shared(known)
+            if links.link_same(
+                self._folder / name,
+                [file for file in other.files if file.path in unchanged],
+                self._path(version, ""),
+                manifest.files,
+            ):
+                linked = stamps.take(self._folder / name, other.files)  # a link changes the time of the inode
+                kept = {path: stamp for path, stamp in linked.files.items() if path in unchanged}
+                stamps.save(before, Stamps(linked.boot, kept))
 
     def _path(self, version: Version, end: str) -> Path:
         return self._folder / f"{file_name(version.id)}{end}"
