@@ -29,6 +29,8 @@ from typing import IO
 from mlopsd.probe import ProbeError
 from mlopsd.process.environment import harmless_environment
 
+__all__ = ["CommandFailed", "CommandOutput", "run", "run_async"]
+
 MOST_OUTPUT = 64 * 1024  # bytes of each stream
 SUPERVISOR = Path(__file__).parent / "process" / "supervisor.py"
 ENDING_SECONDS = 2.0  # for the supervisor to kill the command and to end

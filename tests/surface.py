@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-CONTRACT = ("mlopsd.probe", "mlopsd.predictor", "mlopsd.testing")
+CONTRACT = ("mlopsd.probe", "mlopsd.predictor", "mlopsd.commands", "mlopsd.testing")
 LIST = Path(__file__).with_suffix(".txt")
 
 
