@@ -530,8 +530,8 @@ class Route:
             it decoded, and never ``.``, ``..`` or a text with ``/`` or a control character.
         handler: runs on the event loop, also for a probe whose checks run in a thread.
         summary: one sentence for ``/openapi.json`` and ``/info``.
-        access: ``read`` is open to everybody and takes a GET; ``act`` needs the rights of an action;
-            ``predict`` needs those of a prediction, and its handler minds its own clock.
+        access: ``read`` is open to everybody and takes a GET. ``act`` needs the rights of an action.
+            ``predict`` needs those of a prediction, and its handler limits its own time.
 
     Raises:
         ValueError: The method, path, summary or access is invalid.

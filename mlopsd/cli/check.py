@@ -14,7 +14,7 @@ from mlopsd import log
 from mlopsd.cli.errors import CANNOT_TELL, CommandError, print_error
 from mlopsd.cli.one_shot import CheckMode, CheckResult, check_once
 from mlopsd.cli.options import add_config_option, load_configuration
-from mlopsd.cli.scrape import Series
+from mlopsd.cli.scrape import ScrapedSeries
 from mlopsd.cli.terminal import nagios
 from mlopsd.cli.terminal.health_table import format_health
 from mlopsd.cli.terminal.progress import ProgressLine
@@ -101,7 +101,7 @@ def _with_series(result: CheckResult) -> dict[str, Any]:
     return {**result.health, "probes": probes}
 
 
-def _format_series(series: Mapping[str, Sequence[Series]]) -> Iterator[str]:
+def _format_series(series: Mapping[str, Sequence[ScrapedSeries]]) -> Iterator[str]:
     for name, found in series.items():
         yield f"\nsamples of {name}:" if found else f"\nsamples of {name}: none"
         yield from (f"  {printable(one.text)}" for one in found)

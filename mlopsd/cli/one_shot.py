@@ -19,7 +19,7 @@ from typing import Any
 
 from mlopsd.board import Board
 from mlopsd.cli.errors import CANNOT_TELL, CommandError
-from mlopsd.cli.scrape import Series, read_series
+from mlopsd.cli.scrape import ScrapedSeries, read_series
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.daemon.event_loop import leave
@@ -73,7 +73,7 @@ class CheckResult:
 
     health: dict[str, Any]
     complaints: Sequence[str]
-    series: Mapping[str, Sequence[Series]]
+    series: Mapping[str, Sequence[ScrapedSeries]]
 
 
 def check_once(

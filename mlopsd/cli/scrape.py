@@ -16,7 +16,7 @@ NOT_FINITE = frozenset({"NaN", "+Inf", "-Inf"})
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class ScrapedSeries:
     """One series as scraped.
 
     Attributes:
@@ -53,19 +53,19 @@ class Series:
         )
 
 
-def read_series(metrics: Metrics, probes: Sequence[ProbeConfig]) -> Mapping[str, Sequence[Series]]:
+def read_series(metrics: Metrics, probes: Sequence[ProbeConfig]) -> Mapping[str, Sequence[ScrapedSeries]]:
     """Return the series of each of *probes*, by its name."""
     metrics.render()  # takes over the readings
     page = {family.name: text for family, text in metrics.texts()}
     return {probe.name: list(_series_of(probe, page)) for probe in probes}
 
 
-def _series_of(probe: ProbeConfig, page: Mapping[str, str]) -> Iterator[Series]:
+def _series_of(probe: ProbeConfig, page: Mapping[str, str]) -> Iterator[ScrapedSeries]:
     for metric in probe.probe.declares(probe.options):
         family = family_of(probe.plugin.name, metric)
         for line in page.get(family.name, "").splitlines():
             if f'{{probe="{probe.name}"' in line:
-                yield Series(line, family)
+                yield ScrapedSeries(line, family)
 
 
 def _unescape(found: re.Match[str]) -> str:

@@ -62,7 +62,7 @@ def _run(command: list[str]) -> int:
 
 def _environment() -> dict[bytes, bytes]:
     """Return the environment as the caller gave it: Python has added ``LC_CTYPE`` to its own copy."""
-    with open("/proc/self/environ", "rb") as file:  # noqa: PTH123  # pathlib would double the start
+    with open("/proc/self/environ", "rb") as file:  # noqa: PTH123  # pathlib takes long to import  # pathlib would double the start
         pairs = file.read().split(b"\0")
     return {name: value for name, found, value in (pair.partition(b"=") for pair in pairs) if found}
 
@@ -84,7 +84,7 @@ def _kill_children() -> None:
 
 def _children() -> list[int]:
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:  # noqa: PTH123  # pathlib takes long to import
             return [int(pid) for pid in file.read().split()]
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
         return []

@@ -12,15 +12,15 @@ from typing import Any
 
 from mlopsd.probe import Context, Metric, Number, Reading
 
-Series = tuple[str, tuple[tuple[str, str], ...]]
+ScrapedSeries = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class RecordedInstruments:
     """The counters and histograms of a test, with the recorded numbers."""
 
     def __init__(self) -> None:
-        self._counts: defaultdict[Series, float] = defaultdict(float)
-        self._observed: defaultdict[Series, list[float]] = defaultdict(list)
+        self._counts: defaultdict[ScrapedSeries, float] = defaultdict(float)
+        self._observed: defaultdict[ScrapedSeries, list[float]] = defaultdict(list)
 
     def counter(self, metric: Metric) -> "RecordedCounter":
         """Return the counter that *metric* declares.
@@ -64,7 +64,7 @@ class RecordedCounter:
     """A counter that writes its increments to *counts*."""
 
     metric: Metric
-    counts: defaultdict[Series, float]
+    counts: defaultdict[ScrapedSeries, float]
 
     def inc(self, amount: Number = 1, **labels: object) -> None:
         """Add *amount*, which is 0 or more."""
@@ -78,7 +78,7 @@ class RecordedHistogram:
     """A histogram that writes its values to *observed*."""
 
     metric: Metric
-    observed: defaultdict[Series, list[float]]
+    observed: defaultdict[ScrapedSeries, list[float]]
 
     def observe(self, value: Number, **labels: object) -> None:
         """Record *value*."""

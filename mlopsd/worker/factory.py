@@ -49,17 +49,18 @@ def make_worker(
     if configured.isolation == "process":
         restarted = partial(recorder.worker_restarted, configured.name)
         return ProcessWorker(_init_message(configured, state_dir), declared, instruments, restarted, log)
-    mask = SecretMask.of([configured.options])
-    name, timeout = configured.name, configured.terms.timeout
-
-    def show(facts: Mapping[str, Any]) -> None:
-        board.show(name, mask.plain(facts))
-
+    name, timeout, mask = configured.name, configured.terms.timeout, SecretMask.of([configured.options])
+    show = _show_masked(board, name, mask)
     context = Context(
         name, state_dir, _log(name), Readings(board), instruments, timeout, request_check, show, private_paths
     )
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
     return kind(name, lambda: make_probe(configured.probe, configured.options, context), mask)
+
+
+def _show_masked(board: Board, name: str, mask: SecretMask) -> Callable[[Mapping[str, Any]], None]:
+    """Return a function that shows facts of the probe *name* without its secrets."""
+    return lambda facts: board.show(name, mask.plain(facts))
 
 
 def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,18 +38,17 @@ from tests.docs.test_docs import GUIDE, ROOT
 from tests.documented import tables
 from tests.installed import installed
 
-FENCED = re.compile(r"^```(\w*) ?(?:(file|needs)=)?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```(\w*) ?(?:file=)?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CHECKED_ELSEWHERE = {"sh": "test_names.py", "text": "an outline, no code"}
 
 
 @dataclass(frozen=True)
 class Example:
-    """A block of code on a page of the guide. *needs* is a module that it imports."""
+    """A block of code on a page of the guide."""
 
     page: str
     language: str
     file: str
-    needs: str
     code: str
 
     @property
@@ -67,25 +65,14 @@ class Example:
 
 def examples(language: str = "") -> list[Example]:
     return [
-        Example(page.name, found, place * (key == "file"), place * (key == "needs"), code)
+        Example(page.name, found, place, code)
         for page in GUIDE
-        for found, key, place, code in FENCED.findall(page.read_text("utf-8"))
+        for found, place, code in FENCED.findall(page.read_text("utf-8"))
         if language in ("", found)
     ]
 
 
-def is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # what should be its package is a module
-        return False
-
-
-PROGRAMS = [
-    example
-    for example in examples("python")
-    if not example.file and (not example.needs or is_there(example.needs))
-]
+PROGRAMS = [example for example in examples("python") if not example.file]
 SUITES = [
     program for program in PROGRAMS if re.search(r"^(?:def test_|class Test)", program.code, re.MULTILINE)
 ]

@@ -15,6 +15,7 @@ from tests.running import GIVE_UP
 
 AUTHORS = Path(__file__).parent / "authors"
 RULE = "test_a_check_gives_a_reading_with_evidence"
+LOAD = "test_it_is_installed_under_its_name_and_loads"
 MISTAKES = {
     # the mistake: the test that finds it, and its line
     "Segfaults": (RULE, r"its process was killed by SIGSEGV"),
@@ -35,27 +36,21 @@ MISTAKES = {
         RULE,
         r"does not return within \d+ s; it is at \w+/mistakes.py:\d+ in check",
     ),
-    "ReloadWithoutArguments": (
-        "test_its_methods_can_be_called",
-        r"reload cannot be called: .*'dry_run'; write def reload\(self, \*, dry_run, force\)",
-    ),
-    "ReloadAsync": ("test_its_methods_can_be_called", r"reload is a coroutine beside a plain check"),
+    "ReloadWithoutArguments": (LOAD, r"reload\(\) of .* cannot be called .*'dry_run'\)"),
+    "ReloadAsync": (LOAD, r"reload\(\) of .* is a coroutine, but its check\(\) is not"),
     "ReloadRaises": ("test_a_reload_says_what_it_did", r"reload failed: KeyError: 'x'"),
     "ReloadNone": (
         "test_a_reload_says_what_it_did",
         r"reload returned NoneType, not a sentence; return a str",
     ),
-    "CloseAsync": ("test_its_methods_can_be_called", r"close is a coroutine beside a plain check"),
+    "CloseAsync": (LOAD, r"close\(\) of .* is a coroutine, but its check\(\) is not"),
     "RoutesAsync": ("test_its_methods_can_be_called", r"routes is a coroutine; write a plain def routes"),
     "FactsOfObjects": (RULE, r"the reading's facts are not JSON: object in facts\.door"),
     "FactsTooLarge": (RULE, r"the reading's facts take 300012 bytes, more than 262144"),
     "NaiveTime": (RULE, r"facts\.doors\.0\.opened is a time without a zone"),
     "TellsASecret": ("test_it_tells_no_secret", r"the facts of its reading tell a secret"),
     "LongerThanItsInterval": ("test_its_schedule_makes_sense", r"timeout 10 s, interval 5 s"),
-    "WorseThanItsFindings": (
-        "test_its_status_is_that_of_its_worst_finding",
-        r"the reading is unhealthy, but its worst finding is healthy",
-    ),
+    "WorseThanItsFindings": (RULE, r"is unhealthy, but no finding is worse than healthy; add a finding or"),
     "Rambles": ("test_its_summaries_are_short", r"the summary of the reading|the summary of finding door"),
     "Prints": ("test_it_prints_nothing", r"it printed 'the door is shut'; use self.context.log"),
     "PrintsApart": ("test_it_prints_nothing", r"it printed 'the door is shut'; use self.context.log"),
@@ -63,13 +58,10 @@ MISTAKES = {
         "test_no_sample_is_there_twice",
         r"2 samples of level_ratio\{\}; report each series once",
     ),
-    "SamplesText": (RULE, r"metric 'level_ratio': '7' is text, not a number; convert it first"),
+    "SamplesText": (RULE, r"metric 'level_ratio': the value '7' is not a number"),
     "ExitsInAThread": (RULE, r"SystemExit: 3"),
     "RoutesApart": ("test_its_routes_can_be_served", r"routes run in the daemon, not in a process"),
-    "NotThere": (
-        "test_it_is_installed_under_its_name_and_loads",
-        r"cannot load probe 'NotThere': .*not there",
-    ),
+    "NotThere": (LOAD, r"cannot load probe 'NotThere': .*not there"),
 }
 FOR_EVER = ("HangsWhenMade", "BlocksForEver")
 GOOD = ("Good", "Patient", "Looped", "Reads")

@@ -62,7 +62,6 @@ TABLE: dict[str, Any] = {"model": "wine", "registries": [{"uri": URI}]}
             {"stall_timeout": "5s", "prediction": {"timeout": 1}},
             "stall_timeout 5 s is below canary.timeout 10 s; raise it",
         ),
-        ({"fetch_timeout": "15m"}, "fetch_timeout is no longer a key; write fetch_min_rate"),
         ({"fetch_min_rate": "fast"}, 'not a rate; write bytes per second or text like "100 KB/s"'),
         ({"fetch_min_rate": "-1"}, "not a rate"),
         ({"fetch_parallel": 0}, "greater than or equal to 1"),

@@ -58,5 +58,5 @@ class BlockingPredictor(Predictor[PredictorOptions]):
         return "1"
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
-        time.sleep(1.2)  # noqa: ASYNC251
+        time.sleep(1.2)  # noqa: ASYNC251  # the mistake
         return Prediction(body)

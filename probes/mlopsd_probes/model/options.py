@@ -213,15 +213,6 @@ class ModelOptions(PredictorOptions):
             fetch_parallel=self.fetch_parallel,
         )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_old_keys(cls, table: object) -> object:
-        if isinstance(table, dict) and "fetch_timeout" in table:
-            raise ValueError(
-                'fetch_timeout is no longer a key; write fetch_min_rate, such as "100 KB/s", or remove it'
-            )
-        return table
-
     @field_validator("registries", mode="after")
     @classmethod
     def _registry_of_the_environment(

@@ -24,9 +24,8 @@ def main() -> None:
 
 def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, Any]) -> None:
     try:
-        # these import MLflow, which is slow
-        from mlopsd_probes.registry.redirects import RedirectGuard  # noqa: PLC0415
-        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415
+        from mlopsd_probes.registry.redirects import RedirectGuard  # noqa: PLC0415  # imports requests: slow
+        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # imports MLflow, which is slow
     except ImportError as error:
         send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
         return

@@ -123,7 +123,7 @@ class Blocks(Probe):
     schedule = QUICK
 
     async def check(self) -> Reading:
-        time.sleep(2)  # noqa: ASYNC251
+        time.sleep(2)  # noqa: ASYNC251  # the mistake
         return Reading([WELL])
 
 
@@ -133,7 +133,7 @@ class BlocksForEver(Probe):
     schedule = Schedule(interval=60, timeout=1)
 
     async def check(self) -> Reading:
-        time.sleep(3600)  # noqa: ASYNC251
+        time.sleep(3600)  # noqa: ASYNC251  # the mistake
         return Reading([WELL])
 
 
@@ -197,7 +197,7 @@ class NaiveTime(Good):
     """Its time has no zone."""
 
     def check(self) -> Any:
-        opened = datetime.datetime(2026, 1, 2)  # noqa: DTZ001
+        opened = datetime.datetime(2026, 1, 2)  # noqa: DTZ001  # the mistake
         return Reading([WELL], facts={"doors": [{"opened": opened}]})
 
 
