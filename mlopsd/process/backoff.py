@@ -35,11 +35,12 @@ class ExponentialBackoff:
         """Return the remaining seconds of the wait."""
         return max(0.0, self._next - self._clock())
 
-    def failed(self) -> None:
-        """Record a failure: double the wait."""
+    def failed(self, at_least: float = 0.0) -> None:
+        """Record a failure: double the wait, and wait *at_least* so many seconds."""
         self.failures += 1
         self._wait = min(max(self._first, 2 * self._wait), self._longest)
-        self._next = self._clock() + self._wait * random.uniform(1 - JITTER, 1 + JITTER)
+        wait = self._wait * random.uniform(1 - JITTER, 1 + JITTER)
+        self._next = self._clock() + max(wait, at_least)
         self._good_since = None
 
     def succeeded(self) -> None:

@@ -393,6 +393,24 @@ def test_a_listing_without_files_or_without_an_mlmodel_is_the_stores(
 
 
 @pytest.mark.parametrize(
+    ("other", "blamed"),
+    [("fake://shelf/2", True), ("fake://elsewhere/2", False), ("fake://shelf/empty", False)],
+)
+def test_a_version_that_its_store_does_not_list_is_at_fault_only_if_the_store_lists_another(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, *, blamed: bool
+) -> None:
+    shelf.files = {}
+    full = Shelf({} if other.endswith("empty") else FILES)
+    full.artifact_uri = other
+    monkeypatch.setattr(download, "_repository", lambda uri: full if uri == other else shelf)
+    made = download.Download("fake://shelf", "http://registry", tmp_path / "part", others=lambda: [other])
+    with pytest.raises(Fault) as caught:
+        made.run(lambda pulse: None)
+    assert blames_the_version(caught.value) == blamed
+    assert (f"it lists those of {other}" in str(caught.value)) == blamed
+
+
+@pytest.mark.parametrize(
     ("error", "output"),
     [
         (ModuleNotFoundError("No module named 'botocore'", name="botocore"), "'botocore'; install it: "),

@@ -208,6 +208,7 @@ client = MlflowClient(uri, uri)
 for number, source in enumerate(sources):
     client.create_registered_model(f"model {number}")
     client.create_model_version(f"model {number}", source)
+client.create_model_version("model 1", "s3://models/nothing")
 """
 SHARED, IN_BUCKET = "model 0", "model 1"
 
@@ -315,7 +316,14 @@ async def test_whatever_s3_says_rejects_no_version_and_is_soon_over(
             ("list-type", hang_up, "Connection"),
         ):
             front.meddle(part, act)
-            await checked(world, lambda reading, text=output: text in (complaint(reading) or NOTHING).summary)  # type: ignore[misc]
+            reading = await checked(
+                world,
+                lambda reading, text=output: text in (complaint(reading) or NOTHING).summary,  # type: ignore[misc]
+            )
+            found = complaint(reading)
+            assert found is not None
+            assert found.subject == "s3://models/1", "the store is at fault, and not the registry"
+            assert found.summary.startswith("s3://models/1: the files of version 1 cannot be had: ")
         front.behave()
         await taken_up(world, "1")
 
@@ -330,6 +338,21 @@ async def test_a_key_that_s3_lists_and_does_not_have_rejects_the_version(
         front.meddle("/models/1/weights", meddling.instead("weights", "nonesuch"))
         reading = await checked(world, rejected)
         assert "weights is listed and is not there" in reading.facts["rejected"][0]["reason"]
+        front.behave()
+
+
+async def test_a_version_without_files_is_rejected_only_while_the_store_lists_another(
+    database: Database, front: Meddler, tmp_path: Path
+) -> None:
+    """By a real S3: version 2 has no key there, and version 1 does; then no version has one."""
+    async with living(tmp_path / "one", database.uri, model=IN_BUCKET, candidates=["2"]) as world:
+        reading = await checked(world, rejected)
+        (rejection,) = reading.facts["rejected"]
+        assert (rejection["step"], rejection["at_fault"]) == ("fetch", "version")
+        assert "lists no files for it, while it lists those of s3://models/1;" in rejection["reason"]
+    async with living(tmp_path / "none", database.uri, model=IN_BUCKET, candidates=["2"]) as world:
+        front.meddle("list-type", s3_error(200, "", ""))
+        assert "lists no files for it" in (await complained(world)).summary
         front.behave()
 
 

@@ -64,7 +64,9 @@ http {{
   server {{ listen 127.0.0.1:{proxy_407}; location / {{ return 407 "<title>Who are you?</title>"; }} }}
   server {{
     listen 127.0.0.1:{busy};
-    location / {{ default_type text/plain; add_header Retry-After 7 always; return 429 "slow\\tdown\\nnow"; }}
+    default_type text/plain;
+    add_header Retry-After 77 always;
+    location / {{ return 429 "slow\\tdown\\nnow"; }}
   }}
 }}
 """

@@ -110,8 +110,15 @@ async def test_who_drips_is_not_waited_for_and_its_process_killed(
     assert asked not in clients()
 
 
-async def test_a_503_that_passes_is_no_trouble(registries: Registries, meddler: Meddler) -> None:
+async def test_a_503_is_not_asked_again_inside_a_check_and_a_broken_connection_is(
+    registries: Registries, meddler: Meddler
+) -> None:
     meddler.meddle(GET, meddling.once(meddling.status(503)))
+    resolution = await registries.resolve()
+    assert resolution.found is not None
+    assert resolution.found.registry_rank == 1
+    assert [GET in asked.path for asked in meddler.asked].count(True) == 1
+    meddler.meddle(GET, meddling.once(lambda handler: None))
     resolution = await registries.resolve()
     assert resolution.found is not None
     assert (resolution.found.registry_rank, resolution.complaints) == (0, ())

@@ -21,6 +21,7 @@ from mlopsd.probe import Advice
 from mlopsd_probes.causes import REGISTRY, cause_of
 from mlopsd_probes.registry.environment import client_environment
 from mlopsd_probes.registry.options import RegistryOptions
+from tests.model.asking import asking as connected
 from tests.model.registry_server import environment
 from tests.registry.go_betweens import GoBetweens, go_betweens
 from tests.running import free_port
@@ -291,8 +292,22 @@ def test_a_name_that_does_not_resolve_and_a_closed_port_are_told_apart(asking: A
 
 def test_who_asks_to_be_asked_less_often_is_heard(between: GoBetweens, asking: Asking) -> None:
     fault = asking.ask(between.uri("busy"))["fault"]
-    assert (fault["kind"], fault["retry_after"]) == ("server_error", 7)
+    assert (fault["kind"], fault["retry_after"]) == ("server_error", 77)
     assert 'it asks to be asked less often (429: "slow down")' in fault["reason"]
+
+
+async def test_a_registry_that_asks_for_a_wait_is_not_asked_meanwhile(
+    between: GoBetweens, tmp_path: Path
+) -> None:
+    async with connected(tmp_path / "scratch", between.uri("busy"), registry_timeout=60) as (
+        registries,
+        counted,
+    ):
+        (first,) = (await registries.resolve()).complaints
+        (then,) = (await registries.resolve()).complaints
+    assert "it asks to be asked less often (429" in first.reason
+    assert "; it is asked again in " in then.reason
+    assert counted == [("resolve", "server_error")], "no second request, and no retry of the first"
 
 
 @pytest.mark.parametrize(

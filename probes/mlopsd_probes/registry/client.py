@@ -28,6 +28,7 @@ class Unanswered(Exception):
         kind: a kind of `mlopsd_probes.registry.registries.Complaint` or of a download.
         reason: one sentence without credentials.
         retry_after: the seconds for which the server asks to be left alone.
+        store: the URI of the store of files if it was reached, without credentials; set by who asked.
     """
 
     def __init__(self, kind: str, reason: str, retry_after: float | None = None) -> None:
@@ -35,6 +36,7 @@ class Unanswered(Exception):
         self.kind = kind
         self.reason = reason
         self.retry_after = retry_after
+        self.store: str | None = None
 
 
 class ClientProcess:

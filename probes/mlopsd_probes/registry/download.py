@@ -7,7 +7,7 @@ import socket
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,7 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.options import without_credentials
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.stores import LocalStore, store_of
 from mlopsd_probes.registry.transfer import Meter, Transfer
@@ -38,18 +39,23 @@ CREDENTIALS = (
 )
 
 Pulse = Callable[[Mapping[str, int | None]], None]
+Others = Callable[[], Iterable[str]]
 
 
 class Download:
     """The download of all files below *uri*, of the registry *tracking_uri*, into *folder*.
 
-    *folder* may have the files of an earlier attempt; the download goes on from them.
+    *folder* may have the files of an earlier attempt; the download goes on from them. *others* yields the
+    URIs of other versions; the store may list them while it lists nothing for this one.
     """
 
-    def __init__(self, uri: str, tracking_uri: str, folder: Path, at_a_time: int = 4) -> None:
+    def __init__(
+        self, uri: str, tracking_uri: str, folder: Path, at_a_time: int = 4, others: Others = lambda: ()
+    ) -> None:
         self._folder = folder
         self._at_a_time = at_a_time
         self._tracking_uri = tracking_uri
+        self._others = others
         self._repository = _repository(uri)
         _keep_credentials_from_others(self._repository, tracking_uri)
         self._store = store_of(_innermost(self._repository))
@@ -61,9 +67,16 @@ class Download:
 
     def watched_by(self, guard: RedirectGuard) -> None:
         """Let *guard* check the server of the files, which the registry has named."""
-        files = urlsplit(str(_innermost(self._repository).artifact_uri))
+        files = urlsplit(_uri(self._repository))
         if files.scheme in ("http", "https"):
             guard.watch(files.hostname or "", urlsplit(self._tracking_uri).hostname or "")
+
+    @property
+    def store(self) -> str | None:
+        """The URI of the store of files, without credentials; None if the registry itself has them."""
+        uri = _uri(self._repository)
+        is_registry = uri.startswith("http") and _server(uri) == _server(self._tracking_uri)
+        return None if is_registry else without_credentials(uri)
 
     def run(self, pulse: Pulse) -> list[tuple[str, int, str]]:
         """Fetch all files; return path, size and SHA-256 of each. Call *pulse* regularly with the progress.
@@ -106,6 +119,9 @@ class Download:
         fix = "check its store of files; if that is right, log and register the version again"
         if not files and (unmounted := self._unmounted()) is not None:
             raise unmounted
+        if not files and (listed := self._listed_elsewhere()) is not None:
+            text = f"its store lists no files for it, while it lists those of {listed}"
+            raise Fault("missing", f"{text}; log and register the version again")
         if not files:
             raise Fault("bad_response", f"the registry lists no files for it; {fix}")
         if not any(file.path == MLMODEL for file in files):
@@ -120,6 +136,20 @@ class Download:
             raise Fault(
                 "disk_full", f"it takes {missing} bytes, {free} are free in {self._folder}; make room"
             )
+
+    def _listed_elsewhere(self) -> str | None:
+        """Return another version that the same store lists while it lists nothing for this one, asked again.
+
+        A folder on this host proves nothing: part of a tree may not be mounted.
+        """
+        if _local_root(self._repository) is not None:
+            return None
+        for uri in self._others():
+            other = _repository(uri)
+            is_same = _place(other) == _place(self._repository)
+            if is_same and any(file.path == MLMODEL for file in other.list_artifacts()):
+                return None if any(self._listed()) else without_credentials(_uri(other))
+        return None
 
     def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
         _remove_others(self._folder, files)
@@ -308,6 +338,16 @@ def _sibling(file: FileInfo, files: list[FileInfo]) -> FileInfo | None:
     return min(others, key=lambda one: (one.path != MLMODEL, one.file_size or 0), default=None)
 
 
+def _uri(repository: ArtifactRepository) -> str:
+    return str(_innermost(repository).artifact_uri)
+
+
+def _place(repository: ArtifactRepository) -> tuple[str, str]:
+    """Return the store of *repository*: its scheme and its server or bucket."""
+    parts = urlsplit(_uri(repository))
+    return parts.scheme, parts.netloc.rpartition("@")[2]
+
+
 def _local_root(repository: ArtifactRepository) -> Path | None:
     """Return the folder on this host that has the files; None if a server has them."""
     inner = _innermost(repository)
@@ -323,7 +363,7 @@ def _innermost(repository: ArtifactRepository) -> ArtifactRepository:
 
 def _keep_credentials_from_others(repository: ArtifactRepository, tracking_uri: str) -> None:
     """Remove the registry's credentials if the files are on another host: MLflow would send them there."""
-    files = urlsplit(str(_innermost(repository).artifact_uri))
+    files = urlsplit(_uri(repository))
     if files.scheme in ("http", "https") and _server(files.geturl()) != _server(tracking_uri):
         for name in CREDENTIALS:
             os.environ.pop(name, None)

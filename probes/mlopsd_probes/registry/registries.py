@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from mlopsd.format import format_age
 from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.causes import REGISTRY, Cause, cause_of, kinds_of
-from mlopsd_probes.registry.client import ClientProcess, Unanswered
+from mlopsd_probes.registry.client import Answer, ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions, WantedModel
 from mlopsd_probes.registry.pace import Pace
 from mlopsd_probes.registry.version import File, LoggedMetric, Version
@@ -31,12 +32,13 @@ class Complaint:
     """A problem of a registry, in place of an answer or in addition to one.
 
     Attributes:
-        registry: its URI without credentials.
+        registry: its URI without credentials; the URI of its store of files if that is the one in trouble.
         kind: ``absent``: it has no such model, or none of the candidates. ``auth``: it rejected the
             credentials, or they cannot be read. ``dangling``: an alias
             points to a deleted version. ``not_ready``: a candidate leads to a version that is not
             ready. The others are in `mlopsd_probes.causes.CAUSES`.
         reason: one sentence without credentials, with a fix if there is one.
+        retry_after: the seconds for which the server asks to be left alone.
         asked_for: the request; a registry without metrics or files may still answer other requests.
     """
 
@@ -44,6 +46,7 @@ class Complaint:
     kind: str
     reason: str
     asked_for: Literal["version", "metrics", "files"] = "version"
+    retry_after: float | None = None
 
     @property
     def cause(self) -> Cause:
@@ -77,11 +80,17 @@ class FetchError(Exception):
 
     Attributes:
         kind: a kind of a `Complaint`, or ``missing`` or ``truncated``, which prove a fault of the version.
+        store: the URI of the store that has the files, without credentials; None if the registry has them.
+        retry_after: the seconds for which the server asks to be left alone.
     """
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(
+        self, kind: str, reason: str, store: str | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.kind = kind
+        self.store = store
+        self.retry_after = retry_after
 
     @property
     def is_of_disk(self) -> bool:
@@ -112,6 +121,7 @@ class Registries:
         self._printed = LogLimiter()
         http_timeout = (wanted.timeout - HEADROOM) / TRIES
         self._clients = [self._client(registry, http_timeout) for registry in wanted.registries]
+        self._pauses: dict[int, tuple[float, Unanswered]] = {}  # by rank: until when, and why
         self._fetching: set[ClientProcess] = set()
         self._is_closed = False
 
@@ -139,8 +149,7 @@ class Registries:
         """
         question = {"do": "metrics", "run_id": version.run_id, "source": version.source}
         try:
-            client = self._clients[self._rank(version)]
-            answer = await self._counted("metrics", client.ask(question, self._wanted.timeout))
+            answer = await self._ask(self._rank(version), "metrics", question)
         except Unanswered as error:
             raise RegistryError(_complaint(version.registry, error)) from error
         return {name: _logged(metric) for name, metric in answer["metrics"].items()}
@@ -158,7 +167,7 @@ class Registries:
             fetching = self._fetch(self._rank(version), version, folder, progress)
             files = await self._counted("fetch", fetching)
         except Unanswered as error:
-            raise FetchError(error.kind, error.reason) from error
+            raise FetchError(error.kind, error.reason, error.store, error.retry_after) from error
         return tuple(File(path, size, sha256) for path, size, sha256 in files)
 
     async def close(self) -> None:
@@ -177,14 +186,36 @@ class Registries:
     async def _resolve_at(self, rank: int) -> tuple[Version | None, list[Complaint]]:
         wanted = self._wanted
         question = {"do": "resolve", "model": wanted.name, "candidates": wanted.candidates}
-        asking = self._clients[rank].ask(question, wanted.timeout)
         label = wanted.registries[rank].label
         try:
-            answer = await self._counted("resolve", asking, _found_or_not)
+            answer = await self._ask(rank, "resolve", question, _found_or_not)
         except Unanswered as error:
             return None, [_complaint(label, error)]
         complaints = [Complaint(label, kind, reason) for kind, reason in answer["complaints"]]
         return None if answer["found"] is None else self._version(rank, answer["found"]), complaints
+
+    async def _ask(
+        self,
+        rank: int,
+        operation: str,
+        question: Answer,
+        result_of: Callable[[Answer], str] = lambda _: "ok",
+    ) -> Answer:
+        """Ask the registry at *rank*, but not while it asks to be left alone.
+
+        Raises:
+            Unanswered: there is no answer, or the registry is not asked.
+        """
+        until, why = self._pauses.get(rank, (0.0, None))
+        if why is not None and (left := until - time.monotonic()) > 0:
+            raise Unanswered(why.kind, f"{why.reason}; it is asked again in {format_age(left)}")
+        try:
+            asking = self._clients[rank].ask(question, self._wanted.timeout)
+            return await self._counted(operation, asking, result_of)
+        except Unanswered as error:
+            if error.retry_after is not None:
+                self._pauses[rank] = time.monotonic() + error.retry_after, error
+            raise
 
     async def _fetch(self, rank: int, version: Version, folder: Path, progress: OnProgress) -> list[Any]:
         http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
@@ -209,17 +240,24 @@ class Registries:
             "folder": str(folder),
             "parallel": wanted.fetch_parallel,
         }
+        store: str | None = None
 
         def pulse(part: Mapping[str, Any]) -> None:
+            nonlocal store
+            store = part["store"]
             progress(part["pulse"]["bytes"], part["pulse"]["total"])
             pace.pulse(part["pulse"])
 
         try:
             async with pace.slow, pace.idle:
                 return cast("list[Any]", (await client.ask_started(question, pulse))["files"])
+        except Unanswered as error:
+            error.store = store
+            raise
         except TimeoutError:
-            fix = "check the registry's store of files"
-            raise Unanswered("timeout", f"{pace.reason()}; {fix}") from None
+            late = Unanswered("timeout", f"{pace.reason()}; check the store of files")
+            late.store = store
+            raise late from None
 
     async def _counted(
         self, operation: str, work: Awaitable[Result], result_of: Callable[[Result], str] = lambda _: "ok"
@@ -253,7 +291,8 @@ class Registries:
 
 
 def _complaint(registry: str, error: Unanswered) -> Complaint:
-    return Complaint(registry, error.kind if error.kind in KINDS else "other", error.reason)
+    kind = error.kind if error.kind in KINDS else "other"
+    return Complaint(registry, kind, error.reason, retry_after=error.retry_after)
 
 
 def _logged(metric: Mapping[str, Any]) -> LoggedMetric:

@@ -24,6 +24,7 @@ READY = "READY"
 STAGES = ("production", "staging", "archived", "none")
 LATEST = "latest"
 PAGE = 100
+MOST_OTHERS = 5
 SECRETS = (
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     *("AZURE_CLIENT_SECRET", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING"),
@@ -107,14 +108,20 @@ class Resolver:
         return {"metrics": read_metrics(self._client, question["run_id"], question["source"])}
 
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
-        uri = self._client.get_model_version_download_uri(question["model"], question["version"])
-        download = Download(uri, self._uri, Path(question["folder"]), question.get("parallel", 1))
+        model, number = question["model"], question["version"]
+        uri = self._client.get_model_version_download_uri(model, number)
+        folder, at_a_time = Path(question["folder"]), question.get("parallel", 1)
+        download = Download(uri, self._uri, folder, at_a_time, lambda: self._others(model, number))
         download.watched_by(self._guard)
+        part = {"id": question["id"], "more": True, "store": download.store}
         with retries.of_responses():
-            files = download.run(
-                lambda pulse: self._send({"id": question["id"], "more": True, "pulse": pulse})
-            )
-        return {"files": files}
+            return {"files": download.run(lambda pulse: self._send({**part, "pulse": pulse}))}
+
+    def _others(self, model: str, number: str) -> Iterator[str]:
+        """Yield the URIs of some other versions of *model*."""
+        for version in self._client.search_model_versions(_filter(model), max_results=MOST_OTHERS):
+            if str(version.version) != number:
+                yield self._client.get_model_version_download_uri(model, str(version.version))
 
 
 class _Registered:
@@ -163,11 +170,10 @@ class _Registered:
         return next((one for one in self._all() if one.status == READY), newest)
 
     def _all(self) -> Iterator[ModelVersion]:
-        quote = '"' if "'" in self._name else "'"
         token = None
         while True:
             page = self._client.search_model_versions(
-                f"name={quote}{self._name}{quote}",
+                _filter(self._name),
                 max_results=PAGE,
                 order_by=["version_number DESC"],
                 page_token=token,
@@ -175,6 +181,11 @@ class _Registered:
             yield from page
             if not (token := page.token):
                 return
+
+
+def _filter(model: str) -> str:
+    quote = '"' if "'" in model else "'"
+    return f"name={quote}{model}{quote}"
 
 
 def _age(version: ModelVersion) -> int:

@@ -26,15 +26,21 @@ class RolloutBackoffs:
         self.common.forget()
         self.transfer.forget()
 
-    def registry_failed(self, version: Version, progress: Progress | None) -> None:
-        """Record that a registry did not give the metrics or files of *version*, at *progress*."""
+    def registry_failed(
+        self, version: Version, progress: Progress | None, retry_after: float | None = None
+    ) -> None:
+        """Record that a registry did not give the metrics or files of *version*, at *progress*.
+
+        *retry_after* is the time in seconds for which it asks to be left alone.
+        """
+        at_least = retry_after or 0.0
         if progress is None or progress.step != "fetch" or not progress.bytes:
-            self.common.failed()
+            self.common.failed(at_least)
             return
         if version.id != self._failed_id:
             self.transfer.forget()
             self._failed_id = version.id
-        self.transfer.failed()
+        self.transfer.failed(at_least)
 
     def waits(self, now: datetime) -> dict[str, datetime]:
         """Return the end of the longer wait, by the id of its version."""

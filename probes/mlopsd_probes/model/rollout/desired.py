@@ -1,6 +1,7 @@
 """The version that the registries want on this host."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -81,20 +82,18 @@ class DesiredVersion:
         try:
             metrics = await self._registries.metrics(version)
         except RegistryError as error:
-            raise self.unmet(version, "metrics", error.complaint.kind, error.complaint.reason) from error
+            raise self.unmet(version, "metrics", error.complaint) from error
         self.met()
         self._judged[version.id] = judgement = judge(metrics, options.thresholds, options.on_missing)
         return judgement
 
-    def unmet(
-        self, version: Version, what: Literal["metrics", "files"], kind: str, reason: str
-    ) -> RegistryError:
-        """Return an error to raise: the registry did not give *what* of *version*.
+    def unmet(self, version: Version, what: Literal["metrics", "files"], because: Complaint) -> RegistryError:
+        """Return an error to raise: the registry or its store did not give *what* of *version*.
 
         Keep it as a complaint until `met` is called or another version is desired.
         """
-        sentence = f"the {what} of version {version.number} cannot be had: {reason}"
-        complaint = Complaint(version.registry, kind, sentence, what)
+        sentence = f"the {what} of version {version.number} cannot be had: {because.reason}"
+        complaint = replace(because, reason=sentence, asked_for=what)
         self._unmet = version, complaint
         return RegistryError(complaint)
 

@@ -489,7 +489,7 @@ class Reconciler:
             self._tasks.problems[ROLL_OUT] = str(error)
             loads.inc(result="no_room")
             return f"cannot roll out version {version.number}: {error}"
-        self._backoffs.registry_failed(version, self._progress.current)
+        self._backoffs.registry_failed(version, self._progress.current, error.complaint.retry_after)
         loads.inc(result="registry")
         return f"cannot roll out version {version.number}: {error.complaint.reason}"
 

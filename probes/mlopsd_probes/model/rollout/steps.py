@@ -23,7 +23,7 @@ from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostContext, LoadFailed, ModelHost
 from mlopsd_probes.model.version import CachedVersion
-from mlopsd_probes.registry.registries import FetchError, Registries
+from mlopsd_probes.registry.registries import Complaint, FetchError, Registries
 from mlopsd_probes.registry.version import Version
 
 WARM_UP = 60.0  # seconds for a process' first prediction, which may compile code or fill a GPU
@@ -188,7 +188,9 @@ class Steps:
             if error.is_of_version:
                 await in_thread("clear up", lambda: self._context.store.discard(version))
                 raise Failed("fetch", str(error), error.kind) from error
-            raise self._desired.unmet(version, "files", error.kind, str(error)) from error
+            at = error.store or version.registry
+            because = Complaint(at, error.kind, str(error), retry_after=error.retry_after)
+            raise self._desired.unmet(version, "files", because) from error
         finally:
             await asyncio.shield(self._release(version, making))
         self._desired.met()
