@@ -49,6 +49,7 @@ http {{
     listen 127.0.0.1:{asks_certificate} ssl;
     ssl_client_certificate {folder}/authority.pem;
     ssl_verify_client on;
+    location / {{ proxy_pass {upstream}; }}
   }}
   server {{
     listen 127.0.0.1:{expired} ssl;
@@ -156,10 +157,18 @@ def _write_certificates(folder: Path) -> None:
     _write(folder / "authority.pem", authority)
     _write(folder / "server.pem", _signed("server", key, authority_key, now + day))
     _write(folder / "expired.pem", _signed("server", key, authority_key, now - day))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    _write_key(folder / "server.key", key)
+    client_key = ec.generate_private_key(ec.SECP256R1())
+    _write(folder / "client.pem", _signed("client", client_key, authority_key, now + day))
+    _write_key(folder / "client.key", client_key)
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
     )
-    (folder / "server.key").write_bytes(private)
 
 
 def _write(path: Path, certificate: x509.Certificate) -> None:

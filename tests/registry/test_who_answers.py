@@ -224,7 +224,7 @@ def test_a_certificate_of_an_unknown_authority_is_named_with_the_variable(
     kind, said = asking.fault(between.uri("https"))
     assert (kind, advice(kind)) == ("tls", Advice.FIX_CONFIG)
     assert "its certificate is not accepted (unable to get local issuer certificate)" in said
-    assert "REQUESTS_CA_BUNDLE" in said
+    assert "ca_file" in said
     asking.patch.setenv("REQUESTS_CA_BUNDLE", str(between.authority))
     assert asking.ask(between.uri("https"), user=ADMIN)["found"]["number"] == "1"
     kind, said = asking.fault(between.uri("https").replace("127.0.0.1", "localhost"))
@@ -245,7 +245,7 @@ def test_a_missing_client_certificate_is_named(between: GoBetweens, asking: Aski
     kind, said = asking.fault(between.uri(name))
     assert (kind, advice(kind)) == ("tls", Advice.FIX_CONFIG)
     assert said.startswith("it wants a client certificate (")
-    assert "MLFLOW_TRACKING_CLIENT_CERT_PATH" in said
+    assert "client_cert_file" in said
 
 
 def test_a_page_of_a_go_between_is_quoted_by_its_title(between: GoBetweens, asking: Asking) -> None:

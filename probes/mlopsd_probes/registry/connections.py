@@ -90,7 +90,7 @@ def _of_alert(reason: str) -> tuple[str, str]:
     if "CERTIFICATE_REQUIRED" in reason:
         return "it wants a client certificate", CLIENT_CERTIFICATE
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
-        fix = "check the file in MLFLOW_TRACKING_CLIENT_CERT_PATH, and which authorities it trusts"
+        fix = "check client_cert_file, and which authorities it trusts"
         return "it rejects the client certificate", fix
     if "HANDSHAKE_FAILURE" in reason:
         return "it refuses the connection", f"if it wants a client certificate, {CLIENT_CERTIFICATE}"
@@ -108,5 +108,5 @@ def _of_certificate(error: ssl.SSLCertVerificationError) -> Fault:
     if error.verify_code in OTHER_NAME:
         return Fault("tls", f"{said}; write a name of the certificate into the uri")
     if error.verify_code in UNKNOWN_AUTHORITY:
-        return Fault("tls", f"{said}; name its authority's file in REQUESTS_CA_BUNDLE")
+        return Fault("tls", f"{said}; name its authority's file in ca_file")
     return Fault("bad_certificate", f"{said}; check the certificate")

@@ -19,9 +19,7 @@ TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 TAG = re.compile(r"<[a-z!/]", re.IGNORECASE)
 INVALID_HOST, CROSS_ORIGIN = "Invalid Host header", "Cross-origin request blocked"  # of MLflow 3.5 and newer
 NO_CERTIFICATE = re.compile(r"no required ssl certificate|ssl certificate error", re.IGNORECASE)  # nginx
-CLIENT_CERTIFICATE = (
-    "set MLFLOW_TRACKING_CLIENT_CERT_PATH, and name the registry in MLFLOW_TRACKING_URI instead of registries"
-)
+CLIENT_CERTIFICATE = "set client_cert_file for this registry"
 OF_EXPERIMENT = ("/runs/", "/experiments/", "/logged-models/", "/mlflow-artifacts/", "/get-artifact")
 OF_PROXY = "write them into http_proxy and https_proxy, or name the host in no_proxy"
 
