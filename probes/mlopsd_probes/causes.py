@@ -50,6 +50,7 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     (REGISTRY, "absent"): OF_REGISTRY,
     (REGISTRY, "not_found"): OF_REGISTRY,
     (REGISTRY, "not_ready"): OF_REGISTRY,
+    (REGISTRY, "not_approved"): OF_REGISTRY,
     (REGISTRY, "dangling"): OF_REGISTRY,
     (REGISTRY, "other"): OF_REGISTRY,
     (REGISTRY, "auth"): OF_CONFIG,

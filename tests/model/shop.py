@@ -71,6 +71,7 @@ def fill(uri: str) -> list[str]:
             runs += [with_code(Path(folder)), from_code(Path(folder))]
     client.transition_model_version_stage(NAME, "2", "Production")
     client.set_registered_model_alias(NAME, "champion", "1")
+    client.set_model_version_tag(NAME, "2", "audience", "all")
     if is_server:
         client.transition_model_version_stage(NAME, "3", "Staging")
     return runs

@@ -139,6 +139,25 @@ async def test_copies_in_a_circle_have_no_logged_model(client: ClientProcess) ->
     assert await metrics(client, None, "models:/iris/99") == {}
 
 
+async def test_a_version_without_a_required_tag_is_not_approved(client: ClientProcess, shop: Shop) -> None:
+    """The next candidate counts then; the tag counts from the next request."""
+
+    async def ask(**tags: str) -> Any:
+        question = {"do": "resolve", "model": "iris", "candidates": ["@champion", "2"], "tags": tags}
+        return await client.ask(question, PATIENCE)
+
+    answer = await ask(audience="all")
+    assert answer["found"]["number"] == "2"
+    ((kind, reason),) = answer["complaints"]
+    assert kind == "not_approved"
+    assert reason.startswith(
+        "@champion leads to version 1, which has no tag audience, not 'all'; set the tag"
+    )
+    answer = await ask(audience="few")
+    assert answer["found"] is None
+    assert "version 2, which has 'all' as its tag audience, not 'few'" in answer["complaints"][1][1]
+
+
 @pytest.fixture
 def pending(shop: Shop) -> Iterator[str]:
     """The newest version, which is not ready: a client that died while it registered it."""

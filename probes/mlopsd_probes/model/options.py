@@ -160,6 +160,9 @@ class ModelOptions(PredictorOptions):
         "choice",
         '"accept": a version without a signature is healthy, although what callers send is not checked.',
     )
+    require_tags: dict[str, str] = key(
+        {}, "texts", "Tags that a version must have in the registry. Without them it is not rolled out."
+    )
     gpu_probe: Name = key(
         "gpu", "name", "Probe whose unhealthy GPUs hold back the rollout of a model that uses one."
     )
@@ -211,6 +214,7 @@ class ModelOptions(PredictorOptions):
             fetch_min_rate=self.fetch_min_rate,
             fetch_idle_timeout=self.fetch_idle_timeout,
             fetch_parallel=self.fetch_parallel,
+            require_tags=self.require_tags,
         )
 
     @field_validator("registries", mode="after")

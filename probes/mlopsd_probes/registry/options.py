@@ -1,7 +1,8 @@
 """The registries to ask, their credentials, and the registered model to ask for."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit
@@ -110,6 +111,7 @@ class WantedModel:
         fetch_min_rate: bytes per second below which a download is broken off.
         fetch_idle_timeout: longest time in seconds without a byte of the files.
         fetch_parallel: files that are downloaded at a time.
+        require_tags: tags that a version must have, with their values.
     """
 
     name: str
@@ -119,6 +121,7 @@ class WantedModel:
     fetch_min_rate: int
     fetch_idle_timeout: float
     fetch_parallel: int
+    require_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def without_credentials(uri: str) -> str:

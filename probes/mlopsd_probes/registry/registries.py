@@ -21,7 +21,8 @@ from mlopsd_probes.registry.version import File, LoggedMetric, Version
 TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
 HEADROOM = 0.5  # seconds
 KINDS = kinds_of(REGISTRY)
-ANSWERS = frozenset({"absent", "dangling", "not_ready"})  # complaints of a registry that answered
+NOT_YET = frozenset({"not_ready", "not_approved"})  # complaints of a version that may be wanted soon
+ANSWERS = frozenset({"absent", "dangling", *NOT_YET})  # complaints of a registry that answered
 Count = Callable[[str, str, float], None]
 OnProgress = Callable[[int, int | None], None]
 Result = TypeVar("Result")
@@ -34,9 +35,9 @@ class Complaint:
     Attributes:
         registry: its URI without credentials; the URI of its store of files if that is the one in trouble.
         kind: ``absent``: it has no such model, or none of the candidates. ``auth``: it rejected the
-            credentials, or they cannot be read. ``dangling``: an alias
-            points to a deleted version. ``not_ready``: a candidate leads to a version that is not
-            ready. The others are in `mlopsd_probes.causes.CAUSES`.
+            credentials, or they cannot be read. ``dangling``: an alias points to a deleted version.
+            ``not_ready``, ``not_approved``: a candidate leads to a version that is not ready, or lacks a tag
+            of ``require_tags``. The others are in `mlopsd_probes.causes.CAUSES`.
         reason: one sentence without credentials, with a fix if there is one.
         retry_after: the seconds for which the server asks to be left alone.
         asked_for: the request; a registry without metrics or files may still answer other requests.
@@ -185,7 +186,12 @@ class Registries:
 
     async def _resolve_at(self, rank: int) -> tuple[Version | None, list[Complaint]]:
         wanted = self._wanted
-        question = {"do": "resolve", "model": wanted.name, "candidates": wanted.candidates}
+        question = {
+            "do": "resolve",
+            "model": wanted.name,
+            "candidates": wanted.candidates,
+            "tags": dict(wanted.require_tags),
+        }
         label = wanted.registries[rank].label
         try:
             answer = await self._ask(rank, "resolve", question, _found_or_not)

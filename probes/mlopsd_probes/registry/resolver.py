@@ -95,10 +95,11 @@ class Resolver:
         complaints: list[list[str]] = []
         for candidate in question["candidates"]:
             found = shelf.find(candidate)
-            if found is not None and found.status == READY:
+            complaint = None if found is None else _not_yet(candidate, found, question.get("tags", {}))
+            if found is not None and complaint is None:
                 return {"found": {"candidate": candidate, **_facts(found)}, "complaints": complaints}
-            if found is not None:
-                complaints.append(_not_ready(candidate, found))
+            if complaint is not None:
+                complaints.append(complaint)
             elif (number := shelf.target(candidate)) is not None:
                 complaints.append(_dangling(candidate, number))
         complaints.append(_none_of(question["model"], question["candidates"]))
@@ -201,9 +202,18 @@ def _facts(version: ModelVersion) -> Answer:
     }
 
 
-def _not_ready(candidate: str, version: ModelVersion) -> list[str]:
-    text = f"{candidate} leads to version {version.version}, which is {version.status}, not {READY}"
-    return ["not_ready", f"{text}; register it again if it stays so"]
+def _not_yet(candidate: str, version: ModelVersion, tags: Mapping[str, str]) -> list[str] | None:
+    """Return a complaint if *version* may not be rolled out now, else None."""
+    leads = f"{candidate} leads to version {version.version}"
+    if version.status != READY:
+        text = f"{leads}, which is {version.status}, not {READY}"
+        return ["not_ready", f"{text}; register it again if it stays so"]
+    for name, wanted in tags.items():
+        if (value := version.tags.get(name)) != wanted:
+            has = "has no tag" if value is None else f"has {value!r} as its tag"
+            text = f"{leads}, which {has} {name}, not {wanted!r}"
+            return ["not_approved", f"{text}; set the tag in the registry if the version is approved"]
+    return None
 
 
 def _dangling(candidate: str, number: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.thresholds import Judgement, judge
-from mlopsd_probes.registry.registries import Complaint, Registries, RegistryError
+from mlopsd_probes.registry.registries import NOT_YET, Complaint, Registries, RegistryError
 from mlopsd_probes.registry.version import Version
 
 
@@ -62,13 +62,13 @@ class DesiredVersion:
 
         A later registry never replaces it: the first one may only be down. A later candidate of the same
         registry does with ``fallback = "follow"``, unless an earlier one leads to a version that is not ready
-        yet.
+        or not approved yet.
         """
         if found.id == served.id or found.rank <= served.rank:
             return False
         if found.registry_rank > served.registry_rank or self._options.fallback == "hold":
             return True
-        return any(one.registry == found.registry and one.kind == "not_ready" for one in self._complaints)
+        return any(one.registry == found.registry and one.kind in NOT_YET for one in self._complaints)
 
     async def judge(self, version: Version) -> Judgement:
         """Compare the current metrics of *version* with the thresholds.
