@@ -26,7 +26,7 @@ from mlopsd.failures import BROKEN
 from mlopsd.state_dir import places
 from mlopsd.worker.mask import SecretMask
 
-COMPLAINT = 1  # the exit status of a healthy host with a mistake of a probe's author, as an undeclared sample
+COMPLAINT = 1  # the exit status of a healthy host with an undeclared sample
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from mlopsd.cli.errors import CANNOT_TELL, CommandError
 from mlopsd.cli.scrape import ScrapedSeries, read_series
 from mlopsd.cli.terminal.progress import ProgressLine, RolloutMeter
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.daemon.event_loop import leave
+from mlopsd.daemon.event_loop import run_until_done
 from mlopsd.format import format_age
 from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Progress, VersionFacts
@@ -67,7 +67,7 @@ class CheckResult:
 
     Attributes:
         health: The host's health as in ``/health/detailed``.
-        complaints: A line for each undeclared sample, and for each check that does not end.
+        complaints: A line for each undeclared sample.
         series: The series that a scrape would show, by probe.
     """
 
@@ -86,19 +86,7 @@ def check_once(
     """
     mode = mode or CheckMode()
     with _alarm(mode.limit(probes)) as postpone:
-        return _run(_check(probes, progress, postpone, mode))
-
-
-def _run(whole: Coroutine[Any, Any, CheckResult]) -> CheckResult:
-    """Run *whole*. Unlike ``asyncio.run``, do not wait for a check that ignores its cancellation."""
-    runner = asyncio.Runner()
-    try:
-        result = runner.run(whole)
-    finally:
-        if not (left := runner.run(leave())):
-            runner.close()
-    endless = [f"{name} was cancelled and has not ended; let CancelledError pass" for name in left]
-    return replace(result, complaints=(*result.complaints, *endless))
+        return run_until_done(_check(probes, progress, postpone, mode))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
         loop.run_until_complete(whole)
         failed = False
     finally:
-        if stuck := loop.run_until_complete(leave()):
+        if stuck := loop.run_until_complete(_leave()):
             log.warning("tasks left running", extra={"tasks": stuck}, exc_info=failed)
             drain.end()
             os._exit(failed)
@@ -42,11 +42,11 @@ def run_until_done(whole: Coroutine[Any, Any, Result]) -> Result:
     try:
         return loop.run_until_complete(whole)
     finally:
-        if not loop.run_until_complete(leave()):
+        if not loop.run_until_complete(_leave()):
             loop.close()
 
 
-async def leave() -> list[str]:
+async def _leave() -> list[str]:
     """Cancel every remaining task, and return the names of those that keep running."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:

@@ -90,7 +90,7 @@ class Undeclared(Probe):
     schedule = Schedule(critical=True)
 
     def check(self) -> Reading:
-        samples = [Sample("doors", 2), Sample("windows", 3), Sample("walls", 4), Sample("windows", 5)]
+        samples = [Sample("doors", 2), Sample("windows", 3), Sample("walls", 4)]
         return Reading([WELL], samples=samples)
 
 

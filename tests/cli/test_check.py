@@ -219,18 +219,6 @@ def test_a_number_of_checks_is_a_number_from_one_up(config: Path) -> None:
     assert "'0' is not a whole number from 1 up" in done.stderr
 
 
-def test_a_coroutine_that_ignores_its_cancellation_has_a_verdict(
-    odd: Mapping[str, str], config: Path
-) -> None:
-    config.write_text(tables("swallows"))
-    done = mlopsd("check", "--config", config, env=odd)
-    assert done.returncode == 3
-    assert "no answer within 0.3 s" in done.stdout
-    assert done.stderr == (
-        "mlopsd: check swallows was cancelled and has not ended; let CancelledError pass\n"
-    )
-
-
 def test_a_debugger_works_in_this_process_and_beyond_the_timeout(
     odd: Mapping[str, str], config: Path
 ) -> None:

@@ -61,8 +61,8 @@ class DesiredVersion:
         """Return whether the verified *served* version stays although a registry names *found*.
 
         A later registry never replaces it: the first one may only be down. A later candidate of the same
-        registry does with ``fallback = "follow"``, unless an earlier one leads to a version that is not ready
-        or not approved yet.
+        registry does with ``fallback = "follow"``. It waits while an earlier one leads to a version that is
+        not ready or not approved yet.
         """
         if found.id == served.id or found.rank <= served.rank:
             return False
