@@ -21,7 +21,6 @@ ODD = {
     "open": "Open",
     "raises": "Raises",
     "reloads": "Reloads",
-    "swallows": "Swallows",
     "undeclared": "Undeclared",
 }
 

@@ -180,19 +180,6 @@ class MeasuresInProcess(Measures):
     schedule = Schedule(isolation="process", critical=True)
 
 
-class Swallows(Probe):
-    """A coroutine that does not let itself be cancelled."""
-
-    schedule = Schedule(timeout=0.3, critical=True)
-
-    async def check(self) -> Reading:
-        while True:
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:  # that is the point
-                continue
-
-
 class Debugged(Probe):
     """Stops in a debugger, longer than its timeout allows."""
 
