@@ -73,7 +73,7 @@ class CardReading:
         if not self.is_unexplained:
             return self
         findings = [finding for finding in self.reading.findings if finding.name != "gpu_answers"]
-        reading = Reading(findings, self.reading.samples, status=outage.status)
+        reading = Reading(findings, self.reading.samples, status=outage.status, summary=outage.summary)
         return replace(self, reading=reading, is_lost=outage.status is Status.UNHEALTHY)
 
     def in_container(self) -> "CardReading":
