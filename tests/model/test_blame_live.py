@@ -313,7 +313,7 @@ async def test_whatever_s3_says_rejects_no_version_and_is_soon_over(
             ("list-type", denied, "AccessDenied"),
             ("/models/1/weights", denied, "403"),
             ("/models/1/", no_bucket, "404"),
-            ("list-type", hang_up, "Connection"),
+            ("list-type", hang_up, "the store of files: "),
         ):
             front.meddle(part, act)
             reading = await checked(
@@ -351,7 +351,7 @@ async def test_a_version_without_files_is_rejected_only_while_the_store_lists_an
         assert (rejection["step"], rejection["at_fault"]) == ("fetch", "version")
         assert "lists no files for it, while it lists those of s3://models/1;" in rejection["reason"]
     async with living(tmp_path / "none", database.uri, model=IN_BUCKET, candidates=["2"]) as world:
-        front.meddle("list-type", s3_error(200, "", ""))
+        front.meddle("list-type", meddling.status(200, XML, b"<ListBucketResult></ListBucketResult>"))
         assert "lists no files for it" in (await complained(world)).summary
         front.behave()
 

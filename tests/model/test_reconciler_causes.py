@@ -289,3 +289,20 @@ async def test_what_served_and_does_not_load_any_more_has_the_advice_of_its_fail
     serving = found(reading, "serving")
     assert (serving.status, serving.advice) == (Status.UNHEALTHY, advised)
     assert failure.reason in serving.summary
+
+
+async def test_a_store_in_trouble_is_named_by_its_own_uri_and_left_alone_as_long_as_it_asks(
+    world: World,
+) -> None:
+    world.registry.fails = FetchError("server_error", "it is not available now", "s3://models/1", 50)
+    world.registry.arrives = 0
+    world.names("1")
+    reading = await world.check()
+    (found,) = (finding for finding in reading.findings if finding.name == "registry")
+    assert found.subject == "s3://models/1"
+    world.registry.fails = None
+    world.wait(49)
+    await world.settle()
+    assert world.serves is None
+    world.wait(2)
+    await world.until_serving("1")
