@@ -227,10 +227,9 @@ def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]
         _check_url(arguments.url)
         yield DaemonClient(arguments.url, key)
         return
-    asked = None
-    if not _is_configured_apart(os.environ) and os.path.lexists(SERVICE_SOCKET):
-        asked = SERVICE_SOCKET
-        yield DaemonClient(f"unix:{SERVICE_SOCKET}")
+    asked = _socket_of_service(os.environ)
+    if asked is not None and os.path.lexists(asked):
+        yield DaemonClient(f"unix:{asked}")
     configured = _read_addresses()
     if to_act and configured.issues:
         raise _uncertain(configured.issues)
@@ -240,9 +239,15 @@ def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]
     yield DaemonClient(format_url(configured.host, configured.port), key)
 
 
-def _is_configured_apart(variables: Mapping[str, str]) -> bool:
-    """Return whether the environment configures another daemon than the service."""
-    return any(name.startswith("MLOPSD_") for name in variables)
+def _socket_of_service(variables: Mapping[str, str]) -> Path | None:
+    """Return the socket of the unit that runs this command, or of the installed service.
+
+    Return None if the environment configures another daemon than the service.
+    """
+    if runtime := variables.get("RUNTIME_DIRECTORY"):  # in ExecReload of the daemon's own unit
+        return Path(runtime.split(":")[0]) / SERVICE_SOCKET.name
+    is_apart = any(name.startswith("MLOPSD_") for name in variables)
+    return None if is_apart else SERVICE_SOCKET
 
 
 def _read_addresses() -> ListenAddresses:
