@@ -227,8 +227,7 @@ def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]
         _check_url(arguments.url)
         yield DaemonClient(arguments.url, key)
         return
-    asked = _socket_of_service(os.environ)
-    if asked is not None and os.path.lexists(asked):
+    if (asked := _socket_of_service(os.environ)) is not None:
         yield DaemonClient(f"unix:{asked}")
     configured = _read_addresses()
     if to_act and configured.issues:
@@ -242,12 +241,14 @@ def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]
 def _socket_of_service(variables: Mapping[str, str]) -> Path | None:
     """Return the socket of the unit that runs this command, or of the installed service.
 
-    Return None if the environment configures another daemon than the service.
+    Return None if there is neither, or if the environment configures another daemon than the service.
     """
     if runtime := variables.get("RUNTIME_DIRECTORY"):  # in ExecReload of the daemon's own unit
-        return Path(runtime.split(":")[0]) / SERVICE_SOCKET.name
+        own = Path(runtime.split(":")[0]) / SERVICE_SOCKET.name
+        if os.path.lexists(own):
+            return own
     is_apart = any(name.startswith("MLOPSD_") for name in variables)
-    return None if is_apart else SERVICE_SOCKET
+    return None if is_apart or not os.path.lexists(SERVICE_SOCKET) else SERVICE_SOCKET
 
 
 def _read_addresses() -> ListenAddresses:
