@@ -40,10 +40,10 @@ while frames := inbox.wait():
         elif do == "say":
             wire.send(channel, header["header"])
         elif do == "hold":  # somebody else who holds the channel when the process has ended
-            if (pid := os.fork()) == 0:
+            if os.fork() == 0:
                 os.setsid()
+                wire.send(channel, {{"id": header["id"], "pid": os.getpid()}})
                 time.sleep(600)
-            wire.send(channel, {{"id": header["id"], "pid": pid}})
         elif do == "die":
             os.kill(os.getpid(), signal.SIGKILL)
 """

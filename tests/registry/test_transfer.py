@@ -227,7 +227,7 @@ async def test_a_killed_process_leaves_what_the_next_one_goes_on_from(place: Pla
     place.line.break_after(BREAK, then="held")
     before = set(clients())
     fetching = asyncio.ensure_future(place.fetch(folder))
-    while place.line.breaks:
+    while place.line.breaks or not (folder / "weights").exists():
         await asyncio.sleep(0.01)
     (process,) = set(clients()) - before or before
     os.kill(process, signal.SIGKILL)
