@@ -13,6 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import override
 
 from mlopsd.format import format_time
+from mlopsd.journal import is_journal, with_priority
 
 Form = Literal["json", "text", "auto"]
 MOST_WAITING = 10_000  # records; a stalled journal loses records, but does not stall the daemon
@@ -24,10 +25,12 @@ class MaskingHandler(logging.StreamHandler[TextIO]):
     """The handler that writes the lines, after *mask* has removed secrets from the whole line."""
 
     mask: Callable[[str], str] = staticmethod(str)
+    for_journal = False  # each line begins with its priority
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line with each secret masked, also in tracebacks and fields."""
-        return self.mask(super().format(record))
+        text = self.mask(super().format(record))
+        return with_priority(text, record.levelno) if self.for_journal else text
 
 
 class Drain(threading.Thread):
@@ -45,9 +48,12 @@ class Drain(threading.Thread):
             self.handler.handle(record)
 
     def write_as(self, form: Form, *, debug: bool) -> None:
-        """Set the form of the lines; ``auto`` is text in debug mode or on a terminal."""
-        text = form == "text" or (form == "auto" and (debug or self.handler.stream.isatty()))
-        self.handler.setFormatter(Text() if text else Json())
+        """Set the form of the lines; ``auto`` is text in debug mode, on a terminal and in the journal."""
+        stream = self.handler.stream
+        self.handler.for_journal = is_journal(stream)
+        is_read = debug or self.handler.for_journal or stream.isatty()
+        text = form == "text" or (form == "auto" and is_read)
+        self.handler.setFormatter(Text(with_time=not self.handler.for_journal) if text else Json())
 
     def end(self) -> None:
         """Write the waiting records, for at most `FLUSH_SECONDS`."""
@@ -78,22 +84,29 @@ class Waiting(logging.handlers.QueueHandler):
 
 
 class Text(logging.Formatter):
-    """One line for a person: time, level, event, fields."""
+    """One line for a person: time, level, event, fields. The journal has the time already."""
+
+    def __init__(self, *, with_time: bool = True) -> None:
+        super().__init__()
+        self._with_time = with_time
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, with an indented traceback below. Foreign text cannot start a line."""
-        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         fields = _fields(record)
         traceback = str(fields.pop("traceback", ""))  # as a probe's own process sends it
         if record.exc_info:
             traceback = self.formatException(record.exc_info)
         pairs = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value != [])
-        line = f"{at} {record.levelname:7} {_escaped(record.getMessage())}  {pairs}".rstrip()
+        time = f"{_local_time(record)} " if self._with_time else ""
+        line = f"{time}{record.levelname:7} {_escaped(record.getMessage())}  {pairs}".rstrip()
         return "\n".join([line, *(f"    {_escaped(below)}" for below in traceback.splitlines())])
 
 
 class Json(JsonFormatter):
-    """One JSON object per line: ``time``, ``level``, ``logger``, ``event`` and the fields."""
+    """One JSON object per line, in UTF-8: ``time``, ``level``, ``logger``, ``event`` and the fields."""
+
+    def __init__(self) -> None:
+        super().__init__(json_ensure_ascii=False)
 
     @override
     def add_fields(
@@ -121,7 +134,7 @@ def start(
 ) -> Drain:
     """Start to log to *stream*, by default standard error.
 
-    *form* is ``text``, ``json``, or ``auto``: text in debug mode or on a terminal.
+    *form* is ``text``, ``json``, or ``auto``: text in debug mode, on a terminal and in the journal.
     """
     drain = Drain(MaskingHandler(sys.stderr if stream is None else stream))
     drain.write_as(form, debug=debug)
@@ -135,6 +148,10 @@ def set_level(level: str) -> None:
     """Log *level* and above, and WARNING and above of libraries."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("mlopsd").setLevel(level)
+
+
+def _local_time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import os
 import select
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mlopsd import log as logs
+from mlopsd.journal import is_journal
 from mlopsd.log_limit import LogLimiter, fingerprint
 from tests.fakes import Clock
 from tests.running import GIVE_UP
@@ -120,6 +122,51 @@ def test_in_text_a_list_is_its_items_with_commas(value: object, text: str) -> No
 
 def test_in_text_an_empty_list_is_not_reported() -> None:
     assert text_of("changed", probe="gpu", findings=[]) == ["INFO    changed  probe=gpu"]
+
+
+def journal_lines(monkeypatch: pytest.MonkeyPatch, folder: Path, form: logs.Form) -> list[str]:
+    """Return the lines of four records to a stream that systemd says is the journal's."""
+    with (folder / "journal").open("w+", encoding="utf-8") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        drain = logs.start("DEBUG", form, stream=stream)
+        log.debug("checked")
+        log.info("changed", extra={"at": "90 °C"})
+        log.warning("short")
+        try:
+            forge()
+        except ValueError:
+            log.exception("broke")
+        drain.end()
+        stream.seek(0)
+        return stream.read().splitlines()
+
+
+def test_each_line_in_the_journal_has_its_priority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    debug, info, warning, *error = journal_lines(monkeypatch, tmp_path, "auto")
+    assert debug == "<7>DEBUG   checked"
+    assert info == "<6>INFO    changed  at='90 °C'"
+    assert warning == "<4>WARNING short"
+    assert error[0] == "<3>ERROR   broke"
+    assert all(line.startswith("<3>    ") for line in error[1:]), "a traceback has the priority of its record"
+
+
+def test_json_in_the_journal_has_its_priority_and_utf8(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = journal_lines(monkeypatch, tmp_path, "json")
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>"]
+    assert '"at": "90 °C"' in lines[1]
+    assert json.loads(lines[1][3:])["event"] == "changed"
+
+
+@pytest.mark.parametrize("stream", [None, "", "1", "1:2:3", "x:y"])
+def test_a_stream_that_systemd_does_not_name_is_no_journal(stream: str | None, tmp_path: Path) -> None:
+    variables = {} if stream is None else {"JOURNAL_STREAM": stream}
+    with (tmp_path / "log").open("w") as file:
+        assert not is_journal(file, variables)
+    assert not is_journal(file, variables), "a closed stream"
+    assert not is_journal(io.StringIO(), variables), "a stream without a descriptor"
 
 
 def test_auto_is_json_unless_in_debug_mode() -> None:

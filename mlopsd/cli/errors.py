@@ -1,6 +1,9 @@
 """The error of a command: lines for standard error and an exit status, never a traceback."""
 
+import logging
 import sys
+
+from mlopsd.journal import is_journal, with_priority
 
 CANNOT_TELL = 3  # the status UNKNOWN of monitoring plugins
 
@@ -20,6 +23,8 @@ class CommandError(Exception):
 
 
 def print_error(*lines: str) -> None:
-    """Print *lines* to standard error, each under the program's name."""
+    """Print *lines* to standard error, each under the program's name, and as errors in the journal."""
+    to_journal = is_journal(sys.stderr)
     for line in lines:
-        print(f"mlopsd: {line}", file=sys.stderr)
+        text = f"mlopsd: {line}"
+        print(with_priority(text, logging.ERROR) if to_journal else text, file=sys.stderr)

@@ -174,6 +174,8 @@ def test_reload_of_a_bad_file_fails_says_the_line_and_changes_nothing(service: B
     assert service.show("ActiveState") == "active"
     assert service.get("/health/")["status"] in ("healthy", "degraded")
     service.until(lambda: "intervall" in service.journal(), "the misspelt word in the journal")
+    errors = service.run("journalctl", "-u", "mlopsd", "-p", "err", "-o", "cat", "--since", "-5min").stdout
+    assert "ERROR   configuration not reloaded" in errors, "the journal has the priority of a line"
     shown = service.run(MLOPSD, "status", check=False).stdout
     assert "the last reload of the configuration failed" in shown
     assert "intervall" in shown
