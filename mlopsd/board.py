@@ -12,8 +12,8 @@ from mlopsd.entry import Entry, PastReading, Terms, damped, kept, with_kept
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd.verdict import Verdict, judged
 
-Change = Callable[[Entry, Status], None]
-VerdictChange = Callable[[Verdict, Status], None]
+Change = Callable[[Entry, Entry], None]
+VerdictChange = Callable[[Verdict, Verdict], None]
 
 PAST_READINGS = 120  # per probe: half an hour at an interval of 15 s, about 17 kB
 
@@ -21,8 +21,9 @@ PAST_READINGS = 120  # per probe: half an hour at an interval of 15 s, about 17 
 class Board:
     """One `Entry` per probe. Only the event loop writes, so no lock is needed.
 
-    The board calls *on_change* when a probe's status changes and *on_verdict* when the host's does,
-    each with the status before. *clock* is a steady clock in seconds, *now* the time of day in UTC.
+    The board calls *on_change* after each reading of a probe and when one expires, with the entry before.
+    It calls *on_verdict* when the host's status or advice changes, with the verdict before. *clock* is a
+    steady clock in seconds, *now* the time of day in UTC.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Board:
         self._past[probe] = deque(maxlen=PAST_READINGS)
         unseen = Reading(summary="not checked yet")
         entry = Entry(probe, plugin, terms, unseen, Status.UNKNOWN, self.now(), subject=subject)
-        self._put(entry, None if known is None else known.status)
+        self._put(entry, known)
 
     def keep(self, probe: str, terms: Terms) -> None:
         """Keep the last reading of *probe* under a changed table, marked until a reading can tell."""
@@ -143,7 +144,7 @@ class Board:
             before_reload=is_of_before,
         )
         self._past[probe].append(PastReading(now, status, reading.status, duration))
-        self._put(entry, before.status)
+        self._put(entry, before)
         return entry
 
     def show(self, probe: str, facts: Mapping[str, Any]) -> None:
@@ -159,10 +160,10 @@ class Board:
         for probe in list(self._expiries):
             self._cancel_expiry(probe)
 
-    def _put(self, entry: Entry, before: Status | None = None) -> None:
+    def _put(self, entry: Entry, before: Entry | None = None) -> None:
         self._entries[entry.probe] = entry
         self._expire_later(entry)
-        if before is not None and entry.status != before:
+        if before is not None:
             self._on_change(entry, before)
         self._written()
 
@@ -195,14 +196,15 @@ class Board:
             kept=lasting,
             before_reload=False,
         )
-        self._put(entry, before.status)
+        self._put(entry, before)
 
     def _written(self) -> None:
         self.version += 1
         before = self._verdict
         self._verdict = judged(self._entries.values(), self.now(), before)
-        if self._verdict.status != before.status:
-            self._on_verdict(self._verdict, before.status)
+        is_other_advice = bool(before.probes) and self._verdict.advice is not before.advice
+        if self._verdict.status != before.status or is_other_advice:
+            self._on_verdict(self._verdict, before)
 
 
 def _is_about(entry: Entry, plugin: str, subject: object) -> bool:

@@ -162,24 +162,36 @@ def _run(raw: tuple[Status, ...], status: Status) -> tuple[Status, ...]:
     return tuple(run)[::-1]
 
 
-def kept(before: Entry, reading: Reading) -> tuple[Finding, ...]:
-    """Return the lasting findings that *reading* does not end.
+class Judged:
+    """The findings that *reading* can tell about.
 
-    A finding of the same name and subject, with a known status, ends one. So does its absence, unless the
-    reading cannot tell about that subject. An unknown finding without a subject is about every subject.
+    A finding of the same name and subject, with a known status, tells about one. So does its absence, unless
+    the reading has an unknown finding of that subject. An unknown finding without a subject is about every
+    subject.
     """
-    unknown = {finding.subject for finding in reading.findings if finding.status is Status.UNKNOWN}
-    judged = {(one.name, one.subject) for one in reading.findings if one.status is not Status.UNKNOWN}
-    known = {subject for _, subject in judged}
 
-    def is_open(finding: Finding) -> bool:
-        if (finding.name, finding.subject) in judged:
-            return False
-        if unknown & {None, finding.subject}:
+    def __init__(self, reading: Reading) -> None:
+        self._is_unknown = reading.status is Status.UNKNOWN
+        self._unknown = {one.subject for one in reading.findings if one.status is Status.UNKNOWN}
+        self._found = {
+            (one.name, one.subject) for one in reading.findings if one.status is not Status.UNKNOWN
+        }
+        self._subjects = {subject for _, subject in self._found}
+
+    def __contains__(self, key: tuple[str, str | None]) -> bool:
+        """Return whether the reading can tell about the finding with this name and subject."""
+        if key in self._found:
             return True
-        return reading.status is Status.UNKNOWN and (not unknown or finding.subject not in known)
+        subject = key[1]
+        if self._unknown & {None, subject}:
+            return False
+        return not self._is_unknown or bool(self._unknown and subject in self._subjects)
 
-    return tuple(filter(is_open, before.lasting))
+
+def kept(before: Entry, reading: Reading) -> tuple[Finding, ...]:
+    """Return the lasting findings that *reading* does not end: those that it cannot tell about."""
+    judged = Judged(reading)
+    return tuple(finding for finding in before.lasting if (finding.name, finding.subject) not in judged)
 
 
 def with_kept(reading: Reading, findings: tuple[Finding, ...], reason: str = "") -> Reading:

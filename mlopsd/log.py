@@ -41,11 +41,15 @@ class Drain(threading.Thread):
         self.records: queue.Queue[logging.LogRecord | None] = queue.Queue(MOST_WAITING)
         self.handler = handler
         self.on_loss: Callable[[], None] = lambda: None  # called for each record beyond the limit
+        self.lost = 0  # records since the last line about them
 
     def run(self) -> None:
-        """Write records until `end`."""
+        """Write records until `end`, and after a loss the number of lost ones."""
         while (record := self.records.get()) is not None:
             self.handler.handle(record)
+            if self.lost:
+                lost, self.lost = self.lost, 0
+                self.handler.handle(_about_loss(lost))
 
     def write_as(self, form: Form, *, debug: bool) -> None:
         """Set the form of the lines; ``auto`` is text in debug mode, on a terminal and in the journal."""
@@ -80,6 +84,7 @@ class Waiting(logging.handlers.QueueHandler):
         try:
             self._drain.records.put_nowait(record)
         except queue.Full:
+            self._drain.lost += 1
             self._drain.on_loss()
 
 
@@ -148,6 +153,11 @@ def set_level(level: str) -> None:
     """Log *level* and above, and WARNING and above of libraries."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("mlopsd").setLevel(level)
+
+
+def _about_loss(count: int) -> logging.LogRecord:
+    fields = {"name": "mlopsd.log", "levelno": logging.WARNING, "levelname": "WARNING"}
+    return logging.makeLogRecord({**fields, "msg": "log lines lost", "count": count})
 
 
 def _local_time(record: logging.LogRecord) -> str:

@@ -24,11 +24,12 @@ class Witness:
         self.changes: list[tuple[str, Status, Status]] = []
         self.verdicts: list[tuple[Status, Status]] = []
 
-    def change(self, entry: Entry, before: Status) -> None:
-        self.changes.append((entry.probe, before, entry.status))
+    def change(self, entry: Entry, before: Entry) -> None:
+        if entry.status is not before.status:
+            self.changes.append((entry.probe, before.status, entry.status))
 
-    def verdict(self, verdict: Verdict, before: Status) -> None:
-        self.verdicts.append((before, verdict.status))
+    def verdict(self, verdict: Verdict, before: Verdict) -> None:
+        self.verdicts.append((before.status, verdict.status))
 
 
 @pytest.fixture

@@ -208,11 +208,15 @@ def test_a_journal_that_takes_nothing_costs_records_and_not_the_daemon(
         assert len(lost) >= 80
         drain.end()
         threading.Thread(target=drain.records.put, args=(None,), daemon=True).start()  # it found no room
-        os.read(reading, 1)
+        written = b""
         while drain.is_alive():
             if select.select([reading], [], [], 0.01)[0]:  # it may end with nothing more to read
-                os.read(reading, 1 << 20)
+                written += os.read(reading, 1 << 20)
+        while select.select([reading], [], [], 0)[0]:
+            written += os.read(reading, 1 << 20)
     os.close(reading)
+    (about,) = [line for line in map(json.loads, written.splitlines()) if line["event"] == "log lines lost"]
+    assert (about["level"], about["count"]) == ("warning", len(lost))
 
 
 def test_what_repeats_itself_is_logged_once_in_a_window_and_counted() -> None:

@@ -18,7 +18,6 @@ from mlopsd.config.errors import ConfigIssue, ConfigurationError
 from mlopsd.config.imports import PluginImports
 from mlopsd.config.load import LoadedConfig, secret_files, warnings
 from mlopsd.config.probes import ProbeConfig, read_configuration
-from mlopsd.daemon import transitions
 from mlopsd.daemon.event_loop import Unawaited, run
 from mlopsd.daemon.preflight import (
     clashing,
@@ -32,6 +31,7 @@ from mlopsd.daemon.preflight import (
 )
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
+from mlopsd.daemon.transitions import Transitions
 from mlopsd.daemon.watches import Watches
 from mlopsd.metrics.registry import Metrics
 from mlopsd.process.reaper import adopt_orphans
@@ -94,7 +94,8 @@ class Daemon:
         self._places = where
         self._drain = drain
         self._stop = asyncio.Event()
-        self._board = Board(on_change=transitions.entry_changed, on_verdict=transitions.verdict_changed)
+        transitions = Transitions()
+        self._board = Board(on_change=transitions.recorded, on_verdict=transitions.verdict_changed)
         self._metrics = Metrics(self._board, version("mlopsd"))
         info = Info(
             version=version("mlopsd"),

@@ -1,39 +1,159 @@
-"""Log lines for each change of a status; the journal keeps them after the daemon ends."""
+"""Log lines for each change of a finding, of a probe's status, and of the host's status or advice."""
 
 import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-from mlopsd.entry import Entry
-from mlopsd.probe import Status
+from mlopsd.entry import Entry, Judged
+from mlopsd.probe import Advice, Finding, Status
 from mlopsd.verdict import Verdict
 
+MOST_CHANGES = 6  # of one finding within `WINDOW`; then it flaps, and one line says so
+WINDOW = 600.0  # seconds; a finding without a change for so long does not flap any more
+MOST_LINES = 20  # about the findings of one reading; one more line counts the rest
+MOST_FINDINGS = 1_000  # of one probe, as in one reading
+Key = tuple[str, str | None]  # the name and subject of a finding
 log = logging.getLogger("mlopsd.daemon")
 
 
-def entry_changed(entry: Entry, before: Status) -> None:
-    """Log that a probe's status has changed from *before*."""
-    extra = {
-        "probe": entry.probe,
-        "status": str(entry.status),
-        "before": str(before),
-        "summary": entry.reading.summary,
-        "findings": [
-            {"name": finding.name, "subject": finding.subject, "advice": str(finding.advice)}
-            for finding in entry.reading.findings
-            if finding.status != Status.HEALTHY
-        ],
-    }
-    log.log(_level(entry.status, before), "probe status changed", extra=extra)
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The part of a finding that is worth a line when it changes."""
+
+    status: Status
+    advice: Advice
 
 
-def verdict_changed(verdict: Verdict, before: Status) -> None:
-    """Log that the host's status has changed from *before*."""
-    extra = {
-        "status": str(verdict.status),
-        "before": str(before),
-        "summary": verdict.summary,
-        "advice": str(verdict.advice),
+@dataclass(slots=True)
+class _Known:
+    """A finding that is not healthy, or was until a short time ago.
+
+    Attributes:
+        state: Its last state; None if it has ended.
+        logged: The state that the log has last; None if the log has no finding, or its end.
+        appeared: The time when it appeared, in seconds of the clock.
+        changes: The times of its last changes.
+        is_flapping: True while its changes are not logged.
+    """
+
+    state: _State | None = None
+    logged: _State | None = None
+    appeared: float = 0.0
+    changes: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
+    is_flapping: bool = False
+
+
+class Transitions:
+    """The log of changes. *clock* is a steady clock in seconds.
+
+    The text of a finding is no change: its numbers are others at every reading.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[str, dict[Key, _Known]] = {}
+
+    def recorded(self, entry: Entry, before: Entry) -> None:
+        """Log the changes between the entry *before* and *entry*."""
+        if entry.checked_at is None:  # a new probe under this name; the findings were of another one
+            self._known.pop(entry.probe, None)
+        else:
+            self._log_findings(entry)
+        is_news = before.checked_at is None is not entry.checked_at and entry.status is not Status.HEALTHY
+        if entry.status is not before.status or is_news:
+            fields = {"before": str(before.status), "summary": entry.reading.summary}
+            extra = {"probe": entry.probe, "status": str(entry.status), **fields}
+            level = logging.WARNING if is_news else _level(entry.status, before.status)
+            log.log(level, "probe status changed", extra=extra)
+
+    def verdict_changed(self, verdict: Verdict, before: Verdict) -> None:
+        """Log that the host's status or advice has changed."""
+        extra = {
+            "status": str(verdict.status),
+            "before": str(before.status),
+            "summary": verdict.summary,
+            "advice": str(verdict.advice),
+        }
+        log.log(_level(verdict.status, before.status), "health changed", extra=extra)
+
+    def _log_findings(self, entry: Entry) -> None:
+        known, now = self._known.setdefault(entry.probe, {}), self._clock()
+        lines = 0
+        for key, finding in _found(entry, known):
+            lines += self._followed(entry.probe, key, finding, now, may_log=lines < MOST_LINES)
+        if lines > MOST_LINES:
+            extra = {"probe": entry.probe, "count": lines - MOST_LINES}
+            log.warning("more findings changed", extra=extra)
+        for key in [key for key, one in known.items() if one.state is None and _is_quiet(one, now)]:
+            del known[key]
+
+    def _followed(self, probe: str, key: Key, finding: Finding | None, now: float, *, may_log: bool) -> int:
+        """Follow one finding and return the number of lines that its change is worth, 0 or 1."""
+        known = self._known[probe].setdefault(key, _Known())
+        state = None if finding is None else _State(finding.status, finding.advice)
+        if changed := state != known.state:
+            known.appeared = now if known.state is None else known.appeared
+            known.state = state
+            known.changes.append(now)
+        if known.is_flapping and _is_quiet(known, now):
+            known.is_flapping = False
+        elif known.is_flapping or not changed:
+            return 0
+        elif len(known.changes) == MOST_CHANGES and now - known.changes[0] < WINDOW:
+            known.is_flapping = True
+        if state == known.logged and not known.is_flapping:
+            return 0
+        if may_log:
+            _log_change(probe, key, finding, known, now)
+        known.logged = state
+        return 1
+
+
+def _found(entry: Entry, known: dict[Key, _Known]) -> Iterator[tuple[Key, Finding | None]]:
+    """Yield each finding that is not healthy, and None for those that the reading can tell are over."""
+    unwell = {
+        (one.name, one.subject): one for one in entry.reading.findings if one.status is not Status.HEALTHY
     }
-    log.log(_level(verdict.status, before), "health changed", extra=extra)
+    if known and not entry.stale:
+        judged = Judged(entry.reading)
+        yield from ((key, None) for key in list(known) if key not in unwell and key in judged)
+    for key, finding in unwell.items():
+        if key in known or len(known) < MOST_FINDINGS:
+            yield key, finding
+
+
+def _is_quiet(known: _Known, now: float) -> bool:
+    return not known.changes or now - known.changes[-1] >= WINDOW
+
+
+def _log_change(probe: str, key: Key, finding: Finding | None, known: _Known, now: float) -> None:
+    name, subject = key
+    extra: dict[str, object] = {"probe": probe, "finding": name}
+    if subject is not None:
+        extra["subject"] = subject
+    if known.is_flapping:
+        extra |= {"changes": len(known.changes), "seconds": round(now - known.changes[0])}
+        log.warning("finding flaps", extra=extra)
+    elif finding is None:
+        log.info("finding ended", extra=extra | {"seconds": round(now - known.appeared)})
+    else:
+        level, event = _change(finding, known.logged)
+        if known.logged is not None:
+            extra["before"] = str(known.logged.status)
+        described = {"status": str(finding.status), "advice": str(finding.advice), "summary": finding.summary}
+        log.log(level, event, extra=extra | described)
+
+
+def _change(finding: Finding, before: _State | None) -> tuple[int, str]:
+    if before is None:
+        return logging.WARNING, "finding appeared"
+    if finding.status > before.status:
+        return logging.WARNING, "finding worsened"
+    if finding.status < before.status:
+        return logging.INFO, "finding improved"
+    return logging.INFO, "advice changed"
 
 
 def _level(status: Status, before: Status) -> int:

@@ -157,7 +157,10 @@ def test_a_change_of_status_is_one_line_and_a_failing_probe_does_not_fill_the_jo
         daemon.until("/health/door", lambda reported: reported["raw_count"] >= 10)
         assert len(daemon.events("probe check failed")) == 1
         assert "ZeroDivisionError" in daemon.event("probe check failed")["traceback"]
-        assert daemon.events("probe status changed") == []
+        (first,) = daemon.events("probe status changed")
+        assert (first["level"], first["status"]) == ("warning", "unknown")
+        (error,) = daemon.events("finding appeared")
+        assert (error["probe"], error["finding"], error["status"]) == ("door", "error", "unknown")
 
 
 def test_a_good_probe_is_reported_once_and_its_checks_are_no_news(start: Start) -> None:
