@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mlopsd.entry import Entry, PastReading, Terms, damped, kept, with_kept
+from mlopsd.entry import Entry, PastReading, Terms, damped, findings_since, kept, with_kept
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd.verdict import Verdict, judged
 
@@ -126,9 +126,10 @@ class Board:
         status, held = damped(before, worst)
         is_of_before = before.before_reload and reading.status is Status.UNKNOWN is not status
         now, measured_at = self.now(), self.clock()
+        shown = with_kept(reading, lasting, before.reason if status > worst == Status.UNKNOWN else "")
         entry = replace(
             before,
-            reading=with_kept(reading, lasting, before.reason if status > worst == Status.UNKNOWN else ""),
+            reading=shown,
             status=status,
             since=before.since if status == before.status else now,
             streak=streak,
@@ -142,6 +143,7 @@ class Board:
             kept=lasting,
             reason=reading.summary if reading.status is Status.UNHEALTHY else before.reason,
             before_reload=is_of_before,
+            findings_since=findings_since(before, shown, now),
         )
         self._past[probe].append(PastReading(now, status, reading.status, duration))
         self._put(entry, before)
@@ -184,17 +186,19 @@ class Board:
         summary = f"no reading for {self.age(before) or 0:.0f} s, expected every {interval:g} s"
         reading = Reading(findings=[Finding("stale", Status.UNKNOWN, summary, advice=Advice.WATCH)])
         lasting = kept(before, reading)
+        shown, now = with_kept(reading, lasting), self.now()
         entry = replace(
             before,
-            reading=with_kept(reading, lasting),
+            reading=shown,
             status=Status.UNKNOWN,
-            since=before.since if before.status == Status.UNKNOWN else self.now(),
+            since=before.since if before.status == Status.UNKNOWN else now,
             streak=0,
             stale=True,
             shown={},
             held=(),
             kept=lasting,
             before_reload=False,
+            findings_since=findings_since(before, shown, now),
         )
         self._put(entry, before)
 

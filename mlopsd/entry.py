@@ -8,6 +8,7 @@ from typing import Any
 
 from mlopsd.probe import Finding, Reading, Status
 
+FindingKey = tuple[str, str | None, Status]  # name, subject, status
 MOST_KEPT = 100  # lasting findings of earlier readings; the page and the metrics have the same limit
 
 
@@ -59,6 +60,7 @@ class Entry:
         kept: Lasting findings of earlier readings that no later reading has ended.
         reason: The summary of the last unhealthy reading.
         before_reload: True if *status* comes from the probe's table before the last reload.
+        findings_since: The time when each finding of *reading* appeared with its status.
     """
 
     probe: str
@@ -79,6 +81,11 @@ class Entry:
     kept: tuple[Finding, ...] = ()
     reason: str = ""
     before_reload: bool = False
+    findings_since: Mapping[FindingKey, datetime] = field(default_factory=dict)
+
+    def since_of(self, finding: Finding) -> datetime:
+        """Return the time when *finding* of the reading appeared with its status."""
+        return self.findings_since[_key(finding)]
 
     @property
     def summary(self) -> str:
@@ -201,6 +208,15 @@ def with_kept(reading: Reading, findings: tuple[Finding, ...], reason: str = "")
         return reading
     summary = f"{reading.summary}; before that: {before}"
     return replace(reading, findings=(*reading.findings, *findings), summary=summary)
+
+
+def findings_since(before: Entry, reading: Reading, now: datetime) -> dict[FindingKey, datetime]:
+    """Return since when each finding of *reading* stands: *now*, unless the reading *before* had it too."""
+    return {_key(one): before.findings_since.get(_key(one), now) for one in reading.findings}
+
+
+def _key(finding: Finding) -> FindingKey:
+    return finding.name, finding.subject, finding.status
 
 
 def _as_of(moment: datetime | None, finding: Finding) -> Finding:

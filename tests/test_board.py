@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -532,3 +533,27 @@ async def test_what_lasts_is_bounded_and_the_worst_is_kept(board: Board) -> None
     entry = board.record("gpu", SILENT, 0)
     assert len(entry.kept) == MOST_KEPT
     assert entry.kept[0].name == "xid"
+
+
+async def test_a_finding_stands_since_it_appeared_with_its_status() -> None:
+    minutes = 0
+    board = Board(now=lambda: datetime(2026, 1, 2, 3, minutes, tzinfo=UTC))
+    board.enrol("gpu", "gpu", terms())
+
+    def since(*findings: Finding) -> list[int]:
+        """Record *findings* a minute later; return for how many minutes each stands."""
+        nonlocal minutes
+        minutes += 1
+        entry = board.record("gpu", Reading(findings), 0)
+        return [minutes - entry.since_of(one).minute for one in entry.reading.findings]
+
+    door, lock = found("door", D), found("lock", D)
+    assert since(door) == [0]
+    assert since(door, lock) == [1, 0], "a second finding has a time of its own"
+    assert since(replace(door, summary="it moved"), found("door", D, "gpu 4")) == [2, 0]
+    assert since(found("door", U)) == [0], "another status is another time"
+    assert since(door) == [0], "and an earlier one starts over"
+    assert since(XID) == [0]
+    assert since(*SILENT.findings) == [0, 1], "what lasts keeps its time"
+    assert since(*SILENT.findings) == [1, 2]
+    board.close()

@@ -99,13 +99,20 @@ async def test_a_reading_has_the_keys_of_the_contract_and_none_without_a_value()
             "name": "heat",
             "subject": "gpu 2",
             "status": "degraded",
+            "since": answer["checked_at"],
             "observed": 84.5,
             "unit": "celsius",
             "limit": 80,
             "summary": "84 of 80",
             "advice": "watch",
         },
-        {"name": "fan", "status": "healthy", "summary": "it turns", "advice": "none"},
+        {
+            "name": "fan",
+            "status": "healthy",
+            "since": answer["checked_at"],
+            "summary": "it turns",
+            "advice": "none",
+        },
     ]
     assert answer["facts"] == {"driver": "550"}
     assert answer["duration_seconds"] == 0.25

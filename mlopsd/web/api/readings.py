@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlopsd.failures import why
@@ -104,19 +105,25 @@ def _after_age(entry: Entry, reload: ProbeReload | None) -> dict[str, Any]:
     answer["interval_seconds"] = entry.terms.interval
     if entry.checked_at is not None:
         answer |= {"raw_status": str(entry.reading.status), "raw_count": entry.streak}
-    answer["findings"] = [finding_answer(finding) for finding in entry.reading.findings]
+    answer["findings"] = [
+        finding_answer(finding, entry.since_of(finding)) for finding in entry.reading.findings
+    ]
     answer["facts"] = entry.facts
     if reload is not None:
         answer["reload"] = reload_state(reload)
     return answer
 
 
-def finding_answer(finding: Finding) -> FindingAnswer:
-    """Return *finding* with the keys that have a value; an invalid number is left out."""
+def finding_answer(finding: Finding, since: datetime) -> FindingAnswer:
+    """Return *finding*, which stands since *since*, with the keys that have a value.
+
+    An invalid number is left out.
+    """
     given: dict[str, Any] = {
         "name": finding.name,
         "subject": finding.subject,
         "status": str(finding.status),
+        "since": format_time(since),
         "observed": jsonable(finding.observed),
         "unit": finding.unit,
         "limit": jsonable(finding.limit),

@@ -30,12 +30,14 @@ Count = Annotated[int, Field(ge=0)]
 class FindingAnswer(TypedDict):
     """One judged fact of a reading; `observed` and `limit` are in `unit`.
 
+    `since` is the time when it appeared with this status. A restart of the daemon starts it over.
     `lasting` is true if the finding stays until somebody acts; otherwise it is left out.
     """
 
     name: str
     subject: NotRequired[str]
     status: StatusWord
+    since: Time
     observed: NotRequired[int | float | str]
     unit: NotRequired[str]
     limit: NotRequired[int | float]
