@@ -18,7 +18,7 @@ from mlopsd.journal import is_journal, with_priority
 Form = Literal["json", "text", "auto"]
 MOST_WAITING = 10_000  # records; a stalled journal loses records, but does not stall the daemon
 FLUSH_SECONDS = 0.5
-PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "history"}
 
 
 class MaskingHandler(logging.StreamHandler[TextIO]):
@@ -150,9 +150,17 @@ def start(
 
 
 def set_level(level: str) -> None:
-    """Log *level* and above, and WARNING and above of libraries."""
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("mlopsd").setLevel(level)
+    """Log *level* and above, and of libraries WARNING and above at most.
+
+    The history gets its records of the level INFO at any level of the log.
+    """
+    root, own = logging.getLogger(), logging.getLogger("mlopsd")
+    root.setLevel(logging.WARNING)
+    own.setLevel(level)
+    own.setLevel(min(own.level, logging.INFO))
+    for handler in root.handlers:
+        if isinstance(handler, Waiting):
+            handler.setLevel(level)
 
 
 def _about_loss(count: int) -> logging.LogRecord:

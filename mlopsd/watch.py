@@ -298,7 +298,8 @@ class Watch:
             summary = await self._reload_in_turn(call)
         if not dry_run:
             self._board.end_lasting(self.name)
-            log.info("probe reloaded", extra={"probe": self.name, "summary": summary, "force": force})
+            extra = {"probe": self.name, "summary": summary, "force": force, "history": True}
+            log.info("probe reloaded", extra=extra)
         return summary
 
     async def _reload_in_turn(self, call: Callable[[], Awaitable[str]]) -> str:

@@ -14,7 +14,7 @@ from mlopsd.units import Bytes, Seconds
 PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-TAKEN_NAMES = frozenset({"detailed"})  # paths below /health/ that do not belong to a probe
+TAKEN_NAMES = frozenset({"detailed", "history"})  # paths below /health/ that do not belong to a probe
 
 
 def _header_name(name: str) -> str:

@@ -33,6 +33,7 @@ from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
 from mlopsd.daemon.transitions import Transitions
 from mlopsd.daemon.watches import Watches
+from mlopsd.history import History
 from mlopsd.metrics.registry import Metrics
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd.state_dir import Places, StateFolder, places
@@ -60,13 +61,15 @@ def main(load: Callable[[], LoadedConfig]) -> int:
     loaded, configured = read()
     where = places(loaded.settings)
     drain = logs.start(loaded.settings.log.level, loaded.settings.log.format, debug=loaded.settings.debug)
-    folder = StateFolder(where.state)
+    folder, history = StateFolder(where.state), History(where.state)
     try:
         folder.open()
-        daemon = Daemon(read, loaded, folder, where, drain)
+        daemon = Daemon(read, loaded, folder, where, drain=drain, history=history)
         daemon.prepare(configured)
+        history.start()
         run(daemon.run(configured), drain)
     finally:
+        history.end()
         folder.close()
         drain.end()
     return 0
@@ -87,7 +90,9 @@ class Daemon:
         loaded: LoadedConfig,
         folder: StateFolder,
         where: Places,
+        *,
         drain: logs.Drain,
+        history: History,
     ) -> None:
         self._read = read
         self._folder = folder
@@ -104,7 +109,7 @@ class Daemon:
             mlflow=_mlflow_version(),
             socket=str(where.socket),
         )
-        self._context = WebContext(self._board, self._metrics, loaded, info, self._reload)
+        self._context = WebContext(self._board, self._metrics, loaded, info, self._reload, history)
         self._notifier = Notifier()
         self.reloads = ConfigReloads(self._change, self._context, self._notifier)
         self._server = HttpServer(self._context)
@@ -194,7 +199,7 @@ class Daemon:
     def _configured(self, configured: Sequence[ProbeConfig]) -> None:
         """Note the probes, and mask their secrets in the log. Those of probes that now end stay masked."""
         options = [probe.options for probe in (*self._context.configured, *configured)]
-        self._drain.handler.mask = SecretMask.of(options).text
+        self._drain.handler.mask = self._context.history.mask = SecretMask.of(options).text
         self._context.configured = configured
 
     async def _reload(self) -> Sequence[str]:
@@ -207,13 +212,14 @@ class Daemon:
         gc.collect()
         gc.freeze()  # a full collection over permanent objects would block the loop for 7 ms
         self._notifier.ready(status_line(self._context))
-        log.info("started", extra={"version": self._context.info.version, **self._server.places})
+        extra = {"version": self._context.info.version, **self._server.places, "history": True}
+        log.info("started", extra=extra)
 
     async def _drain_out(self) -> None:
         """Report that the daemon is draining, keep serving for ``drain_delay``, then close the listeners."""
         self._context.draining = True
         self._metrics.draining()
-        log.info("stopping", extra={"summary": self._board.verdict.summary})
+        log.info("stopping", extra={"summary": self._board.verdict.summary, "history": True})
         self._server.start_draining()
         await asyncio.sleep(self._context.loaded.settings.api.drain_delay)
         await self._server.close(self._context.loaded.settings.api.drain_timeout)

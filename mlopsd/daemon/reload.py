@@ -76,7 +76,7 @@ class ConfigReloads:
             finally:
                 self._note(reloaded_at=self._context.board.now())
                 self._notifier.reloaded(status_line(self._context))
-            log.info("configuration reloaded", extra={"changes": changes})
+            log.info("configuration reloaded", extra={"changes": changes, "history": True})
             return changes
 
     async def _reported(self) -> list[str]:
@@ -99,7 +99,7 @@ class ConfigReloads:
         self._context.metrics.not_configured()
         if fault is not None:
             self._context.metrics.error("reload")
-        extra = {"mistakes": list(map(str, error.mistakes))}
+        extra = {"mistakes": list(map(str, error.mistakes)), "history": True}
         log.error("configuration not reloaded", extra=extra, exc_info=fault)
 
     def _note(self, **changed: Any) -> None:

@@ -64,7 +64,7 @@ class Transitions:
         is_news = before.checked_at is None is not entry.checked_at and entry.status is not Status.HEALTHY
         if entry.status is not before.status or is_news:
             fields = {"before": str(before.status), "summary": entry.reading.summary}
-            extra = {"probe": entry.probe, "status": str(entry.status), **fields}
+            extra = {"probe": entry.probe, "status": str(entry.status), **fields, "history": True}
             level = logging.WARNING if is_news else _level(entry.status, before.status)
             log.log(level, "probe status changed", extra=extra)
 
@@ -75,6 +75,7 @@ class Transitions:
             "before": str(before.status),
             "summary": verdict.summary,
             "advice": str(verdict.advice),
+            "history": True,
         }
         log.log(_level(verdict.status, before.status), "health changed", extra=extra)
 
@@ -84,7 +85,7 @@ class Transitions:
         for key, finding in _found(entry, known):
             lines += self._followed(entry.probe, key, finding, now, may_log=lines < MOST_LINES)
         if lines > MOST_LINES:
-            extra = {"probe": entry.probe, "count": lines - MOST_LINES}
+            extra = {"probe": entry.probe, "count": lines - MOST_LINES, "history": True}
             log.warning("more findings changed", extra=extra)
         for key in [key for key, one in known.items() if one.state is None and _is_quiet(one, now)]:
             del known[key]
@@ -130,7 +131,7 @@ def _is_quiet(known: _Known, now: float) -> bool:
 
 def _log_change(probe: str, key: Key, finding: Finding | None, known: _Known, now: float) -> None:
     name, subject = key
-    extra: dict[str, object] = {"probe": probe, "finding": name}
+    extra: dict[str, object] = {"probe": probe, "finding": name, "history": True}
     if subject is not None:
         extra["subject"] = subject
     if known.is_flapping:

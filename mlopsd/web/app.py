@@ -12,6 +12,7 @@ from mlopsd.web.api.actions import Actions
 from mlopsd.web.api.docs import Docs
 from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.health import Health
+from mlopsd.web.api.history import HistoryDocuments
 from mlopsd.web.api.info import About
 from mlopsd.web.api.openapi import Description
 from mlopsd.web.api.predictions import Predictions
@@ -50,6 +51,7 @@ def make_app(context: WebContext, *, local: bool) -> web.Application:
     fixed += table(
         Handlers(
             health=health,
+            history=HistoryDocuments(context),
             actions=Actions(context, health, readings),
             about=about,
             predictions=Predictions(context),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -11,10 +12,12 @@ if TYPE_CHECKING:  # the HTTP side only uses them
     from mlopsd.board import Board
     from mlopsd.config.load import LoadedConfig
     from mlopsd.config.probes import ProbeConfig
+    from mlopsd.history import History
     from mlopsd.metrics.registry import Metrics
     from mlopsd.watch import Watch
 
 REQUEST_ID = "X-Request-ID"
+CALLER: ContextVar[str] = ContextVar("caller", default="")  # of the request; "" unless the caller may act
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class WebContext:
         info: Facts about the daemon itself.
         reload_configuration: Reloads the configuration and returns a sentence for each change. Raises
             `mlopsd.config.errors.ConfigurationError`. It must not wait for the end of this request.
+        history: The history of the host.
         configured: Every configured probe, even one that is being made or replaced.
         watches: The watch of each probe, by the probe's name.
         draining: True while the daemon is stopping.
@@ -65,6 +69,7 @@ class WebContext:
     loaded: LoadedConfig
     info: Info
     reload_configuration: Callable[[], Awaitable[Sequence[str]]]
+    history: History
     configured: Collection[ProbeConfig] = ()
     watches: Mapping[str, Watch] = field(default_factory=dict)
     draining: bool = False

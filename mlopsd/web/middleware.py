@@ -5,7 +5,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 
@@ -18,7 +18,7 @@ from mlopsd.web.api.endpoint import EndpointRoute
 from mlopsd.web.api.probe_routes import RouteFailed
 from mlopsd.web.api.problem import Problem, from_aiohttp, retry_after
 from mlopsd.web.api.schemas import PROBLEM_TYPE
-from mlopsd.web.context import REQUEST_ID, WebContext
+from mlopsd.web.context import CALLER, REQUEST_ID, WebContext
 from mlopsd.web.jsonable import json_body
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -41,9 +41,10 @@ class RequestRecord:
     method: str
     id: str
     started: float
-    route: str = UNMATCHED
-    polled: bool = False
     fault: bool = False
+    route: str = field(default=UNMATCHED, init=False)
+    polled: bool = field(default=False, init=False)
+    action: dict[str, object] = field(default_factory=dict, init=False)  # who acts, and on which probe
 
     @property
     def is_of_machines(self) -> bool:
@@ -75,6 +76,7 @@ class RequestRecorder:
         return partial(self._answer, application)
 
     async def _answer(self, application: RequestHandler, request: web.BaseRequest) -> web.StreamResponse:
+        CALLER.set("")  # one task serves all requests of a connection
         record = RequestRecord(
             method_label(request.method), _request_id(request.headers), time.perf_counter()
         )
@@ -127,6 +129,9 @@ class RequestRecorder:
         if isinstance(request, web.Request) and isinstance(request.match_info.route, EndpointRoute):
             endpoint = request.match_info.route.endpoint
             record.route, record.polled = endpoint.path, endpoint.polled
+            if endpoint.access == "act" and (caller := CALLER.get()):
+                on = {"probe": probe} if (probe := request.match_info.get("probe")) else {}
+                record.action = {**on, "by": caller, "history": True}
 
     def _refusal(self, error: web.HTTPException, request: web.BaseRequest) -> Problem:
         """Return aiohttp's *error* as a problem; drop OPTIONS from ``Allow`` without CORS origins."""
@@ -194,6 +199,7 @@ def _new_id() -> str:
 
 def _fields(record: RequestRecord, status: int, seconds: float) -> dict[str, object]:
     return {
+        **record.action,
         "id": record.id,
         "method": record.method,
         "route": record.route,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlopsd.web.api.actions import Actions
     from mlopsd.web.api.docs import Docs
     from mlopsd.web.api.health import Health
+    from mlopsd.web.api.history import HistoryDocuments
     from mlopsd.web.api.info import About
     from mlopsd.web.api.openapi import Description
     from mlopsd.web.api.predictions import Predictions
@@ -64,6 +65,7 @@ class Handlers:
     """The objects with the handlers of the endpoints."""
 
     health: Health
+    history: HistoryDocuments
     actions: Actions
     about: About
     predictions: Predictions
@@ -76,6 +78,7 @@ def table(handlers: Handlers) -> tuple[Endpoint, ...]:
     """Return every endpoint."""
     return (
         *_health_routes(handlers),
+        _history_route(handlers.history),
         _check_route(handlers.actions),
         _reload_route(handlers.actions),
         _configuration_route(handlers.actions),
@@ -116,6 +119,20 @@ def _health_routes(handlers: Handlers) -> Sequence[Endpoint]:
         ),
         _polled("/readyz", "The host's status as a code", health.ready, *ready),
         _polled("/livez", "Whether the daemon's event loop runs", health.alive, alive),
+    )
+
+
+def _history_route(history: HistoryDocuments) -> Endpoint:
+    """Return the endpoint ``/health/history``, which hides who acted from callers who may not act."""
+    since = {"type": "string", "pattern": DURATION, "default": "24h"}
+    return Endpoint(
+        "GET",
+        "/health/history",
+        "The changes of the host and the requests that acted, oldest first",
+        history.answer,
+        (ResponseSpec(200, "the events", schemas.HistoryAnswer), BAD_QUERY, BROKEN, TOO_SLOW),
+        parameters=(Parameter("since", 'how long ago: seconds, or text like "24h"', since),),
+        polled=True,
     )
 
 

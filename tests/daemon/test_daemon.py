@@ -23,6 +23,7 @@ from mlopsd.config.load import LoadedConfig
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.config.schema import Settings
 from mlopsd.daemon.daemon import Daemon
+from mlopsd.history import History
 from mlopsd.log import Drain, MaskingHandler
 from mlopsd.state_dir import Places, StateFolder
 from tests.cli.command import mlopsd
@@ -263,7 +264,7 @@ async def test_a_reload_that_breaks_is_reported_and_survived(
     loaded = LoadedConfig(Settings(), None, ())
     drain = Drain(MaskingHandler())
     places = Places(tmp_path, tmp_path / "s")
-    daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain)
+    daemon = Daemon(break_down, loaded, StateFolder(tmp_path), places, drain=drain, history=History(tmp_path))
     with pytest.raises(
         ConfigurationError, match=r"^reload: failed by a bug in mlopsd \(ZeroDivisionError: one over"
     ):
@@ -278,7 +279,8 @@ async def test_a_reload_checks_folders_off_the_loop_and_before_it_changes_anythi
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
     loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
-    daemon = Daemon(lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(MaskingHandler()))
+    logs: Any = {"drain": Drain(MaskingHandler()), "history": History(tmp_path)}
+    daemon = Daemon(lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, **logs)
     threads: list[str] = []
 
     def search(_where: Places) -> list[ConfigIssue]:
@@ -296,7 +298,8 @@ async def test_a_fault_in_the_search_for_warnings_is_logged_and_ends_no_daemon(
 ) -> None:
     where = Places(tmp_path, tmp_path / "s")
     loaded = LoadedConfig(Settings(state_dir=where.state, socket=where.socket), None, ())
-    daemon = Daemon(lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, Drain(MaskingHandler()))
+    logs: Any = {"drain": Drain(MaskingHandler()), "history": History(tmp_path)}
+    daemon = Daemon(lambda: (loaded, ()), loaded, StateFolder(tmp_path), where, **logs)
 
     def search(_where: Places) -> list[ConfigIssue]:
         raise RuntimeError("can't start new thread")

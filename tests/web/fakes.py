@@ -18,6 +18,7 @@ from mlopsd.config.plugins import Plugin
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.config.schema import Settings
 from mlopsd.entry import Entry, Terms
+from mlopsd.history import History
 from mlopsd.metrics.registry import Metrics
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Context, Options, Probe, Reading, Route
@@ -165,6 +166,7 @@ class House:
             LoadedConfig(Settings(**tables), Path("/etc/mlopsd/config.toml"), ()),
             Info("1.2.3", STARTED, "production", mlflow="3.2.1"),
             self._reload,
+            History(Path("/nowhere")),
             self.configured.values(),
             cast("Mapping[str, Watch]", self.watches),
         )

@@ -297,8 +297,9 @@ async def _readiness(witness: Witness, house: House, client: Any) -> None:
 
 
 async def _about(witness: Witness, house: House, client: Any) -> None:
-    for path in ("/info", "/", "/openapi.json", "/metrics"):
+    for path in ("/info", "/", "/openapi.json", "/metrics", "/health/history"):
         assert await witness.hold(client, "GET", path, path) == 200
+    assert await witness.hold(client, "GET", "/health/history", "/health/history?since=soon") == 400
     browser = {"Accept": "text/html"}
     assert await witness.hold(client, "GET", "/", "/", headers=browser) == 200
     async with client.get("/", headers=browser) as answer:

@@ -125,6 +125,24 @@ def check_actor(request: web.Request, loaded: LoadedConfig) -> None:
     _check_key(request, loaded, f"cannot change anything over TCP: no API key is set; {fix}")
 
 
+def may_act(request: web.Request, loaded: LoadedConfig, *, local: bool) -> bool:
+    """Return whether the caller may act."""
+    try:
+        check_local(request) if local else check_actor(request, loaded)
+    except Problem:
+        return False
+    return True
+
+
+def caller_name(request: web.Request, *, local: bool) -> str:
+    """Return who has sent *request*, for the log and the history. Do not look up names, which can block."""
+    if not local:
+        return f"a key from {request.remote}"
+    connection = request.get_extra_info("socket")
+    uid = None if connection is None else credentials(connection).uid
+    return "root" if uid == 0 else f"uid {'unknown' if uid is None else uid}"
+
+
 def check_predictor(request: web.Request, loaded: LoadedConfig, *, local: bool) -> None:
     """Accept everybody if ``[api] predictions`` is ``open``, otherwise only callers who may act.
 

@@ -6,10 +6,10 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mlopsd.web.access.callers import check_actor, check_local, check_predictor
+from mlopsd.web.access.callers import caller_name, check_actor, check_local, check_predictor, may_act
 from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.problem import Problem
-from mlopsd.web.context import WebContext
+from mlopsd.web.context import CALLER, WebContext
 
 
 class Gate:
@@ -30,12 +30,19 @@ class Gate:
             return at_once
 
         async def in_time(request: web.Request) -> web.StreamResponse:
-            if route.access != "read":
+            if route.access == "read":
+                self._recognize(request)
+            else:
                 self._check_caller(route, request)
                 request = await self._read(request)
             return await self._answer(route, request)
 
         return in_time
+
+    def _recognize(self, request: web.Request) -> None:
+        """Name the caller of *request* if it may act."""
+        if may_act(request, self._context.loaded, local=self._local):
+            CALLER.set(caller_name(request, local=self._local))
 
     def _check_caller(self, route: Endpoint, request: web.Request) -> None:
         """Check that the caller may use *route*.
@@ -46,10 +53,12 @@ class Gate:
         loaded = self._context.loaded
         if route.access == "predict":
             check_predictor(request, loaded, local=self._local)
-        elif self._local:
+            return
+        if self._local:
             check_local(request)
         else:
             check_actor(request, loaded)
+        CALLER.set(caller_name(request, local=self._local))
 
     async def _answer(self, route: Endpoint, request: web.Request) -> web.StreamResponse:
         limit = self._context.loaded.settings.api.request_timeout if route.bounded else None

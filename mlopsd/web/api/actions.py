@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from mlopsd.config.errors import ConfigurationError, nearest
+from mlopsd.config.errors import ConfigurationError
 from mlopsd.format import format_time
 from mlopsd.probe import ProbeError
-from mlopsd.units import seconds
-from mlopsd.web.api.endpoint import JSON_HEADERS, NO, YES
+from mlopsd.web.api.endpoint import JSON_HEADERS
 from mlopsd.web.api.problem import Problem
+from mlopsd.web.api.query import check_names, duration, flag
 from mlopsd.web.api.readings import is_running, reload_state
 from mlopsd.web.api.schemas import ConfigurationAnswer, ReloadAnswer
 from mlopsd.web.context import WebContext
@@ -122,44 +121,3 @@ def _reload_answer(name: str, reload: ProbeReload, *, dry_run: bool) -> web.Resp
         return web.Response(body=json_body(jsonable(answer)), headers=JSON_HEADERS)
     headers = JSON_HEADERS | {"Location": f"/health/{name}"}
     return web.Response(status=HTTPStatus.ACCEPTED, body=json_body(jsonable(answer)), headers=headers)
-
-
-def check_names(request: web.Request, known: Sequence[str]) -> None:
-    """Reject a parameter that is not *known*, or that occurs twice.
-
-    Raises:
-        Problem: 400, with the name of the parameter.
-    """
-    for name in request.query:
-        if name not in known:
-            raise Problem(400, f"unknown parameter {name[:60]!r}; {nearest(name[:60], known)}")
-        if len(request.query.getall(name)) > 1:
-            raise Problem(400, f"the parameter {name!r} occurs twice; give it once")
-
-
-def flag(request: web.Request, name: str) -> bool:
-    """Return the parameter *name* as a boolean; a missing one is false.
-
-    Raises:
-        Problem: 400, it is neither true nor false.
-    """
-    value = request.query.get(name, "false")
-    if value not in YES + NO:
-        raise Problem(400, f"{name}={value[:60]!r} is neither true nor false; write one of them")
-    return value in YES
-
-
-def duration(request: web.Request, name: str, default: float) -> float:
-    """Return the parameter *name* in seconds: a number, or text like ``15s``.
-
-    Raises:
-        Problem: 400, it is not a duration.
-    """
-    value = request.query.get(name)
-    if value is None:
-        return default
-    try:
-        given = seconds(value)
-    except ValueError as error:
-        raise Problem(400, f"{name}={value[:60]!r} is {error}") from error
-    return float(given)  # type: ignore[arg-type]  # text gives a number

@@ -119,6 +119,22 @@ class ConfigurationAnswer(TypedDict):
     changes: list[str]
 
 
+class EventAnswer(TypedDict):
+    """One event of the history. `fields` depend on the event; `by` is there for callers who may act."""
+
+    time: Time
+    level: str
+    event: str
+    fields: dict[str, Any]
+
+
+class HistoryAnswer(TypedDict):
+    """Events since a time, oldest first."""
+
+    since: Time
+    events: list[EventAnswer]
+
+
 class ConfigurationInfo(TypedDict):
     """File of the configuration, the time and the error of its last reload, and outdated code."""
 

@@ -461,10 +461,8 @@ class Reconciler:
         self._losses.end(version)
         self._tasks.forget(ROLL_OUT, RESTORE)
         self._request_check()
-        self._log.info(
-            "version in service",
-            extra={"version": version.number, "candidate": version.candidate, "registry": version.registry},
-        )
+        extra = {"version": version.number, "candidate": version.candidate, "registry": version.registry}
+        self._log.info("version in service", extra=extra | {"history": True})
         self._cached.choose(Choice(serving.kept, serving.host.facts.get("cuda")))
 
     def _end_of_cancelled(self, version: Version) -> BaseException:
@@ -496,7 +494,7 @@ class Reconciler:
     def _note_stumble(self, kept: CachedVersion, error: Failed | StoreError) -> None:
         number = kept.version.number
         self._hosts.measures.loads.inc(result=error.step if isinstance(error, Failed) else "no_room")
-        self._log.warning("restore failed", extra={"version": number, "reason": str(error)})
+        self._log.warning("restore failed", extra={"version": number, "reason": str(error), "history": True})
         if isinstance(error, StoreError):
             self._tasks.problems[RESTORE] = str(error)
         elif error.is_corrupt:
@@ -506,7 +504,8 @@ class Reconciler:
 
     def _log_failure(self, version: Version, task: "asyncio.Task[str]") -> None:
         if not task.cancelled() and isinstance(error := task.exception(), ReloadRefused):
-            self._log.warning("rollout failed", extra={"version": version.number, "reason": str(error)})
+            extra = {"version": version.number, "reason": str(error), "history": True}
+            self._log.warning("rollout failed", extra=extra)
 
     def _request_check(self, _: object = None) -> None:
         if not self._is_closed:

@@ -1,0 +1,163 @@
+"""The history of the host: its changes and the requests that acted, in a bounded file that survives restarts.
+
+A log record with the field ``history`` belongs to it. Each is one line of JSON.
+"""
+
+import errno
+import json
+import logging
+import os
+import queue
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mlopsd.log import Json
+
+FILE = "history.jsonl"
+FILE_BEFORE = "history.1.jsonl"  # the file before the current one
+MOST_BYTES = 256 * 1024  # of each of the two files
+MOST_EVENTS = 1_000  # in memory, about 400 kB
+MOST_CHARACTERS = 4_000  # of one event
+MOST_WAITING = 1_000  # events; a stalled disk costs events of the file, but does not stall the daemon
+END_SECONDS = 0.5
+log = logging.getLogger("mlopsd.history")
+Event = dict[str, Any]
+
+
+class History(logging.Handler):
+    """The last `MOST_EVENTS` events, also in *folder*; `mask` removes secrets from each.
+
+    A thread of its own writes the file.
+    """
+
+    mask: Callable[[str], str] = staticmethod(str)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(Json())
+        self._folder = folder
+        self._events: deque[str] = deque(maxlen=MOST_EVENTS)
+        self._waiting: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        self._writer = threading.Thread(target=self._write_all, name="history", daemon=True)
+
+    def start(self) -> None:
+        """Read the events of earlier runs, and take those of this one from now on."""
+        skipped = 0
+        for name in (FILE_BEFORE, FILE):
+            events, invalid = _read(self._folder / name)
+            self._events.extend(events)
+            skipped += invalid
+        self._writer.start()
+        if skipped:
+            extra = {"count": skipped, "file": str(self._folder / FILE)}
+            log.warning("history lines skipped", extra=extra)
+        logging.getLogger("mlopsd").addHandler(self)
+
+    def end(self) -> None:
+        """Write the waiting events, for at most `END_SECONDS`."""
+        logging.getLogger("mlopsd").removeHandler(self)
+        if not self._writer.is_alive():
+            return
+        try:
+            self._waiting.put(None, timeout=END_SECONDS)
+        except queue.Full:
+            return
+        self._writer.join(END_SECONDS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep *record* if it belongs to the history."""
+        if not getattr(record, "history", False):
+            return
+        line = self.mask(self.format(record))
+        if len(line) > MOST_CHARACTERS:
+            shortened = {"time", "level", "event", "probe", "status"}
+            line = json.dumps({key: value for key, value in json.loads(line).items() if key in shortened})
+        self._events.append(line)
+        try:
+            self._waiting.put_nowait(line)
+        except queue.Full:  # the disk stalls; the memory has the event
+            return
+
+    def since(self, moment: datetime) -> list[Event]:
+        """Return the events since *moment*, oldest first."""
+        return list(events_since(list(self._events), moment))
+
+    def _write_all(self) -> None:
+        has_failed = False
+        while (line := self._waiting.get()) is not None:
+            try:
+                self._write(line)
+            except OSError as error:
+                if not has_failed:  # once for each outage
+                    extra = {"file": str(self._folder / FILE), "reason": error.strerror or str(error)}
+                    log.warning("history not written", extra=extra)
+                has_failed = True
+            else:
+                has_failed = False
+
+    def _write(self, line: str) -> None:
+        file = self._folder / FILE
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        with _open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > 0 and os.pread(stream.fileno(), 1, size - 1) != b"\n":
+                data = b"\n" + data  # after a crash in the middle of a line
+            os.write(stream.fileno(), data)
+        if size + len(data) > MOST_BYTES:
+            file.replace(self._folder / FILE_BEFORE)
+
+
+def read_history(folder: Path, moment: datetime) -> list[Event]:
+    """Return the events in *folder* since *moment*, oldest first, without a daemon.
+
+    Raises:
+        OSError: The files cannot be read.
+    """
+    (folder / FILE).stat()  # raises for a folder that this user cannot enter
+    lines = [line for name in (FILE_BEFORE, FILE) for line in _read(folder / name)[0]]
+    return list(events_since(lines, moment))
+
+
+def events_since(lines: list[str], moment: datetime) -> Iterator[Event]:
+    """Yield the events in *lines*, one JSON object each, since *moment*."""
+    for line in lines:
+        event = json.loads(line)
+        if datetime.fromisoformat(event["time"]) >= moment:
+            yield event
+
+
+def _read(file: Path) -> tuple[list[str], int]:
+    """Return the valid lines of *file*, and the number of invalid ones. A missing file has none."""
+    try:
+        with _open(file, os.O_RDONLY) as stream:
+            lines = stream.read(MOST_BYTES + MOST_CHARACTERS).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return [], 0
+    valid = [line for line in lines if _is_event(line)]
+    return valid, sum(map(bool, lines)) - len(valid)
+
+
+def _is_event(line: str) -> bool:
+    try:
+        event = json.loads(line)
+        return isinstance(event["event"], str) and datetime.fromisoformat(event["time"]).tzinfo is not None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _open(file: Path, flags: int) -> BinaryIO:
+    """Return *file*, open in binary mode. Never wait for a FIFO or a device, and follow no link.
+
+    Raises:
+        OSError: It cannot be opened, or it is no regular file.
+    """
+    descriptor = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b")

@@ -1,0 +1,62 @@
+"""``mlopsd history``: what changed and who acted, with a daemon and without one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import mlopsd
+from tests.running import Running
+
+KEY = "a-key-that-is-long-enough"
+CONFIG = f'[api]\napi_keys = ["{KEY}"]\n[probes.open]\n'
+
+
+@pytest.fixture
+def daemon(odd: Mapping[str, str], tmp_path: Path) -> Running:
+    return Running(tmp_path, CONFIG, environment=odd)
+
+
+def test_it_tells_changes_and_who_acted_also_after_the_daemons_end(daemon: Running) -> None:
+    own = {"MLOPSD_CONFIG": str(daemon.config)}
+    with daemon:
+        daemon.until("/health/open", lambda reading: reading["status"] == "degraded")
+        assert daemon.ask("POST", "/health/open/check", {"X-API-Key": KEY}).status == 200
+        assert daemon.ask("POST", "/health/open/check", {"X-API-Key": "wrong"}).status == 401
+        running = mlopsd("history", env=own)
+        public = daemon.get("/health/history?since=1h").json
+        trusted = daemon.ask("GET", "/health/history", {"X-API-Key": KEY}).json
+        daemon.stop()
+    for text in (running.stdout, mlopsd("history", "1h", env=own).stdout):
+        assert "finding appeared" in text
+        assert "health changed unknown to degraded" in text
+        assert f"{'open':6}POST /health/{{probe}}/check: 200, by a key from 127.0.0.1" in text
+        assert "401" not in text, "a caller who may not act is no history"
+    assert (running.returncode, running.stderr) == (0, "")
+    assert [event["fields"]["by"] for event in trusted["events"] if event["event"] == "request"] == [
+        "a key from 127.0.0.1"
+    ]
+    assert not any("by" in event["fields"] for event in public["events"])
+    assert [event["event"] for event in public["events"]].count("request") == 1
+    stopped = mlopsd("history", "--json", env=own)
+    assert json.loads(stopped.stdout)["events"][-1]["event"] == "stopping"
+    assert "this is the history in" in stopped.stderr
+
+
+def test_without_a_daemon_and_a_file_it_fails_in_two_lines(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_dir = "{tmp_path}/nowhere"\n[api]\nport = 1\n', "utf-8")
+    done = mlopsd("history", env={"MLOPSD_CONFIG": str(config)})
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("mlopsd: cannot ask the daemon: ")
+    assert second == "mlopsd: cannot read its file in place of it: No such file or directory"
+
+
+@pytest.mark.parametrize("since", ["soon", "5 parsecs", "-1h"])
+def test_a_time_that_is_none_is_one_line(since: str) -> None:
+    done = mlopsd("history", "--", since)
+    assert done.returncode == 1
+    complaint = f"cannot understand SINCE {since!r}: not a duration; write it like 2h or 7d"
+    assert done.stderr == f"mlopsd: {complaint}\n"
