@@ -1,5 +1,6 @@
 """Exceptions of third-party code, made safe and short to print."""
 
+import logging
 import sys
 from types import TracebackType
 
@@ -10,6 +11,15 @@ def safe_message(error: BaseException) -> str:
         return str(error)
     except Exception as broken:  # noqa: BLE001  # the boundary to third-party code
         return f"(no message: {type(broken).__name__})"
+
+
+def unformatted(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    """Return the record of a log call that cannot be formatted because of *error*, with its place."""
+    kept = ("name", "levelno", "levelname", "created", "probe")
+    found = {name: value for name, value in record.__dict__.items() if name in kept}
+    found["reason"] = f"{type(error).__name__}: {safe_message(error)}"
+    found["where"] = f"{record.filename}:{record.lineno}"
+    return logging.makeLogRecord({**found, "msg": "log call failed"})
 
 
 def author_frames(error: BaseException) -> TracebackType | None:

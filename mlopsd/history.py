@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlopsd.log import Json
+from mlopsd.log import Json, formatted, name_probe
 
 FILE = "history.jsonl"
 FILE_BEFORE = "history.1.jsonl"  # the file before the current one
@@ -73,7 +73,8 @@ class History(logging.Handler):
         """Keep *record* if it belongs to the history."""
         if not getattr(record, "history", False):
             return
-        line = self.mask(self.format(record))
+        name_probe(record)
+        line = self.mask(formatted(self.format, record))
         if len(line) > MOST_CHARACTERS:
             shortened = {"time", "level", "event", "probe", "status"}
             line = json.dumps({key: value for key, value in json.loads(line).items() if key in shortened})

@@ -6,18 +6,22 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import override
 
+from mlopsd.exceptions import unformatted
 from mlopsd.format import format_time
 from mlopsd.journal import is_journal, with_priority
 
 Form = Literal["json", "text", "auto"]
 MOST_WAITING = 10_000  # records; a stalled journal loses records, but does not stall the daemon
 FLUSH_SECONDS = 0.5
+PROBE = ContextVar("PROBE", default="")  # the probe whose code runs, "" for other code
+PROBE_LOGGER = "mlopsd.probe."
 PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "history"}
 
 
@@ -29,7 +33,7 @@ class MaskingHandler(logging.StreamHandler[TextIO]):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line with each secret masked, also in tracebacks and fields."""
-        text = self.mask(super().format(record))
+        text = self.mask(formatted(super().format, record))
         return with_priority(text, record.levelno) if self.for_journal else text
 
 
@@ -76,7 +80,8 @@ class Waiting(logging.handlers.QueueHandler):
         self._drain = drain
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return *record* unchanged: the thread formats its fields."""
+        """Return *record* with the name of its probe. The thread formats its fields."""
+        name_probe(record)
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -170,6 +175,27 @@ def _about_loss(count: int) -> logging.LogRecord:
 
 def _local_time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def formatted(form: Callable[[logging.LogRecord], str], record: logging.LogRecord) -> str:
+    """Return *record* by *form*, or a line about it if third-party code logs what cannot be formatted."""
+    try:
+        return form(record)
+    except Exception as error:  # noqa: BLE001  # the boundary to third-party code
+        return form(unformatted(record, error))
+
+
+def name_probe(record: logging.LogRecord) -> None:
+    """Add the field ``probe`` to *record* if a probe logs it."""
+    if not hasattr(record, "probe") and (probe := _probe_of(record)):
+        record.probe = probe
+
+
+def _probe_of(record: logging.LogRecord) -> str:
+    """Return the probe that logs *record*: by its own logger, or by the code that runs."""
+    if record.name.startswith(PROBE_LOGGER):
+        return record.name.removeprefix(PROBE_LOGGER).partition(".")[0]
+    return PROBE.get()
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

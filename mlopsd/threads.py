@@ -4,6 +4,7 @@ import asyncio
 import threading
 import traceback
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -17,10 +18,11 @@ def as_exception(error: BaseException) -> Exception:
 
 
 class Call:
-    """One blocking call in a thread, with a future for its result on the loop."""
+    """One blocking call in a thread, in the caller's context, with a future for its result on the loop."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
+        self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[Any] = self._loop.create_future()
         self.returned = False
@@ -28,7 +30,7 @@ class Call:
     def make(self) -> None:
         """Make the call, and pass the result or the exception to the loop."""
         try:
-            result, error = self._function(), None
+            result, error = self._context.run(self._function), None
         except BaseException as raised:  # noqa: BLE001  # SystemExit of third-party code is a result too
             result, error = None, raised
         self.returned = True

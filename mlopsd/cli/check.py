@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -71,7 +71,8 @@ def run(arguments: Namespace) -> int:
     level = _choose_level(debug=loaded.settings.debug or arguments.debug, traceback=arguments.traceback)
     mask = SecretMask.of(probe.options for probe in chosen).text
     shown = StringIO() if arguments.debug else sys.stderr
-    with _logging_from(level, mask), ProgressLine(shown) as progress:
+    prints = redirect_stdout(sys.stderr) if arguments.json and not arguments.debug else nullcontext()
+    with prints, _logging_from(level, mask), ProgressLine(shown) as progress:
         result = check_once(chosen, progress, mode)
     print_error(*result.complaints)
     _print_result(result, arguments)

@@ -35,6 +35,7 @@ from mlopsd.daemon.transitions import Transitions
 from mlopsd.daemon.watches import Watches
 from mlopsd.history import History
 from mlopsd.metrics.registry import Metrics
+from mlopsd.printed import logging_prints
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd.state_dir import Places, StateFolder, places
 from mlopsd.threads import in_thread
@@ -67,7 +68,8 @@ def main(load: Callable[[], LoadedConfig]) -> int:
         daemon = Daemon(read, loaded, folder, where, drain=drain, history=history)
         daemon.prepare(configured)
         history.start()
-        run(daemon.run(configured), drain)
+        with logging_prints():
+            run(daemon.run(configured), drain)
     finally:
         history.end()
         folder.close()

@@ -207,14 +207,17 @@ async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, pr
     while chunk := await stream.read(CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
         rest = rest[-CHUNK:]
-        for line in lines[:LINES_PER_HOUR]:
-            _log(line, log, name, printed)
+        _log(new_lines(lines, printed), log, name)
         await asyncio.sleep(len(chunk) / BYTES_PER_SECOND)
-    if rest:
-        _log(rest, log, name, printed)
+    _log(new_lines([rest], printed), log, name)
 
 
-def _log(line: bytes, log: logging.Logger, name: str, printed: LogLimiter) -> None:
-    text = line[:LONGEST_LINE].decode(errors="replace").strip()
-    if text and printed.allow(text) is not None:
-        log.info("probe printed", extra={"probe": name, "line": text})
+def _log(lines: Sequence[str], log: logging.Logger, name: str) -> None:
+    for line in lines:
+        log.info("probe printed", extra={"probe": name, "line": line})
+
+
+def new_lines(lines: Sequence[bytes], printed: LogLimiter) -> list[str]:
+    """Return the printed *lines* as text, shortened, without empty and repeated ones."""
+    texts = [line[:LONGEST_LINE].decode(errors="replace").strip() for line in lines[:LINES_PER_HOUR]]
+    return [text for text in texts if text and printed.allow(text) is not None]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.code_version import CodeChange, CodeVersion
-from mlopsd.exceptions import author_frames, safe_message
+from mlopsd.exceptions import author_frames, safe_message, unformatted
 from mlopsd.probe import (
     Advice,
     Context,
@@ -35,6 +35,7 @@ from mlopsd.worker.validate import answered, distinct, verified
 
 MOST_LOG_RECORDS = 100  # in one answer; further records are only counted
 MOST_OBSERVATIONS = 10_000
+NO_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
 class Outbox(logging.Handler):
@@ -48,14 +49,14 @@ class Outbox(logging.Handler):
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Store *record* as level, event and fields."""
+        """Store *record* as its logger, level, event and fields."""
         if len(self._records) >= MOST_LOG_RECORDS:
             self._dropped += 1
             return
-        plain = logging.makeLogRecord({}).__dict__
-        fields = {name: repr(value) for name, value in record.__dict__.items() if name not in plain}
-        fields.pop("message", None)
-        self._records.append([record.levelno, record.getMessage()[:2000], fields])
+        try:
+            self._records.append(_encoded(record))
+        except Exception as error:  # noqa: BLE001  # third-party code may log what cannot be formatted
+            self._records.append(_encoded(unformatted(record, error)))
 
     def counter(self, metric: Metric) -> "OutboxCounter":
         """Return a counter whose increments go to the daemon with the next answer."""
@@ -116,6 +117,18 @@ class OutboxHistogram:
     def observe_counts(self, counts: Sequence[int], total: Number, **labels: object) -> None:
         """Add observations that were counted elsewhere."""
         self._outbox.observe(self._metric.name, self._metric.label_values(labels), (list(counts), total))
+
+
+def _encoded(record: logging.LogRecord) -> list[Any]:
+    """Return *record* as its logger, level, event and fields; a value that is not plain as its repr."""
+    fields = {
+        name: value if isinstance(value, str | int | float | bool | None) else repr(value)
+        for name, value in record.__dict__.items()
+        if name not in NO_FIELDS
+    }
+    if record.exc_info:
+        fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))[-8000:]
+    return [record.name, record.levelno, record.getMessage()[:2000], fields]
 
 
 def main() -> None:

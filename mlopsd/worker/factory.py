@@ -43,7 +43,6 @@ def make_worker(
     Raises:
         ValueError: One of its metrics is declared already, with another meaning.
     """
-    _log(configured.name).addFilter(_name_probe)
     declared = configured.metrics
     instruments = recorder.instruments(configured.name, configured.plugin.name, declared)
     if configured.isolation == "process":
@@ -78,13 +77,6 @@ def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:
 
 def _log(name: str) -> logging.Logger:
     return logging.getLogger(f"mlopsd.probe.{name}")
-
-
-def _name_probe(record: logging.LogRecord) -> bool:
-    """Add the field ``probe`` to *record*, of the logger of a probe."""
-    if not hasattr(record, "probe"):
-        record.probe = record.name.removeprefix("mlopsd.probe.")
-    return True
 
 
 def _longest_pause(interval: float) -> float:

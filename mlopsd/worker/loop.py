@@ -60,7 +60,7 @@ class LoopWorker:
     """The worker of a probe's coroutines. While a cancelled check keeps running, no other starts."""
 
     def __init__(self, name: str, make: Callable[[], Probe[Any]], mask: SecretMask | None = None) -> None:
-        self.loop_use = LoopUse()
+        self.loop_use = LoopUse(name)
         self._mask = mask or SecretMask()
         self._name = name
         self._make = make

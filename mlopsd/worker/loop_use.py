@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mlopsd.log import PROBE
 from mlopsd.probe import Advice, Finding, Status
 
 HELD_SECONDS = 1.0  # a longer step is a fault: the health checks of load balancers wait about as long
@@ -63,8 +64,9 @@ class LoopUse:
         package: The top-level package of the probe, by which its frames are recognised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, probe: str = "") -> None:
         self.package = ""
+        self._probe = probe
         self._timed: LoopHold | None = None
         self._sampled: LoopHold | None = None
         self._calls = 0  # in flight
@@ -74,7 +76,7 @@ class LoopUse:
 
     async def call(self, name: str, function: Callable[[], Any]) -> Any:
         """Return the result of *function*, awaited if it is awaitable, and measure its steps as *name*."""
-        token = OWNER.set((self, name))
+        tokens = OWNER.set((self, name)), PROBE.set(self._probe)
         self._calls += 1
         self._sample()
         try:
@@ -85,7 +87,8 @@ class LoopUse:
             if not self._calls:
                 self._is_needed.clear()
             with contextlib.suppress(ValueError):  # a coroutine may be closed in another context
-                OWNER.reset(token)
+                OWNER.reset(tokens[0])
+                PROBE.reset(tokens[1])
 
     def take(self) -> LoopHold | None:
         """Return the longest hold since the last call of this method, or None."""

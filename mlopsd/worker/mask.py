@@ -22,11 +22,13 @@ OWN = (ProbeError, ReloadRefused, InvalidReading, WorkerDied)  # made of their t
 class SecretMask:
     """The mask of some secrets, also where they are written for JSON, a URL or Python.
 
-    A secret of fewer than `SHORTEST` characters stays visible.
+    The lines of a secret are secrets too, since a log may split them. A text of fewer than `SHORTEST`
+    characters stays visible.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
+        texts = {text for secret in secrets for text in (secret, *map(str.strip, secret.splitlines()))}
+        forms = {form for text in texts if len(text) >= SHORTEST for form in _forms(text)}
         longest_first = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 

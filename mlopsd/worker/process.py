@@ -252,9 +252,8 @@ class ProcessWorker:
 
     def _pass_on(self, answer: Mapping[str, Any]) -> None:
         """Pass on the log records, counts and observations."""
-        name = self._opening.name
-        for level, event, fields in answer.get("log", ()):
-            self._probe_log.log(level, "%s", event, extra={"probe": name, **fields})
+        for record in answer.get("log", ()):
+            self._log_record(*record)
         for metric, labels, amount in answer.get("counts", ()):
             self._instruments.counter(self._declared[metric]).inc(amount, **dict(labels))
         for metric, labels, value in answer.get("observations", ()):
@@ -263,6 +262,14 @@ class ProcessWorker:
                 histogram.observe_counts(*value, **dict(labels))
             else:
                 histogram.observe(value, **dict(labels))
+
+    def _log_record(self, logger: str, level: int, event: str, fields: Mapping[str, Any]) -> None:
+        """Log a record of the process with the level and the name of its own logger."""
+        if _is_of(logger, self._probe_log) and not self._probe_log.isEnabledFor(level):
+            return  # the level was changed meanwhile
+        own = {"name": logger, "levelno": level, "levelname": logging.getLevelName(level)}
+        text = {"msg": "%s", "args": (event,), "probe": self._opening.name}
+        self._probe_log.handle(logging.makeLogRecord({**fields, **own, **text}))
 
     async def _running(self) -> ProbeProcess:
         """Return the process, started if necessary. The start continues if the caller is cancelled.
@@ -297,6 +304,10 @@ class ProcessWorker:
         self._ending = asyncio.get_running_loop().create_task(
             self._dying.end(), name=f"end {self._dying.pid}"
         )
+
+
+def _is_of(logger: str, parent: logging.Logger) -> bool:
+    return f"{logger}.".startswith(f"{parent.name}.")
 
 
 def _failure(error: Mapping[str, Any]) -> Exception:

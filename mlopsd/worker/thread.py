@@ -4,8 +4,10 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any, TypeVar
 
+from mlopsd.log import PROBE
 from mlopsd.predictor import PredictorOptions
 from mlopsd.probe import Probe, Reading, Route
 from mlopsd.threads import Call
@@ -52,7 +54,7 @@ class ThreadWorker:
     predictor = None
 
     def __init__(self, name: str, make: Callable[[], Probe[Any]], mask: SecretMask | None = None) -> None:
-        self.loop_use = LoopUse()  # of its routes
+        self.loop_use = LoopUse(name)  # of its routes
         self._mask = mask or SecretMask()
         self._name = name
         self._make = make
@@ -108,7 +110,9 @@ class ThreadWorker:
     async def _run(self, function: Callable[[], Result]) -> Result:
         if self._lane is None:
             self._lane = Lane(f"probe {self._name}")
-        self._call = self._lane.begin(function)
+        context = copy_context()
+        context.run(PROBE.set, self._name)
+        self._call = context.run(self._lane.begin, function)
         result: Result = await self._call.answer
         return result
 

@@ -207,7 +207,7 @@ async def test_what_a_process_prints_logs_and_counts_reaches_the_daemon(
                 await asyncio.sleep(0.01)
     output = {record.message: record.__dict__ for record in caplog.records}
     assert output["probe printed"]["line"] == "hello from the child"
-    assert (output["looked"]["probe"], output["looked"]["door"]) == ("door", "'shut'")
+    assert (output["looked"]["probe"], output["looked"]["door"]) == ("door", "shut")
     assert account.counts == [("door", "looks_total", {}, 1)]
 
 
