@@ -43,7 +43,7 @@ class CodeVersion:
         """Return how the installed code differs, or None if no difference can be known."""
         installed = installed_version(self.package) if self.package else None
         changed = [Path(path).name for path, digest in self.files.items() if _digest(path) != digest]
-        if self.package and installed is None and changed:
+        if self.files and self.package and installed is None:
             gone = f"{self.package} is no longer installed, {self.version} is running; install it again"
             return CodeChange(gone, restart_helps=False)
         if installed not in (None, self.version):

@@ -4,11 +4,13 @@ import logging
 import sys
 from types import TracebackType
 
+LONGEST_MESSAGE = 2000  # characters
+
 
 def safe_message(error: BaseException) -> str:
-    """Return the message of *error*, or a substitute if a third party's ``__str__`` raises."""
+    """Return the message of *error*, shortened, or a substitute if a third party's ``__str__`` raises."""
     try:
-        return str(error)
+        return str(error)[:LONGEST_MESSAGE]
     except Exception as broken:  # noqa: BLE001  # the boundary to third-party code
         return f"(no message: {type(broken).__name__})"
 

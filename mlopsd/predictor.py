@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Generic, Self
+from typing import Any, ClassVar, Generic, Self
 
 from typing_extensions import TypeVar
 
@@ -263,6 +263,8 @@ PredictorOptionsT = TypeVar("PredictorOptionsT", bound=PredictorOptions, default
 
 class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
     """A probe that also predicts."""
+
+    Options: ClassVar[type[Options]] = PredictorOptions
 
     @property
     def served_version(self) -> str | None:

@@ -73,6 +73,10 @@ class PrintedLines(io.RawIOBase):
         _log(probe, found)  # without the lock: a log that fails prints
         return len(text)
 
+    @override
+    def close(self) -> None:
+        """Stay open: the other probes print too."""
+
     def end(self) -> None:
         """Log the unfinished lines."""
         for probe, rest in list(self._rests.items()):

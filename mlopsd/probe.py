@@ -20,7 +20,7 @@ import enum
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -341,6 +341,21 @@ def _is_base(unit: object) -> bool:
     return upper in BASE_UNITS and (not per or lower in BASE_UNITS or f"{lower}s" in BASE_UNITS)
 
 
+def _check_list(what: str, values: object, item: type) -> None:
+    """Check that *values* is a list of *item*.
+
+    Raises:
+        TypeError: It is not: a generator, for example, could be read only once.
+    """
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise TypeError(f"the {what} are of the type {type(values).__name__}, not a list; write {what}=[…]")
+    for value in values:
+        if not isinstance(value, item):
+            raise TypeError(
+                f"the {what} have {value!r:.60}, which is no {item.__name__}; write {item.__name__}(…)"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The result of one check.
@@ -365,6 +380,8 @@ class Reading:
     summary: str = ""
 
     def __post_init__(self) -> None:
+        _check_list("findings", self.findings, Finding)
+        _check_list("samples", self.samples, Sample)
         if self.status is None:
             object.__setattr__(self, "status", self._worst())
         if not self.summary:
@@ -692,6 +709,9 @@ def make_probe(probe: type[Probe[OptionsT]], options: OptionsT, context: Context
         TypeError: Its constructor does not call the one of `Probe`.
     """
     made = probe(options, context)
+    if not isinstance(made, probe):
+        fix = "remove its __new__, or return an instance from it"
+        raise TypeError(f"{probe.__name__}(options, context) is of the type {type(made).__name__}; {fix}")
     if not (hasattr(made, "options") and hasattr(made, "context")):
         fix = "call super().__init__(options, context) in it"
         raise TypeError(f"{probe.__name__}.__init__ leaves out the constructor of Probe; {fix}")
@@ -715,12 +735,13 @@ def declared_routes(probe: Probe[Any]) -> tuple[Route, ...]:
         TypeError: `Probe.routes` returns something else.
         ValueError: Two routes match the same requests.
     """
-    routes = tuple(probe.routes())
+    found = probe.routes()
+    routes = tuple(found) if isinstance(found, Iterable) else (found,)
     known: dict[tuple[str, str], Route] = {}
     for route in routes:
         if not isinstance(route, Route):
-            found = f"{type(route).__name__} {route!r:.60}"
-            raise TypeError(f"routes() returned {found}; return a list of mlopsd.probe.Route(…)")
+            wrong = f"{type(route).__name__} {route!r:.60}"
+            raise TypeError(f"routes() returned {wrong}; return a list of mlopsd.probe.Route(…)")
         if (other := known.get(route.shape)) is not None:
             both = f"{other.method} {other.path} and {route.method} {route.path}"
             raise ValueError(f"two routes match the same requests: {both}; change or remove one")

@@ -97,6 +97,15 @@ class Package:
         (about / "entry_points.txt").write_text(f"[mlopsd.probes]\n{points}", "ascii")
         self.environment = {"PYTHONPATH": os.pathsep.join([str(self.site), str(self.source)])}
 
+    def unlink(self) -> None:
+        """Remove it as ``pip uninstall`` does after ``pip install --editable``: the source stays."""
+        self._only(None)
+
+    def forget_entry_points(self) -> None:
+        """Install it again without its entry points."""
+        for points in self.site.glob("*.dist-info/entry_points.txt"):
+            points.write_text("", "ascii")
+
     def remove(self) -> None:
         """Remove it as ``pip uninstall`` does."""
         self._only(None)
@@ -205,3 +214,30 @@ def test_changed_code_of_the_same_version_is_told_and_does_not_run(package: Pack
         assert stopped["summary"] == f"{changed}; restart mlopsd"
         package.write("2.0", "seats_free")
         daemon.until("/health/apart", lambda told: told["status"] == "healthy")
+
+
+def test_a_removed_editable_package_keeps_running_although_its_source_is_there(
+    package: Package, tmp_path: Path
+) -> None:
+    package.link("2.0", "seats_free")
+    with Running(tmp_path, TABLES, environment=package.environment) as daemon:
+        package.unlink()
+        gone = "mlopsd-probe-license is no longer installed, 2.0 is running; install it again"
+        answer = daemon.ask("POST", "/reload", local=True).json
+        assert answer["changes"] == [f"probe {name}: {gone}" for name in ("seats", "apart")]
+        kill_child_of(daemon)
+        assert refused(daemon)["summary"] == gone
+        package.link("2.0", "seats_free")
+        daemon.until("/health/apart", lambda told: told["status"] == "healthy")
+
+
+def test_an_entry_point_that_is_gone_is_named_with_its_package(package: Package, tmp_path: Path) -> None:
+    package.link("2.0", "seats_free")
+    with Running(tmp_path, "[probes.seats]\n", environment=package.environment) as daemon:
+        package.forget_entry_points()
+        (mistake,) = daemon.ask("POST", "/reload", local=True).json["mistakes"]
+        assert mistake == (
+            f"{daemon.config}: probes.seats: cannot load probe 'seats': mlopsd-probe-license 2.0 has no "
+            "entry point 'seats' any more; remove its table, or install it with that entry point"
+        )
+        assert daemon.get("/health/seats").json["status"] == "healthy"

@@ -15,8 +15,8 @@ from mlopsd.config.load import load
 from mlopsd.config.plugins import Plugin, PluginError
 from mlopsd.config.probes import default_predictor
 from mlopsd.daemon.preflight import keyless
-from mlopsd.predictor import Predictor, PredictorOptions
-from mlopsd.probe import Reading
+from mlopsd.predictor import Prediction, Predictor, PredictorOptions
+from mlopsd.probe import Options, Reading
 from tests.installed import installed
 from tests.running import GIVE_UP, Answer, Running
 
@@ -32,29 +32,74 @@ JSON = {"Content-Type": "application/json"}
 CAVE = '[probes.{name}]\nuse = "cave"\nmodel = "{name}s"\n'
 
 
-class Mute(Predictor):
-    """It declares no model."""
-
-    async def check(self) -> Reading:
-        return Reading()
-
-
-class Blocking(Predictor[PredictorOptions]):
-    """Its check would hold the loop."""
-
-    Options = PredictorOptions
-
-    def check(self) -> Reading:
-        return Reading()
-
-
-class Plain(Predictor[PredictorOptions]):
+class Plain(Predictor):
     """All that a predictor needs to be configured."""
 
-    Options = PredictorOptions
+    @property
+    def served_version(self) -> str | None:
+        return None
 
     async def check(self) -> Reading:
         return Reading()
+
+    async def predict(self, body: bytes, content_type: str) -> Prediction:
+        return Prediction(body, content_type)
+
+
+class Mute(Plain):
+    """It declares no model."""
+
+    Options = Options
+
+
+class Blocking(Plain):
+    """Its check would hold the loop."""
+
+    def check(self) -> Reading:  # type: ignore[override]
+        return Reading()
+
+
+class Unable(Predictor):
+    """It cannot predict."""
+
+    async def check(self) -> Reading:
+        return Reading()
+
+
+class Versionless(Unable):
+    """It does not say what it serves."""
+
+    async def predict(self, body: bytes, content_type: str) -> Prediction:
+        return Prediction(body, content_type)
+
+
+class PredictsAtOnce(Plain):
+    """Its prediction would hold the loop."""
+
+    def predict(self, body: bytes, content_type: str) -> Prediction:  # type: ignore[override]
+        return Prediction(body, content_type)
+
+
+class ReconfiguresAtOnce(Plain):
+    """Nothing can wait for its new options."""
+
+    def reconfigure(self, options: PredictorOptions) -> bool:  # type: ignore[override]
+        return True
+
+
+class VersionMethod(Plain):
+    """Its version is a method, which is true whatever it returns."""
+
+    def served_version(self) -> str | None:  # type: ignore[override]
+        return None
+
+
+class VersionCoroutine(Plain):
+    """Its version is a coroutine, which is true too."""
+
+    @property
+    async def served_version(self) -> str | None:  # type: ignore[override]
+        return None
 
 
 def caves(*names: str, default: tuple[str, ...] = ()) -> str:
@@ -116,7 +161,16 @@ def test_what_predicts_runs_on_the_loop_and_nowhere_else(isolation: str, tmp_pat
     ("target", "complaint"),
     [
         ("Mute", "are not a subclass of mlopsd.predictor.PredictorOptions"),
-        ("Blocking", "predicts, but its check() is not a coroutine"),
+        ("Blocking", "predicts, but its check() is not a coroutine; write async def check"),
+        ("Unable", "predicts, but has no predict; write one"),
+        ("Versionless", "predicts, but has no served_version; write one"),
+        (
+            "PredictsAtOnce",
+            "PredictsAtOnce is not a coroutine; write async def predict",
+        ),
+        ("ReconfiguresAtOnce", "is not a coroutine; write async def reconfigure"),
+        ("VersionMethod", "is a method, which is always true; write @property above it"),
+        ("VersionCoroutine", "is a coroutine, which is always true; write def served_version"),
     ],
 )
 def test_a_predictor_that_lacks_what_it_needs_is_not_loaded(target: str, complaint: str) -> None:

@@ -128,7 +128,8 @@ def _indent(line: str) -> str:
 
 
 def _first_sentence(probe: type[Probe[Any]]) -> str:
-    return (probe.__doc__ or "No description.").strip().splitlines()[0]
+    text = probe.__doc__.strip() if isinstance(probe.__doc__, str) else ""
+    return (text or "No description.").splitlines()[0]
 
 
 def _schedule(probe: type[Probe[Any]]) -> str:

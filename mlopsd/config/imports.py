@@ -38,10 +38,10 @@ class PluginImports:
         known = self._imported.get(name)
         try:
             plugin = plugins.choose(installed, name)
-        except PluginError:
+        except PluginError as error:
             if known is not None and known.code.change() is not None:
                 return known  # it was removed, and it still runs
-            raise
+            raise _lost(error, known, installed) from error
         if known is not None and _shares_code(plugin, known) and self._must_stay(plugin, known):
             return known
         self._refuse_mixture(plugin)
@@ -62,6 +62,17 @@ class PluginImports:
         for other in self._imported.values():
             if _shares_code(plugin, other) and (change := other.code.change()) is not None:
                 raise PluginError(f"cannot load probe {plugin.name!r}: {change.sentence}")
+
+
+def _lost(error: PluginError, known: ImportedPlugin | None, installed: Sequence[Plugin]) -> PluginError:
+    """Return *error*, or why the plugin *known* cannot be found: its package is installed without it."""
+    if known is None or any(plugin.name == known.plugin.name for plugin in installed):
+        return error
+    name, package = known.plugin.name, known.plugin.distribution or known.plugin.target
+    gone = f"{package} has no entry point {name!r} any more"
+    return PluginError(
+        f"cannot load probe {name!r}: {gone}; remove its table, or install it with that entry point"
+    )
 
 
 def _shares_code(plugin: Plugin, other: ImportedPlugin) -> bool:

@@ -5,17 +5,25 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from inspect import getattr_static, iscoroutinefunction, signature
+from inspect import (
+    getattr_static,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
 from math import inf
 from traceback import walk_tb
 from types import FunctionType
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 from mlopsd.config.errors import nearest, without_credentials
 from mlopsd.config.requirements import unmet_requirements
 from mlopsd.config.schema import ProbeTable
 from mlopsd.exceptions import safe_message
-from mlopsd.predictor import PredictorOptions, is_predictor
+from mlopsd.predictor import Predictor, PredictorOptions, is_predictor
 from mlopsd.probe import API_VERSION, Isolation, Metric, Options, Probe, Schedule, type_argument
 
 GROUP = "mlopsd.probes"
@@ -184,14 +192,14 @@ def _complaints(target: str, found: Any) -> Iterator[str]:
     if found.check is Probe.check:
         yield f"{target} has no check()"
     yield from _complaints_of_methods(target, found)
+    yield from _complaints_of_coroutines(target, found)
     yield from _complaints_of_options(target, found)
-    if is_predictor(found) and not iscoroutinefunction(found.check):
-        yield f"{target} predicts, but its check() is not a coroutine"
+    if is_predictor(found):
+        yield from _complaints_of_predictor(target, found)
     if not are_metrics(found.metrics):
-        yield f"the metrics of {target} are not all mlopsd.probe.Metric, in a tuple"
+        yield f"the metrics of {target} are {found.metrics!r:.60}; write a tuple of Metric: metrics = (FREE,)"
     yield from _complaints_of_subject(target, found)
-    if not _is_schedule(found.schedule):
-        yield f"the schedule of {target} is not a mlopsd.probe.Schedule with numbers above 0"
+    yield from _complaints_of_schedule(target, found.schedule)
 
 
 CALLS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
@@ -207,17 +215,49 @@ CALLS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 def _complaints_of_methods(target: str, found: type[Probe[Any]]) -> Iterator[str]:
     for name, (parameters, call) in CALLS.items():
         method = getattr_static(found, name)
+        if not callable(getattr(found, name)):
+            kind = type(method).__name__
+            yield f"{name} of {target} is of the type {kind}, not a method; write def {name}{parameters}"
         if not isinstance(method, FunctionType):
             continue  # a static method, for example, has other parameters
         try:
             call(signature(method))
         except TypeError as error:
             yield f"{name}() of {target} cannot be called ({error}); write def {name}{parameters}"
-    if iscoroutinefunction(found.check):
-        return
+    if isinstance(getattr_static(found, "declares"), FunctionType):
+        yield f"declares() of {target} is called on the class; write @classmethod above it"
+
+
+def _complaints_of_coroutines(target: str, found: type[Probe[Any]]) -> Iterator[str]:
+    """Yield a line for each method that is a coroutine and must not be one, or the other way around."""
+    for name in ("__init__", "declares", "routes"):
+        method = getattr(found, name)
+        if iscoroutinefunction(method) or isasyncgenfunction(method):
+            yield f"{name}() of {target} is a coroutine, which nothing awaits; write def {name}"
+    if isgeneratorfunction(found.check) or isasyncgenfunction(found.check):
+        yield f"check() of {target} is a generator; write return Reading(…), without yield"
     for name in ("reload", "close"):
-        if iscoroutinefunction(getattr(found, name)):
+        method = getattr(found, name)
+        if isgeneratorfunction(method) or isasyncgenfunction(method):
+            yield f"{name}() of {target} is a generator, so nothing runs it; write it without yield"
+        if iscoroutinefunction(method) and not iscoroutinefunction(found.check):
             yield f"{name}() of {target} is a coroutine, but its check() is not; make both async or neither"
+
+
+def _complaints_of_predictor(target: str, found: type[Predictor[Any]]) -> Iterator[str]:
+    if not iscoroutinefunction(found.check):
+        yield f"{target} predicts, but its check() is not a coroutine; write async def check"
+    for name in ("predict", "served_version"):
+        if getattr(found, name) is getattr(Predictor, name):
+            yield f"{target} predicts, but has no {name}; write one"
+    for name in ("predict", "reconfigure"):
+        if not iscoroutinefunction(getattr(found, name)):
+            yield f"{name}() of {target} is not a coroutine; write async def {name}"
+    version = getattr_static(found, "served_version")
+    if isinstance(version, FunctionType):
+        yield f"served_version of {target} is a method, which is always true; write @property above it"
+    if iscoroutinefunction(getattr(version, "fget", None)):
+        yield f"served_version of {target} is a coroutine, which is always true; write def served_version"
 
 
 def _complaints_of_options(target: str, found: type[Probe[Any]]) -> Iterator[str]:
@@ -229,6 +269,8 @@ def _complaints_of_options(target: str, found: type[Probe[Any]]) -> Iterator[str
     if argument is not None and not issubclass(options, argument):
         names = f"{options.__name__}, but its type argument is {argument.__name__}"
         yield f"the Options of {target} are {names}; write Options = {argument.__name__}, or leave it out"
+    for name in sorted(set(options.model_fields) & set(vars(BaseModel))):
+        yield f"option {name!r} of {target} is a method of every options class; name it otherwise"
     for name, info in options.model_fields.items():
         for key in (name, info.alias, info.validation_alias):
             if key in ProbeTable.model_fields:
@@ -253,12 +295,18 @@ def are_metrics(found: object) -> bool:
     return isinstance(found, tuple | list) and all(isinstance(metric, Metric) for metric in found)
 
 
-def _is_schedule(found: object) -> bool:
+def _complaints_of_schedule(target: str, found: object) -> Iterator[str]:
     if not isinstance(found, Schedule):
-        return False
-    numbers = (found.interval, found.timeout, found.fail_after, found.recover_after)
-    positive = all(isinstance(number, int | float) and 0 < number < inf for number in numbers)
-    return positive and found.isolation in get_args(Isolation) and isinstance(found.critical, bool)
+        yield f"the schedule of {target} is of the type {type(found).__name__}; write schedule = Schedule(…)"
+        return
+    for name in ("interval", "timeout", "fail_after", "recover_after"):
+        number = getattr(found, name)
+        if not (isinstance(number, int | float) and 0 < number < inf):
+            yield f"the {name} in the schedule of {target} is {number!r:.60}; write a number above 0"
+    if found.isolation not in (known := get_args(Isolation)):
+        yield f"the isolation in the schedule of {target} is {found.isolation!r:.60}; use {', '.join(known)}"
+    if not isinstance(found.critical, bool):
+        yield f"critical in the schedule of {target} is {found.critical!r:.60}; write True or False"
 
 
 def _missing(plugin: Plugin, error: ModuleNotFoundError) -> str:

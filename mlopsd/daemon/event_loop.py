@@ -26,7 +26,7 @@ def run(whole: Coroutine[Any, Any, None], drain: Drain) -> None:
     loop = asyncio.new_event_loop()
     failed = True
     try:
-        loop.run_until_complete(whole)
+        _run_to_its_end(loop, whole)
         failed = False
     finally:
         if stuck := loop.run_until_complete(_leave()):
@@ -40,10 +40,22 @@ def run_until_done(whole: Coroutine[Any, Any, Result]) -> Result:
     """Return the result of *whole*. Do not wait for tasks that ignore their cancellation."""
     loop = asyncio.new_event_loop()
     try:
-        return loop.run_until_complete(whole)
+        return _run_to_its_end(loop, whole)
     finally:
         if not loop.run_until_complete(_leave()):
             loop.close()
+
+
+def _run_to_its_end(loop: asyncio.AbstractEventLoop, whole: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of *whole*. Go on if a probe stops the loop: that would end every other probe."""
+    task = loop.create_task(whole)
+    task.add_done_callback(lambda _: loop.stop())
+    loop.run_forever()
+    while not task.done():
+        reason = "a probe called stop() of the event loop; remove that call"
+        log.error("event loop stopped", extra={"reason": reason})
+        loop.run_forever()
+    return task.result()
 
 
 async def _leave() -> list[str]:

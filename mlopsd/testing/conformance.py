@@ -128,13 +128,6 @@ class ProbeConformance:
         times = f"timeout {schedule.timeout:g} s, interval {schedule.interval:g} s"
         assert schedule.timeout <= schedule.interval, f"a check may last longer than its interval: {times}"
 
-    def test_its_methods_can_be_called(self) -> None:
-        """Check that no method is a coroutine that nothing awaits; the load checks `reload` and `close`."""
-        found = self._class()
-        for name in ("routes", "declares", "__init__"):
-            method = getattr(found, name)
-            assert not inspect.iscoroutinefunction(method), f"{name} is a coroutine; write a plain def {name}"
-
     def test_an_unknown_key_is_refused(self) -> None:
         """Check that a misspelt option is an error that names it."""
         refusal = self._refusal({**self._own_table(), NO_SUCH_KEY: 1})

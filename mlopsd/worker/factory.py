@@ -16,6 +16,7 @@ from mlopsd.worker.loop import LoopWorker
 from mlopsd.worker.mask import SecretMask
 from mlopsd.worker.process import InitMessage, ProcessWorker
 from mlopsd.worker.thread import ThreadWorker
+from mlopsd.worker.validate import plain_facts
 from mlopsd.worker.worker import Recorder, Worker
 
 
@@ -53,13 +54,14 @@ def make_worker(
     context = Context(
         name, state_dir, _log(name), Readings(board), instruments, timeout, request_check, show, private_paths
     )
+    own = configured.options.model_copy(deep=True)  # a probe may change its lists, and a reload compares them
     kind = ThreadWorker if configured.isolation == "thread" else LoopWorker
-    return kind(name, lambda: make_probe(configured.probe, configured.options, context), mask)
+    return kind(name, lambda: make_probe(configured.probe, own, context), mask)
 
 
 def _show_masked(board: Board, name: str, mask: SecretMask) -> Callable[[Mapping[str, Any]], None]:
     """Return a function that shows facts of the probe *name* without its secrets."""
-    return lambda facts: board.show(name, mask.plain(facts))
+    return lambda facts: board.show(name, mask.plain(plain_facts(facts)))
 
 
 def _init_message(configured: ProbeConfig, state_dir: Path) -> InitMessage:

@@ -20,6 +20,8 @@ from mlopsd.worker.worker import InvalidReading
 MOST_SAMPLES = 25_000  # more is a mistake of the probe, and a load on Prometheus
 MOST_FINDINGS = 1_000
 MOST_FACTS_BYTES = 256 * 1024
+LONGEST_TEXT = 10_000  # characters of a summary; it goes to pages, notifications and logs
+LONGEST_LABEL = 1_000  # characters of a name, a subject or a unit, which are labels in Prometheus
 AS_TEXT = (
     decimal.Decimal,
     enum.Enum,
@@ -49,11 +51,12 @@ def verified(result: object) -> Reading:
         _check_finding(finding)
     if not isinstance(result.status, Status) or not isinstance(result.summary, str):
         raise InvalidReading("the reading's status is not a Status, or its summary is not text")
+    _check_length("the reading", result.summary, LONGEST_TEXT)
     _check_evidence(result)
     return Reading(
         findings=tuple(result.findings),
         samples=tuple(result.samples),
-        facts=_plain(result.facts),
+        facts=plain_facts(result.facts),
         status=result.status,
         summary=result.summary,
     )
@@ -81,6 +84,8 @@ def plain(call: str, result: Any) -> Any:
         return result
     if inspect.iscoroutine(result):
         result.close()
+    if call == "check":
+        raise InvalidReading("check returned a coroutine, which nothing awaits; write async def check")
     fix = f"write def {call}, or make check a coroutine too"
     raise InvalidReading(f"{call} is a coroutine beside a plain check, so it was not run; {fix}")
 
@@ -113,6 +118,12 @@ def _check_finding(finding: Finding) -> None:
     texts = (finding.name, finding.summary, finding.subject or "", finding.unit or "")
     if not all(isinstance(text, str) for text in texts):
         raise InvalidReading(f"a finding's name, summary, subject or unit is not text: {finding!r:.200}")
+    if not finding.name.strip():
+        raise InvalidReading(f"a finding has no name: {finding.summary!r:.60}; name what was judged")
+    for label in (finding.name, finding.subject or "", finding.unit or ""):
+        _check_length("a finding", label, LONGEST_LABEL)
+    for text in (finding.summary, finding.observed):
+        _check_length(f"finding {finding.name!r}", text, LONGEST_TEXT)
     if not isinstance(finding.status, Status) or not isinstance(finding.advice, Advice):
         raise InvalidReading(
             f"finding {finding.name!r}: its status is not a Status, or its advice is not an Advice"
@@ -123,6 +134,12 @@ def _check_finding(finding: Finding) -> None:
         raise InvalidReading(f"finding {finding.name!r}: its limit is not a number")
     if not isinstance(finding.lasting, bool):
         raise InvalidReading(f"finding {finding.name!r}: lasting is neither True nor False")
+
+
+def _check_length(what: str, text: object, longest: int) -> None:
+    if isinstance(text, str) and len(text) > longest:
+        found = f"{what} has a text of {len(text)} characters, more than {longest}"
+        raise InvalidReading(f"{found}: {text!r:.60}; put details into the facts")
 
 
 def _check_evidence(reading: Reading) -> None:
@@ -136,18 +153,30 @@ def _check_evidence(reading: Reading) -> None:
         raise InvalidReading(f"{better}; omit its status, or make it no better than the worst finding")
 
 
-def _plain(facts: object) -> dict[str, Any]:
+def plain_facts(facts: object) -> dict[str, Any]:
+    """Return *facts* as JSON's types.
+
+    Raises:
+        InvalidReading: They are not JSON, or too many; the message names the part.
+    """
     if not isinstance(facts, Mapping):
         raise InvalidReading(f"the reading's facts are {type(facts).__name__}, not a mapping")
     try:
         text = json.dumps(dict(facts), default=_as_json)
     except (TypeError, ValueError, RecursionError) as error:
-        why = next(_complaints(dict(facts), "facts"), str(error))
+        why = _why_not_json(facts, error)
         raise InvalidReading(f"the reading's facts are not JSON: {why}") from error
     if len(text) > MOST_FACTS_BYTES:
         raise InvalidReading(f"the reading's facts take {len(text)} bytes, more than {MOST_FACTS_BYTES}")
     plain: dict[str, Any] = json.loads(text)
     return plain
+
+
+def _why_not_json(facts: Mapping[Any, Any], error: Exception) -> str:
+    try:
+        return next(_complaints(facts, "facts"), str(error))
+    except RecursionError:
+        return "they contain themselves, or are nested too deep"
 
 
 def _as_json(value: Any) -> Any:

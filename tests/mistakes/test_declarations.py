@@ -217,6 +217,16 @@ POINTS = {
     "no_arguments": "mistaken:NoArguments",
     "wrong_reload": "mistaken:WrongReload",
     "async_reload": "mistaken:AsyncReload",
+    "async_init": "mistaken:AsyncInit",
+    "async_declares": "mistaken:AsyncDeclares",
+    "async_routes": "mistaken:AsyncRoutes",
+    "yields_routes": "mistaken:YieldsRoutes",
+    "yields": "mistaken:Yields",
+    "yields_close": "mistaken:YieldsClose",
+    "check_property": "mistaken:CheckProperty",
+    "plain_declares": "mistaken:PlainDeclares",
+    "one_metric": "mistaken:OneMetric",
+    "half_a_schedule": "mistaken:HalfASchedule",
     "other_options": "mistaken:OtherOptions",
     "declares_raises": "mistaken:DeclaresRaises",
     "declares_none": "mistaken:DeclaresNone",
@@ -271,6 +281,47 @@ MISTAKEN = {
     "async_reload": (
         "cannot load probe 'async_reload': reload() of mistaken:AsyncReload is a coroutine, but its check() "
         "is not; make both async or neither; see docs/extending/writing-a-probe.md"
+    ),
+    "async_init": (
+        "cannot load probe 'async_init': __init__() of mistaken:AsyncInit is a coroutine, which nothing "
+        "awaits; write def __init__; see docs/extending/writing-a-probe.md"
+    ),
+    "async_declares": (
+        "cannot load probe 'async_declares': declares() of mistaken:AsyncDeclares is a coroutine, which "
+        "nothing awaits; write def declares; see docs/extending/writing-a-probe.md"
+    ),
+    "async_routes": (
+        "cannot load probe 'async_routes': routes() of mistaken:AsyncRoutes is a coroutine, which nothing "
+        "awaits; write def routes; see docs/extending/writing-a-probe.md"
+    ),
+    "yields_routes": (
+        "cannot load probe 'yields_routes': routes() of mistaken:YieldsRoutes is a coroutine, which nothing "
+        "awaits; write def routes; see docs/extending/writing-a-probe.md"
+    ),
+    "yields": (
+        "cannot load probe 'yields': check() of mistaken:Yields is a generator; write return Reading(…), "
+        "without yield; see docs/extending/writing-a-probe.md"
+    ),
+    "yields_close": (
+        "cannot load probe 'yields_close': close() of mistaken:YieldsClose is a generator, so nothing runs "
+        "it; write it without yield; see docs/extending/writing-a-probe.md"
+    ),
+    "check_property": (
+        "cannot load probe 'check_property': check of mistaken:CheckProperty is of the type property, not a "
+        "method; write def check(self); see docs/extending/writing-a-probe.md"
+    ),
+    "plain_declares": (
+        "cannot load probe 'plain_declares': declares() of mistaken:PlainDeclares is called on the class; "
+        "write @classmethod above it; see docs/extending/writing-a-probe.md"
+    ),
+    "one_metric": (
+        "cannot load probe 'one_metric': the metrics of mistaken:OneMetric are Metric(name='free', "
+        "help='What is free.', kind='gauge', unit; write a tuple of Metric: metrics = (FREE,); "
+        "see docs/extending/writing-a-probe.md"
+    ),
+    "half_a_schedule": (
+        "cannot load probe 'half_a_schedule': the schedule of mistaken:HalfASchedule is of the type int; "
+        "write schedule = Schedule(…); see docs/extending/writing-a-probe.md"
     ),
     "other_options": (
         "cannot load probe 'other_options': the Options of mistaken:OtherOptions are SeatOptions, but its "

@@ -44,7 +44,7 @@ MISTAKES = {
         r"reload returned NoneType, not a sentence; return a str",
     ),
     "CloseAsync": (LOAD, r"close\(\) of .* is a coroutine, but its check\(\) is not"),
-    "RoutesAsync": ("test_its_methods_can_be_called", r"routes is a coroutine; write a plain def routes"),
+    "RoutesAsync": (LOAD, r"routes\(\) of .* is a coroutine, which nothing awaits; write def routes"),
     "FactsOfObjects": (RULE, r"the reading's facts are not JSON: object in facts\.door"),
     "FactsTooLarge": (RULE, r"the reading's facts take 300012 bytes, more than 262144"),
     "NaiveTime": (RULE, r"facts\.doors\.0\.opened is a time without a zone"),

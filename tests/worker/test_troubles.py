@@ -39,7 +39,7 @@ TROUBLES = [
     ("cannot_tell_in_a_way_of_its_own", "cannot_tell", "there is no door; build one"),
     ("raises_a_namesake", "error", "ProbeError: of another library"),
     ("nonsense", "nonsense", "check returned str, not a Reading"),
-    ("wrong_parts", "nonsense", "findings are not a list of Finding"),
+    ("wrong_parts", "error", "TypeError: the findings have 'fine', which is no Finding; write Finding(…)"),
     ("answers_hugely", "nonsense", "facts take"),
     ("sys_exits", "error", "SystemExit: 3"),
     ("is_interrupted", "error", "KeyboardInterrupt"),

@@ -75,6 +75,56 @@ class OtherOptions(Probe[TokenOptions]):
         return Reading([WELL])
 
 
+class AsyncInit(Seats):
+    async def __init__(self, options: Options, context: Any) -> None:  # type: ignore[misc]
+        super().__init__(options, context)
+
+
+class AsyncDeclares(Seats):
+    @classmethod
+    async def declares(cls, _options: Options) -> tuple[Metric, ...]:  # type: ignore[override]
+        return ()
+
+
+class AsyncRoutes(Seats):
+    async def routes(self) -> Any:  # type: ignore[override]
+        return ()
+
+
+class YieldsRoutes(Seats):
+    async def routes(self) -> Any:
+        yield 7
+
+
+class Yields(Seats):
+    def check(self) -> Any:
+        yield Reading([WELL])
+
+
+class YieldsClose(Seats):
+    def close(self) -> Any:
+        yield
+
+
+class CheckProperty(Seats):
+    @property
+    def check(self) -> Any:
+        return Reading([WELL])
+
+
+class PlainDeclares(Seats):
+    def declares(self, _options: Options) -> tuple[Metric, ...]:  # type: ignore[override]
+        return ()
+
+
+class OneMetric(Seats):
+    metrics = Metric("free", "What is free.")  # type: ignore[assignment]
+
+
+class HalfASchedule(Seats):
+    schedule = 5  # type: ignore[assignment]
+
+
 class DeclaresRaises(Seats):
     @classmethod
     def declares(cls, _options: Options) -> tuple[Metric, ...]:
