@@ -49,7 +49,7 @@ class Section:
 SECTIONS: Mapping[str, Section] = {
     "start": Section(start.run, 0, 20, 20),
     "http": Section(asking.run, 30, 90, 70),
-    "memory": Section(footprint.run, 0, 14, 14),
+    "memory": Section(footprint.run, 10, 22, 30),
     "scrape": Section(scrape.run, 3, 5, 8),
     "lag": Section(lag.run, 10, 66, 30),
     "rest": Section(rest.run, 30, 60, 60),

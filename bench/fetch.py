@@ -35,10 +35,10 @@ MLMODEL = "flavors: {}\n"
 def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
     """Each version from MLflow's server on this host, as often as there are rounds, but thrice at most."""
     rounds = min(effort.rounds, 3)
-    with _server(room) as uri, BrokenLine(uri) as line:
+    with mlflow_server(room) as uri, BrokenLine(uri) as line:
         large, small = (
-            _registered(uri, room / "artifacts", "large"),
-            _registered(uri, room / "artifacts", "small"),
+            registered(uri, room / "artifacts", "large"),
+            registered(uri, room / "artifacts", "small"),
         )
         for number in range(SMALL_FILES):
             (small / f"part-{number:04}").write_bytes(b"x" * 200)
@@ -89,7 +89,12 @@ async def _fetch(uri: str, model: str, parallel: int, part: Path) -> float:
 
 
 @contextmanager
-def _server(room: Path) -> Iterator[str]:
+def mlflow_server(room: Path) -> Iterator[str]:
+    """Run a server of the installed MLflow that keeps everything in *room*; yield its URI.
+
+    Raises:
+        Missing: MLflow is not installed.
+    """
     if find_spec("mlflow") is None:
         raise Missing("no mlflow; install it with: pip install 'mlopsd[model]'")
     (room / "artifacts").mkdir(parents=True)
@@ -122,7 +127,7 @@ def _wait(uri: str) -> None:
             time.sleep(0.2)
 
 
-def _registered(uri: str, artifacts: Path, name: str) -> Path:
+def registered(uri: str, artifacts: Path, name: str) -> Path:
     """Return the folder on the server whose files are version 1 of the model *name*."""
     _ask(uri, "registered-models/create", {"name": name})
     run = _ask(uri, "runs/create", {"experiment_id": "0"})["run"]["info"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import door
+from bench import client_memory, door
 from bench.cost import Memory, memory
 from bench.effort import Effort
 from bench.figures import ratios, spread
@@ -40,6 +40,7 @@ def run(effort: Effort, room: Path) -> Iterator[ResultTable | str]:
         title = f"Memory after {effort.scrapes} scrapes of about {lines} lines"
         yield of_rows(title, list(_rows(kept)))
     yield from sorted(missing)
+    yield from client_memory.run(effort, room / "client")
 
 
 def _look(kept: Kept, room: Path, lines: int, environment: Mapping[str, str], scrapes: int) -> None:

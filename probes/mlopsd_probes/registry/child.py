@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from mlopsd.process.frames import receive, send
 from mlopsd.process.setup import open_channel
 from mlopsd_probes.registry.modules import sentence
+from mlopsd_probes.registry.slim import without_libraries_of_models
 
 
 def main() -> None:
@@ -24,8 +25,9 @@ def main() -> None:
 
 def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, Any]) -> None:
     try:
-        from mlopsd_probes.registry.redirects import RedirectGuard  # noqa: PLC0415  # imports requests: slow
-        from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # imports MLflow, which is slow
+        with without_libraries_of_models():
+            from mlopsd_probes.registry.redirects import RedirectGuard  # noqa: PLC0415  # imports requests: slow
+            from mlopsd_probes.registry.resolver import Resolver  # noqa: PLC0415  # imports MLflow: slow
     except ImportError as error:
         send(channel, {"fault": {"kind": "import_error", "reason": sentence(error)}})
         return

@@ -62,6 +62,7 @@ def client_environment(
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
         "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # else each thread of a download costs memory for ever
     }
 
 

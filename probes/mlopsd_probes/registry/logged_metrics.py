@@ -1,11 +1,15 @@
 """The metrics of a version, from its run and, with MLflow 3, from its logged model; runs beside MLflow."""
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+
+from mlopsd_probes.registry.fault import Fault
 
 INFINITE = 1.7e308  # MLflow's stores keep infinity as the largest double
 MODELS = "models:/"
@@ -22,6 +26,9 @@ def read_metrics(client: MlflowClient, run_id: str | None, source: str) -> Answe
     The keys are names. Each value has ``value``, ``source`` (``run …`` or ``logged model m-…``) and ``at``,
     milliseconds since 1970. If both have a metric, the newer one counts. A run or logged model that does
     not exist any more has no metrics.
+
+    Raises:
+        Fault: the version is of a logged model, which MLflow 2 cannot read.
     """
     found: Answer = {}
     for metric, value in (*_of_run(client, run_id), *_of_logged_model(client, source)):
@@ -44,6 +51,10 @@ def _of_run(client: MlflowClient, run_id: str | None) -> Iterator[tuple[str, Met
 def _of_logged_model(client: MlflowClient, source: str) -> Iterator[tuple[str, Metric]]:
     if (model_id := _logged_model_id(client, source)) is None:
         return
+    if not hasattr(client, "get_logged_model"):  # MLflow 2
+        fix = f"install a newer one: {sys.executable} -m pip install 'mlflow>=3'"
+        text = f"{sys.executable} has MLflow {mlflow.__version__}, which cannot read metrics of logged models"
+        raise Fault("import_error", f"{text}; {fix}")
     try:
         metrics = client.get_logged_model(model_id).metrics or []
     except MlflowException as error:

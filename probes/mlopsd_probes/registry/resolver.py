@@ -1,6 +1,7 @@
 """Answer the daemon's requests in a registry's process; MLflow is imported here."""
 
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -23,6 +24,7 @@ from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, r
 READY = "READY"
 STAGES = ("production", "staging", "archived", "none")
 LATEST = "latest"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # schemes of MLflow, or the first part of one
 PAGE = 100
 MOST_OTHERS = 5
 SECRETS = (
@@ -70,6 +72,8 @@ class Resolver:
     def _client(self) -> MlflowClient:
         if self._uri.startswith("sqlite:"):
             _require_database(self._uri)
+        if self._uri.startswith(DATABASES):
+            importlib.import_module("sqlalchemy")  # without it MLflow says that it supports no databases
         return MlflowClient(tracking_uri=self._uri, registry_uri=os.environ["MLFLOW_REGISTRY_URI"])
 
     @property
