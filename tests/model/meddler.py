@@ -7,27 +7,29 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from urllib.parse import urlsplit
 
 from typing_extensions import override
 
 from tests.running import GIVE_UP
 
+KEPT = ("ETag", "Accept-Ranges", "Content-Range", "x-amz-checksum-sha256")
 Act = Callable[["Handler"], None]
 Rule = Callable[[str], Act | None]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came: its path with the query, and its ``Authorization``."""
+    """A request that came: its path with the query, its ``Authorization`` and its method."""
 
     path: str
     authorization: str | None
+    method: str
 
 
 class Meddler(AbstractContextManager["Meddler"]):
@@ -98,13 +100,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_one(self) -> None:
         meddler = self.server.meddler
-        meddler.asked.append(Asked(self.path, self.headers["Authorization"]))
+        meddler.asked.append(Asked(self.path, self.headers["Authorization"], self.command))
         (meddler.rule(self.path) or Handler.pass_on)(self)
 
     def pass_on(self) -> None:
         status, headers, body = self.upstream_answer(self.path)
         length = int(headers.get("Content-Length") or len(body)) if self.command == "HEAD" else None
-        self.answer(status, headers.get("Content-Type", ""), body, length, headers.get("ETag"))
+        self.answer(status, headers.get("Content-Type", ""), body, length, kept(headers))
 
     def upstream_answer(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """What the real registry says to this request for *path*."""
@@ -120,13 +122,18 @@ class Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def answer(
-        self, status: int, content_type: str, body: bytes, length: int | None = None, etag: str | None = None
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        length: int | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body) if length is None else length))
-        if etag is not None:
-            self.send_header("ETag", etag)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -134,6 +141,11 @@ class Handler(BaseHTTPRequestHandler):
     @override
     def log_message(self, format: str, *args: object) -> None:
         """Nobody reads it."""
+
+
+def kept(headers: http.client.HTTPMessage) -> dict[str, str]:
+    """Return those of *headers* that a client of files reads beside the type and the length."""
+    return {name: headers[name] for name in KEPT if name in headers}
 
 
 def status(code: int, content_type: str = "text/html", body: bytes = b"<html></html>") -> Act:

@@ -102,6 +102,9 @@ async def test_a_moved_alias_swaps_without_a_failed_request(world: World) -> Non
     assert old.ended == [world.options.prediction.timeout]
     assert world.steps_of("1")[-1] == "drain"
     assert (await world.check()).status is Status.HEALTHY
+    (offered,) = world.registry.cached
+    (kept,) = world.folder.glob("models/iris/1-*/MLmodel")
+    assert offered == str(kept), "what is on disk need not be fetched"
 
 
 @pytest.mark.parametrize("step", ["canary", "load", "fetch", "thresholds"])

@@ -30,12 +30,18 @@ def version(number: int) -> Version:
     return Version(str(number), "@champion", "http://registry", f"models:/m-{number}", "run", number)
 
 
-def put(store: Store, number: int, mark: str | None = None) -> CachedVersion:
-    """Version *number*, fetched and kept; its digests are its own, or those of *mark*."""
+def put(
+    store: Store, number: int, mark: str | None = None, before: Callable[[Path], None] = lambda _: None
+) -> CachedVersion:
+    """Version *number*, fetched and kept; its digests are its own, or those of *mark*.
+
+    *before* is called with its folder at the end of the fetch.
+    """
     part = store.part(version(number))
     (part / "data").mkdir()
     (part / "data" / "model").write_bytes(CONTENT)
     (part / "MLmodel").write_bytes(b"{}")
+    before(part)
     return store.keep(version(number), files(mark or str(number)))
 
 
@@ -485,6 +491,24 @@ def test_a_file_that_two_versions_share_is_on_disk_once(tmp_path: Path, store: S
     assert (one / "data" / "model").samefile(two / "data" / "model")
     for kept in Store(tmp_path, "iris").load():
         assert store.stamped(kept)[0].unchanged == {file.path for file in kept.files}, "a link is no change"
+
+
+def test_a_file_that_the_download_has_linked_stays_so_and_is_not_hashed_again(
+    tmp_path: Path, store: Store
+) -> None:
+    kept = put(store, 1, "same")
+    store.choose(kept)
+    original = Path(kept.folder) / "data" / "model"
+
+    def link(folder: Path) -> None:
+        (folder / "data" / "model").unlink()
+        (folder / "data" / "model").hardlink_to(original)
+
+    fetched = put(store, 2, "same", before=link)
+    assert (Path(fetched.folder) / "data" / "model").samefile(original)
+    assert not list(tmp_path.rglob("*.linking")), "a rename of a link to itself leaves both names"
+    for one in (kept, fetched):
+        assert store.stamped(one)[0].unchanged == {file.path for file in one.files}
 
 
 def test_a_file_that_was_changed_on_disk_is_not_linked(tmp_path: Path, store: Store) -> None:

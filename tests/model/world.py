@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,6 +57,7 @@ class FakeRegistry:
     judging: asyncio.Event = field(default_factory=asyncio.Event)
     fetching: asyncio.Event = field(default_factory=asyncio.Event)
     fetched: list[str] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)  # files that the last fetch could have linked
 
     def __post_init__(self) -> None:
         for event in (self.answering, self.judging, self.fetching):
@@ -76,9 +77,14 @@ class FakeRegistry:
         }
 
     async def fetch(
-        self, wanted: Version, folder: Path, progress: Callable[[int, int | None], None]
+        self,
+        wanted: Version,
+        folder: Path,
+        progress: Callable[[int, int | None], None],
+        cached: Iterable[File] = (),
     ) -> tuple[File, ...]:
         progress(self.arrives, 2)
+        self.cached = [file.path for file in cached]
         (folder / "MLmodel").write_bytes(b"m")
         await self.fetching.wait()
         if self.fails is not None:

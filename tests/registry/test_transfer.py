@@ -6,13 +6,11 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -27,7 +25,7 @@ from tests.model.registrar import Registrar
 from tests.model.registry_server import empty
 from tests.model.test_blame_live import until_up
 from tests.registry.broken_line import BrokenLine
-from tests.running import free_port
+from tests.registry.moto_store import bucket, port_of, s3, use
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # three servers start
 
@@ -48,9 +46,16 @@ class Place:
     client: ClientProcess
     stored: Path | int
 
-    async def fetch(self, folder: Path) -> str:
-        """Fetch the version; return the SHA-256 of its large file."""
-        question = {"do": "fetch", "model": self.kind, "version": "1", "folder": str(folder)}
+    async def fetch(self, folder: Path, *cached: Path) -> str:
+        """Fetch the version while *cached* are files of another one; return the SHA-256 of its large file."""
+        known = [(str(path), path.stat().st_size, digest(path.read_bytes())) for path in cached]
+        question = {
+            "do": "fetch",
+            "model": self.kind,
+            "version": "1",
+            "folder": str(folder),
+            "cached": known,
+        }
         files = (await self.client.ask(question, PATIENCE))["files"]
         found = {path: sha256 for path, _, sha256 in files}
         assert all(found[name] == digest((folder / name).read_bytes()) for name in found)
@@ -97,20 +102,6 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def bucket(folder: Path) -> Iterator[str]:
-    """S3 of moto."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, version: Path) -> Iterator[dict[str, tuple[str, Path]]]:
     """MLflow's servers and moto's S3, which start at the same time and have the version."""
@@ -125,17 +116,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory, version: Path) -> Iterator
             until_up(uri)
         for kind in set(uris) - {S3}:
             Registrar(uris[kind], kind).register(version)
-        fill(int(uris[S3].rpartition(":")[2]), version)
+        fill(port_of(uris[S3]), version)
         registrar = Registrar(uris[NEWEST], S3)
         registrar._ask("POST", "model-versions/create", {"name": S3, "source": "s3://models/1"})
         yield {kind: (uris[kind], folders[kind]) for kind in uris}
-
-
-def s3(port: int) -> Any:
-    import boto3
-
-    keys = {"aws_access_key_id": "somebody", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **keys)
 
 
 def fill(port: int, version: Path) -> None:
@@ -155,19 +139,12 @@ async def place(
     kind = request.param
     uri, folder = servers[kind]
     with BrokenLine(uri) as line, pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "MLFLOW_S3_ENDPOINT_URL": line.uri,
-            "AWS_ACCESS_KEY_ID": "somebody",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "2",
-        }.items():
-            patch.setenv(name, value)
+        use(patch, line.uri)
         options = RegistryOptions(uri=servers[NEWEST][0] if kind == S3 else line.uri)
         scratch = tmp_path_factory.mktemp("client") / "folder"
         log = logging.getLogger("mlopsd.test")
         client = ClientProcess(options, scratch, PATIENCE / 2, name="model", log=log, printed=LogLimiter())
-        stored = int(uri.rpartition(":")[2]) if kind == S3 else next(folder.rglob("weights"))
+        stored = port_of(uri) if kind == S3 else next(folder.rglob("weights"))
         yield Place(kind, line, client, stored)
         await client.end()
 
@@ -247,3 +224,15 @@ async def test_a_complete_download_is_not_fetched_again(place: Place, folder: Pa
     assert place.line.carried < SLACK
     (folder / "weights").write_bytes(weights(3))
     assert await place.fetch(folder) == WEIGHTS, "what changed on disk is fetched again"
+
+
+async def test_a_file_of_another_version_is_linked_only_if_the_store_names_its_content(
+    place: Place, folder: Path, tmp_path: Path
+) -> None:
+    """The ETag of MLflow's server names a place and a time."""
+    cached = tmp_path / "cached"
+    cached.write_bytes(weights(1))
+    assert await place.fetch(folder, cached) == WEIGHTS
+    is_linked = (folder / "weights").samefile(cached)
+    assert is_linked == (place.kind == S3)
+    assert (place.line.carried < SLACK) == is_linked

@@ -1,7 +1,7 @@
 """A version of a registered model with its files on this host's disk."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlopsd_probes.registry.version import File, Version
@@ -25,3 +25,7 @@ class CachedVersion:
     proven: bool = False
     notes: Mapping[str, Any] | None = None
     unchanged: frozenset[str] = frozenset()
+
+    def located(self) -> Iterator[File]:
+        """Yield every file with its absolute path."""
+        return (replace(file, path=f"{self.folder}/{file.path}") for file in self.files)

@@ -23,8 +23,10 @@ from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.options import without_credentials
 from mlopsd_probes.registry.redirects import RedirectGuard
+from mlopsd_probes.registry.reuse import CachedFiles
 from mlopsd_probes.registry.stores import LocalStore, store_of
 from mlopsd_probes.registry.transfer import Meter, Transfer
+from mlopsd_probes.registry.version import File
 
 PULSE_SECONDS = 0.25
 MLMODEL = "MLmodel"
@@ -46,11 +48,19 @@ class Download:
     """The download of all files below *uri*, of the registry *tracking_uri*, into *folder*.
 
     *folder* may have the files of an earlier attempt; the download goes on from them. *others* yields the
-    URIs of other versions; the store may list them while it lists nothing for this one.
+    URIs of other versions; the store may list them while it lists nothing for this one. Files that are in
+    *cached* are linked where the store names their content.
     """
 
     def __init__(
-        self, uri: str, tracking_uri: str, folder: Path, at_a_time: int = 4, others: Others = lambda: ()
+        self,
+        uri: str,
+        tracking_uri: str,
+        folder: Path,
+        at_a_time: int = 4,
+        *,
+        cached: Iterable[File] = (),
+        others: Others = lambda: (),
     ) -> None:
         self._folder = folder
         self._at_a_time = at_a_time
@@ -60,7 +70,7 @@ class Download:
         _keep_credentials_from_others(self._repository, tracking_uri)
         self._store = store_of(_innermost(self._repository))
         self._meter = Meter()
-        self._transfer = Transfer(self._repository, self._store, folder, self._meter)
+        self._transfer = Transfer(self._repository, self._store, folder, CachedFiles(cached), self._meter)
         self._total: int | None = None
         self._has_begun = False
         self._wire = _Wire()
@@ -89,6 +99,9 @@ class Download:
             try:
                 files = list(self._all())
                 self._check(files)
+                with ThreadPoolExecutor(self._at_a_time) as pool:
+                    list(pool.map(self._transfer.link, files))
+                self._check_room(files)
                 return self._fetched(files)
             except Exception as error:  # a store's client may raise anything; `classify` sorts it
                 if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
@@ -128,10 +141,13 @@ class Download:
             raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {fix}")
         if len({file.path for file in files}) < len(files):
             raise Fault("bad_response", f"the registry lists a file twice; {fix}")
-        if any(file.file_size is None for file in files):  # a store may not know
+        if all(file.file_size is not None for file in files):  # a store may not know
+            self._total = sum(file.file_size or 0 for file in files)
+
+    def _check_room(self, files: list[FileInfo]) -> None:
+        if self._total is None:
             return
-        self._total = total = sum(file.file_size or 0 for file in files)
-        missing = total - self._transfer.here(files)
+        missing = self._total - self._transfer.here(files)
         if missing > (free := shutil.disk_usage(self._folder).free):
             raise Fault(
                 "disk_full", f"it takes {missing} bytes, {free} are free in {self._folder}; make room"

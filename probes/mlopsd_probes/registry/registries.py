@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,17 +155,28 @@ class Registries:
             raise RegistryError(_complaint(version.registry, error)) from error
         return {name: _logged(metric) for name, metric in answer["metrics"].items()}
 
-    async def fetch(self, version: Version, folder: Path, progress: OnProgress) -> tuple[File, ...]:
+    async def fetch(
+        self, version: Version, folder: Path, progress: OnProgress, cached: Iterable[File] = ()
+    ) -> tuple[File, ...]:
         """Fetch the files of *version* into *folder*, which may have files of an earlier attempt.
 
         Return them all. *progress* is called with the bytes so far and the total, None while unknown. A
-        process of its own fetches, so that the registry can still be asked.
+        process of its own fetches, so that the registry can still be asked. *cached* are files of other
+        versions with absolute paths, which may be linked.
 
         Raises:
             FetchError: the files cannot be fetched. The next attempt continues with those in *folder*.
         """
         try:
-            fetching = self._fetch(self._rank(version), version, folder, progress)
+            question = {
+                "do": "fetch",
+                "model": self._wanted.name,
+                "version": version.number,
+                "folder": str(folder),
+                "cached": [[file.path, file.size, file.sha256] for file in cached],
+                "parallel": self._wanted.fetch_parallel,
+            }
+            fetching = self._fetch(self._rank(version), question, progress)
             files = await self._counted("fetch", fetching)
         except Unanswered as error:
             raise FetchError(error.kind, error.reason, error.store, error.retry_after) from error
@@ -223,29 +234,20 @@ class Registries:
                 self._pauses[rank] = time.monotonic() + error.retry_after, error
             raise
 
-    async def _fetch(self, rank: int, version: Version, folder: Path, progress: OnProgress) -> list[Any]:
+    async def _fetch(self, rank: int, question: Answer, progress: OnProgress) -> list[Any]:
         http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
         client = self._client(self._wanted.registries[rank], http_timeout)
         self._fetching.add(client)
         try:
             await client.start()
-            return await self._follow(client, version, folder, progress)
+            return await self._follow(client, question, progress)
         finally:
             self._fetching.discard(client)
             await client.end()
 
-    async def _follow(
-        self, client: ClientProcess, version: Version, folder: Path, progress: OnProgress
-    ) -> list[Any]:
+    async def _follow(self, client: ClientProcess, question: Answer, progress: OnProgress) -> list[Any]:
         wanted = self._wanted
         pace = Pace(wanted.fetch_min_rate, wanted.fetch_idle_timeout, asyncio.get_running_loop().time)
-        question = {
-            "do": "fetch",
-            "model": wanted.name,
-            "version": version.number,
-            "folder": str(folder),
-            "parallel": wanted.fetch_parallel,
-        }
         store: str | None = None
 
         def pulse(part: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.logged_metrics import read_metrics
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
+from mlopsd_probes.registry.version import File
 
 READY = "READY"
 STAGES = ("production", "staging", "archived", "none")
@@ -115,8 +116,14 @@ class Resolver:
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         model, number = question["model"], question["version"]
         uri = self._client.get_model_version_download_uri(model, number)
-        folder, at_a_time = Path(question["folder"]), question.get("parallel", 1)
-        download = Download(uri, self._uri, folder, at_a_time, lambda: self._others(model, number))
+        download = Download(
+            uri,
+            self._uri,
+            Path(question["folder"]),
+            question.get("parallel", 1),
+            cached=[File(*one) for one in question.get("cached", ())],
+            others=lambda: self._others(model, number),
+        )
         download.watched_by(self._guard)
         part = {"id": question["id"], "more": True, "store": download.store}
         with retries.of_responses():

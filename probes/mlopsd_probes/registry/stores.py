@@ -4,6 +4,7 @@ An offset counts only together with the validator that the store gave for the fi
 changed since, the store starts at its beginning.
 """
 
+import base64
 import os
 import posixpath
 import re
@@ -27,10 +28,12 @@ from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 
 from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.reuse import ContentDigest
 
 CHUNK = 1024 * 1024
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 SECOND = timedelta(seconds=1)
+MD5 = re.compile(r'"([0-9a-f]{32}(-\d+)?)"')  # S3's ETag of a file, or of one that was uploaded in parts
 CHANGED = ("PreconditionFailed", "InvalidRange", "412", "416")  # codes of S3
 
 
@@ -107,6 +110,20 @@ class S3Store:
             answer.get("ETag"),
             at + int(answer["ContentLength"]),
         )
+
+    def digest(self, path: str) -> ContentDigest | None:
+        """Return the digest of the content of the file *path*; None if the bucket names none.
+
+        An ETag is an MD5 only if S3 encrypts with its own keys or not at all. Others look the same, but are
+        those of no content.
+        """
+        head = self._ask("head_object", path, {"ChecksumMode": "ENABLED"})
+        if (sha256 := head.get("ChecksumSHA256")) and "-" not in sha256:  # that of the parts has their number
+            return ContentDigest("sha256", base64.b64decode(sha256).hex())
+        if (found := MD5.fullmatch(head.get("ETag", ""))) is None:
+            return None
+        part = self._ask("head_object", path, {"PartNumber": 1})["ContentLength"] if found[2] else None
+        return ContentDigest("md5", found[1], part)
 
     def _ask(self, operation: str, path: str, wanted: dict[str, Any]) -> dict[str, Any]:
         repository = self._repository

@@ -12,7 +12,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.journal import Journal, Mark, stamp_of
-from mlopsd_probes.registry.stores import CHUNK, ContinuableStore, OpenFile
+from mlopsd_probes.registry.reuse import CachedFiles
+from mlopsd_probes.registry.stores import CHUNK, ContinuableStore, OpenFile, S3Store
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -56,18 +57,40 @@ class _Part:
 class Transfer:
     """The transfer of files of *repository* into *folder*.
 
-    *store* reads it; None if only MLflow's own client can.
+    *store* reads it; None if only MLflow's own client can. *cached* has the files of other versions.
     """
 
     def __init__(
-        self, repository: ArtifactRepository, store: ContinuableStore | None, folder: Path, meter: Meter
+        self,
+        repository: ArtifactRepository,
+        store: ContinuableStore | None,
+        folder: Path,
+        cached: CachedFiles,
+        meter: Meter,
     ) -> None:
         self._repository = repository
         self._store = store
         self._folder = folder
+        self._cached = cached
         self._journal = Journal(folder)
         self._meter = meter
         self._whole: set[Path] = set()  # files that MLflow's client is writing
+
+    def link(self, file: FileInfo) -> None:
+        """Link *file* if another version on this disk has it, and nothing of it is there yet."""
+        path, size = self._folder / file.path, file.file_size
+        if not isinstance(self._store, S3Store) or size is None or not self._cached.may_have(size):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return
+        try:
+            digest = self._store.digest(file.path)
+        except Exception:  # noqa: BLE001  # a store's client may raise anything; the file itself is asked for next
+            return
+        found = None if digest is None else self._cached.link(path, size, digest, self._note_read)
+        if found is not None:
+            self._journal.finish(file.path, path, found)
 
     def fetch(self, file: FileInfo) -> tuple[str, int, str]:
         """Fetch *file*, or the rest of it; return path, size and SHA-256."""
@@ -189,6 +212,9 @@ class Transfer:
             if part.offset == mark.offset and part.digest.hexdigest() != mark.sha256:
                 return fresh
         return part
+
+    def _note_read(self, size: int) -> None:
+        self._meter.add(hashed=size)
 
     def _read(self, path: Path, until: int, stop: int) -> Iterator[bytes]:
         """Yield the first *until* bytes of *path*, with one chunk that ends at *stop*."""

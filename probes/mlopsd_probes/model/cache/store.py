@@ -228,18 +228,15 @@ class Store:
         for name, other in self._manifests()[0].items():
             if name == file_name(version.id):
                 continue
+            folder, target = self._folder / name, self._path(version, "")
             before = self._path(other.version, stamps.SUFFIX)
-            known = stamps.load(before)
-            unchanged = stamps.take(self._folder / name, other.files).shared(known)
-            if links.link_same(
-                self._folder / name,
-                [file for file in other.files if file.path in unchanged],
-                self._path(version, ""),
-                manifest.files,
-            ):
-                linked = stamps.take(self._folder / name, other.files)  # a link changes the time of the inode
-                kept = {path: stamp for path, stamp in linked.files.items() if path in unchanged}
-                stamps.save(before, Stamps(linked.boot, kept))
+            unchanged = stamps.take(folder, other.files).shared(stamps.load(before))
+            unchanged |= links.linked(folder, other.files, target, manifest.files)
+            known = [file for file in other.files if file.path in unchanged]
+            if links.link_same(folder, known, target, manifest.files):
+                now = stamps.take(folder, other.files)  # a link changes the time of the inode
+                kept = {path: stamp for path, stamp in now.files.items() if path in unchanged}
+                stamps.save(before, Stamps(now.boot, kept))
 
     def _path(self, version: Version, end: str) -> Path:
         return self._folder / f"{file_name(version.id)}{end}"

@@ -177,7 +177,8 @@ class Steps:
         making = asyncio.create_task(self._part(version), name=f"make room for version {version.number}")
         try:
             part = await asyncio.shield(making)
-            files = await self._context.registries.fetch(version, part, self._progress.advance)
+            cached = [file for kept in self._cached.contents for file in kept.located()]
+            files = await self._context.registries.fetch(version, part, self._progress.advance, cached)
             kept: CachedVersion = await in_thread(
                 "keep a version", lambda: self._context.store.keep(version, files)
             )
