@@ -99,8 +99,9 @@ class Download:
             try:
                 files = list(self._all())
                 self._check(files)
+                _remove_others(self._folder, files)
                 with ThreadPoolExecutor(self._at_a_time) as pool:
-                    list(pool.map(self._transfer.link, files))
+                    list(pool.map(self._transfer.prepare, files))
                 self._check_room(files)
                 return self._fetched(files)
             except Exception as error:  # a store's client may raise anything; `classify` sorts it
@@ -168,7 +169,6 @@ class Download:
         return None
 
     def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
-        _remove_others(self._folder, files)
         self._has_begun = True
         pool = ThreadPoolExecutor(self._at_a_time)
         try:

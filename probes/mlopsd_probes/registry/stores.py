@@ -5,6 +5,7 @@ changed since, the store starts at its beginning.
 """
 
 import base64
+import fcntl
 import os
 import posixpath
 import re
@@ -33,6 +34,7 @@ from mlopsd_probes.registry.reuse import ContentDigest
 CHUNK = 1024 * 1024
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 SECOND = timedelta(seconds=1)
+FICLONE = 0x40049409  # linux/fs.h; of btrfs, XFS and others that share blocks
 MD5 = re.compile(r'"([0-9a-f]{32}(-\d+)?)"')  # S3's ETag of a file, or of one that was uploaded in parts
 CHANGED = ("PreconditionFailed", "InvalidRange", "412", "416")  # codes of S3
 
@@ -145,20 +147,36 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._can_clone = True
 
     def open(self, path: str, offset: int = 0, validator: str | None = None) -> OpenFile:
         """Open the file *path*, at *offset* if its content still has *validator*."""
-        descriptor = os.open(
-            self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # no wait for a pipe
-        try:
-            found = self._checked(descriptor, path)
-        except BaseException:  # also a cancellation: nothing else would close it
-            os.close(descriptor)
-            raise
+        descriptor, found = self._opened(path)
         now = f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
         at = offset if validator == now else 0
         return OpenFile(_local_chunks(descriptor, at), at, now, found.st_size)
+
+    def clone(self, path: str, target: Path) -> bool:
+        """Let the new file *target* share the blocks of the file *path* until one of them is written to.
+
+        Return False where the file system cannot.
+        """
+        if not self._can_clone:
+            return False
+        try:
+            descriptor, _ = self._opened(path)
+        except OSError:  # as `open` says
+            return False
+        try:
+            with target.open("xb") as copy:
+                fcntl.ioctl(copy, FICLONE, descriptor)
+        except OSError:  # another file system, or one that cannot; `open` names any other fault
+            target.unlink(missing_ok=True)
+            self._can_clone = False
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
     def list(self) -> Iterator[FileInfo]:
         """Yield all files below the folder; MLflow would follow a link out of it, or in circles.
@@ -187,6 +205,15 @@ class LocalStore:
         if not Path(real).is_relative_to(os.path.realpath(self._root)):
             raise _outside(path)
         return real
+
+    def _opened(self, path: str) -> tuple[int, os.stat_result]:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # no wait for a pipe
+        descriptor = os.open(self._root / path, flags)
+        try:
+            return descriptor, self._checked(descriptor, path)
+        except BaseException:  # also a cancellation: nothing else would close it
+            os.close(descriptor)
+            raise
 
     def _checked(self, descriptor: int, path: str) -> os.stat_result:
         """Check the file that was opened, not its name: a link may change between two calls."""

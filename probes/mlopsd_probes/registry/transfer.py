@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.journal import Journal, Mark, stamp_of
 from mlopsd_probes.registry.reuse import CachedFiles
-from mlopsd_probes.registry.stores import CHUNK, ContinuableStore, OpenFile, S3Store
+from mlopsd_probes.registry.stores import CHUNK, ContinuableStore, LocalStore, OpenFile, S3Store
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -75,22 +75,21 @@ class Transfer:
         self._journal = Journal(folder)
         self._meter = meter
         self._whole: set[Path] = set()  # files that MLflow's client is writing
+        self._cloned: set[str] = set()  # files that are complete, and were not read yet
 
-    def link(self, file: FileInfo) -> None:
-        """Link *file* if another version on this disk has it, and nothing of it is there yet."""
-        path, size = self._folder / file.path, file.file_size
-        if not isinstance(self._store, S3Store) or size is None or not self._cached.may_have(size):
-            return
+    def prepare(self, file: FileInfo) -> None:
+        """Take *file* from this host if that needs neither a transfer nor room: as a link, or as a clone.
+
+        A file of which something is there already is left as it is.
+        """
+        path = self._folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             return
-        try:
-            digest = self._store.digest(file.path)
-        except Exception:  # noqa: BLE001  # a store's client may raise anything; the file itself is asked for next
-            return
-        found = None if digest is None else self._cached.link(path, size, digest, self._note_read)
-        if found is not None:
-            self._journal.finish(file.path, path, found)
+        if isinstance(self._store, LocalStore) and self._store.clone(file.path, path):
+            self._cloned.add(file.path)
+        elif isinstance(self._store, S3Store):
+            self._link(self._store, file, path)
 
     def fetch(self, file: FileInfo) -> tuple[str, int, str]:
         """Fetch *file*, or the rest of it; return path, size and SHA-256."""
@@ -111,6 +110,7 @@ class Transfer:
             self._meter.add(here=-path.stat().st_size)
             path.unlink()
         self._journal.forget(file.path)
+        self._cloned.discard(file.path)
 
     def size_of(self, file: FileInfo, aside: Path) -> int:
         """Return the size with which *file* comes now; *aside* is a path for it."""
@@ -135,6 +135,21 @@ class Transfer:
         """Close the journal."""
         self._journal.close()
 
+    def _link(self, store: S3Store, file: FileInfo, path: Path) -> None:
+        """Link *file* if a cached version has the content that *store* names."""
+        size = file.file_size
+        if size is None or not self._cached.may_have(size):
+            return
+        try:
+            digest = store.digest(file.path)
+        except Exception:  # noqa: BLE001  # a store's client may raise anything; the file itself is asked for next
+            return
+        if digest is None:
+            return
+        found = self._cached.link(path, size, digest, lambda read: self._meter.add(hashed=read))
+        if found is not None:
+            self._journal.finish(file.path, path, found)
+
     def _finished(self, file: FileInfo, path: Path) -> str | None:
         """Return the digest of *file* if an earlier attempt completed it, and the disk still has that."""
         record = self._journal.find(file.path)
@@ -149,6 +164,8 @@ class Transfer:
 
     def _received(self, file: FileInfo, path: Path) -> str:
         """Return the digest of *file* once it is complete; after a break go on while bytes come."""
+        if file.path in self._cloned:
+            return self._digest(path, is_new=True)
         part = self._resumed(file, path)
         self._meter.add(here=part.offset)
         if part.offset and part.offset == file.file_size:
@@ -213,9 +230,6 @@ class Transfer:
                 return fresh
         return part
 
-    def _note_read(self, size: int) -> None:
-        self._meter.add(hashed=size)
-
     def _read(self, path: Path, until: int, stop: int) -> Iterator[bytes]:
         """Yield the first *until* bytes of *path*, with one chunk that ends at *stop*."""
         with path.open("rb", buffering=0) as stream:
@@ -238,10 +252,12 @@ class Transfer:
         self._meter.add(here=size, moved=size)
         return self._digest(path)
 
-    def _digest(self, path: Path) -> str:
+    def _digest(self, path: Path, *, is_new: bool = False) -> str:
+        """Return the SHA-256 of *path*; if it *is_new*, its bytes count as they are read."""
         digest = hashlib.sha256()
         for chunk in self._read(path, path.stat().st_size, 0):
             digest.update(chunk)
+            self._meter.add(here=len(chunk) if is_new else 0)
         return digest.hexdigest()
 
 
