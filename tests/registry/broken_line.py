@@ -104,6 +104,12 @@ class BrokenLine(AbstractContextManager["BrokenLine"]):
         with self._lock:
             self._open -= {near, far}
 
+    def _may_break(self) -> bool:
+        """Return whether one more connection is to be cut; several may get as far at a time."""
+        with self._lock:
+            self.breaks -= 1 if (may_break := self.breaks > 0) else 0
+            return may_break
+
     def _carry_back(self, far: socket.socket, near: socket.socket) -> None:
         left = self.breaks_after if self.breaks > 0 else None
         with suppress(OSError):
@@ -112,7 +118,9 @@ class BrokenLine(AbstractContextManager["BrokenLine"]):
                 with self._lock:
                     self.carried += len(data)
                 if left is not None and (left := left - len(data)) == 0:
-                    self.breaks -= 1
+                    if not self._may_break():
+                        left = None
+                        continue
                     if self.then == "held":
                         self._ended.wait()
                     if self.is_dead:

@@ -176,7 +176,7 @@ class ModelOptions(PredictorOptions):
     )
     fetch_idle_timeout: Positive = key(30.0, "seconds", "Longest pause of a download without a byte.")
     fetch_parallel: Annotated[int, Field(ge=1, le=64)] = key(
-        4, "files", "Files of a version that are downloaded at a time."
+        4, "files", "Files of a version, or ranges of large ones, that are downloaded at a time."
     )
     load_timeout: Positive = key(
         300.0, "seconds", "Time limit from the start of a model's process until it has loaded the version."

@@ -21,11 +21,12 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.meter import Meter
 from mlopsd_probes.registry.options import without_credentials
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.reuse import CachedFiles
 from mlopsd_probes.registry.stores import LocalStore, store_of
-from mlopsd_probes.registry.transfer import Meter, Transfer
+from mlopsd_probes.registry.transfer import Transfer
 from mlopsd_probes.registry.version import File
 
 PULSE_SECONDS = 0.25
@@ -70,7 +71,14 @@ class Download:
         _keep_credentials_from_others(self._repository, tracking_uri)
         self._store = store_of(_innermost(self._repository))
         self._meter = Meter()
-        self._transfer = Transfer(self._repository, self._store, folder, CachedFiles(cached), self._meter)
+        self._transfer = Transfer(
+            self._repository,
+            self._store,
+            folder,
+            CachedFiles(cached),
+            self._meter,
+            at_a_time=at_a_time,
+        )
         self._total: int | None = None
         self._has_begun = False
         self._wire = _Wire()

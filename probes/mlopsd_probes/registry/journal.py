@@ -1,11 +1,13 @@
 """The record of a download beside its folder, with which a later process continues.
 
-It has a JSON object a line. A line that a killed process did not finish counts for nothing.
+It has a JSON array a line: a path with its record, or a path with the start and the end of a range. A line
+that a killed process did not finish counts for nothing.
 """
 
 import json
 import os
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,19 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._lock = threading.Lock()
         self.boot = BOOT_ID.read_text("ascii").strip()
-        self._path = journal_of(folder)
-        self._records = _read(self._path)
-        self._stream = self._path.open("ab", buffering=0)
+        self._records: dict[str, Record] = {}
+        self._ranges: dict[str, dict[int, int]] = {}
+        path = journal_of(folder)
+        self._read(path)
+        self._stream = path.open("ab", buffering=0)
 
     def find(self, path: str) -> Record:
         """Return the record of the file *path*, an empty one without any."""
         return self._records.get(path, Record())
+
+    def ranges(self, path: str) -> dict[int, int]:
+        """Return the end of each range of the file *path* by its start; empty if it comes in one."""
+        return dict(self._ranges.get(path, {}))
 
     def begin(self, path: str, validator: str) -> None:
         """Note that *path* begins with content of *validator*."""
@@ -64,6 +72,12 @@ class Journal:
     def mark(self, path: str, mark: Mark) -> None:
         """Note the digest of the first bytes of *path*."""
         self._write(path, replace(self.find(path), mark=mark, boot=self.boot))
+
+    def reach(self, path: str, start: int, end: int) -> None:
+        """Note that the bytes of *path* from *start* to *end* are on disk."""
+        with self._lock:
+            self._ranges.setdefault(path, {})[start] = end
+            self._append([path, start, end])
 
     def finish(self, path: str, file: Path, sha256: str) -> None:
         """Note that *path* is complete in *file*."""
@@ -81,11 +95,33 @@ class Journal:
         self._stream.close()
 
     def _write(self, path: str, record: Record) -> None:
-        line = json.dumps([path, asdict(record)], separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            self._records[path] = record
-            if not self._stream.closed:  # the download has failed, and another thread still reads
-                self._stream.write(line)
+            self._take(path, record)
+            self._append([path, asdict(record)])
+
+    def _append(self, line: list[Any]) -> None:
+        if not self._stream.closed:  # the download has failed, and another thread still reads
+            self._stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def _take(self, path: str, record: Record) -> None:
+        self._records[path] = record
+        if record.mark is None:  # it begins again, or is complete
+            self._ranges.pop(path, None)
+
+    def _read(self, path: Path) -> None:
+        try:
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            with suppress(ValueError, TypeError):  # it is not finished
+                self._read_line(*json.loads(line))
+
+    def _read_line(self, path: str, start: int | dict[str, Any], end: int | None = None) -> None:
+        if isinstance(start, dict):
+            self._take(path, _record(**start))
+        elif end is not None:
+            self._ranges.setdefault(path, {})[start] = end
 
 
 def journal_of(folder: Path) -> Path:
@@ -97,22 +133,6 @@ def stamp_of(file: Path) -> tuple[int, ...]:
     """Return size, modification, change and inode of *file*; any write changes one of them."""
     found = os.stat(file, follow_symlinks=False)  # noqa: PTH116  # one call for all of them
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def _read(path: Path) -> dict[str, Record]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
-    return dict(parsed for line in lines if (parsed := _parsed(line)) is not None)
-
-
-def _parsed(line: bytes) -> tuple[str, Record] | None:
-    try:
-        path, fields = json.loads(line)
-        return str(path), _record(**fields)
-    except (ValueError, TypeError):
-        return None
 
 
 def _record(*, mark: dict[str, Any] | None, stamp: list[int], **fields: Any) -> Record:

@@ -110,7 +110,7 @@ class WantedModel:
         timeout: seconds for one answer of one registry.
         fetch_min_rate: bytes per second below which a download is broken off.
         fetch_idle_timeout: longest time in seconds without a byte of the files.
-        fetch_parallel: files that are downloaded at a time.
+        fetch_parallel: files, or ranges of large ones, that are downloaded at a time.
         require_tags: tags that a version must have, with their values.
     """
 

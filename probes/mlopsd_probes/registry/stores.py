@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -37,6 +37,10 @@ SECOND = timedelta(seconds=1)
 FICLONE = 0x40049409  # linux/fs.h; of btrfs, XFS and others that share blocks
 MD5 = re.compile(r'"([0-9a-f]{32}(-\d+)?)"')  # S3's ETag of a file, or of one that was uploaded in parts
 CHANGED = ("PreconditionFailed", "InvalidRange", "412", "416")  # codes of S3
+
+
+class ContentChanged(Exception):
+    """The content of a file has changed while it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +109,46 @@ class S3Store:
             if continues and _s3_code(error) in CHANGED:
                 return self.open(path)
             raise
-        at = offset if continues else 0
+        at = offset if continues and "ContentRange" in answer else 0
         return OpenFile(
-            _chunks(answer["Body"]._raw_stream),  # noqa: SLF001  # the public one raises on a short body
+            _chunks(_raw(answer)),
             at,
             answer.get("ETag"),
             at + int(answer["ContentLength"]),
         )
+
+    def validator(self, path: str, size: int) -> str | None:
+        """Return the validator of the file *path*; None unless it has *size* bytes and comes in ranges."""
+        answer = self._ask("get_object", path, {"Range": "bytes=0-0"})
+        if answer.get("ContentRange") != f"bytes 0-0/{size}":
+            answer["Body"].close()
+            return None
+        answer["Body"].read()
+        found: str | None = answer.get("ETag")
+        return found
+
+    def range(self, path: str, start: int, stop: int, validator: str) -> Generator[bytes, None, None]:
+        """Yield the bytes of the file *path* from *start* up to *stop*.
+
+        Raises:
+            ContentChanged: the content has another validator now.
+            Fault: the store answers something else.
+        """
+        try:
+            asked = {"Range": f"bytes={start}-{stop - 1}", "IfMatch": validator}
+            answer = self._ask("get_object", path, asked)
+        except Exception as error:  # boto3 may be missing, as above
+            if _s3_code(error) in CHANGED:
+                raise ContentChanged from error
+            raise
+        chunks = _chunks(_raw(answer))
+        if answer.get("ETag") != validator:
+            raise ContentChanged
+        is_asked = str(answer.get("ContentRange")).startswith(f"bytes {start}-{stop - 1}/")
+        if not is_asked or answer["ContentLength"] != stop - start:
+            text = f"the store of files sends other bytes of {path} than those that were asked for"
+            raise Fault("bad_response", f"{text}; check which server answers there")
+        yield from chunks
 
     def digest(self, path: str) -> ContentDigest | None:
         """Return the digest of the content of the file *path*; None if the bucket names none.
@@ -272,6 +309,12 @@ def _size(response: requests.Response) -> int | None:
         return int(found[2])
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
+
+
+def _raw(answer: Mapping[str, Any]) -> urllib3.HTTPResponse:
+    """Return the body of S3's *answer* without botocore's wrapper, which raises on a short one."""
+    found: urllib3.HTTPResponse = answer["Body"]._raw_stream  # noqa: SLF001  # there is no public one
+    return found
 
 
 def _chunks(raw: urllib3.HTTPResponse) -> Iterator[bytes]:

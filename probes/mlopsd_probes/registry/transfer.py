@@ -12,6 +12,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.journal import Journal, Mark, stamp_of
+from mlopsd_probes.registry.meter import Meter, write_all
+from mlopsd_probes.registry.ranges import LARGE, RangedTransfer
 from mlopsd_probes.registry.reuse import CachedFiles
 from mlopsd_probes.registry.stores import CHUNK, ContinuableStore, LocalStore, OpenFile, S3Store
 
@@ -21,27 +23,6 @@ if TYPE_CHECKING:
 MARK_EVERY = 64 * CHUNK  # bytes; a power cut costs at most so many
 SMALL = 256 * 1024  # bytes; a smaller file starts again
 FILE_WORTH = 100_000  # bytes that a complete file counts as at least, since each costs a request
-
-
-class Meter:
-    """Counts the bytes of a download; any thread may call it.
-
-    Attributes:
-        here: bytes that are in place.
-        moved: bytes that came, each time that they came.
-        hashed: bytes that were only read again.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.here = self.moved = self.hashed = 0
-
-    def add(self, *, here: int = 0, moved: int = 0, hashed: int = 0) -> None:
-        """Add to each count; *here* may be negative."""
-        with self._lock:
-            self.here += here
-            self.moved += moved
-            self.hashed += hashed
 
 
 @dataclass(slots=True)
@@ -57,7 +38,8 @@ class _Part:
 class Transfer:
     """The transfer of files of *repository* into *folder*.
 
-    *store* reads it; None if only MLflow's own client can. *cached* has the files of other versions.
+    *store* reads it; None if only MLflow's own client can. *cached* has the files of other versions. At most
+    *at_a_time* files or ranges of large files are on their way.
     """
 
     def __init__(
@@ -67,6 +49,8 @@ class Transfer:
         folder: Path,
         cached: CachedFiles,
         meter: Meter,
+        *,
+        at_a_time: int,
     ) -> None:
         self._repository = repository
         self._store = store
@@ -74,6 +58,12 @@ class Transfer:
         self._cached = cached
         self._journal = Journal(folder)
         self._meter = meter
+        self._slots = threading.BoundedSemaphore(at_a_time)
+        self._ranged = (
+            RangedTransfer(store, self._journal, meter, self._slots, at_a_time=at_a_time)
+            if isinstance(store, S3Store)
+            else None
+        )
         self._whole: set[Path] = set()  # files that MLflow's client is writing
         self._cloned: set[str] = set()  # files that are complete, and were not read yet
 
@@ -97,11 +87,24 @@ class Transfer:
         path.parent.mkdir(parents=True, exist_ok=True)
         if (known := self._finished(file, path)) is not None:
             return file.path, path.stat().st_size, known
-        digest = self._fetched_whole(file, path) if self._store is None else self._received(file, path)
+        digest = self._in_ranges(file, path)
+        if digest is None:
+            with self._slots:
+                digest = self._in_one(file, path)
         self._journal.finish(file.path, path, digest)
         size = path.stat().st_size
         self._meter.add(moved=max(FILE_WORTH - size, 0))
         return file.path, size, digest
+
+    def _in_ranges(self, file: FileInfo, path: Path) -> str | None:
+        """Return the digest of *file* once it has come in ranges; None if it cannot."""
+        size = file.file_size
+        if self._ranged is None or size is None or size <= LARGE:
+            return None
+        return self._ranged.receive(file.path, size, path)
+
+    def _in_one(self, file: FileInfo, path: Path) -> str:
+        return self._fetched_whole(file, path) if self._store is None else self._received(file, path)
 
     def forget(self, file: FileInfo) -> None:
         """Remove what came of *file*."""
@@ -132,7 +135,9 @@ class Transfer:
         )
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal, and end what is still on its way."""
+        if self._ranged is not None:
+            self._ranged.close()
         self._journal.close()
 
     def _link(self, store: S3Store, file: FileInfo, path: Path) -> None:
@@ -203,7 +208,7 @@ class Transfer:
 
     def _write(self, part: _Part, found: OpenFile, stream: BinaryIO) -> None:
         for chunk in found.chunks:
-            stream.write(chunk)
+            write_all(stream, chunk)
             part.digest.update(chunk)
             before, part.offset = part.offset, part.offset + len(chunk)
             self._meter.add(here=len(chunk), moved=len(chunk))
@@ -217,6 +222,8 @@ class Transfer:
         """
         record, fresh = self._journal.find(file.path), _Part(file.path)
         if record.validator is None or record.sha256 is not None or not path.is_file():
+            return fresh
+        if self._journal.ranges(file.path):  # it has its full length, with holes
             return fresh
         size, mark = path.stat().st_size, record.mark or Mark(0, "")
         until = size if record.boot == self._journal.boot else mark.offset
