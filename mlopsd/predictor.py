@@ -95,22 +95,34 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version number, with the *candidate* that resolves to it and the *registry* that has it."""
+    """A version of a registered model.
+
+    Attributes:
+        version: The version number.
+        candidate: The name that resolves to it.
+        registry: The registry that has it.
+        digest: A digest of its files, if this host has them.
+    """
 
     version: str
     candidate: str | None = None
     registry: str | None = None
+    digest: str | None = None
 
     @classmethod
     def read(cls, fact: object) -> Self | None:
         """Return the version in *fact*, or None if its form is invalid."""
         if not isinstance(fact, Mapping) or (version := _text(fact.get("version"))) is None:
             return None
-        return cls(version, _text(fact.get("candidate")), _text(fact.get("registry")))
+        return cls(
+            version, _text(fact.get("candidate")), _text(fact.get("registry")), _text(fact.get("digest"))
+        )
 
     def fact(self) -> dict[str, Any]:
         """Return the fact as a reading has it."""
-        return _known(version=self.version, candidate=self.candidate, registry=self.registry)
+        return _known(
+            version=self.version, candidate=self.candidate, registry=self.registry, digest=self.digest
+        )
 
 
 @dataclass(frozen=True, slots=True)

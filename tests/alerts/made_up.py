@@ -32,6 +32,8 @@ mlopsd_probe_hung{probe="system"} 1
 mlopsd_draining 1
 mlopsd_config_last_reload_successful 0
 mlopsd_model_drift_since_timestamp_seconds{probe="model",model="wine"} 1700000000
+mlopsd_model_info{probe="model",model="wine",version="1",registry="http://registry",digest="d1"} 1
+mlopsd_model_info{probe="other",model="wine",version="1",registry="http://registry",digest="d2"} 1
 mlopsd_model_desired_version{probe="model",model="wine"} 2
 mlopsd_model_served_version{probe="model",model="wine"} 1
 mlopsd_gpu_devices{probe="gpu"} 1

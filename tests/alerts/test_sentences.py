@@ -17,6 +17,7 @@ WITHOUT_HOSTS = {"MlopsdAbsent"}
 OUTPUT = {
     "MlopsdHostUnhealthy": ["gpu: xid gpu 1 is unhealthy;", "model: serving"],
     "MlopsdModelDrift": ["wanted version 2 and", "served version 1."],
+    "MlopsdModelFilesDiffer": ["version 1 of wine", "2 different digests", "d1 on 1;", "d2 on 1;"],
     "MlopsdGpuXid": ["gpu 1 XID 48 (3 times)"],
     "MlopsdGpuMemoryErrors": ["gpu 1: 5;"],
     "MlopsdGpuHot": ["gpu 1 gpu 91 °C"],

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from mlopsd.predictor import PredictionError
 from mlopsd.probe import ReloadRefused, Status
 from mlopsd_probes.model.cache import store
+from mlopsd_probes.model.metrics import INFO
 from mlopsd_probes.model.options import CanaryOptions, PredictionOptions, Range
 from mlopsd_probes.model.serving.host import LoadFailed
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
@@ -21,6 +23,9 @@ from tests.model.world import DOWN, URI, WELL, World, failing, reported, version
 from tests.running import GIVE_UP
 
 JSON = "application/json"
+ONE_FILE = sha256(
+    f"{sha256(b'm').hexdigest()} 1 MLmodel\n".encode()
+).hexdigest()  # of what a FakeRegistry has
 
 
 @pytest.fixture
@@ -37,7 +42,10 @@ async def test_the_first_version_is_fetched_loaded_proven_and_serves(world: Worl
     assert world.serves == "1"
     assert world.steps_of("1") == ["judge", "fetch", "load", "canary", "swap"]
     assert (await world.reconciler.active.predict(b"for ", JSON)).body == b"for 1"
-    assert reading.facts["served"] == reading.facts["desired"]
+    digest = {"digest": ONE_FILE}
+    assert reading.facts["served"] == {**reading.facts["desired"], **digest}
+    (info,) = [sample for sample in reading.samples if sample.name == INFO.name]
+    assert digest.items() <= dict(info.labels).items()
 
 
 async def test_before_the_first_version_serves_the_reading_says_what_is_in_progress(world: World) -> None:

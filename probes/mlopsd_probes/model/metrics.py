@@ -18,8 +18,8 @@ RESTART_REASONS = ("crash", "hang", "stall")
 
 INFO = Metric(
     "info",
-    "1 for the version that is served.",
-    labels=("model", "version", "candidate", "registry", "flavor"),
+    "1 for the version that is served; digest is that of its files.",
+    labels=("model", "version", "candidate", "registry", "flavor", "digest"),
 )
 DESIRED = Metric("desired_version", "The version that the registry wants.", labels=("model",))
 SERVED = Metric("served_version", "The version that answers predictions.", labels=("model",))

@@ -15,6 +15,7 @@ from mlopsd_probes.model.rollout.plan import Observed
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.registries import ANSWERS
 from mlopsd_probes.registry.version import LoggedMetric, Version
 
@@ -308,6 +309,7 @@ def _samples(seen: Observed, options: ModelOptions) -> Iterator[Sample]:
         candidate=version.candidate,
         registry=version.registry,
         flavor=serving.host.facts.get("flavor", "unknown"),
+        digest=serving.kept.digest,
     )
     if seen.rss is not None:
         yield MEMORY.sample(seen.rss, version=version.number)
@@ -319,7 +321,7 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
         model=options.model,
         desired=RegisteredVersion(**seen.named.facts()) if seen.named else None,
         held_back=RegisteredVersion(**seen.held_back.facts()) if seen.held_back else None,
-        served=RegisteredVersion(**serving.kept.version.facts()) if serving else None,
+        served=_served(serving.kept) if serving else None,
         drift_since=seen.drift_since,
         progress=seen.progress,
         rejected=tuple(
@@ -337,6 +339,10 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
         facts["host"] = host
         facts["serving_since"] = format_time(serving.since)
     return facts
+
+
+def _served(kept: CachedVersion) -> RegisteredVersion:
+    return RegisteredVersion(**kept.version.facts(), digest=kept.digest)
 
 
 def _metric(metric: LoggedMetric) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlopsd_probes.registry.version import File, Version
+from mlopsd_probes.registry.version import File, Version, digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +29,8 @@ class CachedVersion:
     def located(self) -> Iterator[File]:
         """Yield every file with its absolute path."""
         return (replace(file, path=f"{self.folder}/{file.path}") for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the version, from the hashes that were taken when it was fetched."""
+        return digest_of(self.files)

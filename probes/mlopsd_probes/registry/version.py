@@ -1,6 +1,8 @@
 """A version of a registered model as a registry names it, and its files."""
 
 import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,3 +75,15 @@ class File:
     path: str
     size: int
     sha256: str
+
+
+def digest_of(files: Iterable[File]) -> str:
+    """Return the digest of a version that has *files*: SHA-256, hexadecimal.
+
+    It is taken over one line for each file, ``SHA256 SIZE PATH`` and a line feed, in the order of the paths'
+    bytes. No path has a line feed: a download rejects control characters.
+    """
+    found = hashlib.sha256()
+    for path, file in sorted(((os.fsencode(file.path), file) for file in files), key=lambda one: one[0]):
+        found.update(b"%s %d %s\n" % (file.sha256.encode(), file.size, path))
+    return found.hexdigest()
