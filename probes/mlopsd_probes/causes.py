@@ -13,7 +13,7 @@ from mlopsd.probe import Advice
 
 AtFault = Literal["version", "registry", "host"]
 Retry = Literal["soon", "later", "rejected"]
-Step = Literal["thresholds", "fetch", "load", "canary"]
+Step = Literal["thresholds", "provenance", "fetch", "load", "canary"]
 REGISTRY = "registry"  # any request to a registry or its store of files, including a fetch
 
 
@@ -68,6 +68,8 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     ("fetch", "missing"): OF_VERSION,
     ("fetch", "truncated"): OF_VERSION,
     ("thresholds", "error"): OF_VERSION,
+    ("provenance", "untagged"): OF_VERSION,
+    ("provenance", "altered"): OF_VERSION,
     ("load", "error"): OF_VERSION,
     ("load", "died"): OF_VERSION,
     ("load", "timeout"): Cause(

@@ -35,6 +35,14 @@ class Registrar:
         """*alias* names version *number* from now on."""
         self._ask("POST", "registered-models/alias", {"name": self.name, "alias": alias, "version": number})
 
+    def tag(self, number: str, key: str, value: str) -> None:
+        """Version *number* has this tag from now on."""
+        self._ask(
+            "POST",
+            "model-versions/set-tag",
+            {"name": self.name, "version": number, "key": key, "value": value},
+        )
+
     def _ask(self, method: str, path: str, question: dict[str, Any]) -> Any:
         return json.loads(self._send(method, f"{API}/{path}", json.dumps(question).encode()))
 

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
@@ -29,13 +30,19 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlopsd_probes.registry import download
     from mlopsd_probes.registry.errors import classify
     from mlopsd_probes.registry.fault import Fault
+    from mlopsd_probes.registry.provenance import Evidence
+    from mlopsd_probes.registry.registries import FetchError
+    from mlopsd_probes.registry.version import File, digest_of
 
 FILES = {"MLmodel": b"flavors:", "data/weights": b"0123456789"}
 Failing = Callable[[str], Exception | None]
 
 
 class Shelf(ArtifactRepository):
-    """A store with *files*; *fails* says what a fetch of a path raises, *cut* how short an answer is."""
+    """A store with *files*; *fails* says what a fetch of a path raises, *cut* how short an answer is.
+
+    *turns* has other contents, each for one fetch.
+    """
 
     def __init__(self, files: dict[str, bytes] = FILES) -> None:
         super().__init__("fake://shelf")
@@ -46,6 +53,7 @@ class Shelf(ArtifactRepository):
         self.listed_later: dict[str, int | None] = {}
         self.cut: dict[str, list[int]] = {}
         self.page: bytes | None = None
+        self.turns: dict[str, list[bytes]] = {}
         self.asked: list[str] = []
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
@@ -64,6 +72,8 @@ class Shelf(ArtifactRepository):
             raise error
         cut = self.cut.get(remote_file_path) or [0]
         content = self.files[remote_file_path] if self.page is None else self.page
+        if turns := self.turns.get(remote_file_path):
+            content = turns.pop(0)
         Path(local_path).write_bytes(content[: len(content) - cut.pop(0)])
 
     def log_artifact(self, *_: Any) -> None:
@@ -83,11 +93,16 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     return made
 
 
-def fault(folder: Path) -> Fault | None:
+NO_EVIDENCE = Evidence()
+
+
+def fault(folder: Path, evidence: Evidence = NO_EVIDENCE) -> Fault | None:
     """What comes of a fetch into *folder*, told as the registry's process tells it."""
     part = folder / "part"
     try:
-        download.Download("fake://shelf", "http://registry", part).run(lambda pulse: None)
+        made = download.Download("fake://shelf", "http://registry", part)
+        made.checked_by(evidence)
+        made.run(lambda pulse: None)
     except Exception as error:  # noqa: BLE001  # as the registry's process does
         return classify(error, ours=[Path.cwd(), part])
     assert {str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()} == set(FILES)
@@ -96,7 +111,7 @@ def fault(folder: Path) -> Fault | None:
 
 def blames_the_version(found: Fault | None) -> bool:
     assert found is not None
-    return cause_of("fetch", found.kind).at_fault == "version"
+    return FetchError(found.kind, str(found)).is_of_version
 
 
 def s3(code: str, status: int) -> Exception:
@@ -341,6 +356,49 @@ def test_a_version_of_one_file_has_no_other_that_proves_its_size_wrong(shelf: Sh
     assert not blames_the_version(fault(tmp_path))
 
 
+REGISTERED = digest_of(File(path, len(text), sha256(text).hexdigest()) for path, text in FILES.items())
+TAGGED = Evidence("mlopsd.sha256", REGISTERED)
+
+
+def test_files_with_the_digest_of_the_tag_are_fetched_once(shelf: Shelf, tmp_path: Path) -> None:
+    assert fault(tmp_path, TAGGED) is None
+    assert sorted(shelf.asked) == sorted(FILES)
+
+
+def test_a_digest_that_differs_once_is_fetched_again_at_once(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.turns = {"data/weights": [b"0123456780"]}
+    assert fault(tmp_path, TAGGED) is None
+    assert (tmp_path / "part/data/weights").read_bytes() == FILES["data/weights"]
+
+
+def test_a_digest_that_differs_twice_in_a_row_rejects_the_version(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.files = {**FILES, "data/weights": b"0123456780"}
+    found = fault(tmp_path, TAGGED)
+    assert found is not None
+    assert (found.kind, blames_the_version(found)) == ("altered", True)
+    altered = [File(path, len(text), sha256(text).hexdigest()) for path, text in shelf.files.items()]
+    assert str(found) == (
+        f"its files have the digest {digest_of(altered)[:12]}…, and its tag mlopsd.sha256 has "
+        f"{REGISTERED[:12]}…; register the right files as a new version, or correct the tag if it is wrong"
+    )
+    assert sorted(shelf.asked) == sorted([*FILES, *FILES])
+
+
+def test_files_that_come_with_two_wrong_digests_are_no_proof(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.turns = {"data/weights": [b"0123456780", b"0123456781"]}
+    found = fault(tmp_path, TAGGED)
+    assert found is not None
+    assert (found.kind, blames_the_version(found)) == ("bad_response", False)
+    assert "the store of files is changing" in str(found)
+
+
+def test_a_page_of_the_right_size_for_every_file_is_no_proof(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.files = {"MLmodel": b"a page", "data/weights": b"a page"}
+    found = fault(tmp_path, TAGGED)
+    assert found is not None
+    assert (found.kind, blames_the_version(found)) == ("bad_response", False)
+
+
 @pytest.mark.parametrize("size", [12, 7, None])
 def test_a_file_that_is_listed_with_another_size_meanwhile_is_no_proof(
     shelf: Shelf, tmp_path: Path, size: int | None
@@ -459,7 +517,7 @@ def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> Non
     blamed = {key for key, cause in CAUSES.items() if cause.at_fault == "version"}
     assert blamed == {
         *(("fetch", "missing"), ("fetch", "truncated"), ("thresholds", "error"), ("canary", "error")),
-        *(("load", "error"), ("load", "died")),
+        *(("load", "error"), ("load", "died"), ("provenance", "untagged"), ("provenance", "altered")),
     }
     for (step, kind), cause in CAUSES.items():
         assert cause_of(step, kind) is cause

@@ -112,6 +112,9 @@ def states(well: Observed) -> Iterator[Observed]:
     bare = FakeHost(well.serving.kept, WELL, 1)
     bare.facts["signature"] = False
     yield replace(well, serving=replace(well.serving, host=cast("Any", bare)))
+    for tagged in ("f" * 64, well.serving.kept.digest):
+        kept = replace(well.serving.kept, version=replace(well.serving.kept.version, tagged_digest=tagged))
+        yield replace(well, serving=replace(well.serving, kept=kept))
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
     yield replace(well, problem="cannot keep version 2: no space left on device")
@@ -144,7 +147,8 @@ def states_of_causes(well: Observed) -> Iterator[Observed]:
 def readings(well: Observed) -> list[Reading]:
     table = options(thresholds={"accuracy": {"min": 0.8}})
     accepting = table.model_copy(update={"on_no_signature": "accept"})
-    return [report.report(state, each) for state in states(well) for each in (table, accepting)]
+    tagged = table.model_copy(update={"digest_tag": "mlopsd.sha256"})
+    return [report.report(state, each) for state in states(well) for each in (table, accepting, tagged)]
 
 
 async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Observed) -> None:
@@ -276,7 +280,9 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
                 "ok",
                 *KINDS,
                 *found(
-                    ("../registry/errors.py", "../registry/download.py", "../registry/resolver.py"),
+                    tuple(
+                        f"../registry/{name}.py" for name in ("errors", "download", "resolver", "provenance")
+                    ),
                     r'Fault\(\s*"(\w+)"',
                 ),
             },

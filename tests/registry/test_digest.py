@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mlopsd_probes.registry.registries import FetchError
 from mlopsd_probes.registry.version import File, digest_of
 from tests.model.asking import asking
+from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop, environment
 
 PAGE = Path(__file__).parents[2] / "docs/reference/probes/model.md"
@@ -115,3 +117,37 @@ async def test_the_digest_is_the_same_for_two_hosts_and_for_a_copy(
     assert await fetched(tmp_path / "three", newest.uri, "a copy", number) == first
     number = copied(embedded.uri, str(tmp_path / "one/files"), "in a folder")
     assert await fetched(tmp_path / "four", embedded.uri, "in a folder", number) == first
+
+
+@pytest.mark.timeout(600)
+async def test_a_file_that_was_changed_in_the_store_after_the_tag_was_set_is_not_had(
+    newest: Shop, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logged"
+    for path, content in FILES.items():
+        os.makedirs((folder / path).parent, exist_ok=True)  # noqa: PTH103  # nothing else runs on this loop
+        (folder / path).write_bytes(content)
+    model = Registrar(newest.uri, "changed later")
+    number = model.register(folder)
+    with pytest.raises(FetchError) as untagged:
+        await tagged(newest.uri, model, tmp_path / "untagged", "f" * 64)
+    assert untagged.value.kind == "altered"
+    assert f"its tag mlopsd.sha256 has {'f' * 12}…" in str(untagged.value)
+    assert await tagged(newest.uri, model, tmp_path / "right", by_coreutils(folder)) == number
+    (stored,) = [path for path in newest.folder.rglob("data-1") if path.is_file()]
+    stored.write_bytes(b"B" + FILES["data-1"][1:])
+    with pytest.raises(FetchError) as changed:
+        await tagged(newest.uri, model, tmp_path / "changed", by_coreutils(folder))
+    assert changed.value.is_of_version
+
+
+async def tagged(uri: str, model: Registrar, folder: Path, digest: str) -> str:
+    """Return the number of version 1 of *model*, which was fetched with *digest* as its tag."""
+    model.tag("1", "mlopsd.sha256", digest)
+    os.makedirs(folder)  # noqa: PTH103  # nothing else runs on this loop
+    options = {"model": model.name, "candidates": ["1"], "digest_tag": "mlopsd.sha256"}
+    async with asking(folder / "scratch", uri, **options) as (registries, _):
+        version = (await registries.resolve()).found
+        assert version is not None
+        await registries.fetch(version, folder, lambda size, total: None)
+        return version.number

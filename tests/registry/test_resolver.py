@@ -85,6 +85,15 @@ async def test_the_newest_is_latest_and_without_a_stage(client: ClientProcess, s
     assert (await resolve(client, "None"))["found"]["number"] == unstaged
 
 
+@pytest.mark.parametrize(("number", "tagged"), [("1", ""), ("2", "all")])
+async def test_the_tag_that_is_asked_for_comes_with_the_version(
+    client: ClientProcess, number: str, tagged: str
+) -> None:
+    question = {"do": "resolve", "model": "iris", "candidates": [number], "digest_tag": "audience"}
+    assert (await client.ask(question, PATIENCE))["found"]["tagged_digest"] == tagged
+    assert "tagged_digest" not in (await resolve(client, number))["found"]
+
+
 async def test_no_candidate_is_absent(client: ClientProcess) -> None:
     answer = await resolve(client, "@nobody", "Archived", "99")
     assert answer["found"] is None

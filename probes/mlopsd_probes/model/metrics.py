@@ -9,7 +9,17 @@ LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 9
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
 
-LOAD_RESULTS = ("ok", "thresholds", "fetch", "load", "canary", "registry", "no_room", "given_up")
+LOAD_RESULTS = (
+    "ok",
+    "thresholds",
+    "provenance",
+    "fetch",
+    "load",
+    "canary",
+    "registry",
+    "no_room",
+    "given_up",
+)
 PREDICTION_RESULTS = (
     *("ok", "bad_request", "too_large", "too_many"),
     *("model_failed", "no_model", "timeout", "failed"),

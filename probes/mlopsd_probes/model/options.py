@@ -163,6 +163,9 @@ class ModelOptions(PredictorOptions):
     require_tags: dict[str, str] = key(
         {}, "texts", "Tags that a version must have in the registry. Without them it is not rolled out."
     )
+    digest_tag: Name | None = key(
+        None, "name", "Tag with the digest that a version's files must have. Otherwise it is not loaded."
+    )
     gpu_probe: Name = key(
         "gpu", "name", "Probe whose unhealthy GPUs hold back the rollout of a model that uses one."
     )
@@ -215,6 +218,7 @@ class ModelOptions(PredictorOptions):
             fetch_idle_timeout=self.fetch_idle_timeout,
             fetch_parallel=self.fetch_parallel,
             require_tags=self.require_tags,
+            digest_tag=self.digest_tag,
         )
 
     @field_validator("registries", mode="after")

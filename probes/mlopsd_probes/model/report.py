@@ -12,6 +12,7 @@ from mlopsd_probes.causes import cause_of
 from mlopsd_probes.model.metrics import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.plan import Observed
+from mlopsd_probes.model.rollout.provenance import files_fault
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog
@@ -20,7 +21,13 @@ from mlopsd_probes.registry.registries import ANSWERS
 from mlopsd_probes.registry.version import LoggedMetric, Version
 
 FIXED_BY_A_RESTART = frozenset({"gpu"})  # a CUDA error lasts as long as its process
-REJECTED = {"thresholds": "thresholds", "canary": "canary", "load": "load", "fetch": "cache"}  # by step
+REJECTED = {  # by step
+    "thresholds": "thresholds",
+    "provenance": "provenance",
+    "canary": "canary",
+    "load": "load",
+    "fetch": "cache",
+}
 
 
 def report(seen: Observed, options: ModelOptions) -> Reading:
@@ -32,6 +39,7 @@ def report(seen: Observed, options: ModelOptions) -> Reading:
         *_registry(seen, options),
         *_fallback(seen, options),
         *_thresholds(seen, options),
+        *_provenance(seen, options),
         *_signature(seen, options),
         *_features(seen),
         *_batching(seen, options),
@@ -212,6 +220,24 @@ def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
     else:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
+
+
+def _provenance(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
+    if options.digest_tag is None or seen.serving is None:
+        return
+    kept = seen.serving.kept
+    number = kept.version.number
+    if kept.version.tagged_digest is None:
+        text = (
+            f"version {number} serves, and no registry has given its tag {options.digest_tag} since the start"
+        )
+        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.WATCH)
+    elif (fault := files_fault(kept, options)) is not None:
+        text = f"version {number} keeps serving, but it would be rejected: {fault}"
+        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+    else:
+        text = f"its files have the digest of its tag {options.digest_tag}"
+        yield Finding("provenance", Status.HEALTHY, text)
 
 
 def _signature(seen: Observed, options: ModelOptions) -> Iterator[Finding]:

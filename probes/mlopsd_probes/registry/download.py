@@ -23,11 +23,12 @@ from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.meter import Meter
 from mlopsd_probes.registry.options import without_credentials
+from mlopsd_probes.registry.provenance import Evidence, changing
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.reuse import CachedFiles
 from mlopsd_probes.registry.stores import LocalStore, store_of
 from mlopsd_probes.registry.transfer import Transfer
-from mlopsd_probes.registry.version import File
+from mlopsd_probes.registry.version import File, digest_of
 
 PULSE_SECONDS = 0.25
 MLMODEL = "MLmodel"
@@ -43,6 +44,7 @@ CREDENTIALS = (
 
 Pulse = Callable[[Mapping[str, int | None]], None]
 Others = Callable[[], Iterable[str]]
+Fetched = tuple[str, int, str]  # path, size and SHA-256
 
 
 class Download:
@@ -67,6 +69,7 @@ class Download:
         self._at_a_time = at_a_time
         self._tracking_uri = tracking_uri
         self._others = others
+        self._evidence = Evidence()
         self._repository = _repository(uri)
         _keep_credentials_from_others(self._repository, tracking_uri)
         self._store = store_of(_innermost(self._repository))
@@ -83,6 +86,10 @@ class Download:
         self._has_begun = False
         self._wire = _Wire()
 
+    def checked_by(self, evidence: Evidence) -> None:
+        """Hold *evidence* against the files that come."""
+        self._evidence = evidence
+
     def watched_by(self, guard: RedirectGuard) -> None:
         """Let *guard* check the server of the files, which the registry has named."""
         files = urlsplit(_uri(self._repository))
@@ -96,11 +103,11 @@ class Download:
         is_registry = uri.startswith("http") and _server(uri) == _server(self._tracking_uri)
         return None if is_registry else without_credentials(uri)
 
-    def run(self, pulse: Pulse) -> list[tuple[str, int, str]]:
+    def run(self, pulse: Pulse) -> list[Fetched]:
         """Fetch all files; return path, size and SHA-256 of each. Call *pulse* regularly with the progress.
 
         Raises:
-            Fault: ``missing`` or ``truncated`` if the version itself is proven to be at fault.
+            Fault: ``missing``, ``truncated`` or ``altered`` if the version itself is proven to be at fault.
             Exception: any other exception of the store's client.
         """
         with closing(self._transfer), self._pulsing(pulse):
@@ -111,7 +118,7 @@ class Download:
                 with ThreadPoolExecutor(self._at_a_time) as pool:
                     list(pool.map(self._transfer.prepare, files))
                 self._check_room(files)
-                return self._fetched(files)
+                return self._registered(files)
             except Exception as error:  # a store's client may raise anything; `classify` sorts it
                 if self._fault(error).kind in NOT_THERE and (unmounted := self._unmounted()) is not None:
                     raise unmounted from error
@@ -176,18 +183,40 @@ class Download:
                 return None if any(self._listed()) else without_credentials(_uri(other))
         return None
 
-    def _fetched(self, files: list[FileInfo]) -> list[tuple[str, int, str]]:
+    def _registered(self, files: list[FileInfo]) -> list[Fetched]:
+        """Fetch *files*; fetch them again from their beginning if they are not the registered ones.
+
+        Raises:
+            Fault: ``altered`` if they came the same twice, ``bad_response`` if they came differently.
+        """
+        first = self._fetched(files)
+        if self._evidence.fault(_listed(first)) is None:
+            return first
+        for file in files:
+            self._transfer.forget(file)
+        second = self._fetched(files)
+        if (fault := self._evidence.fault(_listed(second))) is None:
+            return second
+        if first != second:
+            raise changing(digest_of(_listed(first)), digest_of(_listed(second)))
+        if len({sha256 for _, _, sha256 in second}) == 1:  # a proxy's page for every file
+            raise Fault(
+                "bad_response", "all files of the version have the same content; check which server answers"
+            )
+        raise fault
+
+    def _fetched(self, files: list[FileInfo]) -> list[Fetched]:
         self._has_begun = True
         pool = ThreadPoolExecutor(self._at_a_time)
         try:
-            waiting: list[Future[tuple[str, int, str]]] = [
+            waiting: list[Future[Fetched]] = [
                 pool.submit(self._file, file, _sibling(file, files)) for file in files
             ]
             return sorted(done.result() for done in as_completed(waiting))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _file(self, file: FileInfo, sibling: FileInfo | None) -> tuple[str, int, str]:
+    def _file(self, file: FileInfo, sibling: FileInfo | None) -> Fetched:
         """Fetch *file*; fetch it again from its beginning if its size differs from the listed one.
 
         Raises:
@@ -228,7 +257,7 @@ class Download:
         listed = self._repository.list_artifacts(None if folder == "." else folder)
         return next((one.file_size for one in listed if one.path == file.path), None)
 
-    def _get_there(self, file: FileInfo, sibling: FileInfo | None) -> tuple[str, int, str]:
+    def _get_there(self, file: FileInfo, sibling: FileInfo | None) -> Fetched:
         """Fetch *file*; an absent file proves a fault of the version only if *sibling* is there.
 
         Raises:
@@ -323,6 +352,10 @@ def _received_by(descriptor: int) -> int:
     with socket.socket(fileno=os.dup(descriptor)) as one:
         info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
     return int(BYTES_RECEIVED.unpack_from(info)[0]) if len(info) >= BYTES_RECEIVED.size else 0
+
+
+def _listed(fetched: Iterable[Fetched]) -> list[File]:
+    return [File(*one) for one in fetched]
 
 
 def _repository(uri: str) -> ArtifactRepository:

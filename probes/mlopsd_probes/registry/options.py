@@ -112,6 +112,7 @@ class WantedModel:
         fetch_idle_timeout: longest time in seconds without a byte of the files.
         fetch_parallel: files, or ranges of large ones, that are downloaded at a time.
         require_tags: tags that a version must have, with their values.
+        digest_tag: the tag with the digest of a version's files; None to ask for none.
     """
 
     name: str
@@ -122,6 +123,7 @@ class WantedModel:
     fetch_idle_timeout: float
     fetch_parallel: int
     require_tags: Mapping[str, str] = field(default_factory=dict)
+    digest_tag: str | None = None
 
 
 def without_credentials(uri: str) -> str:

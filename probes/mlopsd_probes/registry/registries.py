@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from mlopsd.format import format_age
 from mlopsd.log_limit import LogLimiter
-from mlopsd_probes.causes import REGISTRY, Cause, cause_of, kinds_of
+from mlopsd_probes.causes import REGISTRY, Cause, Step, cause_of, kinds_of
 from mlopsd_probes.registry.client import Answer, ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions, WantedModel
 from mlopsd_probes.registry.pace import Pace
@@ -80,7 +80,8 @@ class FetchError(Exception):
     """The files of a version cannot be fetched.
 
     Attributes:
-        kind: a kind of a `Complaint`, or ``missing`` or ``truncated``, which prove a fault of the version.
+        kind: a kind of a `Complaint`, or one that proves a fault of the version: ``missing``, ``truncated``
+            or those of the step ``provenance``.
         store: the URI of the store that has the files, without credentials; None if the registry has them.
         retry_after: the seconds for which the server asks to be left alone.
     """
@@ -99,9 +100,14 @@ class FetchError(Exception):
         return self.kind in {"disk_full", "disk"}
 
     @property
+    def step(self) -> Step:
+        """The step that the version fails, if it is at fault."""
+        return "provenance" if self.kind in kinds_of("provenance") else "fetch"
+
+    @property
     def is_of_version(self) -> bool:
         """True if the version itself is proven to be at fault."""
-        return cause_of("fetch", self.kind).at_fault == "version"
+        return cause_of(self.step, self.kind).at_fault == "version"
 
 
 class Registries:
@@ -175,6 +181,7 @@ class Registries:
                 "folder": str(folder),
                 "cached": [[file.path, file.size, file.sha256] for file in cached],
                 "parallel": self._wanted.fetch_parallel,
+                "evidence": self._evidence(version),
             }
             fetching = self._fetch(self._rank(version), question, progress)
             files = await self._counted("fetch", fetching)
@@ -202,6 +209,7 @@ class Registries:
             "model": wanted.name,
             "candidates": wanted.candidates,
             "tags": dict(wanted.require_tags),
+            "digest_tag": wanted.digest_tag,
         }
         label = wanted.registries[rank].label
         try:
@@ -279,6 +287,12 @@ class Registries:
             raise
         self._count(operation, result_of(result), time.monotonic() - began)
         return result
+
+    def _evidence(self, version: Version) -> Answer:
+        """Return the evidence that a download of *version* has to check."""
+        if not version.tagged_digest:
+            return {}
+        return {"tag": self._wanted.digest_tag, "tagged": version.tagged_digest}
 
     def _version(self, rank: int, found: Mapping[str, Any]) -> Version:
         return Version(

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from mlopsd_probes.registry.download import Download
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.logged_metrics import read_metrics
+from mlopsd_probes.registry.provenance import Evidence
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
 from mlopsd_probes.registry.version import File
@@ -102,7 +103,11 @@ class Resolver:
             found = shelf.find(candidate)
             complaint = None if found is None else _not_yet(candidate, found, question.get("tags", {}))
             if found is not None and complaint is None:
-                return {"found": {"candidate": candidate, **_facts(found)}, "complaints": complaints}
+                tagged = _tagged(found, question.get("digest_tag"))
+                return {
+                    "found": {"candidate": candidate, **_facts(found), **tagged},
+                    "complaints": complaints,
+                }
             if complaint is not None:
                 complaints.append(complaint)
             elif (number := shelf.target(candidate)) is not None:
@@ -122,8 +127,9 @@ class Resolver:
             Path(question["folder"]),
             question.get("parallel", 1),
             cached=[File(*one) for one in question.get("cached", ())],
-            others=lambda: self._others(model, number),
+            others=partial(self._others, model, number),
         )
+        download.checked_by(Evidence(**question.get("evidence", {})))
         download.watched_by(self._guard)
         part = {"id": question["id"], "more": True, "store": download.store}
         with retries.of_responses():
@@ -211,6 +217,10 @@ def _facts(version: ModelVersion) -> Answer:
         "run_id": version.run_id or None,
         "created": int(version.creation_timestamp or 0),
     }
+
+
+def _tagged(version: ModelVersion, tag: str | None) -> Answer:
+    return {} if tag is None else {"tagged_digest": version.tags.get(tag, "")}
 
 
 def _not_yet(candidate: str, version: ModelVersion, tags: Mapping[str, str]) -> list[str] | None:

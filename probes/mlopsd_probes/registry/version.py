@@ -17,6 +17,8 @@ class Version:
         candidate_rank: the index of *candidate* in the configuration.
         registry: the registry's URI without credentials.
         registry_rank: the index of the registry in the configuration.
+        tagged_digest: the value of the tag of ``digest_tag``, "" without the tag; None if no registry was
+            asked for it since the start.
         source: MLflow's ``source``: ``runs:/…``, ``models:/m-…``, a path.
         run_id: the run that it came from, if any.
         created: MLflow's ``creation_timestamp``, milliseconds since 1970; it distinguishes a version that
@@ -31,6 +33,7 @@ class Version:
     created: int = 0
     candidate_rank: int = 0
     registry_rank: int = 0
+    tagged_digest: str | None = None
 
     @property
     def id(self) -> str:

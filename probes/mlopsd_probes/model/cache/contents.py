@@ -62,12 +62,16 @@ class CacheContents:
 
 
 def _ranked(version: Version, options: ModelOptions) -> Version:
-    """Return *version* with its ranks in *options*; a name that is no longer in them ranks last."""
+    """Return *version* with its ranks in *options*; a name that is no longer in them ranks last.
+
+    Forget its tag, which may have changed since.
+    """
     labels = [registry.label for registry in options.registries]
     return replace(
         version,
         candidate_rank=_place(version.candidate, options.candidates),
         registry_rank=_place(version.registry, labels),
+        tagged_digest=None,
     )
 
 

@@ -92,7 +92,8 @@ class Reconciler:
         """Take over the version in service from *before*; the loop then reloads it with the new options."""
         serving, self._losses.times = before.hand_over()
         if serving is not None:
-            self.active.put(replace(serving, is_outdated=True))
+            version = replace(serving.kept.version, tagged_digest=None)  # the options may name another tag
+            self.active.put(replace(serving, kept=replace(serving.kept, version=version), is_outdated=True))
         self._ensure_loop()
 
     def hand_over(self) -> tuple[ActiveVersion | None, int]:

@@ -79,9 +79,13 @@ class Rejections:
         self._by_id.pop(version.id, None)
 
     def keep_only(self, *wanted: Version | None) -> None:
-        """Forget every version that is not *wanted*."""
-        ids = {version.id for version in wanted if version is not None}
-        self._by_id = {id_: rejection for id_, rejection in self._by_id.items() if id_ in ids}
+        """Forget every version that is not *wanted*, and those whose tag with the digest has changed."""
+        kept = {(version.id, version.tagged_digest) for version in wanted if version is not None}
+        self._by_id = {
+            id_: rejection
+            for id_, rejection in self._by_id.items()
+            if (id_, rejection.version.tagged_digest) in kept
+        }
 
 
 class Losses:

@@ -18,6 +18,7 @@ from mlopsd_probes.model.cache.versions import CachedVersions
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import Doing, ProgressTracker
 from mlopsd_probes.model.rollout.desired import DesiredVersion
+from mlopsd_probes.model.rollout.provenance import files_fault, tag_fault
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.canary import CanaryResult
@@ -110,6 +111,8 @@ class Steps:
         kept = self._cached.contents.find(version)
         if not self._is_verified(version, kept):
             await self._judge(version)
+            if kept is not None and files_fault(kept, self._options) is not None:
+                kept = None  # the download decides, since the store may have other files now
         if kept is None:
             kept = await self._fetch(version)
         aside = None
@@ -145,7 +148,7 @@ class Steps:
         """Return a sentence on what a rollout of *version* would do.
 
         Raises:
-            Failed: *version* does not reach the thresholds.
+            Failed: *version* does not reach the thresholds, or lacks the tag with its digest.
             RegistryError: the registry does not give its metrics.
         """
         kept, serving = self._cached.contents.find(version), self._active.serving
@@ -166,6 +169,8 @@ class Steps:
 
     async def _judge(self, version: Version) -> Judgement:
         self._step("judge", version)
+        if (fault := tag_fault(version, self._options)) is not None:
+            raise Failed("provenance", fault, "untagged")
         judgement = await self._desired.judge(version)
         if judgement.failed:
             raise Failed("thresholds", "; ".join(judgement.failed))
@@ -188,7 +193,7 @@ class Steps:
                 raise StoreError(f"cannot fetch version {version.number}: {error}") from error
             if error.is_of_version:
                 await in_thread("clear up", lambda: self._context.store.discard(version))
-                raise Failed("fetch", str(error), error.kind) from error
+                raise Failed(error.step, str(error), error.kind) from error
             at = error.store or version.registry
             because = Complaint(at, error.kind, str(error), retry_after=error.retry_after)
             raise self._desired.unmet(version, "files", because) from error
