@@ -1,15 +1,19 @@
-"""The command line: one module per command, imported only when the command is given."""
+"""The command line: one module per command, imported only when the command is given.
+
+Other packages add commands by entry points, see `mlopsd.cli.subcommands`.
+"""
 
 import importlib
 import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NoReturn, Protocol, cast
 
+from mlopsd.cli import subcommands
 from mlopsd.cli.errors import CANNOT_TELL, CommandError, print_error
 
 PACKAGES = frozenset({"demo", "install"})  # commands of more than one file
@@ -74,8 +78,12 @@ class Parser(ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in *argv* and return the exit status; print an error as one line on standard error."""
     given = sys.argv[1:] if argv is None else argv
-    chosen = next((argument for argument in given if argument in COMMANDS), None)
-    parser, command = _build_parser(chosen)
+    try:
+        chosen = _chosen(given)
+        parser, command = _build_parser(chosen)
+    except CommandError as failure:
+        print_error(*failure.lines)
+        return 1
     arguments = parser.parse_or_exit(given)
     if arguments.version:
         print(f"mlopsd {version('mlopsd')}")
@@ -86,16 +94,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(command, arguments, CANNOT_TELL if chosen in NAGIOS else 1)
 
 
+def _chosen(given: Sequence[str]) -> str | None:
+    """Return the command in *given*; look for commands of other packages only if it is none of ours."""
+    word = next((argument for argument in given if not argument.startswith("-")), None)
+    if word is not None and word not in COMMANDS and word in subcommands.find():
+        return word
+    return next((argument for argument in given if argument in COMMANDS), None)
+
+
+def available() -> Mapping[str, str]:
+    """Return the purpose of every command by its name, those of other packages included."""
+    others = {name: subcommands.describe(points) for name, points in subcommands.find().items()}
+    return {**COMMANDS, **{name: line for name, line in others.items() if name not in COMMANDS}}
+
+
+def load_command(name: str) -> Command:
+    """Import the command *name*.
+
+    Raises:
+        CommandError: It is of another package and cannot be loaded.
+    """
+    if name in COMMANDS:
+        return cast("Command", importlib.import_module(module_of(name)))
+    packaged = importlib.import_module("mlopsd.cli.packaged_command")
+    return cast("Command", packaged.load(name, subcommands.find()[name]))
+
+
 def _build_parser(chosen: str | None) -> tuple[Parser, Command | None]:
     """Return the parser of the whole line, with the options of only *chosen*, and its module."""
     parser = Parser(prog="mlopsd", description="The health of a GPU host.", allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     command = None
-    for name, purpose in COMMANDS.items():
+    shown = COMMANDS if chosen in COMMANDS else available()
+    for name, purpose in shown.items():
         command_parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         if name == chosen:
-            command = cast("Command", importlib.import_module(module_of(name)))
+            command = load_command(name)
             command.add_arguments(command_parser)
             parser.commands = [command_parser]
             parser.wrong_usage = command_parser.wrong_usage = CANNOT_TELL if name in NAGIOS else WRONG_USAGE

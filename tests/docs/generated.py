@@ -3,11 +3,9 @@
 import re
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from mlopsd.cli import COMMANDS, module_of
+from mlopsd.cli import available, load_command
 from mlopsd.cli.demo.folder import default_folder
 from mlopsd.config.schema import ProbeTable
 from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES
@@ -54,13 +52,14 @@ def _key(comment: str, key: str, value: str) -> Row:
 
 def commands() -> str:
     """Return every command with its arguments and exit status."""
-    return "\n".join(_command(name, purpose) for name, purpose in COMMANDS.items())
+    return "\n".join(map(_command, available()))
 
 
-def _command(name: str, purpose: str) -> str:
+def _command(name: str) -> str:
     parser = ArgumentParser()
-    module: Any = import_module(module_of(name))
-    module.add_arguments(parser)
+    command = load_command(name)
+    command.add_arguments(parser)
+    purpose = getattr(command, "purpose", None) or available()[name]  # a package's command has its own
     rows = [(_code(_usage(action)), _help(action)) for action in parser._actions if action.dest != "help"]
     head = f"## mlopsd {name}\n{_sentence(purpose)}\n\n"
     return f"{head}{table('argument | what', rows)}\n{_sentence(parser.epilog or '')}\n"
@@ -70,7 +69,8 @@ def _usage(action: Action) -> str:
     takes = str(action.metavar or "|".join(action.choices or ()) or action.dest.upper())
     if not action.option_strings:
         return takes
-    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {takes}")
+    value = f" [{takes}]" if action.nargs == "?" else f" {takes}"
+    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else value)
 
 
 def _help(action: Action) -> str:

@@ -3,14 +3,12 @@
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from mlopsd.cli import COMMANDS, module_of
+from mlopsd.cli import available, load_command
 from mlopsd.config.schema import ProbeTable, Settings
 from tests.alerts.metrics import PLUGINS, exposed
 from tests.docs.test_docs import ROOT, documents
@@ -58,8 +56,7 @@ def test_every_key_is_one_that_there_is(page: Path) -> None:
 
 def options(command: str) -> set[str]:
     parser = ArgumentParser()
-    module: Any = import_module(module_of(command))
-    module.add_arguments(parser)
+    load_command(command).add_arguments(parser)
     return {"--help", *re.findall(r"--[a-z][a-z-]*", parser.format_usage())}
 
 
@@ -73,13 +70,13 @@ def usages(text: str) -> Iterator[tuple[str, list[str]]]:
 @PAGES
 def test_every_command_and_option_is_one_that_there_is(page: Path) -> None:
     for command, named in usages(page.read_text("utf-8")):
-        assert command in COMMANDS, command
+        assert command in available(), command
         assert set(named) <= options(command), command
 
 
 def test_the_readme_has_every_command() -> None:
     rows = re.findall(r"^\| `mlopsd ([a-z]+)", README, re.MULTILINE)
-    assert sorted(rows) == sorted(COMMANDS)
+    assert sorted(rows) == sorted(available())
 
 
 @PAGES
@@ -106,6 +103,6 @@ def test_every_file_of_the_repository_is_there(page: Path) -> None:
 def test_the_command_line_says_of_debug_mode_what_the_configuration_says() -> None:
     (meaning,) = re.findall(r"^# (Development mode: .*)\.\n#debug =", CONFIGURATION, re.MULTILINE)
     parser = ArgumentParser()
-    import_module(module_of("run")).add_arguments(parser)
+    load_command("run").add_arguments(parser)
     (debug,) = [action.help for action in parser._actions if action.dest == "debug"]
     assert debug == f"{meaning[:1].lower()}{meaning[1:]}"

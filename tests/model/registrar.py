@@ -43,10 +43,16 @@ class Registrar:
             {"name": self.name, "version": number, "key": key, "value": value},
         )
 
+    def version(self, number: str) -> dict[str, Any]:
+        """Version *number* as the registry has it."""
+        path = f"{API}/model-versions/get?name={quote(self.name)}&version={number}"
+        found: dict[str, Any] = json.loads(self._send("GET", path, None))["model_version"]
+        return found
+
     def _ask(self, method: str, path: str, question: dict[str, Any]) -> Any:
         return json.loads(self._send(method, f"{API}/{path}", json.dumps(question).encode()))
 
-    def _send(self, method: str, path: str, body: bytes) -> bytes:
+    def _send(self, method: str, path: str, body: bytes | None) -> bytes:
         request = urllib.request.Request(
             self.uri + path, body, {"Content-Type": "application/json"}, method=method
         )

@@ -189,6 +189,24 @@ class Registries:
             raise FetchError(error.kind, error.reason, error.store, error.retry_after) from error
         return tuple(File(path, size, sha256) for path, size, sha256 in files)
 
+    async def tag(self, version: Version, name: str, value: str) -> None:
+        """Set the tag *name* of *version* in its registry.
+
+        Raises:
+            RegistryError: the registry does not take it.
+        """
+        question = {
+            "do": "tag",
+            "model": self._wanted.name,
+            "version": version.number,
+            "name": name,
+            "value": value,
+        }
+        try:
+            await self._clients[self._rank(version)].ask(question, self._wanted.timeout)
+        except Unanswered as error:
+            raise RegistryError(_complaint(version.registry, error)) from error
+
     async def close(self) -> None:
         """End every process, and start none any more."""
         self._is_closed = True

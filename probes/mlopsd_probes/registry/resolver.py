@@ -68,7 +68,12 @@ class Resolver:
 
     @property
     def _answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
-        return {"resolve": self._resolve, "metrics": self._metrics, "fetch": self._fetch}
+        return {
+            "resolve": self._resolve,
+            "metrics": self._metrics,
+            "fetch": self._fetch,
+            "tag": self._tag,
+        }
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -117,6 +122,11 @@ class Resolver:
 
     def _metrics(self, question: Mapping[str, Any]) -> Answer:
         return {"metrics": read_metrics(self._client, question["run_id"], question["source"])}
+
+    def _tag(self, question: Mapping[str, Any]) -> Answer:
+        model, number = question["model"], question["version"]
+        self._client.set_model_version_tag(model, number, question["name"], question["value"])
+        return {}
 
     def _fetch(self, question: Mapping[str, Any]) -> Answer:
         model, number = question["model"], question["version"]
