@@ -23,11 +23,13 @@ CHUNK = 64 * 1024
 CHANNEL = "{channel}"  # in a command: the number of the channel's file descriptor
 PARENT = "{parent}"  # in a command: our process id
 
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
 
 async def spawn(
     command: Sequence[str],
     name: str,
-    log: logging.Logger,
+    log: Log,
     printed: LogLimiter | None = None,
     *,
     environment: Mapping[str, str] | None = None,
@@ -42,7 +44,7 @@ async def spawn(
         command: The command. ``{channel}`` stands for its file descriptor of the channel, a connected stream
             socket, and ``{parent}`` for the daemon's pid.
         name: The name for the logged lines.
-        log: The logger for them.
+        log: The logger for them; an adapter may change their fields.
         printed: The limiter of repeated lines. Successive processes may share one.
         environment: The whole environment; by default the daemon's without secrets.
         cwd: The working directory.
@@ -88,9 +90,7 @@ class _Printer:
         self._pumping = pumping  # this reference keeps the task alive
 
     @classmethod
-    async def listen(
-        cls, read_end: IO[bytes], name: str, log: logging.Logger, printed: LogLimiter
-    ) -> "_Printer":
+    async def listen(cls, read_end: IO[bytes], name: str, log: Log, printed: LogLimiter) -> "_Printer":
         stream = asyncio.StreamReader(limit=CHUNK)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), read_end)
@@ -201,7 +201,7 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, printed: LogLimiter) -> None:
+async def _pump(stream: asyncio.StreamReader, log: Log, name: str, printed: LogLimiter) -> None:
     """Read *stream* to its end; log new lines, skip repeated ones."""
     rest = b""
     while chunk := await stream.read(CHUNK):
@@ -212,7 +212,7 @@ async def _pump(stream: asyncio.StreamReader, log: logging.Logger, name: str, pr
     _log(new_lines([rest], printed), log, name)
 
 
-def _log(lines: Sequence[str], log: logging.Logger, name: str) -> None:
+def _log(lines: Sequence[str], log: Log, name: str) -> None:
     for line in lines:
         log.info("probe printed", extra={"probe": name, "line": line})
 

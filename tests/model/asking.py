@@ -13,6 +13,7 @@ import psutil
 
 from mlopsd.process import procfs
 from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.registries import Registries
 from tests.processes import command
 from tests.running import GIVE_UP
@@ -37,7 +38,9 @@ async def asking(
         counted.append((operation, result))
 
     before, others = descriptors(), clients()
-    made = Registries(ModelOptions(**table).wanted, logging.getLogger("mlopsd.test"), count, scratch, "model")
+    made = Registries(
+        ModelOptions(**table).wanted, logging.getLogger("mlopsd.test"), count, scratch, "model", pool=POOL
+    )
     try:
         yield made, counted
     finally:

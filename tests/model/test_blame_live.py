@@ -21,6 +21,7 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.registries import Registries
 from tests.model import meddler as meddling
 from tests.model.asking import clients
@@ -50,7 +51,9 @@ async def living(folder: Path, uri: str, **table: Any) -> AsyncIterator[World]:
     keys = {"model": "iris", "candidates": ["4"], "registry_timeout": 60, **table}
     world.options = ModelOptions.model_validate({**keys, "registries": [{"uri": uri}]})
     log = logging.getLogger("mlopsd.test")
-    registries = Registries(world.options.wanted, log, lambda *_: None, folder / "clients", "model")
+    registries = Registries(
+        world.options.wanted, log, lambda *_: None, folder / "clients", "model", pool=POOL
+    )
     world.registry = cast("Any", registries)
     world.begin()
     try:

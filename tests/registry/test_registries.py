@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.registry.options import RegistryOptions
+from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.registries import Registries, RegistryError
 from tests.model import meddler as meddling
 from tests.model.asking import asking, client_is_there, clients
@@ -228,6 +229,7 @@ async def test_who_takes_over_keeps_its_files_when_the_one_before_goes(tmp_path:
             lambda *_: None,
             scratch,
             "model",
+            pool=POOL,
         )
         await asyncio.gather(before.resolve(), after.resolve())
         await before.close()
@@ -254,11 +256,13 @@ LEFT_ALONE = """
 import asyncio, logging, sys
 from pathlib import Path
 from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.registries import Registries
 
 async def main():
     options = ModelOptions(model="iris", registries=({"uri": sys.argv[1]},), registry_timeout=60)
-    await Registries(options.wanted, logging.getLogger(), print, Path(sys.argv[2]), "model").resolve()
+    folder = Path(sys.argv[2])
+    await Registries(options.wanted, logging.getLogger(), print, folder, "model", pool=POOL).resolve()
 
 asyncio.run(main())
 """

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from mlopsd.probe import Options, ProbeError
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.registry.options import TRACKING_URI, InheritedRegistry, WantedModel
+from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.provenance import DIGEST_TAG
 from mlopsd_probes.registry.registries import FetchError, Registries, RegistryError
 from mlopsd_probes.registry.version import File, Version, digest_of
@@ -126,7 +127,7 @@ async def _digest(wanted: WantedModel, tag: str | None, folder: Path) -> Digeste
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     log = logging.getLogger("mlopsd.digest")
-    registries = Registries(wanted, log, lambda *_: None, folder / "clients", "digest")
+    registries = Registries(wanted, log, lambda *_: None, folder / "clients", "digest", pool=POOL)
     try:
         version = await _resolved(registries, wanted)
         done = Digested(version, await _fetched(registries, version, folder))

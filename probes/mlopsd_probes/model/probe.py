@@ -13,9 +13,11 @@ from mlopsd_probes.model.report import report
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.rollout.steps import RolloutContext
 from mlopsd_probes.model.serving.host import HostContext
+from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.registries import Registries
 
 SCRATCH = "scratch"
+CLIENTS = "clients"  # not in the scratch folder: another table may use a client longer than this one
 
 
 class ModelProbe(Predictor[ModelOptions]):
@@ -81,13 +83,15 @@ class ModelProbe(Predictor[ModelOptions]):
 
     def _reconcile_with(self, options: ModelOptions) -> Reconciler:
         context = self.context
-        scratch = context.state_dir / SCRATCH
+        scratch, clients = context.state_dir / SCRATCH, context.state_dir / CLIENTS
         measures = model_metrics(context.instruments, with_buckets(options.prediction.buckets))
         return Reconciler(
             RolloutContext(
                 probe=context,
                 options=options,
-                registries=Registries(options.wanted, context.log, measures.operation, scratch, context.name),
+                registries=Registries(
+                    options.wanted, context.log, measures.operation, clients, context.name, pool=POOL
+                ),
                 store=Store(context.state_dir, options.model),
                 hosts=HostContext(context.log, scratch, measures, self._mismatches, self._wake),
                 now=lambda: datetime.now(UTC),

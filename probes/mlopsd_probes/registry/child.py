@@ -1,18 +1,25 @@
 """The process of one registry: ``python -m mlopsd_probes.registry.child FD PARENT``, with MLflow's client.
 
-It has the credentials of this registry alone, answers one request at a time, and never runs code of a model.
-The daemon holds the clocks, and kills it if it is too slow.
+It has the credentials of this registry alone, and never runs code of a model. Each request has a thread, so
+that one which waits does not delay the others. The daemon holds the clocks, and kills it if it is too slow.
 """
 
+import contextlib
 import os
 import socket
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlopsd.process.frames import receive, send
 from mlopsd.process.setup import open_channel
 from mlopsd_probes.registry.modules import sentence
 from mlopsd_probes.registry.slim import without_libraries_of_models
+
+if TYPE_CHECKING:
+    from mlopsd_probes.registry.resolver import Resolver
+
+Send = Callable[[Mapping[str, Any]], None]
 
 
 def main() -> None:
@@ -33,10 +40,21 @@ def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, An
         return
     guard = RedirectGuard(opening["redirect_hosts"])
     guard.install()
-    resolver = Resolver(opening, lambda header: send(channel, header), guard)
-    send(channel, {"ready": True})
+    sending = threading.Lock()
+
+    def reply(header: Mapping[str, Any]) -> None:
+        with sending:
+            send(channel, header)
+
+    resolver = Resolver(opening, reply, guard)
+    reply({"ready": True})
     while (question := receive(incoming)) is not None:
-        send(channel, {"id": question["id"], **resolver.answer(question)})
+        threading.Thread(target=_reply_to, args=(question, resolver, reply), daemon=True).start()
+
+
+def _reply_to(question: Mapping[str, Any], resolver: "Resolver", reply: Send) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the daemon has closed the channel
+        reply({"id": question["id"], **resolver.answer(question)})
 
 
 if __name__ == "__main__":

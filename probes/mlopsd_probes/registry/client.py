@@ -1,7 +1,6 @@
 """The daemon's side of a registry's process, started by the first request and by the first after its end."""
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from mlopsd.file_tree import remove_tree
 from mlopsd.log_limit import LogLimiter
 from mlopsd.process.channel import ChannelClosed, OnPart, RequestChannel
-from mlopsd.process.child import CHANNEL, PARENT, Child, spawn
+from mlopsd.process.child import CHANNEL, PARENT, Child, Log, spawn
 from mlopsd.process.frames import BadFrame
 from mlopsd.threads import in_thread
 from mlopsd_probes.registry.environment import client_environment, inherited_credentials
@@ -17,6 +16,8 @@ from mlopsd_probes.registry.options import RegistryOptions
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd_probes.registry.child", CHANNEL, PARENT)
 START_LIMIT = 60.0  # seconds to start Python and import MLflow on a busy machine
+REACHABLE = "check that it runs and can be reached"
+STOPPED = ("client", "its client was stopped; it is started again")
 
 Answer = dict[str, Any]
 
@@ -40,7 +41,10 @@ class Unanswered(Exception):
 
 
 class ClientProcess:
-    """At most one process that asks *registry*; it owns *folder* while it runs."""
+    """At most one process that asks *registry*; it owns *folder* while it runs.
+
+    Any number of callers may ask at a time. A caller whose limit is over ends the process for all of them.
+    """
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class ClientProcess:
         http_timeout: float,
         *,
         name: str,
-        log: logging.Logger,
+        log: Log,
         printed: LogLimiter,
     ) -> None:
         self._registry = registry
@@ -60,22 +64,26 @@ class ClientProcess:
         self._printed = printed
         self._starting: asyncio.Task[Unanswered | None] | None = None
         self._running: RequestChannel | None = None
+        self._stopped: tuple[RequestChannel, tuple[str, str]] | None = None  # the last one, and why
+        self._changing = asyncio.Lock()  # a start and an end use the same folder
 
     @property
     def is_up(self) -> bool:
         """True if there is a process, ready or starting."""
         return self._running is not None or self._starting is not None
 
-    async def start(self) -> None:
-        """Start the process and wait until it is ready; a cancelled caller does not stop the start.
+    async def start(self) -> RequestChannel:
+        """Start the process, wait until it is ready, and return its channel.
+
+        A cancelled caller does not stop the start.
 
         Raises:
             Unanswered: the process cannot be started.
         """
         if self._running is not None and self._running.closed.is_set():
-            await self.end()
+            await self._stop(self._running)
         if self._running is not None:
-            return
+            return self._running
         if (starting := self._starting) is None:
             starting = self._starting = asyncio.get_running_loop().create_task(
                 self._start(), name=f"start the client of {self._registry.label}"
@@ -87,6 +95,9 @@ class ClientProcess:
             raise Unanswered("client", "its client was stopped while it started")
         if (fault := starting.result()) is not None:
             raise fault
+        if self._running is None:  # another caller has stopped it since
+            raise Unanswered(*STOPPED)
+        return self._running
 
     async def ask(self, question: Answer, limit: float) -> Answer:
         """Return the answer to *question*; kill the process if it takes longer than *limit* seconds.
@@ -94,20 +105,18 @@ class ClientProcess:
         Raises:
             Unanswered: there is no answer; the reason says why.
         """
-        await self.start()
+        running = await self.start()
         try:
             async with asyncio.timeout(limit):
-                return await self.ask_started(question)
+                return await self._ask(running, question)
         except TimeoutError:
-            await self.end()
-            raise Unanswered(
-                "timeout", f"no answer within {limit:g} s; check that it runs and can be reached"
-            ) from None
+            late = f"no answer within {limit:g} s"
+            stopped = f"its client was stopped, since another request had {late}; {REACHABLE}"
+            await self._stop(running, ("timeout", stopped))
+            raise Unanswered("timeout", f"{late}; {REACHABLE}") from None
         except Unanswered as error:
-            if (
-                error.kind == "import_error"
-            ):  # only a new process can import a package that is installed later
-                await self.end()
+            if error.kind == "import_error":  # only a new process can import what is installed later
+                await self._stop(running, (error.kind, error.reason))
             raise
 
     async def ask_started(self, question: Answer, on_part: OnPart | None = None) -> Answer:
@@ -116,18 +125,9 @@ class ClientProcess:
         Raises:
             Unanswered: the process reported a fault, or ended.
         """
-        if (running := self._running) is None:  # killed by another caller's timeout
-            raise Unanswered("client", "its client was stopped before the request; it is started again")
-        try:
-            answer, _ = await running.ask(question, on_part=on_part)
-        except (ChannelClosed, BadFrame):
-            if self._running is not running:
-                raise Unanswered("client", "its client was stopped; it is started again") from None
-            how = await _how_it_ended(running.child)
-            raise Unanswered(_kind_of_end(running.child), f"its client {how}; it is started again") from None
-        if (fault := answer.get("fault")) is not None:
-            raise Unanswered(**fault)
-        return answer
+        if (running := self._running) is None:
+            raise Unanswered(*STOPPED)
+        return await self._ask(running, question, on_part)
 
     async def end(self) -> None:
         """Kill the process, and remove its files."""
@@ -135,17 +135,44 @@ class ClientProcess:
             self._starting = None
             starting.cancel()
             await asyncio.wait({starting})
-        if (running := self._running) is not None:
-            self._running = None
-            await running.child.kill()
-        left = await in_thread("remove a client's files", lambda: remove_tree(self._folder))
-        if left is not None:
-            self._log.warning("files left behind", extra={"reason": left})
+        async with self._changing:
+            if (running := self._running) is not None:
+                await self._kill(running, STOPPED)
+            left = await in_thread("remove a client's files", lambda: remove_tree(self._folder))
+            if left is not None:
+                self._log.warning("files left behind", extra={"reason": left})
+
+    async def _stop(self, running: RequestChannel, why: tuple[str, str] = STOPPED) -> None:
+        """End the process of *running* unless that has happened.
+
+        Its other callers get *why*, a kind and a reason.
+        """
+        async with self._changing:
+            if self._running is running:
+                await self._kill(running, why)
+
+    async def _kill(self, running: RequestChannel, why: tuple[str, str]) -> None:
+        self._running = None
+        if not running.closed.is_set():
+            self._stopped = running, why
+        await running.child.kill()
+
+    async def _ask(self, running: RequestChannel, question: Answer, on_part: OnPart | None = None) -> Answer:
+        try:
+            answer, _ = await running.ask(question, on_part=on_part)
+        except (ChannelClosed, BadFrame):
+            if self._stopped is not None and self._stopped[0] is running:
+                raise Unanswered(*self._stopped[1]) from None
+            how = await _how_it_ended(running.child)
+            raise Unanswered(_kind_of_end(running.child), f"its client {how}; it is started again") from None
+        if (fault := answer.get("fault")) is not None:
+            raise Unanswered(**fault)
+        return answer
 
     async def _start(self) -> Unanswered | None:
         """Start the process; return a fault and do not raise it, since all callers may be cancelled."""
         try:
-            async with asyncio.timeout(START_LIMIT):
+            async with asyncio.timeout(START_LIMIT), self._changing:
                 self._running = await self._started()
         except TimeoutError:
             return Unanswered("client", f"its client did not start within {START_LIMIT:g} s")

@@ -1,4 +1,4 @@
-"""The registries that name the wanted version, asked in order, each in a process of its own."""
+"""The registries that name the wanted version, asked in order, each by a process of its own."""
 
 import asyncio
 import logging
@@ -8,15 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from mlopsd.format import format_age
 from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.causes import REGISTRY, Cause, Step, cause_of, kinds_of
-from mlopsd_probes.registry.client import Answer, ClientProcess, Unanswered
+from mlopsd_probes.registry.client import STOPPED, Answer, ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions, WantedModel
 from mlopsd_probes.registry.pace import Pace
 from mlopsd_probes.registry.version import File, LoggedMetric, Version
+
+if TYPE_CHECKING:
+    from mlopsd_probes.registry.pool import ClientPool
 
 TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
 HEADROOM = 0.5  # seconds
@@ -114,21 +116,31 @@ class Registries:
     """Asks the registries of *wanted*.
 
     *count* is called with each operation (``resolve``, ``metrics``, ``fetch``), its result (``ok`` or the
-    kind of the complaint) and its seconds. *scratch* is a folder for the processes, *name* the probe's name.
+    kind of the complaint) and its seconds. *folder* is for the files of processes, *name* is the probe's.
+    Tables with the same *pool*, registry and credentials use the same process, except for a fetch.
     """
 
     def __init__(
-        self, wanted: WantedModel, log: logging.Logger, count: Count, scratch: Path, name: str
+        self,
+        wanted: WantedModel,
+        log: logging.Logger,
+        count: Count,
+        folder: Path,
+        name: str,
+        *,
+        pool: "ClientPool",
     ) -> None:
         self._wanted = wanted
         self._log = log
         self._count = count
-        self._scratch = scratch
+        self._folder = folder
         self._name = name
+        self._pool = pool
         self._printed = LogLimiter()
         http_timeout = (wanted.timeout - HEADROOM) / TRIES
-        self._clients = [self._client(registry, http_timeout) for registry in wanted.registries]
-        self._pauses: dict[int, tuple[float, Unanswered]] = {}  # by rank: until when, and why
+        self._clients = [
+            pool.client(registry, http_timeout, folder, name=name) for registry in wanted.registries
+        ]
         self._fetching: set[ClientProcess] = set()
         self._is_closed = False
 
@@ -144,7 +156,7 @@ class Registries:
             found, reported = await self._resolve_at(rank)
             complaints += reported
             if found is not None:
-                await asyncio.gather(*(later.end() for later in self._clients[rank + 1 :] if later.is_up))
+                await asyncio.gather(*(later.end() for later in self._clients[rank + 1 :] if later.is_used))
                 return Resolution(found, tuple(complaints))
         return Resolution(None, tuple(complaints))
 
@@ -210,15 +222,8 @@ class Registries:
     async def close(self) -> None:
         """End every process, and start none any more."""
         self._is_closed = True
-        await asyncio.gather(*(client.end() for client in (*self._clients, *self._fetching)))
-
-    def _client(self, registry: RegistryOptions, http_timeout: float) -> ClientProcess:
-        folder = (
-            self._scratch / f"client-{secrets.token_hex(8)}"
-        )  # the next `Registries` uses the same scratch folder
-        return ClientProcess(
-            registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
-        )
+        ends = [client.end() for client in self._clients]
+        await asyncio.gather(*ends, *(client.end() for client in self._fetching))
 
     async def _resolve_at(self, rank: int) -> tuple[Version | None, list[Complaint]]:
         wanted = self._wanted
@@ -249,20 +254,15 @@ class Registries:
         Raises:
             Unanswered: there is no answer, or the registry is not asked.
         """
-        until, why = self._pauses.get(rank, (0.0, None))
-        if why is not None and (left := until - time.monotonic()) > 0:
-            raise Unanswered(why.kind, f"{why.reason}; it is asked again in {format_age(left)}")
-        try:
-            asking = self._clients[rank].ask(question, self._wanted.timeout)
-            return await self._counted(operation, asking, result_of)
-        except Unanswered as error:
-            if error.retry_after is not None:
-                self._pauses[rank] = time.monotonic() + error.retry_after, error
-            raise
+        await self._prepare()
+        client = self._clients[rank]
+        if (pause := client.pause) is not None:
+            raise pause
+        return await self._counted(operation, client.ask(question, self._wanted.timeout), result_of)
 
     async def _fetch(self, rank: int, question: Answer, progress: OnProgress) -> list[Any]:
-        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
-        client = self._client(self._wanted.registries[rank], http_timeout)
+        await self._prepare()
+        client = self._fetcher(self._wanted.registries[rank])
         self._fetching.add(client)
         try:
             await client.start()
@@ -270,6 +270,23 @@ class Registries:
         finally:
             self._fetching.discard(client)
             await client.end()
+
+    async def _prepare(self) -> None:
+        """Clear the folder up before its first use.
+
+        Raises:
+            Unanswered: this is closed, and starts no process any more.
+        """
+        await self._pool.clear_up(self._folder)
+        if self._is_closed:
+            raise Unanswered(*STOPPED)
+
+    def _fetcher(self, registry: RegistryOptions) -> ClientProcess:
+        folder = self._folder / f"client-{secrets.token_hex(8)}"
+        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
+        return ClientProcess(
+            registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
+        )
 
     async def _follow(self, client: ClientProcess, question: Answer, progress: OnProgress) -> list[Any]:
         wanted = self._wanted

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -53,6 +54,7 @@ class Resolver:
         self._certificate = ClientCertificate(certificate, key) if certificate else None
         retries.install()
         self._guard = guard
+        self._preparing = threading.Lock()
         if self._uri.startswith("sqlite:"):  # import now: it takes a second and cannot hang
             with contextlib.suppress(Exception):  # the first request raises it again
                 self._client  # noqa: B018  # reading it imports
@@ -60,7 +62,9 @@ class Resolver:
     def answer(self, question: Mapping[str, Any]) -> Answer:
         """Answer *question*; an exception becomes an answer with a fault."""
         try:
-            self._load_credentials()
+            with self._preparing:
+                self._load_credentials()
+                self._client  # noqa: B018  # reading it makes it, once for all requests
             return self._answers[question["do"]](question)
         except Exception as error:  # noqa: BLE001  # MLflow and the clients of stores may raise anything
             ours = [Path.cwd(), *([Path(question["folder"])] if "folder" in question else [])]
@@ -92,14 +96,14 @@ class Resolver:
         """Read the credential files for each request, as MLflow reads its variables: no restart is needed."""
         opening = self._opening
         if opening["username"] and opening["password_file"]:
-            os.environ["MLFLOW_TRACKING_USERNAME"] = opening["username"]
-            os.environ["MLFLOW_TRACKING_PASSWORD"] = first_line(opening["password_file"])
+            _set("MLFLOW_TRACKING_USERNAME", opening["username"])
+            _set("MLFLOW_TRACKING_PASSWORD", first_line(opening["password_file"]))
         if opening["token_file"]:
-            os.environ["MLFLOW_TRACKING_TOKEN"] = first_line(opening["token_file"])
+            _set("MLFLOW_TRACKING_TOKEN", first_line(opening["token_file"]))
         if opening["ca_file"]:
-            os.environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = require_readable(opening["ca_file"])
+            _set("MLFLOW_TRACKING_SERVER_CERT_PATH", require_readable(opening["ca_file"]))
         if self._certificate is not None:
-            os.environ["MLFLOW_TRACKING_CLIENT_CERT_PATH"] = self._certificate.path()
+            _set("MLFLOW_TRACKING_CLIENT_CERT_PATH", self._certificate.path())
 
     def _resolve(self, question: Mapping[str, Any]) -> Answer:
         shelf = _Registered(self._client, question["model"])
@@ -209,6 +213,12 @@ class _Registered:
             yield from page
             if not (token := page.token):
                 return
+
+
+def _set(name: str, value: str) -> None:
+    """Set the variable *name* unless it has the *value*: C code of another thread may be reading it."""
+    if os.environ.get(name) != value:
+        os.environ[name] = value
 
 
 def _filter(model: str) -> str:
