@@ -84,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as failure:
         print_error(*failure.lines)
         return 1
+    if chosen is None and (word := _first_word(given)) is not None:
+        parser.error(f"no command {word!r}; {_nearest_command(word)}")
     arguments = parser.parse_or_exit(given)
     if arguments.version:
         print(f"mlopsd {version('mlopsd')}")
@@ -96,10 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _chosen(given: Sequence[str]) -> str | None:
     """Return the command in *given*; look for commands of other packages only if it is none of ours."""
-    word = next((argument for argument in given if not argument.startswith("-")), None)
+    word = _first_word(given)
     if word is not None and word not in COMMANDS and word in subcommands.find():
         return word
     return next((argument for argument in given if argument in COMMANDS), None)
+
+
+def _first_word(given: Sequence[str]) -> str | None:
+    return next((argument for argument in given if not argument.startswith("-")), None)
+
+
+def _nearest_command(word: str) -> str:
+    names = list(available())
+    found = get_close_matches(word, names, n=1)
+    return f"did you mean {found[0]!r}?" if found else f"the commands are {', '.join(names)}"
 
 
 def available() -> Mapping[str, str]:

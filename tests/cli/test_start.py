@@ -74,9 +74,11 @@ def test_wrong_usage_is_one_line_and_never_looks_like_a_verdict(words: list[str]
         (["run", "--confg=x"], "unrecognized arguments: --confg=x (did you mean --config?); see mlopsd run"),
         (["--versoin"], "unrecognized arguments: --versoin (did you mean --version?); see mlopsd --help"),
         (["check", "--quiet"], "unrecognized arguments: --quiet; see mlopsd check --help"),
+        (["statsu"], "no command 'statsu'; did you mean 'status'?; see mlopsd --help"),
+        (["sing"], "no command 'sing'; the commands are run, check, status, "),
     ],
 )
-def test_a_misspelt_option_is_told_the_nearest(words: list[str], said: str) -> None:
+def test_a_misspelt_word_is_answered_with_the_nearest(words: list[str], said: str) -> None:
     assert said in mlopsd(*words).stderr
 
 
