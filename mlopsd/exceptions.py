@@ -4,7 +4,8 @@ import logging
 import sys
 from types import TracebackType
 
-LONGEST_MESSAGE = 2000  # characters
+LONGEST_MESSAGE = 2_000  # characters
+LONGEST_TRACEBACK = 20_000
 
 
 def safe_message(error: BaseException) -> str:
@@ -22,6 +23,15 @@ def unformatted(record: logging.LogRecord, error: Exception) -> logging.LogRecor
     found["reason"] = f"{type(error).__name__}: {safe_message(error)}"
     found["where"] = f"{record.filename}:{record.lineno}"
     return logging.makeLogRecord({**found, "msg": "log call failed"})
+
+
+def shortened(traceback: str) -> str:
+    """Return the first and the last whole lines of *traceback*, since a message can have megabytes."""
+    if len(traceback) <= LONGEST_TRACEBACK:
+        return traceback
+    half = LONGEST_TRACEBACK // 2
+    first, last = traceback[:half].rpartition("\n")[0], traceback[-half:].partition("\n")[2]
+    return f"{first}\n… {len(traceback) - len(first) - len(last)} characters …\n{last}"
 
 
 def author_frames(error: BaseException) -> TracebackType | None:

@@ -12,6 +12,7 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +45,15 @@ class History(logging.Handler):
         self._events: deque[str] = deque(maxlen=MOST_EVENTS)
         self._waiting: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="history", daemon=True)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep the events of the block."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.end()
 
     def start(self) -> None:
         """Read the events of earlier runs, and take those of this one from now on."""

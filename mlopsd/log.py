@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import override
 
-from mlopsd.exceptions import unformatted
+from mlopsd.exceptions import shortened, unformatted
 from mlopsd.format import format_time
 from mlopsd.journal import is_journal, with_priority
 
@@ -55,6 +55,11 @@ class Drain(threading.Thread):
                 lost, self.lost = self.lost, 0
                 self.handler.handle(_about_loss(lost))
 
+    def begin(self, form: Form, *, debug: bool = False) -> None:
+        """Write the records so far and all that follow."""
+        self.write_as(form, debug=debug)
+        self.start()
+
     def write_as(self, form: Form, *, debug: bool) -> None:
         """Set the form of the lines; ``auto`` is text in debug mode, on a terminal and in the journal."""
         stream = self.handler.stream
@@ -65,6 +70,8 @@ class Drain(threading.Thread):
 
     def end(self) -> None:
         """Write the waiting records, for at most `FLUSH_SECONDS`."""
+        if self.ident is None:  # the configuration cannot be read
+            self.begin("auto")
         try:
             self.records.put(None, timeout=FLUSH_SECONDS)
         except queue.Full:
@@ -93,7 +100,15 @@ class Waiting(logging.handlers.QueueHandler):
             self._drain.on_loss()
 
 
-class Text(logging.Formatter):
+class ShortTracebacks(logging.Formatter):
+    """The form of a traceback: whole lines, and no megabytes."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
+        """Return the traceback of *ei*, shortened."""
+        return shortened(super().formatException(ei))
+
+
+class Text(ShortTracebacks):
     """One line for a person: time, level, event, fields. The journal has the time already."""
 
     def __init__(self, *, with_time: bool = True) -> None:
@@ -112,7 +127,7 @@ class Text(logging.Formatter):
         return "\n".join([line, *(f"    {_escaped(below)}" for below in traceback.splitlines())])
 
 
-class Json(JsonFormatter):
+class Json(ShortTracebacks, JsonFormatter):
     """One JSON object per line, in UTF-8: ``time``, ``level``, ``logger``, ``event`` and the fields."""
 
     def __init__(self) -> None:
@@ -146,11 +161,17 @@ def start(
 
     *form* is ``text``, ``json``, or ``auto``: text in debug mode, on a terminal and in the journal.
     """
-    drain = Drain(MaskingHandler(sys.stderr if stream is None else stream))
-    drain.write_as(form, debug=debug)
-    drain.start()
-    logging.getLogger().handlers = [Waiting(drain)]
+    drain = hold(stream)
+    drain.begin(form, debug=debug)
     set_level(level)
+    return drain
+
+
+def hold(stream: TextIO | None = None) -> Drain:
+    """Start a log that keeps its records until `Drain.begin`, when the configuration is known."""
+    drain = Drain(MaskingHandler(sys.stderr if stream is None else stream))
+    logging.getLogger().handlers = [Waiting(drain)]
+    set_level("INFO")
     return drain
 
 

@@ -12,8 +12,9 @@ from typing import TextIO
 
 from typing_extensions import Buffer, override
 
+from mlopsd.exceptions import safe_message
 from mlopsd.log import PROBE
-from mlopsd.log_limit import LogLimiter
+from mlopsd.log_limit import LogLimiter, fingerprint
 from mlopsd.process.child import LINES_PER_HOUR, LONGEST_LINE, new_lines
 
 log = logging.getLogger("mlopsd.printed")
@@ -21,17 +22,32 @@ log = logging.getLogger("mlopsd.printed")
 
 @contextmanager
 def logging_prints() -> Iterator[None]:
-    """Log each line that is printed to standard output or error. A terminal stays one, for a debugger."""
-    before = sys.stdout, sys.stderr
+    """Log each line that is printed to standard output or error, and each thread that fails.
+
+    A terminal stays a terminal, for a debugger.
+    """
+    before, hook = (sys.stdout, sys.stderr), threading.excepthook
     replaced = [PrintedLines(stream) for stream in before if stream is not None and not stream.isatty()]
     by_stream = {id(lines.stream): lines.as_text() for lines in replaced}
     sys.stdout, sys.stderr = (by_stream.get(id(stream), stream) for stream in before)
+    threading.excepthook = partial(_log_failed_thread, LogLimiter())
     try:
         yield
     finally:
+        threading.excepthook = hook
         sys.stdout, sys.stderr = before
         for lines in replaced:
             lines.end()
+
+
+def _log_failed_thread(limiter: LogLimiter, failed: threading.ExceptHookArgs) -> None:
+    """Log that a thread ended with an exception, once per hour and message."""
+    value = failed.exc_value
+    if value is None or isinstance(value, SystemExit):  # SystemExit ends a thread without a failure
+        return
+    if limiter.allow((failed.exc_type, fingerprint(safe_message(value)))) is not None:
+        name = failed.thread.name if failed.thread is not None else ""
+        log.error("thread failed", extra={"thread_name": name}, exc_info=value)
 
 
 class PrintedLines(io.RawIOBase):

@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -59,20 +60,21 @@ def main(load: Callable[[], LoadedConfig]) -> int:
         ListenError: The daemon cannot listen on an address.
     """
     read = partial(read_configuration, load, PluginImports())
-    loaded, configured = read()
-    where = places(loaded.settings)
-    drain = logs.start(loaded.settings.log.level, loaded.settings.log.format, debug=loaded.settings.debug)
-    folder, history = StateFolder(where.state), History(where.state)
+    drain = logs.hold()
     try:
-        folder.open()
-        daemon = Daemon(read, loaded, folder, where, drain=drain, history=history)
-        daemon.prepare(configured)
-        history.start()
-        with logging_prints():
-            run(daemon.run(configured), drain)
+        with logging_prints():  # the import of a probe may print too
+            loaded, configured = read()
+            drain.begin(loaded.settings.log.format, debug=loaded.settings.debug)
+            logs.set_level(loaded.settings.log.level)
+            where = places(loaded.settings)
+            history = History(where.state)
+            with closing(StateFolder(where.state)) as folder:
+                folder.open()
+                daemon = Daemon(read, loaded, folder, where, drain=drain, history=history)
+                daemon.prepare(configured)
+                with history.running():
+                    run(daemon.run(configured), drain)
     finally:
-        history.end()
-        folder.close()
         drain.end()
     return 0
 

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from mlopsd.exceptions import safe_message
 from mlopsd.log import Drain
-from mlopsd.log_limit import LogLimiter
+from mlopsd.log_limit import LogLimiter, fingerprint
 
 SCARCE = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -51,9 +52,11 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, whole: Coroutine[Any, Any, 
     task = loop.create_task(whole)
     task.add_done_callback(lambda _: loop.stop())
     loop.run_forever()
+    limiter = LogLimiter()
     while not task.done():
-        reason = "a probe called stop() of the event loop; remove that call"
-        log.error("event loop stopped", extra={"reason": reason})
+        if limiter.allow("") is not None:
+            reason = "a probe called stop() of the event loop; remove that call"
+            log.error("event loop stopped", extra={"reason": reason})
         loop.run_forever()
     return task.result()
 
@@ -85,8 +88,10 @@ class Unawaited:
         if isinstance(error, OSError) and error.errno in SCARCE and "socket" in context:
             self._cannot_accept(error)
             return
-        extra = {"reason": context.get("message", "")}
-        log.error("unhandled exception", extra=extra, exc_info=error)
+        reason = context.get("message", "")
+        key = (fingerprint(reason), type(error), fingerprint(safe_message(error)) if error else "")
+        if self._limiter.allow(key) is not None:
+            log.error("unhandled exception", extra={"reason": reason}, exc_info=error)
 
     def _cannot_accept(self, error: OSError) -> None:
         """Log at most one line per hour: asyncio retries every second."""

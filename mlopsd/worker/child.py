@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.code_version import CodeChange, CodeVersion
-from mlopsd.exceptions import author_frames, safe_message, unformatted
+from mlopsd.exceptions import author_frames, safe_message, shortened, unformatted
 from mlopsd.probe import (
     Advice,
     Context,
@@ -127,7 +127,7 @@ def _encoded(record: logging.LogRecord) -> list[Any]:
         if name not in NO_FIELDS
     }
     if record.exc_info:
-        fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))[-8000:]
+        fields["traceback"] = shortened("".join(traceback.format_exception(*record.exc_info)))
     return [record.name, record.levelno, record.getMessage()[:2000], fields]
 
 
@@ -266,8 +266,8 @@ def _error(error: BaseException, *, whole: bool) -> dict[str, Any]:
         "error": {
             "kind": kind_of(error),
             "type": type(error).__name__,
-            "text": safe_message(error)[:2000],
-            "traceback": "".join(traceback.format_exception(type(error), error, frames))[-8000:],
+            "text": safe_message(error),
+            "traceback": shortened("".join(traceback.format_exception(type(error), error, frames))),
         }
     }
 

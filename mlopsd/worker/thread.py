@@ -100,12 +100,20 @@ class ThreadWorker:
         if self._lane is None:
             return
         try:
-            if (probe := self._probe) is not None and (self._call is None or self._call.returned):
-                await asyncio.wait_for(self._run(lambda: plain("close", probe.close())), CLOSING_SECONDS)
+            if self._probe is not None and (self._call is None or self._call.returned):
+                await asyncio.wait_for(self._run(self._close), CLOSING_SECONDS)
         except TimeoutError:
             return
         finally:
+            self._lane.begin(self._release)
             self._lane.end()
+
+    def _close(self) -> None:
+        plain("close", self._made().close())
+
+    def _release(self) -> None:
+        """Drop the probe in its thread: its finalizer may hang too."""
+        self._probe = self._routes = None
 
     async def _run(self, function: Callable[[], Result]) -> Result:
         if self._lane is None:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 
 from mlopsd.config.schema import ProbeTable
+from mlopsd.exceptions import LONGEST_MESSAGE
 from mlopsd.metrics.collectors import SERIES_PER_FAMILY
 from mlopsd.metrics.samples import FINDINGS_PER_PROBE, SAMPLES_PER_READING
 from mlopsd.probe import (
@@ -32,7 +33,7 @@ from mlopsd.probe import (
     Status,
     declared_routes,
 )
-from mlopsd.worker.validate import MOST_FACTS_BYTES, MOST_FINDINGS, MOST_SAMPLES
+from mlopsd.worker.validate import LONGEST_LABEL, LONGEST_TEXT, MOST_FACTS_BYTES, MOST_FINDINGS, MOST_SAMPLES
 from tests.cli.command import mlopsd
 from tests.docs.test_docs import GUIDE, ROOT
 from tests.documented import tables
@@ -237,6 +238,9 @@ def test_the_limits_of_the_guide_are_those_of_the_code() -> None:
         "samples of a reading": f"{MOST_SAMPLES:,}",
         "samples of a reading in `/metrics`": f"{SAMPLES_PER_READING:,}",
         "facts": f"{MOST_FACTS_BYTES // 1024} KiB",
+        "a summary, or an observed text": f"{LONGEST_TEXT:,}",
+        "a finding's name, subject or unit": f"{LONGEST_LABEL:,}",
+        "the message of an exception": f"{LONGEST_MESSAGE:,}",
         "series of a counter or histogram": f"{SERIES_PER_FAMILY:,}",
         "findings of a probe in `/metrics`": f"{FINDINGS_PER_PROBE:,}",
     }

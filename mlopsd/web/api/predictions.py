@@ -1,11 +1,13 @@
 """Predictions and readiness, by the APIs of MLflow's server and the Open Inference Protocol."""
 
+import logging
 from http import HTTPStatus
 
 from aiohttp import web
 
 from mlopsd.config.errors import nearest
 from mlopsd.config.probes import ProbeConfig, default_predictor
+from mlopsd.log_limit import LogLimiter
 from mlopsd.predictor import Predictor
 from mlopsd.web.api.endpoint import JSON_HEADERS, TEXT_HEADERS
 from mlopsd.web.api.health import SERVING
@@ -17,6 +19,7 @@ from mlopsd.web.jsonable import json_body
 
 NO_PREDICTOR = "no probe that predicts is configured; add a table [probes.model] with a model"
 NO_MLFLOW = "MLflow is not installed with mlopsd; pip install 'mlopsd[model]'"
+log = logging.getLogger("mlopsd.http")
 
 
 class Predictions:
@@ -24,6 +27,7 @@ class Predictions:
 
     def __init__(self, context: WebContext) -> None:
         self._context = context
+        self._failures = LogLimiter()
 
     async def by_default(self, request: web.Request) -> web.Response:
         """Return the prediction of the one predictor, or of the one with ``default = true``."""
@@ -99,7 +103,16 @@ class Predictions:
 
     def _serves(self, probe: ProbeConfig) -> bool:
         predictor = self._live(probe)
-        return predictor is not None and predictor.served_version is not None and not self._context.draining
+        return predictor is not None and self._has_version(probe, predictor) and not self._context.draining
+
+    def _has_version(self, probe: ProbeConfig, predictor: Predictor) -> bool:
+        """Return whether *predictor* names the version that it serves. If it fails, it serves none."""
+        try:
+            return isinstance(predictor.served_version, str)
+        except Exception as error:  # the boundary to third-party code
+            if self._failures.allow((probe.name, type(error))) is not None:
+                log.exception("served version unknown", extra={"probe": probe.name})
+            return False
 
     def _live(self, probe: ProbeConfig) -> Predictor | None:
         """Return the predictor itself, or None while it is being made or replaced."""

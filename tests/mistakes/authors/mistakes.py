@@ -179,6 +179,60 @@ class RoutesAsync(Good):
         return ()
 
 
+class YieldsFindings(Good):
+    """Its findings are a generator."""
+
+    def check(self) -> Any:
+        return Reading(WELL for _ in range(2))  # type: ignore[arg-type]
+
+
+class OneFinding(Good):
+    """It forgets the brackets."""
+
+    def check(self) -> Any:
+        return Reading(WELL)  # type: ignore[arg-type]
+
+
+class ReturnsACoroutine(Good):
+    """Its plain check returns a coroutine."""
+
+    def check(self) -> Any:
+        return self.really_check()
+
+    async def really_check(self) -> Reading:
+        return Reading([WELL])
+
+
+class NoName(Good):
+    """Its finding has no name."""
+
+    def check(self) -> Any:
+        return Reading([Finding("", Status.HEALTHY, "the door is shut")])
+
+
+class Endless(Good):
+    """Its summary is a file."""
+
+    def check(self) -> Any:
+        return Reading([Finding("door", Status.HEALTHY, "x" * 5_000_000)])
+
+
+class FactsOfThemselves(Good):
+    """Its facts are circular."""
+
+    def check(self) -> Any:
+        facts: dict[str, Any] = {}
+        facts["facts"] = facts
+        return Reading([WELL], facts=facts)
+
+
+class MadeByNobody(Good):
+    """Its class returns nothing."""
+
+    def __new__(cls, *_arguments: object) -> Any:
+        return None
+
+
 class FactsOfObjects(Good):
     """Its facts are no JSON."""
 
