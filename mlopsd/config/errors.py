@@ -12,7 +12,11 @@ from pydantic_core import ErrorDetails
 
 CREDENTIALS_IN_URI = re.compile(r"(?<=://)(?!/).*(?=@)", re.DOTALL)  # a password may hold / and @
 SECRET_KEY = re.compile(r"key|password|secret|token|credential", re.IGNORECASE)
-PUBLIC_ENDINGS = ("_file", "_header")  # of keys that name a file or a header, not the secret itself
+PUBLIC_ENDINGS = (
+    "_file",
+    "_header",
+    "public_key",
+)  # of keys that hold no secret themselves
 MASK = "********"
 LONGEST = 60  # characters of a value
 

@@ -517,7 +517,13 @@ def test_the_table_of_causes_blames_a_version_only_where_there_is_proof() -> Non
     blamed = {key for key, cause in CAUSES.items() if cause.at_fault == "version"}
     assert blamed == {
         *(("fetch", "missing"), ("fetch", "truncated"), ("thresholds", "error"), ("canary", "error")),
-        *(("load", "error"), ("load", "died"), ("provenance", "untagged"), ("provenance", "altered")),
+        *(
+            ("load", "error"),
+            ("load", "died"),
+            ("provenance", "untagged"),
+            ("provenance", "altered"),
+            ("provenance", "unsigned"),
+        ),
     }
     for (step, kind), cause in CAUSES.items():
         assert cause_of(step, kind) is cause

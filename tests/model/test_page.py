@@ -33,7 +33,7 @@ from mlopsd_probes.model.serving.canary import CanaryKind
 from mlopsd_probes.model.serving.liveness import Backlog, Reason
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry import environment
-from mlopsd_probes.registry.options import RegistryOptions
+from mlopsd_probes.registry.options import RegistryOptions, SignatureOptions
 from mlopsd_probes.registry.registries import KINDS
 from mlopsd_probes.registry.version import LoggedMetric
 from tests.model.world import DOWN, WELL, FakeHost, failing, version
@@ -115,6 +115,8 @@ def states(well: Observed) -> Iterator[Observed]:
     for tagged in ("f" * 64, well.serving.kept.digest):
         kept = replace(well.serving.kept, version=replace(well.serving.kept.version, tagged_digest=tagged))
         yield replace(well, serving=replace(well.serving, kept=kept))
+    for fault in ("", "its signature is wrong"):
+        yield replace(well, signature_fault=fault)
     yield replace(well, reached_at=None)
     yield replace(well, reached_at=NOW - timedelta(days=1))
     yield replace(well, problem="cannot keep version 2: no space left on device")
@@ -148,7 +150,9 @@ def readings(well: Observed) -> list[Reading]:
     table = options(thresholds={"accuracy": {"min": 0.8}})
     accepting = table.model_copy(update={"on_no_signature": "accept"})
     tagged = table.model_copy(update={"digest_tag": "mlopsd.sha256"})
-    return [report.report(state, each) for state in states(well) for each in (table, accepting, tagged)]
+    signed = table.model_copy(update={"signature": SignatureOptions(public_key=Path("/signer.pub"))})
+    each_table = (table, accepting, tagged, signed)
+    return [report.report(state, each) for state in states(well) for each in each_table]
 
 
 async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Observed) -> None:
@@ -233,6 +237,7 @@ def test_the_page_has_every_code_of_a_prediction_with_its_result() -> None:
         ("Keys of a registry", RegistryOptions),
         ("Keys of prediction", PredictionOptions),
         ("Keys of canary", CanaryOptions),
+        ("Keys of signature", SignatureOptions),
     ],
 )
 def test_the_page_has_every_key_with_its_default_its_unit_and_its_meaning(
@@ -281,7 +286,8 @@ def test_the_page_has_every_metric_with_its_kind_labels_and_help() -> None:
                 *KINDS,
                 *found(
                     tuple(
-                        f"../registry/{name}.py" for name in ("errors", "download", "resolver", "provenance")
+                        f"../registry/{name}.py"
+                        for name in ("errors", "download", "resolver", "provenance", "signature")
                     ),
                     r'Fault\(\s*"(\w+)"',
                 ),

@@ -11,8 +11,8 @@ from mlopsd.probe import Advice, ReloadRefused, Status
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.provenance import files_fault, tag_fault
 from mlopsd_probes.model.version import CachedVersion
-from mlopsd_probes.registry.options import RegistryOptions
-from mlopsd_probes.registry.registries import FetchError
+from mlopsd_probes.registry.options import RegistryOptions, SignatureOptions
+from mlopsd_probes.registry.registries import Complaint, FetchError, RegistryError
 from mlopsd_probes.registry.version import File
 from tests.model.world import DOWN, URI, World, failing, reported, version
 
@@ -165,3 +165,110 @@ async def test_a_copy_on_disk_is_used_only_if_the_tag_names_its_files(world: Wor
     names(world, "2", WRONG)
     await world.check()
     assert world.registry.fetched == ["1", "2", "2"]
+
+
+SIGNED = SignatureOptions(public_key=Path("/etc/mlopsd/signer.pub"))
+FORGED = "its signature model.sig is not by the key in /etc/mlopsd/signer.pub"
+NO_KEY = RegistryError(Complaint(URI, "public_key", "cannot read /etc/mlopsd/signer.pub: no such file"))
+
+
+@pytest.fixture
+async def signed(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path, signature=SIGNED)
+    yield world
+    await world.reconciler.close()
+
+
+async def test_what_a_download_has_verified_is_signed(signed: World) -> None:
+    signed.names("1")
+    reading = await signed.check()
+    assert reading.status is Status.HEALTHY
+    text = "its files have a signature by /etc/mlopsd/signer.pub"
+    assert reported(reading, "provenance") == ("healthy", text)
+    assert signed.registry.attested == []
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "altered"])
+async def test_a_version_that_is_not_signed_is_rejected_and_the_old_one_serves(
+    signed: World, kind: str
+) -> None:
+    signed.names("1")
+    await signed.check()
+    signed.registry.fails = FetchError(kind, FORGED)
+    signed.names("2")
+    reading = await signed.check()
+    findings = [finding for finding in reading.findings if finding.name == "provenance"]
+    assert [(finding.subject, finding.status) for finding in findings] == [
+        (None, Status.HEALTHY),
+        ("version 2", Status.DEGRADED),
+    ]
+    assert f"version 2 was rejected: {FORGED}; tried again in 10 min" in findings[1].summary
+    assert signed.serves == "1"
+
+
+@pytest.mark.parametrize("kind", ["public_key", "import_error"])
+async def test_a_fault_of_this_host_rejects_no_version_and_names_the_fix(signed: World, kind: str) -> None:
+    signed.names("1")
+    signed.registry.fails = FetchError(kind, "cannot check")
+    reading = await signed.check()
+    assert "rejected" not in reading.facts
+    (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
+    assert finding.advice is Advice.FIX_CONFIG
+
+
+async def test_a_version_restored_from_disk_is_held_against_the_key_once_and_keeps_serving(
+    signed: World,
+) -> None:
+    signed.names("1")
+    await signed.check()
+    signed.registry.attests = FORGED
+    await restarted(signed)
+    reading = await signed.check(3)
+    assert signed.serves == "1"
+    assert reported(reading, "provenance") == (
+        "degraded",
+        f"version 1 keeps serving, but it would be rejected: {FORGED}",
+    )
+    assert signed.registry.attested == ["1"]
+
+
+async def test_a_version_in_service_that_cannot_be_checked_says_so(signed: World) -> None:
+    signed.names("1")
+    await signed.check()
+    signed.registry.attests = NO_KEY
+    await restarted(signed)
+    reading = await signed.check()
+    text = "version 1 serves, and its signature was not verified since the start"
+    assert reported(reading, "provenance") == ("degraded", text)
+    (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
+    assert finding.advice is Advice.FIX_CONFIG
+    signed.registry.attests = None
+    assert (await signed.check()).status is Status.HEALTHY
+
+
+async def test_a_copy_on_disk_that_the_key_did_not_sign_is_fetched_again(signed: World) -> None:
+    signed.names("1")
+    await signed.check()
+    signed.canaries["2"] = failing("NaN")
+    signed.names("2")
+    await signed.check()
+    signed.wait(signed.options.rejected_backoff + 1)
+    await signed.check()
+    assert (signed.registry.fetched, signed.registry.attested) == (["1", "2"], ["2"])
+    signed.registry.attests = FORGED
+    signed.wait(2 * signed.options.rejected_backoff + 1)
+    await signed.check()
+    assert signed.registry.fetched == ["1", "2", "2"]
+
+
+async def test_a_copy_on_disk_that_cannot_be_checked_is_not_loaded(signed: World) -> None:
+    signed.names("1")
+    await signed.check()
+    signed.canaries["2"] = failing("NaN")
+    signed.names("2")
+    await signed.check()
+    loaded = len(signed.hosts)
+    signed.registry.attests = NO_KEY
+    signed.wait(signed.options.rejected_backoff + 1)
+    await signed.check()
+    assert (len(signed.hosts), signed.registry.fetched) == (loaded, ["1", "2"])

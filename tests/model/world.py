@@ -53,6 +53,8 @@ class FakeRegistry:
     fails: FetchError | None = None
     arrives: int = 1  # bytes before it fails
     judges: RegistryError | None = None
+    attests: RegistryError | str | None = None  # what is wrong with the files of any version on disk
+    attested: list[str] = field(default_factory=list)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     judging: asyncio.Event = field(default_factory=asyncio.Event)
     fetching: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,6 +93,12 @@ class FakeRegistry:
             raise self.fails
         self.fetched.append(wanted.number)
         return (File("MLmodel", 1, "62c66a7a5dd70c3146618063c344e531e6d4b59e379808443ce962b3abd63c5a"),)
+
+    async def attest(self, wanted: Version, folder: Path, files: Iterable[File]) -> str | None:
+        self.attested.append(wanted.number)
+        if isinstance(self.attests, RegistryError):
+            raise self.attests
+        return self.attests
 
     async def close(self) -> None:
         return

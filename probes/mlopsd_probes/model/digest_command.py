@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from mlopsd.probe import Options, ProbeError
 from mlopsd_probes.model.options import ModelOptions
-from mlopsd_probes.registry.options import TRACKING_URI, InheritedRegistry, WantedModel
+from mlopsd_probes.registry.options import TRACKING_URI, InheritedRegistry, SignatureOptions, WantedModel
 from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.provenance import DIGEST_TAG
 from mlopsd_probes.registry.registries import FetchError, Registries, RegistryError
@@ -77,7 +77,11 @@ def run(arguments: Namespace, configured: Callable[[], Mapping[str, Options]]) -
     options = _options(arguments.registry, parsed["model"], configured)
     tag = None if arguments.tag is None else arguments.tag or options.digest_tag or DIGEST_TAG
     wanted = replace(
-        options.wanted, candidates=(parsed["number"] or parsed["alias"],), require_tags={}, digest_tag=None
+        options.wanted,
+        candidates=(parsed["number"] or parsed["alias"],),
+        require_tags={},
+        digest_tag=None,
+        signature=SignatureOptions(),
     )
     try:
         with tempfile.TemporaryDirectory(prefix="mlopsd-digest-", dir=_temporary()) as folder:

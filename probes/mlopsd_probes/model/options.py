@@ -21,6 +21,7 @@ from mlopsd_probes.registry.options import (
     Name,
     OptionTable,
     RegistryOptions,
+    SignatureOptions,
     WantedModel,
 )
 
@@ -205,6 +206,9 @@ class ModelOptions(PredictorOptions):
     canary: CanaryOptions = key(
         CanaryOptions(), "table", "The prediction that a version makes before it serves and at every check."
     )
+    signature: SignatureOptions = key(
+        SignatureOptions(), "table", "The signature that a version's files must have."
+    )
 
     @property
     def wanted(self) -> WantedModel:
@@ -219,6 +223,7 @@ class ModelOptions(PredictorOptions):
             fetch_parallel=self.fetch_parallel,
             require_tags=self.require_tags,
             digest_tag=self.digest_tag,
+            signature=self.signature,
         )
 
     @field_validator("registries", mode="after")

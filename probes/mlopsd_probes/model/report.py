@@ -223,20 +223,24 @@ def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
 
 
 def _provenance(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
-    if options.digest_tag is None or seen.serving is None:
+    key, tag = options.signature.public_key, options.digest_tag
+    if seen.serving is None or (tag is None and key is None):
         return
-    kept = seen.serving.kept
-    number = kept.version.number
-    if kept.version.tagged_digest is None:
-        text = (
-            f"version {number} serves, and no registry has given its tag {options.digest_tag} since the start"
-        )
-        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.WATCH)
-    elif (fault := files_fault(kept, options)) is not None:
+    kept, of_key = seen.serving.kept, None if key is None else seen.signature_fault
+    number, is_tag_known = kept.version.number, kept.version.tagged_digest is not None
+    if fault := (files_fault(kept, options) if is_tag_known else None) or of_key:
         text = f"version {number} keeps serving, but it would be rejected: {fault}"
         yield Finding("provenance", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+    elif tag is not None and not is_tag_known:
+        text = f"version {number} serves, and no registry has given its tag {tag} since the start"
+        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.WATCH)
+    elif key is not None and of_key is None:
+        text = f"version {number} serves, and its signature was not verified since the start"
+        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.WATCH)
     else:
-        text = f"its files have the digest of its tag {options.digest_tag}"
+        of_tag = [] if tag is None else [f"the digest of its tag {tag}"]
+        signed = [] if key is None else [f"a signature by {key}"]
+        text = f"its files have {' and '.join(of_tag + signed)}"
         yield Finding("provenance", Status.HEALTHY, text)
 
 

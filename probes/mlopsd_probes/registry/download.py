@@ -107,7 +107,7 @@ class Download:
         """Fetch all files; return path, size and SHA-256 of each. Call *pulse* regularly with the progress.
 
         Raises:
-            Fault: ``missing``, ``truncated`` or ``altered`` if the version itself is proven to be at fault.
+            Fault: ``missing``, ``truncated`` or one of provenance if the version is proven to be at fault.
             Exception: any other exception of the store's client.
         """
         with closing(self._transfer), self._pulsing(pulse):
@@ -187,15 +187,19 @@ class Download:
         """Fetch *files*; fetch them again from their beginning if they are not the registered ones.
 
         Raises:
-            Fault: ``altered`` if they came the same twice, ``bad_response`` if they came differently.
+            Fault: ``altered`` if they came the same twice, ``bad_response`` if they came differently;
+                ``unsigned`` if no signature is listed, asked twice.
         """
+        if self._evidence.precheck(file.path for file in files) is not None:
+            missing = self._evidence.precheck(file.path for file in self._all())
+            raise missing or Fault("bad_response", "the registry lists other files than a moment ago")
         first = self._fetched(files)
-        if self._evidence.fault(_listed(first)) is None:
+        if self._evidence.fault(self._folder, _listed(first)) is None:
             return first
         for file in files:
             self._transfer.forget(file)
         second = self._fetched(files)
-        if (fault := self._evidence.fault(_listed(second))) is None:
+        if (fault := self._evidence.fault(self._folder, _listed(second))) is None:
             return second
         if first != second:
             raise changing(digest_of(_listed(first)), digest_of(_listed(second)))

@@ -5,6 +5,7 @@ import sys
 
 PACKAGES = {  # by module; only certain names
     "MySQLdb": "mysqlclient",
+    "OpenSSL": "mlopsd[signing]",
     "alembic": "mlflow",
     "azure": "azure-storage-blob",
     "azure.identity": "azure-identity",
@@ -16,6 +17,7 @@ PACKAGES = {  # by module; only certain names
     "google": "google-cloud-storage",
     "google.cloud": "google-cloud-storage",
     "mlflow": "mlopsd[model]",
+    "model_signing": "mlopsd[signing]",
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
     "pyarrow": "pyarrow",

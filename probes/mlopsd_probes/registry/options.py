@@ -99,6 +99,15 @@ class InheritedRegistry(RegistryOptions):
     """The registry in MLflow's environment variables; only it gets the credentials in them."""
 
 
+class SignatureOptions(OptionTable):
+    """The OpenSSF signature that a version must have."""
+
+    public_key: AbsolutePath | None = key(
+        None, "path", "Public key (PEM) of the signer. Only versions that it signed are loaded. Default: any."
+    )
+    file: Name = key("model.sig", "path", "The signature among the version's files.")
+
+
 @dataclass(frozen=True, slots=True)
 class WantedModel:
     """The registered model that registries are asked for.
@@ -113,6 +122,7 @@ class WantedModel:
         fetch_parallel: files, or ranges of large ones, that are downloaded at a time.
         require_tags: tags that a version must have, with their values.
         digest_tag: the tag with the digest of a version's files; None to ask for none.
+        signature: the signature that a version must have.
     """
 
     name: str
@@ -124,6 +134,7 @@ class WantedModel:
     fetch_parallel: int
     require_tags: Mapping[str, str] = field(default_factory=dict)
     digest_tag: str | None = None
+    signature: SignatureOptions = field(default_factory=SignatureOptions)
 
 
 def without_credentials(uri: str) -> str:

@@ -1,9 +1,11 @@
-"""The evidence that the files of a version are those that were registered: the digest in one of its tags."""
+"""The evidence that the files of a version are the registered ones: a digest in a tag, and a signature."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlopsd_probes.registry.fault import Fault, printable
+from mlopsd_probes.registry.signature import SignatureCheck, unsigned
 from mlopsd_probes.registry.version import File, digest_of
 
 DIGEST_TAG = "mlopsd.sha256"
@@ -17,15 +19,40 @@ class Evidence:
     Attributes:
         tag: the tag with the digest; None to check none.
         tagged: the value of the tag.
+        public_key: the file with the key of the signer; None to check no signature.
+        signature: the path of the signature among the files.
     """
 
     tag: str | None = None
     tagged: str = ""
+    public_key: str | None = None
+    signature: str = ""
 
-    def fault(self, files: Iterable[File]) -> Fault | None:
-        """Return the fault of a version with *files*, or None if they are the registered ones."""
+    def precheck(self, paths: Iterable[str]) -> Fault | None:
+        """Return the fault of a version with files at *paths*, before any of them is fetched.
+
+        Raises:
+            Fault: ``public_key``: the key cannot be used.
+            ImportError: model-signing is not installed.
+        """
+        if self.public_key is None:
+            return None
+        SignatureCheck(self.public_key, self.signature)
+        return None if self.signature in paths else unsigned(self.signature)
+
+    def fault(self, folder: Path, files: Sequence[File]) -> Fault | None:
+        """Return the fault of a version whose *files* are in *folder*; None if they are the registered ones.
+
+        Raises:
+            Fault: ``public_key``: the key cannot be used.
+            ImportError: model-signing is not installed.
+        """
         reason = None if self.tag is None else digest_fault(self.tag, self.tagged, digest_of(files))
-        return None if reason is None else Fault("altered", reason)
+        if reason is not None:
+            return Fault("altered", reason)
+        if self.public_key is None:
+            return None
+        return SignatureCheck(self.public_key, self.signature).fault(folder, files)
 
 
 def digest_fault(tag: str, tagged: str, digest: str) -> str | None:

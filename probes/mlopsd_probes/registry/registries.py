@@ -4,7 +4,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TRIES = 2  # of an HTTP request; both must end before the daemon would kill the process
 HEADROOM = 0.5  # seconds
+ATTEST_LIMIT = 60.0  # seconds to import model-signing and to verify a signature on a busy machine
 KINDS = kinds_of(REGISTRY)
 NOT_YET = frozenset({"not_ready", "not_approved"})  # complaints of a version that may be wanted soon
 ANSWERS = frozenset({"absent", "dangling", *NOT_YET})  # complaints of a registry that answered
@@ -48,7 +50,7 @@ class Complaint:
     registry: str
     kind: str
     reason: str
-    asked_for: Literal["version", "metrics", "files"] = "version"
+    asked_for: Literal["version", "metrics", "files", "signature"] = "version"
     retry_after: float | None = None
 
     @property
@@ -201,6 +203,30 @@ class Registries:
             raise FetchError(error.kind, error.reason, error.store, error.retry_after) from error
         return tuple(File(path, size, sha256) for path, size, sha256 in files)
 
+    async def attest(self, version: Version, folder: Path, files: Iterable[File]) -> str | None:
+        """Return a sentence if the *files* of *version* in *folder* are not the registered ones.
+
+        A process of its own checks them.
+
+        Raises:
+            RegistryError: they cannot be checked.
+        """
+        listed = [(file.path, file.size, file.sha256) for file in files]
+        question = {
+            "do": "attest",
+            "folder": str(folder),
+            "files": listed,
+            "evidence": self._evidence(version),
+        }
+        try:
+            async with self._own_client(self._rank(version), self._wanted.timeout) as client:
+                await client.ask(question, ATTEST_LIMIT)
+        except Unanswered as error:
+            if error.kind in kinds_of("provenance"):
+                return error.reason
+            raise RegistryError(_complaint(version.registry, error)) from error
+        return None
+
     async def tag(self, version: Version, name: str, value: str) -> None:
         """Set the tag *name* of *version* in its registry.
 
@@ -261,15 +287,10 @@ class Registries:
         return await self._counted(operation, client.ask(question, self._wanted.timeout), result_of)
 
     async def _fetch(self, rank: int, question: Answer, progress: OnProgress) -> list[Any]:
-        await self._prepare()
-        client = self._fetcher(self._wanted.registries[rank])
-        self._fetching.add(client)
-        try:
+        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
+        async with self._own_client(rank, http_timeout) as client:
             await client.start()
             return await self._follow(client, question, progress)
-        finally:
-            self._fetching.discard(client)
-            await client.end()
 
     async def _prepare(self) -> None:
         """Clear the folder up before its first use.
@@ -281,12 +302,28 @@ class Registries:
         if self._is_closed:
             raise Unanswered(*STOPPED)
 
-    def _fetcher(self, registry: RegistryOptions) -> ClientProcess:
-        folder = self._folder / f"client-{secrets.token_hex(8)}"
-        http_timeout = 2 * self._wanted.fetch_idle_timeout  # the timeout in `_follow` comes first
-        return ClientProcess(
-            registry, folder, http_timeout, name=self._name, log=self._log, printed=self._printed
+    @asynccontextmanager
+    async def _own_client(self, rank: int, http_timeout: float) -> AsyncIterator[ClientProcess]:
+        """Yield a client for the block alone, so that a long request delays no other.
+
+        Raises:
+            Unanswered: this is closed, and starts no process any more.
+        """
+        await self._prepare()
+        client = ClientProcess(
+            self._wanted.registries[rank],
+            self._folder / f"client-{secrets.token_hex(8)}",
+            http_timeout,
+            name=self._name,
+            log=self._log,
+            printed=self._printed,
         )
+        self._fetching.add(client)
+        try:
+            yield client
+        finally:
+            self._fetching.discard(client)
+            await client.end()
 
     async def _follow(self, client: ClientProcess, question: Answer, progress: OnProgress) -> list[Any]:
         wanted = self._wanted
@@ -324,10 +361,12 @@ class Registries:
         return result
 
     def _evidence(self, version: Version) -> Answer:
-        """Return the evidence that a download of *version* has to check."""
-        if not version.tagged_digest:
-            return {}
-        return {"tag": self._wanted.digest_tag, "tagged": version.tagged_digest}
+        """Return the evidence that the files of *version* must have."""
+        signature = self._wanted.signature
+        key = signature.public_key
+        of_tag = {"tag": self._wanted.digest_tag, "tagged": version.tagged_digest}
+        of_key = {"public_key": str(key), "signature": signature.file}
+        return {**(of_tag if version.tagged_digest else {}), **(of_key if key is not None else {})}
 
     def _version(self, rank: int, found: Mapping[str, Any]) -> Version:
         return Version(

@@ -76,6 +76,7 @@ class Resolver:
             "resolve": self._resolve,
             "metrics": self._metrics,
             "fetch": self._fetch,
+            "attest": self._attest,
             "tag": self._tag,
         }
 
@@ -126,6 +127,18 @@ class Resolver:
 
     def _metrics(self, question: Mapping[str, Any]) -> Answer:
         return {"metrics": read_metrics(self._client, question["run_id"], question["source"])}
+
+    def _attest(self, question: Mapping[str, Any]) -> Answer:
+        """Hold files that are on disk already against the evidence.
+
+        Raises:
+            Fault: ``altered`` or ``unsigned``: they are not the registered ones.
+        """
+        files = [File(*one) for one in question["files"]]
+        fault = Evidence(**question["evidence"]).fault(Path(question["folder"]), files)
+        if fault is not None:
+            raise fault
+        return {}
 
     def _tag(self, question: Mapping[str, Any]) -> Answer:
         model, number = question["model"], question["version"]

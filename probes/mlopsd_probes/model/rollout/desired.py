@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from mlopsd_probes.model.options import ModelOptions
+from mlopsd_probes.model.rollout.provenance import files_fault
 from mlopsd_probes.model.rollout.thresholds import Judgement, judge
+from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.registries import NOT_YET, Complaint, Registries, RegistryError
 from mlopsd_probes.registry.version import Version
 
@@ -30,6 +33,7 @@ class DesiredVersion:
         self._complaints: tuple[Complaint, ...] = ()
         self._unmet: tuple[Version, Complaint] | None = None
         self._judged: dict[str, Judgement] = {}  # by the version's id
+        self._signatures: dict[str, str] = {}  # by the version's id: "", or what is wrong with it
 
     @property
     def complaints(self) -> tuple[Complaint, ...]:
@@ -87,7 +91,35 @@ class DesiredVersion:
         self._judged[version.id] = judgement = judge(metrics, options.thresholds, options.on_missing)
         return judgement
 
-    def unmet(self, version: Version, what: Literal["metrics", "files"], because: Complaint) -> RegistryError:
+    async def attest(self, kept: CachedVersion) -> str | None:
+        """Return a sentence if the files of *kept* are not the registered ones.
+
+        Raises:
+            RegistryError: its signature cannot be checked.
+        """
+        if (fault := files_fault(kept, self._options)) is not None:
+            return fault
+        if self._options.signature.public_key is None:
+            return None
+        try:
+            found = await self._registries.attest(kept.version, Path(kept.folder), kept.files)
+        except RegistryError as error:
+            raise self.unmet(kept.version, "signature", error.complaint) from error
+        self.met()
+        self._signatures[kept.version.id] = found or ""
+        return found
+
+    def note_signed(self, version: Version) -> None:
+        """Record that a download has verified the signature of *version*."""
+        self._signatures[version.id] = ""
+
+    def signature_fault(self, version: Version) -> str | None:
+        """Return a sentence if the signature of *version* is wrong, "" if it is right; None while unknown."""
+        return self._signatures.get(version.id)
+
+    def unmet(
+        self, version: Version, what: Literal["metrics", "files", "signature"], because: Complaint
+    ) -> RegistryError:
         """Return an error to raise: the registry or its store did not give *what* of *version*.
 
         Keep it as a complaint until `met` is called or another version is desired.

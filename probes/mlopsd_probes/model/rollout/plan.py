@@ -98,6 +98,8 @@ class Observed:
         reached_at: when a registry last answered.
         drift_since: the time since which *desired* does not serve.
         judgement: the thresholds' verdict on the version in service; None while unknown.
+        signature_fault: what is wrong with the signature of the version in service; "" if it is right, None
+            while unknown.
         lost: how the last host ended, while no version serves.
         lost_advice: the advice about that loss.
         problem: the last failure of the disk or of a task of the daemon.
@@ -130,6 +132,7 @@ class Observed:
     reached_at: datetime | None = None
     drift_since: datetime | None = None
     judgement: Judgement | None = None
+    signature_fault: str | None = None
     lost: str | None = None
     lost_advice: Advice = Advice.RESTART_APP
     problem: str | None = None

@@ -202,6 +202,7 @@ class Reconciler:
             reached_at=self._desired.reached_at,
             drift_since=self._drift_since,
             judgement=None if serving is None else self._desired.judgement(serving.kept.version),
+            signature_fault=None if serving is None else self._desired.signature_fault(serving.kept.version),
             lost=losses.how,
             lost_advice=losses.advice,
             problem="; ".join(dict.fromkeys(problem for problem in problems if problem)) or None,
@@ -391,12 +392,15 @@ class Reconciler:
         return found
 
     async def _judge_active(self) -> None:
-        """Judge the version in service once; it may come from disk, and the thresholds may be new."""
-        serving = self.active.serving
-        if serving is None or self._desired.judgement(serving.kept.version) is not None:
+        """Judge the version in service once; it may come from disk, and its table may be new."""
+        if (serving := self.active.serving) is None:
             return
-        with contextlib.suppress(RegistryError):  # `judge` has recorded it as a complaint
-            await self._desired.judge(serving.kept.version)
+        version = serving.kept.version
+        with contextlib.suppress(RegistryError):  # each has recorded it as a complaint
+            if self._desired.judgement(version) is None:
+                await self._desired.judge(version)
+            if self._desired.signature_fault(version) is None:
+                await self._desired.attest(serving.kept)
 
     async def _verify(self) -> None:
         """Run the canary of the version in service."""

@@ -18,7 +18,7 @@ from mlopsd_probes.model.cache.versions import CachedVersions
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import Doing, ProgressTracker
 from mlopsd_probes.model.rollout.desired import DesiredVersion
-from mlopsd_probes.model.rollout.provenance import files_fault, tag_fault
+from mlopsd_probes.model.rollout.provenance import tag_fault
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
 from mlopsd_probes.model.serving.canary import CanaryResult
@@ -111,7 +111,7 @@ class Steps:
         kept = self._cached.contents.find(version)
         if not self._is_verified(version, kept):
             await self._judge(version)
-            if kept is not None and files_fault(kept, self._options) is not None:
+            if kept is not None and await self._desired.attest(kept) is not None:
                 kept = None  # the download decides, since the store may have other files now
         if kept is None:
             kept = await self._fetch(version)
@@ -200,6 +200,7 @@ class Steps:
         finally:
             await asyncio.shield(self._release(version, making))
         self._desired.met()
+        self._desired.note_signed(version)
         self._measures.phase("fetch", time.monotonic() - began)
         self._cached.add(kept)
         return kept
