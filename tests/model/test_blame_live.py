@@ -310,13 +310,13 @@ async def test_whatever_s3_says_rejects_no_version_and_is_soon_over(
     no_bucket = s3_error(404, "NoSuchBucket", "The specified bucket does not exist")
     async with living(tmp_path, database.uri, model=IN_BUCKET, candidates=["1"]) as world:
         for part, act, output in (
-            ("list-type", slow_down, "(SlowDown) when calling the List"),
-            ("/models/1/weights", slow_down, "(SlowDown) when calling the GetObject"),
-            ("list-type", expired, "ExpiredToken"),
-            ("list-type", denied, "AccessDenied"),
-            ("/models/1/weights", denied, "(AccessDenied) when calling the GetObject"),
-            ("/models/1/", no_bucket, "NoSuchBucket"),
-            ("list-type", hang_up, "the store of files: "),
+            ("list-type", slow_down, "it asks to be asked less often (503 SlowDown: "),
+            ("/models/1/weights", slow_down, "it asks to be asked less often (503 SlowDown: "),
+            ("list-type", expired, "(400 ExpiredToken: "),
+            ("list-type", denied, "(403 AccessDenied: "),
+            ("/models/1/weights", denied, "(403 AccessDenied: "),
+            ("/models/1/", no_bucket, "there is no such bucket (404 NoSuchBucket: "),
+            ("list-type", hang_up, f"{front.uri}: "),
         ):
             front.meddle(part, act)
             reading = await checked(

@@ -3,7 +3,7 @@
 import errno
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -12,8 +12,8 @@ import requests
 import urllib3
 from mlflow.exceptions import MlflowException, RestException
 
-from mlopsd_probes.registry import connections, responses
-from mlopsd_probes.registry.fault import Fault, first_line, printable, quote
+from mlopsd_probes.registry import connections, responses, store_errors
+from mlopsd_probes.registry.fault import Fault, causes_of, first_line, printable, quote
 from mlopsd_probes.registry.modules import sentence
 
 LONGEST = 300
@@ -21,33 +21,7 @@ USERINFO = re.compile(r"//[^/@\s]+@")
 QUERY = re.compile(r"(\w+://[^\s?\"']+)\?[^\s\"']+")  # of a URL; a presigned one has a signature there
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
-TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-OF_STATUS = {
-    HTTPStatus.NOT_FOUND: "not_found",
-    HTTPStatus.UNAUTHORIZED: "auth",
-    HTTPStatus.FORBIDDEN: "forbidden",
-}
 OF_CODE = {"UNAUTHENTICATED": "auth", "CUSTOMER_UNAUTHORIZED": "auth", "PERMISSION_DENIED": "forbidden"}
-STORES = (  # modules of the stores' clients; not google.protobuf, which MLflow uses itself
-    *("botocore.", "boto3.", "s3transfer.", "azure."),
-    *("google.api_core.", "google.auth.", "google.cloud.", "google.resumable_media."),
-)
-NO_CREDENTIALS = frozenset(
-    {  # exceptions of these clients that only this host's configuration causes
-        *("NoCredentialsError", "PartialCredentialsError", "NoRegionError", "NoAuthTokenError"),
-        *("ProfileNotFound", "ConfigNotFound", "ConfigParseError"),
-        *("CredentialRetrievalError", "TokenRetrievalError"),
-        *("SSOTokenLoadError", "UnauthorizedSSOTokenError", "LoginTokenLoadError", "LoginRefreshRequired"),
-        *("DefaultCredentialsError", "RefreshError", "CredentialUnavailableError"),
-        "ClientAuthenticationError",
-    }
-)
-BAD_CREDENTIALS = frozenset(  # S3's codes for wrong credentials; any other 403 is for the store to allow
-    {
-        *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"),
-        *("RequestExpired", "InvalidAccessKeyId"),
-    }
-)
 
 
 def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[Path] = ()) -> Fault:
@@ -63,12 +37,12 @@ def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[P
 
 
 def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     for judge in (
         _of_ours,
         _of_modules,
         partial(_of_files, ours=ours),
-        _of_store,
+        store_errors.explain,
         connections.explain,
         _of_answer,
         _of_database,
@@ -77,19 +51,6 @@ def _judged(error: BaseException, ours: Sequence[Path]) -> Fault:
         if (fault := judge(causes)) is not None:
             return fault
     return Fault("other", f"{type(error).__name__}: {error}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield *error* and its causes, outermost first; MLflow raises without ``from``, requests wraps."""
-    seen: list[BaseException] = []
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or any(one is before for before in seen):
-            continue
-        seen.append(one)
-        yield one
-        waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
 
 
 def _of_ours(causes: Sequence[BaseException]) -> Fault | None:
@@ -125,55 +86,6 @@ def _of_modules(causes: Sequence[BaseException]) -> Fault | None:
             return Fault("import_error", sentence(cause))
         cause = cause.__cause__ or (cause.__context__ if isinstance(cause, MlflowException) else None)
     return None
-
-
-def _of_store(causes: Sequence[BaseException]) -> Fault | None:
-    """Classify what the client of S3, GCS or Azure raised; none of them is imported here."""
-    for cause in causes:
-        if type(cause).__module__.startswith(STORES):
-            kind, said = _kind_of_store(cause), first_line(str(cause))
-            if kind == "other" and (found := connections.explain(_below(cause))) is not None:
-                return Fault(found.kind, f"the store of files: {found}")
-            return Fault(kind, f"the store of files says: {type(cause).__name__}: {said}")
-    return None
-
-
-def _below(cause: BaseException) -> list[BaseException]:
-    """Return *cause* and the exceptions that it wraps; botocore keeps the one of the connection apart."""
-    kept = getattr(cause, "kwargs", None)
-    error = kept.get("error") if isinstance(kept, dict) else None
-    return [*_causes(cause), *(_causes(error) if isinstance(error, BaseException) else ())]
-
-
-def _kind_of_store(cause: BaseException) -> str:
-    if type(cause).__name__ in NO_CREDENTIALS and not getattr(cause, "retryable", False):
-        return "no_credentials"
-    if _code_of_s3(cause) in BAD_CREDENTIALS:
-        return "no_credentials"
-    status = _status_of_store(cause)
-    if status in OF_STATUS:
-        return OF_STATUS[HTTPStatus(status)]
-    is_down = status is not None and (status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRY_AGAIN)
-    return "server_error" if is_down else "other"
-
-
-def _code_of_s3(cause: BaseException) -> object:
-    """Return the error code in S3's response."""
-    response = getattr(cause, "response", None)
-    error = response.get("Error") if isinstance(response, dict) else None
-    return error.get("Code") if isinstance(error, dict) else None
-
-
-def _status_of_store(cause: BaseException) -> int | None:
-    """Return the HTTP status, which each of the three clients keeps in another attribute."""
-    response = getattr(cause, "response", None)
-    of_s3 = response.get("ResponseMetadata") if isinstance(response, dict) else None
-    found = (
-        of_s3.get("HTTPStatusCode") if isinstance(of_s3, dict) else None,
-        getattr(cause, "code", None),
-        getattr(cause, "status_code", None),
-    )
-    return next((int(status) for status in found if isinstance(status, int)), None)
 
 
 def _of_answer(causes: Sequence[BaseException]) -> Fault | None:

@@ -1,6 +1,7 @@
 """The fault of a registry, of its store, or of the way to them; runs in the registry's process."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 LONGEST_QUOTE = 140
@@ -22,6 +23,19 @@ class Fault(Exception):
     def as_answer(self) -> dict[str, Any]:
         """Return the fault as an answer to the daemon."""
         return {"kind": self.kind, "reason": str(self), "retry_after": self.retry_after}
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error* and its causes, outermost first; MLflow raises without ``from``, requests wraps."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or any(one is before for before in seen):
+            continue
+        seen.append(one)
+        yield one
+        waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
 
 
 def quote(text: str) -> str:

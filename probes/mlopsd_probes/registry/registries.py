@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.causes import REGISTRY, Cause, Step, cause_of, kinds_of
 from mlopsd_probes.registry.client import STOPPED, Answer, ClientProcess, Unanswered
-from mlopsd_probes.registry.options import RegistryOptions, WantedModel
+from mlopsd_probes.registry.options import WantedModel
 from mlopsd_probes.registry.pace import Pace
 from mlopsd_probes.registry.version import File, LoggedMetric, Version
 
