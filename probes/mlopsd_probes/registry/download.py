@@ -26,14 +26,14 @@ from mlopsd_probes.registry.options import without_credentials
 from mlopsd_probes.registry.provenance import Evidence, changing
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.reuse import CachedFiles
-from mlopsd_probes.registry.stores import LocalStore, store_of
+from mlopsd_probes.registry.stores import HttpStore, LocalStore, store_of
 from mlopsd_probes.registry.transfer import Transfer
 from mlopsd_probes.registry.version import File, digest_of
 
 PULSE_SECONDS = 0.25
 MLMODEL = "MLmodel"
 DEEPEST = 100  # folders in a path
-UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
+UNSAFE = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # a surrogate is of a name that is not UTF-8
 TCP_INFO_SIZE = 256
 BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_info, linux/tcp.h
 NOT_THERE = frozenset({"absent", "not_found"})  # faults that may mean that a file is gone
@@ -277,6 +277,9 @@ class Download:
         except Exception as error:  # a store's client may raise anything
             if (fault := self._fault(error)).kind not in NOT_THERE:
                 raise
+            if isinstance(self._store, HttpStore) and not self._store.has_listed(file.path):
+                text = f"{file.path} is not there, and the server lists it by another name"
+                raise Fault("bad_response", f"{text}; rename the file in the version") from error
             text = f"{file.path} is listed and is not there ({fault}), while {sibling.path} is"
             raise Fault("missing", f"{text}; log and register the version again") from error
 

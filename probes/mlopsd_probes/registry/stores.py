@@ -5,6 +5,7 @@ changed since, the store starts at its beginning.
 """
 
 import base64
+import errno
 import fcntl
 import os
 import posixpath
@@ -25,6 +26,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 
@@ -32,8 +34,10 @@ from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.reuse import ContentDigest
 
 CHUNK = 1024 * 1024
+ARTIFACTS = "/mlflow-artifacts/artifacts"  # of MLflow's server
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 SECOND = timedelta(seconds=1)
+OWN_FILE = "log and register the version with the file itself"
 FICLONE = 0x40049409  # linux/fs.h; of btrfs, XFS and others that share blocks
 MD5 = re.compile(r'"([0-9a-f]{32}(-\d+)?)"')  # S3's ETag of a file, or of one that was uploaded in parts
 CHANGED = ("PreconditionFailed", "InvalidRange", "412", "416")  # codes of S3
@@ -91,6 +95,22 @@ class HttpStore:
         size = _size(response)
         at = offset if response.status_code == HTTPStatus.PARTIAL_CONTENT else 0
         return OpenFile(_chunks(response.raw), at, _validator(response), size)
+
+    def has_listed(self, path: str) -> bool:
+        """Return whether the server lists the file *path* by that very name.
+
+        MLflow's client changes some: it decodes ``%20`` and drops a newline, and the server has no such file.
+        """
+        server, _, root = self._repository.artifact_uri.partition(ARTIFACTS)
+        folder, name = posixpath.split(path)
+        response = http_request(  # type: ignore[no-untyped-call]
+            get_default_host_creds(server),  # type: ignore[no-untyped-call]
+            ARTIFACTS,
+            "GET",
+            params={"path": posixpath.join(root.lstrip("/"), folder)},
+        )
+        augmented_raise_for_status(response)  # type: ignore[no-untyped-call]
+        return any(file["path"] == name for file in response.json().get("files", []))
 
 
 class S3Store:
@@ -219,7 +239,7 @@ class LocalStore:
         """Yield all files below the folder; MLflow would follow a link out of it, or in circles.
 
         Raises:
-            Fault: a link leads out of the folder.
+            Fault: a link leads out of the folder or nowhere, or something is no regular file.
         """
         pending: list[tuple[str, frozenset[str]]] = [("", frozenset([os.path.realpath(self._root)]))]
         while pending:
@@ -227,21 +247,28 @@ class LocalStore:
             with os.scandir(self._root / folder) as entries:
                 for entry in entries:
                     path = f"{folder}{entry.name}"
-                    if not entry.is_dir():
-                        yield self._listed(path, entry)
-                    elif (real := self._inside(path)) not in above:
+                    if not stat.S_ISDIR((found := self._found(path, entry)).st_mode):
+                        yield FileInfo(path, False, found.st_size)  # noqa: FBT003  # MLflow's signature
+                    elif (real := os.path.realpath(self._root / path)) not in above:
                         pending.append((f"{path}/", above | {real}))
 
-    def _listed(self, path: str, entry: "os.DirEntry[str]") -> FileInfo:
+    def _found(self, path: str, entry: "os.DirEntry[str]") -> os.stat_result:
         if entry.is_symlink():
-            self._inside(path)
-        return FileInfo(path, False, entry.stat().st_size)  # noqa: FBT003  # MLflow's signature
+            self._reject_outside(path)
+        try:
+            found = entry.stat()
+        except OSError as error:
+            if not entry.is_symlink() or error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            raise Fault("bad_response", f"{path} is a link that leads nowhere; {OWN_FILE}") from error
+        if not stat.S_ISDIR(found.st_mode):
+            _reject_irregular(path, found)
+        return found
 
-    def _inside(self, path: str) -> str:
+    def _reject_outside(self, path: str) -> None:
         real = os.path.realpath(self._root / path)
         if not Path(real).is_relative_to(os.path.realpath(self._root)):
             raise _outside(path)
-        return real
 
     def _opened(self, path: str) -> tuple[int, os.stat_result]:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # no wait for a pipe
@@ -258,8 +285,7 @@ class LocalStore:
         if not real.is_relative_to(os.path.realpath(self._root)):
             raise _outside(path)
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise Fault("bad_response", f"{path} is not a regular file; remove it from the store of files")
+        _reject_irregular(path, found)
         return found
 
 
@@ -278,8 +304,12 @@ def store_of(repository: ArtifactRepository) -> ContinuableStore | None:
 
 
 def _outside(path: str) -> Fault:
-    text = f"{path} is a link that leads out of the version's folder"
-    return Fault("bad_response", f"{text}; log and register the version with the file itself")
+    return Fault("bad_response", f"{path} is a link that leads out of the version's folder; {OWN_FILE}")
+
+
+def _reject_irregular(path: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Fault("bad_response", f"{path} is not a regular file; remove it from the store of files")
 
 
 def _continues(response: requests.Response, offset: int, validator: str | None) -> bool:
