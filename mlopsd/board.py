@@ -141,7 +141,7 @@ class Board:
             shown={},
             held=held,
             kept=lasting,
-            reason=reading.summary if reading.status is Status.UNHEALTHY else before.reason,
+            reason=reading.summary if reading.status >= status else before.reason,
             before_reload=is_of_before,
             findings_since=findings_since(before, shown, now),
         )
@@ -183,8 +183,10 @@ class Board:
     def _expire(self, probe: str) -> None:
         before = self._entries[probe]
         interval = before.terms.interval
-        summary = f"no reading for {self.age(before) or 0:.0f} s, expected every {interval:g} s"
-        reading = Reading(findings=[Finding("stale", Status.UNKNOWN, summary, advice=Advice.WATCH)])
+        summary = (
+            f"no reading for {self.age(before) or 0:.0f} s, expected every {interval:g} s; restart mlopsd"
+        )
+        reading = Reading(findings=[Finding("stale", Status.UNKNOWN, summary, advice=Advice.RESTART_APP)])
         lasting = kept(before, reading)
         shown, now = with_kept(reading, lasting), self.now()
         entry = replace(

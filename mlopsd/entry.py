@@ -58,7 +58,7 @@ class Entry:
             *status* and too few yet to change it.
         shown: Facts that the probe shows with the reading until the next one.
         kept: Lasting findings of earlier readings that no later reading has ended.
-        reason: The summary of the last unhealthy reading.
+        reason: The summary of the last reading that was as bad as *status*, or worse; "" while healthy.
         before_reload: True if *status* comes from the probe's table before the last reload.
         findings_since: The time when each finding of *reading* appeared with its status.
     """
@@ -89,12 +89,23 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """Return the reading's summary, with a mark if a reload has changed the probe's table since."""
+        """Return the reading's summary, with what the damping holds back or a reload has changed."""
         if not self.before_reload:
-            return self.reading.summary
+            return self._damped_summary
         is_of_before = self.reading.status is self.status
         mark = ", by" if is_of_before else "; the status is by"
         return f"{self.reading.summary}{mark} the table before the reload"
+
+    @property
+    def _damped_summary(self) -> str:
+        """Return the summary of what holds the status, and how many readings differ from it."""
+        if self.is_recovering:
+            count = f"{len(self.held)} of {self.terms.recover_after}"
+            before = f"; before that: {self.reason}" if self.reason else ""
+            return f"recovering, {count} readings better{before}"
+        if self.held:
+            return f"{self.reading.summary} ({len(self.held)} of {self.terms.fail_after} readings worse)"
+        return self.reading.summary
 
     @property
     def is_recovering(self) -> bool:

@@ -1,13 +1,16 @@
 """The failures of checks and reloads: the result in the metrics, the reading, the log line."""
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 from mlopsd.exceptions import author_frames, safe_message
+from mlopsd.format import format_duration
 from mlopsd.log_limit import LogLimiter, fingerprint
-from mlopsd.probe import Advice, Finding, ProbeError, Reading, ReloadRefused, Status
+from mlopsd.probe import Advice, Finding, Isolation, ProbeError, Reading, ReloadRefused, Status
 from mlopsd.worker.loop_use import LoopHold
-from mlopsd.worker.worker import InvalidReading, ProbeRaised, WorkerDied
+from mlopsd.worker.worker import UNKILLABLE, InvalidReading, ProbeRaised, WorkerDied
 
 log = logging.getLogger("mlopsd.watch")
 
@@ -28,13 +31,29 @@ RESULTS = {
     InvalidReading: "nonsense",
 }
 BROKEN = "error"  # the result of any other exception: a bug of the probe
+LASTING_ADVICE = {  # by result, from the second failure in a row on
+    "stuck": Advice.RESTART_APP,  # only another process gets rid of the call that hangs
+}
+LASTING_FIXES = {
+    "timeout": "check what it asks, or raise its timeout",
+    "stuck": 'restart mlopsd, and set isolation = "process" in its table',
+    "died": "upgrade its package, or take its table out",
+    "nonsense": "upgrade its package, or take its table out",
+    BROKEN: "upgrade its package, or take its table out",
+}  # the message of the probe itself has a fix of its own
 
 
 class Failures:
     """The failures of one probe. Each kind is logged once per hour, until the probe recovers."""
 
-    def __init__(self, probe: str) -> None:
+    def __init__(
+        self, probe: str, isolation: Isolation = "thread", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._probe = probe
+        self._isolation = isolation
+        self._clock = clock
+        self._failed_since = 0.0
+        self._in_a_row = 0
         self._limiter = LogLimiter()
         self._holds = LogLimiter()
 
@@ -45,7 +64,22 @@ class Failures:
         repeats = self._limiter.allow((result, fingerprint(reason)))
         if repeats is not None:
             self._log_failure(result, reason, repeats, error)
-        return result, Reading(findings=[Finding(result, Status.UNKNOWN, reason, advice=Advice.WATCH)])
+        return result, Reading(findings=[self._finding(result, reason)])
+
+    def _finding(self, result: str, reason: str) -> Finding:
+        """Return the finding of a failed check: it may pass the first time, and needs an act if it lasts."""
+        now, name = self._clock(), result
+        self._in_a_row += 1
+        if self._in_a_row == 1:
+            self._failed_since = now
+            return Finding(name, Status.UNKNOWN, reason, advice=Advice.WATCH)
+        lasting = f"{reason} (for {format_duration(now - self._failed_since)}, {self._in_a_row} checks)"
+        if result == "stuck" and self._isolation == "process":  # a call that hangs ends with its process
+            result = "timeout"
+        advice = _lasting_advice(result, reason)
+        fix = None if advice is Advice.REBOOT else LASTING_FIXES.get(result)  # its reason has that
+        text = lasting if fix is None else f"{lasting}; {fix}"
+        return Finding(name, Status.UNKNOWN, text, advice=advice)
 
     def of_reload(self, error: BaseException) -> None:
         """Log a reload that ended with *error*."""
@@ -64,7 +98,8 @@ class Failures:
             log.warning("event loop held", extra=extra | ({"repeats": repeats} if repeats else {}))
 
     def are_over(self) -> None:
-        """Log the recovery of the probe, if failures were suppressed."""
+        """Forget the failures in a row; log the recovery of the probe, if failures were suppressed."""
+        self._in_a_row = 0
         if repeats := self._limiter.forget():
             log.info("probe check recovered", extra={"probe": self._probe, "repeats": repeats})
 
@@ -78,6 +113,15 @@ class Failures:
         broken = result == BROKEN
         own = _raised(error) if broken and not isinstance(error, ProbeRaised) else None
         log.log(logging.ERROR if broken else logging.WARNING, "probe check failed", extra=extra, exc_info=own)
+
+
+def _lasting_advice(result: str, reason: str) -> Advice:
+    """Return the act against a failure that lasts; the probe, its package or what it asks is on this host."""
+    if UNKILLABLE in reason:
+        return Advice.REBOOT
+    if "SIGKILL" in reason:  # the kernel sends it when memory runs out
+        return Advice.FREE_RESOURCES
+    return LASTING_ADVICE.get(result, Advice.FIX_CONFIG)
 
 
 def _raised(error: BaseException) -> BaseException | tuple[type[BaseException], BaseException, Any]:

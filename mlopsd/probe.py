@@ -79,17 +79,32 @@ class Status(enum.IntEnum):
 
 
 class Advice(enum.IntEnum):
-    """An advice to a person, from none to the most drastic. mlopsd itself never acts on it."""
+    """An advice to a person, from none to the most drastic. mlopsd itself never acts on it.
+
+    - ``NONE``: nothing to do, or another finding names the cause.
+    - ``WATCH``: look at the next readings. Not for what is unhealthy or unknown for long.
+    - ``RESTART_APP``: restart the program that the finding names.
+    - ``FREE_RESOURCES``: free memory, disk space or handles.
+    - ``FIX_CONFIG``: correct credentials, packages, services or limits on this host.
+    - ``FIX_MODEL``: the version or its alias is bad, and its owner acts.
+    - ``FIX_REGISTRY``: the registry itself is down or broken.
+    - ``RESET_GPU``: drain the host and reset the card.
+    - ``REBOOT``: drain the host and reboot it.
+    - ``CHECK_HARDWARE``: look at the cooling, the power cables and the seating.
+    - ``REPLACE_HARDWARE``: replace the part.
+    """
 
     NONE = 0
     WATCH = 1
     RESTART_APP = 2
     FREE_RESOURCES = 3
     FIX_CONFIG = 4
-    FIX_REGISTRY = 5
-    RESET_GPU = 6
-    REBOOT = 7
-    REPLACE_HARDWARE = 8
+    FIX_MODEL = 5
+    FIX_REGISTRY = 6
+    RESET_GPU = 7
+    REBOOT = 8
+    CHECK_HARDWARE = 9
+    REPLACE_HARDWARE = 10
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -367,7 +382,8 @@ class Reading:
         facts: Other facts as JSON, nothing secret.
         status: Defaults to the worst status of *findings*, or to ``UNKNOWN`` without findings: never
             healthy without evidence.
-        summary: Defaults to the summary of the worst finding.
+        summary: Defaults to the summary of the worst finding, with the number of other problems. A finding
+            without advice is a consequence of one that has an advice, and is not counted beside it.
 
     Raises:
         ValueError: The status is worse than every finding, and no summary says why.
@@ -405,8 +421,8 @@ class Reading:
         problems = [finding for finding in self.findings if finding.status != Status.HEALTHY]
         if problems:
             worst = max(problems, key=lambda finding: (finding.status, finding.advice))
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            return worst.summary + more
+            others = sum(one is not worst and bool(one.advice or not worst.advice) for one in problems)
+            return worst.summary + (f" (and {others} more)" if others else "")
         count = len(self.findings)
         text = "1 finding, healthy" if count == 1 else f"{count} findings, all healthy"
         return text if count else "nothing was found out"

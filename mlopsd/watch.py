@@ -75,7 +75,7 @@ class Watch:
         self._reaper = Reaper()
         self._in_flight: asyncio.Task[Entry] | None = None
         self._reload: ProbeReload | None = None
-        self._failures = Failures(configured.name)
+        self._failures = Failures(configured.name, configured.isolation)
         self._first = asyncio.Event()
 
     @property

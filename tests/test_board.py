@@ -58,6 +58,21 @@ def test_a_reading_without_findings_is_no_evidence() -> None:
     assert Reading([]).summary == "nothing was found out"
 
 
+@pytest.mark.parametrize(
+    ("advice", "more"),
+    [
+        ([Advice.REBOOT], ""),
+        ([Advice.REBOOT, Advice.NONE], ""),  # the second is a consequence of the first
+        ([Advice.REBOOT, Advice.WATCH], " (and 1 more)"),
+        ([Advice.NONE, Advice.NONE], " (and 1 more)"),
+        ([Advice.NONE, Advice.REBOOT, Advice.FIX_CONFIG], " (and 1 more)"),
+    ],
+)
+def test_a_summary_names_the_cause_and_counts_no_consequence(advice: list[Advice], more: str) -> None:
+    findings = [Finding("door", U, str(one), subject=str(at), advice=one) for at, one in enumerate(advice)]
+    assert Reading(findings).summary == f"{max(advice)}{more}"
+
+
 async def test_before_the_first_check_all_is_unknown(board: Board) -> None:
     board.enrol("door", "door", terms())
     assert board["door"].status is N
@@ -113,7 +128,9 @@ async def test_the_entry_counts_what_the_damping_counts(board: Board) -> None:
     entries = [board.record("door", reading(status), 0) for status in raw]
     assert [len(entry.held) for entry in entries] == [0, 1, 2, 3, 0, 0, 1, 2, 3, 0, 1, 2]
     assert [entry.streak for entry in entries] == [1, 1, 1, 1, 1, 2, 1, 2, 3, 4, 1, 1]
-    assert board.verdict.summary == "door unhealthy: recovering, 2 of 3 readings better"
+    assert (
+        board.verdict.summary == "door unhealthy: recovering, 2 of 3 readings better; before that: the door"
+    )
 
 
 async def test_no_reading_before_a_silence_counts_for_the_damping_after_it() -> None:
@@ -383,6 +400,67 @@ async def test_the_advice_is_the_most_drastic_of_those_that_are_unwell(board: Bo
     assert board.verdict.advice is Advice.FREE_RESOURCES
 
 
+@pytest.mark.parametrize(
+    ("probes", "advice"),
+    [
+        # each: critical, and the findings with their advice; the status of the probe is that of its worst one
+        ([(True, [(N, Advice.NONE)]), (False, [(U, Advice.FREE_RESOURCES)])], Advice.NONE),  # of another
+        ([(True, [(U, Advice.FIX_CONFIG)]), (True, [(N, Advice.REBOOT)])], Advice.FIX_CONFIG),
+        ([(True, [(U, Advice.RESTART_APP), (D, Advice.FIX_MODEL)])], Advice.RESTART_APP),
+        (
+            [(True, [(D, Advice.WATCH)]), (False, [(U, Advice.REBOOT)])],
+            Advice.REBOOT,
+        ),  # it counts as degraded
+        ([(True, [(D, Advice.WATCH)]), (False, [(N, Advice.FIX_CONFIG)])], Advice.FIX_CONFIG),
+        ([(True, [(H, Advice.NONE)]), (False, [(U, Advice.WATCH), (D, Advice.RESET_GPU)])], Advice.RESET_GPU),
+        ([(True, [(H, Advice.REPLACE_HARDWARE)])], Advice.NONE),
+        ([(True, [(U, Advice.NONE)])], Advice.NONE),
+    ],
+)
+async def test_the_advice_is_that_of_the_findings_that_make_the_verdict(
+    board: Board, probes: list[tuple[bool, list[tuple[Status, Advice]]]], advice: Advice
+) -> None:
+    for number, (critical, findings) in enumerate(probes):
+        name = f"probe{number}"
+        board.enrol(name, name, terms(critical=critical))
+        given = [
+            Finding(f"door{at}", status, "the door", advice=given)
+            for at, (status, given) in enumerate(findings)
+        ]
+        board.record(name, Reading(given), 0)
+    assert board.verdict.advice is advice
+
+
+async def test_a_finding_that_the_damping_holds_back_gives_no_advice(board: Board) -> None:
+    board.enrol("door", "door", terms(2, 2))
+    board.record("door", reading(H), 0)
+    entry = board.record("door", reading(D, Advice.FIX_CONFIG, "it is open"), 0)
+    assert (entry.status, board.verdict.advice) == (H, Advice.NONE)
+    assert entry.summary == "it is open (1 of 2 readings worse)"
+    board.record("door", reading(U, Advice.FIX_CONFIG, "it is gone"), 0)
+    assert (board.verdict.status, board.verdict.advice) == (D, Advice.FIX_CONFIG)
+
+
+async def test_a_probe_that_recovers_names_the_cause_and_what_it_still_finds(board: Board) -> None:
+    board.enrol("door", "door", terms(1, 3))
+    board.record("door", reading(U, Advice.FIX_CONFIG, "it is gone"), 0)
+    board.record("door", reading(D, Advice.FREE_RESOURCES, "it is open"), 0)
+    assert (
+        board.verdict.summary == "door unhealthy: recovering, 1 of 3 readings better; before that: it is gone"
+    )
+    assert str(board.verdict.advice) == "free_resources"
+    board.record("door", reading(H, summary="it is shut"), 0)
+    assert (
+        board.verdict.summary == "door unhealthy: recovering, 2 of 3 readings better; before that: it is gone"
+    )
+    assert str(board.verdict.advice) == "watch", "the next reading decides"
+    assert board.record("door", reading(D, summary="it is open"), 0).summary == "it is open"
+    board.record("door", reading(H), 0)
+    assert (
+        board.verdict.summary == "door degraded: recovering, 1 of 3 readings better; before that: it is open"
+    )
+
+
 async def test_a_forgotten_probe_no_longer_counts(board: Board) -> None:
     board.enrol("door", "door", terms())
     board.enrol("lamp", "lamp", terms())
@@ -499,7 +577,7 @@ async def test_what_lasts_outlives_a_silence_and_the_status_is_unknown_then() ->
             await asyncio.sleep(0.005)
     entry = board["gpu"]
     assert (entry.status, [one.name for one in entry.reading.findings]) == (N, ["stale", "xid"])
-    assert "expected every 0.01 s; before that: gpu 3 had XID 79" in entry.summary
+    assert "expected every 0.01 s; restart mlopsd; before that: gpu 3 had XID 79" in entry.summary
     assert board.verdict.advice is Advice.REBOOT
     assert board.record("gpu", SILENT, 0).status is U
     assert board.record("gpu", Reading([found("xid", H)]), 0).kept == ()

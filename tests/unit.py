@@ -51,6 +51,7 @@ UNIT = frozenset(
         "system/test_processes.py",
         "system/test_real_host.py",
         "test_board.py",
+        "test_failures.py",
         "test_format.py",
         "test_log.py",
         "test_watch.py",

@@ -20,7 +20,7 @@ from mlopsd.process.child import CHANNEL, LINES_PER_HOUR, PARENT, PATIENCE, Chil
 from mlopsd.process.frames import BadFrame, Header, pack
 from mlopsd.worker.codec import LIMITS, OURS, Incoming, encode_options
 from mlopsd.worker.validate import answered, verified
-from mlopsd.worker.worker import CLOSING_SECONDS, InvalidReading, ProbeRaised, WorkerDied
+from mlopsd.worker.worker import CLOSING_SECONDS, UNKILLABLE, InvalidReading, ProbeRaised, WorkerDied
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "mlopsd.worker.child", CHANNEL, PARENT)
 START_SECONDS = (
@@ -154,7 +154,7 @@ class ProcessWorker:
                 f"its process {self._dying.pid} gave no answer and is being ended; try again in some seconds"
             )
         killed = f"its process {self._dying.pid} was killed and does not end"
-        return f"{killed}; it is stuck in a system call, and if it stays only a reboot ends it"
+        return f"{killed}; it is {UNKILLABLE}"
 
     @property
     def pause(self) -> float:

@@ -95,3 +95,4 @@ class ProbeRaised(Exception):
 
 
 CLOSING_SECONDS = 0.5  # seconds for a probe's own close(); the whole stop of the daemon takes 2 s
+UNKILLABLE = "stuck in a system call, and if it stays only a reboot ends it"

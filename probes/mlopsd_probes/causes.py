@@ -37,7 +37,9 @@ OF_REGISTRY = Cause("registry", Advice.FIX_REGISTRY, "soon")
 OF_CONFIG = Cause("host", Advice.FIX_CONFIG, "soon")
 OF_MEMORY = Cause("host", Advice.FREE_RESOURCES, "later")
 OF_HOST = Cause("host", Advice.WATCH, "later")
-OF_VERSION = Cause("version", Advice.FIX_REGISTRY, "rejected")
+OF_DISK = Cause("host", Advice.CHECK_HARDWARE, "later")
+OF_NAMES = Cause("registry", Advice.FIX_MODEL, "soon")  # it answers, and names no version that may serve
+OF_VERSION = Cause("version", Advice.FIX_MODEL, "rejected")
 SHORT = Cause("host", Advice.FREE_RESOURCES, "soon")
 
 CAUSES: Mapping[tuple[str, str], Cause] = {
@@ -47,11 +49,11 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     (REGISTRY, "bad_response"): OF_REGISTRY,
     (REGISTRY, "forbidden"): OF_REGISTRY,
     (REGISTRY, "bad_certificate"): OF_REGISTRY,
-    (REGISTRY, "absent"): OF_REGISTRY,
+    (REGISTRY, "absent"): OF_NAMES,
     (REGISTRY, "not_found"): OF_REGISTRY,
-    (REGISTRY, "not_ready"): OF_REGISTRY,
-    (REGISTRY, "not_approved"): OF_REGISTRY,
-    (REGISTRY, "dangling"): OF_REGISTRY,
+    (REGISTRY, "not_ready"): OF_NAMES,
+    (REGISTRY, "not_approved"): OF_NAMES,
+    (REGISTRY, "dangling"): OF_NAMES,
     (REGISTRY, "other"): OF_REGISTRY,
     (REGISTRY, "auth"): OF_CONFIG,
     (REGISTRY, "proxy"): OF_CONFIG,
@@ -83,7 +85,7 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     ("load", "killed"): OF_MEMORY,
     ("load", "signal"): OF_HOST,
     ("load", "scarce"): OF_MEMORY,
-    ("load", "io_error"): OF_HOST,
+    ("load", "io_error"): OF_DISK,
     ("load", "gpu"): OF_HOST,
     ("load", "corrupt"): Cause("host", Advice.WATCH, "soon"),
     ("canary", "error"): OF_VERSION,
@@ -93,7 +95,7 @@ CAUSES: Mapping[tuple[str, str], Cause] = {
     ("canary", "killed"): OF_MEMORY,
     ("canary", "signal"): OF_HOST,
     ("canary", "scarce"): OF_MEMORY,
-    ("canary", "io_error"): OF_HOST,
+    ("canary", "io_error"): OF_DISK,
     ("canary", "gpu"): OF_HOST,
 }
 

@@ -21,11 +21,17 @@ class Collector:
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
     def unreadable(
-        self, source: str, cause: object, *, status: Status = Status.UNKNOWN, subject: str | None = None
+        self,
+        source: str,
+        cause: object,
+        advice: Advice,
+        *,
+        status: Status = Status.UNKNOWN,
+        subject: str | None = None,
     ) -> Reading:
         """Return a reading with one finding: *source* cannot be read, for *cause*."""
         summary = f"cannot read {source}: {cause}"
-        return Reading([Finding(self.name, status, summary, subject, advice=Advice.WATCH)])
+        return Reading([Finding(self.name, status, summary, subject, advice=advice)])
 
 
 def join(readings: Iterable[Reading]) -> Reading:

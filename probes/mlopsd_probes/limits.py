@@ -43,11 +43,17 @@ class Limits:
         unit: str,
         text: Callable[[float], str],
         advice: Advice,
+        mild: Advice | None = None,
         subject: str | None = None,
     ) -> Finding:
-        """Return *fact* as a finding; add a crossed limit to the sentence, and its advice."""
+        """Return *fact* as a finding; add a crossed limit to the sentence, and its advice.
+
+        *mild* is the advice while it is only degraded, by default *advice*.
+        """
         status, limit = self.judge(observed)
         if status is Status.HEALTHY or limit is None:
             return Finding(name, Status.HEALTHY, fact, subject, observed, unit, limit)
         summary = f"{fact}, {'below' if self.floor else 'at or above'} {text(limit)}"
+        if mild is not None and status is Status.DEGRADED:
+            advice = mild
         return Finding(name, status, summary, subject, observed, unit, limit, advice)

@@ -13,7 +13,7 @@ FINDINGS = (
     ("gpu", "gpu_count driver", "unhealthy", "reboot", ""),
     ("gpu", "ecc_uncorrected recovery_action", "unhealthy", "reset_gpu", "gpu 1"),
     ("model", "serving canary", "unhealthy", "restart_app", ""),
-    ("model", "load", "unhealthy", "fix_registry", "version 2"),
+    ("model", "load", "unhealthy", "fix_model", "version 2"),
     ("model", "registry fallback", "degraded", "fix_registry", "http://registry"),
     ("model", "cache", "degraded", "free_resources", ""),
     ("starting", "serving", "unknown", "watch", ""),

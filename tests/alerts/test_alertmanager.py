@@ -20,7 +20,11 @@ from tests.alerts.rules import FOLDER, Rule, alerts
 from tests.running import GIVE_UP, free_port
 
 FILE = FOLDER / "alertmanager.yml"
-HARDWARE = {"reset_gpu", "reboot", "replace_hardware"}
+RECEIVERS = {
+    **dict.fromkeys(("reset_gpu", "reboot", "check_hardware", "replace_hardware"), "hardware"),
+    "fix_registry": "registry",
+    "fix_model": "model-owners",
+}  # by advice; the rest goes to operations
 OF_MODELS = {"MlopsdModelDrift", "MlopsdModelRejected", "MlopsdModelFallback"}
 REPORT_SECONDS = GIVE_UP
 HOST = {"job": "mlopsd", "instance": "gpu-01:9178"}
@@ -45,8 +49,7 @@ def test_it_is_taken() -> None:
 @pytest.mark.needs("amtool")
 @pytest.mark.parametrize("advice", list(map(str, Advice)))
 def test_a_ticket_goes_to_who_can_act_on_its_advice(advice: str) -> None:
-    wanted = "hardware" if advice in HARDWARE else "operations"
-    assert receiver("MlopsdAny", "ticket", advice) == ("model-owners" if advice == "fix_registry" else wanted)
+    assert receiver("MlopsdAny", "ticket", advice) == RECEIVERS.get(advice, "operations")
     assert receiver("MlopsdAny", "page", advice) == "on-call"
 
 
@@ -54,6 +57,7 @@ def test_a_ticket_goes_to_who_can_act_on_its_advice(advice: str) -> None:
 @pytest.mark.parametrize("name", sorted(OF_MODELS))
 def test_what_became_of_a_version_goes_to_who_trains_it(name: str) -> None:
     assert receiver(name, "ticket", "watch") == "model-owners"
+    assert receiver(name, "ticket", "fix_config") == "operations", "this host is at fault"
 
 
 class Receivers:

@@ -80,7 +80,7 @@ FIRES = [
     ("lost", "MlopsdGpuLost", {"subject": "gpu 1", "finding": "gpu_answers", "advice": "reboot"}),
     ("lost", "MlopsdGpuCount", {"probe": "gpu"}),
     ("lost", "MlopsdHostUnhealthy", {}),
-    ("silent", "MlopsdGpuDriver", {"probe": "gpu", "advice": "watch"}),
+    ("silent", "MlopsdGpuDriver", {"probe": "gpu", "advice": "reboot"}),
     ("silent", "MlopsdProbeUnknown", {"probe": "gpu"}),
     ("silent", "MlopsdHostUnknown", {"severity": "page"}),
     ("sick", "MlopsdHostUnhealthy", {}),

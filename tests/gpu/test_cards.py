@@ -205,7 +205,7 @@ async def test_a_card_that_could_not_be_asked_is_asked_again(drive: Drive, error
     [
         ("GPU_NOT_FOUND", Advice.REBOOT),
         ("IRQ_ISSUE", Advice.REBOOT),
-        ("INSUFFICIENT_POWER", Advice.REPLACE_HARDWARE),
+        ("INSUFFICIENT_POWER", Advice.CHECK_HARDWARE),
         ("CORRUPTED_INFOROM", Advice.REPLACE_HARDWARE),
     ],
 )

@@ -45,13 +45,31 @@ def test_a_lost_gpu_is_named_over_http_and_its_series_are_gone(host: Path, tmp_p
 def test_a_driver_that_hangs_costs_one_reading_and_not_the_daemon(host: Path, tmp_path: Path) -> None:
     with Running(tmp_path, TABLE.format(2)) as daemon:
         daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
-        daemon.events("probe check failed")  # what was so while it started
-        build.steer(host, scenario("hang nvmlDeviceGetPowerUsage deaf"))
-        daemon.wait_for(lambda line: line.get("reason") == "no answer within 2 s")
-        daemon.until("/health/gpu", lambda reported: reported["status"] == "unknown")
+        build.steer(host, scenario("hang nvmlDeviceGetPowerUsage deaf gpu 1"))
+        first = daemon.until("/health/gpu", lambda reported: reported["status"] == "unknown")
+        call = "the NVIDIA driver has not answered nvmlDeviceGetPowerUsage of gpu 1 (NVIDIA H100"
+        assert first["summary"].startswith(call)
+        assert daemon.get("/health/").json["advice"] == "watch", "it may only be slow"
+        daemon.until("/health/", lambda reported: reported["advice"] == "reboot")
+        lasting = daemon.get("/health/gpu").json["summary"]
+        assert re.match(rf"{re.escape(call)}.*\) for [\d.]+ s, so it hangs: see dmesg", lasting)
         assert daemon.get("/livez").status == 200
         daemon.stop()  # while the driver still hangs
         assert daemon.process.returncode == 0
+
+
+def test_a_driver_that_answers_again_is_healthy_and_hangs_for_the_first_time_next(
+    host: Path, tmp_path: Path
+) -> None:
+    with Running(tmp_path, TABLE.format(2)) as daemon:
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
+        for _ in range(2):
+            build.steer(host, scenario("hang nvmlDeviceGetFieldValues"))
+            first = daemon.until("/health/gpu", lambda reported: reported["status"] == "unknown")
+            assert "has not answered nvmlDeviceGetFieldValues of gpu 0" in first["summary"]
+            assert [one["advice"] for one in first["findings"]] == ["watch"]
+            build.steer(host, scenario())
+            daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
 
 
 def test_an_xid_of_before_a_restart_of_the_daemon_is_still_reported(host: Path, tmp_path: Path) -> None:

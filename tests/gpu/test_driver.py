@@ -28,7 +28,7 @@ from tests.gpu.driving import (
         ("DRIVER_NOT_LOADED", Status.UNKNOWN, Advice.FIX_CONFIG, "not loaded"),
         ("LIB_RM_VERSION_MISMATCH", Status.UNHEALTHY, Advice.REBOOT, "different versions"),
         ("NO_PERMISSION", Status.UNKNOWN, Advice.FIX_CONFIG, "DeviceAllow=char-nvidia*"),
-        ("UNKNOWN", Status.UNKNOWN, Advice.WATCH, "Unknown Error"),
+        ("UNKNOWN", Status.UNKNOWN, Advice.RESTART_APP, "Unknown Error"),
     ],
 )
 async def test_a_driver_that_does_not_initialise_is_reported_with_its_fix_and_recovers(

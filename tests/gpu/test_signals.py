@@ -70,9 +70,9 @@ async def test_uncorrected_errors_count_from_the_first_check_and_outlive_the_pro
     [
         ("temperature.gpu 81", "temperature", Status.HEALTHY, Advice.NONE),
         ("temperature.gpu 82", "temperature", Status.DEGRADED, Advice.WATCH),
-        ("temperature.gpu 87", "temperature", Status.UNHEALTHY, Advice.WATCH),
+        ("temperature.gpu 87", "temperature", Status.UNHEALTHY, Advice.CHECK_HARDWARE),
         ("temperature.memory 90", "memory_temperature", Status.DEGRADED, Advice.WATCH),
-        ("temperature.memory 95", "memory_temperature", Status.UNHEALTHY, Advice.WATCH),
+        ("temperature.memory 95", "memory_temperature", Status.UNHEALTHY, Advice.CHECK_HARDWARE),
         ("remapped.pending 1", "remapped_rows", Status.DEGRADED, Advice.RESET_GPU),
         ("remapped.failure 1", "remapped_rows", Status.UNHEALTHY, Advice.REPLACE_HARDWARE),
         ("pcie.width 8", "pcie_width", Status.DEGRADED, Advice.WATCH),

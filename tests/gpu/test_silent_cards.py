@@ -92,14 +92,14 @@ async def test_the_fields_picture_of_xid_79_is_one_lost_card(drive: Drive) -> No
         ("IRQ_ISSUE", Status.UNHEALTHY, Advice.REBOOT),
         ("RESET_REQUIRED", Status.UNHEALTHY, Advice.RESET_GPU),
         ("TIMEOUT", Status.UNHEALTHY, Advice.RESET_GPU),
-        ("INSUFFICIENT_POWER", Status.UNHEALTHY, Advice.REPLACE_HARDWARE),
+        ("INSUFFICIENT_POWER", Status.UNHEALTHY, Advice.CHECK_HARDWARE),
         ("CORRUPTED_INFOROM", Status.UNHEALTHY, Advice.REPLACE_HARDWARE),
-        ("INVALID_STATE", Status.UNHEALTHY, Advice.WATCH),
+        ("INVALID_STATE", Status.UNHEALTHY, Advice.RESET_GPU),
         ("NO_PERMISSION", Status.UNKNOWN, Advice.FIX_CONFIG),
         ("OPERATING_SYSTEM", Status.UNKNOWN, Advice.FIX_CONFIG),
         ("MEMORY", Status.UNKNOWN, Advice.FREE_RESOURCES),
-        ("IN_USE", Status.UNKNOWN, Advice.WATCH),
-        ("INVALID_ARGUMENT", Status.UNKNOWN, Advice.WATCH),
+        ("IN_USE", Status.UNKNOWN, Advice.RESTART_APP),
+        ("INVALID_ARGUMENT", Status.UNKNOWN, Advice.RESTART_APP),
     ],
 )
 async def test_what_a_card_answers_to_everything_decides(
@@ -158,7 +158,7 @@ async def test_a_split_card_that_forbids_everything_is_not_lost(drive: Drive) ->
     [
         (True, None, Status.UNKNOWN, Advice.RESTART_APP, "restart the container"),
         (True, True, Status.UNKNOWN, Advice.RESTART_APP, "restart the container"),
-        (False, None, Status.UNKNOWN, Advice.WATCH, "DeviceAllow"),
+        (False, None, Status.UNKNOWN, Advice.RESTART_APP, "DeviceAllow"),
         (False, True, Status.UNHEALTHY, Advice.REBOOT, "see dmesg for"),
     ],
 )
@@ -204,7 +204,7 @@ async def test_a_driver_that_hangs_for_every_card_is_reported_once(drive: Drive)
     reading = await driven.check()
     assert (found(reading, "driver").status, found(reading, "driver").advice) == (
         Status.UNHEALTHY,
-        Advice.WATCH,
+        Advice.RESTART_APP,
     )
     assert len(troubles(reading)) == 2
 
@@ -242,7 +242,7 @@ async def test_cards_that_name_their_trouble_keep_their_own_findings(drive: Driv
     ("container", "nvidiactl", "status", "advice", "words"),
     [
         (True, None, Status.UNKNOWN, Advice.RESTART_APP, "restart the container"),
-        (False, None, Status.UNKNOWN, Advice.WATCH, "DeviceAllow"),
+        (False, None, Status.UNKNOWN, Advice.RESTART_APP, "DeviceAllow"),
         (False, True, Status.UNHEALTHY, Advice.REBOOT, "dmesg"),
     ],
 )
@@ -352,7 +352,7 @@ async def test_a_card_that_is_gone_from_a_container_is_no_reason_to_reboot(drive
     [
         (Access(in_container=True, to_driver=False), Status.UNKNOWN, Advice.RESTART_APP),
         (Access(in_container=False, to_driver=False), Status.UNKNOWN, Advice.FIX_CONFIG),
-        (Access(in_container=False, to_driver=None), Status.UNKNOWN, Advice.WATCH),
+        (Access(in_container=False, to_driver=None), Status.UNKNOWN, Advice.RESTART_APP),
         (Access(in_container=False, to_driver=True), Status.UNHEALTHY, Advice.REBOOT),
     ],
 )

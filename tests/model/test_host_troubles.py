@@ -109,8 +109,8 @@ async def value(host: ModelHost, deed: str) -> Any:
 @pytest.mark.parametrize(
     ("deeds", "reason"),
     [
-        (("number nan", ""), "1 of 2 numbers are NaN or infinite"),
-        (("number inf", "number -inf"), "2 of 2 numbers are NaN or infinite"),
+        (("number nan", ""), "NaN in 1 of 2 rows"),
+        (("number inf", "number -inf"), "infinity in 2 of 2 rows"),
         (("another", ""), "3 rows were answered to 2"),
         (("number 50.5", ""), "it predicted 50.5, above the configured maximum 50"),
         (("number -6", ""), "it predicted -6, below the configured minimum -5"),

@@ -90,7 +90,7 @@ def states(well: Observed) -> Iterator[Observed]:
     yield well
     yield NOTHING
     yield replace(NOTHING, desired=well.desired)
-    yield replace(NOTHING, lost="the host of version 1 is lost")
+    yield replace(NOTHING, lost="version 1 is lost")
     yield replace(NOTHING, progress=Progress("load", "1", NOW))
     yield replace(well, serving=replace(well.serving, canary=failing("it predicted NaN")))
     yield replace(well, serving=replace(well.serving, canary=replace(WELL, verified=False)))
@@ -102,6 +102,7 @@ def states(well: Observed) -> Iterator[Observed]:
     yield replace(drifted, precondition="gpu 0 is unhealthy")
     yield replace(well, complaints=(DOWN,))
     yield replace(well, named=version("2", candidate="Staging", rank=2))
+    yield replace(well, named=replace(version("2"), registry_rank=1))
     yield replace(well, judgement=Judgement(missing=("accuracy",)))
     yield replace(well, judgement=Judgement(failed=("metric accuracy is 0.5, below 0.9",)))
     yield replace(well, judgement=None)
@@ -143,7 +144,9 @@ def states_of_causes(well: Observed) -> Iterator[Observed]:
             canary = replace(failing("why"), kind=kind, source=source)
             yield replace(well, serving=replace(well.serving, canary=canary))
     for advice in (Advice.FIX_CONFIG, Advice.FREE_RESOURCES, Advice.WATCH):
-        yield replace(NOTHING, lost="version 1, which served before: why", lost_advice=advice)
+        yield replace(
+            NOTHING, lost="version 1, which served before, does not start (why)", lost_advice=advice
+        )
 
 
 def readings(well: Observed) -> list[Reading]:

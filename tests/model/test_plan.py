@@ -430,10 +430,10 @@ def test_a_fallback_that_is_held_back_is_known() -> None:
 
 def test_callers_see_a_rejection_before_a_loss_and_of_a_loss_before_a_complaint() -> None:
     complaining = replace(EMPTY, complaints=(DOWN,))
-    lost = replace(complaining, lost="the host of version 1 is lost")
+    lost = replace(complaining, lost="version 1 is lost")
     assert EMPTY.why_none == "nothing was found yet"
     assert complaining.why_none == f"{URI}: connection refused"
-    assert lost.why_none == "the host of version 1 is lost"
+    assert lost.why_none == "version 1 is lost"
     assert replace(lost, rejected=rejected(TWO, LATER)).why_none == "version 2 was rejected (canary)"
 
 

@@ -238,7 +238,8 @@ async def test_a_host_that_dies_is_replaced_at_once_from_disk(world: World) -> N
     reading = await world.reading()
     assert reported(reading, "serving")[0] == "unhealthy"
     assert (
-        "the host of version 1 is lost: its process was killed by SIGSEGV" in reported(reading, "serving")[1]
+        "no version serves: version 1 is lost (its process was killed by SIGSEGV)"
+        in reported(reading, "serving")[1]
     )
     world.loading.set()
     await world.until_serving("1")
@@ -289,7 +290,7 @@ async def test_a_host_that_hangs_or_stalls_is_killed_unhealthy_and_replaced(
     await world.until(lambda: world.serves is None)
     status, output = reported(await world.reading(), "serving")
     assert status == "unhealthy"
-    assert "the host of version 1 is lost: it has sent no heartbeat for 60 s" in output
+    assert "no version serves: version 1 is lost (it has sent no heartbeat for 60 s)" in output
     assert (1, {"reason": reason}) in world.sink.reported
     world.loading.set()
     await world.until_serving("1")

@@ -161,7 +161,7 @@ async def test_a_module_that_a_model_lacks_is_searched_for_again_after_the_back_
         ("killed", Advice.FREE_RESOURCES),
         ("interpreter", Advice.FIX_CONFIG),
         ("scarce", Advice.FREE_RESOURCES),
-        ("io_error", Advice.WATCH),
+        ("io_error", Advice.CHECK_HARDWARE),
         ("gpu", Advice.WATCH),
         ("signal", Advice.WATCH),
     ],
@@ -178,7 +178,8 @@ async def test_what_this_host_did_to_a_load_rejects_no_version(
     assert "rejected" not in reading.facts
     finding = found(reading, "load", "version 2")
     assert (finding.status, finding.advice) == (Status.DEGRADED, advised)
-    assert finding.summary.startswith("version 2 is not taken up: its process was killed by SIGKILL; tried")
+    assert reading.summary == f"version 1 keeps serving; {finding.summary}"
+    assert finding.summary.startswith("version 2 is not taken up (its process was killed by SIGKILL); tried")
     with pytest.raises(ReloadRefused, match="version 2 is not taken up: its process"):
         await world.reconciler.reload(dry_run=False, force=False)
     del world.load_fails["2"]
@@ -193,7 +194,7 @@ async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(w
     world.names("1")
     reading = await world.check()
     assert "rejected" not in reading.facts
-    assert found(reading, "load").summary.startswith("version 1 is not taken up: the file MLmodel on disk")
+    assert found(reading, "load").summary.startswith("version 1 is not taken up (the file MLmodel on disk")
     world.wait(1)
     await world.settle()
     assert world.serves == "1"
@@ -203,15 +204,15 @@ async def test_what_changed_on_this_disk_after_it_was_fetched_is_fetched_again(w
 @pytest.mark.parametrize(
     ("kind", "advised", "is_rejected"),
     [
-        ("", Advice.FIX_REGISTRY, True),
+        ("", Advice.FIX_MODEL, True),
         ("import_error", Advice.FIX_CONFIG, True),
         ("input", Advice.FIX_CONFIG, False),
         ("scarce", Advice.FREE_RESOURCES, False),
         ("killed", Advice.FREE_RESOURCES, False),
         ("out_of_memory", Advice.FREE_RESOURCES, True),
-        ("io_error", Advice.WATCH, False),
-        ("gpu", Advice.WATCH, False),
-        ("signal", Advice.WATCH, False),
+        ("io_error", Advice.CHECK_HARDWARE, False),
+        ("gpu", Advice.RESTART_APP, False),
+        ("signal", Advice.RESTART_APP, False),
     ],
 )
 async def test_a_canary_rejects_a_version_only_where_the_version_was_asked(
@@ -236,7 +237,7 @@ async def test_a_load_that_takes_too_long_is_no_proof_against_the_version_and_wa
     world.load_fails["1"] = LoadFailed("timeout", "it was loading the model for more than 300 s")
     world.names("1")
     reading = await world.check()
-    assert advice(reading) is Advice.WATCH
+    assert advice(reading) is Advice.RESTART_APP
     assert [rejected["at_fault"] for rejected in reading.facts["rejected"]] == ["host"]
 
 
@@ -246,7 +247,7 @@ async def test_a_load_that_takes_too_long_is_no_proof_against_the_version_and_wa
         ("gpu", Advice.RESTART_APP),
         ("scarce", Advice.FREE_RESOURCES),
         ("out_of_memory", Advice.FREE_RESOURCES),
-        ("io_error", Advice.WATCH),
+        ("io_error", Advice.CHECK_HARDWARE),
     ],
 )
 async def test_what_serves_and_meets_a_trouble_of_the_host_is_unhealthy_with_its_advice(
@@ -266,7 +267,7 @@ async def test_a_canary_input_that_cannot_be_read_says_nothing_of_what_serves(wo
     world.hosts[0].next_canary = replace(failing(output), kind="input")
     finding = found(await world.check(), "canary")
     assert (finding.status, finding.advice) == (Status.UNKNOWN, Advice.FIX_CONFIG)
-    assert finding.summary == f"version 1 cannot be proven: {output}"
+    assert finding.summary == f"version 1 serves and cannot be proven: {output}"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.background_call import BackgroundCall
 from mlopsd_probes.system import filesystem
-from mlopsd_probes.system.disks import BackgroundCall, Disks, PathCall
+from mlopsd_probes.system.disks import Disks, PathCall
 from mlopsd_probes.system.options import SystemOptions
 from tests.running import GIVE_UP
 
@@ -171,7 +172,9 @@ def test_how_long_a_path_has_been_silent_is_reported(tmp_path: Path) -> None:
     clock.now = 46.0
     finding = of("/dead", disks.collect())["disk_path"]
     hang.let_go()
-    assert finding.summary == "/dead did not answer within 50 ms (46 s so far); the mount may be dead"
+    fix = "the mount is dead: umount -l /dead, and mount it again"
+    assert finding.summary == f"/dead did not answer within 50 ms (46 s so far); {fix}"
+    assert finding.advice is Advice.FIX_CONFIG, "it lasts, so somebody has to act"
     assert finding.observed == 46.0
 
 
@@ -219,10 +222,10 @@ def failing(error: OSError) -> Callable[[str], os.statvfs_result]:
         (errno.ENOENT, Status.DEGRADED, Advice.FIX_CONFIG, 0.0),
         (errno.ENOTDIR, Status.DEGRADED, Advice.FIX_CONFIG, 0.0),
         (errno.EACCES, Status.UNKNOWN, Advice.FIX_CONFIG, None),
-        (errno.ENOTCONN, Status.UNHEALTHY, Advice.WATCH, 0.0),
-        (errno.ESTALE, Status.UNHEALTHY, Advice.WATCH, 0.0),
-        (errno.EIO, Status.UNHEALTHY, Advice.WATCH, 0.0),
-        (errno.ETIMEDOUT, Status.UNHEALTHY, Advice.WATCH, 0.0),
+        (errno.ENOTCONN, Status.UNHEALTHY, Advice.FIX_CONFIG, 0.0),
+        (errno.ESTALE, Status.UNHEALTHY, Advice.FIX_CONFIG, 0.0),
+        (errno.EIO, Status.UNHEALTHY, Advice.FIX_CONFIG, 0.0),
+        (errno.ETIMEDOUT, Status.UNHEALTHY, Advice.FIX_CONFIG, 0.0),
     ],
 )
 def test_an_error_is_a_finding_of_that_path(
@@ -338,7 +341,7 @@ def test_a_disk_that_went_read_only_and_then_dies_still_wants_a_reboot(error: in
         finding = of("/", reading)["disk_writable"]
         assert (finding.status, finding.advice) == (Status.UNHEALTHY, Advice.REBOOT)
         assert finding.lasting
-    assert of("/", readings[3])["disk_path"].advice is Advice.WATCH
+    assert of("/", readings[3])["disk_path"].advice is Advice.FIX_CONFIG
 
 
 def test_a_disk_that_went_read_only_and_then_hangs_still_wants_a_reboot(hang: Hang) -> None:

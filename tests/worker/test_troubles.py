@@ -153,6 +153,6 @@ async def test_a_coroutine_that_will_not_be_cancelled_is_waited_for_and_not_repe
     ) as watch:
         why = "its last check was cancelled and has not ended; a coroutine must let CancelledError pass"
         assert (await watch.check()).reading.summary == f"no answer within 0.5 s; {why}"
-        assert (await watch.check()).reading.summary == f"cannot be asked: {why}"
+        assert (await watch.check()).reading.summary.startswith(f"cannot be asked: {why}")
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.get_coro().close()

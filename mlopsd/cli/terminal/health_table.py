@@ -7,6 +7,7 @@ from typing import Any
 
 from mlopsd.cli.terminal.text import paint, sanitize
 from mlopsd.format import format_age
+from mlopsd.probe import Advice, Status
 
 AGE_COLUMN = 8  # "119 min" and a space
 STATUS_COLUMN = 11  # "unhealthy" and two
@@ -19,7 +20,7 @@ def format_health(health: Document, *, width: int, coloured: bool, now: datetime
     probes = health["probes"]
     name_column = max((len(name) for name in ("PROBE", *probes)), default=0) + 2
     lines.append(_format_row("PROBE", "STATUS", "AGE", name_column) + "SUMMARY")
-    for name, reading in probes.items():
+    for name, reading in sorted(probes.items(), key=lambda probe: _rank(probe[1])):
         lines += _format_probe(name, reading, name_column, width, coloured=coloured)
     return "\n".join(lines)
 
@@ -59,9 +60,21 @@ def _format_probe(
     first, *more = _wrap(reading.get("summary", ""), len(row), width)
     yield row.replace(status, paint(status, status, coloured=coloured), 1) + first.lstrip()
     yield from more
-    for finding in reading.get("findings", ()):
+    for finding in sorted(reading.get("findings", ()), key=_rank):
         if finding["status"] != "healthy":
             yield from _format_finding(finding, reading, width, coloured=coloured)
+
+
+def _rank(judged: Document) -> tuple[int, int]:
+    """Return the place of a probe or a finding: the worst first, then the most drastic advice."""
+    return -_order(Status, judged["status"], Status.UNKNOWN), -_order(
+        Advice, judged.get("advice"), Advice.NONE
+    )
+
+
+def _order(words: type[Status] | type[Advice], word: object, default: int) -> int:
+    """Return the place of *word*; an older or a newer daemon may have another one, which is *default*."""
+    return next((int(one) for one in words if str(one) == word), default)
 
 
 def _format_finding(finding: Document, reading: Document, width: int, *, coloured: bool) -> Iterator[str]:

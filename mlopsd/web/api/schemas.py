@@ -15,9 +15,11 @@ AdviceWord = Literal[
     "restart_app",
     "free_resources",
     "fix_config",
+    "fix_model",
     "fix_registry",
     "reset_gpu",
     "reboot",
+    "check_hardware",
     "replace_hardware",
 ]
 PROBLEM_TYPE = "application/problem+json"  # of RFC 9457

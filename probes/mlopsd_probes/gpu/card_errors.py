@@ -44,7 +44,7 @@ FAULTS = {
         Status.UNHEALTHY, "must be reset before it works again", Advice.RESET_GPU
     ),
     pynvml.NVML_ERROR_INSUFFICIENT_POWER: CardFault(
-        Status.UNHEALTHY, "lacks power: look at its power cables", Advice.REPLACE_HARDWARE
+        Status.UNHEALTHY, "lacks power: look at its power cables", Advice.CHECK_HARDWARE
     ),
     pynvml.NVML_ERROR_IRQ_ISSUE: CardFault(
         Status.UNHEALTHY, "gets no interrupts from the host", Advice.REBOOT
@@ -126,7 +126,9 @@ def fault_of(error: pynvml.NVMLError) -> CardFault:
     """Return the meaning of *error* if a card answers nothing else."""
     if error.value in NOT_ITS_FAULT:
         return _unclear(error)
-    lost = CardFault(Status.UNHEALTHY, f"answers only {error}; see dmesg for NVRM", Advice.WATCH)
+    lost = CardFault(
+        Status.UNHEALTHY, f"answers only {error}: see dmesg for NVRM, and reset the card", Advice.RESET_GPU
+    )
     return FAULTS.get(error.value, lost)
 
 
@@ -139,7 +141,8 @@ def fault_without_identity(error: pynvml.NVMLError) -> CardFault:
 
 def _unclear(error: pynvml.NVMLError) -> CardFault:
     """Return a fault that says nothing of the card."""
-    return CardFault(Status.UNKNOWN, f"cannot be asked: {error}", Advice.WATCH)
+    text = f"cannot be asked: {error}; restart mlopsd; if that does not help, see dmesg for NVRM"
+    return CardFault(Status.UNKNOWN, text, Advice.RESTART_APP)
 
 
 def silent(card: Card, fault: CardFault, *, lasting: bool) -> Finding:

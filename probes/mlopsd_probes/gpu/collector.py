@@ -2,7 +2,7 @@
 
 import pynvml
 
-from mlopsd.probe import Reading, Status
+from mlopsd.probe import Advice, Reading, Status
 from mlopsd_probes.collector import Collector
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.history import CardHistory
@@ -28,4 +28,9 @@ class CardCollector(Collector):
         """Return a finding on *error*: ``unknown`` if a judgement is missing, else ``degraded``."""
         status = Status.UNKNOWN if self.findings else Status.DEGRADED
         source = f"{self.name.replace('_', ' ')} of {card.title}"
-        return self.unreadable(source, error, status=status, subject=card.subject)
+        if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
+            cause, advice = f"{error}; check what the service may read", Advice.FIX_CONFIG
+        else:
+            cause = f"{error}; restart mlopsd; if that does not help, see dmesg for NVRM"
+            advice = Advice.RESTART_APP
+        return self.unreadable(source, cause, advice, status=status, subject=card.subject)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pynvml
 
-from mlopsd.format import format_count
+from mlopsd.format import format_count, format_duration
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu.card_errors import FAULTS
 from mlopsd_probes.gpu.card_reading import CardReading
@@ -30,7 +30,7 @@ REASONS = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; try modprobe nvidia, then dmesg",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
         "the NVIDIA driver in the kernel and its library are of different versions, as after an upgrade; "
-        "load the driver anew or reboot"
+        "load the driver again or reboot"
     ),
     pynvml.NVML_ERROR_NO_PERMISSION: (
         "the NVIDIA devices may not be opened; give the service DeviceAllow=char-nvidia* and the group of "
@@ -47,8 +47,8 @@ FAILED = (
     "see dmesg for NVRM and XID 79, and reboot"
 )
 NO_EVIDENCE = (
-    "mlopsd may have lost its access to the devices (see DeviceAllow=char-nvidia*, and restart mlopsd), "
-    "or the driver or the GPUs have failed (see dmesg for NVRM and XID 79)"
+    "mlopsd may have lost its access to the devices (see DeviceAllow=char-nvidia*): restart mlopsd; "
+    "if that does not help, the driver or the GPUs have failed (see dmesg for NVRM and XID 79)"
 )
 
 
@@ -109,6 +109,16 @@ def present(versions: Versions) -> Finding:
     )
 
 
+def hung(call: str, seconds: float, *, is_first: bool) -> Finding:
+    """Return the finding while *call* has not returned for *seconds*; the first time it may only be slow."""
+    summary = f"the NVIDIA driver has not answered {call} for {format_duration(seconds)}"
+    if is_first:
+        summary += "; if the next check gets no answer either, it hangs"
+        return Finding("driver", Status.UNKNOWN, summary, advice=Advice.WATCH)
+    summary += ", so it hangs: see dmesg for NVRM and XID, drain the host and reboot it"
+    return Finding("driver", Status.UNKNOWN, summary, advice=Advice.REBOOT)
+
+
 def absent(
     error: pynvml.NVMLError, options: GpuOptions, on_bus: Mapping[str, str], access: Access
 ) -> Finding:
@@ -116,7 +126,8 @@ def absent(
     on_the_bus = (
         f" ({format_count(len(on_bus), 'NVIDIA GPU')} on the PCI bus: {', '.join(on_bus)})" if on_bus else ""
     )
-    reason = REASONS.get(error.value, f"NVML fails: {error}; see dmesg") + on_the_bus
+    otherwise = f"NVML fails: {error}; restart mlopsd; if that does not help, see dmesg for NVRM"
+    reason = REASONS.get(error.value, otherwise) + on_the_bus
     if error.value in NO_CARD:
         fault = FAULTS[error.value]
         summary = f"NVML fails: a GPU {fault.text}{on_the_bus}"
@@ -131,7 +142,7 @@ def absent(
         return Finding("driver", status, reason, advice=advice)
     if error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
         return _mismatch(on_the_bus, access)
-    advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.WATCH
+    advice = Advice.FIX_CONFIG if error.value == pynvml.NVML_ERROR_NO_PERMISSION else Advice.RESTART_APP
     return Finding("driver", Status.UNKNOWN, reason, advice=advice)
 
 
@@ -164,8 +175,17 @@ def outage_of(seen: Sequence[CardReading], access: Callable[[], Access]) -> Find
     summary = f"no GPU answers: {format_count(len(errors), 'GPU')} only said {reported}"
     if is_unknown:
         return _no_answer(summary, access())
-    summary += "; the driver may have failed: see dmesg for NVRM and XID"
-    return Finding("driver", Status.UNHEALTHY, summary, advice=Advice.WATCH)
+    return _all_silent(summary, access())
+
+
+def _all_silent(summary: str, access: Access) -> Finding:
+    """Return the finding if no card answers, with an error that may come from the driver or a container."""
+    if access.is_granted:
+        summary += "; the driver has failed: see dmesg for NVRM and XID, drain the host and reboot it"
+        return Finding("driver", Status.UNHEALTHY, summary, advice=Advice.REBOOT)
+    program = "the container" if access.in_container else "mlopsd"
+    summary += f"; restart {program}; if that does not help, see dmesg on the host for NVRM and XID"
+    return Finding("driver", Status.UNHEALTHY, summary, advice=Advice.RESTART_APP)
 
 
 def _no_answer(summary: str, access: Access) -> Finding:
@@ -180,7 +200,7 @@ def cause_of(access: Access) -> tuple[Status, str, Advice]:
     if access.in_container:
         return Status.UNKNOWN, IN_CONTAINER, Advice.RESTART_APP
     if access.to_driver is None:
-        return Status.UNKNOWN, NO_EVIDENCE, Advice.WATCH
+        return Status.UNKNOWN, NO_EVIDENCE, Advice.RESTART_APP
     if access.is_granted:
         return Status.UNHEALTHY, FAILED, Advice.REBOOT
     return Status.UNKNOWN, DENIED, Advice.FIX_CONFIG

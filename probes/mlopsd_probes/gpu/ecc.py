@@ -67,7 +67,9 @@ class Ecc(CardCollector):
         return Finding(
             "ecc_uncorrected",
             Status.UNHEALTHY if bad else Status.HEALTHY,
-            f"{summary}: results may be wrong; reset it" if bad else summary,
+            f"{summary}: results may be wrong; drain the host, stop mlopsd and reset the card"
+            if bad
+            else summary,
             card.subject,
             more,
             "errors",

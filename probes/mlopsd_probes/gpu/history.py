@@ -58,6 +58,9 @@ class CardHistory:
 
     The check and the thread that waits for XIDs both write. So an XID is on disk even if it makes the next
     driver call hang.
+
+    Attributes:
+        hung_since: the Unix time since which the driver has not answered; None while it answers.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class CardHistory:
         self.lock = threading.RLock()
         self._boot = boot_id()
         self._driver = ""
+        self.hung_since: float | None = None
         self.cards: dict[str, CardRecord] = {}
         self._saved: str = ""
         self._load()
@@ -79,6 +83,7 @@ class CardHistory:
                 return
             self.cards = {uuid: _remembered(card) for uuid, card in document["cards"].items()}
             self._driver = str(document["driver"])
+            self.hung_since = document.get("hung_since")
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             self.cards = {}
 
@@ -90,7 +95,13 @@ class CardHistory:
         """
         with self.lock:
             document = json.dumps(
-                {"boot": self._boot, "driver": self._driver, "cards": self.cards}, default=_fields_of
+                {
+                    "boot": self._boot,
+                    "driver": self._driver,
+                    "hung_since": self.hung_since,
+                    "cards": self.cards,
+                },
+                default=_fields_of,
             )
             if document == self._saved:
                 return

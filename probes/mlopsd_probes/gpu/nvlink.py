@@ -42,6 +42,9 @@ FABRIC_PROBLEMS = {
 STATE_BITS = 0xFF  # nvmlGpuFabricState_t is an unsigned char, but pynvml also reads its padding
 
 
+FIX = "drain the host, and reset the cards at both ends"
+
+
 class NvLink(CardCollector):
     """The state of every link, and the errors of active links.
 
@@ -89,7 +92,7 @@ class NvLink(CardCollector):
         return Finding(
             "nvlink",
             Status.DEGRADED if bad else Status.HEALTHY,
-            f"{card.title} has {len(up)} of {most} NVLinks up{which if bad else ''}",
+            f"{card.title} has {len(up)} of {most} NVLinks up{f'{which}; {FIX}' if bad else ''}",
             card.subject,
             len(up),
             "links",

@@ -132,7 +132,8 @@ class Fields:
 
     def _filled(self, handle: Any) -> Any:
         reported = self._kind.from_buffer_copy(self._blank)
-        checked(function("nvmlDeviceGetFieldValues")(handle, len(reported), reported))
+        call = function("nvmlDeviceGetFieldValues")
+        checked(call(handle, len(reported), reported))
         return reported
 
 

@@ -78,15 +78,15 @@ def _judge_number(
     - More than expected: degraded, since ``expected_count`` is wrong.
     - None: the status that the operator configured.
 
-    If other findings name the cards (*is_named*), their advice counts. A container may not have all cards, so
-    missing ones are no reason for a reboot.
+    If other findings name the cards (*is_named*), this one has no advice. A container may not have all
+    cards, so missing ones are no reason for a reboot.
     """
     status, advice = Status.HEALTHY, Advice.NONE
     summary = f"{format_count(answering, 'GPU')} of {expected} answer{'s' * (answering == 1)}"
     if answering < expected:
         status = Status.UNKNOWN if answering + unasked >= expected else Status.UNHEALTHY
         advice = Advice.FIX_CONFIG if in_container else Advice.REBOOT
-        advice = Advice.WATCH if is_named else advice
+        advice = Advice.NONE if is_named else advice
     elif answering > expected:
         status, advice = Status.DEGRADED, Advice.FIX_CONFIG
         summary += "; set expected_count to what there is"

@@ -1,5 +1,6 @@
 """The GPU probe: a row of collectors for each card that NVML lists."""
 
+import time
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -11,7 +12,8 @@ from typing_extensions import override
 
 from mlopsd.format import format_count
 from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
-from mlopsd_probes.gpu import driver_status, presence
+from mlopsd_probes.background_call import BackgroundCall, wait_for
+from mlopsd_probes.gpu import driver_status, hung_call, presence
 from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
 from mlopsd_probes.gpu.driver_status import Access, access, is_container
@@ -21,6 +23,8 @@ from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.processes import Tenants
 from mlopsd_probes.gpu.xids import Xids
 
+PATIENCE = 0.8  # of a check's timeout; then the reading names the call that does not return
+HUNG_RETRY = 300.0  # seconds
 OWN_FINDINGS = ("driver", "gpu_count", "gpu_missing", "gpu_answers", *Xids.findings, "xid_watch", "past")
 
 
@@ -45,9 +49,31 @@ class GpuProbe(Probe[GpuOptions]):
         self._driver = Driver(Path(options.sysfs_path), self._history, context.log)
         self._collectors = CardCollectors(options, self._history)
         self._tenants = Tenants()
+        self._call: BackgroundCall[Reading] | None = None  # that has not returned
 
     def check(self) -> Reading:
-        """Collect from every card; if NVML is no longer initialised, initialise it and try once more."""
+        """Collect from every card, in a thread, since a call of a hung driver never returns."""
+        call = self._call or BackgroundCall(self._check, "collect from the GPUs")
+        wait_for([call], PATIENCE * self.context.timeout)
+        if call.answer.done():
+            self._call, self._history.hung_since = None, None
+            return self._save_history(call.answer.result())
+        self._call = call
+        if call.age > HUNG_RETRY:
+            call.answer.result()  # the daemon then replaces this process, and another one may get an answer
+        return self._save_history(self._hung(call))
+
+    def _hung(self, call: BackgroundCall[Reading]) -> Reading:
+        """Return the reading while the driver does not answer: the first time it may only be slow."""
+        now = time.time()
+        is_first = self._history.hung_since is None
+        since = now - call.age if self._history.hung_since is None else self._history.hung_since
+        self._history.hung_since = since
+        place = hung_call.describe(call.thread.ident)
+        return Reading([driver_status.hung(place, max(now - since, call.age), is_first=is_first)])
+
+    def _check(self) -> Reading:
+        """Collect; if NVML is no longer initialised, initialise it and try once more."""
         try:
             try:
                 reading = self._collect()
@@ -60,7 +86,7 @@ class GpuProbe(Probe[GpuOptions]):
             mismatch = error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
             self._driver.close(forget_library=mismatch)
             reading = self._without_nvml(error)
-        return self._save_history(reading)
+        return reading
 
     def _collect(self) -> Reading:
         """Return the reading of all cards.

@@ -1,12 +1,13 @@
 """A card's temperatures, compared with its own limits, and its fan speed."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pynvml
 
 from mlopsd.format import format_celsius
-from mlopsd.probe import Advice, Finding, Metric, Reading
+from mlopsd.probe import Advice, Finding, Metric, Reading, Status
 from mlopsd_probes.gpu.card import LABELS, Card
 from mlopsd_probes.gpu.collector import CardCollector
 from mlopsd_probes.gpu.nvml import UNKNOWN_ARGUMENT, Fields, ask, number
@@ -36,6 +37,8 @@ SLOWDOWN = pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT
 MEMORY_FIELDS, SLOWDOWN_FIELDS = Fields(MEMORY), Fields(SLOWDOWN)
 HOTTEST = 150  # °C; higher values are not measurements
 COLDEST = -40
+SLOWS_DOWN = ", its own limit for full speed, so the card slows itself down"
+FIX = ": check the fans and the air, or give it less load"
 LIMIT_RANGE = (60, 125)  # °C; limits of all cards are inside
 DERIVED_RANGE = (70, 110)  # °C; a cool H100 may report a margin of 0 or less
 SPEED = Metric("fan_speed_ratio", "Fan speed setting as a share of the maximum.", unit="ratio", labels=LABELS)
@@ -67,11 +70,15 @@ class CardTemperature(CardCollector):
             slowdown = limits.get("slowdown")
             if slowdown is None and (margin := _slowdown_margin(card.handle)) is not None:
                 slowdown = number(gpu + margin, *DERIVED_RANGE)
-            yield _heat("temperature", card.title, gpu, gpu_limits(slowdown, self.options), card)
+            limits_of_gpu = gpu_limits(slowdown, self.options)
+            heat = _heat("temperature", card.title, gpu, limits_of_gpu, card)
+            is_own = limits_of_gpu.unhealthy == slowdown
+            yield _explained(heat, f"{SLOWS_DOWN}{FIX}" if is_own else FIX)
         if (memory := degrees.get("memory")) is not None:
             most = limits.get("memory_max")
             mild = None if most is None else most - self.options.temperature_margin
-            yield _heat("memory_temperature", f"{card.title} memory", memory, Limits(mild, most), card)
+            heat = _heat("memory_temperature", f"{card.title} memory", memory, Limits(mild, most), card)
+            yield _explained(heat, FIX)
 
 
 def _heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Finding:
@@ -82,9 +89,16 @@ def _heat(name: str, what: str, degrees: int, limits: Limits, card: Card) -> Fin
         degrees,
         unit="celsius",
         text=format_celsius,
-        advice=Advice.WATCH,
+        advice=Advice.CHECK_HARDWARE,
+        mild=Advice.WATCH,
         subject=card.subject,
     )
+
+
+def _explained(finding: Finding, why: str) -> Finding:
+    """Return *finding* with *why* in its sentence if it is unhealthy."""
+    bad = finding.status is Status.UNHEALTHY
+    return replace(finding, summary=f"{finding.summary}{why}") if bad else finding
 
 
 def gpu_limits(slowdown: float | None, options: GpuOptions) -> Limits:

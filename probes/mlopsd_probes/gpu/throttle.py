@@ -91,7 +91,14 @@ class Throttle(CardCollector):
             return Finding("throttled", Status.HEALTHY, summary, card.subject, held[reason], "seconds", limit)
         summary = f"{summary} {JUDGED[reason]}"
         return Finding(
-            "throttled", Status.DEGRADED, summary, card.subject, held[reason], "seconds", limit, Advice.WATCH
+            "throttled",
+            Status.DEGRADED,
+            summary,
+            card.subject,
+            held[reason],
+            "seconds",
+            limit,
+            Advice.CHECK_HARDWARE,
         )
 
     def _held_for(self, card: Card, reason: str, now: float, *, holds: bool) -> float:

@@ -56,7 +56,11 @@ class Xids(CardCollector):
             return Finding("xid", status, f"{card.title} has no XID that counts", card.subject)
         event, ago = happened[xid], format_age(self._clock() - last)
         often = f"{event.count} times, last" if event.count > 1 else "once,"
-        until = "; it stays until a reset or reboot" if status is Status.UNHEALTHY else ""
+        until = (
+            "; it stays until a reset or reboot, so drain the host first"
+            if status is Status.UNHEALTHY
+            else ""
+        )
         summary = f"{card.title} had XID {xid} ({meaning(xid).text}) {often} {ago} ago{until}"
         lasting = status is Status.UNHEALTHY
         advice = self._advice(status, xid)
@@ -72,9 +76,11 @@ class Xids(CardCollector):
         return Status.HEALTHY
 
     def _advice(self, status: Status, xid: int) -> Advice:
-        """Return the table's advice; ``watch`` for an unknown XID that is only degraded."""
+        """Return the table's advice; ``watch`` for an unknown XID that is only degraded, and never else."""
         known = meaning(xid)
-        return Advice.WATCH if status is Status.DEGRADED and known is meaning(0) else known.advice
+        if status is Status.DEGRADED:
+            return Advice.WATCH if known is meaning(0) else known.advice
+        return max(known.advice, Advice.RESTART_APP)
 
 
 def _samples(card: Card, happened: Mapping[int, XidEvent]) -> tuple[Sample, ...]:

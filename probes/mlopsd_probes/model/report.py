@@ -1,11 +1,11 @@
 """The reading of a model: findings, facts and samples."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from mlopsd.format import format_age, format_time
+from mlopsd.format import format_age, format_count, format_time
 from mlopsd.predictor import RegisteredVersion, RejectedVersion, VersionFacts
 from mlopsd.probe import Advice, Finding, Reading, Sample, Status
 from mlopsd_probes.causes import cause_of
@@ -28,10 +28,18 @@ REJECTED = {  # by step
     "load": "load",
     "fetch": "cache",
 }
+REJECTED_BY = {
+    "thresholds": "was rejected by its thresholds",
+    "provenance": "was rejected, since its files are not the registered ones",
+    "canary": "was rejected by its canary",
+    "load": "was rejected, since it cannot be loaded",
+    "fetch": "was rejected, since its files are incomplete",
+}
+CONSEQUENCES = frozenset({"version_drift", "cache"})  # findings that follow from another one
 
 
 def report(seen: Observed, options: ModelOptions) -> Reading:
-    """Return the reading of *seen*; if all is healthy, the summary names the version."""
+    """Return the reading of *seen*; the summary begins with what still works."""
     findings = [
         *_serving(seen),
         *_canary(seen, options),
@@ -46,13 +54,27 @@ def report(seen: Observed, options: ModelOptions) -> Reading:
         *_rejected(seen),
         *_cache(seen, options),
     ]
-    is_well = all(finding.status == Status.HEALTHY for finding in findings)
     return Reading(
-        summary=findings[0].summary if is_well else "",
+        summary=_summary(findings, seen),
         findings=findings,
         samples=list(_samples(seen, options)),
         facts=_facts(seen, options),
     )
+
+
+def _summary(findings: Sequence[Finding], seen: Observed) -> str:
+    """Return what serves and the worst problem in one sentence; what does not serve comes first."""
+    problems = [finding for finding in findings if finding.status != Status.HEALTHY]
+    if not problems or findings[0] in problems:
+        return findings[0].summary
+    worst = max(problems, key=lambda one: (one.status, one.name not in CONSEQUENCES, one.advice))
+    others = sum(one is not worst and one.name not in CONSEQUENCES for one in problems)
+    more = f" (and {others} more)" if others else ""
+    text = f"{worst.summary}{more}"
+    if seen.serving is None or worst.status == Status.UNHEALTHY:
+        return text
+    keeps = f"version {seen.serving.kept.version.number} keeps serving"
+    return text if text.startswith(keeps) else f"{keeps}; {text}"
 
 
 def _serving(seen: Observed) -> Iterator[Finding]:
@@ -64,19 +86,53 @@ def _serving(seen: Observed) -> Iterator[Finding]:
         else:
             yield Finding("serving", Status.HEALTHY, text)
     elif seen.lost is not None:
-        doing = f"; {seen.progress.sentence()}" if seen.progress else "; it is tried again by itself"
-        yield Finding("serving", Status.UNHEALTHY, seen.lost + doing, advice=seen.lost_advice)
-    elif seen.progress is not None:
+        text = f"no version serves{_lost_for_text(seen)}: {seen.lost}; {_retry_text(seen)}"
+        yield Finding("serving", Status.UNHEALTHY, text, advice=_act(seen.lost_advice))
+    elif seen.progress is not None:  # mlopsd acts by itself, so nobody else has to
         text = f"no version serves yet: {seen.progress.sentence()}"
-        yield Finding("serving", Status.UNKNOWN, text, advice=Advice.WATCH)
+        yield Finding("serving", Status.UNKNOWN, text)
     elif seen.desired is not None:
-        yield Finding("serving", Status.UNHEALTHY, "no version serves", advice=_advice_without_version(seen))
+        text = f"no version serves{_why_none_text(seen)}"
+        yield Finding("serving", Status.UNHEALTHY, text, advice=_act(_advice_without_version(seen)))
     elif seen.reached_at is None and not seen.complaints:
         text = "no version serves yet: no registry has answered since the start"
-        yield Finding("serving", Status.UNKNOWN, text, advice=Advice.WATCH)
+        yield Finding("serving", Status.UNKNOWN, text)
     else:
-        text = "no version serves, and no registry names one"
-        yield Finding("serving", Status.UNHEALTHY, text, advice=_advice_of_registries(seen))
+        text = f"no version serves, and no registry names one{_complaint_text(seen)}"
+        advice = _advice_of_registries(seen, otherwise=Advice.FIX_MODEL)
+        yield Finding("serving", Status.UNHEALTHY, text, advice=_act(advice))
+
+
+def _lost_for_text(seen: Observed) -> str:
+    if seen.lost_since is None:
+        return ""
+    tries = f", after {format_count(seen.failed_starts, 'failed start')}" if seen.failed_starts else ""
+    age = (seen.now - seen.lost_since).total_seconds()
+    return f" for {format_age(age)}{tries}" if age >= 1 else ""
+
+
+def _retry_text(seen: Observed) -> str:
+    """Return what mlopsd does about a lost version, or when it tries again."""
+    if seen.progress is not None:
+        return seen.progress.sentence()
+    left = 0.0 if seen.restore_at is None else (seen.restore_at - seen.now).total_seconds()
+    return f"it is started again {f'in {format_age(left)}' if left >= 1 else 'now'}"
+
+
+def _why_none_text(seen: Observed) -> str:
+    """Return why the desired version does not serve, to be put after the consequence."""
+    why = [_rejected_text(seen, rejection) for rejection in seen.rejected.values()]
+    why += [seen.problem] if seen.problem is not None else []
+    return f": {why[0]}" if why else _complaint_text(seen)
+
+
+def _complaint_text(seen: Observed) -> str:
+    return f": {seen.complaint_text}" if seen.complaints else ""
+
+
+def _act(advice: Advice) -> Advice:
+    """Return an act in place of ``watch``, for what does not serve: a reload tries again at once."""
+    return Advice.RESTART_APP if advice is Advice.WATCH else advice
 
 
 def _advice_without_version(seen: Observed) -> Advice:
@@ -86,9 +142,9 @@ def _advice_without_version(seen: Observed) -> Advice:
     return max(found) if found else _advice_of_registries(seen)
 
 
-def _advice_of_registries(seen: Observed) -> Advice:
-    """Return the advice of the complaints; without one, advise to fix the registry."""
-    return max((complaint.cause.advice for complaint in seen.complaints), default=Advice.FIX_REGISTRY)
+def _advice_of_registries(seen: Observed, otherwise: Advice = Advice.WATCH) -> Advice:
+    """Return the advice of the complaints, or *otherwise* without one."""
+    return max((complaint.cause.advice for complaint in seen.complaints), default=otherwise)
 
 
 def _outdated_text(seen: Observed) -> str:
@@ -102,8 +158,8 @@ def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     canary, number = serving.canary, serving.kept.version.number
     behind = _canary_behind_text(seen.canary_behind)
     if not canary.passed and not canary.was_asked:
-        text = f"version {number} cannot be proven: {canary.reason}"
-        yield Finding("canary", Status.UNKNOWN, text, advice=cause_of("canary", canary.kind).advice)
+        text = f"version {number} serves and cannot be proven: {canary.reason}"
+        yield Finding("canary", Status.UNKNOWN, text, advice=_act(cause_of("canary", canary.kind).advice))
     elif not canary.passed:
         advice = _advice_in_service(canary.kind)
         text = f"version {number} fails its canary: {canary.reason}{behind}"
@@ -115,7 +171,7 @@ def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         fix = "log it with an input example, or set [probes.model.canary] input"
         why = canary.reason or "it has nothing to predict"
         text = f"version {number} is unverified: {why}; {fix}"
-        yield Finding("canary", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+        yield Finding("canary", Status.DEGRADED, text, advice=Advice.FIX_MODEL)
     else:
         text = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
         yield Finding("canary", Status.HEALTHY, text, observed=canary.seconds, unit="seconds")
@@ -139,7 +195,7 @@ def _advice_in_service(kind: CanaryKind) -> Advice:
     """Return the advice for a version that passed its canary before: the process or this host is at fault."""
     cause = cause_of("canary", kind)
     is_restart = cause.at_fault == "version" or kind in FIXED_BY_A_RESTART
-    return Advice.RESTART_APP if is_restart else cause.advice
+    return Advice.RESTART_APP if is_restart else _act(cause.advice)
 
 
 def _canary_behind_text(requests: int) -> str:
@@ -190,13 +246,18 @@ def _fallback(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
             f"{held.registry} names version {held.number} by {held.candidate}; verified version "
             f"{serves.number} ({serves.candidate}) is kept; {_why_held(held, serves)}"
         )
-        yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+        yield Finding("fallback", Status.DEGRADED, text, advice=_advice_of_fallback(held))
     elif seen.serving is not None and seen.serving.kept.version.is_fallback:
         version = seen.serving.kept.version
         text = (
             f"version {version.number} was named by {version.candidate} of {version.registry}, not by {first}"
         )
-        yield Finding("fallback", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+        yield Finding("fallback", Status.DEGRADED, text, advice=_advice_of_fallback(version))
+
+
+def _advice_of_fallback(version: Version) -> Advice:
+    """Return the advice for a fallback: the first registry has a problem, or an alias is gone."""
+    return Advice.FIX_REGISTRY if version.registry_rank else Advice.FIX_MODEL
 
 
 def _why_held(held: Version, serves: Version) -> str:
@@ -213,11 +274,11 @@ def _thresholds(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         text = f"version {number} serves, and could not be held against the thresholds since the start"
         yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.WATCH)
     elif judgement.failed:
-        text = f"version {number} serves on, but it would be rejected: {'; '.join(judgement.failed)}"
-        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+        text = f"version {number} keeps serving; it would be rejected now ({'; '.join(judgement.failed)})"
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_MODEL)
     elif judgement.missing:
         text = f"thresholds for what was never logged: {', '.join(judgement.missing)}"
-        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+        yield Finding("thresholds", Status.DEGRADED, text, advice=Advice.FIX_MODEL)
     else:
         yield Finding("thresholds", Status.HEALTHY, "every metric is within its threshold")
 
@@ -230,7 +291,7 @@ def _provenance(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
     number, is_tag_known = kept.version.number, kept.version.tagged_digest is not None
     if fault := (files_fault(kept, options) if is_tag_known else None) or of_key:
         text = f"version {number} keeps serving, but it would be rejected: {fault}"
-        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.FIX_REGISTRY)
+        yield Finding("provenance", Status.DEGRADED, text, advice=Advice.FIX_MODEL)
     elif tag is not None and not is_tag_known:
         text = f"version {number} serves, and no registry has given its tag {tag} since the start"
         yield Finding("provenance", Status.DEGRADED, text, advice=Advice.WATCH)
@@ -252,7 +313,7 @@ def _signature(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         yield Finding("signature", Status.HEALTHY, text)
     else:
         fix = 'log it with a signature, or set on_no_signature = "accept"'
-        yield Finding("signature", Status.DEGRADED, f"{text}; {fix}", advice=Advice.FIX_REGISTRY)
+        yield Finding("signature", Status.DEGRADED, f"{text}; {fix}", advice=Advice.FIX_MODEL)
 
 
 def _features(seen: Observed) -> Iterator[Finding]:
@@ -281,18 +342,29 @@ def _rejected(seen: Observed) -> Iterator[Finding]:
             _rejected_status(seen),
             _rejected_text(seen, rejection),
             _subject(rejection),
-            advice=rejection.cause.advice,
+            advice=_advice_of_rejection(seen, rejection),
         )
 
 
 def _rejected_status(seen: Observed) -> Status:
-    return Status.DEGRADED if seen.serving is not None else Status.UNHEALTHY
+    """Return the milder status if another version serves, or did until its process was lost."""
+    has_other = seen.serving is not None or seen.lost is not None
+    return Status.DEGRADED if has_other else Status.UNHEALTHY
+
+
+def _advice_of_rejection(seen: Observed, rejection: Rejection) -> Advice:
+    advice = rejection.cause.advice
+    return advice if _rejected_status(seen) is Status.DEGRADED else _act(advice)
 
 
 def _rejected_text(seen: Observed, rejection: Rejection) -> str:
     left = (rejection.until - seen.now).total_seconds()
     when = f"tried again in {format_age(left)}" if left > 0 else "tried again now"
-    return f"{rejection.what}: {rejection.reason}; {when}, or by a reload"
+    number, reason = rejection.version.number, rejection.reason
+    if not rejection.is_rejected:
+        return f"version {number} is not taken up ({reason}); {when}, or by a reload"
+    fix = "set the alias back, or register another version; " if rejection.cause.at_fault == "version" else ""
+    return f"version {number} {REJECTED_BY[rejection.step]} ({reason}); {fix}{when}, or by a reload"
 
 
 def _subject(rejection: Rejection) -> str:

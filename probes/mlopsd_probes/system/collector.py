@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from mlopsd.probe import Reading
+from mlopsd.probe import Advice, Reading
 from mlopsd_probes.collector import Collector
 from mlopsd_probes.system.options import SystemOptions
 
@@ -49,7 +49,7 @@ class HostCollector(Collector):
         """Return one finding with the file and the cause."""
         file, cause = (error.filename, error.strerror) if isinstance(error, OSError) else (None, None)
         source = Path(self.source, file) if isinstance(file, str) else self.source
-        return self.unreadable(f"{self.name} from {source}", cause or error)
+        return self.unreadable(f"{self.name} from {source}", cause or error, Advice.FIX_CONFIG)
 
 
 def is_empty(reading: Reading) -> bool:

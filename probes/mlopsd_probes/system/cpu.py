@@ -109,7 +109,8 @@ class Load(HostCollector):
             each,
             unit="tasks per cpu",
             text="{:g} for each".format,
-            advice=Advice.WATCH,
+            advice=Advice.FREE_RESOURCES,
+            mild=Advice.WATCH,
         )
         return Reading([finding], [*samples, CPUS.sample(cpus)])
 
@@ -118,4 +119,4 @@ def _uncounted(load: float) -> Finding:
     """Return the finding for an unknown number of CPUs."""
     where = "neither /sys/devices/system/cpu/online nor /proc/cpuinfo says how many CPUs there are"
     summary = f"cannot judge the load over 5 min ({load:.3g}): {where}"
-    return Finding("load", Status.UNKNOWN, summary, advice=Advice.WATCH)
+    return Finding("load", Status.UNKNOWN, summary, advice=Advice.FIX_CONFIG)

@@ -1,25 +1,22 @@
 """The configured paths, each queried in its own thread because of dead mounts, and disk I/O."""
 
-import errno
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import psutil
 
 from mlopsd.format import format_duration
 from mlopsd.probe import Advice, Finding, Metric, Reading, Status
+from mlopsd_probes.background_call import BackgroundCall, wait_for
 from mlopsd_probes.collector import join
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.filesystem import Filesystem, statvfs
 from mlopsd_probes.system.options import SystemOptions
 
-T = TypeVar("T")
 UP = Metric("disk_path_up", "1 if the path answered, 0 if it is absent, dead or silent.", labels=("path",))
 
 READ = Metric(
@@ -36,44 +33,6 @@ BUSY = Metric(
     labels=("device",),
 )
 MILLISECONDS = 1000
-
-
-class BackgroundCall(Generic[T]):
-    """One call in a daemon thread, which does not delay the end of the process.
-
-    A process joins its default executor at its end, and would wait there for a dead mount.
-
-    Attributes:
-        answer: its future, done once the call has returned or failed. If no thread can be started, as at a
-            pid limit, it fails at once with a `BlockingIOError`.
-    """
-
-    def __init__(self, call: Callable[[], T], name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._call = call
-        self._clock = clock
-        self._started_at = clock()
-        self.answer: Future[T] = Future()
-        try:
-            threading.Thread(target=self._run, name=name, daemon=True).start()
-        except RuntimeError as error:
-            self.answer.set_exception(BlockingIOError(errno.EAGAIN, str(error)))
-
-    @property
-    def age(self) -> float:
-        """The seconds since the call began."""
-        return self._clock() - self._started_at
-
-    def _run(self) -> None:
-        """Make the call in the thread; its exception is raised where the result is read."""
-        try:
-            self.answer.set_result(self._call())
-        except (OSError, ValueError) as error:
-            self.answer.set_exception(error)
-
-
-def wait_for(calls: Iterable[BackgroundCall[T]], timeout: float) -> None:
-    """Wait until all calls have returned, at most *timeout* seconds in total."""
-    wait([call.answer for call in calls], timeout)
 
 
 PathCall = BackgroundCall[os.statvfs_result]
@@ -133,16 +92,19 @@ class Disks(HostCollector):
 
     def _silent(self, path: str, age: float) -> Reading:
         """Return the reading of a path whose call has not returned."""
-        so_far = f" ({format_duration(age)} so far)" if age > 2 * self.timeout else ""
+        lasts = age > 2 * self.timeout
+        text = f"{path} did not answer within {format_duration(self.timeout)}"
+        text += f" ({format_duration(age)} so far)" if lasts else ""
+        text += f"; the mount is dead: umount -l {path}, and mount it again" if lasts else ""
         finding = Finding(
             "disk_path",
             Status.UNHEALTHY,
-            f"{path} did not answer within {format_duration(self.timeout)}{so_far}; the mount may be dead",
+            text if lasts else f"{text}; the mount may be dead",
             path,
             age,
             "seconds",
             self.timeout,
-            Advice.WATCH,
+            Advice.FIX_CONFIG if lasts else Advice.WATCH,
         )
         return Reading([finding, *self.filesystems[path].remembered()], [UP.sample(0, path=path)])
 
@@ -161,11 +123,13 @@ def _error_reading(path: str, error: OSError | ValueError) -> Reading:
     if isinstance(
         error, PermissionError | BlockingIOError | ValueError
     ):  # proves nothing about the path itself
-        advice = Advice.WATCH if isinstance(error, BlockingIOError) else Advice.FIX_CONFIG
+        is_short = isinstance(error, BlockingIOError)  # of threads
+        advice = Advice.FREE_RESOURCES if is_short else Advice.FIX_CONFIG
         summary = f"cannot look at {path}: {_reason(error)}"
         return Reading([Finding("disk_path", Status.UNKNOWN, summary, path, advice=advice)])
-    summary = f"{path} answers with an error: {_reason(error)}; the mount or its disk is dead"
-    finding = Finding("disk_path", Status.UNHEALTHY, summary, path, advice=Advice.WATCH)
+    fix = "the mount or its disk is dead: mount it again, or check the disk"
+    summary = f"{path} answers with an error: {_reason(error)}; {fix}"
+    finding = Finding("disk_path", Status.UNHEALTHY, summary, path, advice=Advice.FIX_CONFIG)
     return Reading([finding], [UP.sample(0, path=path)])
 
 

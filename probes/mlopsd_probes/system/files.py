@@ -30,8 +30,10 @@ class OpenFiles(HostCollector):
         allocated, free, most = (int(number) for number in self._file_nr.read_text().split())
         used = allocated - free
         share = f"of {most} files are open ({format_ratio(used / most)})"
-        fact = "files are open, and there is no limit" if most >= UNLIMITED else share
-        finding = self._limits.finding(
+        is_limited = most < UNLIMITED
+        fact = share if is_limited else "files are open, and there is no limit"
+        limits = self._limits if is_limited else Limits()
+        finding = limits.finding(
             "open_files",
             f"{used} {fact}",
             used / most,

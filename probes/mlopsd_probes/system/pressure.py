@@ -78,7 +78,7 @@ class Pressure(HostCollector):
 
     def _judge(self, resource: str, lines: Lines) -> Finding:
         """Return the finding over 60 s."""
-        kind, advice = JUDGED[resource]
+        kind, mild = JUDGED[resource]
         ratio = lines[kind]["avg60"] / 100
         who = "some task" if kind == "some" else "every task"
         return self._limits[resource].finding(
@@ -87,7 +87,8 @@ class Pressure(HostCollector):
             ratio,
             unit="ratio",
             text=format_ratio,
-            advice=advice,
+            advice=Advice.FREE_RESOURCES,
+            mild=mild,
         )
 
 

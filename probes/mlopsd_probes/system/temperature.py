@@ -91,7 +91,8 @@ class HostTemperature(HostCollector):
             sensor.current,
             unit="celsius",
             text=format_celsius,
-            advice=Advice.WATCH,
+            advice=Advice.CHECK_HARDWARE,
+            mild=Advice.WATCH,
             subject=chip,
         )
 

@@ -111,11 +111,11 @@ class Canary:
             return f"{answered} rows were answered to {question.rows}"
         if outputs.is_nothing(answer):
             return "it answered nothing but nulls"
-        return self._judge_numbers(outputs.leaves(answer).joined(), result)
+        return self._judge_numbers(outputs.leaves(answer).joined(), result, answered)
 
-    def _judge_numbers(self, numbers: Any, result: dict[str, Any]) -> str:
+    def _judge_numbers(self, numbers: Any, result: dict[str, Any], rows: int | None) -> str:
         if not numpy.isfinite(numbers).all():
-            return f"{int((~numpy.isfinite(numbers)).sum())} of {len(numbers)} numbers are NaN or infinite"
+            return _not_finite_text(numbers, "rows" if len(numbers) == rows else "numbers")
         if not len(numbers):
             limited = self._options["min"] is not None or self._options["max"] is not None
             return "it predicted no number, and a minimum or maximum is configured" if limited else ""
@@ -126,3 +126,10 @@ class Canary:
         if self._options["max"] is not None and high > self._options["max"]:
             return f"it predicted {high:g}, above the configured maximum {self._options['max']:g}"
         return ""
+
+
+def _not_finite_text(numbers: Any, what: str) -> str:
+    """Return which values of *numbers* are none, and how many: ``NaN in 2 of 2 rows``."""
+    found = {"NaN": numpy.isnan(numbers).any(), "infinity": numpy.isinf(numbers).any()}
+    values = " and ".join(name for name, is_there in found.items() if is_there)
+    return f"{values} in {int((~numpy.isfinite(numbers)).sum())} of {len(numbers)} {what}"

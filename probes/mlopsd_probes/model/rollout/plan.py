@@ -102,6 +102,8 @@ class Observed:
             while unknown.
         lost: how the last host ended, while no version serves.
         lost_advice: the advice about that loss.
+        lost_since: when no version served any more.
+        failed_starts: failures in a row to start it again.
         problem: the last failure of the disk or of a task of the daemon.
         restarts: hosts that died, hung or stalled.
         rss: resident bytes of the host.
@@ -135,6 +137,8 @@ class Observed:
     signature_fault: str | None = None
     lost: str | None = None
     lost_advice: Advice = Advice.RESTART_APP
+    lost_since: datetime | None = None
+    failed_starts: int = 0
     problem: str | None = None
     restarts: int = 0
     rss: int | None = None

@@ -69,7 +69,7 @@ class Reconciler:
         self._steps = Steps(context, self._desired, self._cached, self.active, self._progress)
         self._tasks = TaskSet(options.model, self._log, hosts.wake)
         self._rejections = Rejections(options.rejected_backoff, context.now)
-        self._losses = Losses()
+        self._losses = Losses(context.now)
         self._backoffs = RolloutBackoffs()
         self._rollout: Rollout | None = None
         self._restored: Version | None = None
@@ -205,6 +205,8 @@ class Reconciler:
             signature_fault=None if serving is None else self._desired.signature_fault(serving.kept.version),
             lost=losses.how,
             lost_advice=losses.advice,
+            lost_since=losses.since,
+            failed_starts=losses.backoff.failures,
             problem="; ".join(dict.fromkeys(problem for problem in problems if problem)) or None,
             restarts=losses.times,
             canary_behind=0 if serving is None else serving.host.canary_behind,

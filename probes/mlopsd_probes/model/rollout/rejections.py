@@ -93,14 +93,17 @@ class Losses:
 
     Attributes:
         how: how the version in service was lost; None while one serves.
+        since: when it was lost; None while one serves.
         advice: the advice about that loss.
         times: hosts that died, hung or stalled since the daemon started.
         backoff: the wait before the next restore.
         stumbles: failures to load a verified version, by its id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
         self.how: str | None = None
+        self.since: datetime | None = None
         self.advice = Advice.RESTART_APP
         self.times = 0
         self.backoff = ExponentialBackoff()
@@ -109,7 +112,8 @@ class Losses:
     def add(self, version: Version, how: str) -> None:
         """Record that the host of *version*, which was in service, is lost."""
         self.times += 1
-        self.how = f"the host of version {version.number} is lost: {how}"
+        self.how = f"version {version.number} is lost ({how})"
+        self.since = self.since or self._now()
         self.advice = Advice.RESTART_APP
         self.backoff.lost()
 
@@ -118,14 +122,15 @@ class Losses:
 
         With a *cause*, the next restore may try another version first.
         """
-        self.how = f"version {version.number}, which served before: {reason}"
+        self.how = f"version {version.number}, which served before, does not start ({reason})"
+        self.since = self.since or self._now()
         self.advice = _advice(cause)
         self.stumbles[version.id] += cause is not None
         self.backoff.failed()
 
     def end(self, version: Version) -> None:
         """Record that *version* serves."""
-        self.how = None
+        self.how = self.since = None
         self.stumbles.pop(version.id, None)
         self.backoff.succeeded()
 
