@@ -30,7 +30,6 @@ REJECTED = {  # by step
 }
 REJECTED_BY = {
     "thresholds": "was rejected by its thresholds",
-    "provenance": "was rejected, since its files are not the registered ones",
     "canary": "was rejected by its canary",
     "load": "was rejected, since it cannot be loaded",
     "fetch": "was rejected, since its files are incomplete",
@@ -363,6 +362,8 @@ def _rejected_text(seen: Observed, rejection: Rejection) -> str:
     number, reason = rejection.version.number, rejection.reason
     if not rejection.is_rejected:
         return f"version {number} is not taken up ({reason}); {when}, or by a reload"
+    if rejection.step == "provenance":  # its reason has the fix
+        return f"version {number} was rejected: {reason}; {when}, or by a reload"
     fix = "set the alias back, or register another version; " if rejection.cause.at_fault == "version" else ""
     return f"version {number} {REJECTED_BY[rejection.step]} ({reason}); {fix}{when}, or by a reload"
 
