@@ -82,7 +82,7 @@ async def test_a_version_without_the_tag_is_rejected_before_its_download_until_i
     reading = await world.check()
     text = f"version 1 was rejected: {UNTAGGED.format(1)}; tried again in 10 min, or by a reload"
     assert reported(reading, "provenance") == ("unhealthy", text)
-    assert Advice.FIX_REGISTRY in {finding.advice for finding in reading.findings}
+    assert Advice.FIX_MODEL in {finding.advice for finding in reading.findings}
     assert world.registry.fetched == []
     with pytest.raises(ReloadRefused, match=f"version 1 would be rejected: it has no tag {TAG}"):
         await world.reconciler.reload(dry_run=True, force=False)
