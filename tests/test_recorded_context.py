@@ -1,6 +1,7 @@
 """The context for unit tests of a probe."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_a_test_reads_back_what_the_probe_recorded() -> None:
     assert (recorded.state_dir / "seen").exists()
 
 
+def test_a_test_chooses_the_folder_and_the_readings_of_others(tmp_path: Path) -> None:
+    reading = Reading([Finding("card", Status.HEALTHY, "the card answers")])
+    recorded = context(tmp_path, board={"gpu": reading})
+    assert recorded.state_dir == tmp_path
+    assert recorded.board == {"gpu": reading}
+
+
 def test_two_contexts_share_nothing() -> None:
     one, other = context(), context()
     assert one.state_dir != other.state_dir
@@ -51,7 +59,8 @@ def test_a_wrong_use_of_a_metric_is_an_error_as_in_the_daemon() -> None:
         instruments.counter(WIDTH)
     with pytest.raises(ValueError, match="has the labels"):
         instruments.counter(OPENED).inc()
-    with pytest.raises(ValueError, match="cannot fall"):
-        instruments.counter(OPENED).inc(-1, door="front")
+    for amount in (-1, math.nan, math.inf, "3"):
+        with pytest.raises(ValueError, match=r"cannot grow by .*; add a finite number from 0 up"):
+            instruments.counter(OPENED).inc(amount, door="front")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs 3 counts"):
         instruments.histogram(WIDTH).observe_counts([1], 1)

@@ -9,7 +9,9 @@ import pytest
 
 from mlopsd.config import plugins
 from mlopsd.config.plugins import Plugin
+from mlopsd.predictor import Prediction, PredictionError, Predictor
 from mlopsd.probe import (
+    Context,
     Finding,
     HttpRequest,
     HttpResponse,
@@ -18,6 +20,7 @@ from mlopsd.probe import (
     Probe,
     Reading,
     Route,
+    Sample,
     Schedule,
     Status,
 )
@@ -135,36 +138,191 @@ class Mute(Probe):
         return Reading()
 
 
+class PathTable(Lax):
+    """Its table has a path, which JSON has not."""
+
+
+class TupleTable(Lax):
+    """Its table has a tuple, which JSON turns into a list."""
+
+
+class Gloomy(Probe):
+    """It calls itself worse than what it found."""
+
+    def check(self) -> Reading:
+        found = [Finding("door", Status.HEALTHY, "shut")]
+        return Reading(found, status=Status.UNHEALTHY, summary="the door is gone")
+
+
+class Terse(Probe):
+    """Its finding says nothing."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.DEGRADED, " ")], summary="ajar")
+
+
+class Helpless(Probe):
+    """Its lasting finding has no advice."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.DEGRADED, "ajar", lasting=True)])
+
+
+class Undeclared(Mute):
+    """It reports what it does not declare."""
+
+    def check(self) -> Reading:
+        return Reading([Finding("door", Status.HEALTHY, "shut")], [LEVEL.sample(1)])
+
+
+class Labelled(Mute):
+    """It reports a label that it does not declare."""
+
+    metrics = (LEVEL,)
+
+    def check(self) -> Reading:
+        sample = Sample(LEVEL.name, 1, (("side", "left"),))
+        return Reading([Finding("door", Status.HEALTHY, "shut")], [sample])
+
+
+class Silent(Undeclared):
+    """Its reload says nothing."""
+
+    metrics = (LEVEL,)
+
+    def reload(self, *, dry_run: bool, force: bool) -> str:
+        return " "
+
+
+class Fails(Silent):
+    """Its reload fails."""
+
+    def reload(self, *, dry_run: bool, force: bool) -> str:
+        raise KeyError("x")
+
+
+class Exits(Silent):
+    """Its constructor ends the interpreter."""
+
+    def __init__(self, options: Options, context: Context) -> None:
+        raise SystemExit(3)
+
+
+class Foretells(Predictor):
+    """Its version is a number."""
+
+    @property
+    def served_version(self) -> Any:
+        return 7
+
+    async def check(self) -> Reading:
+        return Reading([Finding("model", Status.HEALTHY, "it serves")])
+
+    async def predict(self, body: bytes, content_type: str) -> Any:
+        return Prediction(body)
+
+
+class Texts(Foretells):
+    """Its predictions are text."""
+
+    async def predict(self, body: bytes, content_type: str) -> Any:
+        return Prediction("text")  # type: ignore[arg-type]
+
+
+class Teapot(Foretells):
+    """It refuses with an unusual code."""
+
+    async def predict(self, body: bytes, content_type: str) -> Any:
+        raise PredictionError(418, "no coffee")
+
+
+class Wordless(Foretells):
+    """It refuses without a reason."""
+
+    async def predict(self, body: bytes, content_type: str) -> Any:
+        raise PredictionError(400, " ")
+
+
+PREDICTS = "test_a_predictor_without_a_prediction_says_why"
+OWN_TABLES: dict[type, Any] = {
+    **{kind: {"model": "iris"} for kind in (Foretells, Texts, Teapot, Wordless)},
+    PathTable: {"path": Path("/")},
+    TupleTable: {"paths": ("/",)},
+}
+
+
 @pytest.mark.parametrize(
-    ("kind", "rule"),
+    ("kind", "rule", "line"),
     [
-        (Lax, "test_its_metrics_are_distinct"),
-        (Lax, "test_its_schedule_makes_sense"),
-        (Lax, "test_an_unknown_key_is_refused"),
-        (Rosy, "test_its_status_is_that_of_its_worst_finding"),
-        (Rosy, "test_a_check_gives_a_reading_with_evidence"),
-        (Blind, "test_its_status_is_that_of_its_worst_finding"),
-        (Lax, "test_every_finding_can_be_told_from_the_others"),
-        (Lax, "test_it_reports_what_it_declares"),
-        (Doubled, "test_no_sample_is_there_twice"),
-        (Blind, "test_it_says_what_it_is"),
-        (Blind, "test_a_check_gives_a_reading_with_evidence"),
-        (Wordy, "test_a_check_gives_a_reading_with_evidence"),
-        (Broken, "test_a_check_gives_a_reading_with_evidence"),
-        (Mute, "test_a_check_gives_a_reading_with_evidence"),
-        (Twice, "test_its_routes_can_be_served"),
-        (Apart, "test_its_routes_can_be_served"),
+        (Lax, "test_its_metrics_are_distinct", "declared twice: level_ratio; remove one of each"),
+        (
+            Lax,
+            "test_its_schedule_makes_sense",
+            "longer than its interval: timeout 10 s, interval 0 s",
+        ),
+        (Lax, "test_an_unknown_key_is_refused", "no_probe_has_this_key was accepted as an option"),
+        (PathTable, "test_its_table_can_go_to_another_process", "its table is no JSON: .*PosixPath"),
+        (TupleTable, "test_its_table_can_go_to_another_process", "its table changes on its way"),
+        (Rosy, "test_its_status_is_that_of_its_worst_finding", "but its finding 'door' is unhealthy"),
+        (Rosy, "test_a_check_gives_a_reading_with_evidence", "gave no reading: .* 'door' is unhealthy"),
+        (
+            Gloomy,
+            "test_its_status_is_that_of_its_worst_finding",
+            "its worst finding is healthy; omit the",
+        ),
+        (Blind, "test_its_status_is_that_of_its_worst_finding", "healthy without a finding"),
+        (
+            Lax,
+            "test_every_finding_can_be_told_from_the_others",
+            "more than one finding is called a of None",
+        ),
+        (
+            Terse,
+            "test_every_finding_can_be_told_from_the_others",
+            "finding door has no summary; write one",
+        ),
+        (Helpless, "test_a_lasting_finding_says_what_to_do", "door lasts without advice"),
+        (Lax, "test_it_reports_what_it_declares", r"declared and never reported: \['silent_ratio'\]"),
+        (Undeclared, "test_it_reports_what_it_declares", "level_ratio is reported and not declared"),
+        (Labelled, "test_it_reports_what_it_declares", r"has the labels \('side',\), and declares \(\)"),
+        (Doubled, "test_no_sample_is_there_twice", "report each series once"),
+        (Blind, "test_it_says_what_it_is", "Blind has no docstring"),
+        (Blind, "test_a_check_gives_a_reading_with_evidence", "healthy without a finding"),
+        (
+            Wordy,
+            "test_a_check_gives_a_reading_with_evidence",
+            "finding 'door': its status is not a Status",
+        ),
+        (Broken, "test_a_check_gives_a_reading_with_evidence", "gave no reading: ZeroDivisionError"),
+        (
+            Mute,
+            "test_a_check_gives_a_reading_with_evidence",
+            "a reading without a finding is no evidence",
+        ),
+        (Silent, "test_a_reload_says_what_it_did", "reload returned an empty text; return a sentence"),
+        (Fails, "test_a_reload_says_what_it_did", "reload failed: KeyError: 'x'"),
+        (
+            Exits,
+            "test_it_can_be_closed_before_its_first_check",
+            "the probe raised SystemExit; raise ProbeEr",
+        ),
+        (Foretells, PREDICTS, "served_version is 7, not a str"),
+        (Texts, PREDICTS, "a prediction's body is bytes"),
+        (Teapot, PREDICTS, "418 is not a code of a prediction error"),
+        (Wordless, PREDICTS, "a prediction error needs a detail"),
+        (Twice, "test_its_routes_can_be_served", "two routes match the same requests"),
+        (Apart, "test_its_routes_can_be_served", "routes run in the daemon, not in a process"),
     ],
 )
 def test_the_kit_finds_what_is_wrong(
-    kind: type[Probe], rule: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: type[Probe], rule: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     point = EntryPoint("lax", f"{__name__}:{kind.__name__}", plugins.GROUP)
     monkeypatch.setattr(plugins, "find", lambda: plugins_of(point))
     monkeypatch.setattr(Plugin, "load", lambda self: kind)
-    checker = type("Checked", (ProbeConformance,), {"name": "lax"})()
+    checker = type("Checked", (ProbeConformance,), {"name": "lax", "table": OWN_TABLES.get(kind, {})})()
     method = getattr(checker, rule)
-    with pytest.raises(AssertionError, match=" "):
+    with pytest.raises(AssertionError, match=line):
         method(tmp_path) if "tmp_path" in method.__code__.co_varnames else method()
 
 

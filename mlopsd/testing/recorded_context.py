@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import math
 import shutil
 import tempfile
 from collections import defaultdict
@@ -68,8 +69,9 @@ class RecordedCounter:
 
     def inc(self, amount: Number = 1, **labels: object) -> None:
         """Add *amount*, which is 0 or more."""
-        if amount < 0:
-            raise ValueError(f"metric {self.metric.name!r} is a counter and cannot fall; add 0 or more")
+        if not (isinstance(amount, int | float) and 0 <= amount < math.inf):
+            found = f"metric {self.metric.name!r} is a counter and cannot grow by {amount!r:.60}"
+            raise ValueError(f"{found}; add a finite number from 0 up")
         self.counts[self.metric.name, self.metric.label_values(labels)] += amount
 
 

@@ -70,9 +70,13 @@ class Helped(Probe):
         print("from a task")
 
     def in_own_thread(self) -> None:
-        thread = threading.Thread(target=print, args=("from nobody known",))
+        thread = threading.Thread(target=self.talk_unknown)
         thread.start()
         thread.join()
+
+    def talk_unknown(self) -> None:
+        print("from nobody known")
+        self.context.log.getChild("own").info("logged by a thread")
 
     def routes(self) -> Sequence[Route]:
         return [Route("GET", "/door", self.door, "The door", access="read")]

@@ -133,6 +133,7 @@ def test_tasks_helpers_and_routes_are_the_probes_and_a_thread_of_its_own_is_nobo
     assert own == {"from a task", "from a helper", "from a route"}
     assert printed["from nobody known"]["event"] == "line printed"
     assert "probe" not in printed["from nobody known"]
+    assert daemon.event("logged by a thread")["probe"] == "helped"
 
 
 def test_the_json_of_a_check_is_not_mixed_with_what_a_probe_prints(tmp_path: Path) -> None:
