@@ -71,6 +71,9 @@ class Plugin:
         if not attribute:
             complaint = f"{self.target!r} names no class; write module:Class as its entry point"
             raise PluginError(f"cannot load probe {self.name!r}: {complaint}")
+        if module.partition(".")[0] in sys.stdlib_module_names:
+            complaint = f"the module {module!r} of its entry point is Python's own; rename the package"
+            raise PluginError(f"cannot load probe {self.name!r}: {complaint}")
         try:
             imported = _import(module)
             found = getattr(imported, attribute, None)

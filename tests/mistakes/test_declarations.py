@@ -208,6 +208,7 @@ def test_the_type_argument_gives_the_options() -> None:
 POINTS = {
     "no_class": "mistaken",
     "no_such": "mistaken:Seat",
+    "queue": "queue:Seats",
     "kind": "summary_kind:Kind",
     "syntax": "syntax:Door",
     "not_a_probe": "mistaken:NotAProbe",
@@ -242,6 +243,9 @@ MISTAKEN = {
     "no_such": (
         "cannot load probe 'no_such': mistaken:Seat is not there (did you mean 'Seats'?); "
         "repair its entry point, or upgrade strange 1"
+    ),
+    "queue": (
+        "cannot load probe 'queue': the module 'queue' of its entry point is Python's own; rename the package"
     ),
     "kind": (
         "cannot load probe 'kind': summary_kind:Kind fails when imported at PROBES/summary_kind.py:5 "
