@@ -242,6 +242,7 @@ async def test_a_version_in_service_that_cannot_be_checked_says_so(signed: World
     assert reported(reading, "provenance") == ("degraded", text)
     (finding,) = [finding for finding in reading.findings if finding.name == "registry"]
     assert finding.advice is Advice.FIX_CONFIG
+    assert "the signature of version 1 cannot be verified: cannot read" in finding.summary
     signed.registry.attests = None
     assert (await signed.check()).status is Status.HEALTHY
 

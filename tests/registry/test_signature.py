@@ -1,7 +1,11 @@
 """A version is had only with a signature by the configured key, made as any team makes it."""
 
 import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from hashlib import sha256
@@ -23,7 +27,7 @@ from tests.model.asking import asking
 from tests.model.meddler import Meddler
 from tests.model.registrar import Registrar
 from tests.model.registry_server import Shop
-from tests.registry.test_digest import copied
+from tests.registry.test_digest import PAGE, copied
 
 with warnings.catch_warnings():  # it warns of its own dependencies as it is imported
     warnings.simplefilter("ignore")
@@ -98,6 +102,21 @@ def test_the_files_that_were_signed_are_good(tmp_path: Path, curve: ec.EllipticC
     folder = logged(tmp_path / "model")
     sign(folder, key)
     assert check(folder, key) is None
+
+
+def test_the_documented_commands_sign_a_folder(tmp_path: Path) -> None:
+    folder = logged(tmp_path / "FOLDER")
+    (section,) = re.findall(r"^### Only signed files$.*?(?=^##)", PAGE.read_text("utf-8"), re.M | re.S)
+    commands = re.findall(r"^(?:openssl|python) .*$", section, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command)
+        words[0] = sys.executable if words[0] == "python" else words[0]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert check(folder, tmp_path / "signer.pem") is None
+    add(folder)
+    assert check(folder, tmp_path / "signer.pem") is not None
 
 
 def test_no_file_is_read_again_but_the_signature(model: Path, key: Path) -> None:

@@ -124,7 +124,8 @@ class DesiredVersion:
 
         Keep it as a complaint until `met` is called or another version is desired.
         """
-        sentence = f"the {what} of version {version.number} cannot be had: {because.reason}"
+        done = "verified" if what == "signature" else "had"
+        sentence = f"the {what} of version {version.number} cannot be {done}: {because.reason}"
         complaint = replace(because, reason=sentence, asked_for=what)
         self._unmet = version, complaint
         return RegistryError(complaint)
