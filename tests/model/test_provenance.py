@@ -153,6 +153,16 @@ async def test_a_tag_that_the_table_requires_from_now_on_takes_nothing_out_of_se
     await world.reconciler.close()
 
 
+async def test_a_table_that_names_another_tag_waits_for_that_tag(world: World) -> None:
+    names(world, "1", RIGHT)
+    await world.check()
+    world.registry.complaints = (DOWN,)
+    before = world.amend(digest_tag="another")
+    await before.close()
+    text = "version 1 serves, and no registry has given its tag another since the start"
+    assert reported(await world.check(), "provenance") == ("degraded", text)
+
+
 async def test_a_copy_on_disk_is_used_only_if_the_tag_names_its_files(world: World) -> None:
     names(world, "1", RIGHT)
     await world.check()
