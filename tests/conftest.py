@@ -68,9 +68,11 @@ def _hold_the_rule_of_unit_tests(item: pytest.Item) -> Generator[None, None, Non
 
 
 def has(need: str) -> bool:
-    """Whether this machine has *need*: a program, the rights of root, or the oldest supported MLflow."""
+    """Whether this machine has *need*: a program, root's rights, PostgreSQL, or the oldest MLflow."""
     if need == "oldest":
         return (OLDEST / "bin" / "python").exists()
+    if need == "postgresql":
+        return any(Path("/usr/lib/postgresql").glob("*/bin"))  # not in PATH
     return os.geteuid() == 0 if need == "root" else shutil.which(need) is not None
 
 

@@ -1,9 +1,6 @@
 """Real proxies on the daemon's own host, set up as they are by default: their callers have no identity."""
 
 import http.client
-import socket
-import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +9,10 @@ import pytest
 
 from tests.conftest import STRANGE
 from tests.installed import installed
+from tests.nginx import nginx, running
 from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.needs("haproxy")]
-UP_SECONDS = 120.0
 ACTS = ("/reload", "/health/front/check")
 KEY = {"X-API-Key": "sesame"}
 DISGUISES: tuple[dict[str, str], ...] = (
@@ -26,24 +23,12 @@ DISGUISES: tuple[dict[str, str], ...] = (
     {"Host": "localhost", "X-Forwarded-For": "127.0.0.1", "True-Client-IP": "::1"},
     {"Host": "localhost", "Origin": "http://localhost"},
 )
-NGINX = """
-daemon off;
-error_log stderr;
-pid {folder}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            {settings}
-            proxy_pass http://127.0.0.1:{upstream};
-        }}
+SERVER = """
+server {{
+    listen 127.0.0.1:{port};
+    location / {{
+        {settings}
+        proxy_pass http://127.0.0.1:{upstream};
     }}
 }}
 """
@@ -66,44 +51,19 @@ NGINXES = {
 Ports = Mapping[str, int]
 
 
-def commands(folder: Path, upstream: int) -> Iterator[tuple[str, int, list[str]]]:
-    """Each proxy's name, its port, and how it is started before the port *upstream*."""
-    for number, (name, settings) in enumerate(NGINXES.items()):
-        own = folder / str(number)
-        own.mkdir()
-        port, config = free_port(), own / "nginx.conf"
-        config.write_text(NGINX.format(folder=own, port=port, upstream=upstream, settings=settings))
-        yield name, port, ["nginx", "-c", str(config), "-e", "stderr"]
-    port, config = free_port(), folder / "haproxy.cfg"
-    config.write_text(HAPROXY.format(port=port, upstream=upstream))
-    yield "HAProxy in TCP mode", port, ["haproxy", "-db", "-f", str(config)]
-
-
 @contextmanager
 def proxies(folder: Path, upstream: int) -> Iterator[Ports]:
     """The port of each proxy before the port *upstream*."""
-    folder.mkdir()
-    found, running = {}, []
-    try:
-        for name, port, command in commands(folder, upstream):
-            running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-            found[name] = port
-            wait_for(port)
-        yield found
-    finally:
-        for process in running:
-            process.terminate()
-            process.wait(20)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + UP_SECONDS
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    ports = {name: free_port() for name in NGINXES}
+    servers = [
+        SERVER.format(port=ports[name], upstream=upstream, settings=settings)
+        for name, settings in NGINXES.items()
+    ]
+    with nginx(folder, "".join(servers), *ports.values()):
+        port, config = free_port(), folder / "haproxy.cfg"
+        config.write_text(HAPROXY.format(port=port, upstream=upstream), "ascii")
+        with running(["haproxy", "-db", "-f", str(config)], port):
+            yield {**ports, "HAProxy in TCP mode": port}
 
 
 def post(port: int, path: str, headers: Mapping[str, str]) -> int:

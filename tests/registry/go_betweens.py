@@ -5,9 +5,7 @@ import datetime
 import ipaddress
 import socket
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.nginx import nginx
 from tests.running import free_port
 
-UP_SECONDS = 60.0
 PORTS = (
     "https",
     "asks_certificate",
@@ -30,18 +28,13 @@ PORTS = (
     "login_page",
     "proxy_407",
     "busy",
+    "busy_until",
     "expired",
+    "moved",
+    "elsewhere",
 )
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-  access_log off;
+SERVERS = """
   default_type text/html;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   ssl_certificate {folder}/server.pem;
   ssl_certificate_key {folder}/server.key;
   server {{ listen 127.0.0.1:{https} ssl; location / {{ proxy_pass {upstream}; }} }}
@@ -69,7 +62,27 @@ http {{
     add_header Retry-After 77 always;
     location / {{ return 429 "slow\\tdown\\nnow"; }}
   }}
-}}
+  server {{
+    listen 127.0.0.1:{busy_until};
+    add_header Retry-After "Fri, 31 Dec 2999 23:59:59 GMT" always;
+    location / {{ return 503; }}
+  }}
+  log_format credentials '$server_addr certificate="$ssl_client_s_dn" authorization="$http_authorization"';
+  server {{
+    listen 127.0.0.1:{moved} ssl;
+    ssl_client_certificate {folder}/authority.pem;
+    ssl_verify_client on;
+    access_log {folder}/credentials credentials;
+    location / {{ return 302 https://127.0.0.2:{elsewhere}$request_uri; }}
+  }}
+  server {{
+    listen 127.0.0.1:{elsewhere} ssl;
+    listen 127.0.0.2:{elsewhere} ssl;
+    ssl_client_certificate {folder}/authority.pem;
+    ssl_verify_client optional;
+    access_log {folder}/credentials credentials;
+    location / {{ proxy_pass {upstream}; }}
+  }}
 """
 
 
@@ -80,9 +93,13 @@ class GoBetweens:
     ports: dict[str, int]
     authority: Path
 
+    def credentials(self) -> list[str]:
+        """Return a line for each request to ``moved`` and ``elsewhere``, with what it brought."""
+        return (self.authority.parent / "credentials").read_text("utf-8").splitlines()
+
     def uri(self, name: str) -> str:
         """Return the URI of the server *name*."""
-        is_tls = name in {"https", "asks_certificate", "expired", "demands_certificate"}
+        is_tls = name in {"https", "asks_certificate", "expired", "demands_certificate", "moved"}
         return f"{'https' if is_tls else 'http'}://127.0.0.1:{self.ports[name]}"
 
 
@@ -91,16 +108,9 @@ def go_betweens(folder: Path, upstream: str) -> Iterator[GoBetweens]:
     """Start all servers, before the registry *upstream*."""
     _write_certificates(folder)
     ports = {name: free_port() for name in PORTS}
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, upstream=upstream, **ports), "ascii")
-    with subprocess.Popen(["nginx", "-c", str(config), "-e", "stderr"]) as nginx:
-        try:
-            for port in ports.values():
-                _wait_for(port)
-            with _demands_certificate(folder) as port:
-                yield GoBetweens({**ports, "demands_certificate": port}, folder / "authority.pem")
-        finally:
-            nginx.terminate()
+    servers = SERVERS.format(folder=folder, upstream=upstream, **ports)
+    with nginx(folder, servers, *ports.values()), _demands_certificate(folder) as port:
+        yield GoBetweens({**ports, "demands_certificate": port}, folder / "authority.pem")
 
 
 @contextmanager
@@ -138,18 +148,8 @@ def _handshake(client: socket.socket, context: ssl.SSLContext) -> None:
             pass
 
 
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + UP_SECONDS
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-
 def _write_certificates(folder: Path) -> None:
-    """Write an authority, and for 127.0.0.1 a valid and an expired certificate of it."""
+    """Write an authority, and for 127.0.0.1 and 127.0.0.2 a valid and an expired certificate of it."""
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -185,7 +185,8 @@ def _signed(
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "127.0.0.2")]
+    addresses = x509.SubjectAlternativeName(names)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -17,27 +17,20 @@ from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions
 from tests.model import meddler as meddling
 from tests.model.meddler import Meddler
-from tests.model.test_blame_live import until_up
+from tests.nginx import nginx
 from tests.running import free_port
 
 PATIENCE = 60.0
 VERSION = {"name": "iris", "version": "1", "status": "READY", "source": "mlflow-artifacts:/1"}
 MODEL = {"registered_model": {"name": "iris", "latest_versions": [VERSION]}}
 ASKED = {"do": "resolve", "model": "iris", "candidates": ["1"]}
-NGINX = """
-daemon off; error_log stderr; pid {folder}/pid;
-events {{}}
-http {{
-  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+SERVER = """
   server {{
     listen 127.0.0.1:{port};
-    location /health {{ return 200; }}
     location ~ ^/port(/.*) {{ return 301 http://127.0.0.1:{target}$1$is_args$args; }}
     location ~ ^/name(/.*) {{ return 302 http://localhost:{target}$1$is_args$args; }}
     location /cloud/ {{ return 302 http://169.254.169.254/latest/meta-data; }}
   }}
-}}
 """
 
 
@@ -54,12 +47,8 @@ def front(registry: Meddler, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The nginx whose paths redirect."""
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
     target = registry.uri.rpartition(":")[2]
-    (folder / "conf").write_text(NGINX.format(folder=folder, port=port, target=target), "utf-8")
-    process = subprocess.Popen(["nginx", "-c", str(folder / "conf"), "-e", "stderr"])
-    until_up(f"http://127.0.0.1:{port}")
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    with nginx(folder, SERVER.format(port=port, target=target), port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @asynccontextmanager

@@ -27,10 +27,10 @@ def between(newest: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @asynccontextmanager
-async def client(folder: Path, uri: str, **files: Path) -> AsyncIterator[ClientProcess]:
-    """The process that asks the registry at *uri* with these files."""
+async def client(folder: Path, uri: str, **keys: Any) -> AsyncIterator[ClientProcess]:
+    """The process that asks the registry at *uri* with these keys."""
     log = logging.getLogger("mlopsd.test")
-    registry = RegistryOptions(uri=uri, **files)  # type: ignore[arg-type]
+    registry = RegistryOptions(uri=uri, **keys)
     made = ClientProcess(registry, folder / "client", 30, name="model", log=log, printed=LogLimiter())
     try:
         yield made
@@ -70,6 +70,22 @@ async def test_a_key_may_be_in_the_file_of_its_certificate(between: GoBetweens, 
     uri = between.uri("asks_certificate")
     async with client(tmp_path, uri, ca_file=between.authority, client_cert_file=both) as asked:
         assert await resolve(asked) == "1"
+
+
+async def test_a_redirect_to_another_host_takes_neither_certificate_nor_authorization_along(
+    between: GoBetweens, tmp_path: Path
+) -> None:
+    """The other host would accept a certificate; its own has the same authority."""
+    made = between.authority.parent
+    (tmp_path / "token").write_text("a-token", "ascii")
+    keys = {"token_file": tmp_path / "token", "ca_file": between.authority}
+    keys |= {"client_cert_file": made / "client.pem", "client_key_file": made / "client.key"}
+    async with client(tmp_path, between.uri("moved"), redirect_hosts=("127.0.0.2",), **keys) as asked:
+        assert await resolve(asked) == "1"
+    assert set(between.credentials()) == {
+        '127.0.0.1 certificate="CN=client" authorization="Bearer a-token"',
+        '127.0.0.2 certificate="-" authorization="-"',
+    }
 
 
 async def test_the_authority_of_one_registry_is_not_that_of_another(

@@ -1,15 +1,8 @@
 """Who answers in place of a registry is named, and the fix; with real servers."""
 
-import json
 import os
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import warnings
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +15,8 @@ from mlopsd_probes.causes import REGISTRY, cause_of
 from mlopsd_probes.registry.environment import client_environment
 from mlopsd_probes.registry.options import RegistryOptions
 from tests.model.asking import asking as connected
-from tests.model.registry_server import environment
 from tests.registry.go_betweens import GoBetweens, go_betweens
+from tests.registry.servers import ADMIN, API, PASSWORD, MlflowServer, server_with_users
 from tests.running import free_port
 
 with warnings.catch_warnings():  # MLflow warns of itself as it is imported
@@ -37,96 +30,32 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("nginx")]
 
-ADMIN, PASSWORD, USER = "admin", "a-long-password", "reader"
-UP_SECONDS = 240.0
-API = "/api/2.0/mlflow"
-AUTH = """
-[mlflow]
-default_permission = NO_PERMISSIONS
-database_uri = sqlite:///{folder}/auth.db
-admin_username = {admin}
-admin_password = {password}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-"""
-
-
-class Guarded:
-    """A real MLflow server of the installed version with users, which knows only the host 127.0.0.1."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.uri = f"http://127.0.0.1:{port}"
-
-    def ask(self, method: str, path: str, **document: Any) -> Any:
-        """Return the answer to the administrator."""
-        credentials = b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
-        request = urllib.request.Request(
-            self.uri + path, json.dumps(document).encode(), headers, method=method
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"{}")
-
-    def wait(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        """Wait until it answers."""
-        deadline = time.monotonic() + UP_SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-            except OSError:
-                assert process.poll() is None, log.read_text("utf-8", "replace")
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            else:
-                return
-
-    def fill(self) -> None:
-        """Register version 1 of a model whose files are in experiment 0; add a user without rights."""
-        run = self.ask("POST", f"{API}/runs/create", experiment_id="0")["run"]["info"]
-        self.ask("PUT", f"/api/2.0/mlflow-artifacts/artifacts/0/{run['run_id']}/artifacts/m/MLmodel")
-        self.ask("POST", f"{API}/registered-models/create", name="iris")
-        source = {"source": f"runs:/{run['run_id']}/m", "run_id": run["run_id"]}
-        self.ask("POST", f"{API}/model-versions/create", name="iris", **source)
-        self.ask("POST", f"{API}/registered-models/alias", name="iris", alias="champion", version="1")
-        self.ask("POST", "/api/2.0/mlflow/users/create", username=USER, password=PASSWORD)
-
-    def grant(self) -> None:
-        """Let the user read the model, and not the experiment."""
-        right = {"resource_type": "registered_model", "resource_id": "iris", "permission": "READ"}
-        self.ask("POST", "/api/3.0/mlflow/users/permissions/grant", username=USER, **right)
+USER = "reader"
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    folder, port = tmp_path_factory.mktemp("guarded"), free_port()
-    (folder / "auth.ini").write_text(AUTH.format(folder=folder, admin=ADMIN, password=PASSWORD), "ascii")
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-        *("--artifacts-destination", str(folder / "artifacts"), "--app-name", "basic-auth"),
-        *("--allowed-hosts", f"127.0.0.1:{port}"),
-    ]
-    settings = {
-        **environment(Path(sys.executable)),
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for tests",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=settings, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        made = Guarded(port)
-        made.wait(process, folder / "log")
-        made.fill()
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server with a user without rights, which knows only the host 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("guarded")
+    hosts = ("--allowed-hosts", "127.0.0.1:{port}")
+    with server_with_users(folder, Path(sys.executable), *hosts) as made:
+        made.upload(made.register())
+        made.ask("POST", f"{API}/users/create", username=USER, password=PASSWORD)
         yield made
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+
+
+def port_of(server: MlflowServer) -> str:
+    return server.uri.rpartition(":")[2]
+
+
+def grant_model(server: MlflowServer) -> None:
+    """Let the user read the model, and not the experiment."""
+    right = {"resource_type": "registered_model", "resource_id": "iris", "permission": "READ"}
+    server.ask("POST", "/api/3.0/mlflow/users/permissions/grant", username=USER, **right)
 
 
 @pytest.fixture(scope="module")
-def between(guarded: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoBetweens]:
+def between(guarded: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoBetweens]:
     with go_betweens(tmp_path_factory.mktemp("between"), guarded.uri) as made:
         yield made
 
@@ -175,15 +104,15 @@ def advice(kind: str) -> Advice:
     return cause_of(REGISTRY, kind).advice
 
 
-def test_mlflows_check_of_the_host_is_named(guarded: Guarded, asking: Asking) -> None:
-    kind, said = asking.fault(f"http://localhost:{guarded.port}")
+def test_mlflows_check_of_the_host_is_named(guarded: MlflowServer, asking: Asking) -> None:
+    kind, said = asking.fault(f"http://localhost:{port_of(guarded)}")
     assert (kind, advice(kind)) == ("forbidden", Advice.FIX_REGISTRY)
     assert '(403: "Invalid Host header - possible DNS rebinding attack detected")' in said
-    assert f"start MLflow's server with --allowed-hosts 'localhost:{guarded.port}'" in said
+    assert f"start MLflow's server with --allowed-hosts 'localhost:{port_of(guarded)}'" in said
     assert "credentials" not in said
 
 
-def test_mlflows_guard_of_origins_is_named(guarded: Guarded) -> None:
+def test_mlflows_guard_of_origins_is_named(guarded: MlflowServer) -> None:
     """Of a real response to what only a proxy can add: the client itself sends no Origin."""
     response = requests.post(
         f"{guarded.uri}{API}/runs/search", headers={"Origin": "http://elsewhere"}, timeout=60
@@ -195,7 +124,7 @@ def test_mlflows_guard_of_origins_is_named(guarded: Guarded) -> None:
 
 
 def test_credentials_that_are_missing_wrong_or_without_a_right_are_told_apart(
-    guarded: Guarded, asking: Asking
+    guarded: MlflowServer, asking: Asking
 ) -> None:
     kind, said = asking.fault(guarded.uri)
     assert (kind, advice(kind)) == ("auth", Advice.FIX_CONFIG)
@@ -210,7 +139,7 @@ def test_credentials_that_are_missing_wrong_or_without_a_right_are_told_apart(
         said
         == "the user lacks a right (403: \"Permission denied\"); grant READ on the registered model 'iris'"
     )
-    guarded.grant()
+    grant_model(guarded)
     assert asking.ask(guarded.uri, user=USER)["found"]["number"] == "1"
     kind, said = asking.fault(guarded.uri, do="fetch", user=USER)
     assert kind == "forbidden"
@@ -296,16 +225,25 @@ def test_who_asks_to_be_asked_less_often_is_heard(between: GoBetweens, asking: A
     assert 'it asks to be asked less often (429: "slow down")' in fault["reason"]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason", "seconds"),
+    [
+        ("busy", "it asks to be asked less often (429", 77),
+        ("busy_until", "it is not available now (503", LONGEST_RETRY_AFTER),
+    ],
+)
 async def test_a_registry_that_asks_for_a_wait_is_not_asked_meanwhile(
-    between: GoBetweens, tmp_path: Path
+    between: GoBetweens, tmp_path: Path, name: str, reason: str, seconds: float
 ) -> None:
-    async with connected(tmp_path / "scratch", between.uri("busy"), registry_timeout=60) as (
+    """Whether it gives seconds or a date."""
+    async with connected(tmp_path / "scratch", between.uri(name), registry_timeout=60) as (
         registries,
         counted,
     ):
         (first,) = (await registries.resolve()).complaints
         (then,) = (await registries.resolve()).complaints
-    assert "it asks to be asked less often (429" in first.reason
+    assert reason in first.reason
+    assert first.retry_after == seconds
     assert "; it is asked again in " in then.reason
     assert counted == [("resolve", "server_error")], "no second request, and no retry of the first"
 

@@ -22,6 +22,7 @@ QUERY = re.compile(r"(\w+://[^\s?\"']+)\?[^\s\"']+")  # of a URL; a presigned on
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 OF_CODE = {"UNAUTHENTICATED": "auth", "CUSTOMER_UNAUTHORIZED": "auth", "PERMISSION_DENIED": "forbidden"}
+WRONG_PASSWORD = re.compile(r"password authentication failed|no password supplied|Access denied for user")
 
 
 def classify(error: BaseException, secrets: Sequence[str] = (), ours: Sequence[Path] = ()) -> Fault:
@@ -125,8 +126,11 @@ def _of_database(causes: Sequence[BaseException]) -> Fault | None:
     """Classify an error of SQLAlchemy, which is installed only if a registry is a database."""
     for cause in causes:
         if type(cause).__module__.startswith("sqlalchemy"):
+            said = f"the database says: {getattr(cause, 'orig', None) or cause}"
+            if WRONG_PASSWORD.search(said):  # drivers give no code for a connection that is refused
+                return Fault("auth", f"{said}; check the user and the password in the uri")
             kind = "unreachable" if type(cause).__name__ == "OperationalError" else "bad_response"
-            return Fault(kind, f"the database says: {getattr(cause, 'orig', None) or cause}")
+            return Fault(kind, said)
     return None
 
 
