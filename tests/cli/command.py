@@ -22,28 +22,28 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "TERM": "xterm", **(more or {})}
 
 
-def mlopsd(*words: str | Path, env: Mapping[str, str] | None = None, seconds: float = SECONDS) -> Done:
-    """``mlopsd`` with *words*, its output not a terminal."""
-    command = [sys.executable, "-m", "mlopsd", *map(str, words)]
+def mlopsd(*arguments: str | Path, env: Mapping[str, str] | None = None, seconds: float = SECONDS) -> Done:
+    """``mlopsd`` with *arguments*, its output not a terminal."""
+    command = [sys.executable, "-m", "mlopsd", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment(env), timeout=seconds, check=False
     )
 
 
 def on_a_terminal(
-    *words: str | Path,
+    *arguments: str | Path,
     env: Mapping[str, str] | None = None,
     columns: int = 80,
     typed: bytes = b"",
     after: str = "",
 ) -> tuple[int, str]:
-    """The exit status of ``mlopsd`` with *words*, and what it writes to a terminal.
+    """The exit status of ``mlopsd`` with *arguments*, and what it writes to a terminal.
 
     *typed* is the input there, once the text *after* is shown.
     """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
-    command = [sys.executable, "-m", "mlopsd", *map(str, words)]
+    command = [sys.executable, "-m", "mlopsd", *map(str, arguments)]
     with subprocess.Popen(
         command,
         stdin=theirs,

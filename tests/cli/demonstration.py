@@ -25,9 +25,9 @@ TRAINING_SECONDS = 4 * GIVE_UP  # for a hang; most of it is MLflow's imports and
 class Demo:
     """``mlopsd demo`` in *folder*, with what it prints."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "mlopsd", "demo", "--folder", str(folder), *words]
+        command = [sys.executable, "-m", "mlopsd", "demo", "--folder", str(folder), *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
         )
@@ -79,9 +79,9 @@ class Demo:
 
 
 @contextmanager
-def demo(folder: Path, port: int, *words: str) -> Iterator[Demo]:
+def demo(folder: Path, port: int, *arguments: str) -> Iterator[Demo]:
     """The demo as soon as its daemon listens, which is after it has said all that it says itself."""
-    with closing(Demo(folder, "--port", str(port), *words)) as running:
+    with closing(Demo(folder, "--port", str(port), *arguments)) as running:
         running.until(lambda line: line.startswith("Ctrl-C ends"))
         running.until(lambda line: " listening " in line)
         yield running
@@ -110,21 +110,21 @@ def reading(
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GIVE_UP)
         with closing(connection):
             connection.request("GET", f"/health/{probe}")
-            told: dict[str, Any] = json.loads(connection.getresponse().read())
-        if wanted(told):
-            return told
-        assert time.monotonic() < deadline, told
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        if wanted(answer):
+            return answer
+        assert time.monotonic() < deadline, answer
         time.sleep(0.2)
 
 
-def is_healthy(told: dict[str, Any]) -> bool:
-    return bool(told["status"] == "healthy")
+def is_healthy(answer: dict[str, Any]) -> bool:
+    return bool(answer["status"] == "healthy")
 
 
 def serves(number: str) -> Callable[[dict[str, Any]], bool]:
-    def wanted(told: dict[str, Any]) -> bool:
-        served = told.get("facts", {}).get("served") or {}
-        return told["status"] == "healthy" and served.get("version") == number
+    def wanted(answer: dict[str, Any]) -> bool:
+        served = answer.get("facts", {}).get("served") or {}
+        return answer["status"] == "healthy" and served.get("version") == number
 
     return wanted
 

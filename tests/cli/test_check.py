@@ -135,11 +135,11 @@ def test_the_author_of_a_probe_is_shown_where_it_went_wrong(
     quiet = mlopsd("check", "--config", config, env=odd)
     hint = "mlopsd: probe 'raises' failed in its own code; add --traceback to see where\n"
     assert (quiet.returncode, quiet.stderr) == (3, hint)
-    told = mlopsd("check", "--traceback", "--config", config, env=odd)
-    assert told.returncode == 3
-    table, again = (re.sub(r"\b\d+ s\b *", "AGE ", done.stdout) for done in (quiet, told))
+    traced = mlopsd("check", "--traceback", "--config", config, env=odd)
+    assert traced.returncode == 3
+    table, again = (re.sub(r"\b\d+ s\b *", "AGE ", done.stdout) for done in (quiet, traced))
     assert again.splitlines()[1:] == table.splitlines()[1:]
-    lines = told.stderr.splitlines()
+    lines = traced.stderr.splitlines()
     assert re.match(r"[0-9:.]+ ERROR .*probe=raises", lines[0])
     frames = [line for line in lines if re.match(r' +File "', line)]
     assert len(frames) == 1, "the author's own"
@@ -224,8 +224,8 @@ def test_a_debugger_works_in_this_process_and_beyond_the_timeout(
 ) -> None:
     config.write_text(tables("debugged"))
     typed = b"import time; time.sleep(0.6)\np answer\ncontinue\n"
-    words = ("check", "debugged", "--debug", "--config", config)
-    status, text = on_a_terminal(*words, env=odd, typed=typed)
+    arguments = ("check", "debugged", "--debug", "--config", config)
+    status, text = on_a_terminal(*arguments, env=odd, typed=typed)
     assert status == 0
     assert re.search(r"\(Pdb\)[^4]*42\r\n", text)
     assert "1 finding, healthy" in text
@@ -254,7 +254,7 @@ def test_a_breakpoint_in_an_ordinary_check_names_the_way_to_debug(
 
 def test_ctrl_c_ends_a_debugger(odd: Mapping[str, str], config: Path) -> None:
     config.write_text(tables("debugged"))
-    words = ("check", "debugged", "--debug", "--config", config)
-    status, text = on_a_terminal(*words, env=odd, typed=b"\x03", after="(Pdb)")
+    arguments = ("check", "debugged", "--debug", "--config", config)
+    status, text = on_a_terminal(*arguments, env=odd, typed=b"\x03", after="(Pdb)")
     assert status == 130
     assert "Traceback" not in text

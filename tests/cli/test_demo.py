@@ -52,17 +52,17 @@ def trained(set_up: tuple[DemoFolder, str]) -> DemoFolder:
     return set_up[0]
 
 
-def command(folder: DemoFolder, *words: str) -> list[str]:
+def command(folder: DemoFolder, *arguments: str) -> list[str]:
     return [
         *(sys.executable, "-m", training.TRAINING, str(folder.path)),
-        *("--model", folder.MODEL, *words),
+        *("--model", folder.MODEL, *arguments),
     ]
 
 
-def train(folder: DemoFolder, *words: str) -> list[dict[str, Any]]:
-    """What the training tells when it is started with *words*."""
+def train(folder: DemoFolder, *arguments: str) -> list[dict[str, Any]]:
+    """What the training tells when it is started with *arguments*."""
     with subprocess.Popen(
-        command(folder, *words),
+        command(folder, *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -72,10 +72,10 @@ def train(folder: DemoFolder, *words: str) -> list[dict[str, Any]]:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        told = [json.loads(line) for line in process.stdout]
+        reports = [json.loads(line) for line in process.stdout]
         said = process.stderr.read()
-    assert told, said
-    return told
+    assert reports, said
+    return reports
 
 
 def asked_of_mlflow(folder: DemoFolder, question: str) -> Any:
@@ -228,10 +228,10 @@ def test_what_is_there_is_not_trained_again_nor_is_mlflow_imported(trained: Demo
     decoy = trained.path / "mlflow.py"  # found before the installed one: it runs in this folder
     decoy.write_text("raise AssertionError('MLflow takes 4 s to import')\n", "ascii")
     try:
-        told = train(trained)
+        reports = train(trained)
     finally:
         decoy.unlink()
-    assert told == [{"step": "checking for a champion"}, {"version": "1", "metrics": None}]
+    assert reports == [{"step": "checking for a champion"}, {"version": "1", "metrics": None}]
 
 
 ENDLESS = """
@@ -277,9 +277,9 @@ def kill_at(folder: DemoFolder, step: str, last: str) -> None:
 
 def test_a_version_without_an_alias_is_crowned_and_not_trained_again(trained: DemoFolder) -> None:
     asked_of_mlflow(trained, "client.delete_registered_model_alias(name, 'champion')")
-    told = train(trained)
-    assert told[-1] == {"version": "1", "metrics": None}
-    assert {"step": "training the model"} not in told
+    reports = train(trained)
+    assert reports[-1] == {"version": "1", "metrics": None}
+    assert {"step": "training the model"} not in reports
     assert champion(trained.path / "mlflow.db", trained.MODEL) == "1"
 
 

@@ -35,16 +35,18 @@ def test_it_all_works_as_printed(short: Path) -> None:
         (first,) = json.loads(tried(prediction))["predictions"]
         assert 25 < first < 346
         assert "--folder" in retrain, "it is not where the demo is by default"
-        told = tried(retrain)
-        assert "version 2 of diabetes-progression" in told
+        printed = tried(retrain)
+        assert "version 2 of diabetes-progression" in printed
         reading(port, "model", serves("2"))
         (second,) = json.loads(tried(prediction))["predictions"]
         assert second != first
-        status, reload = [line.strip() for line in told.splitlines() if line.startswith("  MLOPSD_CONFIG=")]
+        status, reload = [
+            line.strip() for line in printed.splitlines() if line.startswith("  MLOPSD_CONFIG=")
+        ]
         assert "model" in tried(status)
         assert tried(reload)
         tried(break_a_gpu)
-        reading(port, "gpu", lambda told: told["status"] == "unhealthy")
+        reading(port, "gpu", lambda answer: answer["status"] == "unhealthy")
         assert "gpu 0 (Tesla T4, 0000:00:08.0) is lost" in json.loads(tried(ask_it))["summary"]
         assert running.stop() == 0
 

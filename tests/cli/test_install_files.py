@@ -24,10 +24,10 @@ def closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     file.write_text("mine")
     opened = Path.open
 
-    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
         if path == file:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return opened(path, *words, **options)
+        return opened(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
     return file

@@ -23,8 +23,8 @@ def test_its_package_installs_and_passes_everything_as_written(tmp_path: Path, n
     venv.install(folder)
     tests = venv.run("pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
     assert tests.returncode == 0, tests.stdout
-    for words in (("mypy",), ("ruff", "check"), ("ruff", "format", "--check")):
-        judged = venv.run(*words, cwd=folder)
+    for command in (("mypy",), ("ruff", "check"), ("ruff", "format", "--check")):
+        judged = venv.run(*command, cwd=folder)
         assert judged.returncode == 0, judged.stdout + judged.stderr
     (tmp_path / "my.toml").write_text(f'[probes.{name}]\npath = "{folder}"\n', "utf-8")
     seen = venv.run("mlopsd", "check", name, "--samples", "--config", tmp_path / "my.toml")

@@ -21,8 +21,8 @@ from tests.running import GIVE_UP
 SECONDS = GIVE_UP
 
 
-def start(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return mlopsd("run", "--config", config, *words)
+def start(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return mlopsd("run", "--config", config, *arguments)
 
 
 def test_every_mistake_in_the_configuration_is_a_line_and_the_exit_status_is_1(config: Path) -> None:
@@ -35,11 +35,13 @@ def test_every_mistake_in_the_configuration_is_a_line_and_the_exit_status_is_1(c
 
 
 @pytest.mark.parametrize(
-    ("words", "key"), [(["--port", "x"], "api.port = 'x'"), (["--port", "99999"], "api.port")]
+    ("arguments", "key"), [(["--port", "x"], "api.port = 'x'"), (["--port", "99999"], "api.port")]
 )
-def test_an_option_is_judged_as_its_key_is(config: Path, tmp_path: Path, words: list[str], key: str) -> None:
+def test_an_option_is_judged_as_its_key_is(
+    config: Path, tmp_path: Path, arguments: list[str], key: str
+) -> None:
     config.write_text(f"state_dir = '{tmp_path}/state'\n")
-    done = start(config, *words)
+    done = start(config, *arguments)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"mlopsd: command line: {key}")

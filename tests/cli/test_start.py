@@ -9,10 +9,10 @@ from tests.cli.command import environment, mlopsd
 from tests.running import GIVE_UP
 
 HEAVY = ("aiohttp", "aioprometheus", "pydantic", "mlopsd_probes", "mlopsd.config", "mlopsd.daemon")
-LOOK = """
+SCRIPT = """
 import sys
 from mlopsd.cli import main
-sys.argv = ["mlopsd", *{words}]
+sys.argv = ["mlopsd", *{arguments}]
 try:
     main()
 except SystemExit:
@@ -21,10 +21,12 @@ print("LOADED", *sorted(sys.modules))
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["status", "--help"], ["reload", "--help"], []])
-def test_asking_for_help_imports_neither_http_nor_settings_nor_any_probe(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["status", "--help"], ["reload", "--help"], []]
+)
+def test_asking_for_help_imports_neither_http_nor_settings_nor_any_probe(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOOK.format(words=words)],
+        [sys.executable, "-c", SCRIPT.format(arguments=arguments)],
         capture_output=True,
         text=True,
         env=environment(),
@@ -45,7 +47,7 @@ def test_every_command_has_help_that_names_its_exit_statuses(command: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
+    ("arguments", "status"),
     [
         (["check", "--nonsense"], 3),
         (["status", "--nonsense"], 3),
@@ -56,8 +58,8 @@ def test_every_command_has_help_that_names_its_exit_statuses(command: str) -> No
         (["chek"], 2),
     ],
 )
-def test_wrong_usage_is_one_line_and_never_looks_like_a_verdict(words: list[str], status: int) -> None:
-    done = mlopsd(*words)
+def test_wrong_usage_is_one_line_and_never_looks_like_a_verdict(arguments: list[str], status: int) -> None:
+    done = mlopsd(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("mlopsd: cannot understand the command line: ")
@@ -65,7 +67,7 @@ def test_wrong_usage_is_one_line_and_never_looks_like_a_verdict(words: list[str]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         (
             ["status", "--jsn"],
@@ -78,8 +80,8 @@ def test_wrong_usage_is_one_line_and_never_looks_like_a_verdict(words: list[str]
         (["sing"], "no command 'sing'; the commands are run, check, status, "),
     ],
 )
-def test_a_misspelt_word_is_answered_with_the_nearest(words: list[str], said: str) -> None:
-    assert said in mlopsd(*words).stderr
+def test_a_misspelt_word_is_answered_with_the_nearest(arguments: list[str], said: str) -> None:
+    assert said in mlopsd(*arguments).stderr
 
 
 def test_no_command_at_all_shows_what_there_is() -> None:

@@ -40,9 +40,9 @@ def own_daemon(odd: Mapping[str, str], tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def asked(daemon: Running, *words: str | Path) -> Done:
+def asked(daemon: Running, *arguments: str | Path) -> Done:
     """The command line as a user of this daemon's configuration runs it."""
-    return mlopsd(*words, env={"MLOPSD_CONFIG": str(daemon.config)})
+    return mlopsd(*arguments, env={"MLOPSD_CONFIG": str(daemon.config)})
 
 
 def url(daemon: Running) -> str:
@@ -103,9 +103,9 @@ def test_a_reload_that_changed_nothing_is_shown_with_its_reason(own_daemon: Runn
     assert "intervall" in shown
 
 
-def asked_over_socket(daemon: Running, *words: str) -> Done:
+def asked_over_socket(daemon: Running, *arguments: str) -> Done:
     """As `asked`, where the file itself cannot be read for the mistakes in it."""
-    return mlopsd(*words, env={"MLOPSD_SOCKET": str(daemon.socket)})
+    return mlopsd(*arguments, env={"MLOPSD_SOCKET": str(daemon.socket)})
 
 
 def test_a_good_reload_says_what_changed(own_daemon: Running) -> None:
@@ -253,8 +253,8 @@ def test_a_configuration_that_cannot_be_used_is_told_before_the_default_address_
 ) -> None:
     env = {"MLOPSD_CONFIG": "/nowhere.toml", "MLOPSD_API__PORT": "1"}
     done = mlopsd("status", env=env)
-    told, _ = done.stderr.splitlines()
-    assert told == (
+    line, _ = done.stderr.splitlines()
+    assert line == (
         "mlopsd: cannot use the configuration, so the default address is used: /nowhere.toml: "
         "cannot read the configuration: No such file or directory; or set it with --url"
     )

@@ -87,9 +87,9 @@ def test_a_key_file_that_is_missing_hides_no_other_mistake(tmp_path: Path) -> No
 )
 def test_what_may_run_but_was_hardly_meant_is_a_doubt(tmp_path: Path, text: str, doubt: str | None) -> None:
     loaded, configured = read_configuration(lambda: load_text(tmp_path, text))
-    told = [str(mistake) for mistake in (*warnings(loaded), *uncritical(configured))]
-    assert len(told) == (doubt is not None)
-    assert all(line.startswith(f"probes: {doubt}, so the verdict stays unknown; ") for line in told)
+    messages = [str(mistake) for mistake in (*warnings(loaded), *uncritical(configured))]
+    assert len(messages) == (doubt is not None)
+    assert all(line.startswith(f"probes: {doubt}, so the verdict stays unknown; ") for line in messages)
 
 
 @pytest.mark.parametrize(("mode", "doubted"), [(0o640, False), (0o644, True)])
@@ -107,9 +107,9 @@ def test_a_file_of_secrets_that_everybody_may_read_is_a_doubt(
     )
     loaded = load_text(tmp_path, text + also)
     assert secret_files(loaded) == (loaded.path, *files)
-    told = [str(doubt) for doubt in warnings(loaded)]
-    assert [str(file) in "".join(told) for file in files] == [doubted] * 3
-    assert SECRET not in "".join(told)
+    messages = [str(doubt) for doubt in warnings(loaded)]
+    assert [str(file) in "".join(messages) for file in files] == [doubted] * 3
+    assert SECRET not in "".join(messages)
 
 
 def test_a_file_in_a_folder_that_may_not_be_searched_is_not_passed_over(
@@ -288,15 +288,15 @@ def keys_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def test_every_key_is_documented_with_its_default() -> None:
-    told = tomllib.loads(uncommented(REST))
-    probe = told.pop("probes")["system"]
+    documented = tomllib.loads(uncommented(REST))
+    probe = documented.pop("probes")["system"]
     for name, default in keys_of(Settings).items():
         if isinstance(default, BaseModel):
-            table = told.pop(name)
+            table = documented.pop(name)
             check_table(type(default), table, f"{name}.")
         elif name != "probes":
-            assert_same(told.pop(name), default, name)
-    assert told == {}, "documented, but no key"
+            assert_same(documented.pop(name), default, name)
+    assert documented == {}, "documented, but no key"
     common = {name: probe.pop(name) for name in keys_of(ProbeTable)}
     assert common == {
         "use": "system",
@@ -318,7 +318,7 @@ def check_table(model: type[BaseModel], table: dict[str, Any], prefix: str) -> N
         assert_same(getattr(made, name), default, prefix + name)
 
 
-def assert_same(told: Any, default: Any, key: str) -> None:
+def assert_same(documented: Any, default: Any, key: str) -> None:
     """A key without a default is shown with an example, and its comment says that it is off."""
     name = key.rsplit(".", 1)[-1]
     comments = re.findall(rf"^# (.*)\n#{name} = ", REST, re.MULTILINE)
@@ -326,7 +326,7 @@ def assert_same(told: Any, default: Any, key: str) -> None:
     if default is None:
         assert any("off unless set" in line for line in comments), key
     else:
-        assert told == default, key
+        assert documented == default, key
 
 
 def test_the_documented_file_is_in_force_as_it_stands() -> None:
@@ -368,10 +368,10 @@ def test_every_key_of_the_gpu_probe_is_documented_with_its_default_its_unit_and_
             assert getattr(made, key) == default, key
 
 
-def check_explained(made: BaseModel, told: set[str]) -> None:
-    """Each key of *made* is *told* below its unit and its meaning, and with its default if it has one."""
+def check_explained(made: BaseModel, documented: set[str]) -> None:
+    """Each key of *made* is *documented* below its unit and meaning, and with its default if it has one."""
     fields = type(made).model_fields
-    assert told == set(fields)
+    assert documented == set(fields)
     for key, info in fields.items():
         extra, default = info.json_schema_extra, info.get_default(call_default_factory=True)
         assert isinstance(extra, dict)

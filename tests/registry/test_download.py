@@ -124,13 +124,13 @@ async def test_progress_is_told_up_to_the_last_byte(
     registries, counted = asked
     meddler.meddle(SCRIPT, meddling.slowly)
     version = await named(registries)
-    told: list[tuple[int, int | None]] = []
-    files = await registries.fetch(version, tmp_path, lambda size, total: told.append((size, total)))
+    progress: list[tuple[int, int | None]] = []
+    files = await registries.fetch(version, tmp_path, lambda size, total: progress.append((size, total)))
     assert {file.path for file in files} >= {"MLmodel", SCRIPT}
     total = sum(file.size for file in files)
-    assert told == sorted(told, key=lambda one: one[0])
-    assert told[-1] == (total, total)
-    assert len(told) > 1
+    assert progress == sorted(progress, key=lambda one: one[0])
+    assert progress[-1] == (total, total)
+    assert len(progress) > 1
     assert counted[-1] == ("fetch", "ok")
 
 
