@@ -16,7 +16,7 @@ from mlopsd.cli.one_shot import CheckMode, CheckResult, check_once
 from mlopsd.cli.options import add_config_option, load_configuration
 from mlopsd.cli.scrape import ScrapedSeries
 from mlopsd.cli.terminal import nagios
-from mlopsd.cli.terminal.health_table import format_health
+from mlopsd.cli.terminal.health_table import TableStyle, format_health
 from mlopsd.cli.terminal.progress import ProgressLine
 from mlopsd.cli.terminal.text import fill_width, is_coloured, printable
 from mlopsd.config.errors import nearest
@@ -34,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "probes", nargs="*", metavar="PROBE", help="a configured probe (default: all of them)"
     )
+    parser.add_argument("-v", "--verbose", action="store_true", help="list every finding, healthy ones too")
     parser.add_argument("--json", action="store_true", help="print JSON, as GET /health/detailed returns it")
     parser.add_argument(
         "--samples", action="store_true", help="print the metrics too, as a scrape of the daemon shows them"
@@ -87,7 +88,9 @@ def _print_result(result: CheckResult, arguments: Namespace) -> None:
             )
         )
         return
-    print(format_health(result.health, width=fill_width(), coloured=is_coloured(sys.stdout)))
+    coloured, shows_all = is_coloured(sys.stdout), arguments.verbose
+    style = TableStyle(fill_width(), coloured=coloured, shows_all=shows_all, shows_since=False)
+    print(format_health(result.health, style))
     if arguments.samples:
         print(*_format_series(result.series), sep="\n")
     if not (arguments.traceback or arguments.debug):

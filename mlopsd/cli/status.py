@@ -15,7 +15,7 @@ from mlopsd.cli.client import (
 )
 from mlopsd.cli.errors import CANNOT_TELL, CommandError
 from mlopsd.cli.terminal import nagios
-from mlopsd.cli.terminal.health_table import format_health
+from mlopsd.cli.terminal.health_table import TableStyle, format_health
 from mlopsd.cli.terminal.text import fill_width, is_coloured, sanitize
 
 REDRAW = 2.0  # seconds
@@ -28,6 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     forms.add_argument("--json", action="store_true", help="print the daemon's response as JSON")
     forms.add_argument("--nagios", action="store_true", help="print one line, for monitoring plugins")
     forms.add_argument("--watch", action="store_true", help=f"refresh every {REDRAW:g} s until Ctrl-C")
+    verbose = "list every finding, and each reading's age"
+    parser.add_argument("-v", "--verbose", action="store_true", help=verbose)
     add_connection_options(parser)
     parser.epilog = "exit status: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown or no response"
 
@@ -52,11 +54,12 @@ def _format(arguments: Namespace, running: DaemonClient, health: DaemonResponse)
         return json.dumps(health.body, indent=2, ensure_ascii=False)
     if arguments.nagios:
         return nagios.format_health(health.body)
-    return _format_for_people(running, health)
+    return _format_for_people(arguments, running, health)
 
 
-def _format_for_people(running: DaemonClient, health: DaemonResponse) -> str:
-    shown = format_health(health.body, width=fill_width(), coloured=is_coloured(sys.stdout))
+def _format_for_people(arguments: Namespace, running: DaemonClient, health: DaemonResponse) -> str:
+    style = TableStyle(fill_width(), coloured=is_coloured(sys.stdout), shows_all=arguments.verbose)
+    shown = format_health(health.body, style)
     return "\n".join([shown, *_notes(running)])
 
 
@@ -83,7 +86,8 @@ def _watch(arguments: Namespace) -> int:
         while True:
             try:
                 running, health = find_daemon(arguments)
-                shown, status = _format_for_people(running, health), nagios.exit_status(health.body)
+                shown = _format_for_people(arguments, running, health)
+                status = nagios.exit_status(health.body)
             except CommandError as failure:
                 shown, status = str(failure), CANNOT_TELL
             print(f"{CLEAR if sys.stdout.isatty() else ''}{shown}\n", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlopsd.board import Board
-from mlopsd.cli.terminal.health_table import format_health
+from mlopsd.cli.terminal.health_table import TableStyle, format_health
 from mlopsd.entry import Terms
 from mlopsd.probe import Reading
 from mlopsd.web.api.readings import ReadingDocuments
@@ -27,18 +27,17 @@ PLACEHOLDERS = (
 def shown(health: dict[str, Any], probe: str) -> dict[str, str]:
     """Return the first line of ``mlopsd status``, and the row of *probe* with its findings."""
     known = {**health, "host": "host", "version": "1"}
-    lines = format_health(known, width=10_000, coloured=False).splitlines()
+    lines = format_health(known, TableStyle(10_000, coloured=False, shows_since=False)).splitlines()
     row = next(place for place, line in enumerate(lines) if line.startswith(f"{probe} "))
     findings = []
     for line in lines[row + 1 :]:
         if not line.startswith("  - "):
             break
         findings.append(line.strip())
-    words = lines[row].split(maxsplit=3)
-    text = words[3] if words[2] == "-" else lines[row].split(maxsplit=4)[4]
+    _, status, text = lines[row].split(maxsplit=2)
     return {
         "first": plain(lines[0].removesuffix("  host, mlopsd 1")),
-        "row": plain(f"{words[1]}: {text}"),
+        "row": plain(f"{status}: {text}"),
         "findings": plain("\n".join(findings)),
     }
 

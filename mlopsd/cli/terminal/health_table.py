@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,31 +10,57 @@ from mlopsd.cli.terminal.text import paint, sanitize
 from mlopsd.format import format_age
 from mlopsd.probe import Advice, Status
 
-AGE_COLUMN = 8  # "119 min" and a space
+AGE_COLUMN = 9  # "119 min" and two spaces
+SINCE_COLUMN = 16  # "03:07, 119 min" and two
 STATUS_COLUMN = 11  # "unhealthy" and two
+DAY = 86_400
 Document = Mapping[str, Any]
 
 
-def format_health(health: Document, *, width: int, coloured: bool, now: datetime | None = None) -> str:
-    """Return *health* (the body of ``/health/detailed``) in lines of at most *width* columns."""
-    lines = [*_format_verdict(health, width, now or datetime.now(UTC), coloured=coloured), ""]
+@dataclass(frozen=True, slots=True)
+class TableStyle:
+    """The style of the table.
+
+    Attributes:
+        width: the most columns of a line.
+        coloured: whether the terminal shows colours.
+        now: the time to which ages refer.
+        shows_all: whether healthy findings and the age of each reading are shown too.
+        shows_since: whether it is shown since when each status stands; not for one check.
+    """
+
+    width: int
+    coloured: bool
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    shows_all: bool = False
+    shows_since: bool = True
+
+    def paint(self, line: str, status: str) -> str:
+        """Return *line* with the first *status* in its colour."""
+        return line.replace(status, paint(status, status, coloured=self.coloured), 1)
+
+
+def format_health(health: Document, style: TableStyle) -> str:
+    """Return *health* (the body of ``/health/detailed``) in lines, the worst probe first."""
+    lines = [*_format_verdict(health, style), ""]
     probes = health["probes"]
     name_column = max((len(name) for name in ("PROBE", *probes)), default=0) + 2
-    lines.append(_format_row("PROBE", "STATUS", "AGE", name_column) + "SUMMARY")
+    lines.append(_format_row(f"{'PROBE':{name_column}}", "STATUS", "SINCE", "AGE", style) + "SUMMARY")
     for name, reading in sorted(probes.items(), key=lambda probe: _rank(probe[1])):
-        lines += _format_probe(name, reading, name_column, width, coloured=coloured)
+        lines += _format_probe(f"{sanitize(name):{name_column}}", reading, style)
     return "\n".join(lines)
 
 
-def _format_verdict(health: Document, width: int, now: datetime, *, coloured: bool) -> Iterator[str]:
+def _format_verdict(health: Document, style: TableStyle) -> Iterator[str]:
     status = sanitize(health["status"])
-    parts = [paint(status, status, coloured=coloured), _format_since(health, now)]
+    seconds = _seconds_since(health, style)
+    parts = [style.paint(status, status), "" if seconds is None else f"for {format_age(seconds)}"]
     if (advice := health.get("advice", "none")) != "none":
         parts.append(f"advice: {sanitize(advice)}")
     if "host" in health:
         parts.append(f"{sanitize(health['host'])}, mlopsd {sanitize(health.get('version', ''))}")
     yield "  ".join(parts)
-    yield from textwrap.wrap(_without_probes(health), width)
+    yield from textwrap.wrap(_without_probes(health), style.width)
 
 
 def _without_probes(health: Document) -> str:
@@ -44,25 +71,32 @@ def _without_probes(health: Document) -> str:
     return "; ".join(part for part in summary.split("; ") if part)
 
 
-def _format_since(health: Document, now: datetime) -> str:
+def _seconds_since(judged: Document, style: TableStyle) -> float | None:
+    """Return the seconds since *judged* has its status; None from an older or a newer daemon."""
     try:
-        since = datetime.fromisoformat(health["since"])
-        return f"for {format_age((now - since).total_seconds())}"
-    except (KeyError, TypeError, ValueError):  # an older or a newer daemon
+        return max((style.now - datetime.fromisoformat(judged["since"])).total_seconds(), 0)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _format_since(judged: Document, style: TableStyle) -> str:
+    """Return the local time since when *judged* has its status, and for how long: ``03:07, 12 min``."""
+    if (seconds := _seconds_since(judged, style)) is None:
         return ""
+    at = datetime.fromisoformat(judged["since"]).astimezone()
+    return f"{at:%H:%M}, {format_age(seconds)}" if seconds < DAY else f"{at:%m-%d}, {format_age(seconds)}"
 
 
-def _format_probe(
-    name: str, reading: Document, name_column: int, width: int, *, coloured: bool
-) -> Iterator[str]:
+def _format_probe(name: str, reading: Document, style: TableStyle) -> Iterator[str]:
     status, age = sanitize(reading["status"]), reading.get("age_seconds")
-    row = _format_row(sanitize(name), status, "-" if age is None else format_age(age), name_column)
-    first, *more = _wrap(reading.get("summary", ""), len(row), width)
-    yield row.replace(status, paint(status, status, coloured=coloured), 1) + first.lstrip()
+    shown_age = "-" if age is None else format_age(age)
+    row = _format_row(name, status, _format_since(reading, style), shown_age, style)
+    first, *more = _wrap(reading.get("summary", ""), len(row), style.width)
+    yield style.paint(row, status) + first.lstrip()
     yield from more
     for finding in sorted(reading.get("findings", ()), key=_rank):
-        if finding["status"] != "healthy":
-            yield from _format_finding(finding, reading, width, coloured=coloured)
+        if style.shows_all or finding["status"] != "healthy":
+            yield from _format_finding(finding, reading, style)
 
 
 def _rank(judged: Document) -> tuple[int, int]:
@@ -77,22 +111,31 @@ def _order(words: type[Status] | type[Advice], word: object, default: int) -> in
     return next((int(one) for one in words if str(one) == word), default)
 
 
-def _format_finding(finding: Document, reading: Document, width: int, *, coloured: bool) -> Iterator[str]:
-    """Yield the finding and its advice, without its summary if the probe's line has it."""
+def _format_finding(finding: Document, reading: Document, style: TableStyle) -> Iterator[str]:
+    """Yield the finding, since when it stands and its advice.
+
+    Leave out its summary if the probe's line has it, and its time if that is the probe's.
+    """
     status, advice = sanitize(finding["status"]), finding.get("advice", "none")
     name = sanitize(" ".join(filter(None, (finding["name"], finding.get("subject")))))
     is_shown = finding["summary"] in str(reading.get("summary"))
     summary = "" if is_shown else f": {finding['summary']}"
-    todo = f" (advice: {advice})" if advice != "none" else ""
-    first, *more = textwrap.wrap(
-        sanitize(f"- {status} {name}{summary}{todo}"), width, initial_indent="  ", subsequent_indent="    "
-    )
-    yield first.replace(status, paint(status, status, coloured=coloured), 1)
+    since = _format_since(finding, style) if style.shows_since else ""
+    is_new = status != "healthy" and since not in ("", _format_since(reading, style))
+    notes = [f"since {since}"] if is_new else []
+    notes += [f"advice: {advice}"] if advice != "none" else []
+    noted = f" ({'; '.join(notes)})" if notes else ""
+    text = sanitize(f"- {status} {name}{summary}{noted}")
+    first, *more = textwrap.wrap(text, style.width, initial_indent="  ", subsequent_indent="    ")
+    yield style.paint(first, status)
     yield from more
 
 
-def _format_row(name: str, status: str, age: str, name_column: int) -> str:
-    return f"{name:{name_column}}{status:{STATUS_COLUMN}}{age:{AGE_COLUMN}}"
+def _format_row(name: str, status: str, since: str, age: str, style: TableStyle) -> str:
+    """Return the cells before the summary; *name* fills its column."""
+    row = f"{name}{status:{STATUS_COLUMN}}"
+    row += f"{since:{SINCE_COLUMN}}" if style.shows_since else ""
+    return row + (f"{age:{AGE_COLUMN}}" if style.shows_all else "")
 
 
 def _wrap(text: object, indent: int, width: int) -> list[str]:

@@ -1,0 +1,81 @@
+"""The table of ``mlopsd status``: since when, the worst first, and everything with -v."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from mlopsd.cli.terminal.health_table import TableStyle, format_health
+
+NOW = datetime(2026, 12, 1, 3, 19, tzinfo=UTC)
+NIGHT, LONG_AGO, LATER = "2026-12-01T03:07:00Z", "2026-11-28T03:07:00Z", "2026-12-01T03:15:00Z"
+
+
+def finding(status: str, since: str, name: str = "xid", **more: Any) -> dict[str, Any]:
+    return {"name": name, "status": status, "since": since, "summary": f"{name} {status}", **more}
+
+
+def reading(status: str, since: str, *findings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "status": status,
+        "since": since,
+        "summary": findings[0]["summary"],
+        "findings": findings,
+        "age_seconds": 3,
+    }
+
+
+def lines(*, shows_all: bool = False, shows_since: bool = True) -> list[str]:
+    gpu = reading(
+        "unhealthy",
+        NIGHT,
+        finding("unhealthy", NIGHT, subject="gpu 3", advice="reboot"),
+        finding("healthy", LONG_AGO, "power"),
+        finding("unhealthy", LATER, "ecc", subject="gpu 5", advice="reset_gpu"),
+    )
+    system = reading("healthy", LONG_AGO, finding("healthy", LONG_AGO, "load"))
+    health = {
+        "status": "unhealthy",
+        "since": NIGHT,
+        "advice": "reboot",
+        "probes": {"system": system, "gpu": gpu},
+    }
+    style = TableStyle(80, coloured=False, now=NOW, shows_all=shows_all, shows_since=shows_since)
+    return format_health(health, style).splitlines()
+
+
+def at(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone().strftime("%H:%M")
+
+
+def test_each_probe_and_finding_shows_since_when() -> None:
+    assert lines() == [
+        "unhealthy  for 12 min  advice: reboot",
+        "",
+        "PROBE   STATUS     SINCE           SUMMARY",
+        f"gpu     unhealthy  {at(NIGHT)}, 12 min   xid unhealthy",
+        "  - unhealthy xid gpu 3 (advice: reboot)",
+        f"  - unhealthy ecc gpu 5: ecc unhealthy (since {at(LATER)}, 4 min; advice: reset_gpu)",
+        "system  healthy    11-28, 3 d      load healthy",
+    ]
+
+
+def test_verbose_shows_every_finding_and_the_age_of_the_readings() -> None:
+    shown = lines(shows_all=True)
+    assert shown[2] == "PROBE   STATUS     SINCE           AGE      SUMMARY"
+    assert shown[3] == f"gpu     unhealthy  {at(NIGHT)}, 12 min   3 s      xid unhealthy"
+    assert shown[-3:] == [
+        "  - healthy power: power healthy",
+        "system  healthy    11-28, 3 d      3 s      load healthy",
+        "  - healthy load",
+    ]
+
+
+def test_a_single_check_has_no_since() -> None:
+    shown = lines(shows_since=False)
+    assert shown[2] == "PROBE   STATUS     SUMMARY"
+    assert not any("since" in line for line in shown)
+
+
+def test_a_daemon_that_tells_no_time_has_an_empty_cell() -> None:
+    health = {"status": "healthy", "probes": {"x": {"status": "healthy", "summary": "well", "findings": []}}}
+    *_, row = format_health(health, TableStyle(80, coloured=False)).splitlines()
+    assert row == f"x      healthy    {'':16}well"
