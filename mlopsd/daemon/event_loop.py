@@ -50,15 +50,22 @@ def run_until_done(whole: Coroutine[Any, Any, Result]) -> Result:
 def _run_to_its_end(loop: asyncio.AbstractEventLoop, whole: Coroutine[Any, Any, Result]) -> Result:
     """Return the result of *whole*. Go on if a probe stops the loop: that would end every other probe."""
     task = loop.create_task(whole)
-    task.add_done_callback(lambda _: loop.stop())
-    loop.run_forever()
+    task.add_done_callback(_stop)
     limiter = LogLimiter()
-    while not task.done():
-        if limiter.allow("") is not None:
-            reason = "a probe called stop() of the event loop; remove that call"
-            log.error("event loop stopped", extra={"reason": reason})
+    try:
         loop.run_forever()
+        while not task.done():
+            if limiter.allow("") is not None:
+                reason = "a probe called stop() of the event loop; remove that call"
+                log.error("event loop stopped", extra={"reason": reason})
+            loop.run_forever()
+    finally:
+        task.remove_done_callback(_stop)  # after Ctrl-C it ends while `_leave` runs the loop
     return task.result()
+
+
+def _stop(task: asyncio.Task[Any]) -> None:
+    task.get_loop().stop()
 
 
 async def _leave() -> list[str]:

@@ -256,5 +256,5 @@ def test_ctrl_c_ends_a_debugger(odd: Mapping[str, str], config: Path) -> None:
     config.write_text(tables("debugged"))
     arguments = ("check", "debugged", "--debug", "--config", config)
     status, text = on_a_terminal(*arguments, env=odd, typed=b"\x03", after="(Pdb)")
-    assert status == 130
+    assert status == 130, text
     assert "Traceback" not in text
