@@ -56,7 +56,7 @@ SECTIONS: Mapping[str, Section] = {
     "gpu": Section(gpu.run, 200, 20, 60),
     "predictions": Section(predictions.run, 40, 110, 160),
     "swap": Section(swap.run, 30, 20, 45),
-    "fetch": Section(fetch.run, 40, 130, 170),
+    "fetch": Section(fetch.run, 60, 170, 230),
     "load": Section(load.run, 30, 50, 80),
     "fleet": Section(fleet.run, 330, 0, 75),
 }

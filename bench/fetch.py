@@ -1,9 +1,12 @@
-"""The download of a version: one large file, many small ones, and a line that breaks."""
+"""The download of a version: one large file, many small ones, and a line that breaks; also from S3."""
 
 import asyncio
+import hashlib
+import importlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from typing import Any
 from bench.effort import Effort
 from bench.figures import spread
 from bench.server import Missing
+from bench.static_s3 import StaticS3, serving
 from bench.table import ResultTable, Row, at_most, of_rows
 from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.registry.client import ClientProcess
@@ -30,6 +34,13 @@ BREAKS = 10
 SMALL_FILES = 5000
 UP_SECONDS = LIMIT = 600.0
 MLMODEL = "flavors: {}\n"
+REGISTER = """
+import sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1], sys.argv[1])
+client.create_registered_model("large")
+client.create_model_version("large", "s3://models/1")
+"""
 
 
 def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
@@ -45,6 +56,9 @@ def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
         os.truncate(large / "weights", LARGE)
         rows = asyncio.run(_rows(uri, line, room / "parts", rounds))
     yield of_rows(f"A version from MLflow's server on this host, {rounds} downloads each", rows)
+    with _bucket(room / "s3") as (store, uri):
+        rows = asyncio.run(_rows_of_s3(store, uri, room / "parts", rounds))
+    yield of_rows(f"A version of 3 GB from a server that answers as S3 does, {rounds} downloads each", rows)
 
 
 async def _rows(uri: str, line: BrokenLine, room: Path, rounds: int) -> list[Row]:
@@ -67,8 +81,76 @@ async def _rows(uri: str, line: BrokenLine, room: Path, rounds: int) -> list[Row
     ]
 
 
-async def _fetch(uri: str, model: str, parallel: int, part: Path) -> float:
-    """Return the seconds of one download by a fresh process, without its start."""
+async def _rows_of_s3(store: StaticS3, uri: str, room: Path, rounds: int) -> list[Row]:
+    """Take turns with boto3's own download, which hashes nothing."""
+    of_boto3, ours, by_one, linked = [], [], [], []
+    for each in range(rounds):
+        parts = [room / f"{name}-{each}" for name in ("s3", "one", "linked")]
+        of_boto3.append(_fetch_by_boto3(store.uri, room / f"boto3-{each}"))
+        ours.append(await _fetch(uri, "large", 4, parts[0]))
+        by_one.append(await _fetch(uri, "large", 1, parts[1]))
+        before = store.sent
+        linked.append(await _fetch(uri, "large", 4, parts[2], parts[0] / "files" / "weights"))
+        again = store.sent - before
+        for part in parts:
+            shutil.rmtree(part)
+    return [
+        at_most("3 GB from S3 by boto3's download_file, without a SHA-256", spread(of_boto3, "s")),
+        at_most("3 GB from S3, 4 ranges at a time, with its SHA-256", spread(ours, "s")),
+        at_most("3 GB from S3, 1 range at a time, with its SHA-256", spread(by_one, "s")),
+        at_most("a second version that shares the 3 GB", spread(linked, "s")),
+        at_most("kB that came for it", spread([again / 1e3], "kB"), 100.0),
+    ]
+
+
+def _fetch_by_boto3(endpoint: str, target: Path) -> float:
+    boto3 = importlib.import_module("boto3")  # an extra
+    client = boto3.client("s3", endpoint_url=endpoint)
+    began = time.perf_counter()
+    client.download_file("models", "1/weights", str(target))
+    seconds = time.perf_counter() - began
+    target.unlink()
+    return seconds
+
+
+@contextmanager
+def _bucket(folder: Path) -> Iterator[tuple[StaticS3, str]]:
+    """Yield a store with a version of 3 GB, and the URI of a registry that names it."""
+    if find_spec("boto3") is None:
+        raise Missing("no boto3; install it with: pip install 'mlopsd[s3]'")
+    version = folder / "models" / "1"
+    version.mkdir(parents=True)
+    (version / "MLmodel").write_text(MLMODEL, "utf-8")
+    (version / "weights").touch()
+    os.truncate(version / "weights", LARGE)
+    etags = {f"models/1/{path.name}": f'"{_md5(path)}"' for path in version.iterdir()}
+    keys = {
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with serving(folder, etags) as store:
+        os.environ.update({**keys, "MLFLOW_S3_ENDPOINT_URL": store.uri})
+        uri = f"sqlite:///{folder}/mlflow.db"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", REGISTER, uri], check=True)
+        yield store, uri
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+async def _fetch(uri: str, model: str, parallel: int, part: Path, cached: Path | None = None) -> float:
+    """Return the seconds of one download by a fresh process, without its start.
+
+    *cached* is a file of another version, of `LARGE` zeros.
+    """
     (part / "files").mkdir(parents=True, exist_ok=True)
     log, options = logging.getLogger("bench"), RegistryOptions(uri=uri)
     client = ClientProcess(options, part / "own", LIMIT, name="bench", log=log, printed=LogLimiter())
@@ -78,6 +160,7 @@ async def _fetch(uri: str, model: str, parallel: int, part: Path) -> float:
         "version": "1",
         "folder": str(part / "files"),
         "parallel": parallel,
+        "cached": [] if cached is None else [(str(cached), LARGE, _sha256(cached))],
     }
     await client.start()
     try:
