@@ -67,11 +67,6 @@ class ClientProcess:
         self._stopped: tuple[RequestChannel, tuple[str, str]] | None = None  # the last one, and why
         self._changing = asyncio.Lock()  # a start and an end use the same folder
 
-    @property
-    def is_up(self) -> bool:
-        """True if there is a process, ready or starting."""
-        return self._running is not None or self._starting is not None
-
     async def start(self) -> RequestChannel:
         """Start the process, wait until it is ready, and return its channel.
 
@@ -115,8 +110,8 @@ class ClientProcess:
             await self._stop(running, ("timeout", stopped))
             raise Unanswered("timeout", f"{late}; {REACHABLE}") from None
         except Unanswered as error:
-            if error.kind == "import_error":  # only a new process can import what is installed later
-                await self._stop(running, (error.kind, error.reason))
+            if error.kind == "import_error" and running.idle.is_set():
+                await self._stop(running)  # only a new process can import what is installed later
             raise
 
     async def ask_started(self, question: Answer, on_part: OnPart | None = None) -> Answer:
