@@ -5,12 +5,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 from pydantic import ValidationError
 
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu import presence
 from mlopsd_probes.gpu.card import Card
+from mlopsd_probes.gpu.card_errors import fault_of
 from mlopsd_probes.gpu.driver import Bus, driver_load
 from mlopsd_probes.gpu.history import CardHistory, CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
@@ -243,3 +245,8 @@ def put(device: Path, vendor: str) -> None:
     device.mkdir(parents=True)
     (device / "vendor").write_text(f"{vendor}\n")
     (device / "class").write_text("0x030200\n")
+
+
+def test_no_error_of_a_card_is_only_to_be_watched() -> None:
+    faults = [fault_of(pynvml.NVMLError(code)) for code in range(1, 1000)]
+    assert [fault for fault in faults if fault.advice is Advice.WATCH] == []

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from mlopsd.config.load import load
 from mlopsd.config.probes import configure
 from mlopsd.predictor import Progress
-from mlopsd.probe import Advice, Reading
+from mlopsd.probe import Advice, Reading, Status
 from mlopsd.process import backoff
 from mlopsd_probes.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model import report
@@ -25,6 +25,7 @@ from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing
 from mlopsd_probes.model.rollout import rejections, steps
 from mlopsd_probes.model.rollout.plan import Observed
+from mlopsd_probes.model.rollout.preconditions import BROKEN
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.rollout.thresholds import Judgement
 from mlopsd_probes.model.serving import launch
@@ -99,7 +100,8 @@ def states(well: Observed) -> Iterator[Observed]:
     yield replace(well, is_mismatched=True)
     drifted = replace(well, desired=version("2"), named=version("2"), drift_since=NOW)
     yield drifted
-    yield replace(drifted, precondition="gpu 0 is unhealthy")
+    yield replace(drifted, precondition=f"gpu 0 {BROKEN} it is lost")
+    yield replace(drifted, precondition="1 GB of memory are available and the last load needed 2 GB")
     yield replace(well, complaints=(DOWN,))
     yield replace(well, named=version("2", candidate="Staging", rank=2))
     yield replace(well, named=replace(version("2"), registry_rank=1))
@@ -171,6 +173,20 @@ async def test_the_page_has_every_finding_with_its_statuses_and_advice(well: Obs
         for finding in reading.findings
     }
     assert reported == made
+
+
+async def test_what_is_unhealthy_or_unknown_is_never_only_watched(well: Observed) -> None:
+    severe = (Status.UNHEALTHY, Status.UNKNOWN)
+    findings = [finding for reading in readings(well) for finding in reading.findings]
+    assert [one for one in findings if one.status in severe and one.advice is Advice.WATCH] == []
+
+
+async def test_a_summary_begins_with_what_still_serves(well: Observed) -> None:
+    problems = [reading for reading in readings(well) if reading.status is Status.DEGRADED]
+    assert {reading.summary.split(";")[0].split("(")[0].strip() for reading in problems} <= {
+        "version 1 keeps serving",
+        "version 1",  # it answers by an older table
+    }
 
 
 def test_the_page_has_the_whole_table_of_causes() -> None:

@@ -12,6 +12,7 @@ from mlopsd_probes.causes import cause_of
 from mlopsd_probes.model.metrics import DESIRED, DRIFT_SINCE, INFO, MEMORY, SERVED
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.rollout.plan import Observed
+from mlopsd_probes.model.rollout.preconditions import BROKEN
 from mlopsd_probes.model.rollout.provenance import files_fault
 from mlopsd_probes.model.rollout.rejections import Rejection
 from mlopsd_probes.model.serving.canary import CanaryKind
@@ -219,8 +220,13 @@ def _drift(seen: Observed) -> Iterator[Finding]:
     if seen.precondition is not None:
         why = f"; it is not taken up: {seen.precondition}"
     text = f"the registry wants version {wants}, this host serves version {serves}, for {age}{why}"
-    advice = Advice.FREE_RESOURCES if seen.precondition else Advice.WATCH
+    advice = Advice.WATCH if seen.precondition is None else _advice_of_precondition(seen.precondition)
     yield Finding("version_drift", Status.DEGRADED, text, observed=seconds, unit="seconds", advice=advice)
+
+
+def _advice_of_precondition(precondition: str) -> Advice:
+    """Return no advice for a broken GPU, whose own finding names it; otherwise memory is short."""
+    return Advice.NONE if BROKEN in precondition else Advice.FREE_RESOURCES
 
 
 def _registry(seen: Observed, options: ModelOptions) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from mlopsd_probes.model.version import CachedVersion
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 MEMINFO = Path("/proc/meminfo")
+BROKEN = "is unhealthy:"  # in the sentence about a GPU, whose own finding has the advice
 
 
 def find_precondition(
@@ -44,7 +45,7 @@ def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
         index = re.match(r"gpu (\d+)\b", finding.subject or "")
         elsewhere = visible is not None and index is not None and int(index[1]) not in visible
         if finding.status == Status.UNHEALTHY and not elsewhere:
-            return f"{finding.subject or 'the GPU'} is unhealthy: {finding.summary}"
+            return f"{finding.subject or 'the GPU'} {BROKEN} {finding.summary}"
     return None
 
 
