@@ -28,7 +28,7 @@ def open_part(part: Path) -> Path:
 
 def release(part: Path) -> None:
     """Remove *part* if a download left no byte in it."""
-    if not any(_size(path) for path in below(part)):
+    if not any(path.is_file() and path.lstat().st_size for path in below(part)):  # blocks are counted late
         tidy(part)
 
 
