@@ -279,8 +279,10 @@ class World:
                 await asyncio.sleep(0.005)
 
     async def until_at(self, number: str, step: str) -> None:
-        """Wait until version *number* has come to *step*."""
+        """Wait until version *number* has come to *step*, and until its first byte if that is the download."""
         await self.until(lambda: step in self.steps_of(number))
+        if step == "fetch":
+            await self.until(lambda: any(self.folder.rglob(f"{number}-*/files/MLmodel")))
 
     async def set_out(self, number: str, step: str) -> None:
         """The registry names version *number*, which is on its way and gets no further than into *step*."""
