@@ -169,6 +169,7 @@ class VersionFacts:
         drift_since: The time since which *served* differs from *desired*, in UTC.
         progress: The current step of the rollout.
         rejected: The versions that failed a rollout.
+        serving_since: The time when *served* was put into service, in UTC.
     """
 
     model: str | None = None
@@ -178,6 +179,7 @@ class VersionFacts:
     drift_since: datetime | None = None
     progress: Progress | None = None
     rejected: tuple[RejectedVersion, ...] = ()
+    serving_since: datetime | None = None
 
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> Self:
@@ -192,6 +194,7 @@ class VersionFacts:
             drift_since=_moment(facts.get("drift_since")),
             progress=Progress.read(facts.get("progress")),
             rejected=tuple(map(RejectedVersion.read, rejected)) if is_list and rejected else (),
+            serving_since=_moment(facts.get("serving_since")),
         )
 
     @property
@@ -209,6 +212,7 @@ class VersionFacts:
             drift_since=format_time(self.drift_since) if self.drift_since is not None else None,
             progress=self.progress.fact() if self.progress is not None else None,
             rejected=[version.fact() for version in self.rejected] or None,
+            serving_since=format_time(self.serving_since) if self.serving_since is not None else None,
         )
 
 

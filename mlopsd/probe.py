@@ -34,6 +34,7 @@ __all__ = [
     "DEFAULT_BUCKETS",
     "Access",
     "Advice",
+    "Column",
     "Context",
     "Counter",
     "Finding",
@@ -57,6 +58,7 @@ __all__ = [
     "Sample",
     "Schedule",
     "Status",
+    "SubjectTable",
 ]
 
 API_VERSION = 1
@@ -348,6 +350,71 @@ class Metric:
     def _call(self, method: str) -> str:
         arguments = ", ".join(["value", *(f"{label}=…" for label in self.labels)])
         return f"{method}({arguments})"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a probe's table on the status page: a gauge, once for each row.
+
+    Attributes:
+        title: The heading (``Memory``).
+        metric: A gauge that the probe declares, with the row's label.
+        where: The values of other labels that choose one number (``{"engine": "compute"}``).
+        limit: The gauge that *metric* is compared with, as a bar. Without it, only a ratio has a bar.
+        limit_where: The values of other labels that choose one limit.
+        has_trend: True for a sparkline of the last 30 minutes.
+
+    Raises:
+        ValueError: The title is empty, or *metric* or *limit* is no gauge.
+    """
+
+    title: str
+    metric: Metric
+    where: Mapping[str, str] = field(default_factory=dict)
+    limit: Metric | None = None
+    limit_where: Mapping[str, str] = field(default_factory=dict)
+    has_trend: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.title.strip():
+            raise ValueError(f"the column of {self.metric.name!r} has no title; write one word")
+        for metric in filter(None, (self.metric, self.limit)):
+            if metric.kind != "gauge":
+                raise ValueError(
+                    f"column {self.title!r}: {metric.name!r} is a {metric.kind}; a column shows a gauge"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTable:
+    """A table on the status page, with a row for each subject of a probe.
+
+    A finding belongs to the row ``2`` of the label ``gpu`` if its subject is ``gpu 2`` or ``2``.
+
+    Attributes:
+        label: The label of the columns' metrics whose values are the rows (``gpu``).
+        columns: The columns, from left to right.
+        fact: The name of a fact with a list of mappings, one for each row (``gpus``); "" without one.
+        key: The key in such a mapping with the value of the label (``index``).
+        texts: The keys in such a mapping that are shown as text, each with its heading.
+
+    Raises:
+        ValueError: The metric of a column does not have the label.
+    """
+
+    label: str
+    columns: tuple[Column, ...]
+    fact: str = ""
+    key: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for column in self.columns:
+            for metric in filter(None, (column.metric, column.limit)):
+                if self.label not in metric.labels:
+                    raise ValueError(
+                        f"column {column.title!r}: {metric.name!r} has no label {self.label!r}; add it"
+                    )
 
 
 def _is_base(unit: object) -> bool:
@@ -651,6 +718,7 @@ class Probe(Generic[OptionsT]):
         subject: The keys of its table that select what it checks, for example ``("path",)``. The other
             keys are limits: a reload that changes only limits keeps the status until the next reading.
             None means that every key belongs to the subject.
+        table: The table of its subjects on the status page; None without one.
         api_version: The `API_VERSION` that the probe was written for. The daemon refuses another one.
             None if the probe does not say.
     """
@@ -659,6 +727,7 @@ class Probe(Generic[OptionsT]):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     schedule: ClassVar[Schedule] = Schedule()
     subject: ClassVar[tuple[str, ...] | None] = None
+    table: ClassVar[SubjectTable | None] = None
     api_version: ClassVar[int | None] = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:

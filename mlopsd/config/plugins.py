@@ -24,7 +24,7 @@ from mlopsd.config.requirements import unmet_requirements
 from mlopsd.config.schema import ProbeTable
 from mlopsd.exceptions import safe_message
 from mlopsd.predictor import Predictor, PredictorOptions, is_predictor
-from mlopsd.probe import API_VERSION, Isolation, Metric, Options, Probe, Schedule, type_argument
+from mlopsd.probe import API_VERSION, Isolation, Metric, Options, Probe, Schedule, SubjectTable, type_argument
 
 GROUP = "mlopsd.probes"
 GUIDE = "docs/extending/writing-a-probe.md"
@@ -201,6 +201,8 @@ def _complaints(target: str, found: Any) -> Iterator[str]:
         yield from _complaints_of_predictor(target, found)
     if not are_metrics(found.metrics):
         yield f"the metrics of {target} are {found.metrics!r:.60}; write a tuple of Metric: metrics = (FREE,)"
+    if not isinstance(found.table, SubjectTable | None):
+        yield f"the table of {target} is {found.table!r:.60}; write table = SubjectTable(…)"
     yield from _complaints_of_subject(target, found)
     yield from _complaints_of_schedule(target, found.schedule)
 

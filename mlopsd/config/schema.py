@@ -71,11 +71,20 @@ def _origin(text: str) -> str:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ProbeName = Annotated[str, AfterValidator(_probe_name)]
+
+
+def _web_address(text: str) -> str:
+    if not (text.startswith(("https://", "http://")) and text.isprintable() and "#" not in text):
+        raise ValueError('is not the address of a page; write it like "https://wiki.example/runbook"')
+    return text
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_split)]
 Predictions = Annotated[Literal["key", "open"], BeforeValidator(_no_longer_auto)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+RunbookUrl = Annotated[str, AfterValidator(_web_address)]
 
 
 class Table(BaseModel):
@@ -99,6 +108,7 @@ class Api(Table):
     drain_timeout: Seconds = 10.0
     max_body_size: Annotated[Bytes, Field(ge=1)] = 16_000_000
     max_connections: Annotated[int, Field(ge=8)] = 512
+    runbook_url: RunbookUrl | None = None
 
 
 class MetricsTable(Table):

@@ -34,12 +34,14 @@ from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
 from mlopsd.daemon.transitions import Transitions
 from mlopsd.daemon.watches import Watches
+from mlopsd.entry import Entry
 from mlopsd.history import History
 from mlopsd.metrics.registry import Metrics
 from mlopsd.printed import logging_prints
 from mlopsd.process.reaper import adopt_orphans
 from mlopsd.state_dir import Places, StateFolder, places
 from mlopsd.threads import in_thread
+from mlopsd.trends import Trends
 from mlopsd.watch import Watch
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.listener import ListenError
@@ -104,7 +106,13 @@ class Daemon:
         self._drain = drain
         self._stop = asyncio.Event()
         transitions = Transitions()
-        self._board = Board(on_change=transitions.recorded, on_verdict=transitions.verdict_changed)
+        self._trends = Trends()
+
+        def changed(entry: Entry, before: Entry) -> None:
+            transitions.recorded(entry, before)
+            self._trends.record(entry)
+
+        self._board = Board(on_change=changed, on_verdict=transitions.verdict_changed)
         self._metrics = Metrics(self._board, version("mlopsd"))
         info = Info(
             version=version("mlopsd"),
@@ -113,7 +121,9 @@ class Daemon:
             mlflow=_mlflow_version(),
             socket=str(where.socket),
         )
-        self._context = WebContext(self._board, self._metrics, loaded, info, self._reload, history)
+        self._context = WebContext(
+            self._board, self._metrics, loaded, info, self._reload, history, trends=self._trends
+        )
         self._notifier = Notifier()
         self.reloads = ConfigReloads(self._change, self._context, self._notifier)
         self._server = HttpServer(self._context)
@@ -205,6 +215,9 @@ class Daemon:
         options = [probe.options for probe in (*self._context.configured, *configured)]
         self._drain.handler.mask = self._context.history.mask = SecretMask.of(options).text
         self._context.configured = configured
+        tables = {probe.name: probe.probe.table for probe in configured}
+        self._trends.follow({name: table for name, table in tables.items() if table is not None})
+        self._context.traffic.follow(probe.name for probe in configured if probe.predicts)
 
     async def _reload(self) -> Sequence[str]:
         return await self.reloads.ask()

@@ -114,6 +114,13 @@ class ProbeConformance:
         twice = sorted({name for name in names if names.count(name) > 1})
         assert not twice, f"declared twice: {', '.join(twice)}; remove one of each"
 
+    def test_its_table_shows_what_it_declares(self) -> None:
+        """Check that each column of `Probe.table` shows a declared metric."""
+        table, declared = self._class().table, set(self._declared())
+        for column in table.columns if table is not None else ():
+            for metric in filter(None, (column.metric, column.limit)):
+                assert metric in declared, f"column {column.title} shows {metric.name}, which is not declared"
+
     def test_its_schedule_makes_sense(self) -> None:
         """Check that no check overlaps the next one."""
         schedule = self._class().schedule

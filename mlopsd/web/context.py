@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from mlopsd.trends import Traffic, Trends
+
 if TYPE_CHECKING:  # the HTTP side only uses them
     from mlopsd.board import Board
     from mlopsd.config.load import LoadedConfig
@@ -61,6 +63,8 @@ class WebContext:
         history: The history of the host.
         configured: Every configured probe, even one that is being made or replaced.
         watches: The watch of each probe, by the probe's name.
+        trends: The last half hour of the numbers in readings.
+        traffic: The predictions that this daemon answered.
         draining: True while the daemon is stopping.
     """
 
@@ -72,4 +76,6 @@ class WebContext:
     history: History
     configured: Collection[ProbeConfig] = ()
     watches: Mapping[str, Watch] = field(default_factory=dict)
+    trends: Trends = field(default_factory=Trends)
+    traffic: Traffic = field(default_factory=Traffic)
     draining: bool = False

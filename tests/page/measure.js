@@ -39,6 +39,14 @@ const measure = {
       const found = this.contrast(style.color, element);
       if (found < (large ? 3 : 4.5)) faint.push(`${texts.currentNode.data.trim()}: ${found.toFixed(2)}`);
     }
+    for (const path of document.querySelectorAll(".day rect, .bar rect:not(.rail)")) {
+      const found = this.contrast(getComputedStyle(path).fill, path.closest("#day, .wide"));
+      if (found < 3 && !path.closest(".none")) faint.push(`${path.outerHTML.slice(0, 60)}: ${found.toFixed(2)}`);
+    }
+    for (const path of document.querySelectorAll(".spark")) {
+      const found = this.contrast(getComputedStyle(path).stroke, path.closest(".wide"));
+      if (found < 3) faint.push(`sparkline: ${found.toFixed(2)}`);
+    }
     for (const path of document.querySelectorAll(".plot path")) {
       const found = this.contrast(getComputedStyle(path).fill, path.closest(".card"));
       if (found < 3) faint.push(`plot ${path.className.baseVal}: ${found.toFixed(2)}`);

@@ -1,43 +1,35 @@
-"""Takes a picture of each scene, narrow and wide, light and dark: python -m tests.page.pictures FOLDER."""
+"""Takes a picture of the page in each status: python -m tests.page.pictures FOLDER.
+
+Narrow, middle and wide, light and dark. The README's picture is unhealthy-1280-light.png.
+"""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.page.browser import Browser
-from tests.page.conftest import steered
-from tests.page.scenes import SCENES, play
-from tests.running import Running
+from tests.page.filled import STATES, filled_host
+
+WIDTHS = (360, 1024, 1280, 1600)
 
 
-def main(target: Path) -> None:
+def main(target: Path, *states: str) -> None:
     """Takes them all."""
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with steered(folder) as daemon, Browser(folder / "chromium") as browser:
-            for scene in SCENES:
-                show(folder, daemon, scene)
-                pictures(browser, daemon, target, scene)
-            daemon.stop()
-            browser.until("document.body.dataset.state === 'silent'")
-            browser.picture(target / "silent-360-dark.png")
+    with tempfile.TemporaryDirectory() as name, Browser(Path(name) / "chromium") as browser:
+        for state in states or STATES:
+            with filled_host(Path(name) / state, state) as url:
+                pictures(browser, url, target, state)
 
 
-def show(folder: Path, daemon: Running, scene: str) -> None:
-    """Play *scene* until the daemon has seen it."""
-    play(folder, scene)
-    daemon.until("/health/", lambda reported: reported["status"] == scene)
-
-
-def pictures(browser: Browser, daemon: Running, target: Path, scene: str) -> None:
-    for width in (1600, 360):
+def pictures(browser: Browser, url: str, target: Path, state: str) -> None:
+    for width in WIDTHS:
         for scheme in ("light", "dark"):
             browser.resize(width)
             browser.prefer(prefers_color_scheme=scheme)
-            browser.go(f"http://127.0.0.1:{daemon.port}/")
-            browser.picture(target / f"{scene}-{width}-{scheme}.png")
+            browser.go(url)
+            browser.picture(target / f"{state}-{width}-{scheme}.png")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

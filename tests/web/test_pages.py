@@ -285,7 +285,8 @@ async def test_the_last_readings_are_a_plot_and_a_sentence() -> None:
     assert "last reading: 1 healthy; newest healthy; longest 250 ms" in (await page(house)).text
     house = House()
     house.watch("gpu")
-    assert "svg" not in (await page(house)).tags
+    assert "figure" in (await page(house)).tags
+    assert (await page(house)).tags.count("path") == 0
     for _ in range(200):
         house.board.record("gpu", Reading(findings=[WELL]), 0.25)
     house.board.record("gpu", Reading(), 2.0)

@@ -68,6 +68,27 @@ async def call_route(probe: str, route: Route, request: web.Request, context: We
         Problem: the handler refuses, or a parameter is no segment of a path.
         RouteFailed: the handler raised anything else, or returned no answer.
     """
+    if route.access != "predict":
+        return await _answer(probe, route, request, context)
+    began, has_failed = asyncio.get_running_loop().time(), True
+    try:
+        answer = await _answer(probe, route, request, context)
+        has_failed = is_failure(answer.status)
+    except Problem as problem:
+        has_failed = is_failure(problem.status)
+        raise
+    finally:
+        seconds = asyncio.get_running_loop().time() - began
+        context.traffic.observe(probe, seconds, has_failed=has_failed)
+    return answer
+
+
+def is_failure(code: int) -> bool:
+    """Return whether *code* says that this host did not predict. Invalid requests are the callers' faults."""
+    return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+async def _answer(probe: str, route: Route, request: web.Request, context: WebContext) -> web.Response:
     asked = await _request(route, request, context.loaded.settings.api.api_key_header)
     try:
         return _response(await route.handler(asked))

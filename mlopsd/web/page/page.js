@@ -26,9 +26,35 @@ function ageText(seconds) {
   return unit ? `${Math.floor(seconds / unit[0])} ${unit[1]}` : `${Math.floor(Math.max(seconds, 0))} s`;
 }
 
+function localTime(moment) {
+  const local = new Date(moment.getTime() - moment.getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 19).replace("T", " ");
+}
+
 function clock(moment) {
-  const onTheServer = new Date(Number(body.dataset.now) + moment - received);
-  return `${onTheServer.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  return localTime(new Date(Number(body.dataset.now) + moment - received));
+}
+
+// ---- what only a script can give: the reader's own time, and buttons that copy
+function prepare(page) {
+  for (const one of page.querySelectorAll("time")) one.textContent = localTime(new Date(one.dateTime));
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  page.getElementById("zone").textContent = `; times are ${zone}, hover for UTC`;
+  if (!navigator.clipboard) return; // only a page over https, or of this computer, may copy
+  for (const one of page.querySelectorAll(".command")) {
+    const copy = page.createElement("button");
+    copy.type = "button";
+    copy.className = "copy";
+    copy.setAttribute("aria-label", `Copy ${one.textContent}`);
+    copy.append("Copy");
+    one.after(" ", copy);
+  }
+}
+
+async function copyCommand(event) {
+  if (!event.target.matches("button.copy")) return;
+  const command = event.target.previousElementSibling.textContent;
+  await navigator.clipboard.writeText(command).then(() => tell(`Copied ${command}`), () => tell("Cannot copy"));
 }
 
 function sentence() {
@@ -96,7 +122,8 @@ function inUse(node) {
 function show(fresh) {
   const focused = document.activeElement;
   const before = statuses();
-  for (const id of ["host", "probes", "about"]) become(document.getElementById(id), fresh.getElementById(id));
+  prepare(fresh);
+  for (const id of ["host", "day", "probes", "about"]) become(document.getElementById(id), fresh.getElementById(id));
   body.dataset.now = fresh.body.dataset.now;
   received = Date.now();
   if (!focused.isConnected) document.getElementById("probes").focus({ preventScroll: true });
@@ -177,9 +204,11 @@ function pauseOrGoOn() { // what is shown is called old until there is a new ans
 button.type = "button";
 button.append("Pause");
 button.addEventListener("click", () => { held = !held; pauseOrGoOn(); });
+prepare(document);
 line.replaceChildren("");
 line.after(button);
 document.addEventListener("visibilitychange", pauseOrGoOn);
+document.addEventListener("click", copyCommand);
 addEventListener("online", turn);
 setInterval(tick, 1_000);
 tick();

@@ -9,7 +9,8 @@ import operator
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,18 @@ from mlopsd.board import PAST_READINGS, Board
 from mlopsd.entry import Entry, PastReading
 from mlopsd.format import format_age, format_duration, format_size, format_time
 from mlopsd.predictor import VersionFacts
-from mlopsd.probe import Finding, Status
+from mlopsd.probe import Advice, Finding, Status
 from mlopsd.threads import in_thread
 from mlopsd.web.api.readings import reload_state
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import DEEPEST, jsonable
+from mlopsd.web.page.strip import DrawnSegment, Segment, segments_of, strip
+from mlopsd.web.page.tables import badge_text, model_row, plain_finding, shown_table
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from mlopsd.verdict import Verdict
     from mlopsd.watch import ProbeReload
     from mlopsd.web.api.info import About
 
@@ -64,6 +68,8 @@ class StatusPage:
         self._entries: Sequence[Entry] = ()
         self._template: PageTemplate | None = None
         self._loading = asyncio.Lock()
+        self._verdict: object = None
+        self._segments: Sequence[Segment] = ()
 
     async def answer(self, request: web.Request) -> web.Response:
         """Return the page, 304 if only ages have changed, or the facts for a program."""
@@ -76,7 +82,8 @@ class StatusPage:
         headers = template.headers | {hdrs.ETAG: f'W/"{etag}"'}
         if any(known.value == etag for known in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=template.render(self._values()), headers=headers)
+        day = await self._day()
+        return web.Response(body=template.render(self._values(day)), headers=headers)
 
     async def _loaded(self) -> PageTemplate:
         async with self._loading:
@@ -84,9 +91,25 @@ class StatusPage:
                 self._template = await in_thread("load the status page", PageTemplate)
             return self._template
 
-    def _values(self) -> dict[str, Any]:
+    async def _day(self) -> Sequence[DrawnSegment]:
+        """Return the strip of the last day. The history is read once for each change of the verdict."""
+        verdict = self._context.board.verdict
+        key = verdict.status, verdict.since, verdict.advice
+        if key != self._verdict:
+            self._segments = await in_thread("read history", lambda: self._read(verdict))
+            self._verdict = key
+        return strip(self._segments, self._context.board.now())
+
+    def _read(self, verdict: Verdict) -> Sequence[Segment]:
+        """Return the segments by the whole history: what was before the day says how it began."""
+        events = self._context.history.since(datetime.min.replace(tzinfo=UTC))
+        return tuple(segments_of(events, verdict))
+
+    def _values(self, day: Sequence[DrawnSegment]) -> dict[str, Any]:
         board, reloads = self._context.board, dict(self._reloads())
         worst_first = sorted(board, key=lambda entry: (-entry.status, entry.probe))
+        trends, traffic = self._context.trends, self._context.traffic
+        figures = [(entry, traffic.figures(entry.probe)) for entry in board]
         return {
             "host": self._host,
             "now": board.now(),
@@ -94,6 +117,10 @@ class StatusPage:
             "draining": self._context.draining,
             "cards": [make_card(board, entry, reloads.get(entry.probe)) for entry in worst_first],
             "info": self._context.info,
+            "runbook": self._context.loaded.settings.api.runbook_url,
+            "day": day,
+            "tables": list(filter(None, (shown_table(entry, trends) for entry in board))),
+            "models": [model_row(entry, figure) for entry, figure in figures if figure is not None],
         }
 
     def _reloads(self) -> Iterator[tuple[str, ProbeReload]]:
@@ -104,7 +131,8 @@ class StatusPage:
     def _etag(self) -> str:
         """Return an ETag that changes with the page, except for ages. Entries are never changed."""
         reloads = [(name, reload.started_at, reload.done.done()) for name, reload in self._reloads()]
-        state = (self._context.draining, self._context.info, self._context.board.verdict, reloads)
+        context = self._context
+        state = (context.draining, context.info, context.board.verdict, reloads, context.traffic.edition)
         entries = tuple(self._context.board)
         if state != self._state or not _same(entries, self._entries):
             self._state, self._entries = state, entries
@@ -162,6 +190,7 @@ def _compile(source: str, style: str, script: str) -> Template:
         "duration": format_duration,
         "size": format_size,
         "time": format_time,
+        "badge": badge_text,
     }
     environment.globals |= {
         **LIMITS,
@@ -189,8 +218,9 @@ class ProbeCard:
         entry: The board's entry.
         age: The seconds since the last check; None before the first.
         summary: The summary of the reading, or None if the list of findings begins with it.
-        unwell: The findings that are not healthy, worst first.
-        well: The healthy findings.
+        unwell: The findings that are not healthy, worst first, each since when it stands.
+        well: The healthy findings in the same form.
+        advice: The most drastic advice of *unwell*.
         reload: The last reload of the probe.
         versions: The facts about the versions of a model, which *rows* leaves out.
         plot: The plot of the last readings.
@@ -200,18 +230,27 @@ class ProbeCard:
     entry: Entry
     age: float | None
     summary: str | None
-    unwell: Sequence[Finding]
-    well: Sequence[Finding]
+    unwell: Sequence[tuple[Finding, datetime]]
+    well: Sequence[tuple[Finding, datetime]]
+    advice: Advice
     reload: ReloadLine | None
     versions: VersionFacts
     plot: Plot | None
     rows: Sequence[tuple[str, str]]
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether the probe is healthy and its versions need no attention."""
+        facts = self.versions
+        is_moving = facts.drift_since or facts.progress or facts.rejected or facts.held_back
+        return self.entry.status is Status.HEALTHY and not is_moving
+
 
 def make_card(board: Board, entry: Entry, reload: ProbeReload | None) -> ProbeCard:
     """Return the card of *entry*."""
     findings = sorted(entry.reading.findings, key=lambda finding: (-finding.status, -finding.advice))
-    unwell = [_plain_finding(finding) for finding in findings if finding.status != Status.HEALTHY]
+    unwell = [finding for finding in findings if finding.status != Status.HEALTHY]
+    listed = [(plain_finding(finding), entry.since_of(finding)) for finding in findings]
     versions = VersionFacts.read(entry.facts)
     known = versions.facts() if versions.names_version else {}
     rest = {key: value for key, value in entry.facts.items() if key not in known}
@@ -219,8 +258,9 @@ def make_card(board: Board, entry: Entry, reload: ProbeReload | None) -> ProbeCa
         entry=entry,
         age=board.age(entry),
         summary=_summary(entry, unwell),
-        unwell=unwell,
-        well=[_plain_finding(finding) for finding in findings[len(unwell) :]],
+        unwell=listed[: len(unwell)],
+        well=listed[len(unwell) :],
+        advice=max((finding.advice for finding in unwell), default=Advice.NONE),
         reload=_reload_line(reload) if reload is not None else None,
         versions=versions,
         plot=plot(board.past(entry.probe)),
@@ -232,14 +272,6 @@ def _summary(entry: Entry, unwell: Sequence[Finding]) -> str | None:
     summary = str.__str__(entry.reading.summary)
     is_repeated_below = unwell and unwell[0].summary and summary.startswith(unwell[0].summary)
     return None if is_repeated_below else summary
-
-
-def _plain_finding(finding: Finding) -> Finding:
-    """Return *finding* with plain texts, none of which is marked as safe HTML."""
-    subject = str.__str__(finding.subject) if finding.subject is not None else None
-    return replace(
-        finding, name=str.__str__(finding.name), subject=subject, summary=str.__str__(finding.summary)
-    )
 
 
 def _reload_line(reload: ProbeReload) -> ReloadLine:

@@ -11,9 +11,20 @@ import pynvml
 from typing_extensions import override
 
 from mlopsd.format import format_count
-from mlopsd.probe import Advice, Context, Finding, Probe, Reading, ReloadRefused, Schedule, Status
+from mlopsd.probe import (
+    Advice,
+    Column,
+    Context,
+    Finding,
+    Probe,
+    Reading,
+    ReloadRefused,
+    Schedule,
+    Status,
+    SubjectTable,
+)
 from mlopsd_probes.background_call import BackgroundCall, wait_for
-from mlopsd_probes.gpu import driver_status, hung_call, presence
+from mlopsd_probes.gpu import driver_status, hung_call, memory, power, presence
 from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
 from mlopsd_probes.gpu.driver_status import Access, access, is_container
@@ -21,10 +32,24 @@ from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.processes import Tenants
+from mlopsd_probes.gpu.temperature import LIMIT, TEMPERATURE
+from mlopsd_probes.gpu.utilization import UTILIZATION
 from mlopsd_probes.gpu.xids import Xids
 
 PATIENCE = 0.8  # of a check's timeout; then the reading names the call that does not return
 HUNG_RETRY = 300.0  # seconds
+CARDS = SubjectTable(
+    label="gpu",
+    columns=(
+        Column("Busy", UTILIZATION, {"engine": "compute"}, has_trend=True),
+        Column("Memory", memory.USED, limit=memory.TOTAL, has_trend=True),
+        Column("Temperature", TEMPERATURE, {"sensor": "gpu"}, LIMIT, {"limit": "slowdown"}, has_trend=True),
+        Column("Power", power.DRAW, limit=power.LIMIT, has_trend=True),
+    ),
+    fact="gpus",
+    key="index",
+    texts={"name": "Card", "models": "Model"},
+)
 OWN_FINDINGS = ("driver", "gpu_count", "gpu_missing", "gpu_answers", *Xids.findings, "xid_watch", "past")
 
 
@@ -37,6 +62,7 @@ class GpuProbe(Probe[GpuOptions]):
 
     Options = GpuOptions
     metrics = (presence.DEVICES, *chain.from_iterable(kind.metrics for kind in COLLECTORS), *Xids.metrics)
+    table = CARDS
     schedule = Schedule(
         interval=15, timeout=10, fail_after=1, recover_after=2, isolation="process", critical=True
     )

@@ -438,6 +438,7 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
             for one in seen.rejected.values()
             if one.is_rejected
         ),
+        serving_since=serving.since if serving else None,
     ).facts()
     if seen.judgement is not None and seen.judgement.judged:
         facts["metrics"] = {name: _metric(metric) for name, metric in seen.judgement.judged.items()}
@@ -446,7 +447,6 @@ def _facts(seen: Observed, options: ModelOptions) -> dict[str, Any]:
         if seen.rss is not None:
             host["rss_bytes"] = seen.rss
         facts["host"] = host
-        facts["serving_since"] = format_time(serving.since)
     return facts
 
 
