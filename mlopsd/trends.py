@@ -1,7 +1,7 @@
 """The last half hour of the numbers that the status page draws, in memory of a fixed size.
 
 A `Trend` has one point for each 30 s, so 60 points in 240 bytes. A daemon keeps at most `MOST_TRENDS` of
-readings, which take about 200 kB. Each probe that predicts has four more and two histograms, about 2.5 kB.
+readings, which take about 220 kB. Each probe that predicts has four more and two histograms, about 2.6 kB.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class Trend:
 
     def points(self, slot: int) -> tuple[float, ...]:
         """Return the points up to *slot*, oldest first."""
-        known = range(self._slot - POINTS + 1, self._slot + 1)
-        wanted = range(slot - POINTS + 1, slot + 1)
-        return tuple(self._points[one % POINTS] if one in known else math.nan for one in wanted)
+        since = min(max(slot - self._slot, 0), POINTS)
+        first = (self._slot + 1) % POINTS
+        ordered = self._points[first:] + self._points[:first]
+        return (*ordered[since:], *([math.nan] * since))
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,21 @@ def test_a_lost_gpu_is_named_over_http_and_its_series_are_gone(host: Path, tmp_p
         assert 'mlopsd_gpu_power_watts{gpu="1"' not in page
 
 
+def test_each_card_has_a_row_on_the_status_page(host: Path, tmp_path: Path) -> None:
+    with Running(tmp_path, PATIENT) as daemon:
+        daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
+        page = daemon.get("/", Accept="text/html").body.decode()
+        rows = re.findall(r'<tr role="row" data-key="(gpu \d)">(.*?)</tr>', page, re.DOTALL)
+        assert [name for name, _ in rows] == ["gpu 0", "gpu 1"]
+        for _, row in rows:
+            assert "NVIDIA H100 80GB HBM3" in row
+            assert re.search(r">[\d.]+ %<", row), "busy"
+            assert re.search(r">[\d.]+ [GM]B <small>of [\d.]+ GB<", row), "memory"
+            assert re.search(r">\d+ °C <small>of \d+ °C<", row), "temperature"
+            assert re.search(r">[\d.]+ W <small>of \d+ W<", row), "power"
+            assert row.count('class="spark"') == 4
+
+
 def test_a_driver_that_hangs_costs_one_reading_and_not_the_daemon(host: Path, tmp_path: Path) -> None:
     with Running(tmp_path, TABLE.format(2)) as daemon:
         daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")

@@ -1,6 +1,6 @@
 """Takes a picture of the page in each status: python -m tests.page.pictures FOLDER.
 
-Narrow, middle and wide, light and dark. The README's picture is unhealthy-1280-light.png.
+Narrow, middle and wide, light and dark. The README's picture is unhealthy-1440-light.png.
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.page.browser import Browser
 from tests.page.filled import STATES, filled_host
 
-WIDTHS = (360, 1024, 1280, 1600)
+WIDTHS = (360, 1024, 1440, 1600)
 
 
 def main(target: Path, *states: str) -> None:

@@ -20,7 +20,19 @@ from markupsafe import Markup
 
 from mlopsd.entry import PastReading
 from mlopsd.format import format_age
-from mlopsd.probe import Advice, Finding, Reading, ReloadRefused, Status
+from mlopsd.predictor import PredictionError
+from mlopsd.probe import (
+    Advice,
+    Column,
+    Finding,
+    Metric,
+    Reading,
+    ReloadRefused,
+    Sample,
+    Status,
+    SubjectTable,
+)
+from mlopsd.trends import Traffic
 from mlopsd.web.api import docs
 from mlopsd.web.context import Info
 from mlopsd.web.page.status_page import plot
@@ -28,6 +40,7 @@ from tests.web.fakes import STARTED, House, OneReload
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 HOT = Finding("heat", Status.UNHEALTHY, "GPU 2 is at 99 °C", "gpu 2", advice=Advice.RESET_GPU)
+KEY = {"X-API-Key": "k" * 32, "Content-Type": "application/json"}
 WELL = Finding("heat", Status.HEALTHY, "GPU 2 is at 60 °C", "gpu 2")
 EVIL = "<script>alert('x')</script>&\"'"
 VOID = ("meta", "link", "br")
@@ -148,9 +161,42 @@ async def test_the_page_escapes_whatever_a_probe_says(evil: str) -> None:
     other.reload = OneReload(asyncio.get_running_loop().create_future())
     other.reload.done.set_result(evil)
     house.info = Info(EVIL, STARTED, "production", STARTED, EVIL)
+    gauge = Metric("speed", "Speed.", labels=("fan",))
+    house.parts.trends.follow(
+        {"gpu": SubjectTable("fan", (Column(evil, gauge),), "fans", "number", {"place": evil})}
+    )
+    speed = Sample("speed", 1.0, (("fan", evil),))
+    fans = {"fans": [{"number": evil, "place": evil}]}
+    house.board.record("gpu", replace(reading, samples=[speed], facts={**facts, **fans}), 0.25)
     outline = await page(house)
+    assert f"fan {EVIL}" in outline.text
     assert outline.tags.count("script") == 1
     assert outline.text.count(EVIL) >= 31
+
+
+async def test_predictions_are_in_the_row_of_their_model() -> None:
+    house = House()
+    moment = 3000.0
+    house.parts.traffic = Traffic(lambda: moment)
+    oracle = house.oracle("model", default=True)
+    house.parts.traffic.follow(["model"])
+    async with house.on_tcp() as client:
+
+        async def predict() -> int:
+            async with client.post("/invocations", data=b"1", headers=KEY) as answer:
+                return answer.status
+
+        house.keys = ("k" * 32,)
+        assert [await predict() for _ in range(3)] == [200] * 3
+        for code in (503, 429, 400):
+            oracle.failure = PredictionError(code, "no")
+            assert await predict() == code
+        oracle.failure = RuntimeError("no")
+        assert await predict() == 500
+        moment += 30
+        async with client.get("/", headers=HTML) as answer:
+            text = Outline(await answer.text()).text
+    assert re.search(r"model none in service 0\.233 /s .* 3 .* ms ", text), text
 
 
 async def test_the_page_survives_text_that_is_no_unicode() -> None:

@@ -13,7 +13,7 @@ from mlopsd.probe import Column, Finding, Status, SubjectTable
 from mlopsd.trends import MOST_ROWS, Cell, PredictorFigures, Trends, cells, drawn
 from mlopsd.web.jsonable import jsonable
 
-TALL = 20.0  # units of a sparkline, with a margin of one above and below
+TALL, MARGIN = 200, 10  # units of a sparkline, and of its margin above and below
 MOST_LISTED = 3  # values of a fact in one cell
 THREE_DIGITS = 100
 DIGITS = re.compile(r"(\d+)")
@@ -81,39 +81,57 @@ def shown_table(entry: Entry, trends: Trends) -> ShownTable | None:
     table = trends.table(entry.probe)
     if table is None:
         return None
-    numbers = cells(table, entry.reading.samples)
-    findings = _findings(table.label, entry.reading.findings, numbers)
-    rows = sorted(numbers.keys() | findings.keys(), key=_natural)
-    if not rows:
+    content = TableContent(entry, table, trends)
+    if not content.rows:
         return None
-    facts = _facts(table, entry.facts)
-    texts = [title for key, title in table.texts.items() if any(key in fact for fact in facts.values())]
-    shown = [
-        TableRow(
-            name=f"{table.label} {_plain(row)}",
-            status=max((one.status for one in findings.get(row, ())), default=None),
-            texts=[(title, _fact_text(facts.get(row, {}).get(key))) for key, title in table.texts.items()],
-            numbers=[
-                _number(column, numbers.get(row, {}).get(column.title), trends, (entry.probe, row))
-                for column in table.columns
-            ],
-            badges=_badges(findings.get(row, ())),
-        )
-        for row in rows[:MOST_ROWS]
-    ]
     return ShownTable(
-        entry.probe,
-        table.label,
-        texts,
-        [column.title for column in table.columns],
-        [_only(row, texts) for row in shown],
-        len(rows) - len(shown),
+        probe=entry.probe,
+        label=_plain(table.label),
+        texts=list(content.texts.values()),
+        titles=[_plain(column.title) for column in table.columns],
+        rows=[content.row(row) for row in content.rows[:MOST_ROWS]],
+        left_out=max(len(content.rows) - MOST_ROWS, 0),
     )
 
 
-def _only(row: TableRow, titles: Sequence[str]) -> TableRow:
-    texts = [(title, text) for title, text in row.texts if title in titles]
-    return TableRow(row.name, row.status, texts, row.numbers, row.badges)
+class TableContent:
+    """The numbers, findings and facts of a reading, by row.
+
+    Attributes:
+        rows: The names of the rows.
+        texts: The headings of the facts that some row has, by key.
+    """
+
+    def __init__(self, entry: Entry, table: SubjectTable, trends: Trends) -> None:
+        self._probe, self._table, self._trends = entry.probe, table, trends
+        self._numbers = cells(table, entry.reading.samples)
+        self._findings = _findings(table.label, entry.reading.findings, self._numbers)
+        self._facts = _facts(table, entry.facts)
+        self.rows = sorted(self._numbers.keys() | self._findings.keys(), key=_natural)
+        keys = set().union(*self._facts.values())
+        self.texts = {key: _plain(title) for key, title in table.texts.items() if key in keys}
+
+    def row(self, name: str) -> TableRow:
+        """Return the row *name*."""
+        findings, facts = self._findings.get(name, []), self._facts.get(name, {})
+        numbers = self._numbers.get(name, {})
+        return TableRow(
+            name=f"{_plain(self._table.label)} {_plain(name)}",
+            status=max((one.status for one in findings), default=None),
+            texts=[(title, _fact_text(facts.get(key))) for key, title in self.texts.items()],
+            numbers=[self._number(column, numbers.get(column.title), name) for column in self._table.columns],
+            badges=_badges(findings),
+        )
+
+    def _number(self, column: Column, cell: Cell | None, row: str) -> NumberCell:
+        title, unit = _plain(column.title), column.metric.unit
+        if cell is None:
+            return NumberCell(title, "")
+        points = self._trends.points(self._probe, row, column.title) if column.has_trend else ()
+        full = cell.limit if cell.limit is not None else 1.0 if unit == "ratio" else None
+        limit = "" if cell.limit is None else quantity(cell.limit, unit)
+        share = None if not full or full < 0 else min(max(cell.value / full, 0.0), 1.0)
+        return NumberCell(title, quantity(cell.value, unit), share, spark(points, unit, full), limit)
 
 
 def _findings(
@@ -175,17 +193,6 @@ def _plain(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else str(jsonable(value))
 
 
-def _number(column: Column, cell: Cell | None, trends: Trends, row: tuple[str, str]) -> NumberCell:
-    if cell is None:
-        return NumberCell(column.title, "")
-    unit = column.metric.unit
-    points = trends.points(*row, column.title) if column.has_trend else ()
-    full = cell.limit if cell.limit is not None else 1.0 if unit == "ratio" else None
-    limit = "" if cell.limit is None else quantity(cell.limit, unit)
-    share = None if not full or full < 0 else min(max(cell.value / full, 0.0), 1.0)
-    return NumberCell(column.title, quantity(cell.value, unit), share, spark(points, unit, full), limit)
-
-
 def quantity(value: float, unit: str) -> str:
     """Return *value* in *unit* as text: ``87 %``, ``61.2 GB``, ``62 °C``, ``312 W``."""
     if unit == "ratio":
@@ -208,17 +215,13 @@ def spark(points: Sequence[float], unit: str, full: float | None = None) -> Spar
     known = [point for point in points if not math.isnan(point)]
     if not known:
         return None
-    top = max(*known, full or 0.0, 1e-9)
+    bottom, scale = TALL - MARGIN, (TALL - 2 * MARGIN) / max(*known, full or 0.0, 1e-9)
     paths = []
     for run in drawn(points):
-        places = [f"{place} {_height(value, top)}" for place, value in run]
+        places = [f"{place} {int(bottom - value * scale)}" for place, value in run]
         paths.append("M" + "L".join(places if len(places) > 1 else places * 2))
     lowest, highest = (quantity(value, unit) for value in (min(known), max(known)))
     return Spark("".join(paths), f"last 30 min: {lowest} to {highest}")
-
-
-def _height(value: float, top: float) -> str:
-    return f"{TALL - 1 - (TALL - 2) * max(value, 0.0) / top:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
