@@ -279,7 +279,7 @@ class World:
                 await asyncio.sleep(0.005)
 
     async def until_at(self, number: str, step: str) -> None:
-        """Wait until version *number* has come to *step*, and until its first byte if that is the download."""
+        """Wait until version *number* has come to *step*; to its first byte if that is the download."""
         await self.until(lambda: step in self.steps_of(number))
         if step == "fetch":
             await self.until(lambda: any(self.folder.rglob(f"{number}-*/files/MLmodel")))
