@@ -34,6 +34,7 @@ mlopsd_config_last_reload_successful 0
 mlopsd_model_drift_since_timestamp_seconds{probe="model",model="wine"} 1700000000
 mlopsd_model_info{probe="model",model="wine",version="1",registry="http://registry",digest="d1"} 1
 mlopsd_model_info{probe="other",model="wine",version="1",registry="http://registry",digest="d2"} 1
+mlopsd_model_info{probe="third",model="wine",version="2",registry="http://registry",digest="d3"} 1
 mlopsd_model_desired_version{probe="model",model="wine"} 2
 mlopsd_model_served_version{probe="model",model="wine"} 1
 mlopsd_gpu_devices{probe="gpu"} 1
@@ -54,6 +55,7 @@ mlopsd_event_loop_lag_seconds_bucket{le="0.25"} 0
 """
 GROWING = """
 mlopsd_errors_total{component="http"} 1
+mlopsd_gpu_ecc_errors_total{probe="gpu",gpu="1",uuid="u",kind="corrected",scope="volatile"} 9
 mlopsd_event_loop_lag_seconds_bucket{le="0.5"} 5
 mlopsd_event_loop_lag_seconds_bucket{le="+Inf"} 5
 mlopsd_probe_worker_restarts_total{probe="gpu"} 2

@@ -13,7 +13,7 @@ from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu import presence
 from mlopsd_probes.gpu.card import Card
 from mlopsd_probes.gpu.card_errors import fault_of
-from mlopsd_probes.gpu.driver import Bus, driver_load
+from mlopsd_probes.gpu.driver import driver_load
 from mlopsd_probes.gpu.history import CardHistory, CardRecord
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.gpu.probe import GpuProbe
@@ -21,6 +21,7 @@ from mlopsd_probes.gpu.temperature import gpu_limits
 from mlopsd_probes.gpu.throttle import Sustained
 from mlopsd_probes.gpu.xid_table import XIDS
 from mlopsd_probes.gpu.xids import Xids
+from mlopsd_probes.pci_bus import PciBus
 
 CARD = Card(2, "GPU-2", "H100", "0000:03:00.0")
 
@@ -213,7 +214,7 @@ def test_another_load_of_the_driver_shows_in_sysfs(tmp_path: Path) -> None:
 
 
 def test_a_host_without_pci_devices_shows_none(tmp_path: Path) -> None:
-    assert Bus(tmp_path).cards() == {}
+    assert PciBus(tmp_path).cards() == {}
 
 
 def test_the_probe_calls_a_driver_and_therefore_has_a_process_of_its_own() -> None:
@@ -223,7 +224,7 @@ def test_the_probe_calls_a_driver_and_therefore_has_a_process_of_its_own() -> No
 
 
 def test_a_device_of_the_bus_is_read_once_and_another_in_its_place_is_read_too(tmp_path: Path) -> None:
-    bus, device = Bus(tmp_path), tmp_path / "bus/pci/devices/0000:01:00.0"
+    bus, device = PciBus(tmp_path), tmp_path / "bus/pci/devices/0000:01:00.0"
     put(device, "0x8086")
     assert bus.cards() == {}
     (device / "vendor").write_text("0x10de\n")  # nothing turns into a GPU where it stands

@@ -10,10 +10,11 @@ import pytest
 from mlopsd.board import Board
 from mlopsd.entry import Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
+from mlopsd_probes.container import is_container
 from mlopsd_probes.fake_nvml import build
 from mlopsd_probes.gpu import driver_status
 from mlopsd_probes.gpu.driver import LOST_RETRY, Driver
-from mlopsd_probes.gpu.driver_status import Access, cause_of, is_container, may_open
+from mlopsd_probes.gpu.driver_status import Access, cause_of, may_open
 from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.options import GpuOptions
 from tests.gpu.driving import Drive, Driven, found, troubles, until, value, values

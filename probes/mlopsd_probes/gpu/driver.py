@@ -3,9 +3,8 @@
 import _ctypes
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +15,10 @@ from mlopsd_probes.gpu.card_errors import fault_without_identity
 from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
 from mlopsd_probes.gpu.watcher import Watcher
+from mlopsd_probes.pci_bus import PciBus
 
 LOST_RETRY = 300.0  # seconds; a lost card may come back, and initialising takes seconds per card
 CUDA_THOUSAND = 1000
-NVIDIA = "0x10de"
-DISPLAY = "0x03"  # the base class: VGA, XGA, 3D and other display controllers
-OURS = frozenset({"nvidia", ""})  # NVML cannot see a card of vfio-pci or nouveau
-
-Device = tuple[str, int]  # its address and the inode of its folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sysfs = sysfs
-        self._bus = Bus(sysfs)
+        self._bus = PciBus(sysfs)
         self._history = history
         self._log = log
         self._clock = clock
@@ -219,65 +214,9 @@ def _unload() -> None:
         pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001  # pynvml has no call that forgets the library
 
 
-class Bus:
-    """The PCI bus as sysfs shows it.
-
-    A host of eight GPUs has hundreds of devices. Reading each of them would take longer than the rest of a
-    check, so each is read only once. *known* has the devices by address and inode, which change with another
-    device in the same slot.
-    """
-
-    def __init__(self, sysfs: Path) -> None:
-        self._devices = sysfs / "bus/pci/devices"
-        self.known: dict[Device, bool] = {}
-        self._gpus: dict[str, str] = {}  # the link to each driver, by address
-
-    def cards(self) -> Mapping[str, str]:
-        """Return the driver ("" for none) of each NVIDIA GPU that NVML should see, by PCI address.
-
-        The result is empty if sysfs shows no PCI devices.
-        """
-        listed = self._listed()
-        if listed != self.known.keys():
-            self._classify(listed)
-        drivers = {address: _driver(link) for address, link in self._gpus.items()}
-        return {address: driver for address, driver in drivers.items() if driver in OURS}
-
-    def _listed(self) -> set[Device]:
-        try:
-            with os.scandir(self._devices) as entries:
-                return {(entry.name, entry.inode()) for entry in entries}
-        except OSError:
-            return set()
-
-    def _classify(self, listed: Iterable[Device]) -> None:
-        """Read each new device; skip a device that disappears meanwhile."""
-        before, self.known = self.known, {}
-        for device in sorted(listed):
-            with contextlib.suppress(OSError):
-                known = before.get(device)
-                self.known[device] = _is_gpu(self._devices / device[0]) if known is None else known
-        gpus = (address for (address, _), is_gpu in self.known.items() if is_gpu)
-        self._gpus = {address: f"{self._devices}/{address}/driver" for address in gpus}
-
-
 def driver_load(sysfs: Path) -> str:
     """Return an id of this load of the driver: the inode of its folder, which the kernel never reuses."""
     try:
         return str((sysfs / "module/nvidia").stat().st_ino)
-    except OSError:
-        return ""
-
-
-def _is_gpu(device: Path) -> bool:
-    vendor = (device / "vendor").read_text("ascii").strip()
-    is_display = vendor == NVIDIA and (device / "class").read_text("ascii").startswith(DISPLAY)
-    return is_display and not (device / "physfn").exists()  # a virtual function belongs to a guest
-
-
-def _driver(link: str) -> str:
-    """Return the name of the driver; without a Path, which would intern its parts at each check."""
-    try:
-        return os.readlink(link).rpartition("/")[2]  # noqa: PTH115  # a Path would intern it
     except OSError:
         return ""

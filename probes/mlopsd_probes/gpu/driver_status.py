@@ -10,6 +10,7 @@ import pynvml
 
 from mlopsd.format import format_count, format_duration
 from mlopsd.probe import Advice, Finding, Status
+from mlopsd_probes.container import is_container
 from mlopsd_probes.gpu.card_errors import FAULTS
 from mlopsd_probes.gpu.card_reading import CardReading
 from mlopsd_probes.gpu.driver import Versions
@@ -17,9 +18,6 @@ from mlopsd_probes.gpu.nvml import NO_CARD, NO_MODULE
 from mlopsd_probes.gpu.options import GpuOptions
 
 CONTROL = "dev/nvidiactl"  # every process that uses the driver opens it
-MARKERS = (".dockerenv", "run/.containerenv", "run/systemd/container")
-FIRST_ENVIRONMENT = "proc/1/environ"
-KUBERNETES = "KUBERNETES_SERVICE_HOST"
 REFUSALS = frozenset({errno.EPERM, errno.EACCES})  # EPERM comes from the device cgroup
 MISMATCH_IN_CONTAINER = (
     "the NVIDIA driver of the host and the library in this container are of different versions, as after an "
@@ -75,15 +73,6 @@ def access(root: Path) -> Access:
     return Access(is_container(root), may_open(root / CONTROL))
 
 
-def is_container(root: Path, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return true if there is a sign of Docker, Podman, systemd-nspawn, LXC or Kubernetes."""
-    return (
-        KUBERNETES in environment
-        or any((root / marker).exists() for marker in MARKERS)
-        or any(word.startswith(b"container=") for word in _first_environment(root))
-    )
-
-
 def may_open(device: Path) -> bool | None:
     """Return whether *device* may be opened for reading and writing; None after any other error."""
     try:
@@ -91,14 +80,6 @@ def may_open(device: Path) -> bool | None:
     except OSError as error:
         return False if error.errno in REFUSALS else None
     return True
-
-
-def _first_environment(root: Path) -> list[bytes]:
-    """Return the environment of process 1, which only root may read."""
-    try:
-        return (root / FIRST_ENVIRONMENT).read_bytes().split(b"\0")
-    except OSError:
-        return []
 
 
 def present(versions: Versions) -> Finding:

@@ -24,10 +24,11 @@ from mlopsd.probe import (
     SubjectTable,
 )
 from mlopsd_probes.background_call import BackgroundCall, wait_for
+from mlopsd_probes.container import is_container
 from mlopsd_probes.gpu import driver_status, hung_call, memory, power, presence
 from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
-from mlopsd_probes.gpu.driver_status import Access, access, is_container
+from mlopsd_probes.gpu.driver_status import Access, access
 from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import NO_SESSION
 from mlopsd_probes.gpu.options import GpuOptions

@@ -8,6 +8,7 @@ from mlopsd_probes.system.collector import HostCollector, is_empty
 from mlopsd_probes.system.cpu import CpuUse, Load
 from mlopsd_probes.system.disks import DiskIO, Disks
 from mlopsd_probes.system.files import OpenFiles
+from mlopsd_probes.system.gpus import NvidiaGpus
 from mlopsd_probes.system.host import HostInfo
 from mlopsd_probes.system.memory import HostMemory, Paging, Swap
 from mlopsd_probes.system.network import Network
@@ -32,6 +33,7 @@ COLLECTORS: tuple[type[HostCollector], ...] = (
     Pids,
     StuckProcesses,
     HostTemperature,
+    NvidiaGpus,
 )
 
 
