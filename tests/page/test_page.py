@@ -299,6 +299,24 @@ def test_it_fits_a_phone_and_has_contrast_by_day_and_by_night(
                 assert browser.js("measure.tooFaint()") == []
 
 
+def test_the_day_is_known_right_after_a_restart(browser: Browser, start: Start, tmp_path: Path) -> None:
+    with start() as daemon:
+        play(tmp_path, "unhealthy")
+        daemon.until("/health/", lambda reported: reported["status"] == "unhealthy")
+        daemon.stop()
+    with start() as daemon:
+        daemon.until("/health/", lambda reported: reported["status"] == "healthy")
+        browser.go(url(daemon))
+        parts = browser.js("[...document.querySelectorAll('.part')].map((one) => one.textContent.trim())")
+    assert "not known" in parts[0], "before the first start"
+    before = [part for part in parts if "unhealthy" in part]
+    assert any("3 uncorrected memory errors" in part for part in before)
+    stopped = next(place for place, part in enumerate(parts) if "mlopsd was stopped" in part)
+    assert parts.index(before[-1]) < stopped < len(parts) - 1
+    assert "healthy" in parts[-1]
+    assert "unhealthy" not in parts[-1]
+
+
 def test_text_without_spaces_does_not_widen_it(page: Browser, daemon: Running) -> None:
     long = "x" * 3000
     steer(daemon.folder, "gpu", {"findings": [finding(long, "degraded", long, long)], "facts": {long: long}})
