@@ -6,24 +6,30 @@ A log record with the field ``history`` belongs to it. Each is one line of JSON.
 import errno
 import json
 import logging
+import math
 import os
 import queue
 import stat
 import threading
-from collections import deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlopsd.log import Json, formatted, name_probe
+from mlopsd.log import PROBE_LOGGER, Json, formatted, name_probe
 
 FILE = "history.jsonl"
 FILE_BEFORE = "history.1.jsonl"  # the file before the current one
 MOST_BYTES = 256 * 1024  # of each of the two files
 MOST_EVENTS = 1_000  # in memory, about 400 kB
 MOST_CHARACTERS = 4_000  # of one event
+LONGEST_TEXT = 300  # characters of each field of an event that is longer
+MOST_OF_PROBE = 200  # events that one probe logs itself within `DAY`; so that those of the host remain
+MAIN = ("time", "level", "event", "logger", "probe", "finding", "subject", "status", "by")  # fields
+DAY = 86_400.0  # seconds
 MOST_WAITING = 1_000  # events; a stalled disk costs events of the file, but does not stall the daemon
 END_SECONDS = 0.5
 log = logging.getLogger("mlopsd.history")
@@ -31,15 +37,18 @@ Event = dict[str, Any]
 
 
 class History(logging.Handler):
-    """The last `MOST_EVENTS` events, also in *folder*; `mask` removes secrets from each.
+    """The last `MOST_EVENTS` events, also in *folder*; `mask` removes secrets from the fields of each.
 
-    A thread of its own writes the file.
+    A thread of its own writes the file. *clock* is a steady clock in seconds.
     """
 
-    mask: Callable[[str], str] = staticmethod(str)
+    mask: Callable[[Any], Any] = staticmethod(lambda value: value)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.INFO)
+        self._clock = clock
+        self._times = defaultdict[str, deque[float]](lambda: deque(maxlen=MOST_OF_PROBE))  # by probe
+        self._reported: dict[str, float] = {}
         self.setFormatter(Json())
         self._folder = folder
         self._events: deque[str] = deque(maxlen=MOST_EVENTS)
@@ -84,15 +93,29 @@ class History(logging.Handler):
         if not getattr(record, "history", False):
             return
         name_probe(record)
-        line = self.mask(formatted(self.format, record))
-        if len(line) > MOST_CHARACTERS:
-            shortened = {"time", "level", "event", "probe", "status"}
-            line = json.dumps({key: value for key, value in json.loads(line).items() if key in shortened})
+        if record.name.startswith(PROBE_LOGGER) and not self._has_room(record):
+            return
+        event = json.loads(formatted(self.format, record))
+        own = {"time": event["time"], "level": event["level"], "event": self.mask(event["event"])}
+        line = _line({**own, **self.mask(event), **own})  # a short secret may be part of a time, or a name
         self._events.append(line)
         try:
             self._waiting.put_nowait(line)
         except queue.Full:  # the disk stalls; the memory has the event
             return
+
+    def _has_room(self, record: logging.LogRecord) -> bool:
+        """Return whether the probe of *record* may add an event; log the first one that it may not add."""
+        probe, now = record.name.removeprefix(PROBE_LOGGER).partition(".")[0], self._clock()
+        times = self._times[probe]
+        if len(times) < MOST_OF_PROBE or now - times[0] >= DAY:
+            times.append(now)
+            return True
+        if now - self._reported.get(probe, -math.inf) >= DAY:
+            self._reported[probe] = now
+            extra = {"probe": probe, "count": MOST_OF_PROBE, "history": True}
+            log.warning("history limit reached", extra=extra)
+        return False
 
     def since(self, moment: datetime) -> list[Event]:
         """Return the events since *moment*, oldest first."""
@@ -129,9 +152,22 @@ def read_history(folder: Path, moment: datetime) -> list[Event]:
     Raises:
         OSError: The files cannot be read.
     """
-    (folder / FILE).stat()  # raises for a folder that this user cannot enter
+    if not (folder / FILE_BEFORE).exists():  # the only one after a daemon that has just filled it
+        (folder / FILE).stat()
     lines = [line for name in (FILE_BEFORE, FILE) for line in _read(folder / name)[0]]
     return list(events_since(lines, moment))
+
+
+def _line(event: Event) -> str:
+    """Return *event* as a line; one that is too long has shorter texts, or its main fields alone."""
+    line = json.dumps(event, ensure_ascii=False)
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    short = {name: value[:LONGEST_TEXT] if isinstance(value, str) else value for name, value in event.items()}
+    line = json.dumps(short, ensure_ascii=False)
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    return json.dumps({name: str(short[name])[:LONGEST_TEXT] for name in MAIN if name in short})
 
 
 def events_since(lines: list[str], moment: datetime) -> Iterator[Event]:
@@ -146,7 +182,7 @@ def _read(file: Path) -> tuple[list[str], int]:
     """Return the valid lines of *file*, and the number of invalid ones. A missing file has none."""
     try:
         with _open(file, os.O_RDONLY) as stream:
-            lines = stream.read(MOST_BYTES + MOST_CHARACTERS).decode("utf-8", "replace").split("\n")
+            lines = stream.read(MOST_BYTES + 4 * MOST_CHARACTERS).decode("utf-8", "replace").split("\n")
     except OSError:
         return [], 0
     valid = [line for line in lines if _is_event(line)]

@@ -140,12 +140,15 @@ class Json(ShortTracebacks, JsonFormatter):
         record: logging.LogRecord,
         message_dict: dict[str, Any],
     ) -> None:
-        """Add the common fields under mlopsd's names, then the record's own fields."""
+        """Add the common fields under mlopsd's names, then the record's own. A taken name gets a ``_``."""
         log_data["time"] = format_time(datetime.fromtimestamp(record.created, UTC))
         log_data["level"] = record.levelname.lower()
         log_data["logger"] = record.name
         log_data["event"] = record.getMessage()
-        log_data.update(_fields(record))
+        common = frozenset(log_data)
+        log_data.update(
+            (f"{name}_" if name in common else name, own) for name, own in _fields(record).items()
+        )
         if record.exc_info:
             log_data["traceback"] = self.formatException(record.exc_info)
 

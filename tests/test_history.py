@@ -13,7 +13,20 @@ import pytest
 
 from mlopsd import history as histories
 from mlopsd import log as logs
-from mlopsd.history import FILE, FILE_BEFORE, MOST_BYTES, MOST_CHARACTERS, MOST_EVENTS, History, read_history
+from mlopsd.history import (
+    DAY,
+    FILE,
+    FILE_BEFORE,
+    LONGEST_TEXT,
+    MOST_BYTES,
+    MOST_CHARACTERS,
+    MOST_EVENTS,
+    MOST_OF_PROBE,
+    History,
+    read_history,
+)
+from mlopsd.worker.mask import MASKED, SecretMask
+from tests.fakes import Clock
 
 log = logging.getLogger("mlopsd.test_history")
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
@@ -139,15 +152,69 @@ def test_a_huge_event_is_shortened(tmp_path: Path) -> None:
         log.info("huge", extra={"probe": "gpu", "text": "x" * 2 * MOST_CHARACTERS} | MARKED)
         (event,) = history.since(ALWAYS)
     assert (event["event"], event["probe"]) == ("huge", "gpu")
-    assert "text" not in event
+    assert event["text"] == "x" * LONGEST_TEXT
+
+
+def test_a_huge_event_still_names_who_acted(tmp_path: Path) -> None:
+    many: dict[str, object] = {f"field {number}": "x" * 500 for number in range(100)}
+    with run(tmp_path) as history:
+        log.info("request" * 1_000, extra={"by": "uid 0", **many} | MARKED)
+        (event,) = history.since(ALWAYS)
+    assert event["by"] == "uid 0"
+    assert len(json.dumps(event)) <= MOST_CHARACTERS
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
     with run(tmp_path) as history:
-        history.mask = lambda text: text.replace("hunter22", "***")
-        log.info("asked", extra={"reason": "with hunter22"} | MARKED)
-        assert history.since(ALWAYS)[0]["reason"] == "with ***"
+        history.mask = SecretMask(["hunter22"]).plain
+        log.info(
+            "asked hunter22", extra={"reason": "with hunter22", "more": {"hunter22": ["hunter22"]}} | MARKED
+        )
+        (event,) = history.since(ALWAYS)
+    assert (event["event"], event["reason"]) == (f"asked {MASKED}", f"with {MASKED}")
     assert "hunter22" not in (tmp_path / FILE).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "secret", [datetime.now(UTC).strftime("%Y"), "1234", "true", "time", "event", "info"]
+)
+def test_a_short_secret_costs_no_event(tmp_path: Path, secret: str) -> None:
+    with run(tmp_path) as history:
+        history.mask = SecretMask([secret]).plain
+        log.info("opened", extra={"number": 81234.5, "is_open": True} | MARKED)
+        assert names(history) == ["opened"]
+    assert len(read_history(tmp_path, ALWAYS)) == 1
+
+
+@pytest.mark.parametrize("name", ["time", "level", "event", "logger"])
+def test_a_field_of_a_probe_replaces_none_of_the_line(tmp_path: Path, name: str) -> None:
+    with run(tmp_path) as history:
+        log.info("opened", extra={name: 5} | MARKED)
+        (event,) = history.since(ALWAYS)
+    assert (event["event"], event["level"], event["logger"]) == ("opened", "info", "mlopsd.test_history")
+    assert event[f"{name}_"] == 5
+
+
+def test_a_probe_that_logs_without_end_leaves_room_for_the_host(tmp_path: Path) -> None:
+    clock = Clock()
+    history = History(tmp_path, clock)
+    history.start()
+    try:
+        log.info("started", extra=MARKED)
+        for _ in range(3 * MOST_EVENTS):
+            logging.getLogger("mlopsd.probe.fan").info("turned", extra=MARKED)
+            logging.getLogger("mlopsd.probe.fan.blade").info("turned", extra=MARKED)
+        logging.getLogger("mlopsd.probe.door").info("opened", extra=MARKED)
+        found = names(history)
+        assert found[0] == "started"
+        assert found.count("turned") == MOST_OF_PROBE
+        assert found[-2:] == ["history limit reached", "opened"]
+        assert history.since(ALWAYS)[-2]["probe"] == "fan"
+        clock.now += DAY
+        logging.getLogger("mlopsd.probe.fan").info("turned", extra=MARKED)
+        assert names(history)[-1] == "turned"
+    finally:
+        history.end()
 
 
 def fifo(path: Path) -> None:
@@ -190,6 +257,13 @@ def test_a_lost_folder_is_reported_once_and_again_after_it_was_there(
     with run(place):
         log.info("three", extra=MARKED)
     assert [event["event"] for event in read_history(place, ALWAYS)] == ["three"]
+
+
+def test_a_file_that_was_just_filled_is_read(tmp_path: Path) -> None:
+    with run(tmp_path):
+        log.info("kept", extra=MARKED)
+    (tmp_path / FILE).rename(tmp_path / FILE_BEFORE)
+    assert [event["event"] for event in read_history(tmp_path, ALWAYS)] == ["kept"]
 
 
 def test_the_folder_of_a_daemon_that_never_ran_is_an_error(tmp_path: Path) -> None:

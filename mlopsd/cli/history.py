@@ -12,6 +12,7 @@ from mlopsd.cli.errors import CommandError, print_error
 from mlopsd.cli.terminal.history_table import format_history
 from mlopsd.cli.terminal.text import fill_width, is_coloured
 
+CENTURY = 36_500 * 86_400.0  # seconds
 Document = Mapping[str, Any]
 
 
@@ -36,7 +37,7 @@ def run(arguments: Namespace) -> int:
     except CommandError as error:
         history = _from_file(seconds, error)
     else:
-        answer = running.get(f"/health/history?since={seconds:g}")
+        answer = running.get(f"/health/history?since={seconds:.3f}")
         if not answer.is_success:
             raise CommandError(f"cannot read the history: {answer.detail}")
         history = answer.body
@@ -46,7 +47,7 @@ def run(arguments: Namespace) -> int:
 
 def _format(history: Document, since: str, *, as_json: bool) -> str:
     if as_json:
-        return json.dumps(history, indent=2, ensure_ascii=False)
+        return json.dumps(history, indent=2)
     if not history["events"]:
         return f"no change within {since}"
     return format_history(history["events"], width=fill_width(), coloured=is_coloured(sys.stdout))
@@ -61,7 +62,7 @@ def _seconds(text: str) -> float:
     from mlopsd.units import seconds  # noqa: PLC0415  # pydantic takes 0.2 s: only for this command
 
     try:
-        return float(seconds(text))  # type: ignore[arg-type]  # text gives a number
+        return min(float(seconds(text)), CENTURY)  # type: ignore[arg-type]  # text gives a number
     except ValueError:
         complaint = f"cannot understand SINCE {text!r}: not a duration; write it like 2h or 7d"
         raise CommandError(complaint) from None
@@ -78,7 +79,7 @@ def _from_file(seconds: float, unreachable: CommandError) -> Document:
     from mlopsd.history import read_history  # noqa: PLC0415  # as above
     from mlopsd.state_dir import places  # noqa: PLC0415  # as above
 
-    moment = datetime.now(UTC) - timedelta(seconds=min(seconds, 36_500 * 86_400))
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
     try:
         folder = places(load().settings).state
         events = read_history(folder, moment)

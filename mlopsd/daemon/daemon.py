@@ -213,7 +213,8 @@ class Daemon:
     def _configured(self, configured: Sequence[ProbeConfig]) -> None:
         """Note the probes, and mask their secrets in the log. Those of probes that now end stay masked."""
         options = [probe.options for probe in (*self._context.configured, *configured)]
-        self._drain.handler.mask = self._context.history.mask = SecretMask.of(options).text
+        mask = SecretMask.of(options)
+        self._drain.handler.mask, self._context.history.mask = mask.text, mask.plain
         self._context.configured = configured
         tables = {probe.name: probe.probe.table for probe in configured}
         self._trends.follow({name: table for name, table in tables.items() if table is not None})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlopsd.cli.terminal.history_table import format_history
 from tests.cli.command import mlopsd
 from tests.running import Running
 
@@ -25,6 +26,7 @@ def test_it_tells_changes_and_who_acted_also_after_the_daemons_end(daemon: Runni
         assert daemon.ask("POST", "/health/open/check", {"X-API-Key": KEY}).status == 200
         assert daemon.ask("POST", "/health/open/check", {"X-API-Key": "wrong"}).status == 401
         running = mlopsd("history", env=own)
+        long = [mlopsd("history", since, env=own) for since in ("30d", "1000000.5", "9" * 400 + "d")]
         public = daemon.get("/health/history?since=1h").json
         trusted = daemon.ask("GET", "/health/history", {"X-API-Key": KEY}).json
         daemon.stop()
@@ -34,6 +36,7 @@ def test_it_tells_changes_and_who_acted_also_after_the_daemons_end(daemon: Runni
         assert f"{'open':6}POST /health/{{probe}}/check: 200, by a key from 127.0.0.1" in text
         assert "401" not in text, "a caller who may not act is no history"
     assert (running.returncode, running.stderr) == (0, "")
+    assert [(one.returncode, one.stderr) for one in long] == [(0, "")] * 3
     assert [event["fields"]["by"] for event in trusted["events"] if event["event"] == "request"] == [
         "a key from 127.0.0.1"
     ]
@@ -60,3 +63,14 @@ def test_a_time_that_is_none_is_one_line(since: str) -> None:
     assert done.returncode == 1
     complaint = f"cannot understand SINCE {since!r}: not a duration; write it like 2h or 7d"
     assert done.stderr == f"mlopsd: {complaint}\n"
+
+
+@pytest.mark.parametrize("event", ["", "  ", "fan\udcff", "x" * 2_000])
+@pytest.mark.parametrize("probe", ["door", "", 7, "p" * 300, ["a"], None])
+@pytest.mark.parametrize("status", ["", "healthy", 5, None, ["x"]])
+def test_odd_events_are_lines_of_the_width(event: str, probe: object, status: object) -> None:
+    odd = {"time": "2026-12-01T04:00:00.000Z", "event": event, "fields": {"probe": probe, "status": status}}
+    lines = format_history([odd], width=80, coloured=False).splitlines()
+    assert lines
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
