@@ -1,6 +1,7 @@
 """Log lines for each change of a finding, of a probe's status, and of the host's status or advice."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from mlopsd.verdict import Verdict
 MOST_CHANGES = 6  # of one finding within `WINDOW`; then it flaps, and one line says so
 WINDOW = 600.0  # seconds; a finding without a change for so long does not flap any more
 MOST_LINES = 20  # about the findings of one reading; one more line counts the rest
-MOST_FINDINGS = 1_000  # of one probe, as in one reading
+MOST_LINES_OF_PROBE = 100  # about the findings of one probe within `WINDOW`
+MOST_FINDINGS = 1_000  # of one probe, as in one reading; as many again while a reading replaces them
 Key = tuple[str, str | None]  # the name and subject of a finding
 log = logging.getLogger("mlopsd.daemon")
 
@@ -45,6 +47,36 @@ class _Known:
     is_flapping: bool = False
 
 
+@dataclass(slots=True)
+class _Findings:
+    """The findings of one probe.
+
+    Attributes:
+        known: Those that are not healthy, or were until a short time ago.
+        times: The times of the last lines about them.
+        unlogged: The changes without a line of their own since the last count of them.
+        counted_at: The time of that count.
+    """
+
+    known: dict[Key, _Known] = field(default_factory=dict)
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_LINES_OF_PROBE))
+    unlogged: int = 0
+    counted_at: float = -math.inf
+
+    def has_room(self, now: float) -> bool:
+        """Return whether a further line may be logged now."""
+        return len(self.times) < MOST_LINES_OF_PROBE or now - self.times[0] >= WINDOW
+
+    def forget(self, now: float) -> None:
+        """Forget the findings that ended long ago, and the oldest ended ones beyond `MOST_FINDINGS`."""
+        ended = [key for key, one in self.known.items() if one.state is None]
+        ended.sort(key=lambda key: self.known[key].changes[-1])
+        surplus = len(self.known) - MOST_FINDINGS
+        for number, key in enumerate(ended):
+            if number < surplus or _is_quiet(self.known[key], now):
+                del self.known[key]
+
+
 class Transitions:
     """The log of changes. *clock* is a steady clock in seconds.
 
@@ -53,12 +85,12 @@ class Transitions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[str, dict[Key, _Known]] = {}
+        self._findings: dict[str, _Findings] = {}
 
     def recorded(self, entry: Entry, before: Entry) -> None:
         """Log the changes between the entry *before* and *entry*."""
         if entry.checked_at is None:  # a new probe under this name; the findings were of another one
-            self._known.pop(entry.probe, None)
+            self._findings.pop(entry.probe, None)
         else:
             self._log_findings(entry)
         is_news = before.checked_at is None is not entry.checked_at and entry.status is not Status.HEALTHY
@@ -80,36 +112,45 @@ class Transitions:
         log.log(_level(verdict.status, before.status), "health changed", extra=extra)
 
     def _log_findings(self, entry: Entry) -> None:
-        known, now = self._known.setdefault(entry.probe, {}), self._clock()
+        findings, now = self._findings.setdefault(entry.probe, _Findings()), self._clock()
         lines = 0
-        for key, finding in _found(entry, known):
-            lines += self._followed(entry.probe, key, finding, now, may_log=lines < MOST_LINES)
-        if lines > MOST_LINES:
-            extra = {"probe": entry.probe, "count": lines - MOST_LINES, "history": True}
-            log.warning("more findings changed", extra=extra)
-        for key in [key for key, one in known.items() if one.state is None and _is_quiet(one, now)]:
-            del known[key]
+        for key, finding in _found(entry, findings.known):
+            known = findings.known.setdefault(key, _Known())
+            if not _follow(known, finding, now):
+                continue
+            if lines < MOST_LINES and findings.has_room(now):
+                _log_change(entry.probe, key, finding, known, now)
+                findings.times.append(now)
+                lines += 1
+            else:
+                findings.unlogged += 1
+            known.logged = known.state
+        self._count_unlogged(entry.probe, findings, now)
+        findings.forget(now)
 
-    def _followed(self, probe: str, key: Key, finding: Finding | None, now: float, *, may_log: bool) -> int:
-        """Follow one finding and return the number of lines that its change is worth, 0 or 1."""
-        known = self._known[probe].setdefault(key, _Known())
-        state = None if finding is None else _State(finding.status, finding.advice)
-        if changed := state != known.state:
-            known.appeared = now if known.state is None else known.appeared
-            known.state = state
-            known.changes.append(now)
-        if known.is_flapping and _is_quiet(known, now):
-            known.is_flapping = False
-        elif known.is_flapping or not changed:
-            return 0
-        elif len(known.changes) == MOST_CHANGES and now - known.changes[0] < WINDOW:
-            known.is_flapping = True
-        if state == known.logged and not known.is_flapping:
-            return 0
-        if may_log:
-            _log_change(probe, key, finding, known, now)
-        known.logged = state
-        return 1
+    def _count_unlogged(self, probe: str, findings: _Findings, now: float) -> None:
+        """Log the number of changes without a line; once in a `WINDOW` while the probe has no room."""
+        if findings.unlogged and (findings.has_room(now) or now - findings.counted_at >= WINDOW):
+            extra = {"probe": probe, "count": findings.unlogged, "history": True}
+            log.warning("more findings changed", extra=extra)
+            findings.times.append(now)
+            findings.unlogged, findings.counted_at = 0, now
+
+
+def _follow(known: _Known, finding: Finding | None, now: float) -> bool:
+    """Follow one finding, and return whether its change is worth a line."""
+    state = None if finding is None else _State(finding.status, finding.advice)
+    if changed := state != known.state:
+        known.appeared = now if known.state is None else known.appeared
+        known.state = state
+        known.changes.append(now)
+    if known.is_flapping and _is_quiet(known, now):
+        known.is_flapping = False
+    elif known.is_flapping or not changed:
+        return False
+    elif len(known.changes) == MOST_CHANGES and now - known.changes[0] < WINDOW:
+        known.is_flapping = True
+    return state != known.logged or known.is_flapping
 
 
 def _found(entry: Entry, known: dict[Key, _Known]) -> Iterator[tuple[Key, Finding | None]]:
@@ -121,7 +162,7 @@ def _found(entry: Entry, known: dict[Key, _Known]) -> Iterator[tuple[Key, Findin
         judged = Judged(entry.reading)
         yield from ((key, None) for key in list(known) if key not in unwell and key in judged)
     for key, finding in unwell.items():
-        if key in known or len(known) < MOST_FINDINGS:
+        if key in known or len(known) < 2 * MOST_FINDINGS:
             yield key, finding
 
 

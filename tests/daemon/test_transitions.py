@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from mlopsd.board import Board
-from mlopsd.daemon.transitions import MOST_CHANGES, MOST_LINES, WINDOW, Transitions
+from mlopsd.daemon.transitions import (
+    MOST_CHANGES,
+    MOST_FINDINGS,
+    MOST_LINES,
+    MOST_LINES_OF_PROBE,
+    WINDOW,
+    Transitions,
+)
 from mlopsd.entry import Terms
 from mlopsd.probe import Advice, Finding, Reading, Status
 from tests.fakes import Clock
@@ -20,9 +27,12 @@ class Night:
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.clock = Clock()
-        transitions = Transitions(self.clock)
+        self.all_lines: list[str] = []  # of `read`
+        self.transitions = Transitions(self.clock)
         self.board = Board(
-            on_change=transitions.recorded, on_verdict=transitions.verdict_changed, clock=self.clock
+            on_change=self.transitions.recorded,
+            on_verdict=self.transitions.verdict_changed,
+            clock=self.clock,
         )
         self.board.enrol("gpu", "gpu", Terms(10, 5))
         self._caplog = caplog
@@ -30,9 +40,10 @@ class Night:
 
     def read(self, *findings: Finding, after: float = 10) -> list[str]:
         """Return the lines that a reading leaves, but for those about the probe and the host."""
-        return [
-            line for line in self.lines(*findings, after=after) if not line.startswith(("probe", "health"))
-        ]
+        lines = self.lines(*findings, after=after)
+        found = [line for line in lines if not line.startswith(("probe", "health"))]
+        self.all_lines += found
+        return found
 
     def lines(self, *findings: Finding, after: float = 10) -> list[str]:
         self._caplog.clear()
@@ -139,6 +150,26 @@ async def test_a_reading_with_many_changes_is_some_lines_and_a_count(night: Nigh
     lines = night.read(*(finding(D, f"gpu {number}") for number in range(MOST_LINES + 7)))
     assert len(lines) == MOST_LINES + 1
     assert lines[-1] == "more findings changed 7"
+
+
+async def test_new_subjects_at_each_reading_are_no_flood_and_take_no_memory(night: Night) -> None:
+    lines: list[str] = []
+    for number in range(60):
+        lines += night.read(*(finding(D, f"pod {number} {one}") for one in range(MOST_FINDINGS)), after=1)
+    assert len(lines) == MOST_LINES_OF_PROBE, "within one window"
+    assert len(night.transitions._findings["gpu"].known) == MOST_FINDINGS
+    night.read(*[finding(D, "pod")] * MOST_FINDINGS, after=WINDOW)
+    assert night.read(finding(U, "gpu 1"))[-1] == "finding appeared xid gpu 1 unhealthy reboot"
+    counted = [int(line.split()[-1]) for line in night.all_lines if line.startswith("more findings changed")]
+    logged = len(night.all_lines) - len(counted)
+    assert logged + sum(counted) == 2 * 60 * MOST_FINDINGS + 3, "each change has a line or is counted"
+
+
+async def test_ended_findings_leave_room_for_new_ones(night: Night) -> None:
+    night.read(*(finding(D, f"pod {number}") for number in range(MOST_FINDINGS)))
+    assert night.read(finding(D, "gpu 1"), after=60)[-1].startswith("more findings changed")
+    assert night.read(finding(U, "gpu 1")) == ["finding worsened xid gpu 1 degraded unhealthy reboot"]
+    assert night.read(finding(U, "gpu 2"))[-1] == "finding appeared xid gpu 2 unhealthy reboot"
 
 
 async def test_a_new_subject_for_the_probe_starts_over(night: Night) -> None:
