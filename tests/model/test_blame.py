@@ -451,6 +451,26 @@ def test_a_listing_without_files_or_without_an_mlmodel_is_the_stores(
 
 
 @pytest.mark.parametrize(
+    ("path", "size", "says"),
+    [
+        ("data/weights", -1, "with a negative size"),
+        ("data//weights", 1, "with a name that no model needs"),
+        ("./weights", 1, "with a name that no model needs"),
+        ("weights/", 1, "with a name that no model needs"),
+    ],
+)
+def test_a_listing_of_what_no_version_has_is_the_stores(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, size: int, says: str
+) -> None:
+    listed = [FileInfo("MLmodel", is_dir=False, file_size=1), FileInfo(path, is_dir=False, file_size=size)]
+    monkeypatch.setattr(shelf, "list_artifacts", lambda _=None: listed)
+    found = fault(tmp_path)
+    assert not blames_the_version(found)
+    assert says in str(found)
+    assert not shelf.asked
+
+
+@pytest.mark.parametrize(
     ("other", "blamed"),
     [("fake://shelf/2", True), ("fake://elsewhere/2", False), ("fake://shelf/empty", False)],
 )

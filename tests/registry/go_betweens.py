@@ -32,6 +32,7 @@ PORTS = (
     "expired",
     "moved",
     "elsewhere",
+    "downgrades",
 )
 SERVERS = """
   default_type text/html;
@@ -76,6 +77,10 @@ SERVERS = """
     location / {{ return 302 https://127.0.0.2:{elsewhere}$request_uri; }}
   }}
   server {{
+    listen 127.0.0.1:{downgrades} ssl;
+    location / {{ return 302 http://127.0.0.1:{login_page}$request_uri; }}
+  }}
+  server {{
     listen 127.0.0.1:{elsewhere} ssl;
     listen 127.0.0.2:{elsewhere} ssl;
     ssl_client_certificate {folder}/authority.pem;
@@ -99,7 +104,14 @@ class GoBetweens:
 
     def uri(self, name: str) -> str:
         """Return the URI of the server *name*."""
-        is_tls = name in {"https", "asks_certificate", "expired", "demands_certificate", "moved"}
+        is_tls = name in {
+            "https",
+            "asks_certificate",
+            "expired",
+            "demands_certificate",
+            "moved",
+            "downgrades",
+        }
         return f"{'https' if is_tls else 'http'}://127.0.0.1:{self.ports[name]}"
 
 

@@ -1,6 +1,7 @@
 """Credentials go only to their own registry."""
 
 import base64
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -141,6 +142,67 @@ async def test_files_on_another_server_are_asked_for_without_credentials(
         assert caught.value.kind == "auth"
     assert sent(servers[0]) == {"Bearer first-token"}
     assert sent(servers[1]) == {None}
+
+
+async def test_a_strange_source_leads_no_credentials_to_another_server(
+    servers: list[Meddler], tmp_path: Path
+) -> None:
+    """Python's own parser finds the host of the registry in it, and `requests` the other one."""
+    registry = servers[0].uri.removeprefix("http://")
+    elsewhere = json.dumps(
+        {"artifact_uri": f"{servers[1].uri}\\@{registry}/api/2.0/mlflow-artifacts/artifacts/x"}
+    )
+    servers[0].meddle("get-download-uri", meddling.status(200, "application/json", elsewhere.encode()))
+    table = {"uri": servers[0].uri, "token_file": written(tmp_path, "t", "first-token")}
+    assert await fault_of_fetch(table, tmp_path) == "auth"
+    assert sent(servers[1]) == {None}
+
+
+async def test_files_of_a_run_on_another_server_are_asked_for_without_credentials(
+    servers: list[Meddler], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may make an experiment chooses the place of its files."""
+    run = {
+        "info": {
+            "run_id": "0" * 32,
+            "experiment_id": "1",
+            "artifact_uri": f"{servers[1].uri}/api/2.0/mlflow-artifacts/artifacts/x",
+        }
+    }
+    answers = {
+        "get-download-uri": {"artifact_uri": f"runs:/{'0' * 32}/model"},
+        "runs/get": {"run": run},
+    }
+
+    def answer(path: str) -> meddling.Act | None:
+        found = next((one for part, one in answers.items() if part in path), None)
+        body = json.dumps(found).encode()
+        return None if found is None else meddling.status(200, "application/json", body)
+
+    servers[0].behave()
+    servers[0].rule = answer
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    (home / ".netrc").unlink()
+    table = {"uri": servers[0].uri, "token_file": written(tmp_path, "t", "first-token")}
+    assert await fault_of_fetch(table, tmp_path) == "auth"
+    assert sent(servers[0]) == {"Bearer first-token"}
+    assert sent(servers[1]) == {None}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", servers[0].uri)
+    assert await fault_of_fetch(None, tmp_path) == "auth"
+    assert basic("home:home-password") in sent(servers[0])
+    assert sent(servers[1]) == {None}
+
+
+async def fault_of_fetch(table: dict[str, str] | None, tmp_path: Path) -> str:
+    """The kind of the fault of a fetch from the registry of *table*, without one from that of MLflow."""
+    tables = [] if table is None else [table]
+    async with asking(tmp_path / "scratch", *tables, **PATIENT) as (registries, _):
+        version = (await registries.resolve()).found
+        assert version is not None
+        (tmp_path / "files").mkdir(exist_ok=True)
+        with pytest.raises(FetchError) as caught:
+            await registries.fetch(version, tmp_path / "files", lambda size, total: None)
+    return caught.value.kind
 
 
 async def test_changed_credentials_need_no_restart(servers: list[Meddler], tmp_path: Path) -> None:

@@ -88,6 +88,13 @@ async def test_a_redirect_to_another_host_takes_neither_certificate_nor_authoriz
     }
 
 
+async def test_a_redirect_from_https_to_http_is_not_followed(between: GoBetweens, tmp_path: Path) -> None:
+    async with client(tmp_path, between.uri("downgrades"), ca_file=between.authority) as asked:
+        with pytest.raises(Unanswered, match=r"127\.0\.0\.1 redirects from https to http; ") as caught:
+            await resolve(asked)
+        assert caught.value.kind == "bad_response"
+
+
 async def test_the_authority_of_one_registry_is_not_that_of_another(
     between: GoBetweens, tmp_path: Path
 ) -> None:

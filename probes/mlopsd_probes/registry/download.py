@@ -18,6 +18,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+from urllib3.util import parse_url
 
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault
@@ -39,7 +40,7 @@ BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of struct tcp_inf
 NOT_THERE = frozenset({"absent", "not_found"})  # faults that may mean that a file is gone
 CREDENTIALS = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
-    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+    *("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
 )
 
 Pulse = Callable[[Mapping[str, int | None]], None]
@@ -74,14 +75,7 @@ class Download:
         _keep_credentials_from_others(self._repository, tracking_uri)
         self._store = store_of(_innermost(self._repository))
         self._meter = Meter()
-        self._transfer = Transfer(
-            self._repository,
-            self._store,
-            folder,
-            CachedFiles(cached),
-            self._meter,
-            at_a_time=at_a_time,
-        )
+        self._cached = CachedFiles(cached)
         self._total: int | None = None
         self._has_begun = False
         self._wire = _Wire()
@@ -92,9 +86,8 @@ class Download:
 
     def watched_by(self, guard: RedirectGuard) -> None:
         """Let *guard* check the server of the files, which the registry has named."""
-        files = urlsplit(_uri(self._repository))
-        if files.scheme in ("http", "https"):
-            guard.watch(files.hostname or "", urlsplit(self._tracking_uri).hostname or "")
+        if urlsplit(_uri(self._repository)).scheme in ("http", "https"):
+            guard.watch(urlsplit(self._tracking_uri).hostname or "")
 
     @property
     def store(self) -> str | None:
@@ -110,6 +103,15 @@ class Download:
             Fault: ``missing``, ``truncated`` or one of provenance if the version is proven to be at fault.
             Exception: any other exception of the store's client.
         """
+        self._repository = _without_logged_models(self._repository)
+        self._transfer = Transfer(
+            self._repository,
+            self._store,
+            self._folder,
+            self._cached,
+            self._meter,
+            at_a_time=self._at_a_time,
+        )
         with closing(self._transfer), self._pulsing(pulse):
             try:
                 files = list(self._all())
@@ -157,6 +159,8 @@ class Download:
             raise Fault("bad_response", f"there is no {MLMODEL} among its {len(files)} files; {fix}")
         if len({file.path for file in files}) < len(files):
             raise Fault("bad_response", f"the registry lists a file twice; {fix}")
+        if any((file.file_size or 0) < 0 for file in files):
+            raise Fault("bad_response", f"the registry lists a file with a negative size; {fix}")
         if all(file.file_size is not None for file in files):  # a store may not know
             self._total = sum(file.file_size or 0 for file in files)
 
@@ -179,7 +183,7 @@ class Download:
         for uri in self._others():
             other = _repository(uri)
             is_same = _place(other) == _place(self._repository)
-            if is_same and any(file.path == MLMODEL for file in other.list_artifacts()):
+            if is_same and any(file.path == MLMODEL for file in _innermost(other).list_artifacts()):
                 return None if any(self._listed()) else without_credentials(_uri(other))
         return None
 
@@ -366,12 +370,16 @@ def _listed(fetched: Iterable[Fetched]) -> list[File]:
 
 
 def _repository(uri: str) -> ArtifactRepository:
-    """Return the repository that has the files of *uri*.
-
-    For ``runs:/`` MLflow 3 also asks for logged models, and a server before 3 answers that with 404. If the
-    run has the files itself, ask for nothing else.
-    """
+    """Return the repository that has the files of *uri*; ask no store of files."""
     repository: ArtifactRepository = get_artifact_repository(uri)
+    return repository
+
+
+def _without_logged_models(repository: ArtifactRepository) -> ArtifactRepository:
+    """Return the repository of a run alone if it has the files itself; else *repository*.
+
+    For ``runs:/`` MLflow 3 also asks for logged models, and a server before 3 answers that with 404.
+    """
     if isinstance(repository, RunsArtifactRepository):
         of_run: ArtifactRepository = repository.repo
         if any(file.path == MLMODEL for file in of_run.list_artifacts()):
@@ -383,7 +391,8 @@ def _reject_outside(path: str) -> None:
     parts = PurePosixPath(path).parts
     if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
         raise Fault("bad_response", f"the registry lists a file outside of the version: {path}")
-    if UNSAFE.search(path) or len(parts) > DEEPEST:
+    is_plain = path == str(PurePosixPath(path))  # two names of one file would be written to at once
+    if not is_plain or UNSAFE.search(path) or len(parts) > DEEPEST:
         raise Fault("bad_response", f"the registry lists a file with a name that no model needs: {path!r}")
 
 
@@ -431,8 +440,10 @@ def _keep_credentials_from_others(repository: ArtifactRepository, tracking_uri: 
     if files.scheme in ("http", "https") and _server(files.geturl()) != _server(tracking_uri):
         for name in CREDENTIALS:
             os.environ.pop(name, None)
+        os.environ["HOME"] = str(Path.cwd())  # MLflow reads a password in ~/.mlflow/credentials
 
 
-def _server(uri: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(uri)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _server(uri: str) -> tuple[str | None, str | None, int | None]:
+    """Return scheme, host and port as `requests` reads them, which sends to a host that it finds itself."""
+    parts = parse_url(uri)
+    return parts.scheme, parts.host, parts.port or {"http": 80, "https": 443}.get(parts.scheme or "")

@@ -30,7 +30,7 @@ class RedirectGuard:
     def __init__(self, hosts: Iterable[str]) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._places: dict[str, Place | None] = {}
-        self._watched: dict[str, str] = {}
+        self._registry: str | None = None
         self._now = threading.local()
 
     def install(self) -> None:
@@ -53,7 +53,7 @@ class RedirectGuard:
             origin = getattr(request, ORIGIN, None)
             if origin is not None and _host(request) != origin:
                 options["cert"] = None  # the client's certificate is for the registry
-            with self._following(origin or self._watched.get(_host(request))):
+            with self._following(origin or self._named_by(_host(request))):
                 return send(session, request, **options)
 
         def new_connection(connection: HTTPConnection) -> socket:
@@ -63,10 +63,12 @@ class RedirectGuard:
         requests.Session.send = send_guarded  # type: ignore[assignment,method-assign]
         HTTPConnection._new_conn = new_connection  # type: ignore[assignment,method-assign]  # noqa: SLF001  # as above
 
-    def watch(self, host: str, origin: str) -> None:
-        """Check the addresses of *host* as after a redirect: *origin* has named it."""
-        if host.lower() != origin.lower():
-            self._watched[host.lower()] = origin.lower()
+    def watch(self, registry: str) -> None:
+        """Check the address of every other host as after a redirect: the host *registry* has named it."""
+        self._registry = registry.lower().rstrip(".")
+
+    def _named_by(self, host: str) -> str | None:
+        return None if host == self._registry else self._registry
 
     def _redirect(self, request: requests.PreparedRequest, before: requests.PreparedRequest) -> None:
         """Check the redirect from *before* to *request*; leave no credentials in it for another host.
@@ -78,6 +80,9 @@ class RedirectGuard:
         if host != origin and host not in self._hosts:
             fix = "add it to redirect_hosts if that is right, or check which server answers there"
             raise Fault("bad_response", f"{origin} redirects to another host, {host}; {fix}")
+        if _is_secure(before) and not _is_secure(request):
+            fix = "let it redirect to https, since anybody on the way could change what comes"
+            raise Fault("bad_response", f"{_host(before)} redirects from https to http; {fix}")
         if host != _host(before):
             for name in [name for name in request.headers if name.lower() not in TO_ANY_HOST]:
                 del request.headers[name]
@@ -121,3 +126,7 @@ def place_of(address: str) -> Place | None:
 
 def _host(request: requests.PreparedRequest) -> str:
     return (urlsplit(request.url or "").hostname or "").rstrip(".")
+
+
+def _is_secure(request: requests.PreparedRequest) -> bool:
+    return (request.url or "").startswith("https:")
