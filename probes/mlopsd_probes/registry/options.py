@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from mlopsd_probes.keys import key
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+OF_DATABASE = re.compile(  # SQLAlchemy takes a password that has a / or a ?
+    r"(?P<scheme>(?:postgres|mysql|mssql)[\w+.]*://)[^:/@]*:(?P<password>[^@]*)@"
+)
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
 
@@ -140,9 +143,16 @@ class WantedModel:
 def without_credentials(uri: str) -> str:
     """Return *uri* without user, password and query."""
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(OF_DATABASE.sub(r"\g<scheme>", uri, count=1))
     except ValueError:
         return "a registry whose URI cannot be read"
     if "@" not in parts.netloc and not parts.query:
-        return uri
+        return urlunsplit(parts) if OF_DATABASE.match(uri) else uri
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def passwords_of(uri: str) -> list[str]:
+    """Return the password in *uri*, as it is written and as it is meant; empty without one."""
+    found = OF_DATABASE.match(uri)
+    password = found["password"] if found is not None else urlsplit(uri).password
+    return [password, unquote(password)] if password else []

@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 from mlopsd_probes.registry import retries
 from mlopsd_probes.registry.download import Download
 from mlopsd_probes.registry.errors import classify
-from mlopsd_probes.registry.fault import Fault
+from mlopsd_probes.registry.fault import Fault, quote
 from mlopsd_probes.registry.logged_metrics import read_metrics
+from mlopsd_probes.registry.options import passwords_of
 from mlopsd_probes.registry.provenance import Evidence
 from mlopsd_probes.registry.redirects import RedirectGuard
 from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
@@ -90,7 +91,7 @@ class Resolver:
 
     @property
     def _secrets(self) -> list[str]:
-        found = (urlsplit(self._uri).password, *(os.environ.get(name) for name in SECRETS))
+        found = (*passwords_of(self._uri), *(os.environ.get(name) for name in SECRETS))
         return [secret for secret in found if secret]
 
     def _load_credentials(self) -> None:
@@ -264,7 +265,7 @@ def _not_yet(candidate: str, version: ModelVersion, tags: Mapping[str, str]) -> 
         return ["not_ready", f"{text}; register it again if it stays so"]
     for name, wanted in tags.items():
         if (value := version.tags.get(name)) != wanted:
-            has = "has no tag" if value is None else f"has {value!r} as its tag"
+            has = "has no tag" if value is None else f"has {quote(value) or 'nothing'} as its tag"
             text = f"{leads}, which {has} {name}, not {wanted!r}"
             return ["not_approved", f"{text}; set the tag in the registry if the version is approved"]
     return None
