@@ -1,6 +1,7 @@
 """A registry in trouble: it is named with the cause, the next one is asked, and nothing stays behind."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -217,6 +218,18 @@ async def test_metrics_that_cannot_be_had_are_told_as_such(registries: Registrie
     assert caught.value.complaint.registry == meddler.uri
     with pytest.raises(RegistryError, match="not among the configured"):
         await registries.metrics(replace(version, registry="http://gone"))
+
+
+async def test_a_metric_of_no_date_counts_without_one(registries: Registries, meddler: Meddler) -> None:
+    """Whoever logs it in microseconds names a year that no calendar has."""
+    meddler.behave()
+    version = (await registries.resolve()).found
+    assert version is not None
+    metric = {"key": "accuracy", "value": 0.9, "timestamp": 1_700_000_000_000_000, "step": 0}
+    run = {"info": {"run_id": version.run_id}, "data": {"metrics": [metric]}}
+    meddler.meddle("runs/get", meddling.status(200, JSON, json.dumps({"run": run}).encode()))
+    found = (await registries.metrics(version))["accuracy"]
+    assert (found.value, found.logged_at) == (0.9, None)
 
 
 async def test_who_takes_over_keeps_its_files_when_the_one_before_goes(tmp_path: Path) -> None:

@@ -457,4 +457,5 @@ def _served(kept: CachedVersion) -> RegisteredVersion:
 def _metric(metric: LoggedMetric) -> dict[str, Any]:
     """Return a judged metric as a fact; JSON has no NaN and no infinity."""
     value = {"value": metric.value} if math.isfinite(metric.value) else {}
-    return {**value, "source": metric.source, "logged_at": format_time(metric.logged_at)}
+    moment = {} if metric.logged_at is None else {"logged_at": format_time(metric.logged_at)}
+    return {**value, "source": metric.source, **moment}

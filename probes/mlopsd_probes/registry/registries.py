@@ -392,7 +392,10 @@ def _complaint(registry: str, error: Unanswered) -> Complaint:
 
 
 def _logged(metric: Mapping[str, Any]) -> LoggedMetric:
-    moment = datetime.fromtimestamp(metric["at"] / 1000, UTC)
+    try:
+        moment = datetime.fromtimestamp(metric["at"] / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # whoever logs a metric chooses its time
+        moment = None
     return LoggedMetric(float(metric["value"]), metric["source"], moment)
 
 

@@ -106,7 +106,7 @@ def retry_after(response: requests.Response) -> float | None:
     else:
         try:
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 

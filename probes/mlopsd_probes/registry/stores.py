@@ -328,7 +328,7 @@ def _validator(response: requests.Response) -> str | None:
     try:
         modified = headers["Last-Modified"]
         is_strong = parsedate_to_datetime(headers["Date"]) - parsedate_to_datetime(modified) > SECOND
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return str(modified) if is_strong else None
 

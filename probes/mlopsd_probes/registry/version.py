@@ -63,12 +63,12 @@ class LoggedMetric:
     Attributes:
         value: the value; infinite or NaN if it was logged so.
         source: ``run …`` or ``logged model m-…``.
-        logged_at: when it was logged, in UTC.
+        logged_at: when it was logged, in UTC; None if that is no date, as of a time in microseconds.
     """
 
     value: float
     source: str
-    logged_at: datetime
+    logged_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
