@@ -64,6 +64,14 @@ def test_after_half_an_hour_a_point_is_forgotten() -> None:
     assert known(trend.points(100 + 5 * POINTS)) == [2.0]
 
 
+def test_a_gap_wipes_what_stood_there_half_an_hour_before() -> None:
+    trend = Trend()
+    for slot in range(100, 100 + POINTS):
+        trend.set(slot, 1.0)
+    trend.set(100 + POINTS + 3, 2.0)
+    assert known(trend.points(100 + POINTS + 3)) == [1.0] * (POINTS - 4) + [2.0]
+
+
 def test_only_the_numbers_that_a_column_names_are_taken_with_their_limit() -> None:
     samples = [
         USED.sample(3, disk="sda", kind="data"),

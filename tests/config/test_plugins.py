@@ -70,6 +70,15 @@ class DoorOptions(Options):
     limit: float = 1.0
 
 
+class OneColumn(Probe[Options]):
+    """Its table is the name of a label."""
+
+    table = "disk"  # type: ignore[assignment]  # the fault
+
+    def check(self) -> Reading:
+        return Reading()
+
+
 class OneWord(Fine):
     Options = DoorOptions
     subject = "path"  # type: ignore[assignment]
@@ -167,6 +176,7 @@ def test_two_owners_of_a_name_are_both_named() -> None:
         (f"{__name__}:TextInterval", "is '30s'; write a number above 0"),
         (f"{__name__}:NoPlace", "is 'moon'; use loop, thread, process"),
         (f"{__name__}:TextCritical", "is 'very'; write True or False"),
+        (f"{__name__}:OneColumn", "OneColumn is 'disk'; write table = SubjectTable"),
         (f"{__name__}:OneWord", "OneWord is 'path', not a tuple of names"),
         (f"{__name__}:NoSuchKey", "names 'pth', which is not a key of its Options; did you mean 'path'?"),
         (f"{__name__}:NoName", "names ['path'], which is not a key of its Options"),
