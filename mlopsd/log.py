@@ -210,8 +210,10 @@ def formatted(form: Callable[[logging.LogRecord], str], record: logging.LogRecor
 
 
 def name_probe(record: logging.LogRecord) -> None:
-    """Add the field ``probe`` to *record* if a probe logs it."""
-    if not hasattr(record, "probe") and (probe := _probe_of(record)):
+    """Add the field ``probe`` to *record* if a probe logs it. Its own logger always names it."""
+    if (record.name.startswith(PROBE_LOGGER) or not hasattr(record, "probe")) and (
+        probe := _probe_of(record)
+    ):
         record.probe = probe
 
 

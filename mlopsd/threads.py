@@ -11,10 +11,11 @@ Result = TypeVar("Result")
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return *error*, or a RuntimeError with its message if *error* would end the loop."""
+    """Return *error*, or a RuntimeError with its message and place if *error* would end the loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    return RuntimeError("".join(traceback.format_exception_only(error)).strip())
+    message = "".join(traceback.format_exception_only(error)).strip()
+    return RuntimeError(message).with_traceback(error.__traceback__)
 
 
 class Call:

@@ -57,6 +57,22 @@ def test_json_is_an_object_a_line_with_event_and_fields() -> None:
     assert "ZeroDivisionError: division by zero" in broke["traceback"]
 
 
+def test_a_probe_logs_under_its_own_name_whatever_its_fields_are() -> None:
+    stream = io.StringIO()
+    drain = logs.start("INFO", "json", stream=stream)
+    extra = {"probe": "other", "time": 5, "event": {"a": 1}, "level": None, "logger": "x"}
+    logging.getLogger("mlopsd.probe.fan").info("turned", extra=extra)
+    drain.end()
+    line = json.loads(stream.getvalue())
+    assert [line[name] for name in ("probe", "event", "level", "logger")] == [
+        "fan",
+        "turned",
+        "info",
+        "mlopsd.probe.fan",
+    ]
+    assert (line["time_"], line["event_"]) == (5, {"a": 1})
+
+
 def test_text_is_for_people() -> None:
     changed, broke, *traceback = lines("text")
     assert changed[12:] == " INFO    changed  probe=gpu seconds=0.25 summary='all is well'"

@@ -180,7 +180,14 @@ def _checked(plugin: Plugin, found: object) -> type[Probe[Any]]:
     Raises:
         PluginError: It is not.
     """
-    for complaint in _complaints(plugin.target, found):  # the first: those after it count on what it misses
+    try:  # the first: those after it count on what it misses
+        complaint = next(_complaints(plugin.target, found), None)
+    except (Exception, SystemExit) as error:  # a property of third-party code may raise anything
+        place = _place(error, plugin.target.partition(":")[0])
+        complaint = f"{plugin.target} cannot be inspected{place} ({one_line(error)})"
+        fix = f"repair or upgrade {plugin.distribution}"
+        raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; {fix}") from error
+    if complaint is not None:
         raise PluginError(f"cannot load probe {plugin.name!r}: {complaint}; see {GUIDE}")
     return found  # type: ignore[return-value]  # there was no complaint
 

@@ -121,10 +121,10 @@ class Transitions:
             if lines < MOST_LINES and findings.has_room(now):
                 _log_change(entry.probe, key, finding, known, now)
                 findings.times.append(now)
+                known.logged = known.state
                 lines += 1
             else:
                 findings.unlogged += 1
-            known.logged = known.state
         self._count_unlogged(entry.probe, findings, now)
         findings.forget(now)
 
@@ -158,12 +158,12 @@ def _found(entry: Entry, known: dict[Key, _Known]) -> Iterator[tuple[Key, Findin
     unwell = {
         (one.name, one.subject): one for one in entry.reading.findings if one.status is not Status.HEALTHY
     }
-    if known and not entry.stale:
-        judged = Judged(entry.reading)
-        yield from ((key, None) for key in list(known) if key not in unwell and key in judged)
     for key, finding in unwell.items():
         if key in known or len(known) < 2 * MOST_FINDINGS:
             yield key, finding
+    if known and not entry.stale:
+        judged = Judged(entry.reading)
+        yield from ((key, None) for key in list(known) if key not in unwell and key in judged)
 
 
 def _is_quiet(known: _Known, now: float) -> bool:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from mlopsd.cli.terminal.health_table import TableStyle, format_health
+from mlopsd.cli.terminal.health_table import MOST_FINDINGS, TableStyle, format_health
 
 NOW = datetime(2026, 12, 1, 3, 19, tzinfo=UTC)
 NIGHT, LONG_AGO, LATER = "2026-12-01T03:07:00Z", "2026-11-28T03:07:00Z", "2026-12-01T03:15:00Z"
@@ -73,9 +73,28 @@ def test_a_single_check_has_no_since() -> None:
     shown = lines(shows_since=False)
     assert shown[2] == "PROBE   STATUS     SUMMARY"
     assert not any("since" in line for line in shown)
+    assert shown[0] == "unhealthy  advice: reboot"
 
 
 def test_a_daemon_that_tells_no_time_has_an_empty_cell() -> None:
     health = {"status": "healthy", "probes": {"x": {"status": "healthy", "summary": "well", "findings": []}}}
     *_, row = format_health(health, TableStyle(80, coloured=False)).splitlines()
     assert row == f"x      healthy    {'':16}well"
+
+
+def test_many_findings_are_shown_with_verbose_alone() -> None:
+    many = [finding("degraded", NIGHT, subject=f"pod {number}") for number in range(MOST_FINDINGS + 7)]
+    health = {"status": "degraded", "since": NIGHT, "probes": {"pods": reading("degraded", NIGHT, *many)}}
+    some = format_health(health, TableStyle(80, coloured=False, now=NOW)).splitlines()
+    assert sum("- degraded" in line for line in some) == MOST_FINDINGS
+    assert some[-1] == "  - and 7 more findings; see them with -v"
+    every = format_health(health, TableStyle(80, coloured=False, now=NOW, shows_all=True)).splitlines()
+    assert sum("- degraded" in line for line in every) == len(many)
+
+
+def test_a_probe_whose_name_ends_another_one_leaves_no_rest_of_it() -> None:
+    probes = {name: reading("degraded", NIGHT, finding("degraded", NIGHT)) for name in ("gpu", "my_gpu")}
+    summary = "gpu degraded: xid degraded; my_gpu degraded: xid degraded"
+    health = {"status": "degraded", "since": NIGHT, "summary": summary, "probes": probes}
+    shown = format_health(health, TableStyle(80, coloured=False, now=NOW)).splitlines()
+    assert shown[:2] == ["degraded  for 12 min", ""]

@@ -74,3 +74,10 @@ def test_odd_events_are_lines_of_the_width(event: str, probe: object, status: ob
     assert lines
     assert max(map(len, lines)) <= 80
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_status_that_stays_is_named_once() -> None:
+    fields = {"probe": "gpu", "before": "unknown", "status": "unknown", "advice": "reboot"}
+    event = {"time": "2026-12-01T04:00:00.000Z", "event": "probe status changed", "fields": fields}
+    line = format_history([event], width=80, coloured=False)
+    assert line.endswith("gpu  probe status changed unknown (advice: reboot)")

@@ -149,6 +149,25 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         plugins.choose(installed, "zzz")
 
 
+@pytest.mark.parametrize(
+    "name", ["api_version", "check", "metrics", "schedule", "subject", "Options", "close"]
+)
+@pytest.mark.parametrize("raises", [RuntimeError("no door"), SystemExit("no door")])
+def test_a_class_that_cannot_be_inspected_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, name: str, raises: BaseException
+) -> None:
+    class Strict(type):
+        def __getattribute__(cls, asked: str) -> object:
+            if asked == name:
+                raise raises
+            return super().__getattribute__(asked)
+
+    made = Strict("Door", (Probe,), {"check": lambda self: Reading([])})
+    monkeypatch.setattr("tests.fakes.StrictDoor", made, raising=False)
+    with pytest.raises(PluginError, match=r"StrictDoor cannot be inspected at .*test_plugins.*no door"):
+        plugin("tests.fakes:StrictDoor").load()
+
+
 def test_two_owners_of_a_name_are_both_named() -> None:
     installed = [plugin("a:B", distribution="doors 1.0"), plugin("c:D", distribution="gates 2.0")]
     with pytest.raises(PluginError) as caught:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlopsd import log as logs
 from mlopsd.probe import Advice, Probe, Status
 from tests import fakes
 from tests.running import GIVE_UP
@@ -84,6 +85,20 @@ async def test_a_probe_that_fails_is_unknown_and_says_why(
     assert entry.status is Status.UNKNOWN
     assert sentence in entry.reading.summary
     assert account.checks == [("door", result)]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_the_log_has_the_place_where_a_check_exits(
+    troubled: type[Probe[Any]],
+    isolation: str,
+    tmp_path: Path,
+    account: fakes.Account,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with watching(troubled, isolation, tmp_path, account, trouble="sys_exits") as watch:
+        await watch.check()
+    (record,) = [record for record in caplog.records if record.message == "probe check failed"]
+    assert "sys.exit(3)" in logs.Text().format(record) or "SystemExit(3)" in logs.Text().format(record)
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])

@@ -14,6 +14,7 @@ AGE_COLUMN = 9  # "119 min" and two spaces
 SINCE_COLUMN = 16  # "03:07, 119 min" and two
 STATUS_COLUMN = 11  # "unhealthy" and two
 DAY = 86_400
+MOST_FINDINGS = 20  # of one probe, unless all are shown
 Document = Mapping[str, Any]
 
 
@@ -53,8 +54,8 @@ def format_health(health: Document, style: TableStyle) -> str:
 
 def _format_verdict(health: Document, style: TableStyle) -> Iterator[str]:
     status = sanitize(health["status"])
-    seconds = _seconds_since(health, style)
-    parts = [style.paint(status, status), "" if seconds is None else f"for {format_age(seconds)}"]
+    seconds = _seconds_since(health, style) if style.shows_since else None
+    parts = [style.paint(status, status)] + ([] if seconds is None else [f"for {format_age(seconds)}"])
     if (advice := health.get("advice", "none")) != "none":
         parts.append(f"advice: {sanitize(advice)}")
     if "host" in health:
@@ -66,7 +67,8 @@ def _format_verdict(health: Document, style: TableStyle) -> Iterator[str]:
 def _without_probes(health: Document) -> str:
     """Return the summary without the parts that the probes' lines repeat."""
     summary = sanitize(health.get("summary", ""))
-    for name, reading in health["probes"].items():
+    longest_first = sorted(health["probes"].items(), key=lambda probe: -len(probe[0]))  # "gpu" ends "my_gpu"
+    for name, reading in longest_first:
         summary = summary.replace(sanitize(f"{name} {reading['status']}: {reading.get('summary', '')}"), "")
     return "; ".join(part for part in summary.split("; ") if part)
 
@@ -94,9 +96,13 @@ def _format_probe(name: str, reading: Document, style: TableStyle) -> Iterator[s
     first, *more = _wrap(reading.get("summary", ""), len(row), style.width)
     yield style.paint(row, status) + first.lstrip()
     yield from more
-    for finding in sorted(reading.get("findings", ()), key=_rank):
-        if style.shows_all or finding["status"] != "healthy":
-            yield from _format_finding(finding, reading, style)
+    findings = sorted(reading.get("findings", ()), key=_rank)
+    shown = [one for one in findings if style.shows_all or one["status"] != "healthy"]
+    most = len(shown) if style.shows_all else MOST_FINDINGS
+    for finding in shown[:most]:
+        yield from _format_finding(finding, reading, style)
+    if shown[most:]:
+        yield f"  - and {len(shown) - most} more findings; see them with -v"
 
 
 def _rank(judged: Document) -> tuple[int, int]:

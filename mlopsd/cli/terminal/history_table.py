@@ -38,7 +38,7 @@ def _describe(event: str, fields: Mapping[str, Any]) -> str:
         by = f", by {fields['by']}" if "by" in fields else ""
         return f"{fields.get('method')} {fields.get('route')}: {fields.get('status')}{by}"
     name = " ".join(str(fields[key]) for key in ("finding", "subject") if fields.get(key))
-    change = " to ".join(str(fields[key]) for key in ("before", "status") if fields.get(key))
+    change = " to ".join(dict.fromkeys(str(fields[key]) for key in ("before", "status") if fields.get(key)))
     advice = fields.get("advice", "none")
     head = " ".join(filter(None, (event, name, change)))
     todo = f" (advice: {advice})" if advice != "none" else ""
