@@ -216,6 +216,14 @@ def instead(old: str, new: str) -> Act:
     return ask
 
 
+def endless(handler: Handler) -> None:
+    """Sends bytes until the client hangs up."""
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(bytes(1_000_000))
+
+
 def redirect(to: str) -> Act:
     """Sends the client to the same path at *to*."""
 

@@ -79,6 +79,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ("server_error", "500", "get-download-uri", meddling.status(500)),
         ("absent", "check the name", "get-download-uri", meddling.instead("version=4", "version=99")),
         ("bad_response", "200", "artifacts?path=", meddling.listing(("MLmodel", 3), ("../../outside", 3))),
+        ("bad_response", "in the listing, and more than", SCRIPT, meddling.endless),
         ("disk_full", "are free in ", "artifacts?path=", meddling.listing(("MLmodel", 2**60))),
     ],
 )

@@ -10,8 +10,10 @@ import pytest
 
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.registry.environment import client_environment
+from mlopsd_probes.registry.fault import Fault
 from mlopsd_probes.registry.options import RegistryOptions
 from mlopsd_probes.registry.registries import FetchError
+from mlopsd_probes.registry.secret_files import token
 from tests.model import meddler as meddling
 from tests.model.asking import asking, clients
 from tests.model.meddler import Meddler
@@ -61,6 +63,20 @@ def basic(text: str) -> str:
 
 def sent(meddler: Meddler) -> set[str | None]:
     return {asked.authorization for asked in meddler.asked}
+
+
+@pytest.mark.parametrize("content", ["sec\x07ret", "s\u00e9cret", "sec\u200bret"])
+def test_what_is_no_token_is_the_hosts_fault_and_is_not_quoted(content: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(content, "utf-8")
+    with pytest.raises(Fault, match="characters that no token has; write the token there") as caught:
+        token(str(tmp_path / "token"))
+    assert caught.value.kind == "auth"
+    assert "ret" not in str(caught.value).replace(str(tmp_path), "")
+
+
+def test_a_mark_of_the_encoding_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n", "utf-8-sig")
+    assert token(str(tmp_path / "token")) == "secret"
 
 
 async def test_each_registry_is_sent_its_own_and_no_other(

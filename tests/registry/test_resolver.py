@@ -1,6 +1,7 @@
 """The answers of a registry's process, for every supported kind of registry."""
 
 import asyncio
+import json
 import logging
 import math
 import sqlite3
@@ -17,6 +18,8 @@ import pytest_asyncio
 from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from mlopsd_probes.registry.options import RegistryOptions
+from tests.model import meddler as meddling
+from tests.model.meddler import Meddler
 from tests.model.registry_server import Shop
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]  # a registry is filled
@@ -142,6 +145,28 @@ async def test_a_metric_that_was_logged_later_for_the_logged_model_counts(
     assert of_version["f1"]["value"] == 0.1
     assert of_version["f1"]["source"].startswith("logged model m-")
     assert of_version["recall"]["value"] == 0.2  # the run has an older one
+
+
+@pytest.mark.parametrize("number", ["1\x1b[31m", "1\n2", "../1", "", "9" * 100, "\u0661"])
+async def test_a_version_that_is_no_number_is_the_registrys_fault(tmp_path: Path, number: str) -> None:
+    version = {"name": "iris", "version": number, "status": "READY", "source": "mlflow-artifacts:/1"}
+    aliases = [{"alias": "champion", "version": number}]
+    model = {"registered_model": {"name": "iris", "latest_versions": [version], "aliases": aliases}}
+    body = json.dumps({**model, "model_version": version}).encode()
+    log = logging.getLogger("mlopsd.test")
+    with Meddler() as registry:
+        registry.rule = lambda path: meddling.status(200, "application/json", body)
+        options = RegistryOptions(uri=registry.uri)
+        asked = ClientProcess(
+            options, tmp_path / "own", PATIENCE, name="model", log=log, printed=LogLimiter()
+        )
+        try:
+            with pytest.raises(Unanswered, match=r"it names a version .*, and not a number; ") as caught:
+                await asked.ask({"do": "resolve", "model": "iris", "candidates": ["@champion"]}, PATIENCE)
+        finally:
+            await asked.end()
+    assert caught.value.kind == "bad_response"
+    assert caught.value.reason.isprintable()
 
 
 async def test_copies_in_a_circle_have_no_logged_model(client: ClientProcess) -> None:

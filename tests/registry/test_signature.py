@@ -228,6 +228,14 @@ def test_only_the_signature_of_these_files_by_this_key_counts(
     assert (fault.kind, str(fault).startswith(part), len(str(fault).splitlines())) == ("altered", True, 1)
 
 
+def test_a_signature_that_this_host_cannot_read_proves_nothing(model: Path, key: Path) -> None:
+    files = listed(model)
+    (model / SIGNATURE).unlink()
+    (model / SIGNATURE).mkdir()
+    with pytest.raises(IsADirectoryError):
+        SignatureCheck(str(key.with_suffix(".pub")), SIGNATURE).fault(model, files)
+
+
 def test_a_file_that_the_signer_left_out_is_not_covered(tmp_path: Path, key: Path) -> None:
     folder = logged(tmp_path / "model")
     sign(folder, key, "code")

@@ -18,11 +18,12 @@ from mlopsd_probes.registry import retries
 from mlopsd_probes.registry.download import Download
 from mlopsd_probes.registry.errors import classify
 from mlopsd_probes.registry.fault import Fault, quote
+from mlopsd_probes.registry.fault import first_line as shortened
 from mlopsd_probes.registry.logged_metrics import read_metrics
 from mlopsd_probes.registry.options import passwords_of
 from mlopsd_probes.registry.provenance import Evidence
 from mlopsd_probes.registry.redirects import RedirectGuard
-from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable
+from mlopsd_probes.registry.secret_files import ClientCertificate, first_line, require_readable, token
 from mlopsd_probes.registry.version import File
 
 READY = "READY"
@@ -30,6 +31,7 @@ STAGES = ("production", "staging", "archived", "none")
 LATEST = "latest"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # schemes of MLflow, or the first part of one
 PAGE = 100
+LONGEST_NUMBER = 20  # digits
 MOST_OTHERS = 5
 SECRETS = (
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
@@ -101,7 +103,7 @@ class Resolver:
             _set("MLFLOW_TRACKING_USERNAME", opening["username"])
             _set("MLFLOW_TRACKING_PASSWORD", first_line(opening["password_file"]))
         if opening["token_file"]:
-            _set("MLFLOW_TRACKING_TOKEN", first_line(opening["token_file"]))
+            _set("MLFLOW_TRACKING_TOKEN", token(opening["token_file"]))
         if opening["ca_file"]:
             _set("MLFLOW_TRACKING_SERVER_CERT_PATH", require_readable(opening["ca_file"]))
         if self._certificate is not None:
@@ -245,8 +247,17 @@ def _age(version: ModelVersion) -> int:
 
 
 def _facts(version: ModelVersion) -> Answer:
+    """Return *version* as the daemon takes it.
+
+    Raises:
+        Fault: its number is none.
+    """
+    number = str(version.version)
+    if not (number.isascii() and number.isdecimal() and len(number) <= LONGEST_NUMBER):
+        text = f"it names a version {quote(number) or 'without a name'}, and not a number"
+        raise Fault("bad_response", f"{text}; check which server answers there")
     return {
-        "number": str(version.version),
+        "number": number,
         "source": str(version.source or ""),
         "run_id": version.run_id or None,
         "created": int(version.creation_timestamp or 0),
@@ -265,7 +276,7 @@ def _not_yet(candidate: str, version: ModelVersion, tags: Mapping[str, str]) -> 
         return ["not_ready", f"{text}; register it again if it stays so"]
     for name, wanted in tags.items():
         if (value := version.tags.get(name)) != wanted:
-            has = "has no tag" if value is None else f"has {quote(value) or 'nothing'} as its tag"
+            has = "has no tag" if value is None else f"has {shortened(value)!r} as its tag"
             text = f"{leads}, which {has} {name}, not {wanted!r}"
             return ["not_approved", f"{text}; set the tag in the registry if the version is approved"]
     return None

@@ -18,6 +18,19 @@ def first_line(path: str) -> str:
     return lines[0].strip()
 
 
+def token(path: str) -> str:
+    """Return the bearer token in the first line of *path*.
+
+    Raises:
+        Fault: ``auth``: the file cannot be read, or its first line is no token.
+    """
+    found = first_line(path)
+    if not (found.isascii() and found.isprintable()):
+        text = f"the first line of {path} has characters that no token has"
+        raise Fault("auth", f"{text}; write the token there alone")
+    return found
+
+
 class ClientCertificate:
     """A client's certificate with its key in one file, as MLflow takes it, which is in memory only."""
 
@@ -53,7 +66,7 @@ def require_readable(path: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8-sig")  # an editor may mark the encoding
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or "it is not text"
         raise Fault("auth", f"cannot read {path}: {cause}; make it readable for the daemon's user") from error

@@ -22,6 +22,7 @@ class SignatureCheck:
     Raises:
         Fault: ``public_key``: the key cannot be used.
         ImportError: model-signing is not installed.
+        OSError, MemoryError: this host cannot read the signature, which proves nothing.
     """
 
     def __init__(self, public_key: str, name: str) -> None:
@@ -36,6 +37,8 @@ class SignatureCheck:
             return unsigned(self._name)
         try:
             manifest = self._manifest(folder / self._name)
+        except (ImportError, OSError, MemoryError):
+            raise
         except Exception as error:  # noqa: BLE001  # the library raises anything for a file that is no signature
             return Fault("altered", self._not_by_the_key(error))
         if not manifest.serialization_type.items() >= SERIALIZATION.items():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MARK_EVERY = 64 * CHUNK  # bytes; a power cut costs at most so many
 SMALL = 256 * 1024  # bytes; a smaller file starts again
+MOST_EXTRA = 64 * CHUNK  # bytes beyond the listed size; an endless answer would fill the disk
 FILE_WORTH = 100_000  # bytes that a complete file counts as at least, since each costs a request
 
 
@@ -33,6 +34,11 @@ class _Part:
     offset: int = 0
     validator: str | None = None
     digest: "_Hash" = field(default_factory=hashlib.sha256)
+    listed: int | None = None
+
+    @property
+    def is_endless(self) -> bool:
+        return self.listed is not None and self.offset > self.listed + MOST_EXTRA
 
 
 class Transfer:
@@ -151,6 +157,7 @@ class Transfer:
             return
         if digest is None:
             return
+        self._journal.forget(file.path)  # a killed process must not leave a link as a part of a download
         found = self._cached.link(path, size, digest, lambda read: self._meter.add(hashed=read))
         if found is not None:
             self._journal.finish(file.path, path, found)
@@ -180,7 +187,7 @@ class Transfer:
             try:
                 self._receive(part, path)
             except Exception:  # a store's client may raise anything
-                if part.validator is None or part.offset <= before:
+                if part.validator is None or part.offset <= before or part.is_endless:
                     self._meter.add(here=-part.offset)
                     raise
             else:
@@ -212,6 +219,9 @@ class Transfer:
             part.digest.update(chunk)
             before, part.offset = part.offset, part.offset + len(chunk)
             self._meter.add(here=len(chunk), moved=len(chunk))
+            if part.is_endless:
+                text = f"{part.path} has {part.listed} bytes in the listing, and more than {part.offset} came"
+                raise Fault("bad_response", f"{text}; check which server answers there")
             if part.validator is not None and before // MARK_EVERY != part.offset // MARK_EVERY:
                 self._journal.mark(part.path, Mark(part.offset, part.digest.hexdigest()))
 
@@ -220,7 +230,7 @@ class Transfer:
 
         After a restart of this host only the bytes up to the last mark count, and only with their digest.
         """
-        record, fresh = self._journal.find(file.path), _Part(file.path)
+        record, fresh = self._journal.find(file.path), _Part(file.path, listed=file.file_size)
         if record.validator is None or record.sha256 is not None or not path.is_file():
             return fresh
         if self._journal.ranges(file.path):  # it has its full length, with holes
@@ -229,7 +239,7 @@ class Transfer:
         until = size if record.boot == self._journal.boot else mark.offset
         if size < until or size > (file.file_size or size):
             return fresh
-        part = _Part(file.path, validator=record.validator)
+        part = _Part(file.path, validator=record.validator, listed=file.file_size)
         for chunk in self._read(path, until, mark.offset):
             part.digest.update(chunk)
             part.offset += len(chunk)
