@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ PLACEHOLDERS = (
 def shown(health: dict[str, Any], probe: str) -> dict[str, str]:
     """Return the first line of ``mlopsd status``, and the row of *probe* with its findings."""
     known = {**health, "host": "host", "version": "1"}
-    lines = format_health(known, TableStyle(10_000, coloured=False, shows_since=False)).splitlines()
+    style = TableStyle(10_000, coloured=False)
+    first = format_health(known, style).splitlines()[0]
+    lines = format_health(known, replace(style, shows_since=False)).splitlines()
     row = next(place for place, line in enumerate(lines) if line.startswith(f"{probe} "))
     findings = []
     for line in lines[row + 1 :]:
@@ -36,7 +39,7 @@ def shown(health: dict[str, Any], probe: str) -> dict[str, str]:
         findings.append(line.strip())
     _, status, text = lines[row].split(maxsplit=2)
     return {
-        "first": plain(lines[0].removesuffix("  host, mlopsd 1")),
+        "first": plain(first.removesuffix("  host, mlopsd 1")),
         "row": plain(f"{status}: {text}"),
         "findings": plain("\n".join(findings)),
     }

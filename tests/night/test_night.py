@@ -63,7 +63,8 @@ def well(daemon: Running, host: Path) -> None:
         "/health/gpu", lambda found: "hang" not in found["summary"] and found["raw_status"] != "unknown"
     )
     daemon.ask("POST", "/health/gpu/reload?wait=10", local=True)
-    daemon.until("/health/gpu", lambda found: found["status"] == "healthy")
+    moment = daemon.get("/health/gpu").json["checked_at"]  # the next check registers for events anew
+    daemon.until("/health/gpu", lambda found: found["status"] == "healthy" and found["checked_at"] > moment)
 
 
 OF_CARDS: dict[str, tuple[list[str], Callable[[dict[str, Any]], bool]]] = {
