@@ -9,6 +9,7 @@ from tests.systemd.machine import CONFIG, MLOPSD, NEEDED, VENV, Box
 pytestmark = [NEEDED, pytest.mark.timeout(180)]
 UNIT = "/etc/systemd/system/mlopsd.service"
 SYSUSERS = "/etc/sysusers.d/mlopsd.conf"
+LINK = "/usr/local/bin/mlopsd"
 SYSUSERS_PROGRAM = "/usr/bin/systemd-sysusers"
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -35,12 +36,28 @@ def test_the_installed_configuration_is_good_and_the_service_can_read_it(install
     assert done.stdout.startswith(f"OK: {CONFIG}; probes: ")
 
 
+def test_every_user_finds_the_program(installed: Box) -> None:
+    assert installed.run("readlink", LINK).stdout.strip() == MLOPSD
+    assert installed.run(*NOBODY, LINK, "--version").stdout.startswith("mlopsd ")
+
+
+def test_a_program_of_somebody_else_on_the_path_is_kept(installed: Box) -> None:
+    installed.run("rm", LINK)
+    installed.write(LINK, "mine\n")
+    assert f"keep {LINK}: it is not of an installation of mlopsd" in installed_again(installed)
+    assert installed.read(LINK) == "mine\n"
+    installed.run(MLOPSD, "install", "--uninstall")
+    assert installed.exists(LINK)
+    installed.run("rm", LINK)
+
+
 def test_the_unit_runs_the_program_of_the_virtual_environment_that_installed_it(installed: Box) -> None:
     installed.run("cp", "-a", VENV, "/opt/another")
     installed.run("sed", "-i", "s#/opt/mlopsd/#/opt/another/#", "/opt/another/bin/mlopsd")
     installed.run("/opt/another/bin/mlopsd", "install")
     assert "ExecStart=/opt/another/bin/mlopsd run" in installed.read(UNIT)
     assert "/opt/mlopsd" not in installed.read(UNIT)
+    assert installed.run("readlink", LINK).stdout.strip() == "/opt/another/bin/mlopsd"
     installed.run("rm", "-r", "/opt/another")
 
 
@@ -87,7 +104,7 @@ def test_uninstalling_stops_the_service_and_leaves_nothing_but_its_state(service
     service.run("systemctl", "enable", "mlopsd")
     reported = service.run(MLOPSD, "install", "--uninstall").stdout
     assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""
-    for path in (UNIT, SYSUSERS, "/etc/mlopsd", "/etc/systemd/system/multi-user.target.wants/mlopsd.service"):
+    for path in (UNIT, LINK, SYSUSERS, "/etc/mlopsd", "/etc/systemd/system/multi-user.target.wants/mlopsd.service"):
         assert not service.exists(path), path
     assert service.exists("/var/lib/mlopsd/layout")
     assert "keep /var/lib/mlopsd" in reported

@@ -156,9 +156,12 @@ class DemoHints:
         """Yield commands for a daemon at *address*: its health, a prediction, and a new model version."""
         ask = ["curl", f"{address}/invocations", "-H", "Content-Type: application/json", "-d", ROW]
         where = [] if self._folder.is_default else ["--folder", str(self._folder.path)]
+        yield f"the status page, in a browser: {address}/"
         yield "try, from another terminal:"
         yield "  # can this host serve its model? 503 until the model is verified, which takes some seconds"
         yield f"  {join(['curl', '-i', f'{address}/health/'])}"
+        yield "  # what does each probe say? the command for 3 a.m."
+        yield f"  {join([*self._program, 'status', '--url', address])}"
         yield "  # a prediction for one patient"
         yield f"  {join(ask)}"
         yield "  # a new version becomes champion; the daemon verifies it and rolls it out"

@@ -8,13 +8,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mlopsd.cli.errors import CommandError
-from mlopsd.cli.install import user
+from mlopsd.cli.install import gpus, user
 from mlopsd.cli.install.files import InstalledFiles, SetupSteps, read_shipped
+from mlopsd.format import format_count
 
 SERVICE = "mlopsd.service"
 UNIT = Path("/etc/systemd/system") / SERVICE
 CONFIGURATION = Path("/etc/mlopsd/config.toml")
 RECORD = Path("/etc/mlopsd/.installed.json")
+LINK = Path("/usr/local/bin/mlopsd")
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 SHIPPED_PROGRAM = "/opt/mlopsd/bin/mlopsd"
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
@@ -55,8 +57,9 @@ def _install(steps: SetupSteps, files: InstalledFiles) -> None:
     program = _program()
     user.check_access(program)
     user.create(steps, files)
-    files.write(CONFIGURATION, read_shipped("config.toml"), 0o640, user.group_id())
+    files.write(CONFIGURATION, _configuration(), 0o640, user.group_id())
     files.write(UNIT, _render_unit(program))
+    _link(steps, program)
     steps.run("systemctl", "daemon-reload")
     print(
         "next:",
@@ -68,12 +71,47 @@ def _install(steps: SetupSteps, files: InstalledFiles) -> None:
     )
 
 
+def _configuration() -> bytes:
+    """Return the shipped configuration, which watches the GPUs of this host if it has any."""
+    shipped, count = read_shipped("config.toml"), gpus.count_gpus()
+    if count == 0:
+        return shipped
+    found = f"this host has {format_count(count, 'NVIDIA GPU')}"
+    if gpus.has_library():
+        print(f"{found}: a new {CONFIGURATION} watches them by [probes.gpu]")
+        return gpus.with_gpu_probe(shipped)
+    print(f"{found}, and nothing watches them: install 'mlopsd[gpu]' here, and add [probes.gpu]")
+    return shipped
+
+
+def _link(steps: SetupSteps, program: Path) -> None:
+    """Put *program* on everybody's PATH, unless somebody else has a file there."""
+    if LINK.is_symlink() and LINK.readlink() == program:
+        return
+    if LINK.exists() and not _is_ours(LINK):
+        steps.report(f"keep {LINK}: it is not of an installation of mlopsd")
+        return
+    steps.do(f"link {LINK} to {program}", lambda: _replace_link(program))
+
+
+def _is_ours(link: Path) -> bool:
+    return link.is_symlink() and link.readlink().parts[-2:] == ("bin", "mlopsd")
+
+
+def _replace_link(program: Path) -> None:
+    LINK.parent.mkdir(parents=True, exist_ok=True)
+    LINK.unlink(missing_ok=True)
+    LINK.symlink_to(program)
+
+
 def _uninstall(steps: SetupSteps, files: InstalledFiles) -> None:
     if UNIT.exists():
         steps.run("systemctl", "disable", "--now", SERVICE)
     for path in (UNIT, CONFIGURATION, user.SYSUSERS):
         files.remove(path)
     files.remove_record()
+    if _is_ours(LINK):
+        steps.do(f"remove {LINK}", LINK.unlink)
     steps.run("systemctl", "daemon-reload")
     if Path(user.HOME).exists() or user.exists():
         fix = f"rm -r {user.HOME}; userdel {user.USER}"

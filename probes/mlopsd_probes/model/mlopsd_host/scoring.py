@@ -171,7 +171,7 @@ class Scorer:
 
     def _limit(self, rows: int | None) -> None:
         if rows is not None and rows > self._most_rows:
-            raise RequestRejected(413, f"{rows} rows in one request; at most {self._most_rows} are predicted")
+            raise RequestRejected(413, _too_many(rows, self._most_rows))
 
 
 def print_without_data(error: BaseException) -> None:
@@ -225,3 +225,9 @@ def _range_text(low: float | None, high: float | None) -> str:
     if low is not None:
         return f"at least {low:g}"
     return f"at most {high:g}" if high is not None else "a number"
+
+
+def _too_many(rows: int, most: int) -> str:
+    return (
+        f"{rows} rows in one request; at most {most} are predicted: send fewer, or raise prediction.max_rows"
+    )
