@@ -18,7 +18,7 @@ from bench.registry import BenchRegistry
 from bench.server import DaemonServer, ModelServer, Server
 from bench.serving import ServingResult, ask, peer_serving, serving
 from bench.table import ResultTable, Row, at_least, at_most, of_rows
-from bench.traffic import Traffic
+from bench.traffic import RequestLoad
 from bench.web import WebConnection, wait_until_open
 from mlopsd.process.procfs import descendants
 from tests.running import free_port
@@ -97,7 +97,7 @@ def _measure_health(server: Server, path: str, seconds: float, health: HealthTim
         for _ in range(AT_WORK):
             working.enter_context(_spinning())
         health.crowded.append(_called(server, path, seconds * LONGER))
-    with Traffic(server.port, connections, rows) as traffic:
+    with RequestLoad(server.port, connections, rows) as traffic:
         health.busy.append(_called(server, path, seconds * LONGER))
         traffic.end()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.cost import cpu_of_all
 from bench.registry import BenchRegistry
 from bench.server import SYSTEM, DaemonServer, ModelServer, Server
-from bench.traffic import Answered, Traffic
+from bench.traffic import Answered, RequestLoad
 from bench.trainer import NAME
 from bench.web import wait_for_answer
 from mlopsd.process.procfs import descendants
@@ -58,7 +58,7 @@ def ask(server: Server, connections: int, rows: int, seconds: float) -> ServingR
     """Ask *server* for *seconds*, and wait for what is in flight then; all of it counts."""
     pids = [server.pid, *descendants(server.pid)]
     used = cpu_of_all(pids)
-    with Traffic(server.port, connections, rows) as traffic:
+    with RequestLoad(server.port, connections, rows) as traffic:
         time.sleep(seconds)
         heard = traffic.end()
     used = cpu_of_all(pids) - used

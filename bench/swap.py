@@ -11,7 +11,7 @@ from bench.registry import BenchRegistry
 from bench.server import DaemonServer
 from bench.serving import milliseconds, serving
 from bench.table import ResultTable, Row, at_most, of_rows
-from bench.traffic import Answered, Traffic
+from bench.traffic import Answered, RequestLoad
 from bench.web import reload_now
 
 CONNECTIONS = 16
@@ -44,7 +44,7 @@ def run(effort: Effort, room: Path) -> Iterator[ResultTable]:
 
 
 def _swap(daemon: DaemonServer, registry: BenchRegistry, version: str, usual_seconds: float) -> Swapped:
-    with Traffic(daemon.port, CONNECTIONS, 1) as traffic:
+    with RequestLoad(daemon.port, CONNECTIONS, 1) as traffic:
         time.sleep(usual_seconds)
         moved = time.perf_counter()
         registry.crown(version)

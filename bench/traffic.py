@@ -51,7 +51,7 @@ class TrafficResult:
         return sum(answer.code != 200 for answer in self.answers)
 
 
-class Traffic(AbstractContextManager["Traffic"]):
+class RequestLoad(AbstractContextManager["RequestLoad"]):
     """*connections* that ask the server at *port* for *rows* at a time, from entering on."""
 
     def __init__(self, port: int, connections: int, rows: int) -> None:
