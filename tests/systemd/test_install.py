@@ -104,7 +104,8 @@ def test_uninstalling_stops_the_service_and_leaves_nothing_but_its_state(service
     service.run("systemctl", "enable", "mlopsd")
     reported = service.run(MLOPSD, "install", "--uninstall").stdout
     assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""
-    for path in (UNIT, LINK, SYSUSERS, "/etc/mlopsd", "/etc/systemd/system/multi-user.target.wants/mlopsd.service"):
+    wants = "/etc/systemd/system/multi-user.target.wants/mlopsd.service"
+    for path in (UNIT, LINK, SYSUSERS, "/etc/mlopsd", wants):
         assert not service.exists(path), path
     assert service.exists("/var/lib/mlopsd/layout")
     assert "keep /var/lib/mlopsd" in reported

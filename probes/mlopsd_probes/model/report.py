@@ -148,7 +148,7 @@ def _advice_of_registries(seen: Observed, otherwise: Advice = Advice.WATCH) -> A
 
 
 def _outdated_text(seen: Observed) -> str:
-    why = seen.progress.sentence() if seen.progress else seen.precondition or "it is loaded anew by itself"
+    why = seen.progress.sentence() if seen.progress else seen.precondition or "it restarts by itself"
     return f", as the table said before it was changed; {why}"
 
 
