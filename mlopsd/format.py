@@ -10,6 +10,8 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _UNITS = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"))
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")  # decimal, as on a disk's label
 _STEP = 1000
+_THREE_DIGITS = 100
+_SYMBOLS = {"watts": "W", "volts": "V", "amperes": "A", "hertz": "Hz", "joules": "J"}
 _ROUNDS_UP = 999.5  # three digits of a larger number would round to 1 of the next unit
 
 
@@ -53,6 +55,23 @@ def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def format_quantity(value: float, unit: str) -> str:
+    """Return *value* in a metric's *unit* as text: ``87 %``, ``61.2 GB``, ``62 °C``, ``312 W``."""
+    known = _FORMATS.get(unit)
+    if known is not None:
+        return known(value)
+    text = f"{value:.0f}" if value == int(value) or abs(value) >= _THREE_DIGITS else f"{value:.3g}"
+    return f"{text} {_SYMBOLS.get(unit, unit)}".strip()
+
+
 def format_time(moment: datetime) -> str:
     """Return *moment* as RFC 3339 in UTC, to the millisecond: ``2026-11-30T18:00:00.000Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_FORMATS = {
+    "ratio": format_ratio,
+    "bytes": format_size,
+    "celsius": format_celsius,
+    "seconds": format_duration,
+}

@@ -47,7 +47,7 @@ def test_its_own_test_suite_runs_our_kit(environment: dict[str, str], tmp_path: 
         timeout=120,
     )
     assert output.returncode == 0, output.stdout
-    assert "84 passed" in output.stdout
+    assert "88 passed" in output.stdout
 
 
 def test_async_threaded_and_process_probe_run_beside_ours(

@@ -14,6 +14,7 @@ from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.health import Health
 from mlopsd.web.api.history import HistoryDocuments
 from mlopsd.web.api.info import About
+from mlopsd.web.api.numbers import numbers_of
 from mlopsd.web.api.openapi import Description
 from mlopsd.web.api.predictions import Predictions
 from mlopsd.web.api.readings import ReadingDocuments
@@ -24,7 +25,9 @@ from mlopsd.web.resources import ProbeResource, make_resources
 from mlopsd.web.routes import Handlers, metrics_route, table
 
 if TYPE_CHECKING:
+    from mlopsd.entry import Entry
     from mlopsd.watch import ProbeReload
+    from mlopsd.web.api.schemas import NumberAnswer
 
 ROUTES = web.AppKey("ROUTES", tuple[Endpoint, ...])
 
@@ -45,7 +48,10 @@ def make_app(context: WebContext, *, local: bool) -> web.Application:
     def endpoints() -> Sequence[Endpoint]:
         return (*fixed, *of_probes.endpoints())
 
-    readings = ReadingDocuments(context.board, reload_of)
+    def numbers(entry: Entry) -> list[NumberAnswer]:
+        return numbers_of(entry, context.trends, context.traffic)
+
+    readings = ReadingDocuments(context.board, reload_of, numbers)
     health = Health(context, readings)
     about = About(context, endpoints)
     fixed += table(

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from mlopsd.cli.terminal.health_table import MOST_FINDINGS, TableStyle, format_health
+from mlopsd.cli.terminal.health_table import ADVICE, MOST_FINDINGS, STATUSES, TableStyle, format_health
+from mlopsd.probe import Advice, Status
 
 NOW = datetime(2026, 12, 1, 3, 19, tzinfo=UTC)
 NIGHT, LONG_AGO, LATER = "2026-12-01T03:07:00Z", "2026-11-28T03:07:00Z", "2026-12-01T03:15:00Z"
@@ -98,3 +99,31 @@ def test_a_probe_whose_name_ends_another_one_leaves_no_rest_of_it() -> None:
     health = {"status": "degraded", "since": NIGHT, "summary": summary, "probes": probes}
     shown = format_health(health, TableStyle(80, coloured=False, now=NOW)).splitlines()
     assert shown[:2] == ["degraded  for 12 min", ""]
+
+
+def test_a_healthy_probe_shows_its_numbers() -> None:
+    numbers = [
+        {"title": "Busy", "value": 0.41, "unit": "ratio"},
+        {"title": "Memory", "value": 212e9, "unit": "bytes", "limit": 640e9},
+        {"title": "Temperature", "value": 62, "unit": "celsius"},
+        {"title": "Requests", "value": 12.0, "unit": "/s"},
+        {"title": "p99", "value": 0.04, "unit": "seconds"},
+        {"title": "Errors", "value": 0, "unit": ""},
+    ]
+    gpu = {"status": "healthy", "summary": "8 GPUs, all healthy", "findings": [], "numbers": numbers}
+    health = {"status": "healthy", "probes": {"gpu": gpu}}
+    *_, row = format_health(health, TableStyle(500, coloured=False, shows_since=False)).splitlines()
+    assert row.endswith(
+        "8 GPUs, all healthy; busy 41 %; memory 212 GB of 640 GB; temperature 62 °C; "
+        "requests 12 /s; p99 40 ms; errors 0"
+    )
+    gpu["status"] = "degraded"
+    *_, row = format_health(health, TableStyle(500, coloured=False, shows_since=False)).splitlines()
+    assert row.endswith("8 GPUs, all healthy"), "a fault comes first"
+    *_, row = format_health(health, TableStyle(500, coloured=False, shows_all=True)).splitlines()
+    assert row.endswith("errors 0")
+
+
+def test_the_order_is_that_of_the_contract() -> None:
+    assert list(map(str, Status)) == list(STATUSES)
+    assert list(map(str, Advice)) == list(ADVICE)

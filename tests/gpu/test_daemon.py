@@ -92,7 +92,7 @@ def test_an_xid_of_before_a_restart_of_the_daemon_is_still_reported(host: Path, 
         daemon.until("/health/gpu", lambda reported: reported["status"] == "healthy")
         build.steer(host, scenario("xid 79 gpu 1"))
         daemon.until("/health/gpu", lambda reported: reported["status"] == "unhealthy")
-        daemon.wait_for(lambda line: line["event"] == "XID" and line["xid"] == "79")
+        daemon.wait_for(lambda line: line["event"] == "XID" and line["xid"] == 79)
         daemon.stop()
     build.steer(host, scenario())
     with Running(tmp_path, PATIENT) as daemon:

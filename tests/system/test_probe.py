@@ -127,7 +127,7 @@ def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
     own = {"load": Load(options, no_load_averages), "paging": Paging(options, tmp_path)}
     own |= {"pressure": Pressure(options, tmp_path), "open_files": OpenFiles(options, tmp_path)}
     own |= {"pids": Pids(options, tmp_path, tmp_path), "stuck_processes": StuckProcesses(options, tmp_path)}
-    of_sysfs = {"disk_io", "temperature"}
+    of_sysfs = {"disk_io", "temperature", "nvidia_gpus"}
     probe.collectors = tuple(
         own.get(look.name, look) for look in probe.collectors if look.name not in of_sysfs
     )
@@ -148,7 +148,9 @@ def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
 def test_only_what_a_host_may_lack_may_be_absent() -> None:
     absent = {look.name for look in COLLECTORS if look.may_be_absent}
     configured = {"disk_path"}  # paths = [] is a choice
-    assert absent == {"swap_used", "pressure", "temperature", "disk_io", "network"} | configured
+    assert (
+        absent == {"swap_used", "pressure", "temperature", "nvidia_gpus", "disk_io", "network"} | configured
+    )
     assert all(look.source.startswith("/") for look in COLLECTORS if look.name not in configured)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlopsd.failures import why
 from mlopsd.format import format_time
 from mlopsd.probe import Finding, ReloadRefused, Status
-from mlopsd.web.api.schemas import FindingAnswer, ReloadState, ReloadWord
+from mlopsd.web.api.schemas import FindingAnswer, NumberAnswer, ReloadState, ReloadWord
 from mlopsd.web.jsonable import dumps, jsonable
 
 if TYPE_CHECKING:
@@ -35,11 +35,20 @@ class CachedJson:
 
 
 class ReadingDocuments:
-    """The board's entries as JSON. *reload_of* returns the last reload of a probe by its name."""
+    """The board's entries as JSON.
 
-    def __init__(self, board: Board, reload_of: Callable[[str], ProbeReload | None]) -> None:
+    *reload_of* returns the last reload of a probe by its name, *numbers_of* the numbers of an entry.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        reload_of: Callable[[str], ProbeReload | None],
+        numbers_of: Callable[[Entry], list[NumberAnswer]] = lambda _entry: [],
+    ) -> None:
         self._board = board
         self._reload_of = reload_of
+        self._numbers_of = numbers_of
         self._written: dict[str, CachedJson] = {}
 
     def one(self, entry: Entry) -> bytes:
@@ -74,13 +83,13 @@ class ReadingDocuments:
         reload = self._reload_of(entry.probe)
         written = self._written.get(entry.probe)
         if written is None or not written.is_of(entry, reload):
-            written = self._written[entry.probe] = _write(entry, reload)
+            written = self._written[entry.probe] = _write(entry, reload, self._numbers_of(entry))
         return written
 
 
-def _write(entry: Entry, reload: ProbeReload | None) -> CachedJson:
+def _write(entry: Entry, reload: ProbeReload | None, numbers: list[NumberAnswer]) -> CachedJson:
     before = dumps(jsonable(_before_age(entry)))[:-1]
-    after = b", " + dumps(jsonable(_after_age(entry, reload)))[1:]
+    after = b", " + dumps(jsonable(_after_age(entry, reload, numbers)))[1:]
     return CachedJson(entry, reload, is_running(reload), before, after)
 
 
@@ -98,7 +107,7 @@ def _before_age(entry: Entry) -> dict[str, Any]:
     return answer
 
 
-def _after_age(entry: Entry, reload: ProbeReload | None) -> dict[str, Any]:
+def _after_age(entry: Entry, reload: ProbeReload | None, numbers: list[NumberAnswer]) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if entry.duration is not None:
         answer["duration_seconds"] = round(entry.duration, 6)
@@ -108,6 +117,8 @@ def _after_age(entry: Entry, reload: ProbeReload | None) -> dict[str, Any]:
     answer["findings"] = [
         finding_answer(finding, entry.since_of(finding)) for finding in entry.reading.findings
     ]
+    if numbers:
+        answer["numbers"] = numbers
     answer["facts"] = entry.facts
     if reload is not None:
         answer["reload"] = reload_state(reload)

@@ -56,6 +56,18 @@ class ReloadState(TypedDict):
     detail: NotRequired[str]
 
 
+class NumberAnswer(TypedDict):
+    """A number for one line: over all rows of a probe's table, or of its predictions.
+
+    Of temperatures it is the highest, of ratios the mean, of others the sum.
+    """
+
+    title: str
+    value: int | float
+    unit: str
+    limit: NotRequired[int | float]
+
+
 class ReadingAnswer(TypedDict):
     """Result of the last check of one probe.
 
@@ -79,6 +91,7 @@ class ReadingAnswer(TypedDict):
     raw_status: NotRequired[StatusWord]
     raw_count: NotRequired[Count]
     findings: list[FindingAnswer]
+    numbers: NotRequired[list[NumberAnswer]]
     facts: dict[str, Any]
     reload: NotRequired[ReloadState]
 

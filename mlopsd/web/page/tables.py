@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlopsd.entry import Entry
-from mlopsd.format import format_celsius, format_duration, format_ratio, format_size
+from mlopsd.format import format_duration, format_quantity
 from mlopsd.predictor import VersionFacts
 from mlopsd.probe import Column, Finding, Status, SubjectTable
 from mlopsd.trends import MOST_ROWS, Cell, PredictorFigures, Trends, cells, drawn
@@ -15,7 +15,6 @@ from mlopsd.web.jsonable import jsonable
 
 TALL, MARGIN = 200, 10  # units of a sparkline, and of its margin above and below
 MOST_LISTED = 3  # values of a fact in one cell
-THREE_DIGITS = 100
 DIGITS = re.compile(r"(\d+)")
 
 
@@ -129,9 +128,9 @@ class TableContent:
             return NumberCell(title, "")
         points = self._trends.points(self._probe, row, column.title) if column.has_trend else ()
         full = cell.limit if cell.limit is not None else 1.0 if unit == "ratio" else None
-        limit = "" if cell.limit is None else quantity(cell.limit, unit)
+        limit = "" if cell.limit is None else format_quantity(cell.limit, unit)
         share = None if not full or full < 0 else min(max(cell.value / full, 0.0), 1.0)
-        return NumberCell(title, quantity(cell.value, unit), share, spark(points, unit, full), limit)
+        return NumberCell(title, format_quantity(cell.value, unit), share, spark(points, unit, full), limit)
 
 
 def _findings(
@@ -193,23 +192,6 @@ def _plain(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else str(jsonable(value))
 
 
-def quantity(value: float, unit: str) -> str:
-    """Return *value* in *unit* as text: ``87 %``, ``61.2 GB``, ``62 °C``, ``312 W``."""
-    if unit == "ratio":
-        return format_ratio(value)
-    if unit == "bytes":
-        return format_size(value)
-    if unit == "celsius":
-        return format_celsius(value)
-    if unit == "seconds":
-        return format_duration(value)
-    text = f"{value:.0f}" if value == int(value) or abs(value) >= THREE_DIGITS else f"{value:.3g}"
-    return f"{text} {UNITS.get(unit, unit)}".strip()
-
-
-UNITS = {"watts": "W", "volts": "V", "amperes": "A", "hertz": "Hz", "joules": "J"}
-
-
 def spark(points: Sequence[float], unit: str, full: float | None = None) -> Spark | None:
     """Return the sparkline of *points* from 0 to *full*, else to the largest; None without a point."""
     known = [point for point in points if not math.isnan(point)]
@@ -220,7 +202,7 @@ def spark(points: Sequence[float], unit: str, full: float | None = None) -> Spar
     for run in drawn(points):
         places = [f"{place} {int(bottom - value * scale)}" for place, value in run]
         paths.append("M" + "L".join(places if len(places) > 1 else places * 2))
-    lowest, highest = (quantity(value, unit) for value in (min(known), max(known)))
+    lowest, highest = (format_quantity(value, unit) for value in (min(known), max(known)))
     return Spark("".join(paths), f"last 30 min: {lowest} to {highest}")
 
 
