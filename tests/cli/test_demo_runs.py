@@ -30,8 +30,9 @@ def test_it_all_works_as_printed(short: Path) -> None:
     with demo(short, port, "--fake-gpus", "t4") as running:
         reading(port, "gpu", is_healthy)
         reading(port, "model", serves("1"))
-        health, prediction, retrain, break_a_gpu, ask_it = running.commands
+        health, at_night, prediction, retrain, break_a_gpu, ask_it = running.commands
         assert tried(health).startswith("HTTP/1.1 200 OK\n")
+        assert "(@champion) answers" in tried(at_night)
         (first,) = json.loads(tried(prediction))["predictions"]
         assert 25 < first < 346
         assert "--folder" in retrain, "it is not where the demo is by default"
