@@ -53,7 +53,7 @@ def _answer(channel: socket.socket, incoming: BinaryIO, opening: Mapping[str, An
 
 
 def _reply_to(question: Mapping[str, Any], resolver: "Resolver", reply: Send) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the daemon has closed the channel
+    with contextlib.suppress(OSError):  # the channel is closed, by the daemon or since this process ends
         reply({"id": question["id"], **resolver.answer(question)})
 
 
