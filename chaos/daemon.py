@@ -19,7 +19,7 @@ LONGEST_LINE = 16 * 2**20
 KEPT_LINES = 400
 TRACEBACK = "Traceback (most recent call last)"
 PROBE_FAILURES = ("probe check failed",)
-MODEL_PRINTED = ("probe printed", "model host")  # a version that fails its load says so itself
+MODEL_PRINTED = ("probe printed", "model")  # a version that fails its load says so itself
 ORPHAN_SECONDS = 5.0
 
 
