@@ -146,6 +146,18 @@ class History(logging.Handler):
             file.replace(self._folder / FILE_BEFORE)
 
 
+def split_event(event: Event, *hidden: str) -> dict[str, Any]:
+    """Return *event* in the form of the API: time, level, name, and the rest but *hidden* as fields."""
+    own = ("time", "level", "event", "logger", *hidden)
+    fields = {name: value for name, value in event.items() if name not in own}
+    return {
+        "time": event["time"],
+        "level": str(event.get("level", "info")),
+        "event": event["event"],
+        "fields": fields,
+    }
+
+
 def read_history(folder: Path, moment: datetime) -> list[Event]:
     """Return the events in *folder* since *moment*, oldest first, without a daemon.
 

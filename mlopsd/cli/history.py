@@ -3,7 +3,7 @@
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -76,7 +76,7 @@ def _from_file(seconds: float, unreachable: CommandError) -> Document:
     """
     from mlopsd.config.errors import ConfigurationError  # noqa: PLC0415  # as above
     from mlopsd.config.load import load  # noqa: PLC0415  # as above
-    from mlopsd.history import read_history  # noqa: PLC0415  # as above
+    from mlopsd.history import read_history, split_event  # noqa: PLC0415  # as above
     from mlopsd.state_dir import places  # noqa: PLC0415  # as above
 
     moment = datetime.now(UTC) - timedelta(seconds=seconds)
@@ -87,10 +87,4 @@ def _from_file(seconds: float, unreachable: CommandError) -> Document:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CommandError(*unreachable.lines, f"cannot read its file in place of it: {reason}") from error
     print_error(*unreachable.lines, f"this is the history in {folder}")
-    return {"since": moment.isoformat(), "events": list(map(_answer, events))}
-
-
-def _answer(event: dict[str, Any]) -> Document:
-    own: Sequence[str] = ("time", "level", "event", "logger")
-    fields = {name: value for name, value in event.items() if name not in own}
-    return {"time": event["time"], "level": event.get("level"), "event": event["event"], "fields": fields}
+    return {"since": moment.isoformat(), "events": list(map(split_event, events))}

@@ -23,7 +23,9 @@ def test_only_gpus_of_nvidia_are_counted(tmp_path: Path) -> None:
     device(tmp_path, "0000:02:00.0", "0x10de", "0x030000")
     guest = device(tmp_path, "0000:02:00.4", "0x10de", "0x030200")
     (guest / "physfn").symlink_to("../0000:02:00.0")
-    (tmp_path / "bus/pci/devices/0000:03:00.0").mkdir()  # on its way out
+    passed_on = device(tmp_path, "0000:03:00.0", "0x10de", "0x030200")
+    (passed_on / "driver").symlink_to("../../drivers/vfio-pci")
+    (tmp_path / "bus/pci/devices/0000:04:00.0").mkdir()  # on its way out
     assert count_gpus(tmp_path) == 2
 
 

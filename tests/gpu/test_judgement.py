@@ -9,6 +9,7 @@ import pynvml
 import pytest
 from pydantic import ValidationError
 
+from mlopsd.pci_bus import PciBus
 from mlopsd.probe import Advice, Finding, Status
 from mlopsd_probes.gpu import presence
 from mlopsd_probes.gpu.card import Card
@@ -21,7 +22,6 @@ from mlopsd_probes.gpu.temperature import gpu_limits
 from mlopsd_probes.gpu.throttle import Sustained
 from mlopsd_probes.gpu.xid_table import XIDS
 from mlopsd_probes.gpu.xids import Xids
-from mlopsd_probes.pci_bus import PciBus
 
 CARD = Card(2, "GPU-2", "H100", "0000:03:00.0")
 

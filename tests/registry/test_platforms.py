@@ -114,10 +114,10 @@ async def test_files_in_s3_are_fetched_straight(
     s3.create_bucket(Bucket="models")
     for name, value in {**AWS, "MLFLOW_S3_ENDPOINT_URL": bucket}.items():
         monkeypatch.setenv(name, value)
-    stores = ("--no-serve-artifacts", "--default-artifact-root", "s3://models/root")
+    stores = ("--no-serve-artifacts", "--default-artifact-root", "s3://models/store")
     with server(tmp_path, NEWEST, *stores) as made:
         source = made.register()
-        assert source.startswith("s3://models/root/")
+        assert source.startswith("s3://models/store/")
         key = source.removeprefix("s3://models/")
         s3.put_object(Bucket="models", Key=f"{key}/MLmodel", Body=b"flavors: {}")
         async with asking(tmp_path / "scratch", made.uri, **PATIENT) as (registries, _):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from mlopsd.format import format_time
+from mlopsd.history import split_event
 from mlopsd.threads import in_thread
 from mlopsd.web.api.endpoint import JSON_HEADERS
 from mlopsd.web.api.query import check_names, duration
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from mlopsd.history import Event
-
 DAY = 86_400.0  # seconds, the default
 CENTURY = 100 * 366 * DAY
-OWN = ("time", "level", "event", "logger")
 BY = "by"  # the field with the caller; only callers who may act see it
 
 
@@ -38,19 +36,11 @@ class HistoryDocuments:
         check_names(request, ("since",))
         ago = timedelta(seconds=min(duration(request, "since", DAY), CENTURY))
         moment = self._context.board.now() - ago
-        hidden = OWN if CALLER.get() else (*OWN, BY)
+        hidden = () if CALLER.get() else (BY,)
         body = await in_thread("read history", lambda: self._body(moment, hidden))
         return web.Response(body=body, headers=JSON_HEADERS)
 
     def _body(self, moment: datetime, hidden: Sequence[str]) -> bytes:
-        events = [_answer(event, hidden) for event in self._context.history.since(moment)]
+        kept = self._context.history.since(moment)
+        events = cast("list[EventAnswer]", [split_event(event, *hidden) for event in kept])
         return json_body(jsonable(HistoryAnswer(since=format_time(moment), events=events)))
-
-
-def _answer(event: Event, hidden: Sequence[str]) -> EventAnswer:
-    return EventAnswer(
-        time=event["time"],
-        level=str(event.get("level", "info")),
-        event=event["event"],
-        fields={name: value for name, value in event.items() if name not in hidden},
-    )

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pynvml
 
+from mlopsd.pci_bus import PciBus
 from mlopsd_probes.gpu.card import Card, card_of
 from mlopsd_probes.gpu.card_errors import fault_without_identity
 from mlopsd_probes.gpu.history import CardHistory
 from mlopsd_probes.gpu.nvml import LACKING, NO_SESSION, ask, text
 from mlopsd_probes.gpu.watcher import Watcher
-from mlopsd_probes.pci_bus import PciBus
 
 LOST_RETRY = 300.0  # seconds; a lost card may come back, and initialising takes seconds per card
 CUDA_THOUSAND = 1000

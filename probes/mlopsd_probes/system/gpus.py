@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from mlopsd.pci_bus import PciBus
 from mlopsd.probe import Metric, Reading
 from mlopsd_probes.container import is_container
-from mlopsd_probes.pci_bus import PciBus
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
 
