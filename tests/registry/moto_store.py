@@ -1,14 +1,18 @@
 """S3 of moto, and a registry in a file that has its versions."""
 
+import logging
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlopsd.log_limit import LogLimiter
+from mlopsd_probes.registry.client import ClientProcess
+from mlopsd_probes.registry.options import RegistryOptions
 from tests.model.registry_server import environment
 from tests.running import free_port
 
@@ -68,3 +72,21 @@ def registry(folder: Path, *sources: str) -> str:
     command = [sys.executable, "-c", REGISTER, uri, *sources]
     subprocess.run(command, check=True, env=environment(Path(sys.executable)), timeout=300)
     return uri
+
+
+@asynccontextmanager
+async def version_in_s3(folder: Path, uri: str, front: str) -> AsyncIterator[tuple[Any, ClientProcess]]:
+    """Yield a client of the S3 at *uri*, and a process that fetches a version from it over *front*.
+
+    The bucket has the version's MLmodel only.
+    """
+    options = RegistryOptions(uri=registry(folder, f"s3://{BUCKET}/1"))
+    filled = s3(port_of(uri))
+    filled.create_bucket(Bucket=BUCKET)
+    filled.put_object(Bucket=BUCKET, Key="1/MLmodel", Body=b"flavors: {}")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, front)
+        log = logging.getLogger("mlopsd.test")
+        client = ClientProcess(options, folder / "own", 30, name="model", log=log, printed=LogLimiter())
+        yield filled, client
+        await client.end()

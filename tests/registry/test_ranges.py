@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import random
 import signal
@@ -15,14 +14,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.registry.client import ClientProcess, Unanswered
 from mlopsd_probes.registry.journal import BOOT_ID
-from mlopsd_probes.registry.options import RegistryOptions
 from tests.model.asking import clients
 from tests.model.test_blame_live import until_up
 from tests.registry.broken_line import BrokenLine
-from tests.registry.moto_store import BUCKET, bucket, port_of, registry, s3, use
+from tests.registry.moto_store import BUCKET, bucket, version_in_s3
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
@@ -84,18 +81,11 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
     folder = tmp_path_factory.mktemp("registry")
-    options = RegistryOptions(uri=registry(folder, f"s3://{BUCKET}/1"))
-    filled = s3(port_of(uri))
-    filled.create_bucket(Bucket=BUCKET)
-    filled.put_object(Bucket=BUCKET, Key="1/MLmodel", Body=b"flavors: {}")
-    with BrokenLine(uri) as line, pytest.MonkeyPatch.context() as patch:
-        use(patch, line.uri)
-        log = logging.getLogger("mlopsd.test")
-        client = ClientProcess(options, folder / "own", 30, name="model", log=log, printed=LogLimiter())
-        found = Place(line, filled, client)
-        found.put(content(1))
-        yield found
-        await client.end()
+    with BrokenLine(uri) as line:
+        async with version_in_s3(folder, uri, line.uri) as (filled, client):
+            found = Place(line, filled, client)
+            found.put(content(1))
+            yield found
 
 
 @pytest.fixture

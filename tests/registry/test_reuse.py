@@ -1,7 +1,6 @@
 """A file that a cached version has: linked if the bucket's digest is that of its bytes, else fetched."""
 
 import hashlib
-import logging
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -11,13 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from mlopsd.log_limit import LogLimiter
 from mlopsd_probes.registry.client import ClientProcess
-from mlopsd_probes.registry.options import RegistryOptions
 from tests.model.asking import rest
 from tests.model.meddler import Act, Handler, Meddler, kept
 from tests.model.test_blame_live import until_up
-from tests.registry.moto_store import BUCKET, bucket, port_of, registry, s3, use
+from tests.registry.moto_store import BUCKET, bucket, version_in_s3
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
@@ -70,16 +67,9 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shelf(uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shelf]:
     folder = tmp_path_factory.mktemp("registry")
-    options = RegistryOptions(uri=registry(folder, f"s3://{BUCKET}/1"))
-    filled = s3(port_of(uri))
-    filled.create_bucket(Bucket=BUCKET)
-    filled.put_object(Bucket=BUCKET, Key="1/MLmodel", Body=b"flavors: {}")
-    with Meddler(uri) as front, pytest.MonkeyPatch.context() as patch:
-        use(patch, front.uri)
-        log = logging.getLogger("mlopsd.test")
-        client = ClientProcess(options, folder / "own", 30, name="model", log=log, printed=LogLimiter())
-        yield Shelf(front, filled, client)
-        await client.end()
+    with Meddler(uri) as front:
+        async with version_in_s3(folder, uri, front.uri) as (filled, client):
+            yield Shelf(front, filled, client)
 
 
 @pytest.fixture
