@@ -8,6 +8,7 @@ import pytest
 from mlopsd.board import Board, Readings
 from mlopsd.entry import Terms
 from mlopsd.probe import Finding, Reading, Status
+from mlopsd_probes.cgroup import MemoryUse
 from mlopsd_probes.model.rollout import preconditions
 from mlopsd_probes.model.rollout.preconditions import available_memory, broken_gpu, too_little_memory
 
@@ -42,6 +43,14 @@ def test_the_memory_of_this_host_can_be_read() -> None:
     available = available_memory()
     assert available is not None
     assert 0 < available < psutil.virtual_memory().total
+
+
+def test_the_limit_of_the_control_group_bounds_the_memory_of_a_rollout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preconditions, "tightest_memory", lambda: MemoryUse(used=3 * 10**6, limit=5 * 10**6))
+    assert available_memory() == 2 * 10**6
+    assert too_little_memory(10**7) == "2 MB of memory are available and the last load needed 10 MB"
 
 
 async def test_a_gpu_that_was_lost_before_its_driver_hung_is_still_in_the_way(

@@ -51,4 +51,6 @@ if may_mount():
         assert stuck("asleep")[0] == "healthy"
         assert stuck("stuck")[0] == "unhealthy"
         assert f"nvidia-smi (pid {child})" in stuck("stuck")[1]
-        assert f"(pid {child})" not in stuck("awake")[1]
+        assert stuck("just killed")[0] == "healthy"
+        assert f"nvidia-smi (pid {child}, state D after SIGKILL)" in stuck("killed")[1]
+        assert f"(pid {child}" not in stuck("awake")[1]

@@ -15,7 +15,7 @@ from mlopsd_probes.system import filesystem
 from mlopsd_probes.system.cpu import CpuUse, Load
 from mlopsd_probes.system.disks import Disks
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.memory import HostMemory, Swap
+from mlopsd_probes.system.memory import CgroupMemory, HostMemory, Swap
 from mlopsd_probes.system.options import CEILINGS, FLOORS, SystemOptions
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
@@ -111,6 +111,21 @@ def pids(options: SystemOptions, tree: Tree) -> World:
     return at
 
 
+def cgroup_memory(options: SystemOptions, tree: Tree) -> World:
+    def at(value: float) -> Reading:
+        root = tree(
+            {
+                "self/cgroup": "0::/\n",
+                "fs/cgroup/memory.max": "1000\n",
+                "fs/cgroup/memory.current": f"{1000 * value:.0f}\n",
+                "fs/cgroup/memory.stat": "anon 0\n",
+            }
+        )
+        return CgroupMemory(options, root, root).collect()
+
+    return at
+
+
 def temperature(options: SystemOptions, tree: Tree) -> World:
     def at(value: float) -> Reading:
         sensor = SimpleNamespace(label="Composite", current=value, high=None, critical=None)
@@ -128,6 +143,7 @@ WORLDS: dict[str, tuple[str, Callable[[SystemOptions, Tree], World]]] = {  # key
     "pressure_io": ("pressure_io", pressure("io")),
     "open_files": ("open_files", open_files),
     "pids": ("pids", pids),
+    "cgroup_memory": ("cgroup_memory", cgroup_memory),
     "temperature": ("temperature", temperature),
     "disk_free": ("disk_space", disk_free),
     "inodes_free": ("disk_inodes", inodes_free),

@@ -10,7 +10,7 @@ from mlopsd.probe import Context, Finding, Metric, Reading, Status
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.cpu import Load
 from mlopsd_probes.system.files import OpenFiles
-from mlopsd_probes.system.memory import Paging
+from mlopsd_probes.system.memory import CgroupMemory, Paging
 from mlopsd_probes.system.options import LONGEST_PATH_TIMEOUT, SystemOptions
 from mlopsd_probes.system.pids import Pids
 from mlopsd_probes.system.pressure import Pressure
@@ -127,7 +127,9 @@ def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
     own = {"load": Load(options, no_load_averages), "paging": Paging(options, tmp_path)}
     own |= {"pressure": Pressure(options, tmp_path), "open_files": OpenFiles(options, tmp_path)}
     own |= {"pids": Pids(options, tmp_path, tmp_path), "stuck_processes": StuckProcesses(options, tmp_path)}
-    of_sysfs = {"disk_io", "temperature", "nvidia_gpus"}
+    own |= {"cgroup_memory": CgroupMemory(options, tmp_path, tmp_path)}
+    of_sysfs = {"disk_io", "temperature", "nvidia_gpus", "cpu_throttling", "memory_errors", "md_arrays"}
+    of_sysfs |= {"infiniband", "pcie_errors", "clock"}  # the clock is a system call
     probe.collectors = tuple(
         own.get(look.name, look) for look in probe.collectors if look.name not in of_sysfs
     )
@@ -141,17 +143,25 @@ def test_a_host_that_shows_nothing_of_itself_is_never_healthy(
     for source, summary in zip(sources, unknown.values(), strict=True):
         where = "/proc/loadavg" if source is None else f"{tmp_path}/{source}"
         assert f" from {where}: " in summary
-    assert reading.facts["absent"] == ["swap_used", "pressure", "disk_path", "network"]
+    assert reading.facts["absent"] == ["cgroup_memory", "swap_used", "pressure", "disk_path", "network"]
     assert reading.status is Status.UNKNOWN
 
 
 def test_only_what_a_host_may_lack_may_be_absent() -> None:
     absent = {look.name for look in COLLECTORS if look.may_be_absent}
-    configured = {"disk_path"}  # paths = [] is a choice
-    assert (
-        absent == {"swap_used", "pressure", "temperature", "nvidia_gpus", "disk_io", "network"} | configured
-    )
-    assert all(look.source.startswith("/") for look in COLLECTORS if look.name not in configured)
+    of_memory = {"cgroup_memory", "memory_errors", "swap_used", "pressure"}
+    of_devices = {
+        "temperature",
+        "nvidia_gpus",
+        "disk_io",
+        "md_arrays",
+        "network",
+        "infiniband",
+        "pcie_errors",
+    }
+    no_file = {"disk_path", "clock"}  # paths = [] is a choice; a system call may be forbidden
+    assert absent == of_memory | of_devices | {"cpu_throttling"} | no_file
+    assert all(look.source.startswith("/") for look in COLLECTORS if look.name not in no_file)
 
 
 def test_a_defect_of_the_probe_is_not_hidden_as_a_reading(context: Context) -> None:

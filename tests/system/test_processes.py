@@ -1,5 +1,6 @@
 """Stuck processes are distinguished from processes that wait for a busy disk."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -7,15 +8,24 @@ import pytest
 
 from mlopsd.probe import Advice, Finding, Reading, Status
 from mlopsd_probes.system.options import SystemOptions
-from mlopsd_probes.system.processes import Sleep, StuckProcesses, context_switches, uninterruptible
+from mlopsd_probes.system.processes import Stall, StuckProcesses, context_switches, stalls
 
 Tree = Callable[[Mapping[str, str]], Path]
 
 
-def process(pid: int, command: str, state: str, *, switches: int = 5, started: int = 100) -> dict[str, str]:
-    rest = " ".join(["0"] * 18)
+def process(
+    pid: int,
+    command: str,
+    state: str,
+    *,
+    switches: int = 5,
+    started: int = 100,
+    pending: int = 0,
+    threads: int = 1,
+) -> dict[str, str]:
+    before, between = " ".join(["0"] * 16), " ".join(["0"] * 8)
     return {
-        f"{pid}/stat": f"{pid} ({command}) {state} {rest} {started} 0 0\n",
+        f"{pid}/stat": f"{pid} ({command}) {state} {before} {threads} 0 {started} {between} {pending} 0\n",
         f"{pid}/status": f"Name:\t{command}\nvoluntary_ctxt_switches:\t{switches}\n"
         "nonvoluntary_ctxt_switches:\t2\n",
     }
@@ -113,12 +123,12 @@ def test_the_operator_says_what_is_ignored_what_is_grave_and_after_how_long(tree
 def test_a_command_with_brackets_and_spaces_and_no_utf8_is_read_right(tree: Tree) -> None:
     root = tree({**INIT, **process(42, "a) D (b", "S"), **process(43, "x) S 1 (y", "D")})
     (root / "44").mkdir()
-    line = b"44 (\xff\xfe) D " + b"0 " * 18 + b"7 0\n"
+    line = b"44 (\xff\xfe) D " + b"0 " * 18 + b"7 " + b"0 " * 10 + b"\n"
     (root / "44/stat").write_bytes(line)
     (root / "44/status").write_text("voluntary_ctxt_switches:\t1\n")
-    assert sorted(uninterruptible(root)) == [
-        Sleep(43, 100, 7, "x) S 1 (y"),
-        Sleep(44, 7, 1, "\\xff\\xfe"),
+    assert sorted(stalls(root), key=lambda stall: stall.pid) == [
+        Stall(43, 100, 7, "x) S 1 (y", "D", is_killed=False),
+        Stall(44, 7, 1, "\\xff\\xfe", "D", is_killed=False),
     ]
 
 
@@ -127,7 +137,7 @@ def test_a_process_that_ends_while_it_is_checked_is_not_there(tree: Tree) -> Non
     (root / "42").mkdir()  # listed, and its stat already gone
     (root / "43").mkdir()
     (root / "43/stat").write_text(process(43, "cp", "D")["43/stat"])  # gone before its status is read
-    assert list(uninterruptible(root)) == []
+    assert list(stalls(root)) == []
 
 
 def test_where_proc_hides_processes_the_check_is_unknown_rather_than_blind(tree: Tree) -> None:
@@ -152,3 +162,48 @@ def test_a_check_leaves_no_descriptor_open(tree: Tree) -> None:
 
 def open_descriptors() -> Iterator[str]:
     return (entry.name for entry in Path("/proc/self/fd").iterdir())
+
+
+KILLED = 1 << 8  # SIGKILL in the field of pending signals
+
+
+def test_a_process_that_outlives_its_sigkill_is_stuck_whatever_it_does(tree: Tree) -> None:
+    host = Host(tree)
+    killed = process(42, "python", "R", pending=KILLED)
+    assert only(host.at(0, killed)).status is Status.HEALTHY
+    reading = host.at(75, process(42, "python", "T", pending=KILLED))
+    finding = only(reading)
+    assert (finding.status, finding.advice) == (Status.DEGRADED, Advice.WATCH)
+    assert finding.summary == (
+        "no end after SIGKILL for 75 s (limit 60 s): python (pid 42, state T after SIGKILL)"
+    )
+    assert values(reading) == {"uninterruptible_processes": 0, "stuck_processes": 1}
+
+
+def test_a_stuck_process_that_is_killed_stays_stuck_and_counts_once(tree: Tree) -> None:
+    host = Host(tree)
+    host.at(0, process(42, "nvidia-smi", "D"))
+    reading = host.at(70, process(42, "nvidia-smi", "D", pending=KILLED))
+    assert (
+        only(reading).summary
+        == "in one uninterruptible sleep for 70 s (limit 60 s): nvidia-smi (pid 42, state D after SIGKILL)"
+    )
+    later = host.at(140)
+    assert values(later) == {"uninterruptible_processes": 1, "stuck_processes": 1}
+
+
+def test_a_zombie_has_ended_unless_a_thread_of_it_is_left(tree: Tree) -> None:
+    host = Host(tree)
+    host.at(0, process(42, "a", "Z", pending=KILLED), process(43, "b", "Z", pending=KILLED, threads=2))
+    assert "b (pid 43, state Z after SIGKILL)" in only(host.at(60)).summary
+    assert values(host.at(61))["stuck_processes"] == 1
+
+
+def test_another_pending_signal_is_no_sigkill(tree: Tree) -> None:
+    host = Host(tree)
+    host.at(0, process(42, "python", "T", pending=1 << 14))
+    assert only(host.at(90)).status is Status.HEALTHY
+
+
+def test_a_real_process_has_no_pending_sigkill_until_it_gets_one() -> None:
+    assert os.getpid() not in {stall.pid for stall in stalls(Path("/proc"))}

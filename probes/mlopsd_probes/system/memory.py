@@ -9,6 +9,7 @@ import psutil
 
 from mlopsd.format import format_ratio, format_size
 from mlopsd.probe import Advice, Metric, Reading
+from mlopsd_probes.cgroup import tightest_memory
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
@@ -25,6 +26,12 @@ SWAPPED_IN = Metric(
 SWAPPED_OUT = Metric(
     "swapped_out_bytes_total", "Bytes written to swap since boot.", kind="counter", unit="bytes"
 )
+CGROUP_USED = Metric(
+    "cgroup_memory_bytes",
+    "Memory of the daemon's tightest control group, without droppable cache.",
+    unit="bytes",
+)
+CGROUP_LIMIT = Metric("cgroup_memory_limit_bytes", "Memory that this group may use.", unit="bytes")
 OOM_KILLS = Metric(
     "oom_kills_total",
     "Processes that the kernel killed because the host or a cgroup ran out of memory.",
@@ -63,6 +70,37 @@ class HostMemory(HostCollector):
         )
         samples = [TOTAL.sample(memory.total), AVAILABLE.sample(memory.available)]
         return Reading([finding], samples, {"memory_total_bytes": memory.total})
+
+
+class CgroupMemory(HostCollector):
+    """The memory of the daemon's control group, in which its models run, if it has a limit."""
+
+    name = "cgroup_memory"
+    source = "/sys/fs/cgroup"
+    may_be_absent = True
+    findings = ("cgroup_memory",)
+    metrics = (CGROUP_USED, CGROUP_LIMIT)
+
+    def __init__(self, options: SystemOptions, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
+        self._limits = Limits(options.cgroup_memory_degraded, options.cgroup_memory_unhealthy)
+        self._folders = (proc, sys)
+
+    def collect(self) -> Reading:
+        """Judge the group with the least left, of the daemon's group and those above it."""
+        use = tightest_memory(*self._folders)
+        if use is None:
+            return Reading()
+        ratio = use.used / use.limit if use.limit else 1.0
+        finding = self._limits.finding(
+            "cgroup_memory",
+            f"{format_size(use.used)} of the {format_size(use.limit)} that the daemon's control group "
+            f"allows are used ({format_ratio(ratio)})",
+            ratio,
+            unit="ratio",
+            text=format_ratio,
+            advice=Advice.FREE_RESOURCES,
+        )
+        return Reading([finding], [CGROUP_USED.sample(use.used), CGROUP_LIMIT.sample(use.limit)])
 
 
 class Swap(HostCollector):

@@ -18,6 +18,7 @@ CEILINGS = (
     "pressure_io",
     "open_files",
     "pids",
+    "cgroup_memory",
     "temperature",
 )
 TIMEOUT = 5.0  # seconds that a check may take, unless its table says otherwise
@@ -25,6 +26,7 @@ LONGEST_PATH_TIMEOUT = 4.0  # seconds; the rest is for the other collectors and 
 FLOORS = ("disk_free", "inodes_free", "memory_available")
 
 Celsius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]
 Load = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -136,7 +138,9 @@ class SystemOptions(Options):
     )
     pids_unhealthy: Ratio = key(0.95, "ratio", "As above. At the limit every fork() and new thread fails.")
     stuck_after: Moment = key(
-        60.0, "seconds", "Time in one uninterruptible sleep. Half the kernel's hung_task_timeout_secs."
+        60.0,
+        "seconds",
+        "Time in one uninterruptible sleep, or since a SIGKILL. Half the kernel's hung_task_timeout_secs.",
     )
     stuck_unhealthy_commands: tuple[str, ...] = key(
         ("nvidia*", "nv_*", "UVM*"),
@@ -145,6 +149,31 @@ class SystemOptions(Options):
     )
     stuck_ignored_commands: tuple[str, ...] = key(
         (), "patterns", "Commands that sleep uninterruptibly by design, as some drivers' kernel threads."
+    )
+    cgroup_memory_degraded: Ratio = key(
+        0.9, "ratio", "Memory in use, of the limit of the daemon's control group, without droppable cache."
+    )
+    cgroup_memory_unhealthy: Ratio = key(
+        0.98, "ratio", "As above. At the limit the kernel kills a process of the group, mostly a model."
+    )
+    clock_unsynchronised_after: Moment | None = key(
+        600.0, "seconds", "A time service needs minutes after boot. Without a value it is never judged."
+    )
+    link_errors_window: Moment = key(3600.0, "seconds", "Window of errors of PCIe and InfiniBand links.")
+    pcie_corrected_limit: Count = key(
+        100,
+        "errors",
+        "Corrected errors of a device in the window. No published limit: a sound link has none.",
+    )
+    link_downed_limit: Count = key(
+        2, "times", "Times that an InfiniBand port lost its link in the window. Once is often a restart."
+    )
+    memory_errors_window: Moment = key(86400.0, "seconds", "Window of ECC errors; mcelog uses 24 h too.")
+    memory_corrected_limit: Count = key(
+        10, "errors", "Corrected errors of a memory module in the window. mcelog's limit for a module."
+    )
+    cpu_throttled_limit: Ratio = key(
+        0.1, "ratio", "Share of 10 min for which a hot CPU slowed down. A cooled CPU of a server does not."
     )
     temperature_degraded: Celsius | None = key(
         None, "celsius", "Default: the sensor's own high limit (hwmon tempN_max)."

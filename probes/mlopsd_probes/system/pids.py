@@ -1,11 +1,11 @@
 """Process and thread ids in use, and their limits."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mlopsd.format import format_ratio
 from mlopsd.probe import Advice, Finding, Metric, Reading
+from mlopsd_probes.cgroup import own_cgroups
 from mlopsd_probes.limits import Limits
 from mlopsd_probes.system.collector import HostCollector
 from mlopsd_probes.system.options import SystemOptions
@@ -43,7 +43,7 @@ class Pids(HostCollector):
     def __init__(self, options: SystemOptions, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
         self._limits = Limits(options.pids_degraded, options.pids_unhealthy)
         self._proc = proc
-        self._cgroups = sys / "fs/cgroup"
+        self._sys = sys
 
     def collect(self) -> Reading:
         """Return the use of the host, and of the tightest cgroup if one is limited."""
@@ -54,7 +54,7 @@ class Pids(HostCollector):
 
     def _tightest_cgroup(self) -> list[Use]:
         """Return the cgroup nearest to its limit, among this process's cgroups and their parents."""
-        uses = [use for folder in _own_cgroups(self._proc, self._cgroups) for use in _cgroup_use(folder)]
+        uses = [use for folder in own_cgroups("pids", self._proc, self._sys) for use in _cgroup_use(folder)]
         return [max(uses, key=lambda use: use.ratio)] if uses else []
 
     def _judge(self, use: Use) -> Finding:
@@ -76,20 +76,6 @@ def _host_use(proc: Path) -> Use:
     threads = int((proc / "loadavg").read_text().split()[3].partition("/")[2])
     limits = [int((proc / "sys/kernel" / name).read_text()) for name in ("pid_max", "threads-max")]
     return Use("host", threads, min(limits))
-
-
-def _own_cgroups(proc: Path, cgroups: Path) -> Iterator[Path]:
-    """Yield this process's cgroup folder in each hierarchy that may count pids (v2, v1), and its parents."""
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except FileNotFoundError:  # a kernel without cgroups
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "pids"):
-            folder = cgroups / controllers / path.strip("/")
-            yield folder
-            yield from (above for above in folder.parents if above.is_relative_to(cgroups / controllers))
 
 
 def _cgroup_use(folder: Path) -> list[Use]:

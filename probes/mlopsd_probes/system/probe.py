@@ -4,13 +4,17 @@ from itertools import chain
 
 from mlopsd.probe import Context, Probe, Reading, Schedule
 from mlopsd_probes.collector import join
+from mlopsd_probes.system.arrays import Arrays
+from mlopsd_probes.system.clock import ClockSynchronisation
 from mlopsd_probes.system.collector import HostCollector, is_empty
 from mlopsd_probes.system.cpu import CpuUse, Load
+from mlopsd_probes.system.cpu_throttling import CpuThrottling
 from mlopsd_probes.system.disks import DiskIO, Disks
 from mlopsd_probes.system.files import OpenFiles
 from mlopsd_probes.system.gpus import NvidiaGpus
+from mlopsd_probes.system.hardware_errors import InfinibandPorts, MemoryErrors, PcieErrors
 from mlopsd_probes.system.host import HostInfo
-from mlopsd_probes.system.memory import HostMemory, Paging, Swap
+from mlopsd_probes.system.memory import CgroupMemory, HostMemory, Paging, Swap
 from mlopsd_probes.system.network import Network
 from mlopsd_probes.system.options import TIMEOUT, SystemOptions
 from mlopsd_probes.system.pids import Pids
@@ -22,13 +26,20 @@ COLLECTORS: tuple[type[HostCollector], ...] = (
     HostInfo,
     CpuUse,
     Load,
+    CpuThrottling,
+    ClockSynchronisation,
     HostMemory,
+    CgroupMemory,
+    MemoryErrors,
     Swap,
     Paging,
     Pressure,
     Disks,
     DiskIO,
+    Arrays,
     Network,
+    InfinibandPorts,
+    PcieErrors,
     OpenFiles,
     Pids,
     StuckProcesses,
@@ -38,10 +49,10 @@ COLLECTORS: tuple[type[HostCollector], ...] = (
 
 
 class SystemProbe(Probe[SystemOptions]):
-    """CPUs, memory, disks, files, pids, stuck processes and temperatures of the host.
+    """CPUs, memory, disks, links, files, pids, stuck processes, clock and temperatures of the host.
 
     It runs a row of collectors; a failed collector loses only its own findings and samples. A host may lack
-    swap, PSI, sensors, disks and network cards: ``facts.absent`` names them, and this is no fault. The status
+    swap, PSI, sensors, disks, error counters: ``facts.absent`` names them, and this is no fault. The status
     is unknown if all other collectors read nothing.
     """
 

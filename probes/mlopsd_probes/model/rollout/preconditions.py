@@ -3,10 +3,12 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mlopsd.format import format_size
 from mlopsd.probe import Reading, Status
+from mlopsd_probes.cgroup import tightest_memory
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion
 
@@ -58,7 +60,7 @@ def _visible() -> frozenset[int] | None:
 def too_little_memory(needed: int | None, given_back: int = 0) -> str | None:
     """Return a sentence if less memory is available than the next load needs.
 
-    Reads ``MemAvailable`` of /proc/meminfo, so it blocks.
+    Reads /proc/meminfo and the control groups, so it blocks.
 
     Args:
         needed: bytes that the last load took.
@@ -72,6 +74,15 @@ def too_little_memory(needed: int | None, given_back: int = 0) -> str | None:
 
 
 def available_memory() -> int | None:
+    """Return the bytes that the host and this process's control groups leave; None if neither says."""
+    left = [] if (host := _host_memory()) is None else [host]
+    with suppress(OSError, ValueError):
+        group = tightest_memory()
+        left += [] if group is None else [group.available]
+    return min(left, default=None)
+
+
+def _host_memory() -> int | None:
     """Return ``MemAvailable`` in bytes; None where it cannot be read."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB$", MEMINFO.read_text("ascii"), re.MULTILINE)
