@@ -5,9 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from mlopsd.probe import Advice, Status
+from mlopsd_probes.gpu.processes import is_alive, is_host_namespace
 from tests.gpu.driving import Drive, found, troubles, until, value
 
 
@@ -97,3 +100,53 @@ async def test_processes_that_may_not_be_listed_are_no_trouble_unless_they_are_w
     driven.table |= {"processes": True}
     await driven.restart()
     assert {name for name, *_ in troubles(await driven.check())} == {"processes"}
+
+
+async def test_memory_of_a_process_that_ended_is_told_at_the_second_check(drive: Drive) -> None:
+    with program("job") as pid:
+        driven = drive(f"gpu 1 process compute {pid} 1GiB")
+        assert found(await driven.check(), "orphaned_memory", "gpu 1").status is Status.HEALTHY
+    assert found(await driven.check(), "orphaned_memory", "gpu 1").status is Status.HEALTHY
+    held = found(await driven.check(), "orphaned_memory", "gpu 1")
+    assert (held.status, held.advice, held.observed) == (Status.DEGRADED, Advice.RESET_GPU, 2**30)
+    assert held.summary.endswith(f"still holds 1.07 GB for ended processes (pid {pid})")
+    driven.steer()
+    assert found(await driven.check(), "orphaned_memory", "gpu 1").status is Status.HEALTHY
+
+
+async def test_a_pid_that_was_never_alive_here_is_no_orphan(drive: Drive) -> None:
+    driven = drive("gpu 1 process compute 4194303 1GiB")
+    for _ in range(3):
+        assert found(await driven.check(), "orphaned_memory", "gpu 1").status is Status.HEALTHY
+
+
+async def test_memory_of_processes_that_are_no_model_is_judged_only_with_a_limit(drive: Drive) -> None:
+    with program("models:/churn/7") as ours, program("job") as theirs:
+        held = [f"gpu 0 process compute {ours} 8GiB", f"gpu 0 process compute {theirs} 2GiB"]
+        driven = drive(*held)
+        reading = await driven.check()
+        assert not any(finding.name == "foreign_memory" for finding in reading.findings)
+        assert reading.facts["gpus"][0]["model_memory_bytes"] == {"models:/churn/7": 8 * 2**30}
+        driven.table |= {"foreign_memory_degraded": "2GB"}
+        await driven.restart()
+        judged = found(await driven.check(), "foreign_memory", "gpu 0")
+        assert (judged.status, judged.advice) == (Status.DEGRADED, Advice.FREE_RESOURCES)
+        assert "processes that are no model hold 2.15 GB: python" in judged.summary
+        assert f" (pid {theirs}), at or above 2 GB" in judged.summary
+        driven.table |= {"foreign_memory_degraded": "3GB"}
+        await driven.restart()
+        assert found(await driven.check(), "foreign_memory", "gpu 0").status is Status.HEALTHY
+
+
+def test_another_pid_namespace_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").touch()
+    assert not is_host_namespace(tmp_path)
+    assert not is_host_namespace(tmp_path / "absent")
+
+
+def test_a_process_of_another_user_is_alive_and_an_ended_one_is_not() -> None:
+    with program("job") as pid:
+        assert is_alive(pid)
+    assert not is_alive(pid)
+    assert is_alive(1)

@@ -22,10 +22,13 @@ class CardMemory(CardCollector):
     metrics = (TOTAL, USED, FREE)
 
     def collect(self, card: Card) -> Reading:
-        """Report three numbers, and the card's memory as a fact."""
+        """Report three numbers, and the card's memory as facts."""
         answer = memory_of(card.handle)
         if answer is None:
             return Reading()
         total, used, free = (number(value) for value in (answer.total, answer.used, answer.free))
         samples = card.samples(TOTAL, total) + card.samples(USED, used) + card.samples(FREE, free)
-        return Reading(samples=samples, facts={} if total is None else {"memory_total_bytes": total})
+        facts = {"memory_total_bytes": total, "memory_free_bytes": free}
+        return Reading(
+            samples=samples, facts={name: size for name, size in facts.items() if size is not None}
+        )

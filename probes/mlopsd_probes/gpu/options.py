@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mlopsd.probe import Options, Status
+from mlopsd.units import Bytes
 from mlopsd_probes.keys import Moment, Ratio, key
 
 Celsius = Annotated[float, Field(gt=0, le=150, allow_inf_nan=False)]
@@ -88,6 +89,12 @@ class GpuOptions(Options):
     )
     processes_most: Count = key(
         32, "processes", "Most processes listed per card, the largest first. The others are only counted."
+    )
+
+    foreign_memory_degraded: Bytes | None = key(
+        None,
+        "bytes",
+        "Memory of a card that processes hold which are no model. They may leave a model too little.",
     )
 
     @property

@@ -1,6 +1,7 @@
 """The cached versions of one model, read once at the start and written when another version serves."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.version import Version
 
+NOTICEABLE = 1.05  # growth that is worth a write
 MISMATCH = "batching_mismatch"  # a note in a version's manifest
 
 
@@ -74,13 +76,16 @@ class CachedVersions:
         """Return whether *version* was chosen, and a restart does not know yet."""
         return self._choice is not None and self._choice.kept.version.id == version.id
 
-    async def write(self, served_id: str | None, load_bytes: int | None) -> None:
+    async def write(
+        self, served_id: str | None, load_bytes: int | None, gpu_bytes: Mapping[str, int] | None = None
+    ) -> None:
         """Note what is not on disk yet; a choice counts only while the version of *served_id* serves.
 
-        Its process has *load_bytes* of memory.
+        Its process has *load_bytes* of memory, and *gpu_bytes* on each GPU.
         """
         try:
             has_written = await self._write_mismatches()
+            has_written |= await self._write_peak(served_id, gpu_bytes or {})
             choice = self._choice
             if choice is not None and choice.kept.version.id == served_id:
                 self.contents = await in_thread("keep the version", lambda: self._chosen(choice, load_bytes))
@@ -90,6 +95,17 @@ class CachedVersions:
             self.problem = str(error)
         else:
             self.problem = None if has_written else self.problem
+
+    async def _write_peak(self, served_id: str | None, gpu_bytes: Mapping[str, int]) -> bool:
+        """Write the most memory on each GPU if it grew noticeably; return whether it did."""
+        kept = next((kept for kept in self.contents if kept.version.id == served_id), None)
+        noted = {} if kept is None else (kept.notes or {}).get("gpu_bytes", {})
+        grown = {gpu: size for gpu, size in gpu_bytes.items() if size > noted.get(gpu, 0) * NOTICEABLE}
+        if kept is None or not grown:
+            return False
+        note = partial(self._store.note, kept, gpu_bytes={**noted, **grown})
+        self.contents = self.contents.with_known(await in_thread("note the GPU memory", note))
+        return True
 
     async def _write_mismatches(self) -> bool:
         """Write the mismatches, which a restart must know; return whether there were new ones."""

@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mlopsd.format import format_size
 from mlopsd.probe import Reading, Status
@@ -34,7 +35,11 @@ def find_precondition(
             return broken
     needed = next((note["load_bytes"] for note in notes if note.get("load_bytes")), None)
     makes_room = before is not None and options.swap == "replace"
-    return too_little_memory(needed, (needed or 0) if makes_room else 0)
+    on_gpus: Mapping[str, int] = next((note["gpu_bytes"] for note in notes if note.get("gpu_bytes")), {})
+    given_back = gpu_memory_of(board, options, before) if makes_room else {}
+    return too_little_memory(needed, (needed or 0) if makes_room else 0) or too_little_gpu_memory(
+        board, options.gpu_probe, on_gpus, given_back
+    )
 
 
 def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
@@ -49,6 +54,41 @@ def broken_gpu(board: Mapping[str, Reading], gpu_probe: str) -> str | None:
         if finding.status == Status.UNHEALTHY and not elsewhere:
             return f"{finding.subject or 'the GPU'} {BROKEN} {finding.summary}"
     return None
+
+
+def gpu_memory_of(
+    board: Mapping[str, Reading], options: ModelOptions, version: CachedVersion | None
+) -> dict[str, int]:
+    """Return the memory of *version* on each GPU by its UUID, in bytes, as the GPU probe last saw it."""
+    uri = None if version is None else f"models:/{options.model}/{version.version.number}"
+    gpus = _gpus(board, options.gpu_probe)
+    held = {gpu["uuid"]: gpu.get("model_memory_bytes", {}).get(uri) for gpu in gpus}
+    return {uuid: size for uuid, size in held.items() if size}
+
+
+def too_little_gpu_memory(
+    board: Mapping[str, Reading], gpu_probe: str, needed: Mapping[str, int], given_back: Mapping[str, int]
+) -> str | None:
+    """Return a sentence if a GPU has less memory free than a version of the model once *needed* on it.
+
+    Args:
+        board: the latest readings of all probes.
+        gpu_probe: the name of the GPU probe.
+        needed: the most bytes by UUID of the GPU.
+        given_back: bytes by UUID that the old version frees beforehand.
+    """
+    for gpu in _gpus(board, gpu_probe):
+        want, free = needed.get(gpu["uuid"], 0), gpu.get("memory_free_bytes")
+        if free is not None and free + given_back.get(gpu["uuid"], 0) < want:
+            have = f"gpu {gpu['index']} has {format_size(free)} free"
+            return f"{have} and the model once needed {format_size(want)} there"
+    return None
+
+
+def _gpus(board: Mapping[str, Reading], gpu_probe: str) -> Sequence[Mapping[str, Any]]:
+    """Return the line of each GPU in the facts of *gpu_probe*, which may be another's probe or absent."""
+    gpus = board[gpu_probe].facts.get("gpus") if gpu_probe in board else None
+    return [gpu for gpu in gpus or () if "uuid" in gpu and "index" in gpu]
 
 
 def _visible() -> frozenset[int] | None:

@@ -28,7 +28,7 @@ from mlopsd_probes.model.rollout.plan import (
     is_due,
     plan,
 )
-from mlopsd_probes.model.rollout.preconditions import find_precondition
+from mlopsd_probes.model.rollout.preconditions import find_precondition, gpu_memory_of
 from mlopsd_probes.model.rollout.rejections import LONGEST_SOON, Losses, Rejections
 from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
 from mlopsd_probes.model.rollout.tasks import TaskSet, has_failed, is_over, wait
@@ -364,7 +364,9 @@ class Reconciler:
         serving = self.active.serving
         is_new = serving is not None and self._cached.is_unwritten(serving.kept.version)
         load_bytes = await serving.host.rss() if serving is not None and is_new else None
-        await self._cached.write(None if serving is None else serving.kept.version.id, load_bytes)
+        kept = None if serving is None else serving.kept
+        gpu_bytes = gpu_memory_of(self._context.probe.board, self._options, kept)
+        await self._cached.write(None if kept is None else kept.version.id, load_bytes, gpu_bytes)
         self._tasks.forget(WRITE)
 
     async def _resolve(self) -> Version | None:
