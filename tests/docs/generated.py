@@ -1,4 +1,7 @@
-"""Tables of the reference that are made from the code: ``python -m tests.docs.generated``."""
+"""What is made from the code: tables of the reference, completions and the man page.
+
+``python -m tests.docs.generated`` writes them.
+"""
 
 import re
 from argparse import Action, ArgumentParser
@@ -9,9 +12,11 @@ from mlopsd.cli import available, load_command
 from mlopsd.cli.demo.folder import default_folder
 from mlopsd.config.schema import ProbeTable
 from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES
+from tests.docs import shell_files
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"
+SHELL = ROOT / "mlopsd/cli/install/shell"
 PAGES = ("command-line.md", "configuration.md", "metrics.md")
 PART = re.compile(r"(?<=<!-- begin )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 KEY = re.compile(r"^((?:# .*\n)+)#(\w+) = (.*)$", re.MULTILINE)
@@ -101,6 +106,13 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def written() -> Iterator[tuple[Path, str]]:
+    """Yield each page, and each file of a shell, with its text as it should be."""
+    yield from pages()
+    for name, text in shell_files.files():
+        yield SHELL / name, text
+
+
 def pages() -> Iterator[tuple[Path, str]]:
     """Yield each page with its text as it should be."""
     for name in PAGES:
@@ -110,5 +122,5 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 
 if __name__ == "__main__":
-    for path, text in pages():
+    for path, text in written():
         path.write_text(text, "utf-8")

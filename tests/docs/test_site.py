@@ -63,7 +63,9 @@ def test_a_list_and_what_belongs_to_its_items_stay_together() -> None:
     assert separate(lines) == [lines[0], "", *lines[1:]]
 
 
-@pytest.mark.parametrize(("path", "text"), list(generated.pages()), ids=generated.PAGES)
+@pytest.mark.parametrize(
+    ("path", "text"), list(generated.written()), ids=lambda value: getattr(value, "name", "")
+)
 def test_the_tables_of_the_reference_are_those_of_the_code(path: Path, text: str) -> None:
     assert path.read_text("utf-8") == text, "run python -m tests.docs.generated"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlopsd.cli.install.command import SHELL_FILES
 from tests.systemd.machine import CONFIG, MLOPSD, NEEDED, VENV, Box
 
 pytestmark = [NEEDED, pytest.mark.timeout(180)]
@@ -39,6 +40,11 @@ def test_the_installed_configuration_is_good_and_the_service_can_read_it(install
 def test_every_user_finds_the_program(installed: Box) -> None:
     assert installed.run("readlink", LINK).stdout.strip() == MLOPSD
     assert installed.run(*NOBODY, LINK, "--version").stdout.startswith("mlopsd ")
+
+
+def test_shells_and_man_find_their_files(installed: Box) -> None:
+    for path in SHELL_FILES.values():
+        assert installed.exists(str(path))
 
 
 def test_a_program_of_somebody_else_on_the_path_is_kept(installed: Box) -> None:
@@ -105,7 +111,7 @@ def test_uninstalling_stops_the_service_and_leaves_nothing_but_its_state(service
     reported = service.run(MLOPSD, "install", "--uninstall").stdout
     assert service.run("pgrep", "-u", "mlopsd", check=False).stdout == ""
     wants = "/etc/systemd/system/multi-user.target.wants/mlopsd.service"
-    for path in (UNIT, LINK, SYSUSERS, "/etc/mlopsd", wants):
+    for path in (UNIT, LINK, SYSUSERS, "/etc/mlopsd", wants, *map(str, SHELL_FILES.values())):
         assert not service.exists(path), path
     assert service.exists("/var/lib/mlopsd/layout")
     assert "keep /var/lib/mlopsd" in reported

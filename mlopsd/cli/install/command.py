@@ -17,6 +17,13 @@ UNIT = Path("/etc/systemd/system") / SERVICE
 CONFIGURATION = Path("/etc/mlopsd/config.toml")
 RECORD = Path("/etc/mlopsd/.installed.json")
 LINK = Path("/usr/local/bin/mlopsd")
+SHARE = Path("/usr/local/share")
+SHELL_FILES = {  # by the name beside this module; each folder is in the shell's own path
+    "mlopsd.bash": SHARE / "bash-completion/completions/mlopsd",
+    "_mlopsd": SHARE / "zsh/site-functions/_mlopsd",
+    "mlopsd.fish": SHARE / "fish/vendor_completions.d/mlopsd.fish",
+    "mlopsd.1": SHARE / "man/man1/mlopsd.1",
+}
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 SHIPPED_PROGRAM = "/opt/mlopsd/bin/mlopsd"
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
@@ -59,6 +66,8 @@ def _install(steps: SetupSteps, files: InstalledFiles) -> None:
     user.create(steps, files)
     files.write(CONFIGURATION, _configuration(), 0o640, user.group_id())
     files.write(UNIT, _render_unit(program))
+    for name, path in SHELL_FILES.items():
+        files.write(path, (Path(__file__).parent / "shell" / name).read_bytes())
     _link(steps, program)
     steps.run("systemctl", "daemon-reload")
     print(
@@ -107,7 +116,7 @@ def _replace_link(program: Path) -> None:
 def _uninstall(steps: SetupSteps, files: InstalledFiles) -> None:
     if UNIT.exists():
         steps.run("systemctl", "disable", "--now", SERVICE)
-    for path in (UNIT, CONFIGURATION, user.SYSUSERS):
+    for path in (UNIT, CONFIGURATION, user.SYSUSERS, *SHELL_FILES.values()):
         files.remove(path)
     files.remove_record()
     if _is_ours(LINK):
