@@ -33,6 +33,10 @@ memory_available_degraded = 0
 memory_available_unhealthy = 0
 pressure_memory_degraded = 1
 pressure_memory_unhealthy = 1
+cgroup_memory_degraded = 1
+cgroup_memory_unhealthy = 1
+cpu_throttled_limit = 1
+clock_unsynchronised_after = "1d"
 stuck_after = "1d"
 timeout = 60
 """  # the real host's readings, waited for and judged so that no busy machine fails a test

@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "run the daemon",
     "check": "check this host once, without a daemon",
     "status": "show the health of the host, from the running daemon",
+    "explain": "explain what is wrong: its meaning, how to confirm it and what to do",
     "history": "show the changes of the host and who acted",
     "reload": "reload the configuration of the running daemon, or one probe",
     "probes": "list the installed probes and their options, or why one cannot be loaded",

@@ -60,7 +60,8 @@ def _format(arguments: Namespace, running: DaemonClient, health: DaemonResponse)
 def _format_for_people(arguments: Namespace, running: DaemonClient, health: DaemonResponse) -> str:
     style = TableStyle(fill_width(), coloured=is_coloured(sys.stdout), shows_all=arguments.verbose)
     shown = format_health(health.body, style)
-    return "\n".join([shown, *_notes(running)])
+    more = [] if health.body["status"] == "healthy" else ["", "what to do: mlopsd explain"]
+    return "\n".join([shown, *more, *_notes(running)])
 
 
 def _notes(running: DaemonClient) -> Iterator[str]:

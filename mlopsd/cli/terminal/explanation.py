@@ -1,0 +1,114 @@
+"""An explanation for people: the findings, the meaning, the commands, the act and the end."""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlopsd.cli.runbook import QUERY, Section
+from mlopsd.cli.terminal.text import paint, sanitize
+
+BOOTED = Path("/run/systemd/system")
+OF_SYSTEMD = frozenset({"systemctl", "journalctl", "systemd-cgtop", "timedatectl"})
+OWN = "mlopsd"  # may run from a virtual environment that is not on the PATH
+LABEL = 10  # columns of "Confirm" and a gap
+POINT = re.compile(r"- `([a-z_]+)`:")
+AND_THEN = re.compile(r";\s+")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A section of the runbook for this host.
+
+    Attributes:
+        findings: the findings with their probes, as the daemon shows them; none if only a section is meant.
+        section: the section; its name is "" if no runbook has one.
+        words: the values of the words in capitals, as far as they are known.
+        advice: the advice of the findings.
+    """
+
+    findings: Sequence[Mapping[str, Any]]
+    section: Section
+    words: Mapping[str, str]
+    advice: frozenset[str]
+
+
+def format_explanation(explanation: Explanation, width: int, *, coloured: bool) -> str:
+    """Return the explanation in lines of at most *width* columns; a command is never wrapped."""
+    lines = [line for finding in explanation.findings for line in _head(finding, width, coloured=coloured)]
+    section = explanation.section
+    if not section.name:
+        return "\n".join([*lines, "no runbook explains it; see the page of its probe"])
+    here, missing = _commands(section.look, explanation.words)
+    lines += _part("Means", [_fill(section.means, explanation.words)], width)
+    lines += [f"{'Confirm' if first else '':{LABEL}}{line}" for first, line in _numbered(here)]
+    if missing:
+        lines += _part("" if here else "Confirm", [f"(not on this host: {', '.join(missing)})"], width)
+    act = [_fill(line, explanation.words) for line in _relevant(section.act, explanation.advice)]
+    lines += _part("Do", act, width)
+    lines += _part("Ends", [_fill(section.ends, explanation.words)], width)
+    lines += _part("Runbook", [section.name], width)
+    return "\n".join(lines)
+
+
+def _head(finding: Mapping[str, Any], width: int, *, coloured: bool) -> Iterator[str]:
+    """Yield the finding, its status and its advice."""
+    status, advice = sanitize(finding["status"]), sanitize(finding.get("advice", "none"))
+    name = sanitize(" ".join(filter(None, (f"{finding['probe']}.{finding['name']}", finding.get("subject")))))
+    act = f"  advice: {advice}" if advice != "none" else ""
+    yield f"{name}  {paint(status, status, coloured=coloured)}{act}"
+    yield from textwrap.wrap(sanitize(finding["summary"]), width, initial_indent="  ", subsequent_indent="  ")
+
+
+def _part(label: str, paragraphs: Sequence[str], width: int) -> Iterator[str]:
+    """Yield *paragraphs* in a column beside *label*."""
+    for first, text in _numbered([text for text in paragraphs if text]):
+        lead = f"{label if first else '':{LABEL}}"
+        hang = " " * (LABEL + 2 * text.startswith("- "))
+        yield from textwrap.wrap(
+            text, width, initial_indent=lead, subsequent_indent=hang, break_on_hyphens=False
+        )
+
+
+def _numbered(lines: Sequence[str]) -> list[tuple[bool, str]]:
+    return [(number == 0, line) for number, line in enumerate(lines)]
+
+
+def _relevant(act: Sequence[str], advice: frozenset[str]) -> list[str]:
+    """Return the points for *advice* only, if the list has one for each of them."""
+    points = {found[1] for line in act if (found := POINT.match(line))}
+    if not advice & points:
+        return list(act)
+    return [line for line in act if (found := POINT.match(line)) is None or found[1] in advice]
+
+
+def _commands(lines: Sequence[str], words: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return the commands that this host has, filled in, and the programs that it lacks."""
+    here, missing = [], []
+    for line in lines:
+        if line.startswith("#") or QUERY.match(line):
+            here.append(_fill(line, words))
+            continue
+        parts = {part: _lacks(part) for part in AND_THEN.split(line)}
+        missing += [program for program in parts.values() if program is not None]
+        if kept := [part for part, program in parts.items() if program is None]:
+            here.append(_fill("; ".join(kept), words))
+    return here, list(dict.fromkeys(missing))
+
+
+def _lacks(command: str) -> str | None:
+    """Return the first program of *command* if this host cannot run it."""
+    program = command.split(maxsplit=1)[0]
+    cannot = program in OF_SYSTEMD and not BOOTED.is_dir()
+    return program if cannot or (shutil.which(program) is None and program != OWN) else None
+
+
+def _fill(text: str, words: Mapping[str, str]) -> str:
+    """Return *text* with the known words in capitals replaced; a value cannot control the terminal."""
+    for word, value in words.items():
+        pattern = re.escape(word) if "://" in word else rf"(?<![A-Z_-]){word}(?![A-Z_])"
+        text = re.sub(pattern, sanitize(value).replace("\\", r"\\"), text)
+    return text
