@@ -37,6 +37,8 @@ __all__ = [
     "Column",
     "Context",
     "Counter",
+    "Diagnosis",
+    "DiagnosisStatus",
     "Finding",
     "Histogram",
     "HttpError",
@@ -57,6 +59,7 @@ __all__ = [
     "Route",
     "Sample",
     "Schedule",
+    "Setup",
     "Status",
     "SubjectTable",
 ]
@@ -117,6 +120,7 @@ Isolation = Literal["loop", "thread", "process"]
 Access = Literal["read", "act", "predict"]
 HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MetricKind = Literal["gauge", "counter", "histogram"]
+DiagnosisStatus = Literal["ok", "problem", "not_checked"]
 
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -707,6 +711,53 @@ class Schedule:
 OptionsT = TypeVar("OptionsT", bound=Options, default=Options)
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One line of ``mlopsd doctor``.
+
+    Attributes:
+        status: ``not_checked`` if it cannot be known; then *summary* has the reason.
+        summary: One sentence with the name of the thing.
+        fix: For a problem: a command or a line of the configuration that can be pasted.
+
+    Raises:
+        ValueError: The status is unknown, the summary is empty, or a problem has no fix.
+    """
+
+    status: DiagnosisStatus
+    summary: str
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(DiagnosisStatus):
+            known = ", ".join(get_args(DiagnosisStatus))
+            raise ValueError(f"a diagnosis is {self.status!r:.60}; use one of {known}")
+        if not self.summary.strip():
+            raise ValueError("a diagnosis has no summary; write one sentence")
+        if (self.status == "problem") != bool(self.fix.strip()):
+            raise ValueError(f"a problem, and only a problem, has a fix: {self.summary!r:.60}; correct it")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup(Generic[OptionsT]):
+    """The setup of a plugin on this host, for `Probe.diagnose`.
+
+    Attributes:
+        tables: The options of each enabled table that uses the plugin, by the table's name.
+        folders: The state folder of mlopsd and of each probe, by their purpose; empty if not known.
+        facts: The facts that the running daemon shows, by the table's name. None if no daemon of this host
+            answers over its Unix socket.
+        scratch: An empty folder, which is removed afterwards.
+        has_environment: True if this process has the environment variables of the daemon.
+    """
+
+    tables: Mapping[str, OptionsT]
+    folders: Mapping[str, Path]
+    facts: Mapping[str, Mapping[str, Any]] | None
+    scratch: Path
+    has_environment: bool = True
+
+
 class Probe(Generic[OptionsT]):
     """One check of this host, run by the daemon at an interval.
 
@@ -743,6 +794,15 @@ class Probe(Generic[OptionsT]):
     def declares(cls, _options: OptionsT) -> Sequence[Metric]:
         """Return `metrics`. Override it if options change the buckets of a metric."""
         return cls.metrics
+
+    @classmethod
+    def diagnose(cls, _setup: Setup[OptionsT]) -> Iterable[Diagnosis]:
+        """Return what ``mlopsd doctor`` shows about the setup of this plugin.
+
+        It is called without a daemon, in a thread with a time limit, also if no table uses the plugin. It
+        must change nothing.
+        """
+        return ()
 
     def check(self) -> Reading | Awaitable[Reading]:
         """Check once and return the reading.

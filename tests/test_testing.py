@@ -27,13 +27,17 @@ from mlopsd.probe import (
 from mlopsd.testing import ProbeConformance
 
 MAY_BE_ABSENT = {
-    # what this machine may not have: swap, PSI, sensors, a cgroup limit, some counters of a virtual disk; and
+    # what this machine may not have: swap, PSI, sensors, a cgroup limit, some counters of a virtual disk,
+    # InfiniBand, arrays, and the right to ask for the clock; and
     # in a container nothing is said of GPUs
     "system": frozenset(
         metric.name
         for metric in plugins.choose(plugins.find(), "system").load().metrics
         if metric.name.startswith(
-            ("swap_", "pressure_", "temperature_", "cgroup_", "disk_io_", "pids_", "nvidia_")
+            (
+                *("swap_", "pressure_", "temperature_", "cgroup_", "disk_io_", "pids_", "nvidia_"),
+                *("infiniband_", "md_", "clock_"),
+            )
         )
     ),
     # there may be no GPU

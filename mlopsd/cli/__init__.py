@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "check this host once, without a daemon",
     "status": "show the health of the host, from the running daemon",
     "explain": "explain what is wrong: its meaning, how to confirm it and what to do",
+    "doctor": "examine how mlopsd is set up on this host",
     "history": "show the changes of the host and who acted",
     "reload": "reload the configuration of the running daemon, or one probe",
     "probes": "list the installed probes and their options, or why one cannot be loaded",

@@ -236,13 +236,14 @@ def _complaints_of_methods(target: str, found: type[Probe[Any]]) -> Iterator[str
             call(signature(method))
         except TypeError as error:
             yield f"{name}() of {target} cannot be called ({error}); write def {name}{parameters}"
-    if isinstance(getattr_static(found, "declares"), FunctionType):
-        yield f"declares() of {target} is called on the class; write @classmethod above it"
+    for name in ("declares", "diagnose"):
+        if isinstance(getattr_static(found, name), FunctionType):
+            yield f"{name}() of {target} is called on the class; write @classmethod above it"
 
 
 def _complaints_of_coroutines(target: str, found: type[Probe[Any]]) -> Iterator[str]:
     """Yield a line for each method that is a coroutine and must not be one, or the other way around."""
-    for name in ("__init__", "declares", "routes"):
+    for name in ("__init__", "declares", "diagnose", "routes"):
         method = getattr(found, name)
         if iscoroutinefunction(method) or isasyncgenfunction(method):
             yield f"{name}() of {target} is a coroutine, which nothing awaits; write def {name}"

@@ -65,6 +65,7 @@ class WebContext:
         watches: The watch of each probe, by the probe's name.
         trends: The last half hour of the numbers in readings.
         traffic: The predictions that this daemon answered.
+        places: The address or path of each site: ``api``, ``socket`` and, if it is separate, ``metrics``.
         draining: True while the daemon is stopping.
     """
 
@@ -78,4 +79,5 @@ class WebContext:
     watches: Mapping[str, Watch] = field(default_factory=dict)
     trends: Trends = field(default_factory=Trends)
     traffic: Traffic = field(default_factory=Traffic)
+    places: Mapping[str, str] = field(default_factory=dict)
     draining: bool = False

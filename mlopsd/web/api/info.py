@@ -46,6 +46,7 @@ class About:
             "mode": info.mode,
             "configuration": self._configuration(),
             "socket": _socket_info(info),
+            "listening": {kind: at for kind, at in self._context.places.items() if kind != "socket"},
             "probes": [_probe_info(watch) for watch in self._context.watches.values()],
             "endpoints": [_endpoint_info(endpoint) for endpoint in self._endpoints()],
         }

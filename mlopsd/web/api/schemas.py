@@ -196,6 +196,7 @@ class InfoAnswer(TypedDict):
     mode: Literal["production", "development"]
     configuration: ConfigurationInfo
     socket: SocketInfo
+    listening: dict[str, str]
     probes: list[ProbeInfo]
     endpoints: list[EndpointInfo]
 

@@ -46,6 +46,7 @@ class HttpServer:
             if address := _metrics_address(settings):
                 await self._open(METRICS, await _listen_tcp(*address))
             undo.pop_all()
+        self._context.places = self.places
 
     async def change(self, settings: Settings) -> list[str]:
         """Apply *settings*, and return a sentence for each change.
@@ -65,6 +66,7 @@ class HttpServer:
             self._replace(kind, sites.get(kind))
         for kind, site in self._sites.items():
             site.most_connections = self._most(kind)
+        self._context.places = self.places
         return [f"{kind} is now at {new.name}" if new else f"{kind} is closed" for kind, new in fresh.items()]
 
     async def is_socket_in_place(self) -> bool:

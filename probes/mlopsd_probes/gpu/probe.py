@@ -15,17 +15,19 @@ from mlopsd.probe import (
     Advice,
     Column,
     Context,
+    Diagnosis,
     Finding,
     Probe,
     Reading,
     ReloadRefused,
     Schedule,
+    Setup,
     Status,
     SubjectTable,
 )
 from mlopsd_probes.background_call import BackgroundCall, wait_for
 from mlopsd_probes.container import is_container
-from mlopsd_probes.gpu import driver_status, hung_call, memory, power, presence
+from mlopsd_probes.gpu import diagnosis, driver_status, hung_call, memory, power, presence
 from mlopsd_probes.gpu.card_reading import COLLECTORS, CardCollectors, CardReading
 from mlopsd_probes.gpu.driver import Driver
 from mlopsd_probes.gpu.driver_status import Access, access
@@ -77,6 +79,11 @@ class GpuProbe(Probe[GpuOptions]):
         self._collectors = CardCollectors(options, self._history)
         self._tenants = Tenants()
         self._call: BackgroundCall[Reading] | None = None  # that has not returned
+
+    @classmethod
+    def diagnose(cls, setup: Setup[GpuOptions]) -> Iterable[Diagnosis]:
+        """Return whether each card on the PCI bus is watched."""
+        return diagnosis.diagnose(setup)
 
     def check(self) -> Reading:
         """Collect from every card, in a thread, since a call of a hung driver never returns."""

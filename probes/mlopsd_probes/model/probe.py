@@ -1,11 +1,11 @@
 """The probe of one registered model."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mlopsd.predictor import Prediction, Predictor
-from mlopsd.probe import Context, Metric, Reading, Schedule
+from mlopsd.probe import Context, Diagnosis, Metric, Reading, Schedule, Setup
 from mlopsd_probes.model.cache.store import Store
 from mlopsd_probes.model.metrics import METRICS, model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
@@ -13,6 +13,7 @@ from mlopsd_probes.model.report import report
 from mlopsd_probes.model.rollout.reconciler import Reconciler
 from mlopsd_probes.model.rollout.steps import RolloutContext
 from mlopsd_probes.model.serving.host import HostContext
+from mlopsd_probes.registry import diagnosis
 from mlopsd_probes.registry.pool import POOL
 from mlopsd_probes.registry.registries import Registries
 
@@ -42,6 +43,12 @@ class ModelProbe(Predictor[ModelOptions]):
         """Return the metrics, with the configured buckets for predicted values."""
         value = with_buckets(options.prediction.buckets)
         return tuple(value if metric.name == value.name else metric for metric in cls.metrics)
+
+    @classmethod
+    def diagnose(cls, setup: Setup[ModelOptions]) -> Iterable[Diagnosis]:
+        """Return whether each registry answers."""
+        wanted = {name: options.wanted for name, options in setup.tables.items()}
+        return diagnosis.diagnose(wanted, setup.scratch, has_environment=setup.has_environment)
 
     async def check(self) -> Reading:
         """Ask the registries, run the canary of the version in service, and return the reading."""

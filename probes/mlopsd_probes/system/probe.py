@@ -1,9 +1,11 @@
 """The system probe: the resources of the host, except its GPUs."""
 
+from collections.abc import Iterable
 from itertools import chain
 
-from mlopsd.probe import Context, Probe, Reading, Schedule
+from mlopsd.probe import Context, Diagnosis, Probe, Reading, Schedule, Setup
 from mlopsd_probes.collector import join
+from mlopsd_probes.system import diagnosis
 from mlopsd_probes.system.arrays import Arrays
 from mlopsd_probes.system.clock import ClockSynchronisation
 from mlopsd_probes.system.collector import HostCollector, is_empty
@@ -66,6 +68,11 @@ class SystemProbe(Probe[SystemOptions]):
     def __init__(self, options: SystemOptions, context: Context) -> None:
         super().__init__(options, context)
         self.collectors: tuple[HostCollector, ...] = tuple(kind(options) for kind in COLLECTORS)
+
+    @classmethod
+    def diagnose(cls, setup: Setup[SystemOptions]) -> Iterable[Diagnosis]:
+        """Return whether the disks that mlopsd writes to are watched."""
+        return diagnosis.diagnose(setup)
 
     def check(self) -> Reading:
         """Run each collector once and join the readings."""

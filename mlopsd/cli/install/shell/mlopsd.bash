@@ -5,12 +5,13 @@
 #    source ~/.local/share/bash_completion/mlopsd
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_mlopsd_subparsers=(run check status explain history reload probes config demo install digest)
+_shtab_mlopsd_subparsers=(run check status explain doctor history reload probes config demo install digest)
 
 _shtab_mlopsd_run_option_strings=(-h --help --config --host --port --debug --reload)
 _shtab_mlopsd_check_option_strings=(-h --help -v --verbose --json --samples --times --traceback --debug --config)
 _shtab_mlopsd_status_option_strings=(-h --help --json --nagios --watch -v --verbose --url --key-file)
 _shtab_mlopsd_explain_option_strings=(-h --help --url --key-file)
+_shtab_mlopsd_doctor_option_strings=(-h --help --json --config --url --key-file)
 _shtab_mlopsd_history_option_strings=(-h --help --json --url --key-file)
 _shtab_mlopsd_reload_option_strings=(-h --help --dry-run --force --url --key-file)
 _shtab_mlopsd_probes_option_strings=(-h --help --path --traceback --config)
@@ -25,6 +26,8 @@ _shtab_mlopsd_check_pos_0_COMPGEN=_mlopsd_probes
 _shtab_mlopsd_check___config_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_status___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_explain___key_file_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_doctor___config_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_doctor___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_history___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_reload_pos_0_COMPGEN=_mlopsd_probes
 _shtab_mlopsd_reload___key_file_COMPGEN=_shtab_compgen_files
@@ -36,7 +39,7 @@ _shtab_mlopsd_digest___config_COMPGEN=_shtab_compgen_files
 
 _shtab_mlopsd_probes_pos_0_choices=(new)
 _shtab_mlopsd_config_pos_0_choices=(check show)
-_shtab_mlopsd_pos_0_choices=(run check status explain history reload probes config demo install digest)
+_shtab_mlopsd_pos_0_choices=(run check status explain doctor history reload probes config demo install digest)
 
 _shtab_mlopsd_run__h_nargs=0
 _shtab_mlopsd_run___help_nargs=0
@@ -60,6 +63,9 @@ _shtab_mlopsd_status__v_nargs=0
 _shtab_mlopsd_status___verbose_nargs=0
 _shtab_mlopsd_explain__h_nargs=0
 _shtab_mlopsd_explain___help_nargs=0
+_shtab_mlopsd_doctor__h_nargs=0
+_shtab_mlopsd_doctor___help_nargs=0
+_shtab_mlopsd_doctor___json_nargs=0
 _shtab_mlopsd_history__h_nargs=0
 _shtab_mlopsd_history___help_nargs=0
 _shtab_mlopsd_history___json_nargs=0

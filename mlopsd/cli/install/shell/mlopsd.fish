@@ -50,7 +50,7 @@ function _shtab_mlopsd_using
   test "$_shtab_mlopsd_cmdpath" = "$argv"
 end
 
-set -g _shtab_mlopsd_commands run check status explain history reload probes config demo install digest
+set -g _shtab_mlopsd_commands run check status explain doctor history reload probes config demo install digest
 set -g _shtab_mlopsd_opts_with_value --config --experiment --fake-gpus --folder --host --key-file --path --port --registry --tag --times --url
 
 complete -c mlopsd -e
@@ -86,6 +86,12 @@ complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' 
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l url -x -d 'the address of the daemon (http://host:9178)'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
+complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a doctor -d 'examine how mlopsd is set up on this host'
+complete -c mlopsd -n '_shtab_mlopsd_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c mlopsd -n '_shtab_mlopsd_using doctor' -l json -d 'print JSON: a list of subject, status, summary, fix'
+complete -c mlopsd -n '_shtab_mlopsd_using doctor' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: $MLOPSD_CONFIG, /etc/mlopsd/config.toml, or built-in defaults)'
+complete -c mlopsd -n '_shtab_mlopsd_using doctor' -l url -x -d 'the address of the daemon (http://host:9178)'
+complete -c mlopsd -n '_shtab_mlopsd_using doctor' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a history -d 'show the changes of the host and who acted'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -l json -d 'print JSON, as GET /health/history returns it'
