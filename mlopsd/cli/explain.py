@@ -1,5 +1,6 @@
 """``mlopsd explain``: the meaning of a finding, the commands that confirm it, and the act, for this host."""
 
+import json
 import re
 import sys
 from argparse import ArgumentParser, Namespace
@@ -17,7 +18,7 @@ from mlopsd.cli.terminal.text import fill_width, is_coloured
 Document = Mapping[str, Any]
 WORST_FIRST = ("unhealthy", "unknown", "degraded", "healthy")
 HOST = "http://HOST:9178"  # as the runbook writes the daemon's address
-GPU = re.compile(r"gpu (\d+)\b")
+GPU = re.compile(r"gpu (\d+)")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the thing to explain, and the daemon's address."""
     what = "a probe, a finding, PROBE.FINDING or an alert (default: what is wrong on this host)"
     parser.add_argument("what", nargs="?", metavar="WHAT", help=what)
+    parser.add_argument("subject", nargs="*", metavar="SUBJECT", help="only the finding about it: gpu 1")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: a list of findings with their section"
+    )
     add_connection_options(parser)
     parser.epilog = "exit status: 0 explained, 1 nothing has that name, or no daemon says what is wrong"
 
@@ -65,9 +70,13 @@ def run(arguments: Namespace) -> int:
         CommandError: Nothing has that name, or no daemon says what is wrong.
     """
     runbook, host = read_runbook(), _ask(arguments)
-    cases = sorted(_cases(host), key=lambda case: case.rank)
+    cases = sorted(_cases(host, " ".join(arguments.subject)), key=lambda case: case.rank)
     chosen = _chosen(arguments.what, runbook, cases, host)
-    print(chosen if isinstance(chosen, str) else "\n\n".join(map(_format, chosen)))
+    if arguments.json:
+        explained = [] if isinstance(chosen, str) else [one.as_json() for one in chosen]
+        print(json.dumps(explained, indent=2, ensure_ascii=False))
+    else:
+        print(chosen if isinstance(chosen, str) else "\n\n".join(map(_format, chosen)))
     return 0
 
 
@@ -97,10 +106,12 @@ def _address(running: DaemonClient) -> str:
     return running.address
 
 
-def _cases(host: Host) -> Iterator[Case]:
+def _cases(host: Host, subject: str) -> Iterator[Case]:
+    """Yield each finding, or those about *subject*."""
     for probe, reading in host.readings.items():
         for finding in reading.get("findings", ()):
-            yield Case(probe, host.plugins.get(probe, probe), finding, reading)
+            if not subject or subject == finding.get("subject"):
+                yield Case(probe, host.plugins.get(probe, probe), finding, reading)
 
 
 def _chosen(
@@ -117,7 +128,7 @@ def _chosen(
     named = [case for case in cases if what is None or what in _names(case)]
     if wrong := [case for case in named if not case.is_healthy]:
         return list(_explain_each(wrong, runbook, host))
-    if what is None or what in host.readings:
+    if what is None or what in (*host.readings, *host.plugins.values()):
         found = ", ".join(sorted({f"{case.probe}.{case.finding['name']}" for case in named}))
         return f"nothing is wrong; this can be explained: {found or 'nothing yet'}"
     if named:
@@ -126,13 +137,15 @@ def _chosen(
     section = next(filter(None, (runbook.find(one, finding) for one in _plugins(plugin, runbook))), None)
     if section is not None:
         return [_explain(section, [], host)]
+    if of_plugin := sorted(f"{what}.{name}" for name in _findings_of(what, runbook)):
+        return f"these can be explained: {', '.join(of_plugin)}"
     raise CommandError(f"cannot explain {what!r}: nothing has that name; {_nearest(what, runbook, cases)}")
 
 
 def _names(case: Case) -> set[str]:
     """Return the names by which a case can be asked for."""
     finding = case.finding["name"]
-    return {case.probe, finding, f"{case.probe}.{finding}", f"{case.plugin}.{finding}"}
+    return {case.probe, case.plugin, finding, f"{case.probe}.{finding}", f"{case.plugin}.{finding}"}
 
 
 def _plugins(plugin: str, runbook: Runbook) -> Iterable[str]:
@@ -141,9 +154,21 @@ def _plugins(plugin: str, runbook: Runbook) -> Iterable[str]:
     return [plugin] if plugin else sorted(known)
 
 
+def _findings_of(plugin: str, runbook: Runbook) -> set[str]:
+    """Return the findings of *plugin* that the runbook knows."""
+    return {
+        name
+        for section in runbook.sections.values()
+        for one, name in section.findings
+        if plugin and one == plugin
+    }
+
+
 def _nearest(what: str, runbook: Runbook, cases: Iterable[Case]) -> str:
     known = {name for case in cases for name in _names(case)} | set(runbook.sections)
-    known |= {name for section in runbook.sections.values() for _, name in section.findings}
+    for section in runbook.sections.values():
+        known |= {name for _, name in section.findings}
+        known |= {f"{plugin}.{name}" for plugin, name in section.findings if plugin}
     found = get_close_matches(what, sorted(known), n=1)
     return f"did you mean {found[0]}?" if found else "mlopsd status -v lists the findings"
 
@@ -169,11 +194,13 @@ def _explain_each(cases: Iterable[Case], runbook: Runbook, host: Host) -> Iterat
 
 def _explain(section: Section, cases: Sequence[Case], host: Host) -> Explanation:
     """Return the section with this host's names in place of the words in capitals."""
-    words = _words(cases[0]) if cases else _sole_probe(section, host)
-    words[HOST] = host.address
+    each = list(map(_words, cases)) or [_sole_probe(section, host)]
+    words = {
+        word: list(dict.fromkeys(one[word] for one in each if word in one)) for one in each for word in one
+    }
     advice = {case.finding.get("advice", "none") for case in cases}
     heads = [{**case.finding, "probe": case.probe} for case in cases]
-    return Explanation(heads, section, words, frozenset(advice))
+    return Explanation(heads, section, {**words, HOST: [host.address]}, frozenset(advice))
 
 
 def _sole_probe(section: Section, host: Host) -> dict[str, str]:
@@ -189,15 +216,13 @@ def _words(case: Case) -> dict[str, str]:
     words: dict[str, Any] = {"PROBE": case.probe}
     if subject.startswith("/"):
         words["PATH"] = subject
-    if index := GPU.match(subject):
+    if index := GPU.fullmatch(subject):
         gpu: Document = next((one for one in facts.get("gpus", ()) if str(one.get("index")) == index[1]), {})
         words |= {"N": index[1], "BUS": gpu.get("bus_id")}
     served = facts.get("served") or facts.get("desired") or {}
-    words |= {
-        "MODEL": facts.get("model"),
-        "VERSION": served.get("version"),
-        "REGISTRY": served.get("registry"),
-    }
+    words |= {"MODEL": facts.get("model"), "VERSION": served.get("version")}
+    if str(registry := served.get("registry") or "").startswith("http"):  # the runbook asks it with curl
+        words["REGISTRY"] = registry
     return {word: str(value) for word, value in words.items() if value}
 
 

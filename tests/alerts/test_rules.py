@@ -62,7 +62,7 @@ def test_an_alert_says_who_must_act_and_where_it_stands(alert: Rule) -> None:
 
 def test_alerts_and_the_runbook_name_each_other() -> None:
     sections = re.findall(r"^### (\w+)$", RUNBOOK.read_text("utf-8"), re.MULTILINE)
-    assert sections == list(alerts())
+    assert [name for name in sections if name.startswith("Mlopsd")] == list(alerts())
 
 
 @pytest.mark.parametrize("name", list(alerts()))

@@ -1,7 +1,9 @@
 """``mlopsd explain``: the section of what is wrong, with this host's names, with a daemon and without."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,6 @@ from tests.cli.command import mlopsd
 from tests.gpu.driving import library, scenario
 from tests.running import Running
 
-UNJUDGED = {  # found only if the values cannot be read, or a note on a model that serves
-    *("modes", "mig", "utilization", "memory", "power", "clocks", "fan", "pcie", "processes"),
-    *("host", "paging", "pressure", "disk_io", "network", "nvidia_gpus", "features", "batching"),
-}
 TABLES = """
 [probes.cards]
 use = "gpu"
@@ -38,9 +36,9 @@ def host(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
 
 
 @pytest.mark.parametrize("plugin", ["model", "gpu", "system"])
-def test_every_judged_finding_has_a_section(plugin: str) -> None:
+def test_every_finding_has_a_section(plugin: str) -> None:
     runbook = read_runbook()
-    without = {name for name in documented(plugin) - UNJUDGED if runbook.find(plugin, name) is None}
+    without = {name for name in documented(plugin) if runbook.find(plugin, name) is None}
     assert not {name for name in without if re.fullmatch(r"[a-z_]+", name)}
 
 
@@ -63,17 +61,29 @@ def test_a_fault_is_explained_with_the_cards_own_numbers(host: Path, tmp_path: P
         build.steer(host, scenario("xid 48 gpu 1"))
         daemon.until("/health/cards", lambda reading: reading["status"] == "unhealthy")
         told = mlopsd("explain", env=own).stdout
-        named = [mlopsd("explain", name, env=own).stdout for name in ("cards", "xid", "gpu.xid", "cards.xid")]
+        named = [mlopsd("explain", name, env=own).stdout for name in ("cards", "gpu", "xid", "gpu.xid")]
+        named.append(mlopsd("explain", "cards.xid", "gpu", "1", env=own).stdout)
+        listed = json.loads(mlopsd("explain", "--json", env=own).stdout)
+        build.steer(host, scenario("xid 48 gpu 1", "xid 48 gpu 0"))
+        daemon.until("/health/cards", lambda reading: ill(reading) == 2)
+        both = mlopsd("explain", env=own).stdout
         healthy = mlopsd("explain", "temperature", env=own).stdout
         section = mlopsd("explain", "mlopsdgpuxid", env=own).stdout
     assert told.startswith("cards.xid gpu 1  unhealthy  advice: reset_gpu\n")
-    assert "`nvidia-smi --gpu-reset -i 1`" in told
+    assert "`nvidia-smi --gpu-reset -i 1`" in ageless(told)
     assert "- `restart_app`" not in told
     assert f"http://127.0.0.1:{daemon.port}/health/cards" in told or "http://localhost/health/cards" in told
-    assert "`mlopsd reload cards`" in told
-    assert [ageless(one) for one in named] == [ageless(told)] * 4
+    assert "`mlopsd reload cards`" in ageless(told)
+    assert [ageless(one) for one in named] == [ageless(told)] * 5
+    assert [one["name"] for one in listed[0]["findings"]] == ["xid"]
+    assert (listed[0]["section"], len(listed)) == ("MlopsdGpuXid", 1)
+    assert re.search("--gpu-reset -i (0,1|1,0)`", ageless(both))
     assert healthy.startswith("cards.temperature gpu 0  healthy\n")
-    assert ageless(section) == ageless(told)
+    assert ageless(section) == ageless(both)
+
+
+def ill(reading: dict[str, Any]) -> int:
+    return sum(finding["status"] == "unhealthy" for finding in reading["findings"])
 
 
 def ageless(text: str) -> str:
@@ -98,14 +108,16 @@ def test_without_a_daemon_the_words_in_capitals_stay(tmp_path: Path) -> None:
 
 
 def shown(section: Section, *advice: str, **words: str) -> str:
-    return format_explanation(Explanation([], section, words, frozenset(advice)), 80, coloured=False)
+    values = {word: [value] for word, value in words.items()}
+    return format_explanation(Explanation([], section, values, frozenset(advice)), 80, coloured=False)
 
 
 def test_only_the_act_for_the_advice_is_shown() -> None:
     section = Section("A", act=("First this.", "- `reboot`: reboot.", "- `watch`: wait."))
     assert "- `reboot`" not in shown(section, "watch")
     assert "First this." in shown(section, "watch")
-    assert "- `reboot`" in shown(section, "fix_config"), "no point is for it, so all are shown"
+    assert "- `" not in shown(section, "fix_config"), "an act for other advice could be wrong"
+    assert "- `reboot`" in shown(section)
 
 
 def test_a_program_that_this_host_lacks_is_not_suggested(
@@ -124,8 +136,24 @@ def test_a_program_that_this_host_lacks_is_not_suggested(
 def test_a_value_controls_neither_the_terminal_nor_other_words() -> None:
     section = Section("A", look=("cat PATH", "cat MYPATH"))
     told = shown(section, PATH="/a\x1b[31m\\1")
-    assert "cat /a?[31m\\1\n" in told
+    assert "cat '/a?[31m\\1'\n" in told
     assert "cat MYPATH" in told
+
+
+def test_without_systemd_the_act_names_no_systemctl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    section = Section("A", act=("Run `systemctl stop mlopsd`, then reset.",))
+    monkeypatch.setattr(explanation, "BOOTED", tmp_path / "absent")
+    assert "Run stop mlopsd, then reset." in shown(section)
+    monkeypatch.setattr(explanation, "BOOTED", tmp_path)
+    assert "`systemctl stop mlopsd`" in shown(section)
+
+
+def test_several_paths_have_a_command_each() -> None:
+    section = Section("A", look=("df PATH",))
+    told = format_explanation(
+        Explanation([], section, {"PATH": ["/a b", "/c"]}, frozenset()), 80, coloured=False
+    )
+    assert "Confirm   df '/a b'\n          df /c\n" in told
 
 
 RUNBOOK = """

@@ -1,6 +1,7 @@
 """An explanation for people: the findings, the meaning, the commands, the act and the end."""
 
 import re
+import shlex
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ BOOTED = Path("/run/systemd/system")
 OF_SYSTEMD = frozenset({"systemctl", "journalctl", "systemd-cgtop", "timedatectl"})
 OWN = "mlopsd"  # may run from a virtual environment that is not on the PATH
 LABEL = 10  # columns of "Confirm" and a gap
+GPUS = "N"  # the index of a GPU
+SYSTEMCTL = re.compile(r"`systemctl (start|stop|restart|reload) ([\w-]+)`")
 POINT = re.compile(r"- `([a-z_]+)`:")
 AND_THEN = re.compile(r";\s+")
 
@@ -26,14 +29,28 @@ class Explanation:
     Attributes:
         findings: the findings with their probes, as the daemon shows them; none if only a section is meant.
         section: the section; its name is "" if no runbook has one.
-        words: the values of the words in capitals, as far as they are known.
+        words: the values of the words in capitals, as far as they are known; several if the findings differ.
         advice: the advice of the findings.
     """
 
     findings: Sequence[Mapping[str, Any]]
     section: Section
-    words: Mapping[str, str]
+    words: Mapping[str, Sequence[str]]
     advice: frozenset[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        section = self.section
+        look, _ = _commands(section.look, self.words)
+        act = [one for line in _relevant(section.act, self.advice) for one in _texts(line, self.words)]
+        return {
+            "findings": self.findings,
+            "section": section.name,
+            "means": section.means,
+            "look": look,
+            "do": act,
+            "ends": section.ends,
+        }
 
 
 def format_explanation(explanation: Explanation, width: int, *, coloured: bool) -> str:
@@ -43,13 +60,14 @@ def format_explanation(explanation: Explanation, width: int, *, coloured: bool) 
     if not section.name:
         return "\n".join([*lines, "no runbook explains it; see the page of its probe"])
     here, missing = _commands(section.look, explanation.words)
-    lines += _part("Means", [_fill(section.means, explanation.words)], width)
+    lines += _part("Means", _texts(section.means, explanation.words), width)
     lines += [f"{'Confirm' if first else '':{LABEL}}{line}" for first, line in _numbered(here)]
     if missing:
         lines += _part("" if here else "Confirm", [f"(not on this host: {', '.join(missing)})"], width)
-    act = [_fill(line, explanation.words) for line in _relevant(section.act, explanation.advice)]
+    relevant = _relevant(section.act, explanation.advice)
+    act = [text for line in relevant for text in _texts(line, explanation.words)]
     lines += _part("Do", act, width)
-    lines += _part("Ends", [_fill(section.ends, explanation.words)], width)
+    lines += _part("Ends", _texts(section.ends, explanation.words), width)
     lines += _part("Runbook", [section.name], width)
     return "\n".join(lines)
 
@@ -78,24 +96,25 @@ def _numbered(lines: Sequence[str]) -> list[tuple[bool, str]]:
 
 
 def _relevant(act: Sequence[str], advice: frozenset[str]) -> list[str]:
-    """Return the points for *advice* only, if the list has one for each of them."""
-    points = {found[1] for line in act if (found := POINT.match(line))}
-    if not advice & points:
-        return list(act)
-    return [line for line in act if (found := POINT.match(line)) is None or found[1] in advice]
+    """Return the points of a list for *advice* only, and what is no such point.
+
+    Without any finding every point is shown; a point for other advice never is.
+    """
+    points = [(line, found and found[1]) for line in act for found in [POINT.match(line)]]
+    return [line for line, of in points if of is None or not advice or of in advice]
 
 
-def _commands(lines: Sequence[str], words: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def _commands(lines: Sequence[str], words: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
     """Return the commands that this host has, filled in, and the programs that it lacks."""
     here, missing = [], []
     for line in lines:
         if line.startswith("#") or QUERY.match(line):
-            here.append(_fill(line, words))
+            here += _fill(line, words)
             continue
         parts = {part: _lacks(part) for part in AND_THEN.split(line)}
         missing += [program for program in parts.values() if program is not None]
         if kept := [part for part, program in parts.items() if program is None]:
-            here.append(_fill("; ".join(kept), words))
+            here += _fill("; ".join(kept), words, quoted=True)
     return here, list(dict.fromkeys(missing))
 
 
@@ -106,9 +125,31 @@ def _lacks(command: str) -> str | None:
     return program if cannot or (shutil.which(program) is None and program != OWN) else None
 
 
-def _fill(text: str, words: Mapping[str, str]) -> str:
-    """Return *text* with the known words in capitals replaced; a value cannot control the terminal."""
-    for word, value in words.items():
+def _texts(text: str, words: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return *text* filled in, and without systemctl where systemd does not run."""
+    if not BOOTED.is_dir():
+        text = SYSTEMCTL.sub(r"\1 \2", text)
+    return _fill(text, words)
+
+
+def _fill(text: str, words: Mapping[str, Sequence[str]], *, quoted: bool = False) -> list[str]:
+    """Return *text* with the known words in capitals replaced, once for each value of a word.
+
+    nvidia-smi takes several GPUs at once. A value cannot control the terminal nor, if *quoted*, the shell.
+    """
+    filled = [text]
+    for word, values in words.items():
+        shown = [",".join(values)] if word == GPUS else values
         pattern = re.escape(word) if "://" in word else rf"(?<![A-Z_-]){word}(?![A-Z_])"
-        text = re.sub(pattern, sanitize(value).replace("\\", r"\\"), text)
-    return text
+        filled = [
+            re.sub(pattern, _literal(value, quoted=quoted and "://" not in word), line)
+            for line in filled
+            for value in (shown if re.search(pattern, line) else [""])
+        ]
+    return filled
+
+
+def _literal(value: str, *, quoted: bool) -> str:
+    """Return *value* for `re.sub`, on one line, and quoted for a shell if it must be."""
+    plain = sanitize(value)
+    return (shlex.quote(plain) if quoted else plain).replace("\\", r"\\")

@@ -84,6 +84,7 @@ complete -c mlopsd -n '_shtab_mlopsd_using status' -l url -x -d 'the address of 
 complete -c mlopsd -n '_shtab_mlopsd_using status' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a explain -d 'explain what is wrong: its meaning, how to confirm it and what to do'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -s h -l help -d 'show this help message and exit'
+complete -c mlopsd -n '_shtab_mlopsd_using explain' -l json -d 'print JSON: a list of findings with their section'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l url -x -d 'the address of the daemon (http://host:9178)'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a doctor -d 'examine how mlopsd is set up on this host'
