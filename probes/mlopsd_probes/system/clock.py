@@ -89,7 +89,7 @@ class ClockSynchronisation(HostCollector):
         if found.is_synchronised:
             return Finding("clock", Status.HEALTHY, "the clock is synchronised")
         fact = f"no time service has synchronised the clock for {format_duration(lasted)}"
-        if self._patience is None or lasted < self._patience:
+        if lasted < self._patience:
             return Finding("clock", Status.HEALTHY, fact, None, lasted, "seconds", self._patience)
         return Finding(
             "clock",

@@ -156,8 +156,8 @@ class SystemOptions(Options):
     cgroup_memory_unhealthy: Ratio = key(
         0.98, "ratio", "As above. At the limit the kernel kills a process of the group, mostly a model."
     )
-    clock_unsynchronised_after: Moment | None = key(
-        600.0, "seconds", "A time service needs minutes after boot. Without a value it is never judged."
+    clock_unsynchronised_after: Moment = key(
+        600.0, "seconds", "A time service needs minutes after boot. A year switches the judgement off."
     )
     link_errors_window: Moment = key(3600.0, "seconds", "Window of errors of PCIe and InfiniBand links.")
     pcie_corrected_limit: Count = key(
