@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlopsd.cli.install.command import SHELL_FILES
 from tests.systemd.machine import NEEDED, PORT, Box
 
 pytestmark = [NEEDED, pytest.mark.timeout(240)]
@@ -81,6 +82,6 @@ def check_the_rest(box: Box) -> None:
 def test_every_file_that_is_installed_stands_in_it(installed: Box) -> None:
     record = installed.read("/etc/mlopsd/.installed.json")
     paths = re.findall(r'"(/[^"]+)":', record)
-    assert len(paths) == 3
+    assert len(paths) == 3 + len(SHELL_FILES)
     for path in (*paths, "/etc/mlopsd/.installed.json"):
         assert f"`{path}`" in TEXT
