@@ -1,22 +1,18 @@
 """``mlopsd doctor``: the setup of mlopsd on this host, one line for each thing that was looked at."""
 
 import contextlib
+import errno
+import grp
 import json
 import os
-import queue
-import shutil
-import subprocess
+import stat
 import sys
-import tempfile
 import textwrap
-import threading
-import urllib.error
 import urllib.request
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,24 +22,21 @@ from mlopsd.cli.client import (
     SERVICE_SOCKET,
     DaemonClient,
     DaemonUnreachable,
-    add_connection_options,
     find_daemon,
     format_url,
 )
+from mlopsd.cli.diagnosis import diagnose_plugins
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.options import add_config_option, load_configuration
+from mlopsd.cli.systemctl import SERVICE, has_systemd, has_unit, read_systemctl
 from mlopsd.cli.terminal.text import fill_width, is_coloured, paint, sanitize
-from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig
-from mlopsd.config.plugins import PluginError, one_line
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.probe import Diagnosis, Options, Setup
+from mlopsd.probe import Diagnosis
 from mlopsd.state_dir import places
 
-BOOTED = Path("/run/systemd/system")
-UNIT = "mlopsd.service"
-PATIENCE = 45.0  # seconds for the diagnosis of one plugin; a registry that hangs takes 30 s
 SCRAPE = 5.0  # seconds
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands before this host
 SHOWN = {"problem": "problem", "not_checked": "not checked", "ok": "ok"}  # the order of the lines
 COLOURS = {"problem": "degraded", "not_checked": "dim", "ok": "healthy"}
 
@@ -73,22 +66,24 @@ class Configuration:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the form of the output, the configuration and the daemon's address."""
+    """Declare the form of the output and the configuration."""
     parser.add_argument(
         "--json", action="store_true", help="print JSON: a list of subject, status, summary, fix"
     )
     add_config_option(parser)
-    add_connection_options(parser)
+    parser.set_defaults(url=None, key_file=None)  # it is about this host, and its daemon
     parser.epilog = "exit status: 0 no problem, 1 a problem; what cannot be known is no problem"
 
 
 def run(arguments: Namespace) -> int:
     """Print the diagnoses, problems first."""
     is_complete = _adopt_environment()
-    configuration, daemon = _read(arguments.config), _ask(arguments)
+    if arguments.config is not None:  # the daemon is looked for at its address too
+        os.environ["MLOPSD_CONFIG"] = str(arguments.config)
+    configuration, daemon = _read(), _ask(arguments)
     found = [
         *(("mlopsd", one) for one in _diagnose_daemon(configuration, daemon)),
-        *_diagnose_plugins(configuration, daemon, has_environment=is_complete),
+        *_diagnose_probes(configuration, daemon, has_environment=is_complete),
     ]
     found.sort(key=lambda pair: list(SHOWN).index(pair[1].status))
     if arguments.json:
@@ -118,10 +113,10 @@ def _format(name: str, diagnosis: Diagnosis) -> Iterator[str]:
 
 def _adopt_environment() -> bool:
     """Take over the variables of the running service; return false if this user may not read them."""
-    if not SERVICE_SOCKET.exists() or not _has_systemd():
+    if not SERVICE_SOCKET.exists() or not has_systemd():
         return True
     try:
-        pid = int(_systemctl("show", "--property=MainPID", "--value", UNIT) or 0)
+        pid = int(read_systemctl("show", "--property=MainPID", "--value", SERVICE) or 0)
         pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if pid else []
     except (OSError, ValueError):
         return False
@@ -132,9 +127,9 @@ def _adopt_environment() -> bool:
     return True
 
 
-def _read(file: Path | None) -> Configuration:
+def _read() -> Configuration:
     try:
-        return Configuration(*load_configuration(file))
+        return Configuration(*load_configuration(None))
     except CommandError as error:
         return Configuration(mistakes=error.lines)
 
@@ -146,7 +141,7 @@ def _ask(arguments: Namespace) -> RunningDaemon:
     except (CommandError, DaemonUnreachable) as error:
         return RunningDaemon(reason=str(error).partition("; is it running?")[0])
     facts = {name: reading.get("facts", {}) for name, reading in health.body["probes"].items()}
-    return RunningDaemon(client, info, None if arguments.url else facts)  # another host has other cards
+    return RunningDaemon(client, info, facts)
 
 
 def _diagnose_daemon(configuration: Configuration, daemon: RunningDaemon) -> Iterator[Diagnosis]:
@@ -154,7 +149,7 @@ def _diagnose_daemon(configuration: Configuration, daemon: RunningDaemon) -> Ite
     yield from _diagnose_configuration(configuration)
     yield from _diagnose_unit()
     if daemon.client is None:
-        start = f"systemctl start {UNIT}" if _has_unit() else "mlopsd run"
+        start = f"systemctl start {SERVICE}" if has_unit() else "mlopsd run"
         yield Diagnosis(
             "problem", f"no daemon answers: {daemon.reason.removeprefix('cannot ask the daemon: ')}", start
         )
@@ -168,31 +163,34 @@ def _diagnose_daemon(configuration: Configuration, daemon: RunningDaemon) -> Ite
 def _diagnose_configuration(configuration: Configuration) -> Iterator[Diagnosis]:
     for mistake in configuration.mistakes:
         cause, _, fix = mistake.partition("; ")
-        yield Diagnosis("problem", cause, fix or "mlopsd config check")
+        if os.geteuid() != 0 and os.strerror(errno.EACCES) in cause:  # the service may read it all the same
+            yield Diagnosis("not_checked", f"{cause}; run this command as root")
+        else:
+            yield Diagnosis("problem", cause, fix or "mlopsd config check")
     if configuration.loaded is not None:
         file = configuration.loaded.path or "built in, since there is no file"
         yield Diagnosis("ok", f"the configuration is valid: {file}")
 
 
 def _diagnose_unit() -> Iterator[Diagnosis]:
-    if not _has_systemd():
+    if not has_systemd():
         yield Diagnosis(
             "not_checked", "whether the daemon starts with the host: this host does not run systemd"
         )
         return
-    state = _systemctl("is-enabled", UNIT)
+    state = read_systemctl("is-enabled", SERVICE)
     if state in ("enabled", "enabled-runtime"):
-        yield Diagnosis("ok", f"{UNIT} starts with the host")
+        yield Diagnosis("ok", f"{SERVICE} starts with the host")
     elif state == "disabled":
-        yield Diagnosis("problem", f"{UNIT} does not start with the host", f"systemctl enable {UNIT}")
+        yield Diagnosis("problem", f"{SERVICE} does not start with the host", f"systemctl enable {SERVICE}")
     else:
-        reason = f"there is no {UNIT}" if state in ("", "not-found") else f"{UNIT} is {state}"
+        reason = f"there is no {SERVICE}" if state in ("", "not-found") else f"{SERVICE} is {state}"
         yield Diagnosis("not_checked", f"whether the daemon starts with the host: {reason}")
 
 
 def _diagnose_version(daemon: RunningDaemon) -> Diagnosis:
     runs, installed = str(daemon.info.get("version")), version("mlopsd")
-    restart = f"systemctl restart {UNIT}" if _has_unit() else "restart mlopsd"
+    restart = f"systemctl restart {SERVICE}" if has_unit() else "restart mlopsd"
     if runs != installed:
         return Diagnosis("problem", f"mlopsd {installed} is installed here, and {runs} runs", restart)
     if outdated := daemon.info.get("configuration", {}).get("outdated"):
@@ -211,10 +209,10 @@ def _diagnose_loaded(configuration: Configuration, daemon: RunningDaemon) -> Ite
         yield Diagnosis("not_checked", f"whether the configuration was changed: {reason}")
         return
     read = datetime.fromisoformat(str(used.get("reloaded_at") or daemon.info["started"]))
-    if loaded.path.stat().st_mtime > read.timestamp():
+    if loaded.path.stat().st_ctime > read.timestamp():  # a copy may keep its st_mtime
         yield Diagnosis("problem", f"{loaded.path} was changed after the daemon had read it", "mlopsd reload")
     else:
-        yield Diagnosis("ok", "the daemon uses the configuration as it is now")
+        yield Diagnosis("ok", f"{loaded.path} has not changed since the daemon read it")
 
 
 def _diagnose_scrape(configuration: Configuration, daemon: RunningDaemon) -> Diagnosis:
@@ -228,7 +226,7 @@ def _diagnose_scrape(configuration: Configuration, daemon: RunningDaemon) -> Dia
     host, _, port = str(address).rpartition(":")
     url = f"{format_url(host.strip('[]'), int(port))}/metrics"
     try:
-        with urllib.request.urlopen(url, timeout=SCRAPE) as answer:
+        with DIRECT.open(url, timeout=SCRAPE) as answer:
             answer.read(1)
     except (OSError, ValueError) as error:
         reason = str(getattr(error, "reason", error))
@@ -254,75 +252,25 @@ def _diagnose_rights(daemon: RunningDaemon) -> Diagnosis:
         return Diagnosis("ok", f"this user may act over {path}")
     if not os.path.lexists(path):
         return Diagnosis("not_checked", f"whether this user may act: {path} is not on this host")
-    group = "root and members of its group may"
-    return Diagnosis(
-        "problem", f"this user may not act over {path}; {group}", f"sudo usermod -aG mlopsd {_user()}"
-    )
+    return Diagnosis("problem", f"this user may not act over {path}", _way_to_act(Path(path)))
 
 
-def _user() -> str:
-    return os.environ.get("USER") or str(os.geteuid())
+def _way_to_act(socket: Path) -> str:
+    """Return a command that lets this user act, as far as the rights of *socket* tell."""
+    with contextlib.suppress(OSError, KeyError):
+        found = socket.stat()
+        if found.st_gid != 0 and found.st_mode & stat.S_IWGRP:
+            user = os.environ.get("USER") or str(os.geteuid())
+            return f"sudo usermod -aG {grp.getgrgid(found.st_gid).gr_name} {user}"
+    return "run mlopsd as root: sudo mlopsd doctor"
 
 
-def _diagnose_plugins(
+def _diagnose_probes(
     configuration: Configuration, daemon: RunningDaemon, *, has_environment: bool
 ) -> Iterator[tuple[str, Diagnosis]]:
-    """Yield the diagnoses of each installed plugin, also of one that no table uses."""
+    """Yield the diagnoses of the installed packages of probes."""
     if configuration.loaded is None:
-        yield "probes", Diagnosis("not_checked", "the probes: the configuration has mistakes")
+        yield "probes", Diagnosis("not_checked", "the probes: this command cannot use the configuration")
         return
     state = places(configuration.loaded.settings).state
-    folders = {"the state": state} if os.access(state, os.R_OK | os.X_OK) else {}
-    for plugin in plugins.find():
-        tables = {one.name: one.options for one in configuration.probes if one.plugin.name == plugin.name}
-        with tempfile.TemporaryDirectory(prefix="mlopsd-doctor-", ignore_cleanup_errors=True) as scratch:
-            setup = Setup(tables, folders, daemon.facts, Path(scratch), has_environment)
-            for one in _diagnose_plugin(plugin, setup):
-                yield plugin.name, one
-
-
-def _diagnose_plugin(plugin: plugins.Plugin, setup: Setup[Options]) -> Iterable[Diagnosis]:
-    """Return the diagnoses of one plugin, which may raise anything or never return."""
-    ended: queue.SimpleQueue[list[Diagnosis] | Exception] = queue.SimpleQueue()
-    threading.Thread(
-        target=partial(_try, plugin, setup, ended), name=f"diagnose {plugin.name}", daemon=True
-    ).start()
-    try:
-        outcome = ended.get(timeout=PATIENCE)
-    except queue.Empty:
-        outcome = TimeoutError(f"no answer within {PATIENCE:g} s")
-    if isinstance(outcome, PluginError):
-        return [Diagnosis("not_checked", str(outcome))]
-    if isinstance(outcome, Exception):
-        return [Diagnosis("not_checked", f"its own diagnosis fails: {one_line(outcome)}")]
-    return outcome
-
-
-def _try(
-    plugin: plugins.Plugin, setup: Setup[Options], ended: "queue.SimpleQueue[list[Diagnosis] | Exception]"
-) -> None:
-    try:
-        found = list(plugin.load().diagnose(setup))
-        wrong = next((one for one in found if not isinstance(one, Diagnosis)), None)
-        ended.put(found if wrong is None else TypeError(f"{wrong!r:.60} is no Diagnosis"))
-    except Exception as error:  # noqa: BLE001  # the code of a package may raise anything
-        ended.put(error)
-
-
-def _has_systemd() -> bool:
-    return BOOTED.is_dir() and shutil.which("systemctl") is not None
-
-
-def _has_unit() -> bool:
-    return _has_systemd() and _systemctl("is-enabled", UNIT) not in ("", "not-found")
-
-
-def _systemctl(*arguments: str) -> str:
-    """Return what systemctl prints; "" if it fails to start or does not end."""
-    try:
-        done = subprocess.run(
-            ["systemctl", *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
+    yield from diagnose_plugins(configuration.probes, state, daemon.facts, has_environment=has_environment)

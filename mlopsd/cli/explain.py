@@ -23,11 +23,19 @@ GPU = re.compile(r"gpu (\d+)")
 
 @dataclass(frozen=True)
 class Host:
-    """The daemon's address as curl takes it, its readings and their plugins; empty if no daemon answers."""
+    """The host that is explained; empty if no daemon answers.
+
+    Attributes:
+        address: the daemon's address as curl takes it.
+        readings: the reading of each probe.
+        plugins: the plugin of each probe.
+        is_here: false for a daemon that ``--url`` names: it may be on another host.
+    """
 
     address: str = HOST
     readings: Mapping[str, Document] = field(default_factory=dict)
     plugins: Mapping[str, str] = field(default_factory=dict)
+    is_here: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def _ask(arguments: Namespace) -> Host:
         print_error(*str(error).splitlines(), "words in capitals stay as they are in the runbook")
         return Host()
     plugins = {probe["name"]: probe["plugin"] for probe in info.get("probes", ())}
-    return Host(_address(running), health.body["probes"], plugins)
+    return Host(_address(running), health.body["probes"], plugins, is_here=arguments.url is None)
 
 
 def _address(running: DaemonClient) -> str:
@@ -200,7 +208,7 @@ def _explain(section: Section, cases: Sequence[Case], host: Host) -> Explanation
     }
     advice = {case.finding.get("advice", "none") for case in cases}
     heads = [{**case.finding, "probe": case.probe} for case in cases]
-    return Explanation(heads, section, {**words, HOST: [host.address]}, frozenset(advice))
+    return Explanation(heads, section, {**words, HOST: [host.address]}, frozenset(advice), host.is_here)
 
 
 def _sole_probe(section: Section, host: Host) -> dict[str, str]:

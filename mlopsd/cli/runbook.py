@@ -3,13 +3,13 @@
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from mlopsd.cli.install.files import read_shipped
 
-PROBES = "mlopsd.probes"  # the entry-point group
+PROBES = "mlopsd.probes"  # the entry-point group; mlopsd.config.plugins, which has it too, takes 0.2 s
 OWN = "docs/operations/runbook.md"
 PACKAGED = "runbook.md"  # in the folder of the package
 SECTION = re.compile(r"^### (\S+)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -25,7 +25,7 @@ class Section:
     """A section of a runbook.
 
     Attributes:
-        name: the name of its alert.
+        name: the name of its alert, or of what it explains.
         means: the meaning, one line.
         look: the commands that confirm it.
         act: what to do, one line for each paragraph or point of a list.
@@ -38,7 +38,7 @@ class Section:
     look: tuple[str, ...] = ()
     act: tuple[str, ...] = ()
     ends: str = ""
-    findings: frozenset[tuple[str, str]] = field(default=frozenset())
+    findings: frozenset[tuple[str, str]] = frozenset()
 
 
 class Runbook:

@@ -60,7 +60,8 @@ def _format(arguments: Namespace, running: DaemonClient, health: DaemonResponse)
 def _format_for_people(arguments: Namespace, running: DaemonClient, health: DaemonResponse) -> str:
     style = TableStyle(fill_width(), coloured=is_coloured(sys.stdout), shows_all=arguments.verbose)
     shown = format_health(health.body, style)
-    more = [] if health.body["status"] == "healthy" else ["", "what to do: mlopsd explain"]
+    command = "mlopsd explain" + (f" --url {sanitize(arguments.url)}" if arguments.url else "")
+    more = [] if health.body["status"] == "healthy" else ["", f"what to do: {command}"]
     return "\n".join([shown, *more, *_notes(running)])
 
 

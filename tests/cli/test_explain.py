@@ -13,7 +13,7 @@ from mlopsd.cli.terminal.explanation import Explanation, format_explanation
 from mlopsd_probes.fake_nvml import build
 from tests.alerts.test_rules import documented
 from tests.cli.command import mlopsd
-from tests.gpu.driving import library, scenario
+from tests.gpu.driving import host_of_cards, scenario
 from tests.running import Running
 
 TABLES = """
@@ -27,12 +27,7 @@ sysfs_path = "/nonexistent"
 
 @pytest.fixture
 def host(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a scenario of two healthy cards, for every process that is started from here."""
-    file = tmp_path / "host.scenario"
-    file.write_text(scenario())
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library(tmp_path_factory)))
-    monkeypatch.setenv("FAKE_NVML_SCENARIO", str(file))
-    return file
+    return host_of_cards(tmp_path, tmp_path_factory, monkeypatch)
 
 
 @pytest.mark.parametrize("plugin", ["model", "gpu", "system"])
@@ -120,13 +115,11 @@ def test_only_the_act_for_the_advice_is_shown() -> None:
     assert "- `reboot`" in shown(section)
 
 
-def test_a_program_that_this_host_lacks_is_not_suggested(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_program_that_this_host_lacks_is_not_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     section = Section(
         "A", look=("cat /x; no-such-program -v", "systemctl status x", "count by (a) (up == 0)")
     )
-    monkeypatch.setattr(explanation, "BOOTED", tmp_path / "absent")
+    monkeypatch.setattr(explanation, "has_systemd", lambda: False)
     told = shown(section)
     assert "Confirm   cat /x\n" in told
     assert "          count by (a) (up == 0)\n" in told
@@ -140,12 +133,19 @@ def test_a_value_controls_neither_the_terminal_nor_other_words() -> None:
     assert "cat MYPATH" in told
 
 
-def test_without_systemd_the_act_names_no_systemctl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_systemd_the_act_names_no_systemctl(monkeypatch: pytest.MonkeyPatch) -> None:
     section = Section("A", act=("Run `systemctl stop mlopsd`, then reset.",))
-    monkeypatch.setattr(explanation, "BOOTED", tmp_path / "absent")
+    monkeypatch.setattr(explanation, "has_systemd", lambda: False)
     assert "Run stop mlopsd, then reset." in shown(section)
-    monkeypatch.setattr(explanation, "BOOTED", tmp_path)
+    monkeypatch.setattr(explanation, "has_systemd", lambda: True)
     assert "`systemctl stop mlopsd`" in shown(section)
+
+
+def test_another_host_may_have_what_this_one_lacks() -> None:
+    section = Section("A", look=("no-such-program -v",), act=("Run `systemctl stop mlopsd`.",))
+    told = format_explanation(Explanation([], section, {}, frozenset(), is_here=False), 80, coloured=False)
+    assert "Confirm   no-such-program -v\n" in told
+    assert "`systemctl stop mlopsd`" in told
 
 
 def test_several_paths_have_a_command_each() -> None:

@@ -8,11 +8,11 @@ from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mlopsd.cli import available, load_command
 from mlopsd.cli.demo.folder import default_folder
 from mlopsd.config.schema import ProbeTable
 from mlopsd.metrics.families import BOARD_FAMILIES, FAMILIES
 from tests.docs import shell_files
+from tests.docs.shell_files import sentence, usage
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"
@@ -57,34 +57,18 @@ def _key(comment: str, key: str, value: str) -> Row:
 
 def commands() -> str:
     """Return every command with its arguments and exit status."""
-    return "\n".join(map(_command, available()))
+    return "\n".join(_command(name, parser) for name, parser in shell_files.parsers())
 
 
-def _command(name: str) -> str:
-    parser = ArgumentParser()
-    command = load_command(name)
-    command.add_arguments(parser)
-    purpose = getattr(command, "purpose", None) or available()[name]  # a package's command has its own
-    rows = [(_code(_usage(action)), _help(action)) for action in parser._actions if action.dest != "help"]
-    head = f"## mlopsd {name}\n{_sentence(purpose)}\n\n"
-    return f"{head}{table('argument | what', rows)}\n{_sentence(parser.epilog or '')}\n"
-
-
-def _usage(action: Action) -> str:
-    takes = str(action.metavar or "|".join(action.choices or ()) or action.dest.upper())
-    if not action.option_strings:
-        return takes
-    value = f" [{takes}]" if action.nargs == "?" else f" {takes}"
-    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else value)
+def _command(name: str, parser: ArgumentParser) -> str:
+    rows = [(_code(usage(action)), _help(action)) for action in parser._actions if action.dest != "help"]
+    head = f"## mlopsd {name}\n{sentence(parser.description or '')}\n\n"
+    return f"{head}{table('argument | what', rows)}\n{sentence(parser.epilog or '')}\n"
 
 
 def _help(action: Action) -> str:
     shown = (action.help or "").replace(str(default_folder()), "`~/.local/state/mlopsd-demo`")
     return shown.replace("|", "\\|")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _code(text: str) -> str:

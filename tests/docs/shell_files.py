@@ -98,20 +98,23 @@ def whole_parser() -> ArgumentParser:
 
 def _section(name: str, parser: ArgumentParser) -> str:
     options = [action for action in parser._actions if action.dest != "help"]
-    rows = "".join(f".TP\n.B {_escape(_usage(action))}\n{_escape(action.help or '')}\n" for action in options)
-    purpose, end = _sentence(parser.description or ""), _sentence(parser.epilog or "")
+    rows = "".join(f".TP\n.B {_escape(usage(action))}\n{_escape(action.help or '')}\n" for action in options)
+    purpose, end = (_escape(sentence(text or "")) for text in (parser.description, parser.epilog))
     return f".SS mlopsd {_escape(name)}\n{purpose}\n{rows}" + (f".PP\n{end}\n" if end else "")
 
 
-def _usage(action: Action) -> str:
+def usage(action: Action) -> str:
+    """Return an argument as it is typed: ``--config FILE``."""
     takes = str(action.metavar or "|".join(action.choices or ()) or action.dest.upper())
     if not action.option_strings:
         return takes
-    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {takes}")
+    value = f" [{takes}]" if action.nargs == "?" else f" {takes}"
+    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else value)
 
 
-def _sentence(text: str) -> str:
-    return f"{_escape(text[:1].upper() + text[1:])}." if text else ""
+def sentence(text: str) -> str:
+    """Return *text* as a sentence; "" stays."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _escape(text: str) -> str:

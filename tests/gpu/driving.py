@@ -181,6 +181,15 @@ def troubles(reading: Reading) -> list[tuple[str, str | None, Status]]:
     return [(f.name, f.subject, f.status) for f in reading.findings if f.status is not Status.HEALTHY]
 
 
+def host_of_cards(folder: Path, factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Path:
+    """The file of a scenario of two healthy cards, for every process that is started from here."""
+    file = folder / "host.scenario"
+    file.write_text(scenario())
+    patch.setenv("LD_LIBRARY_PATH", str(library(factory)))
+    patch.setenv("FAKE_NVML_SCENARIO", str(file))
+    return file
+
+
 def library(tmp: pytest.TempPathFactory) -> Path:
     """The folder of the compiled fake, once a run of the tests."""
     return build.library(tmp.getbasetemp().parent).parent

@@ -8,7 +8,7 @@ import pytest
 
 from mlopsd_probes.fake_nvml import build
 from tests.cli.command import mlopsd
-from tests.gpu.driving import library, scenario
+from tests.gpu.driving import host_of_cards, scenario
 from tests.running import Running
 
 TABLE = '[probes.gpu]\ninterval = 0.5\ntimeout = {}\nsysfs_path = "/nonexistent"\n'
@@ -17,12 +17,7 @@ PATIENT = TABLE.format(60)
 
 @pytest.fixture
 def host(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a scenario of two healthy cards, for every process that is started from here."""
-    file = tmp_path / "host.scenario"
-    file.write_text(scenario())
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library(tmp_path_factory)))
-    monkeypatch.setenv("FAKE_NVML_SCENARIO", str(file))
-    return file
+    return host_of_cards(tmp_path, tmp_path_factory, monkeypatch)
 
 
 def test_a_lost_gpu_is_named_over_http_and_its_series_are_gone(host: Path, tmp_path: Path) -> None:

@@ -150,3 +150,4 @@ def test_a_process_of_another_user_is_alive_and_an_ended_one_is_not() -> None:
         assert is_alive(pid)
     assert not is_alive(pid)
     assert is_alive(1)
+    assert not is_alive(2**32 - 1)

@@ -138,6 +138,8 @@ def edac(
 ) -> dict[str, str]:
     folder = "devices/system/edac/mc/mc0"
     return {
+        "devices/system/edac/mc/uevent": "",
+        "devices/system/edac/mc/power/control": "auto\n",
         f"{folder}/ue_noinfo_count": "0\n",
         f"{folder}/ce_noinfo_count": "0\n",
         f"{folder}/dimm0/dimm_label": f"{label}\n",
@@ -180,6 +182,34 @@ def test_a_port_that_was_active_and_is_down_is_degraded(tree: Tree, watch: Watch
     assert only(reading).status is Status.DEGRADED
     assert only(reading).summary.startswith("mlx5_0/1 was ACTIVE and is DOWN")
     assert values(reading)["infiniband_port_active", "mlx5_0/1"] == 0
+
+
+def test_a_port_that_somebody_disabled_is_no_broken_cable(tree: Tree, watch: Watch) -> None:
+    probe = InfinibandPorts(OPTIONS, tree(port()), watch)
+    probe.collect()
+    tree({**port("1: DOWN"), "class/infiniband/mlx5_0/ports/1/phys_state": "3: Disabled\n"})
+    finding = only(probe.collect())
+    assert (finding.summary, finding.advice) == (
+        "mlx5_0/1 was ACTIVE and is DOWN; it was disabled on this host",
+        Advice.WATCH,
+    )
+
+
+def test_a_counter_that_a_device_lacks_is_left_out(tree: Tree, watch: Watch) -> None:
+    root = tree({**port(), "class/infiniband/mlx5_0/ports/1/counters/link_downed": "N/A (no PMA)\n"})
+    reading = InfinibandPorts(OPTIONS, root, watch).try_collect()
+    assert only(reading).status is Status.HEALTHY
+    assert ("infiniband_errors_total", "mlx5_0/1", "symbol_error") in values(reading)
+    assert ("infiniband_errors_total", "mlx5_0/1", "link_downed") not in values(reading)
+
+
+def test_a_memory_module_may_be_a_rank(tree: Tree, watch: Watch) -> None:
+    folder = "devices/system/edac/mc/mc1/rank2"
+    root = tree({f"{folder}/dimm_ce_count": "3\n", f"{folder}/dimm_ue_count": "0\n"})
+    assert (
+        values(MemoryErrors(OPTIONS, root, watch).collect())["memory_errors_total", "mc1 rank2", "corrected"]
+        == 3
+    )
 
 
 def test_a_port_without_a_cable_is_no_fault(tree: Tree, watch: Watch) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from mlopsd.cli.runbook import read_runbook
 from tests.running import CALM_SYSTEM
 from tests.systemd.machine import CONFIG, DROP_IN, MLOPSD, NEEDED, PORT, VENV, Box
 
 pytestmark = [NEEDED, pytest.mark.timeout(180)]
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 QUIET = f"{CALM_SYSTEM}interval = 3600\n"
 
 
@@ -52,8 +54,53 @@ def test_status_of_the_command_line_goes_over_the_socket_of_the_service(service:
     assert socket.strip() == "socket 660 mlopsd mlopsd"
 
 
+def examined(box: Box, *user: str) -> dict[str, dict[str, str]]:
+    """What doctor says, by its sentence."""
+    told = box.run(*user, MLOPSD, "doctor", "--json", check=False).stdout
+    return {one["summary"]: one for one in json.loads(told)}
+
+
+def test_doctor_knows_the_unit_the_daemon_and_the_rights_of_root(service: Box) -> None:
+    found = examined(service)
+    idle = found["mlopsd.service does not start with the host"]
+    assert (idle["status"], idle["fix"]) == ("problem", "systemctl enable mlopsd.service")
+    assert found["this user may act over /run/mlopsd/mlopsd.sock"]["status"] == "ok"
+    assert found[f"{CONFIG} has not changed since the daemon read it"]["status"] == "ok"
+    assert any(one.startswith("metrics can be scraped at http://127.0.0.1:") for one in found)
+    service.run("systemctl", "enable", "mlopsd")
+    assert examined(service)["mlopsd.service starts with the host"]["status"] == "ok"
+    service.run("systemctl", "disable", "mlopsd")
+
+
+def test_doctor_tells_an_ordinary_user_how_to_act_and_what_it_cannot_read(service: Box) -> None:
+    found = examined(service, *NOBODY)
+    barred = found["this user may not act over /run/mlopsd/mlopsd.sock"]
+    assert barred["fix"].startswith("sudo usermod -aG mlopsd ")
+    problems = [one["summary"] for one in found.values() if one["status"] == "problem"]
+    assert not any("no daemon answers" in one or "Permission denied" in one for one in problems)
+    unread = [one for one in found.values() if "Permission denied" in one["summary"]]
+    assert [one["status"] for one in unread] == ["not_checked"]
+
+
+def test_explain_has_the_commands_of_a_host_with_systemd(service: Box) -> None:
+    told = service.run(MLOPSD, "explain", "MlopsdHostUnhealthy").stdout
+    assert "journalctl -u mlopsd -o cat --no-pager -g 'health changed'" in told
+    assert "--unix-socket /run/mlopsd/mlopsd.sock http://localhost/health/detailed" in told
+
+
+def test_systemd_takes_each_command_of_the_runbook_that_is_for_it(service: Box) -> None:
+    lines = [line for section in read_runbook().sections.values() for line in section.look]
+    parts = {part for line in lines for part in line.split("; ")}
+    ours = sorted(part for part in parts if re.match(r"(journalctl|systemctl) .*mlopsd", part))
+    assert len(ours) > 8
+    for command in ours:
+        done = service.run("bash", "-c", command.replace("PROBE", "system"), check=False)
+        assert done.returncode in (0, 1), command  # 1: no line of that kind
+        assert not done.stderr, command
+
+
 def test_an_ordinary_user_may_ask_but_not_act(service: Box) -> None:
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", MLOPSD)
+    nobody = (*NOBODY, MLOPSD)
     assert service.run(*nobody, "status", check=False).returncode in (0, 1)
     done = service.run(*nobody, "reload", check=False)
     assert done.returncode == 1

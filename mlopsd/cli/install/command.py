@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.install import gpus, user
 from mlopsd.cli.install.files import InstalledFiles, SetupSteps, read_shipped
+from mlopsd.cli.systemctl import SERVICE, has_systemd
 from mlopsd.format import format_count
 
-SERVICE = "mlopsd.service"
 UNIT = Path("/etc/systemd/system") / SERVICE
 CONFIGURATION = Path("/etc/mlopsd/config.toml")
 RECORD = Path("/etc/mlopsd/.installed.json")
@@ -24,7 +23,6 @@ SHELL_FILES = {  # by the name beside this module; each folder is in the shell's
     "mlopsd.fish": SHARE / "fish/vendor_completions.d/mlopsd.fish",
     "mlopsd.1": SHARE / "man/man1/mlopsd.1",
 }
-BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 SHIPPED_PROGRAM = "/opt/mlopsd/bin/mlopsd"
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 
@@ -53,7 +51,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _check_host(steps: SetupSteps) -> None:
-    if not BOOTED.is_dir() or shutil.which("systemctl") is None:
+    if not has_systemd():
         fix = "start 'mlopsd run' with this host's service manager"
         raise CommandError(f"cannot install: this host does not run systemd; {fix}")
     if os.geteuid() != 0 and not steps.dry_run:

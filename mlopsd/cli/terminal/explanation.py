@@ -6,13 +6,12 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlopsd.cli.runbook import QUERY, Section
+from mlopsd.cli.systemctl import has_systemd
 from mlopsd.cli.terminal.text import paint, sanitize
 
-BOOTED = Path("/run/systemd/system")
 OF_SYSTEMD = frozenset({"systemctl", "journalctl", "systemd-cgtop", "timedatectl"})
 OWN = "mlopsd"  # may run from a virtual environment that is not on the PATH
 LABEL = 10  # columns of "Confirm" and a gap
@@ -31,26 +30,51 @@ class Explanation:
         section: the section; its name is "" if no runbook has one.
         words: the values of the words in capitals, as far as they are known; several if the findings differ.
         advice: the advice of the findings.
+        is_here: the commands are for this host; another host may have other programs.
     """
 
     findings: Sequence[Mapping[str, Any]]
     section: Section
     words: Mapping[str, Sequence[str]]
     advice: frozenset[str]
+    is_here: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
         section = self.section
-        look, _ = _commands(section.look, self.words)
-        act = [one for line in _relevant(section.act, self.advice) for one in _texts(line, self.words)]
         return {
             "findings": self.findings,
             "section": section.name,
             "means": section.means,
-            "look": look,
-            "do": act,
+            "look": self.commands[0],
+            "do": self.act,
             "ends": section.ends,
         }
+
+    @property
+    def commands(self) -> tuple[list[str], list[str]]:
+        """The commands that the host has, filled in, and the programs that it lacks."""
+        here, missing = [], []
+        for line in self.section.look:
+            if line.startswith("#") or QUERY.match(line):
+                here += _fill(line, self.words)
+                continue
+            parts = {part: _lacks(part) if self.is_here else None for part in AND_THEN.split(line)}
+            missing += [program for program in parts.values() if program is not None]
+            if kept := [part for part, program in parts.items() if program is None]:
+                here += _fill("; ".join(kept), self.words, quoted=True)
+        return here, list(dict.fromkeys(missing))
+
+    @property
+    def act(self) -> list[str]:
+        """The steps that help, filled in."""
+        return [text for line in _relevant(self.section.act, self.advice) for text in self.fill(line)]
+
+    def fill(self, text: str) -> list[str]:
+        """Return *text* filled in, and without systemctl where systemd does not run."""
+        if self.is_here and not has_systemd():
+            text = SYSTEMCTL.sub(r"\1 \2", text)
+        return _fill(text, self.words)
 
 
 def format_explanation(explanation: Explanation, width: int, *, coloured: bool) -> str:
@@ -59,15 +83,13 @@ def format_explanation(explanation: Explanation, width: int, *, coloured: bool) 
     section = explanation.section
     if not section.name:
         return "\n".join([*lines, "no runbook explains it; see the page of its probe"])
-    here, missing = _commands(section.look, explanation.words)
-    lines += _part("Means", _texts(section.means, explanation.words), width)
+    here, missing = explanation.commands
+    lines += _part("Means", explanation.fill(section.means), width)
     lines += [f"{'Confirm' if first else '':{LABEL}}{line}" for first, line in _numbered(here)]
     if missing:
         lines += _part("" if here else "Confirm", [f"(not on this host: {', '.join(missing)})"], width)
-    relevant = _relevant(section.act, explanation.advice)
-    act = [text for line in relevant for text in _texts(line, explanation.words)]
-    lines += _part("Do", act, width)
-    lines += _part("Ends", _texts(section.ends, explanation.words), width)
+    lines += _part("Do", explanation.act, width)
+    lines += _part("Ends", explanation.fill(section.ends), width)
     lines += _part("Runbook", [section.name], width)
     return "\n".join(lines)
 
@@ -104,32 +126,11 @@ def _relevant(act: Sequence[str], advice: frozenset[str]) -> list[str]:
     return [line for line, of in points if of is None or not advice or of in advice]
 
 
-def _commands(lines: Sequence[str], words: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
-    """Return the commands that this host has, filled in, and the programs that it lacks."""
-    here, missing = [], []
-    for line in lines:
-        if line.startswith("#") or QUERY.match(line):
-            here += _fill(line, words)
-            continue
-        parts = {part: _lacks(part) for part in AND_THEN.split(line)}
-        missing += [program for program in parts.values() if program is not None]
-        if kept := [part for part, program in parts.items() if program is None]:
-            here += _fill("; ".join(kept), words, quoted=True)
-    return here, list(dict.fromkeys(missing))
-
-
 def _lacks(command: str) -> str | None:
     """Return the first program of *command* if this host cannot run it."""
     program = command.split(maxsplit=1)[0]
-    cannot = program in OF_SYSTEMD and not BOOTED.is_dir()
+    cannot = program in OF_SYSTEMD and not has_systemd()
     return program if cannot or (shutil.which(program) is None and program != OWN) else None
-
-
-def _texts(text: str, words: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return *text* filled in, and without systemctl where systemd does not run."""
-    if not BOOTED.is_dir():
-        text = SYSTEMCTL.sub(r"\1 \2", text)
-    return _fill(text, words)
 
 
 def _fill(text: str, words: Mapping[str, Sequence[str]], *, quoted: bool = False) -> list[str]:

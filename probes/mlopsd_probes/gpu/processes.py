@@ -137,7 +137,7 @@ def is_alive(pid: int) -> bool:
     """Return true if a process has *pid*, also if /proc hides it."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # NVML's pid has 32 bits, the kernel's 22
         return False
     except PermissionError:
         return True

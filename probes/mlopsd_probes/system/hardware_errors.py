@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -127,12 +126,11 @@ class PcieErrors(HardwareErrors):
 
     def counts(self) -> Iterator[tuple[tuple[str, str], int]]:
         """Yield the totals of each device that has the files."""
-        for folder in sorted((self._sys / "bus/pci/devices").iterdir()):
+        for folder in sorted((self._sys / "bus/pci/devices").glob("*")):
             for severity in ("fatal", "nonfatal", "correctable"):
-                with suppress(FileNotFoundError):  # a device without AER, or one that was just removed
-                    text = (folder / f"aer_dev_{severity}").read_text()
-                    totals = [line.split()[1] for line in text.splitlines() if line.startswith("TOTAL_")]
-                    yield from (((folder.name, severity), int(total)) for total in totals)
+                lines = _text(folder / f"aer_dev_{severity}").splitlines()
+                totals = [line.split()[-1] for line in lines if line.startswith("TOTAL_")]
+                yield from (((folder.name, severity), int(total)) for total in totals)
 
 
 class MemoryErrors(HardwareErrors):
@@ -158,29 +156,20 @@ class MemoryErrors(HardwareErrors):
         }
 
     def counts(self) -> Iterator[tuple[tuple[str, str], int]]:
-        """Yield the counts of each module, and those that a controller cannot assign to one.
-
-        Raises:
-            FileNotFoundError: no controller has a driver.
-        """
-        for controller in sorted((self._sys / "devices/system/edac/mc").iterdir()):
+        """Yield the counts of each module, and those that a controller cannot assign to one."""
+        for controller in sorted((self._sys / "devices/system/edac/mc").glob("mc[0-9]*")):
+            modules = sorted((*controller.glob("dimm[0-9]*"), *controller.glob("rank[0-9]*")))
             for severity, short in (("uncorrected", "ue"), ("corrected", "ce")):
-                with suppress(FileNotFoundError):
-                    unassigned = (controller / f"{short}_noinfo_count").read_text()
-                    yield (f"{controller.name} (module unknown)", severity), int(unassigned)
-                for module in sorted(controller.glob("dimm*")):
-                    with suppress(FileNotFoundError):
-                        count = int((module / f"dimm_{short}_count").read_text())
-                        yield (_module(controller, module), severity), count
+                files = {_module(controller, module): module / f"dimm_{short}_count" for module in modules}
+                files[f"{controller.name} (module unknown)"] = controller / f"{short}_noinfo_count"
+                for place, file in files.items():
+                    yield from (((place, severity), count) for count in _number(file))
 
 
 def _module(controller: Path, module: Path) -> str:
     """Return the module's place, with the label that is printed on the board if the driver knows it."""
+    label = _text(module / "dimm_label").strip()
     place = f"{controller.name} {module.name}"
-    try:
-        label = (module / "dimm_label").read_text().strip()
-    except FileNotFoundError:
-        return place
     return f"{place} ({label})" if label else place
 
 
@@ -208,7 +197,7 @@ class InfinibandPorts(HardwareErrors):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(options, sys, clock)
-        self._were_active: set[str] = set()
+        self._were_active: set[Path] = set()
 
     def rules(self, options: SystemOptions) -> Mapping[str, Rule]:
         """Return the rule for lost links; the other counters also grow on sound links."""
@@ -218,39 +207,58 @@ class InfinibandPorts(HardwareErrors):
         """Yield the counters of each port."""
         for port in self._ports():
             for kind in self.kinds:
-                with suppress(FileNotFoundError):
-                    yield (_port(port), kind), int((port / "counters" / kind).read_text())
+                yield from (((_port(port), kind), count) for count in _number(port / "counters" / kind))
 
     def collect(self) -> Reading:
         """Judge the counters, and each port that was ACTIVE and no longer is."""
         counted = super().collect()
-        states = {
-            _port(port): (port / "state").read_text().partition(":")[2].strip() for port in self._ports()
-        }
+        states = {port: _state(port / "state") for port in self._ports()}
         self._were_active |= {port for port, state in states.items() if state == "ACTIVE"}
         down = [
-            Finding(
-                self.name,
-                Status.DEGRADED,
-                f"{port} was ACTIVE and is {state}; look at its cable, then at the port of the switch",
-                port,
-                advice=Advice.CHECK_HARDWARE,
-            )
+            _judge_link(port, state)
             for port, state in states.items()
-            if port in self._were_active and state != "ACTIVE"
+            if port in self._were_active and state not in ("ACTIVE", "")
         ]
         lost = {finding.subject for finding in down}
         rest = [one for one in counted.findings if one.subject not in lost]
         findings = down + [one for one in rest if not (down and one.status is Status.HEALTHY)]
-        links = [LINK.sample(state == "ACTIVE", device=port) for port, state in states.items()]
+        links = [LINK.sample(state == "ACTIVE", device=_port(port)) for port, state in states.items()]
         return Reading(findings, [*counted.samples, *links])
 
     def _ports(self) -> list[Path]:
-        return sorted(
-            port for card in (self._sys / "class/infiniband").iterdir() for port in (card / "ports").iterdir()
-        )
+        return sorted((self._sys / "class/infiniband").glob("*/ports/[0-9]*"))
+
+
+def _judge_link(port: Path, state: str) -> Finding:
+    """Judge a *port* that was ACTIVE; one that somebody disabled on this host is no broken cable."""
+    fact = f"{_port(port)} was ACTIVE and is {state}"
+    if _state(port / "phys_state").lower() == "disabled":
+        summary, advice = f"{fact}; it was disabled on this host", Advice.WATCH
+    else:
+        summary = f"{fact}; look at its cable, then at the port of the switch"
+        advice = Advice.CHECK_HARDWARE
+    return Finding("infiniband", Status.DEGRADED, summary, _port(port), advice=advice)
 
 
 def _port(folder: Path) -> str:
     """Return a port's name as ``ibstat`` writes it."""
     return f"{folder.parents[1].name}/{folder.name}"
+
+
+def _state(file: Path) -> str:
+    """Return the word of a state such as ``4: ACTIVE``; "" if the port does not tell it."""
+    return _text(file).partition(":")[2].strip()
+
+
+def _number(file: Path) -> list[int]:
+    """Return the counter in *file*, or nothing if the device lacks it: some say ``N/A (no PMA)``."""
+    text = _text(file).strip()
+    return [int(text)] if text.isdecimal() else []
+
+
+def _text(file: Path) -> str:
+    """Return the content of *file*, or "" if the device lacks it, refuses it, or was just removed."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
