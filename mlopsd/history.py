@@ -3,13 +3,11 @@
 A log record with the field ``history`` belongs to it. Each is one line of JSON.
 """
 
-import errno
 import json
 import logging
 import math
 import os
 import queue
-import stat
 import threading
 import time
 from collections import defaultdict, deque
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlopsd.log import PROBE_LOGGER, Json, formatted, name_probe
+from mlopsd.safe_file import open_regular
 
 FILE = "history.jsonl"
 FILE_BEFORE = "history.1.jsonl"  # the file before the current one
@@ -210,13 +209,9 @@ def _is_event(line: str) -> bool:
 
 
 def _open(file: Path, flags: int) -> BinaryIO:
-    """Return *file*, open in binary mode. Never wait for a FIFO or a device, and follow no link.
+    """Return the regular *file*, open in binary mode.
 
     Raises:
         OSError: It cannot be opened, or it is no regular file.
     """
-    descriptor = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file")
-    return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b")
+    return os.fdopen(open_regular(file, flags), "rb" if flags == os.O_RDONLY else "r+b")

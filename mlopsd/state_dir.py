@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from mlopsd.config.schema import Settings
+from mlopsd.safe_file import WRITING, IrregularFile, open_regular, read_regular, write_atomically
 
 LAYOUT = "1"  # increased whenever an older daemon could misread the folder
 LAYOUT_FILE = "layout"
+LAYOUT_VERSION = re.compile(r"[0-9]{1,9}")
+LONGEST = 60  # characters of a damaged layout in the log
 LOCK_FILE = "lock"
 SET_ASIDE = "set-aside"
 SOCKET_FILE = "mlopsd.sock"
@@ -82,7 +86,7 @@ class StateFolder:
         try:
             self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._reject_foreign_files()
-            self._lock = (self.path / LOCK_FILE).open("a+", encoding="ascii", errors="replace")
+            self._lock = _open_lock(self.path / LOCK_FILE)
             self._take_lock(self._lock)
             self._adopt()
         except StateError:
@@ -133,24 +137,35 @@ class StateFolder:
 
     def _reject_foreign_files(self) -> None:
         """Reject a folder with files but without a layout: it does not belong to mlopsd."""
-        if not (self.path / LAYOUT_FILE).exists() and self._contents():
+        if not os.path.lexists(self.path / LAYOUT_FILE) and self._contents():
             fix = "choose an empty folder as state_dir"
             raise StateError(
                 f"cannot use the state folder {self.path}: it contains files of other programs; {fix}"
             )
 
     def _adopt(self) -> None:
-        """Check the layout's version. Move the files of another version aside; never read or delete them."""
+        """Check the layout's version. Move the files of another version aside; never read or delete them.
+
+        A damaged file names no other version: the files stay, since each of them is checked when it is read.
+        """
         file = self.path / LAYOUT_FILE
-        found = file.read_text("ascii", errors="replace").strip() if file.exists() else None
-        if found is not None and found != LAYOUT:
+        try:
+            found = read_regular(file).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            found = ""
+        except IrregularFile:
+            found = "no regular file"
+        if found == LAYOUT:
+            return
+        if LAYOUT_VERSION.fullmatch(found):
             self._set_aside(found)
-        if found != LAYOUT:
-            file.write_text(f"{LAYOUT}\n", "ascii")
+        elif os.path.lexists(file):
+            log.warning("state layout repaired", extra={"found": found[:LONGEST], "written": LAYOUT})
+        write_atomically(file, f"{LAYOUT}\n".encode("ascii"))
 
     def _contents(self) -> list[Path]:
         """Return the paths in the folder, except those of every layout and of the file system itself."""
-        common = (LOCK_FILE, SOCKET_FILE, SET_ASIDE, *OF_FILE_SYSTEMS)
+        common = (LOCK_FILE, SOCKET_FILE, SET_ASIDE, LAYOUT_FILE + WRITING, *OF_FILE_SYSTEMS)
         paths = self.path.iterdir()
         return [path for path in paths if not any(fnmatchcase(path.name, name) for name in common)]
 
@@ -169,6 +184,11 @@ class StateFolder:
         )
 
 
+def _open_lock(path: Path) -> IO[str]:
+    descriptor = open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    return os.fdopen(descriptor, "a+", encoding="ascii", errors="replace")
+
+
 def _moved(path: Path, target: Path) -> bool:
     """Rename *path* to *target*; return False if it is a mount point and has to stay."""
     try:
@@ -183,6 +203,8 @@ def _moved(path: Path, target: Path) -> bool:
 def _cause_and_fix(error: OSError) -> str:
     if error.errno in IN_THE_WAY:
         return f"{error.strerror}; move the file at that path away"
+    if isinstance(error, IrregularFile):
+        return f"{error.filename}: {error.strerror}; remove it"
     if error.errno in FULL:
         return f"{error.strerror}; make room"
     return f"{error.strerror or error}; make it writable for this user"

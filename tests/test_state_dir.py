@@ -74,6 +74,57 @@ def test_an_unknown_layout_is_set_aside_loudly_and_not_deleted(
     assert (record.getMessage(), record.__dict__["found"]) == ("state of another layout set aside", "99")
 
 
+@pytest.mark.parametrize("damage", [b"", b"\n", b"\0\0", b"\xff\xfe1", b"1 1", b"one", b"-1", b"9" * 4000])
+def test_a_damaged_layout_sets_nothing_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    state = tmp_path / "state"
+    folder = opened(state)
+    (folder.of_probe("gpu") / "xids").write_text("79", "ascii")
+    folder.close()
+    (state / "layout").write_bytes(damage)
+    with caplog.at_level(logging.WARNING):
+        opened(state).close()
+    assert (state / "probes" / "gpu" / "xids").read_text("ascii") == "79"
+    assert (state / "layout").read_text("ascii") == f"{LAYOUT}\n"
+    assert not (state / "set-aside").exists()
+    assert [record.getMessage() for record in caplog.records] == ["state layout repaired"]
+
+
+def test_the_layout_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that ends before its last step leaves no layout, and the next start finishes it."""
+    state = tmp_path / "state"
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", fails)
+        with pytest.raises(StateError, match="Input/output error"):
+            opened(state)
+    assert not (state / "layout").exists()
+    (state / "layout.writing").write_bytes(b"")  # as a loss of power leaves it
+    opened(state).close()
+    assert sorted(path.name for path in state.iterdir()) == ["layout", "lock"]
+
+
+@pytest.mark.timeout(30)
+def test_a_fifo_as_layout_does_not_hang_the_start(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "layout").unlink()
+    os.mkfifo(tmp_path / "layout")
+    os.mkfifo(tmp_path / "layout.writing")
+    opened(tmp_path).close()
+    assert (tmp_path / "layout").read_text("ascii") == f"{LAYOUT}\n"
+
+
+@pytest.mark.timeout(30)
+def test_a_fifo_as_lock_is_refused_with_the_fix(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(StateError, match="lock: it is not a regular file; remove it"):
+        opened(tmp_path)
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(
@@ -122,7 +173,7 @@ def test_what_a_file_system_has_at_its_top_is_no_file_of_others(tmp_path: Path, 
     (tmp_path / name).mkdir()
     opened(tmp_path).close()
     (tmp_path / "probes").mkdir()
-    (tmp_path / "layout").write_text("garbled", "ascii")
+    (tmp_path / "layout").write_text("99", "ascii")
     opened(tmp_path).close()
     assert (tmp_path / name).is_dir()
     (kept,) = (tmp_path / "set-aside").iterdir()

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from mlopsd.cli.errors import print_error
 from mlopsd.cli.options import add_config_option, load_configuration
@@ -9,7 +10,7 @@ from mlopsd.cli.terminal.toml import format_key, format_value
 from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig, effective
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.daemon.preflight import keyless, shadowing, uncritical
+from mlopsd.daemon.preflight import keyless, shadowing, uncritical, writable_code
 from mlopsd.state_dir import places
 
 Key = tuple[str, object, str]  # the full key, its value, its origin
@@ -39,7 +40,13 @@ def run(arguments: Namespace) -> int:
         print_error(
             "warning: no probe is configured, so the status stays unknown; add a table [probes.system]"
         )
-    for warning in (*uncritical(configured), *keyless(loaded, configured), *shadowing(plugins.find())):
+    warnings = (
+        uncritical(configured),
+        keyless(loaded, configured),
+        shadowing(plugins.find()),
+        writable_code(),
+    )
+    for warning in chain.from_iterable(warnings):
         print_error(f"warning: {warning}")
     print(f"OK: {source}; probes: {', '.join(probe.name for probe in configured) or 'none'}")
     return 0

@@ -29,6 +29,7 @@ from mlopsd.daemon.preflight import (
     shared,
     uncritical,
     without_folder,
+    writable_code,
 )
 from mlopsd.daemon.reload import STOPPING, ConfigReloads
 from mlopsd.daemon.systemd import Notifier, run_watchdog, status_line
@@ -286,6 +287,7 @@ async def _find_warnings(
             *warnings(loaded),
             *uncritical(configured),
             *shared(where),
+            *writable_code(),
             *keyless(loaded, configured),
             *shadowing(plugins.find()),
         ],

@@ -1,7 +1,10 @@
 """The checks of a configuration on this host, before anything changes."""
 
+import os
 import stat
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from mlopsd.config.errors import ConfigIssue
 from mlopsd.config.load import LoadedConfig
@@ -68,6 +71,26 @@ def shared(where: Places) -> Iterator[ConfigIssue]:
         yield ConfigIssue(
             "socket", f"{complaint}; choose a folder that only the daemon may write to", str(where.socket)
         )
+
+
+def writable_code(folders: Iterable[Path] | None = None) -> Iterator[ConfigIssue]:
+    """Yield a warning if this user may write to *folders*, by default those of the daemon's own code.
+
+    Root may write everywhere, so it gets no warning.
+    """
+    found = _code_folders() if folders is None else folders
+    if os.geteuid() == 0:
+        return
+    if writable := [str(folder) for folder in found if os.access(folder, os.W_OK, effective_ids=True)]:
+        complaint = f"everything that runs as uid {os.geteuid()} may change the daemon's own code there"
+        fix = "let root own the virtual environment, or use the service of mlopsd install"
+        yield ConfigIssue("python", f"{complaint}; {fix}", ", ".join(writable))
+
+
+def _code_folders() -> Iterator[Path]:
+    """Yield the folders that the interpreter takes code from."""
+    named = dict.fromkeys([sys.prefix, str(Path(sys.executable).parent), *sys.path])
+    return (path for path in map(Path, named) if path.is_absolute() and path.is_dir())
 
 
 def uncritical(configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,20 @@ def test_what_cannot_be_read_is_never_overwritten(closed: Path, tmp_path: Path) 
 
 def test_before_the_first_installation_there_is_none(tmp_path: Path) -> None:
     InstalledFiles(tmp_path / "record", SetupSteps(dry_run=True))
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o777, 0o000])
+def test_every_user_may_enter_the_folders_that_it_makes_and_others_keep_their_mode(
+    tmp_path: Path, umask: int
+) -> None:
+    (tmp_path / "there").mkdir(mode=0o700)
+    before = os.umask(umask)
+    try:
+        record = tmp_path / "there" / "etc" / "record"
+        files = InstalledFiles(record, SetupSteps(dry_run=False))
+        files.write(tmp_path / "there" / "etc" / "mlopsd" / "config.toml", b"ours", 0o640, os.getegid())
+    finally:
+        os.umask(before)
+    there = tmp_path / "there"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (there, *there.rglob("*"))}
+    assert modes == {"there": 0o700, "etc": 0o755, "mlopsd": 0o755, "config.toml": 0o640, "record": 0o644}

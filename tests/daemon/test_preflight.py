@@ -1,11 +1,17 @@
 """What is wrong with a configuration on this host, before anything changes."""
 
+import os
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mlopsd.cli import config
 from mlopsd.config.load import LoadedConfig, load
-from mlopsd.daemon.preflight import moved, shared
+from mlopsd.daemon import preflight
+from mlopsd.daemon.daemon import _find_warnings
+from mlopsd.daemon.preflight import moved, shared, writable_code
 from mlopsd.state_dir import Places
 
 
@@ -47,3 +53,42 @@ def test_a_folder_of_the_socket_that_every_user_may_write_to_is_warned_of(
 
 def test_a_folder_of_the_socket_that_is_not_there_yet_is_not_warned_of(tmp_path: Path) -> None:
     assert list(shared(Places(tmp_path, tmp_path / "nowhere" / "s"))) == []
+
+
+@pytest.fixture
+def plain_user() -> Iterator[int]:
+    """This process as a user without rights of its own, which it is anyway or becomes for a while."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(61234)
+    yield os.geteuid()
+    os.seteuid(before)
+
+
+def test_code_that_its_own_user_may_write_is_warned_of(tmp_path: Path, plain_user: int) -> None:
+    own = Path(f"/tmp/mlopsd-code-{os.getpid()}")
+    own.mkdir()
+    try:
+        (issue,) = writable_code([Path("/proc"), own])
+        assert issue.value == str(own)
+        assert f"everything that runs as uid {plain_user} may change the daemon's own code" in str(issue)
+        own.chmod(0o500)
+        assert list(writable_code([own])) == []
+    finally:
+        own.rmdir()
+
+
+def test_the_folders_of_root_are_not_warned_of(plain_user: int) -> None:
+    assert list(writable_code([Path("/usr"), Path("/proc")])) == []
+
+
+async def test_the_start_and_config_check_warn_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 61234)
+    monkeypatch.setattr(preflight, "_code_folders", lambda: iter([tmp_path]))
+    configuration = loaded(tmp_path, "[probes.system]\n")
+    found = await _find_warnings(configuration, [], Places(tmp_path, tmp_path / "s"))
+    assert [issue.value for issue in found if issue.key == "python"] == [str(tmp_path)]
+    assert config.run(Namespace(what="check", config=configuration.path)) == 0
+    assert f"warning: python = {tmp_path}: everything that runs as uid" in capsys.readouterr().err

@@ -226,6 +226,11 @@ def _unlink(path: Path) -> None:
     path.unlink()
 
 
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _garbage(path: Path) -> None:
     path.write_bytes(b"\x00\xff")
 
@@ -243,6 +248,7 @@ def _directory(path: Path) -> None:
         ("/MLmodel", _unlink, "is missing"),
         (".json", _cut, "is not a valid manifest"),
         (".json", _garbage, "is not a valid manifest"),
+        (".json", _fifo, "is not a valid manifest"),
     ],
 )
 def test_a_broken_version_is_named_removed_and_not_used(
@@ -257,13 +263,14 @@ def test_a_broken_version_is_named_removed_and_not_used(
     assert not [name for name in left(tmp_path) if name.startswith(version(2).id)]
 
 
+@pytest.mark.parametrize("harm", [_garbage, _fifo])
 def test_without_a_readable_order_the_newest_that_proved_themselves_are_found(
-    tmp_path: Path, store: Store
+    tmp_path: Path, store: Store, harm: Callable[[Path], None]
 ) -> None:
     store.choose(store.note(put(store, 1), proven=True))
     store.choose(store.note(put(store, 2), proven=True))
     put(store, 3)
-    _garbage(tmp_path / "models" / "iris" / "order.json")
+    harm(tmp_path / "models" / "iris" / "order.json")
     shelf = Store(tmp_path, "iris").load()
     assert numbers(shelf) == ("2", "1", ("3",))
     assert len(shelf.broken) == 1
@@ -393,6 +400,7 @@ def test_a_folder_that_is_not_ours_is_reported_with_the_fix(tmp_path: Path) -> N
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
+from mlopsd import safe_file
 from mlopsd_probes.model.cache import files as disk, store as module
 from tests.model.test_store import put
 
@@ -402,7 +410,7 @@ def attempt(folder, step):
 
     def trace(frame, event, argument):
         nonlocal lines
-        if frame.f_code.co_filename not in (module.__file__, disk.__file__):
+        if frame.f_code.co_filename not in (module.__file__, disk.__file__, safe_file.__file__):
             return None
         lines += event == "line"
         if lines == step:

@@ -37,6 +37,20 @@ def test_the_installed_configuration_is_good_and_the_service_can_read_it(install
     assert done.stdout.startswith(f"OK: {CONFIG}; probes: ")
 
 
+@pytest.mark.parametrize("umask", ["077", "027"])
+def test_a_hardened_shell_of_root_keeps_nothing_from_the_service(installed: Box, umask: str) -> None:
+    installed.run("rm", "-r", "/etc/mlopsd", "/etc/sysusers.d", "/usr/local/bin")
+    installed.run("sh", "-c", f"umask {umask}; exec {MLOPSD} install")
+    modes = installed.run(
+        "stat", "-c", "%a", "/etc/mlopsd", "/etc/sysusers.d", "/usr/local/bin"
+    ).stdout.split()
+    assert modes == ["755"] * 3
+    as_service = ("setpriv", "--reuid=mlopsd", "--regid=mlopsd", "--init-groups")
+    assert installed.run(*as_service, MLOPSD, "config", "check").stdout.startswith(f"OK: {CONFIG}")
+    installed.run("systemctl", "start", "mlopsd")
+    assert installed.show("ActiveState") == "active"
+
+
 def test_every_user_finds_the_program(installed: Box) -> None:
     assert installed.run("readlink", LINK).stdout.strip() == MLOPSD
     assert installed.run(*NOBODY, LINK, "--version").stdout.startswith("mlopsd ")

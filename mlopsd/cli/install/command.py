@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.install import gpus, user
-from mlopsd.cli.install.files import InstalledFiles, SetupSteps, read_shipped
+from mlopsd.cli.install.files import InstalledFiles, SetupSteps, make_folder, read_shipped
 from mlopsd.cli.systemctl import SERVICE, has_systemd
 from mlopsd.format import format_count
 
@@ -106,7 +106,7 @@ def _is_ours(link: Path) -> bool:
 
 
 def _replace_link(program: Path) -> None:
-    LINK.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(LINK.parent)
     LINK.unlink(missing_ok=True)
     LINK.symlink_to(program)
 

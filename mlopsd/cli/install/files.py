@@ -11,6 +11,7 @@ from pathlib import Path
 import mlopsd
 from mlopsd.cli.errors import CommandError
 
+FOLDER_MODE = 0o755
 COMMAND_SECONDS = 90.0  # the stop of a service may take that long
 
 
@@ -190,9 +191,17 @@ def _digest_of(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
+def make_folder(path: Path) -> None:
+    """Create *path* and the missing folders above it, open to every user whatever the umask is."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(FOLDER_MODE)
+
+
 def _write(path: Path, content: bytes, mode: int, group: int) -> None:
     """Replace *path* by *content* atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,7 +1,6 @@
 """The state that survives a restart of the probe: the cards, their XIDs, and their counters."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from mlopsd.safe_file import read_regular, write_atomically
 from mlopsd_probes.gpu.card import Card
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -78,7 +78,7 @@ class CardHistory:
     def _load(self) -> None:
         """Load the file, unless it is broken or of another boot."""
         try:
-            document = json.loads(self.file.read_text("utf-8"))
+            document = json.loads(read_regular(self.file))
             if document["boot"] != self._boot:
                 return
             self.cards = {uuid: _remembered(card) for uuid, card in document["cards"].items()}
@@ -105,12 +105,7 @@ class CardHistory:
             )
             if document == self._saved:
                 return
-            part = self.file.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as file:
-                file.write(document)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.file)
+            write_atomically(self.file, document.encode())
             self._saved = document
 
     def driver_loaded(self, load: str) -> None:

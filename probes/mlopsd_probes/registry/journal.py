@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlopsd.safe_file import open_regular, read_regular
+
 JOURNAL = "journal"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -55,7 +57,8 @@ class Journal:
         self._ranges: dict[str, dict[int, int]] = {}
         path = journal_of(folder)
         self._read(path)
-        self._stream = path.open("ab", buffering=0)
+        append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._stream = os.fdopen(open_regular(path, append), "ab", buffering=0)
 
     def find(self, path: str) -> Record:
         """Return the record of the file *path*, an empty one without any."""
@@ -110,7 +113,7 @@ class Journal:
 
     def _read(self, path: Path) -> None:
         try:
-            lines = path.read_bytes().splitlines()
+            lines = read_regular(path).splitlines()
         except FileNotFoundError:
             return
         for line in lines:

@@ -12,7 +12,6 @@ from urllib.parse import quote
 from mlopsd.file_tree import remove_tree
 
 ASIDE = ".aside"  # suffix of a file or folder that still has to be removed
-WRITING = ".writing"  # suffix of a file until it is complete
 LONGEST_NAME = 120  # characters; a file system takes 255 bytes
 FIXES = {
     errno.ENOSPC: "make room",
@@ -44,21 +43,6 @@ def file_name(text: str) -> str:
     return name
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write *content* to *path* atomically: after an error the old file stays."""
-    writing = path.with_name(path.name + WRITING)
-    try:
-        with writing.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        writing.replace(path)
-    except OSError:
-        writing.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
 def remove(path: Path) -> None:
     """Remove *path* and its contents, if it exists; rename what cannot be removed to `ASIDE`.
 
@@ -86,14 +70,3 @@ def below(folder: Path) -> Iterator[Path]:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                 yield Path(entry.path)
-
-
-def sync(path: Path) -> None:
-    """Flush *path* to the disk; a link has no content to flush."""
-    if path.is_symlink():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

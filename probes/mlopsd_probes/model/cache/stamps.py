@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlopsd_probes.model.cache.files import write
+from mlopsd.safe_file import IrregularFile, read_regular, write_atomically
 from mlopsd_probes.registry.journal import BOOT_ID, stamp_of
 from mlopsd_probes.registry.version import File
 
@@ -43,12 +43,12 @@ def take(folder: Path, files: Iterable[File]) -> Stamps:
 
 def save(path: Path, stamps: Stamps) -> None:
     """Write *stamps* to the file *path*."""
-    write(path, STAMPS.dump_json(stamps))
+    write_atomically(path, STAMPS.dump_json(stamps))
 
 
 def load(path: Path) -> Stamps:
     """Return the stamps in the file *path*, none if it has none."""
     try:
-        return STAMPS.validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return STAMPS.validate_json(read_regular(path))
+    except (FileNotFoundError, IrregularFile, ValidationError):
         return Stamps("", {})

@@ -22,18 +22,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlopsd.safe_file import WRITING, IrregularFile, read_regular, sync, write_atomically
 from mlopsd_probes.model.cache import links, stamps
 from mlopsd_probes.model.cache.contents import CacheContents
 from mlopsd_probes.model.cache.files import (
     ASIDE,
-    WRITING,
     StoreError,
     below,
     file_name,
     remove,
-    sync,
     tidy,
-    write,
 )
 from mlopsd_probes.model.cache.partial import FILES, PART, open_part, prune, release
 from mlopsd_probes.model.cache.stamps import Stamps
@@ -161,7 +159,7 @@ class Store:
             fetched.rename(folder)
             self._link(version, manifest)
             stamps.save(self._path(version, stamps.SUFFIX), stamps.take(folder, manifest.files))
-            write(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
+            write_atomically(self._path(version, MANIFEST), MANIFESTS.dump_json(manifest))
             tidy(part)
             tidy(aside)
         return manifest.kept(folder)
@@ -199,7 +197,7 @@ class Store:
             previous = before.previous if before.current == chosen else before.current
             order = _Order(chosen, previous)
             if order != before:
-                write(self._folder / ORDER, ORDERS.dump_json(order))
+                write_atomically(self._folder / ORDER, ORDERS.dump_json(order))
             self._remove_all_but({order.current, order.previous})
         return CacheContents(kept, self._kept(previous, found), broken=tuple(broken))
 
@@ -213,14 +211,14 @@ class Store:
         noted = replace(kept, notes={**(kept.notes or {}), **learnt})
         path = self._path(kept.version, MANIFEST)
         with self._changing(f"write the notes of version {kept.version.number}"):
-            manifest = MANIFESTS.validate_json(path.read_bytes())
+            manifest = MANIFESTS.validate_json(read_regular(path))
             noted = replace(
                 noted,
                 proven=manifest.proven if proven is None else proven,
                 notes={**manifest.notes, **(noted.notes or {})},
             )
             manifest = replace(manifest, proven=noted.proven, notes=dict(noted.notes or {}))
-            write(path, MANIFESTS.dump_json(manifest))
+            write_atomically(path, MANIFESTS.dump_json(manifest))
         return noted
 
     def _link(self, version: Version, manifest: _Manifest) -> None:
@@ -249,8 +247,8 @@ class Store:
             if path.name == ORDER:
                 continue
             try:
-                manifest = MANIFESTS.validate_json(path.read_bytes())
-            except ValidationError:
+                manifest = MANIFESTS.validate_json(read_regular(path))
+            except (ValidationError, IrregularFile):
                 broken.append(f"{path} is not a valid manifest")
                 continue
             name = path.name.removesuffix(MANIFEST)
@@ -264,10 +262,10 @@ class Store:
         """Return the order of the complete versions; if it is unreadable, the newest verified ones."""
         path = self._folder / ORDER
         try:
-            order = ORDERS.validate_json(path.read_bytes())
+            order = ORDERS.validate_json(read_regular(path))
         except FileNotFoundError:
             return _Order(), []
-        except ValidationError:
+        except (ValidationError, IrregularFile):
             proven = [name for name in _newest_first(found) if found[name].proven]
             return _Order(*proven[:2]), [f"cannot read {path}"]
         whole = [name if name in found else None for name in (order.current, order.previous)]
