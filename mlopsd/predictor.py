@@ -284,7 +284,7 @@ class Predictor(Probe[PredictorOptionsT], Generic[PredictorOptionsT]):
 
     @property
     def served_version(self) -> str | None:
-        """Return the version that predicts now, or None."""
+        """Return the version that predicts now, or None, also if it is known to hang."""
         raise NotImplementedError
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import psutil
 import pytest
 
 from mlopsd.process import procfs
@@ -297,6 +299,27 @@ def test_a_host_that_dies_or_hangs_is_replaced(model: Registrar, tmp_path: Path)
 
 def restarts(reading: dict[str, Any]) -> int:
     return int(reading["facts"].get("host", {}).get("restarts", 0))
+
+
+def test_while_the_model_hangs_no_balancer_is_told_that_it_serves(model: Registrar, tmp_path: Path) -> None:
+    model.register(troubled(tmp_path / "good"))
+    model.point("1")
+    ready = f"/v2/models/{quote(model.name)}/ready"
+    patient = table(model, more='hang_timeout = "1h"').replace('interval = "1s"', 'interval = "1h"')
+    with serving(tmp_path / "run", patient) as daemon:
+        daemon.until("/health/model", lambda reading: served(reading) == "1", TAKEN_UP)
+        assert (daemon.get("/ping").status, daemon.get(ready).status) == (200, 200)
+        (host,) = [
+            child for child in psutil.Process(daemon.pid).children() if b"mlopsd_host" in command(child.pid)
+        ]
+        host.suspend()
+        while daemon.get("/ping").status == 200:
+            time.sleep(0.05)
+        assert (daemon.get("/v2/health/ready").status, daemon.get(ready).json["ready"]) == (503, False)
+        host.resume()
+        while daemon.get("/ping").status == 503:
+            time.sleep(0.05)
+        assert daemon.get(ready).json == {"name": model.name, "ready": True}
 
 
 def test_stopping_answers_what_is_in_flight(model: Registrar, tmp_path: Path) -> None:

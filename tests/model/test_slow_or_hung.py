@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mlopsd_probes.model.metrics import RESTARTS, model_metrics, with_buckets
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.progress import ProgressTracker
 from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.canary import silent_canary
 from mlopsd_probes.model.serving.host import ModelHost
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion
@@ -189,6 +190,10 @@ async def test_a_canary_waits_its_turn_behind_what_callers_asked_before(hosts: d
     assert (await canary).passed
     assert put.host.canary_behind == 0
     await asking
+    serving = put.service.serving
+    assert serving is not None
+    assert serving.is_answering
+    assert not replace(serving, canary=silent_canary(0.2)).is_answering
 
 
 async def test_a_canary_behind_callers_fails_where_there_is_no_heartbeat(hosts: dict[str, Put]) -> None:
@@ -199,6 +204,7 @@ async def test_a_canary_behind_callers_fails_where_there_is_no_heartbeat(hosts: 
     canary = await put.host.canary(0.2)
     assert (canary.passed, canary.reason) == (False, "no answer within 0.2 s")
     assert put.host.alive
+    assert canary.is_silent
     await put.service.close()
     await asking
 

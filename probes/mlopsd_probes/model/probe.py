@@ -80,9 +80,9 @@ class ModelProbe(Predictor[ModelOptions]):
 
     @property
     def served_version(self) -> str | None:
-        """The version in service."""
+        """The version in service; None while its process is known not to answer."""
         serving = self._reconciler.active.serving
-        return None if serving is None else serving.kept.version.number
+        return None if serving is None or not serving.is_answering else serving.kept.version.number
 
     async def predict(self, body: bytes, content_type: str) -> Prediction:
         """Return the prediction of the version in service."""

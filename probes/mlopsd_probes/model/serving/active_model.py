@@ -46,6 +46,11 @@ class ActiveVersion:
     proven_at: datetime | None
     is_outdated: bool = False
 
+    @property
+    def is_answering(self) -> bool:
+        """Return False if the host is known not to answer: its heartbeat or its last canary is missing."""
+        return self.host.is_beating and not self.canary.is_silent
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:

@@ -1,6 +1,6 @@
 """The result of a canary prediction, on the daemon's side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -26,6 +26,7 @@ class CanaryResult:
         minimum: the least number in the answer.
         maximum: the greatest number in the answer.
         kind: the kind of failure if the version is not at fault; see `mlopsd_probes.causes`.
+        is_silent: True if it had its turn and no answer came in time.
     """
 
     passed: bool
@@ -37,6 +38,7 @@ class CanaryResult:
     minimum: float | None = None
     maximum: float | None = None
     kind: CanaryKind = ""
+    is_silent: bool = False
 
     @property
     def was_asked(self) -> bool:
@@ -48,3 +50,8 @@ class CanaryResult:
 def failed_canary(reason: str, seconds: float = 0.0, kind: CanaryKind = "") -> CanaryResult:
     """Return the result of a canary without an answer."""
     return CanaryResult(passed=False, verified=True, source="none", reason=reason, seconds=seconds, kind=kind)
+
+
+def silent_canary(seconds: float) -> CanaryResult:
+    """Return the result of a canary that had its turn and got no answer within *seconds*."""
+    return replace(failed_canary(f"no answer within {seconds:g} s", seconds), is_silent=True)

@@ -23,7 +23,7 @@ from mlopsd_probes.model.cache.files import tidy
 from mlopsd_probes.model.metrics import ModelMetrics
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.serving import replies
-from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary
+from mlopsd_probes.model.serving.canary import CanaryResult, failed_canary, silent_canary
 from mlopsd_probes.model.serving.credentials import credential_paths
 from mlopsd_probes.model.serving.launch import environment, opening
 from mlopsd_probes.model.serving.liveness import SHARE, Backlog, HeartbeatPipe, Liveness, Reason, Silence
@@ -177,6 +177,11 @@ class ModelHost:
         return Backlog(self.predictions_in_flight, self._liveness.unanswered)
 
     @property
+    def is_beating(self) -> bool:
+        """Return whether the last heartbeats came, as of the last `diagnose`."""
+        return self._liveness.is_beating
+
+    @property
     def beat_interval(self) -> float:
         """Seconds between two heartbeats."""
         return self._liveness.interval
@@ -247,7 +252,7 @@ class ModelHost:
             behind = self._ahead_of_canary()
             waited = in_all.add(sign=False)
             if in_turn.add(sign=behind > 0 and self._liveness.is_beating) >= limit:
-                return failed_canary(f"no answer within {limit:g} s", limit)
+                return silent_canary(limit)
             if behind and waited >= self._stall_timeout:
                 why = f"it was not its turn within {self._stall_timeout:g} s (stall_timeout)"
                 return failed_canary(why, self._stall_timeout)
