@@ -30,7 +30,7 @@ state_dir = "{state}"
 socket = "{folder}/s"
 
 [api]
-api_keys = ["sesame"]
+api_keys = ["tests:act:754840467716f32606cd61fa2b90cb2ecfda8ce0b620e6e19d592b615aecba69"]
 
 [probes.system]
 interval = {interval}

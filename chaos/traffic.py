@@ -16,7 +16,7 @@ from chaos.models import COLUMNS
 from chaos.shapes import Shapes
 from chaos.timeline import Timeline
 
-KEY = "sesame"
+KEY = "sesame-0123456789"
 HEADERS = {"X-API-Key": KEY, "Content-Type": "application/json"}
 BOUND = 5.0  # seconds for an answer that depends on nothing but the daemon
 PATIENCE = 60.0  # seconds that a caller waits at all

@@ -43,6 +43,17 @@ def read_regular(path: Path) -> bytes:
         return stream.read()
 
 
+def read_start(path: Path, most: int) -> bytes:
+    """Return the content of the regular file that *path* leads to, at most *most* bytes.
+
+    Raises:
+        IrregularFile: It is no regular file.
+        OSError: It cannot be read.
+    """
+    with os.fdopen(open_regular(path.resolve(), os.O_RDONLY), "rb") as stream:
+        return stream.read(most)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write *content* to *path*: after an error or a loss of power the old file stays.
 

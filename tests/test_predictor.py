@@ -18,6 +18,7 @@ from mlopsd.daemon.preflight import keyless
 from mlopsd.predictor import Prediction, Predictor, PredictorOptions
 from mlopsd.probe import Options, Reading
 from tests.installed import installed
+from tests.keys import line_of
 from tests.running import GIVE_UP, Answer, Running
 
 NO_CHOICE = (
@@ -291,7 +292,12 @@ def test_where_nobody_can_ask_over_tcp_that_is_logged_once_at_the_start(
 
 @pytest.mark.parametrize(
     ("api", "doubts"),
-    [("", 1), ('predictions = "open"', 0), ('api_keys = ["sesame"]', 0), ('predictions = "key"', 1)],
+    [
+        ("", 1),
+        ('predictions = "open"', 0),
+        (f'api_keys = ["{line_of()}"]', 0),
+        ('predictions = "key"', 1),
+    ],
 )
 def test_a_doubt_is_only_where_a_model_is_configured_and_no_key(
     api: str, doubts: int, tmp_path: Path

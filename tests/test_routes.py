@@ -24,8 +24,9 @@ from mlopsd.probe import (
 from tests.installed import installed
 from tests.running import Running
 
-KEY = {"X-API-Key": "sesame"}
-KEYED = '[api]\napi_keys = ["sesame"]\n'
+SESAME = "sesame-0123456789"
+KEY = {"X-API-Key": SESAME}
+KEYED = '[api]\napi_keys = ["tests:act:754840467716f32606cd61fa2b90cb2ecfda8ce0b620e6e19d592b615aecba69"]\n'
 SWITCH = '[probes.hall]\nuse = "switch"\n'
 OTHER = '[probes.cellar]\nuse = "switch"\n'
 Start = Callable[[str], Running]
@@ -142,7 +143,12 @@ def test_the_routes_of_a_probe_answer_as_the_daemons_own(start: Start) -> None:
         off = daemon.get(f"{hall}/lamp")
         assert (off.status, off.json["detail"]) == (404, "switch 'lamp' is off; turn it on")
         assert (off.headers["Retry-After"], off.json["title"]) == ("7", "Not Found")
-        sent = {"Content-Type": "text/x", "Authorization": "Bearer sesame", "Cookie": "a=b", "X-Mine": "1"}
+        sent = {
+            "Content-Type": "text/x",
+            "Authorization": f"Bearer {SESAME}",
+            "Cookie": "a=b",
+            "X-Mine": "1",
+        }
         on = daemon.ask("POST", f"{hall}/lamp", sent, body=b"now")
         assert (on.status, on.json["type"], on.json["body"]) == (201, "text/x", "now")
         assert "X-Mine" in on.json["headers"]

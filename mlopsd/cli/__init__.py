@@ -27,6 +27,7 @@ COMMANDS = {
     "reload": "reload the configuration of the running daemon, or one probe",
     "probes": "list the installed probes and their options, or why one cannot be loaded",
     "config": "validate the configuration, or print the effective one",
+    "key": "make an API key",
     "demo": "run a demo: a registry, a small model, and the daemon that serves it",
     "install": "install mlopsd as a systemd service of this host, or remove it",
 }

@@ -9,16 +9,19 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
+from mlopsd.config.api_keys import ApiKey, parse_lines
 from mlopsd.config.errors import SECRET_KEY, ConfigIssue, ConfigurationError, explain, nearest
 from mlopsd.config.schema import Api, ProbeTable, Settings
 from mlopsd.config.sources import DEEPEST, ENVIRONMENT, PREFIX, Layer, Tree, is_too_deep, merge, origin
+from mlopsd.safe_file import read_start
 
 DEFAULT_PATH = Path("/etc/mlopsd/config.toml")
 EMBEDDED: Mapping[str, Any] = {"probes": {"system": {}}}  # without a file: only this host is watched
+MOST_KEY_BYTES = 1_000_000
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the file
 
 
@@ -36,7 +39,7 @@ class LoadedConfig:
     settings: Settings
     path: Path | None
     layers: tuple[Layer, ...]
-    api_keys: tuple[SecretStr, ...] = field(default=(), repr=False)
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
 
     def origin(self, key: str) -> str:
         """Return the source that set *key* (``api.port``): a path, a variable, an option, or ``default``."""
@@ -108,12 +111,15 @@ def _without(probes: object, error: ValidationError) -> dict[str, Any]:
     return {name: table for name, table in tables.items() if ("probes", name) not in bad}
 
 
-def _all_keys(api: Api) -> tuple[tuple[SecretStr, ...], list[ConfigIssue]]:
-    """Return the keys of the table and of its file, and the issues of the file."""
+def _all_keys(api: Api) -> tuple[tuple[ApiKey, ...], list[ConfigIssue]]:
+    """Return the keys of the table and of its file, and their issues."""
     try:
-        return api.api_keys + read_keys(api.api_keys_file), []
-    except ConfigurationError as error:
-        return api.api_keys, list(error.mistakes)
+        keys, complaints = read_keys(api)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        keys, complaints = (), [f"cannot read it: {reason}; create it, readable by the daemon, or remove it"]
+    key, value = ("api_keys_file", repr(str(api.api_keys_file))) if api.api_keys_file else ("api_keys", None)
+    return keys, [ConfigIssue(f"api.{key}", complaint, value) for complaint in complaints]
 
 
 def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
@@ -179,28 +185,17 @@ def read_toml(path: Path) -> Tree:
         ) from error
 
 
-def read_keys(path: Path | None) -> tuple[SecretStr, ...]:
-    """Read the API keys in the file at *path*, one a line; skip empty lines and comments (# first).
+def read_keys(api: Api) -> tuple[tuple[ApiKey, ...], list[str]]:
+    """Return the keys of the table and of its file, and a complaint for each line that is none.
 
     Raises:
-        ConfigurationError: The file cannot be read, or it has no key.
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It is not text.
     """
-    if path is None:
-        return ()
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        fix = "create it, readable by the daemon, or remove the key"
-        raise ConfigurationError(
-            [ConfigIssue("api.api_keys_file", f"cannot read it: {reason}; {fix}", repr(str(path)))]
-        ) from error
-    written = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
-    if not written:
-        raise ConfigurationError(
-            [ConfigIssue("api.api_keys_file", "has no API key; write one per line", repr(str(path)))]
-        )
-    return tuple(map(SecretStr, written))
+    of_table = [line.get_secret_value() for line in api.api_keys]
+    path = api.api_keys_file
+    of_file = read_start(path, MOST_KEY_BYTES).decode("utf-8").splitlines() if path is not None else []
+    return parse_lines([*of_file, *of_table])
 
 
 def _choose_file(config: Path | None, variables: Mapping[str, str], default_path: Path) -> Path | None:

@@ -8,12 +8,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from mlopsd.config.api_keys import parse_line
 from mlopsd.probe import Isolation
 from mlopsd.units import Bytes, Seconds
 
 PROBE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 TAKEN_NAMES = frozenset({"detailed", "history"})  # paths below /health/ that do not belong to a probe
 
 
@@ -44,10 +46,17 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-def _not_empty(key: SecretStr) -> SecretStr:
-    if not key.get_secret_value().strip():
-        raise ValueError("an empty key would let everybody act; write a key or remove the entry")
-    return key
+def _key_line(line: SecretStr) -> SecretStr:
+    parse_line(line.get_secret_value())
+    return line
+
+
+def _host_name(text: str) -> str:
+    """Return a host name as callers send it, without a port."""
+    name = text.lower().removesuffix(".")
+    if name != "*" and not HOST_NAME.fullmatch(name):
+        raise ValueError("not a host name; write it without a port, like gpu1.example")
+    return name
 
 
 def _no_longer_auto(rule: object) -> object:
@@ -81,8 +90,9 @@ def _web_address(text: str) -> str:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
-Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_not_empty)], ...], BeforeValidator(_split)]
+Secrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key_line)], ...], BeforeValidator(_split)]
 Predictions = Annotated[Literal["key", "open"], BeforeValidator(_no_longer_auto)]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_split)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 RunbookUrl = Annotated[str, AfterValidator(_web_address)]
 
@@ -98,10 +108,12 @@ class Api(Table):
 
     host: str = "127.0.0.1"
     port: Port = 9178
+    hosts: Hosts = ()
     cors_origins: Origins = ()
     api_key_header: HeaderName = "X-API-Key"
     api_keys: Secrets = ()
     api_keys_file: AbsolutePath | None = None
+    reading: Literal["open", "key"] = "open"
     predictions: Predictions = "key"
     request_timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     drain_delay: Seconds = 0.0

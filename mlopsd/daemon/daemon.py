@@ -46,6 +46,7 @@ from mlopsd.trends import Trends
 from mlopsd.watch import Watch
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.listener import ListenError
+from mlopsd.web.server.renewal import KeyRenewal
 from mlopsd.web.server.server import HttpServer
 from mlopsd.web.server.socket_guard import SocketGuard
 from mlopsd.worker.factory import make_worker
@@ -160,12 +161,13 @@ class Daemon:
             )
             watchdog = group.create_task(run_watchdog(self._notifier, self._context), name="watchdog")
             guarding = group.create_task(self._guard.run(), name="guard the socket")
+            renewing = group.create_task(KeyRenewal(self._context).run(), name="renew API keys")
             await self._watches.change(configured)
             warning = group.create_task(self._warn(configured), name="check configuration")
             announcing = group.create_task(self._announce(), name="announce")
             loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
             await self._stop.wait()
-            for task in (announcing, warning, guarding):
+            for task in (announcing, warning, guarding, renewing):
                 task.cancel()
             self._notifier.stopping()
             await self.reloads.end()

@@ -101,8 +101,12 @@ def uncritical(configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
 
 
 def keyless(loaded: LoadedConfig, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
-    """Yield a warning if a probe predicts, but without an API key nobody gets predictions over TCP."""
+    """Yield a warning for each right over TCP that needs an API key although none is set."""
     api = loaded.settings.api
+    if api.reading == "key" and not loaded.api_keys:
+        fix = 'set [api] api_keys_file, or reading = "open"'
+        complaint = f"no API key is set, so nobody reads over TCP; {fix}"
+        yield ConfigIssue("api.reading", complaint, '"key"', loaded.origin("api.reading"))
     if api.predictions == "key" and not loaded.api_keys and any(probe.predicts for probe in configured):
         complaint = "no API key is set, so nobody gets predictions over TCP"
         fix = 'set [api] api_keys_file, or predictions = "open", or use the Unix socket'

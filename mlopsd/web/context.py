@@ -12,6 +12,7 @@ from mlopsd.trends import Traffic, Trends
 
 if TYPE_CHECKING:  # the HTTP side only uses them
     from mlopsd.board import Board
+    from mlopsd.config.api_keys import Role
     from mlopsd.config.load import LoadedConfig
     from mlopsd.config.probes import ProbeConfig
     from mlopsd.history import History
@@ -19,7 +20,15 @@ if TYPE_CHECKING:  # the HTTP side only uses them
     from mlopsd.watch import Watch
 
 REQUEST_ID = "X-Request-ID"
-CALLER: ContextVar[str] = ContextVar("caller", default="")  # of the request; "" unless the caller may act
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)  # of the request, if it is known
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A known caller: its name for the log and the history, and its role."""
+
+    name: str
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)

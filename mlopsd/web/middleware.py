@@ -44,7 +44,7 @@ class RequestRecord:
     fault: bool = False
     route: str = field(default=UNMATCHED, init=False)
     polled: bool = field(default=False, init=False)
-    action: dict[str, object] = field(default_factory=dict, init=False)  # who acts, and on which probe
+    action: dict[str, object] = field(default_factory=dict, init=False)  # who asks, and on which probe
 
     @property
     def is_of_machines(self) -> bool:
@@ -76,7 +76,7 @@ class RequestRecorder:
         return partial(self._answer, application)
 
     async def _answer(self, application: RequestHandler, request: web.BaseRequest) -> web.StreamResponse:
-        CALLER.set("")  # one task serves all requests of a connection
+        CALLER.set(None)  # one task serves all requests of a connection
         record = RequestRecord(
             method_label(request.method), _request_id(request.headers), time.perf_counter()
         )
@@ -129,9 +129,11 @@ class RequestRecorder:
         if isinstance(request, web.Request) and isinstance(request.match_info.route, EndpointRoute):
             endpoint = request.match_info.route.endpoint
             record.route, record.polled = endpoint.path, endpoint.polled
-            if endpoint.access == "act" and (caller := CALLER.get()):
+            if (caller := CALLER.get()) is not None:
+                record.action = {"by": caller.name}
+            if caller is not None and endpoint.access == "act":
                 on = {"probe": probe} if (probe := request.match_info.get("probe")) else {}
-                record.action = {**on, "by": caller, "history": True}
+                record.action = {**on, **record.action, "history": True}
 
     def _refusal(self, error: web.HTTPException, request: web.BaseRequest) -> Problem:
         """Return aiohttp's *error* as a problem; drop OPTIONS from ``Allow`` without CORS origins."""

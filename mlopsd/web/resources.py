@@ -38,7 +38,7 @@ def _make_resource(path: str, endpoints: Sequence[Endpoint], gate: Gate, context
             methods[hdrs.METH_HEAD] = endpoint
     for method, endpoint in methods.items():
         resource.register_route(EndpointRoute(method, gate.handler(endpoint), resource, endpoint))
-    preflight = preflight_handler(context, frozenset(methods))
+    preflight = gate.preflight(preflight_handler(context, frozenset(methods)))
     resource.register_route(EndpointRoute(hdrs.METH_OPTIONS, preflight, resource, endpoints[0]))
     return resource
 
@@ -67,7 +67,7 @@ class ProbeResource(web.DynamicResource):
             _not_made,
             (ResponseSpec(200, "it"), PENDING),
         )
-        self.register_route(EndpointRoute(hdrs.METH_ANY, _not_made, self, missing))
+        self.register_route(EndpointRoute(hdrs.METH_ANY, gate.handler(missing), self, missing))
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         """Find the route for *request*, or else the methods that its path allows."""

@@ -117,8 +117,8 @@ def _health_routes(handlers: Handlers) -> Sequence[Endpoint]:
             NO_PROBE,
             parameters=(PROBE,),
         ),
-        _polled("/readyz", "The host's status as a code", health.ready, *ready),
-        _polled("/livez", "Whether the daemon's event loop runs", health.alive, alive),
+        _polled("/readyz", "The host's status as a code", health.ready, *ready, is_open=True),
+        _polled("/livez", "Whether the daemon's event loop runs", health.alive, alive, is_open=True),
     )
 
 
@@ -233,6 +233,7 @@ def _readiness_routes(predictions: Predictions) -> Sequence[Endpoint]:
             predictions.ping,
             *pong,
             none,
+            is_open=True,
         ),
         _polled("/version", "The version of MLflow", predictions.version, version, no_version),
         _polled("/v2/health/live", lives, predictions.live, live),
@@ -293,10 +294,21 @@ def _polled(
     *possible: ResponseSpec,
     parameters: Sequence[Parameter] = (),
     aliases: Sequence[str] = (),
+    is_open: bool = False,
 ) -> Endpoint:
     """Return a GET that machines poll; every one can also meet an internal error."""
     every = (*possible, BROKEN)
-    return Endpoint("GET", path, summary, handler, every, parameters=parameters, polled=True, aliases=aliases)
+    return Endpoint(
+        "GET",
+        path,
+        summary,
+        handler,
+        every,
+        parameters=parameters,
+        is_open=is_open,
+        polled=True,
+        aliases=aliases,
+    )
 
 
 def _by_status(body: object, unwell: str) -> tuple[ResponseSpec, ...]:

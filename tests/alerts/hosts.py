@@ -15,7 +15,7 @@ from tests.model.registrar import Registrar
 from tests.running import CALM_SYSTEM, GIVE_UP, Running
 
 TAKEN_UP = GIVE_UP  # for two models to serve
-HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
+HEADERS = {"X-API-Key": "sesame-0123456789", "Content-Type": "application/json"}
 GPU = '[probes.gpu]\ninterval = 0.5\ntimeout = 10\nsysfs_path = "/nonexistent"\n'
 CARD = ("fan.count 1", "fan.speed 40", "fan.min 30", "fan.max 100")
 SICK = """
@@ -75,7 +75,7 @@ def a_whole_host(folder: Path, model: Registrar, driver: dict[str, str]) -> Runn
     canary.write_bytes(rows(["do", "x"], ["", 1.0], ["", 2.0]))
     text = f"""
 [api]
-api_keys = ["sesame"]
+api_keys = ["tests:act:754840467716f32606cd61fa2b90cb2ecfda8ce0b620e6e19d592b615aecba69"]
 {GPU}
 [probes.model]
 model = "{model.name}"

@@ -9,8 +9,10 @@ import pytest
 
 from mlopsd.cli.probes import describe_type
 from mlopsd.cli.terminal.toml import format_value
+from mlopsd.config.api_keys import digest_of
 from mlopsd.config.schema import Api
 from tests.cli.command import mlopsd, on_a_terminal
+from tests.keys import KEY, line_of
 
 
 def test_a_good_configuration_is_one_line_with_its_path_and_probes(
@@ -89,12 +91,13 @@ def test_what_is_shown_is_a_configuration_that_means_the_same(
 
 def test_no_secret_is_shown(odd: Mapping[str, str], config: Path) -> None:
     config.write_text(
-        '[api]\napi_keys = ["s3cret-one", "s3cret-two"]\n'
+        f'[api]\napi_keys = ["{line_of()}", "{line_of("s3cret-two", "two")}"]\n'
         '[probes.fine]\npassword = "s3cret-three"\nservers = ["https://me:s3cret-four@host/"]\n'
     )
     done = mlopsd("config", "show", "--config", config, env=odd)
     assert done.returncode == 0
     assert "s3cret" not in done.stdout
+    assert digest_of(KEY) not in done.stdout
     assert tomllib.loads(done.stdout)["probes"]["fine"]["password"] == "********"
     assert "https://********@host/" in done.stdout
 

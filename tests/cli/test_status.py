@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import SECONDS, Done, environment, mlopsd, on_a_terminal
+from tests.keys import line_of
 from tests.running import GIVE_UP, Running, free_port
 
 KEY = "a-key-that-is-long-enough"
@@ -23,7 +24,7 @@ PROBES = "[probes.open]\n[probes.fine]\n"
 
 def a_daemon(folder: Path, odd: Mapping[str, str]) -> Running:
     """One degraded and one healthy probe; it knows one API key."""
-    return Running(folder, f'[api]\napi_keys = ["{KEY}"]\n{PROBES}', environment=odd)
+    return Running(folder, f'[api]\napi_keys = ["{line_of(KEY)}"]\n{PROBES}', environment=odd)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
+from mlopsd.config.api_keys import MOST_KEYS
 from mlopsd.config.errors import ConfigurationError, explain, shown
 from mlopsd.config.load import LoadedConfig, effective, load, secret_files, warnings
 from mlopsd.config.probes import configure, read_configuration
@@ -22,6 +23,7 @@ from mlopsd_probes.gpu.probe import GpuProbe
 from mlopsd_probes.model.options import ModelOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.system.probe import SystemProbe
+from tests.keys import line_of
 
 ROOT = Path(__file__).parents[2]
 BAD = sorted((ROOT / "tests" / "bad").glob("*.toml"))
@@ -100,6 +102,7 @@ def test_a_file_of_secrets_that_everybody_may_read_is_a_doubt(
     for file in files:
         file.write_text(SECRET, "ascii")
         file.chmod(mode)
+    files[0].write_text(line_of(), "ascii")
     registries = f'[{{ uri = "http://a", username = "me", password_file = "{files[1]}" }}]'
     text = f'[api]\napi_keys_file = "{files[0]}"\n[probes.model]\nmodel = "m"\nregistries = {registries}\n'
     also = (
@@ -208,22 +211,54 @@ def test_a_named_file_that_is_missing_is_a_mistake(tmp_path: Path, by: str) -> N
 
 def test_keys_come_from_the_configuration_and_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("# whose\nfirst\n  # an indented comment\n\n  second  \n\t#\n", "ascii")
-    loaded = load_text(tmp_path, f'[api]\napi_keys = ["third"]\napi_keys_file = "{file}"\n')
-    assert [key.get_secret_value() for key in loaded.api_keys] == ["third", "first", "second"]
+    first, second, third = line_of("a", "first", "read"), line_of("b", "second", "predict"), line_of("c")
+    file.write_text(f"# whose\n{first}\n  # an indented comment\n\n  {second}  \n\t#\n", "ascii")
+    loaded = load_text(tmp_path, f'[api]\napi_keys = ["{third}"]\napi_keys_file = "{file}"\n')
+    assert [key.line for key in loaded.api_keys] == [first, second, third]
 
 
-def test_a_key_file_without_a_key_is_a_mistake(tmp_path: Path) -> None:
+def test_a_key_file_without_a_key_lets_nobody_in(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# none yet\n", "ascii")
-    with pytest.raises(ConfigurationError, match="has no API key; write one per line"):
+    assert load_text(tmp_path, f'[api]\napi_keys_file = "{file}"\n').api_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([SECRET], "line 1: not the line of an API key; write name:role:sha256, as mlopsd key new prints it"),
+        ([line_of(name="a b")], "line 1: not the line of an API key"),
+        ([line_of()[:-1]], "line 1: not the line of an API key"),
+        ([f"a:act:{SECRET}"], "line 1: not the line of an API key"),
+        (
+            ["# one", line_of().replace(":act:", ":admin:")],
+            "line 2: the role of the API key tests is not known",
+        ),
+        ([line_of(), line_of("another")], "line 2: the name tests has a key already"),
+    ],
+)
+def test_a_line_that_is_no_key_is_a_mistake_that_does_not_show_it(
+    tmp_path: Path, lines: list[str], complaint: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\n".join(lines), "ascii")
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(tmp_path, f'[api]\napi_keys_file = "{file}"\n')
+    assert complaint in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_the_number_of_keys_is_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\n".join(line_of(str(at), f"n{at}") for at in range(MOST_KEYS + 5)), "ascii")
+    with pytest.raises(ConfigurationError, match=f"more than {MOST_KEYS} keys"):
         load_text(tmp_path, f'[api]\napi_keys_file = "{file}"\n')
 
 
 def test_no_secret_is_ever_printed(tmp_path: Path) -> None:
-    loaded = load_text(tmp_path, f'[api]\napi_keys = ["{SECRET}"]\n')
-    assert SECRET not in repr(loaded.settings)
-    assert SECRET not in "".join(shown(key, value) for key, value, _ in effective(loaded))
+    loaded = load_text(tmp_path, f'[api]\napi_keys = ["{line_of(SECRET)}"]\n')
+    assert line_of(SECRET) not in repr(loaded.settings)
+    assert line_of(SECRET) not in "".join(shown(key, value) for key, value, _ in effective(loaded))
     with pytest.raises(ConfigurationError) as caught:
         load_text(tmp_path, f'[api]\napi_keys = {{ a = "{SECRET}" }}\napi_key = "{SECRET}"\n')
     assert SECRET not in str(caught.value)

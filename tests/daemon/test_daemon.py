@@ -28,6 +28,7 @@ from mlopsd.log import Drain, MaskingHandler
 from mlopsd.state_dir import Places, StateFolder
 from tests.cli.command import mlopsd
 from tests.installed import installed
+from tests.keys import KEY, line_of
 from tests.running import CALM_SYSTEM, GIVE_UP, Answer, Running, free_port
 
 HUNG = """
@@ -337,10 +338,10 @@ def test_keys_and_origins_apply_without_a_refused_connection(start: Start) -> No
 
         asking = threading.Thread(target=ask_on_and_on)
         asking.start()
-        text = '[api]\napi_keys = ["open sesame"]\ncors_origins = ["https://board.example"]\n' + FINE
+        text = f'[api]\napi_keys = ["{line_of()}"]\ncors_origins = ["https://board.example"]\n' + FINE
         daemon.config.write_text(daemon.framed(text), "utf-8")
         assert daemon.ask("POST", "/reload", local=True).status == 200
-        key = {"X-API-Key": "open sesame"}
+        key = {"X-API-Key": KEY}
         assert daemon.ask("POST", "/health/door/check", key).status == 200
         assert daemon.ask("POST", "/health/door/check").status == 401
         origin = {"Origin": "https://board.example"}

@@ -15,7 +15,7 @@ from tests.installed import installed
 from tests.running import GIVE_UP, Running, free_port
 
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(300)]
-HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
+HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame-0123456789"}
 WELL = {"findings": [{"name": "door", "status": "healthy", "summary": "the door is shut"}]}
 PATIENT = {"server": "60s", "check": "20s"}
 IMPATIENT = {"server": "3s", "check": "2s"}
@@ -34,7 +34,7 @@ class Host:
         self._environment = environment
         self._text = f"""
 [api]
-api_keys = ["sesame"]
+api_keys = ["tests:act:754840467716f32606cd61fa2b90cb2ecfda8ce0b620e6e19d592b615aecba69"]
 {more}
 [probes.cave]
 model = "cave"

@@ -13,6 +13,7 @@ from mlopsd.config.load import load
 from mlopsd.config.schema import Settings
 from mlopsd.web.app import ROUTES, make_app
 from tests.cli.command import mlopsd
+from tests.keys import line_of
 from tests.web.fakes import House
 
 FOLDER = Path(__file__).parents[2] / "deploy/kubernetes"
@@ -111,7 +112,7 @@ def test_it_has_no_rights_and_writes_to_its_state_and_tmp_alone(workload: Manife
 def test_its_configuration_is_a_good_one(workload: Manifest, tmp_path: Path) -> None:
     (volume,) = [volume for volume in pod(workload)["volumes"] if volume["name"] == "config"]
     text = ALL[f"ConfigMap {volume['configMap']['name']}"]["data"]["config.toml"]
-    (tmp_path / "api_keys").write_text("a-key-that-is-long-enough\n", "ascii")
+    (tmp_path / "api_keys").write_text(f"{line_of()}\n", "ascii")
     (tmp_path / "mlflow_token").write_text("token\n", "ascii")
     assert f"{SECRETS}/" in text or "keys" not in text
     config = tmp_path / "config.toml"

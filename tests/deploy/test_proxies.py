@@ -9,12 +9,13 @@ import pytest
 
 from tests.conftest import STRANGE
 from tests.installed import installed
+from tests.keys import line_of
 from tests.nginx import nginx, running
 from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.needs("haproxy")]
 ACTS = ("/reload", "/health/front/check")
-KEY = {"X-API-Key": "sesame"}
+KEY = {"X-API-Key": "sesame-0123456789"}
 DISGUISES: tuple[dict[str, str], ...] = (
     {},
     {"Host": "localhost"},
@@ -84,7 +85,16 @@ def host(folder: Path, text: str) -> Running:
 
 
 @pytest.mark.parametrize("top", ["", "debug = true\n"])
-@pytest.mark.parametrize(("api", "refused"), [("", 403), ('[api]\napi_keys = ["sesame"]\n', 401)])
+@pytest.mark.parametrize(
+    ("api", "refused"),
+    [
+        ("", 403),
+        (
+            f'[api]\napi_keys = ["{line_of()}"]\n',
+            401,
+        ),
+    ],
+)
 def test_without_a_key_nobody_predicts_or_acts_through_a_proxy(
     api: str, refused: int, top: str, tmp_path: Path
 ) -> None:
@@ -100,7 +110,7 @@ def test_without_a_key_nobody_predicts_or_acts_through_a_proxy(
 
 
 def test_with_a_key_callers_predict_and_act_through_a_proxy(tmp_path: Path) -> None:
-    text = '[api]\napi_keys = ["sesame"]\n'
+    text = f'[api]\napi_keys = ["{line_of()}"]\n'
     with host(tmp_path, text) as daemon, proxies(tmp_path / "p", daemon.port) as ports:
         for name, port in ports.items():
             for path in ("/invocations", *ACTS):

@@ -6,11 +6,11 @@ import pytest
 
 from tests.conftest import STRANGE
 from tests.installed import installed
+from tests.keys import KEY, line_of
 from tests.running import CALM_SYSTEM, Running
 
-KEY = "sesame-0123456789"
 PREDICTOR = '[probes.model]\nuse = "mind"\nmodel = "minds"\n'
-KEYED = f'[api]\napi_keys = ["{KEY}"]\nmax_body_size = "1MB"\nrequest_timeout = 60\n'
+KEYED = f'[api]\napi_keys = ["{line_of(KEY)}"]\nmax_body_size = "1MB"\nrequest_timeout = 60\n'
 Start = Callable[..., Running]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.conftest import KEY, KEYED, Start
+from tests.hostile.conftest import KEYED, Start
+from tests.keys import KEY
 from tests.running import Running
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

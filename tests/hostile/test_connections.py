@@ -10,15 +10,18 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from mlopsd.web.server.connection import Timeouts
-from tests.hostile.conftest import KEY, KEYED, Start
+from tests.hostile.conftest import KEYED, Start
 from tests.hostile.wire import connect, descriptors, memory, read_all, replies
+from tests.keys import KEY
 from tests.running import GIVE_UP, Running
 
 CROWD = 10_000
 MOST = 512  # [api] max_connections, by default
 PER_ADDRESS = 2_000
-HALF = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
-SLOW_BODY = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 99999\r\n"
+HALF = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+SLOW_BODY = (
+    b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 99999\r\n"
+)
 KEYED_HEAD = SLOW_BODY + f"Expect: 100-continue\r\nX-API-Key: {KEY}\r\n\r\n".encode()
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -142,6 +145,6 @@ def test_a_body_that_drips_is_waited_for_as_long_as_the_configuration_says(start
 
 def test_callers_who_never_read_what_they_asked_for_hold_little_and_not_for_long(daemon: Running) -> None:
     before = memory(daemon)
-    with crowd(daemon, 50, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100):
+    with crowd(daemon, 50, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100):
         answers_everybody(daemon)
         assert memory(daemon) - before < 60_000_000

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.hostile.conftest import KEY
+from tests.keys import KEY, line_of
 from tests.model.models.saved import rows, troubled
 from tests.running import CALM_SYSTEM, Running
 
@@ -71,7 +71,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def host(folder: Path) -> Iterator[Running]:
     """A daemon that serves the model."""
-    text = CONFIG.format(key=KEY, folder=folder) + CALM_SYSTEM
+    text = CONFIG.format(key=line_of(KEY), folder=folder) + CALM_SYSTEM
     home = {
         "HOME": str(folder),
         "MLOPSD_LOG__LEVEL": "INFO",

@@ -37,7 +37,7 @@ def connect(daemon: Running, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(("127.0.0.1", daemon.port), PATIENCE, source_address=(source, 0))
 
 
-LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-ID: the-last\r\nConnection: close\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: the-last\r\nConnection: close\r\n\r\n"
 
 
 def send(daemon: Running, sent: bytes) -> list[Reply]:

@@ -17,7 +17,7 @@ from tests.model.test_daemon_serves import hosts, restarts
 from tests.running import Running, free_port
 
 pytestmark = [pytest.mark.needs("haproxy"), pytest.mark.timeout(900)]
-HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame"}
+HEADERS = {"Content-Type": "application/json", "X-API-Key": "sesame-0123456789"}
 ASK = rows(["do", "x"], ["", 7.0])
 HAD = "process ended while it predicted"  # it may be what ended it, so it is not asked elsewhere
 CALLERS = 8
@@ -34,7 +34,7 @@ def text(newest: Shop, tmp_path: Path) -> str:
     canary.write_bytes(rows(["do", "x"], ["", 1.0]))
     return f"""
 [api]
-api_keys = ["sesame"]
+api_keys = ["tests:act:754840467716f32606cd61fa2b90cb2ecfda8ce0b620e6e19d592b615aecba69"]
 drain_delay = 5
 [probes.model]
 model = "{model.name}"

@@ -25,8 +25,8 @@ from tests.model.registry_server import Shop
 from tests.processes import command
 from tests.running import GIVE_UP, Answer, Running
 
-KEYS = '[api]\napi_keys = ["sesame"]\n'
-HEADERS = {"X-API-Key": "sesame", "Content-Type": "application/json"}
+KEYS = '[api]\napi_keys = ["tests:act:754840467716f32606cd61fa2b90cb2ecfda8ce0b620e6e19d592b615aecba69"]\n'
+HEADERS = {"X-API-Key": "sesame-0123456789", "Content-Type": "application/json"}
 ASK = rows(["do", "x"], ["", 7.0])
 TAKEN_UP = 180.0  # seconds for a version to serve, on a busy machine
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.cli.install.command import SHELL_FILES
-from tests.systemd.machine import NEEDED, PORT, Box
+from tests.systemd.machine import Box, MLOPSD, NEEDED, PORT
 
 pytestmark = [NEEDED, pytest.mark.timeout(240)]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,8 +46,8 @@ def test_every_command_does_what_it_says(box: Box) -> None:
 
 def test_every_drop_in_is_good_and_the_service_starts_with_all_of_them(installed: Box) -> None:
     installed.run("mkdir", "-p", "/srv/mlflow")
-    installed.write("/etc/mlopsd/api_keys", "a-key-for-this-test\n")
-    installed.run("chmod", "600", "/etc/mlopsd/api_keys")
+    key = installed.run(MLOPSD, "key", "new", "ci", "--file", "/etc/mlopsd/api_keys").stdout.strip()
+    installed.run("chgrp", "mlopsd", "/etc/mlopsd/api_keys")
     for name, text in drop_ins().items():
         installed.write(f"{FOLDER}/{name}", text)
     try:
@@ -55,7 +55,7 @@ def test_every_drop_in_is_good_and_the_service_starts_with_all_of_them(installed
         done = installed.run("systemd-analyze", "verify", "mlopsd.service")
         assert (done.stdout, done.stderr) == ("", "")
         installed.run("systemctl", "start", "mlopsd")
-        check_keys(installed)
+        check_keys(installed, key)
         check_the_rest(installed)
         installed.run("systemctl", "reload", "mlopsd")
     finally:
@@ -63,12 +63,14 @@ def test_every_drop_in_is_good_and_the_service_starts_with_all_of_them(installed
         installed.run("rm", "-r", FOLDER)
 
 
-def check_keys(box: Box) -> None:
-    """A POST over TCP wants the key that only root could read."""
+def check_keys(box: Box, key: str) -> None:
+    """A POST over TCP wants the key, until its line is gone."""
     post = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST")
     url = f"http://127.0.0.1:{PORT}/health/system/check"
     assert box.run(*post, url).stdout == "401"
-    assert box.run(*post, "-H", "X-API-Key: a-key-for-this-test", url).stdout == "200"
+    assert box.run(*post, "-H", f"X-API-Key: {key}", url).stdout == "200"
+    box.write("/etc/mlopsd/api_keys", "# nobody\n")
+    box.until(lambda: box.run(*post, "-H", f"X-API-Key: {key}", url).stdout != "200", "the key has ended")
 
 
 def check_the_rest(box: Box) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
-from pydantic import SecretStr
 
 from mlopsd.board import Board
+from mlopsd.config.api_keys import ApiKey, Role, digest_of
 from mlopsd.config.load import LoadedConfig
 from mlopsd.config.plugins import Plugin
 from mlopsd.config.probes import ProbeConfig
@@ -195,13 +195,11 @@ class House:
     def settings(self, settings: Settings) -> None:
         self.parts.loaded = replace(self.parts.loaded, settings=settings)
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(key.get_secret_value() for key in self.parts.loaded.api_keys)
-
-    @keys.setter
-    def keys(self, keys: tuple[str, ...]) -> None:
-        self.parts.loaded = replace(self.parts.loaded, api_keys=tuple(map(SecretStr, keys)))
+    def let_in(self, *keys: str, **roles: Role) -> None:
+        """Take *keys* as those of callers who may act, and the keys named in *roles* as that role's."""
+        acting = [ApiKey(f"caller{at}", "act", digest_of(key)) for at, key in enumerate(keys)]
+        others = [ApiKey(key.replace("_", "."), role, digest_of(key)) for key, role in roles.items()]
+        self.parts.loaded = replace(self.parts.loaded, api_keys=(*acting, *others))
 
     def watch(self, name: str, reading: Reading | None = None, *, reloads: bool = True) -> FakeWatch:
         """Enrol a probe; with *reading* it has been checked."""

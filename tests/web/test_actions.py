@@ -15,14 +15,14 @@ from mlopsd.web.api import actions
 from tests.web.fakes import FakeWatch, House, until
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
-KEY = {"X-API-Key": "sesame"}
+KEY = {"X-API-Key": "sesame-0123456789"}
 
 
 @asynccontextmanager
 async def door(**api: Any) -> AsyncIterator[tuple[House, FakeWatch, aiohttp.ClientSession]]:
     """A house with a door, and a client that has the key."""
     house = House(api=api)
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     watch = house.watch("door", SHUT)
     async with house.on_tcp() as client:
         client.headers.update(KEY)
@@ -44,7 +44,7 @@ async def test_a_check_is_run_now_and_answered_with_the_reading() -> None:
 
 async def test_a_check_of_an_unhealthy_probe_went_well_itself() -> None:
     house = House()
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     house.watch("door", Reading(findings=[Finding("door", Status.UNHEALTHY, "gone")]))
     async with house.on_tcp() as client, client.post("/health/door/check", headers=KEY) as response:
         assert response.status == 200
@@ -134,7 +134,7 @@ async def test_a_second_reload_is_409_while_one_runs() -> None:
 
 async def test_a_probe_that_cannot_reload_is_405_with_nothing_allowed() -> None:
     house = House()
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     house.watch("door", SHUT, reloads=False)
     async with house.on_tcp() as client, client.post("/health/door/reload", headers=KEY) as response:
         assert response.status == 405

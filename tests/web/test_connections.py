@@ -24,16 +24,16 @@ from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
-ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-CHECK = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\n\r\n"
+ASK = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHECK = b"POST /health/door/check HTTP/1.1\r\nHost: localhost\r\nX-API-Key: sesame-0123456789\r\n\r\n"
 SHORT = 0.05  # seconds, where the time must pass
 LONG = 3600.0  # where it must not
-REFUSED = b"POST /health/door/check HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+REFUSED = b"POST /health/door/check HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
 
 
 def a_house() -> House:
     house = House()
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     house.watch("door", SHUT)
     return house
 
@@ -135,7 +135,7 @@ async def hasten(serving: Site) -> None:
     connection._timeouts = Timeouts(head=SHORT)
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-More: "])
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-More: "])
 async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
     async with (
         a_server(a_house(), timeouts=Timeouts(head=SHORT)) as serving,

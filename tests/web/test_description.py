@@ -29,14 +29,14 @@ from tests.web.fakes import House
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/http.md"
 SICK = Finding("heat", Status.UNHEALTHY, "hot", "gpu 2", 99.5, "celsius", 90, Advice.RESET_GPU)
-KEY = {"X-API-Key": "sesame"}
+KEY = {"X-API-Key": "sesame-0123456789"}
 TYPES = {name: found for name, found in vars(schemas).items() if hasattr(found, "__required_keys__")}
 NOT_DRIVEN = {("GET", 500)}  # /metrics stands for the others: a bug is a bug wherever it is
 
 
 def a_house(**api: Any) -> House:
     house = House(debug=False, api=api)
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     house.watch("well", Reading(findings=[Finding("door", Status.HEALTHY, "shut")], facts={"a": [1, None]}))
     house.watch("stuck", reloads=False)
     house.oracle("model", "wine/red")
@@ -166,6 +166,7 @@ async def test_every_documented_answer_is_given_and_is_as_documented() -> None:
         await _predicting(witness, house, client)
         await _readiness(witness, house, client)
         await _about(witness, house, client)
+        await _refused_readers(witness, house, client)
     missing = set(_described(witness.document)) - witness.seen
     assert {(method, code) for method, _, code in missing} <= NOT_DRIVEN | {("POST", 500), ("GET", 504)}
 
@@ -209,9 +210,9 @@ async def _refusals(witness: Witness, house: House, client: Any, path: str, at: 
 
 async def _not_admitted(witness: Witness, house: House, client: Any, path: str, at: str) -> None:
     assert await witness.hold(client, "POST", path, at) == 401
-    house.keys = ()
+    house.let_in()
     assert await witness.hold(client, "POST", path, at, headers={"Via": "1.1 proxy"}) == 403
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     assert await witness.hold(client, "POST", path, at, headers=KEY, data=b"x" * 11) == 413
 
     async def never() -> Any:
@@ -315,6 +316,23 @@ async def _about(witness: Witness, house: House, client: Any) -> None:
         assert await witness.hold(client, "GET", f"/{folder}", f"/{folder}") == 200
         assert await witness.hold(client, "GET", f"/{folder}/{{file}}", f"/{folder}/{script}") == 200
     assert await witness.hold(client, "GET", "/metrics", "/metrics") == 404
+
+
+async def _refused_readers(witness: Witness, house: House, client: Any) -> None:
+    for path, operations in witness.document["paths"].items():
+        if "get" not in operations:
+            continue
+        at = path.format(probe="well", model="wine", file="x")
+        twice = [("Origin", "http://a.example"), ("Origin", "http://b.example")]
+        assert await witness.hold(client, "GET", path, at, headers=twice) == 400
+        if path not in ("/livez", "/readyz", "/ping"):
+            assert await witness.hold(client, "GET", path, at, headers={"Host": "evil.example"}) == 403
+            before = house.settings
+            house.settings = before.model_copy(
+                update={"api": before.api.model_copy(update={"reading": "key"})}
+            )
+            assert await witness.hold(client, "GET", path, at) == 401
+            house.settings = before
 
 
 def _off(house: House) -> Any:

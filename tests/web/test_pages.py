@@ -186,7 +186,7 @@ async def test_predictions_are_in_the_row_of_their_model() -> None:
             async with client.post("/invocations", data=b"1", headers=KEY) as answer:
                 return answer.status
 
-        house.keys = ("k" * 32,)
+        house.let_in("k" * 32)
         assert [await predict() for _ in range(3)] == [200] * 3
         for code in (503, 429, 400):
             oracle.failure = PredictionError(code, "no")

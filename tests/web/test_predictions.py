@@ -13,16 +13,16 @@ import pytest
 from yarl import URL
 
 from mlopsd.config.schema import Api
+from mlopsd.peer import Credentials
 from mlopsd.predictor import PredictionError
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web.access import callers
-from mlopsd.web.access.callers import Credentials
 from mlopsd.web.server.connection import Timeouts
 from mlopsd.web.server.listener import Listener
 from tests.running import GIVE_UP
 from tests.web.fakes import House, until
 
-KEY = {"X-API-Key": "sesame"}
+KEY = {"X-API-Key": "sesame-0123456789"}
 JSON = {"Content-Type": "application/json"}
 BY_DEFAULT = "/invocations"
 WELL = Reading(findings=[Finding("canary", Status.HEALTHY, "the canary sings")])
@@ -110,7 +110,7 @@ async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
     oracle(house).hold = asyncio.Event()
     async with house.serving(Listener.tcp("127.0.0.1", 0)) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        writer.write(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1")
+        writer.write(b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1")
         await until(lambda: oracle(house).asked)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as client:
             other = asyncio.ensure_future(post(client, data=b"2"))
@@ -214,7 +214,7 @@ async def test_over_tcp_the_rule_and_the_keys_decide_and_nothing_else(
     origin: Mapping[str, str],
 ) -> None:
     house = a_house(rule, debug=debug)
-    house.keys = ("sesame",) if keys else ()
+    house.let_in(*(("sesame-0123456789",) if keys else ()))
     async with house.on_tcp() as client:
         codes = [
             (await post(client, headers={**origin, **key})).status
@@ -229,7 +229,7 @@ async def test_without_a_rule_a_key_is_needed() -> None:
     house.oracle("model", default=True)
     async with house.on_tcp() as client:
         assert (await post(client)).status == 403
-        house.keys = ("sesame",)
+        house.let_in("sesame-0123456789")
         assert (await post(client)).status == 401
         assert (await post(client, headers=KEY)).status == 200
 
@@ -255,7 +255,7 @@ async def test_on_the_unix_socket_another_user_needs_the_rule_to_be_open(
 ) -> None:
     monkeypatch.setattr(callers, "credentials", lambda _: Credentials(54321, frozenset({54321})))
     house = a_house(rule)
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     async with house.on_socket(tmp_path / "s") as client:
         assert (await post(client, headers=KEY)).status == code
 
@@ -263,18 +263,18 @@ async def test_on_the_unix_socket_another_user_needs_the_rule_to_be_open(
 @pytest.mark.parametrize("rule", ["key", "open"])
 async def test_on_the_unix_socket_the_daemons_own_user_needs_no_key(rule: str, tmp_path: Path) -> None:
     house = a_house(rule)
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     async with house.on_socket(tmp_path / "s") as client:
         assert (await post(client)).status == 200
 
 
 async def test_a_body_is_not_read_from_a_caller_who_may_not() -> None:
     house = a_house("key")
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     async with house.serving(Listener.tcp("127.0.0.1", 0)) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         writer.write(
-            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+            b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
         )
         assert b" 401 " in await reader.readline()
         writer.close()
@@ -282,7 +282,7 @@ async def test_a_body_is_not_read_from_a_caller_who_may_not() -> None:
 
 async def test_a_configured_origin_predicts_with_a_key_or_where_all_may() -> None:
     house = a_house("key", api={"cors_origins": [PAGE]})
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     asked = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "x-api-key, content-type",

@@ -25,15 +25,16 @@ from mlopsd.web.server.site import Site
 from tests.web.fakes import House
 
 SHUT = Reading(findings=[Finding("door", Status.HEALTHY, "the door is shut")])
-KEY = {"X-API-Key": "sesame"}
+KEY = {"X-API-Key": "sesame-0123456789"}
 CHECK = "/health/door/check"
+KEYED = f"POST {CHECK} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: sesame-0123456789\r\n"
 PAGE = "https://grafana.example"
 
 
 @asynccontextmanager
 async def built(**tables: Any) -> AsyncIterator[tuple[House, aiohttp.ClientSession]]:
     house = House(**tables)
-    house.keys = ("sesame",)
+    house.let_in("sesame-0123456789")
     house.watch("door", SHUT)
     async with house.on_tcp(Timeouts(linger=0.05)) as client:
         yield house, client
@@ -165,10 +166,10 @@ async def test_a_bug_of_ours_is_a_500_without_its_traceback_which_the_log_has(
     [
         b"nonsense\r\n\r\n",
         b"GET /health/ HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
-        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
 )
@@ -187,7 +188,7 @@ async def test_what_is_no_http_is_answered_in_our_form_and_echoes_nothing(
 
 async def test_an_expectation_that_cannot_be_met_is_a_problem_too() -> None:
     async with built() as (_, client):
-        request = b"POST /reload HTTP/1.1\r\nHost: x\r\nExpect: miracle\r\nConnection: close\r\n\r\n"
+        request = b"POST /reload HTTP/1.1\r\nHost: localhost\r\nExpect: miracle\r\nConnection: close\r\n\r\n"
         status, headers, body = await raw(client, request)
     assert b" 417 " in status
     assert headers[b"content-type"] == b"application/problem+json"
@@ -207,7 +208,7 @@ async def test_a_request_has_one_line_in_the_log_with_the_route_and_not_the_path
     assert line.message == "request"
     assert facts == {"id": "mine", "method": "POST", "route": "/health/{probe}/check", "status": 200}
     assert 0 < line.__dict__["duration_seconds"] < took
-    assert "sesame" not in str(line.__dict__)
+    assert "sesame-0123456789" not in str(line.__dict__)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +320,7 @@ async def test_a_body_over_the_limit_is_413_whether_it_says_so_or_not() -> None:
 
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for() -> None:
     async with built() as (_, client):
-        head = f"POST {CHECK} HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\nContent-Length: {10**10}\r\n\r\n"
+        head = f"{KEYED}Content-Length: {10**10}\r\n\r\n"
         status, _, _ = await raw(client, head.encode())
     assert b" 413 " in status
 
@@ -332,7 +333,7 @@ async def test_a_body_that_unpacks_to_more_than_the_limit_is_413() -> None:
 
 async def test_a_body_that_does_not_come_is_408() -> None:
     async with built(api={"request_timeout": 0.05}) as (house, client):
-        head = f"POST {CHECK} HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\nContent-Length: 10\r\n\r\nhalf"
+        head = f"{KEYED}Content-Length: 10\r\n\r\nhalf"
         status, headers, _ = await raw(client, head.encode())
     assert b" 408 " in status
     assert headers[b"connection"] == b"close"
@@ -341,7 +342,7 @@ async def test_a_body_that_does_not_come_is_408() -> None:
 
 async def test_a_body_that_is_broken_is_400() -> None:
     async with built() as (house, client):
-        head = f"POST {CHECK} HTTP/1.1\r\nHost: x\r\nX-API-Key: sesame\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = f"{KEYED}Transfer-Encoding: chunked\r\n\r\n"
         status, _, _ = await raw(client, head.encode() + b"zz\r\n")
     assert b" 400 " in status
     assert house.watches["door"].checks == 0
@@ -349,7 +350,7 @@ async def test_a_body_that_is_broken_is_400() -> None:
 
 async def test_a_body_is_not_read_from_a_caller_who_may_not_act() -> None:
     async with built() as (_, client):
-        head = f"POST {CHECK} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+        head = f"POST {CHECK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
         url = client._base_url
         assert url is not None
         reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -471,9 +472,9 @@ async def test_origins_that_change_count_from_the_next_request_on() -> None:
 
 async def test_a_key_header_that_changes_counts_from_the_next_request_on() -> None:
     async with built() as (house, client):
-        assert (await client.post(CHECK, headers={"X-Door": "sesame"})).status == 401
+        assert (await client.post(CHECK, headers={"X-Door": "sesame-0123456789"})).status == 401
         house.settings = Settings(api={"api_key_header": "X-Door"})  # type: ignore[arg-type]  # as in a file
-        assert (await client.post(CHECK, headers={"X-Door": "sesame"})).status == 200
+        assert (await client.post(CHECK, headers={"X-Door": "sesame-0123456789"})).status == 200
         assert (await client.post(CHECK, headers=KEY)).status == 401
 
 

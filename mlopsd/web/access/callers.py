@@ -1,60 +1,57 @@
-"""The callers that may act or predict: by kernel credentials on the Unix socket, by an API key over TCP.
+"""The callers that may read, predict or act: by kernel credentials on the Unix socket, by a key over TCP.
 
 The address of a caller is no identity, since a proxy on this host forwards requests of anybody.
 """
 
 from __future__ import annotations
 
-import errno
-import hmac
+import base64
+import binascii
 import os
-import select
 import socket
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
-from mlopsd.web.api.problem import Problem
+from mlopsd.config.api_keys import SHORTEST, find_key
+from mlopsd.peer import Credentials, credentials, is_of_our_network
+from mlopsd.web.api.problem import BASIC_CHALLENGE, Problem
+from mlopsd.web.context import Caller
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
+    from mlopsd.config.api_keys import Role
     from mlopsd.config.load import LoadedConfig
 
-SO_PEERGROUPS = 59  # include/uapi/asm-generic/socket.h; Python has no name for it
-SO_PEERPIDFD = 77  # since Linux 6.5
-MOST_GROUPS_BYTES = 1024  # the limit of Python's getsockopt: 256 groups
+FIXES: dict[Role, str] = {
+    "read": 'set [api] api_keys_file, or reading = "open", or use the Unix socket',
+    "predict": 'set [api] api_keys_file, or predictions = "open", or use the Unix socket',
+    "act": "set [api] api_keys_file, or use the Unix socket (the command line does)",
+}
+DEEDS: dict[Role, str] = {"read": "read", "predict": "predict", "act": "change anything"}
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The user, groups and process of a Unix socket's client at the time of the connect."""
+def identify(request: web.Request, loaded: LoadedConfig, access: Role, *, local: bool) -> Caller | None:
+    """Return the caller if it may use *access*; None if nobody is known and *access* is open to everybody.
 
-    uid: int
-    gids: frozenset[int]
-    pid: int = 0
-
-
-def credentials(connection: socket.socket) -> Credentials:
-    """Return the client's credentials from the kernel. Do not look up names, which can block."""
-    size = struct.calcsize("3i")
-    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return Credentials(uid, frozenset({gid, *_supplementary(connection)}), pid)
-
-
-def _supplementary(connection: socket.socket) -> Sequence[int]:
+    Raises:
+        Problem: 401 without a valid key; 403, the caller may not, or no key is configured.
+    """
+    if not local and _is_open(access, loaded) and key_of(request, loaded, access) is None:
+        return None
     try:
-        packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS_BYTES)
-    except OSError:  # more groups than Python accepts, or a kernel before 4.13: only the primary group counts
-        return ()
-    return struct.unpack(f"{len(packed) // 4}I", packed)
+        return _local_caller(request) if local else _key_caller(request, loaded, access)
+    except Problem:
+        if not _is_open(access, loaded):
+            raise
+        return None
 
 
-def check_local(request: web.Request) -> None:
+def _is_open(access: Role, loaded: LoadedConfig) -> bool:
+    api = loaded.settings.api
+    return (access == "read" and api.reading == "open") or (access == "predict" and api.predictions == "open")
+
+
+def _local_caller(request: web.Request) -> Caller:
     """Accept root, the daemon's own user and members of its group.
 
     Raises:
@@ -64,6 +61,16 @@ def check_local(request: web.Request) -> None:
     if connection is None:
         raise Problem(403, "cannot identify the caller: the connection is gone; try again")
     caller = credentials(connection)
+    check_local(connection, caller)
+    return Caller("root" if caller.uid == 0 else f"uid {caller.uid}", "act")
+
+
+def check_local(connection: socket.socket, caller: Credentials) -> None:
+    """Check that *caller* at the other end of *connection* may act.
+
+    Raises:
+        Problem: 403, it may not.
+    """
     uid, gid = os.geteuid(), os.getegid()
     if not is_trusted(caller, uid, gid):
         fix = f"be root, the daemon's user (uid {uid}) or a member of its group (gid {gid})"
@@ -78,113 +85,55 @@ def is_trusted(caller: Credentials, uid: int, gid: int) -> bool:
     return caller.uid in (0, uid) or gid in caller.gids
 
 
-def is_of_our_network(connection: socket.socket, pid: int) -> bool:
-    """Return whether the process *pid* at the other end is in the daemon's network namespace.
-
-    - A model runs as the daemon's user, but in a network namespace of its own that it cannot leave. That
-      distinguishes it, and every process that it starts, from the command line.
-    - A process that has ended is rejected: *pid* may belong to another process now.
-    - The kernel hides the namespace of root's shell from a daemon that is root without capabilities. Then
-      only a process that may still gain privileges is accepted. No model may, or can get that back.
-    """
-    try:
-        return _is_network_ours(pid) and not _has_ended(connection)
-    except OSError:  # the process is gone or hidden; a command line is neither
-        return False
-
-
-def _is_network_ours(pid: int) -> bool:
-    try:
-        theirs = os.stat(f"/proc/{pid}/ns/net")  # noqa: PTH116  # faster than Path.stat
-    except PermissionError:
-        return "NoNewPrivs:\t0" in Path(f"/proc/{pid}/status").read_text("ascii", "replace")
-    return theirs.st_ino == os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116  # the same
-
-
-def _has_ended(connection: socket.socket) -> bool:
-    """Return whether the process at the other end has ended; False if the kernel cannot tell."""
-    try:
-        descriptor = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    except OSError as error:
-        return error.errno != errno.ENOPROTOOPT
-    try:
-        ended = select.poll()
-        ended.register(descriptor, select.POLLIN)
-        return bool(ended.poll(0))
-    finally:
-        os.close(descriptor)
-
-
-def check_actor(request: web.Request, loaded: LoadedConfig) -> None:
-    """Accept callers with a valid API key.
+def _key_caller(request: web.Request, loaded: LoadedConfig, access: Role) -> Caller:
+    """Return the owner of the key in *request*.
 
     Raises:
-        Problem: 401 without a valid key; 403 if no key is configured.
-    """
-    fix = "set [api] api_keys_file, or use the Unix socket (the command line does)"
-    _check_key(request, loaded, f"cannot change anything over TCP: no API key is set; {fix}")
-
-
-def may_act(request: web.Request, loaded: LoadedConfig, *, local: bool) -> bool:
-    """Return whether the caller may act."""
-    try:
-        check_local(request) if local else check_actor(request, loaded)
-    except Problem:
-        return False
-    return True
-
-
-def caller_name(request: web.Request, *, local: bool) -> str:
-    """Return who has sent *request*, for the log and the history. Do not look up names, which can block."""
-    if not local:
-        return f"a key from {request.remote}"
-    connection = request.get_extra_info("socket")
-    uid = None if connection is None else credentials(connection).uid
-    return "root" if uid == 0 else f"uid {'unknown' if uid is None else uid}"
-
-
-def check_predictor(request: web.Request, loaded: LoadedConfig, *, local: bool) -> None:
-    """Accept everybody if ``[api] predictions`` is ``open``, otherwise only callers who may act.
-
-    Raises:
-        Problem: 401 without a valid key; 403 if no key is configured, or for another local user.
-    """
-    if loaded.settings.api.predictions == "open":
-        return
-    if local:
-        check_local(request)
-        return
-    fix = 'set [api] api_keys_file, or predictions = "open", or use the Unix socket'
-    _check_key(request, loaded, f"cannot predict over TCP: no API key is set; {fix}")
-
-
-def _check_key(request: web.Request, loaded: LoadedConfig, no_keys: str) -> None:
-    """Accept callers with a valid API key. *no_keys* is the detail if no key is configured.
-
-    Raises:
-        Problem: 401 without a valid key; 403 if no key is configured.
+        Problem: 401 without a valid key; 403 if its role does not suffice, or no key is configured.
     """
     if not loaded.api_keys:
-        raise Problem(403, no_keys)
+        raise Problem(403, f"cannot {DEEDS[access]} over TCP: no API key is set; {FIXES[access]}")
     header = loaded.settings.api.api_key_header
-    given = key_of(request, header)
+    given = key_of(request, loaded, access)
     if given is None:
         how = f"in the header {header}, or as Authorization: Bearer"
-        raise Problem(401, f"an API key is needed; send it {how}")
-    if not is_known(given, loaded.api_keys):
-        raise Problem(401, "the API key is wrong; send a configured key")
+        raise _unauthorized(f"an API key is needed; send it {how}", access)
+    if len(given) < SHORTEST:
+        fix = f"a key has at least {SHORTEST} characters; mlopsd key new makes one"
+        raise _unauthorized(f"the API key is too short: {fix}", access)
+    found = find_key(given, loaded.api_keys)
+    if found is None:
+        raise _unauthorized("the API key is wrong; send a configured key", access)
+    if not found.allows(access):
+        fix = f"send a key with the role {access}"
+        raise Problem(
+            403, f"the API key {found.name} may not {DEEDS[access]}: its role is {found.role}; {fix}"
+        )
+    return Caller(f"key {found.name} from {request.remote}", found.role)
 
 
-def key_of(request: web.Request, header: str) -> str | None:
-    """Return the key in *header* or in the bearer token, or None."""
-    if (given := request.headers.get(header)) is not None:
+def _unauthorized(detail: str, access: Role) -> Problem:
+    """Return a 401. A browser that reads asks its user for a password then."""
+    return Problem(401, detail, headers={hdrs.WWW_AUTHENTICATE: BASIC_CHALLENGE} if access == "read" else {})
+
+
+def key_of(request: web.Request, loaded: LoadedConfig, access: Role) -> str | None:
+    """Return the key in its header, in the bearer token or, to read, in the password of HTTP Basic.
+
+    A browser sends a password that it knows by itself, also with a form of another site. So a password
+    never acts or predicts.
+    """
+    if (given := request.headers.get(loaded.settings.api.api_key_header)) is not None:
         return given
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return _password(token.strip()) if scheme.lower() == "basic" and access == "read" else None
 
 
-def is_known(given: str, keys: Sequence[SecretStr]) -> bool:
-    """Return whether *given* is one of *keys*, in constant time."""
-    candidate = given.encode("utf-8", "surrogateescape")
-    matches = [hmac.compare_digest(candidate, key.get_secret_value().encode()) for key in keys]
-    return any(matches)
+def _password(token: str) -> str | None:
+    try:
+        user_and_password = base64.b64decode(token, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    return user_and_password.partition(":")[2]

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mlopsd.web.access.callers import caller_name, check_actor, check_local, check_predictor, may_act
+from mlopsd.web.access.callers import identify
+from mlopsd.web.access.target import check_head, check_host
 from mlopsd.web.api.endpoint import Endpoint
 from mlopsd.web.api.problem import Problem
 from mlopsd.web.context import CALLER, WebContext
@@ -25,40 +26,43 @@ class Gate:
         if route.access == "read" and not asyncio.iscoroutinefunction(answer):
 
             async def at_once(request: web.Request) -> web.StreamResponse:
+                self._admit(route, request)
                 return answer(request)  # type: ignore[return-value]  # a plain function
 
             return at_once
 
         async def in_time(request: web.Request) -> web.StreamResponse:
-            if route.access == "read":
-                self._recognize(request)
-            else:
-                self._check_caller(route, request)
+            self._admit(route, request)
+            if route.access != "read":
                 request = await self._read(request)
             return await self._answer(route, request)
 
         return in_time
 
-    def _recognize(self, request: web.Request) -> None:
-        """Name the caller of *request* if it may act."""
-        if may_act(request, self._context.loaded, local=self._local):
-            CALLER.set(caller_name(request, local=self._local))
+    def preflight(self, answer: Handler) -> Handler:
+        """Return *answer* as the handler of OPTIONS, behind the checks of a request's head."""
 
-    def _check_caller(self, route: Endpoint, request: web.Request) -> None:
-        """Check that the caller may use *route*.
+        async def checked(request: web.Request) -> web.StreamResponse:
+            check_head(request, self._context.loaded.settings.api.api_key_header)
+            return await answer(request)
+
+        return checked
+
+    def _admit(self, route: Endpoint, request: web.Request) -> None:
+        """Check that the caller may use *route*, and name it.
 
         Raises:
-            Problem: 401 or 403, the caller may not.
+            Problem: 400, 401 or 403, the caller may not.
         """
         loaded = self._context.loaded
-        if route.access == "predict":
-            check_predictor(request, loaded, local=self._local)
+        api = loaded.settings.api
+        check_head(request, api.api_key_header)
+        if route.is_open:
             return
-        if self._local:
-            check_local(request)
-        else:
-            check_actor(request, loaded)
-        CALLER.set(caller_name(request, local=self._local))
+        caller = identify(request, loaded, route.access, local=self._local)
+        if caller is None and not self._local:
+            check_host(request, api.hosts)
+        CALLER.set(caller)
 
     async def _answer(self, route: Endpoint, request: web.Request) -> web.StreamResponse:
         limit = self._context.loaded.settings.api.request_timeout if route.bounded else None

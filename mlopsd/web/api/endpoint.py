@@ -61,7 +61,8 @@ class Endpoint:
         handler: A plain function, which answers from memory, or a coroutine with the request timeout.
         answers: The possible responses.
         parameters: The parameters of the path and of the query.
-        access: The rights that a caller needs; ``read`` is open to everybody.
+        access: The rights that a caller needs.
+        is_open: True if it says so little that everybody may read it, by any name of the host.
         takes: The possible content types of the request body; empty without a body.
         polled: True if machines poll it: its requests are logged at DEBUG only.
         bounded: True if the request timeout applies.
@@ -75,6 +76,7 @@ class Endpoint:
     answers: Sequence[ResponseSpec]
     parameters: Sequence[Parameter] = ()
     access: Access = "read"
+    is_open: bool = False
     takes: Sequence[str] = ()
     polled: bool = False
     bounded: bool = True
@@ -106,6 +108,11 @@ ACTS = (
     problem(403, "the caller may not act, or no API key is set"),
     problem(408, "the request's body did not arrive in time"),
     problem(413, "the request's body is larger than [api] max_body_size"),
+)
+READS = (
+    problem(400, "a header that decides is there twice, or the target names another host than Host"),
+    problem(401, 'over TCP: the API key is missing or wrong, and [api] reading is "key"', "WWW-Authenticate"),
+    problem(403, "the caller may not read, or Host is no known name of this host"),
 )
 TOO_SLOW = problem(504, "no answer within [api] request_timeout; the action continues")
 BROKEN = problem(500, "an internal error of mlopsd; its log has the reason under the request's id")

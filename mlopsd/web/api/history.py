@@ -36,7 +36,8 @@ class HistoryDocuments:
         check_names(request, ("since",))
         ago = timedelta(seconds=min(duration(request, "since", DAY), CENTURY))
         moment = self._context.board.now() - ago
-        hidden = () if CALLER.get() else (BY,)
+        caller = CALLER.get()
+        hidden = () if caller is not None and caller.role == "act" else (BY,)
         body = await in_thread("read history", lambda: self._body(moment, hidden))
         return web.Response(body=body, headers=JSON_HEADERS)
 

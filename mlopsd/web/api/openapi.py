@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from mlopsd.threads import in_thread
-from mlopsd.web.api.endpoint import JSON, JSON_HEADERS, Endpoint, Parameter, ResponseSpec
+from mlopsd.web.api.endpoint import JSON, JSON_HEADERS, READS, Endpoint, Parameter, ResponseSpec
 from mlopsd.web.context import WebContext
 from mlopsd.web.jsonable import json_body
 
@@ -20,9 +20,9 @@ HEADERS = {
     "Location": ("the path that shows the progress", "string"),
 }
 ABOUT = (
-    "Everyone who reaches the port may read. Every request that acts is a POST: on the Unix socket it needs "
-    "root, the daemon's user or its group, over TCP an API key. Predictions need the same, "
-    'or nothing if [api] predictions is "open".'
+    'Everyone who reaches the port may read, unless [api] reading is "key". Every request that acts is a '
+    "POST: on the Unix socket it needs root, the daemon's user or its group, over TCP an API key with the "
+    'role act. Predictions need the role predict, or nothing if [api] predictions is "open".'
 )
 
 
@@ -84,7 +84,7 @@ def _operation(route: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "responses": {str(answer.code): _response(answer, refs) for answer in route.answers},
+        "responses": {str(answer.code): _response(answer, refs) for answer in _answers(route)},
     }
     if route.parameters:
         operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
@@ -95,6 +95,18 @@ def _operation(route: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
         keyless: list[Any] = [{}] if route.access == "predict" else []
         operation["security"] = [{"key": []}, {"bearer": []}, *keyless]
     return operation
+
+
+def _answers(route: Endpoint) -> Sequence[ResponseSpec]:
+    """Return the responses of *route*, with those of the checks before every handler."""
+    own = {answer.code for answer in route.answers}
+    return [*route.answers, *(answer for answer in _checks(route) if answer.code not in own)]
+
+
+def _checks(route: Endpoint) -> Sequence[ResponseSpec]:
+    if route.access != "read":
+        return ()
+    return READS[:1] if route.is_open else READS
 
 
 def _operation_id(route: Endpoint) -> str:

@@ -10,6 +10,7 @@ from mlopsd.web.api.schemas import PROBLEM_TYPE, ProblemAnswer
 from mlopsd.web.jsonable import json_body
 
 CHALLENGE = 'Bearer realm="mlopsd"'
+BASIC_CHALLENGE = 'Basic realm="mlopsd", charset="UTF-8"'
 RETRY_AFTER = 5.0  # seconds, if nothing better is known
 
 
