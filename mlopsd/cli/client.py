@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import socket
+import ssl
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,11 +66,12 @@ class UnixConnection(http.client.HTTPConnection):
 class DaemonClient:
     """A client of the daemon at *address*: ``http://…``, ``https://…`` or ``unix:/path``.
 
-    *key* is the API key.
+    *key* is the API key, and *tls* has the certificates for ``https://``.
     """
 
     address: str
     key: str | None = None
+    tls: ssl.SSLContext | None = None
 
     def get(self, path: str) -> DaemonResponse:
         """Send a GET request.
@@ -93,7 +95,7 @@ class DaemonClient:
         except TimeoutError as error:
             raise DaemonUnreachable(f"{self.address}: no answer within {timeout:g} s") from error
         except (OSError, http.client.HTTPException) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
+            reason = _reason(error, is_tls=self.address.startswith("https:"))
             raise DaemonUnreachable(
                 f"{self.address}: {sanitize(reason or error) or type(error).__name__}"
             ) from error
@@ -115,9 +117,10 @@ class DaemonClient:
         if self.address.startswith("unix:"):
             return UnixConnection(self.address.removeprefix("unix:"), timeout)
         parts = urlsplit(self.address)
-        https = parts.scheme == "https"
-        connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        return connect(parts.hostname or "", parts.port, timeout=timeout)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=self.tls)
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout)
 
     @property
     def _prefix(self) -> str:
@@ -126,6 +129,16 @@ class DaemonClient:
 
     def _headers(self) -> dict[str, str]:
         return {"Accept": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+
+
+def _reason(error: Exception, *, is_tls: bool) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); name its authority with --cacert"
+    if isinstance(error, ConnectionResetError) and is_tls:  # a server refuses after TLS 1.3's handshake
+        return "it closed the connection; if it asks for a certificate, name one with --client-cert"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({(error.reason or 'unknown').lower().replace('_', ' ')})"
+    return error.strerror if isinstance(error, OSError) else None
 
 
 def _run_with_deadline(seconds: float, send: Callable[[], DaemonResponse]) -> DaemonResponse:
@@ -174,6 +187,7 @@ class ListenAddresses:
         socket: The path of the Unix socket.
         host: The address of the API.
         port: The port of the API.
+        scheme: ``https`` if the API has TLS.
         issues: The reasons why the configuration is unusable, one line each. If there are any, the
             addresses are the defaults.
     """
@@ -181,12 +195,22 @@ class ListenAddresses:
     socket: Path
     host: str
     port: int
+    scheme: str = "http"
     issues: tuple[str, ...] = ()
 
 
 def add_connection_options(parser: ArgumentParser) -> None:
     """Declare the options for a daemon at another address."""
     parser.add_argument("--url", metavar="URL", help="the address of the daemon (http://host:9178)")
+    parser.add_argument(
+        "--cacert", type=Path, metavar="FILE", help="the authorities to trust for https:// (PEM)"
+    )
+    parser.add_argument(
+        "--client-cert", type=Path, metavar="FILE", help="this client's certificate, if https:// asks for one"
+    )
+    parser.add_argument(
+        "--client-key", type=Path, metavar="FILE", help="its key, if it is not in the same file"
+    )
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="a file with the daemon's API key")
 
 
@@ -222,10 +246,10 @@ def _get_health(running: DaemonClient) -> DaemonResponse:
 
 
 def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]:
-    key = _read_key(arguments.key_file)
+    key, tls = _read_key(arguments.key_file), _tls_context(arguments)
     if arguments.url:
         _check_url(arguments.url)
-        yield DaemonClient(arguments.url, key)
+        yield DaemonClient(arguments.url, key, tls)
         return
     if (asked := _socket_of_service(os.environ)) is not None:
         yield DaemonClient(f"unix:{asked}")
@@ -235,7 +259,7 @@ def _candidates(arguments: Namespace, *, to_act: bool) -> Iterator[DaemonClient]
     _warn_once(configured.issues)
     if configured.socket != asked and os.path.lexists(configured.socket):
         yield DaemonClient(f"unix:{configured.socket}")
-    yield DaemonClient(format_url(configured.host, configured.port), key)
+    yield DaemonClient(format_url(configured.host, configured.port, configured.scheme), key, tls)
 
 
 def _socket_of_service(variables: Mapping[str, str]) -> Path | None:
@@ -266,7 +290,9 @@ def _read_addresses() -> ListenAddresses:
         settings = load().settings
     except ConfigurationError as error:
         settings, issues = Settings(), tuple(map(str, error.mistakes))
-    return ListenAddresses(places(settings).socket, settings.api.host, settings.api.port, issues)
+    api = settings.api
+    scheme = "http" if api.tls_cert is None else "https"
+    return ListenAddresses(places(settings).socket, api.host, api.port, scheme, issues)
 
 
 def _uncertain(issues: Sequence[str]) -> CommandError:
@@ -289,10 +315,10 @@ def _warn_once(issues: tuple[str, ...]) -> None:
         )
 
 
-def format_url(host: str, port: int) -> str:
+def format_url(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL, for clients on this host, of a daemon that listens on *host* and *port*."""
     host = ANY_HOST.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _suggest_fix(url: str) -> str:
@@ -321,6 +347,28 @@ def _check_url(url: str) -> None:
         raise CommandError(
             f"cannot ask more than {shown!r}: a user, a query and a fragment are not supported; {fix}"
         )
+
+
+def _tls_context(arguments: Namespace) -> ssl.SSLContext | None:
+    """Return the context of ``--cacert``, ``--client-cert`` and ``--client-key``; None without them.
+
+    Raises:
+        CommandError: A file cannot be used.
+    """
+    trusted, own, key = arguments.cacert, arguments.client_cert, arguments.client_key
+    if trusted is None and own is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=trusted)
+        if own is not None:
+            context.load_cert_chain(own, key, password="")
+    except (OSError, ValueError) as error:
+        is_tls = isinstance(error, ssl.SSLError)
+        reason = "not a certificate with its key in PEM" if is_tls else getattr(error, "strerror", error)
+        raise CommandError(
+            f"cannot use {', '.join(map(str, filter(None, (trusted, own, key))))}: {reason}; name other files"
+        ) from error
+    return context
 
 
 def _read_key(path: Path | None) -> str | None:

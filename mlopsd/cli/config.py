@@ -4,13 +4,20 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from mlopsd.cli.errors import print_error
+from mlopsd.cli.errors import CommandError, print_error
 from mlopsd.cli.options import add_config_option, load_configuration
 from mlopsd.cli.terminal.toml import format_key, format_value
 from mlopsd.config import plugins
 from mlopsd.config.load import LoadedConfig, effective
 from mlopsd.config.probes import ProbeConfig
-from mlopsd.daemon.preflight import keyless, shadowing, uncritical, writable_code
+from mlopsd.daemon.preflight import (
+    keyless,
+    shadowing,
+    uncritical,
+    unencrypted,
+    unusable_tls,
+    writable_code,
+)
 from mlopsd.state_dir import places
 
 Key = tuple[str, object, str]  # the full key, its value, its origin
@@ -36,6 +43,8 @@ def run(arguments: Namespace) -> int:
     if arguments.what == "show":
         print(f"# {source}", *format_configuration(loaded, configured), sep="\n")
         return 0
+    if unusable := list(unusable_tls(loaded)):
+        raise CommandError(*map(str, unusable))
     if not configured:
         print_error(
             "warning: no probe is configured, so the status stays unknown; add a table [probes.system]"
@@ -43,6 +52,7 @@ def run(arguments: Namespace) -> int:
     warnings = (
         uncritical(configured),
         keyless(loaded, configured),
+        unencrypted(loaded),
         shadowing(plugins.find()),
         writable_code(),
     )

@@ -134,8 +134,9 @@ def warnings(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
 
 
 def secret_files(loaded: LoadedConfig) -> tuple[Path, ...]:
-    """Return the files with secrets: the configuration, and those that a key ``…_key_file`` names."""
-    named = [loaded.settings.api.api_keys_file, *_named_files(_probes_own(loaded.settings))]
+    """Return the files with secrets: the configuration, the key of TLS, and what a key ``…_file`` names."""
+    api = loaded.settings.api
+    named = [api.api_keys_file, api.tls_key or api.tls_cert, *_named_files(_probes_own(loaded.settings))]
     return tuple(path for path in (loaded.path, *named) if path is not None)
 
 

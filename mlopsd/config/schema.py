@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
@@ -108,6 +108,9 @@ class Api(Table):
 
     host: str = "127.0.0.1"
     port: Port = 9178
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+    client_ca: AbsolutePath | None = None
     hosts: Hosts = ()
     cors_origins: Origins = ()
     api_key_header: HeaderName = "X-API-Key"
@@ -121,6 +124,12 @@ class Api(Table):
     max_body_size: Annotated[Bytes, Field(ge=1)] = 16_000_000
     max_connections: Annotated[int, Field(ge=8)] = 512
     runbook_url: RunbookUrl | None = None
+
+    @model_validator(mode="after")
+    def _certificate_first(self) -> Self:
+        if self.tls_cert is None and (self.tls_key or self.client_ca):
+            raise ValueError("tls_key and client_ca need tls_cert; set it too, or remove them")
+        return self
 
 
 class MetricsTable(Table):

@@ -28,6 +28,7 @@ from mlopsd.daemon.preflight import (
     shadowing,
     shared,
     uncritical,
+    unencrypted,
     without_folder,
     writable_code,
 )
@@ -46,7 +47,7 @@ from mlopsd.trends import Trends
 from mlopsd.watch import Watch
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.server.listener import ListenError
-from mlopsd.web.server.renewal import KeyRenewal
+from mlopsd.web.server.renewal import KeyRenewal, TlsRenewal
 from mlopsd.web.server.server import HttpServer
 from mlopsd.web.server.socket_guard import SocketGuard
 from mlopsd.worker.factory import make_worker
@@ -162,12 +163,13 @@ class Daemon:
             watchdog = group.create_task(run_watchdog(self._notifier, self._context), name="watchdog")
             guarding = group.create_task(self._guard.run(), name="guard the socket")
             renewing = group.create_task(KeyRenewal(self._context).run(), name="renew API keys")
+            tls = group.create_task(TlsRenewal(self._server, self._context).run(), name="renew certificates")
             await self._watches.change(configured)
             warning = group.create_task(self._warn(configured), name="check configuration")
             announcing = group.create_task(self._announce(), name="announce")
             loop.add_signal_handler(signal.SIGHUP, self.reloads.begin)
             await self._stop.wait()
-            for task in (announcing, warning, guarding, renewing):
+            for task in (announcing, warning, guarding, renewing, tls):
                 task.cancel()
             self._notifier.stopping()
             await self.reloads.end()
@@ -291,6 +293,7 @@ async def _find_warnings(
             *shared(where),
             *writable_code(),
             *keyless(loaded, configured),
+            *unencrypted(loaded),
             *shadowing(plugins.find()),
         ],
     )

@@ -1,5 +1,6 @@
 """The checks of a configuration on this host, before anything changes."""
 
+import ipaddress
 import os
 import stat
 import sys
@@ -12,6 +13,8 @@ from mlopsd.config.plugins import Plugin, shadowed
 from mlopsd.config.probes import ProbeConfig
 from mlopsd.metrics.registry import Metrics
 from mlopsd.state_dir import Places, StateError, StateFolder, places
+from mlopsd.web.server.listener import ListenError
+from mlopsd.web.server.tls import TlsFiles
 
 
 def without_folder(folder: StateFolder, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
@@ -98,6 +101,39 @@ def uncritical(configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:
     if configured and not any(probe.terms.critical for probe in configured):
         fix = "set critical = true in one table"
         yield ConfigIssue("probes", f"no probe is critical, so the verdict stays unknown; {fix}")
+
+
+def unencrypted(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
+    """Yield a warning if callers elsewhere send their keys without TLS."""
+    api, metrics = loaded.settings.api, loaded.settings.metrics
+    if api.tls_cert is not None or not (loaded.api_keys or api.api_keys_file):
+        return
+    listening = {"api.host": api.host}
+    if metrics.port is not None and api.reading == "key":
+        listening["metrics.host"] = metrics.host
+    for key, host in listening.items():
+        if not _is_loopback(host):
+            complaint = "callers send their API keys there in clear text"
+            fix = "set [api] tls_cert and tls_key, or listen on 127.0.0.1 behind a proxy with TLS"
+            yield ConfigIssue(key, f"{complaint}; {fix}", repr(host), loaded.origin(key))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def unusable_tls(loaded: LoadedConfig) -> Iterator[ConfigIssue]:
+    """Yield an issue if the daemon could not serve with the files of TLS."""
+    files = TlsFiles.of(loaded.settings.api)
+    if files is None:
+        return
+    try:
+        files.make_context()
+    except ListenError as error:
+        yield ConfigIssue("api.tls_cert", str(error), repr(str(files.cert)), loaded.origin("api.tls_cert"))
 
 
 def keyless(loaded: LoadedConfig, configured: Sequence[ProbeConfig]) -> Iterator[ConfigIssue]:

@@ -45,6 +45,7 @@ class Info:
         mlflow: The version of the installed MLflow; None without MLflow.
         socket: The path of the Unix socket.
         socket_error: Why that path does not lead to the daemon and cannot be bound; None if it does.
+        tls_error: Why the present files of TLS are not in use; None if they are.
     """
 
     version: str
@@ -56,6 +57,7 @@ class Info:
     mlflow: str | None = None
     socket: str = ""
     socket_error: str | None = None
+    tls_error: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ import pytest
 from mlopsd.probe import Finding, Reading, Status
 from mlopsd.web.app import make_app
 from mlopsd.web.server import connection
-from mlopsd.web.server.connection import LAST_MOMENT, Connection, Timeouts
+from mlopsd.web.server.connection import LAST_MOMENT, MOST_LEAVING, Connection, Timeouts
 from mlopsd.web.server.listener import Listener
 from mlopsd.web.server.site import MOST_LOCAL, Site
 from tests.running import GIVE_UP
@@ -77,9 +77,10 @@ class Caller:
         return int(head.split()[1])
 
     async def is_hung_up_on(self) -> bool:
-        """Wait until the other end closes."""
+        """Wait until the other end closes, without a response or with one that says that there is no room."""
         try:
-            return await self.reader.read() == b""
+            last = await self.reader.read()
+            return last == b"" or last.startswith(b"HTTP/1.1 503 ")
         except ConnectionResetError:
             return True
 
@@ -289,6 +290,25 @@ async def test_at_the_cap_who_has_only_just_come_stays() -> None:
             assert await newest.ask() == 200
             assert await idle.is_hung_up_on()
             assert await newer.ask() == 200
+
+
+async def test_who_has_to_make_room_gets_503_although_the_request_is_still_on_its_way() -> None:
+    house = a_house()
+    async with a_server(house, most=8) as serving, callers(serving, 9) as crowd:
+        await until(lambda: ("OTHER", "unmatched", 503) in house.metrics.requests)
+        assert [await caller.ask() for caller in crowd] == [503] + [200] * 8
+        assert await crowd[0].is_hung_up_on()
+        assert serving.connections == 8
+        async with callers(serving, 1) as (one,):
+            assert await one.ask() == 200
+            assert await crowd[1].ask() == 503, "a kept connection is answered too"
+
+
+async def test_those_who_leave_are_few_and_go_although_they_say_nothing() -> None:
+    async with a_server(a_house(), most=1) as serving, callers(serving, MOST_LEAVING + 20):
+        await until(lambda: len(serving._limit.leaving) == MOST_LEAVING)
+        await until(lambda: not serving._limit.leaving)
+        assert serving.connections == 1
 
 
 async def test_a_thousand_idle_connections_keep_nobody_out() -> None:

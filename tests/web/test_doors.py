@@ -1,5 +1,6 @@
 """The doors open and change all together or not at all."""
 
+import asyncio
 import errno
 from pathlib import Path
 
@@ -68,3 +69,41 @@ async def test_a_change_that_cannot_be_served_changes_nothing_and_can_be_tried_a
     assert len(await doors.change(settings(second, third))) == 2
     assert doors.places["api"].endswith(str(second))
     await doors.close(0)
+
+
+async def test_a_moved_address_cuts_no_connection_on_which_a_request_may_be_on_its_way(
+    tmp_path: Path,
+) -> None:
+    """The old connection answers once more, and says that it closes; only then it ends."""
+    first, second, third = free_port(), free_port(), free_port()
+    house = House()
+    doors = HttpServer(house.parts)
+    await doors.open(settings(first, third), tmp_path / "mlopsd.sock")
+    async with aiohttp.ClientSession() as kept:
+        urls = [f"http://127.0.0.1:{first}/livez", f"http://127.0.0.1:{third}/metrics"]
+        for url in urls:
+            async with kept.get(url) as answer:
+                assert (answer.status, "Connection" in answer.headers) == (200, False)
+        await doors.change(settings(second, None))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        for url in urls:
+            async with kept.get(url) as answer:
+                assert (answer.status, answer.headers["Connection"]) == (200, "close")
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await kept.get(url)
+        async with kept.get(f"http://127.0.0.1:{second}/livez") as answer:
+            assert answer.status == 200
+    await doors.close(0)
+
+
+async def test_a_stop_does_not_wait_for_the_idle_connections_of_an_old_address(tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
+    doors = HttpServer(House().parts)
+    await doors.open(settings(first, None), tmp_path / "mlopsd.sock")
+    async with aiohttp.ClientSession() as kept:
+        async with kept.get(f"http://127.0.0.1:{first}/livez") as answer:
+            assert answer.status == 200
+        await doors.change(settings(second, None))
+        async with asyncio.timeout(30):  # an idle connection would stay for 75 s
+            await doors.close(10)

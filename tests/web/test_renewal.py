@@ -126,7 +126,7 @@ async def test_a_reload_wins_over_what_was_read_before_it(
         stale = KeyRenewal(house.house.parts)
         found = stale._read()
         house.house.parts.loaded = replace(house.house.parts.loaded, api_keys=())
-        stale._take(found)
+        await stale._take(found)
         assert house.names() == []
 
 

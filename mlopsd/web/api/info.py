@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from mlopsd.format import format_time
 from mlopsd.web.api.endpoint import JSON_HEADERS, Endpoint
 from mlopsd.web.api.problem import Problem
-from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo
+from mlopsd.web.api.schemas import ConfigurationInfo, EndpointInfo, InfoAnswer, ProbeInfo, SocketInfo, TlsInfo
 from mlopsd.web.context import Info, WebContext
 from mlopsd.web.jsonable import json_body, jsonable
 
@@ -38,8 +38,8 @@ class About:
         return web.Response(body=page.body, headers=page.headers)
 
     def _answer(self) -> InfoAnswer:
-        info = self._context.info
-        return {
+        info, certificate = self._context.info, self._context.loaded.settings.api.tls_cert
+        answer: InfoAnswer = {
             "name": "mlopsd",
             "version": info.version,
             "started": format_time(info.started),
@@ -50,6 +50,11 @@ class About:
             "probes": [_probe_info(watch) for watch in self._context.watches.values()],
             "endpoints": [_endpoint_info(endpoint) for endpoint in self._endpoints()],
         }
+        if certificate is not None:
+            answer["tls"] = TlsInfo(certificate=str(certificate))
+            if info.tls_error is not None:
+                answer["tls"]["error"] = info.tls_error
+        return answer
 
     def _configuration(self) -> ConfigurationInfo:
         info, path = self._context.info, self._context.loaded.path

@@ -166,6 +166,13 @@ class SocketInfo(TypedDict):
     error: NotRequired[str]
 
 
+class TlsInfo(TypedDict):
+    """File of the certificate, and the reason if its present content is not in use."""
+
+    certificate: str
+    error: NotRequired[str]
+
+
 class ProbeInfo(TypedDict):
     """A configured probe and the distribution that provides it."""
 
@@ -197,6 +204,7 @@ class InfoAnswer(TypedDict):
     configuration: ConfigurationInfo
     socket: SocketInfo
     listening: dict[str, str]
+    tls: NotRequired[TlsInfo]
     probes: list[ProbeInfo]
     endpoints: list[EndpointInfo]
 

@@ -14,6 +14,7 @@ from mlopsd.web.middleware import RequestRecorder
 
 LAST_MOMENT = 0.5  # seconds for a head, or the rest of a rejected body, while the server stops
 END_OF_HEAD = b"\r\n\r\n"
+MOST_LEAVING = 64  # connections that get time to read why they are closed
 NOT_HTTP = "not an HTTP/1.1 request, or its head is too long; send a valid request"
 
 
@@ -36,7 +37,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class ConnectionLimit:
-    """The open connections of one server, at most *most*. An idle one is closed to make room.
+    """The open connections of one server, at most *most*. An idle one gets a 503 to make room.
 
     Attributes:
         most: The limit.
@@ -44,6 +45,8 @@ class ConnectionLimit:
         draining: True before the stop: each connection closes after its next response.
         stopping: True during the stop: clients that have not started a request get no more time.
         empty: Set while there is no connection.
+        greeting: The connections that begin with a TLS handshake, each with its last moment.
+        leaving: The connections that have their last response.
     """
 
     most: int
@@ -51,6 +54,8 @@ class ConnectionLimit:
     draining: bool = False
     stopping: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)
+    greeting: dict["Connection", float] = field(default_factory=dict)
+    leaving: set["Leaving"] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.empty.set()
@@ -62,6 +67,21 @@ class ConnectionLimit:
         self.members.add(newcomer)
         self.empty.clear()
         return True
+
+    def greet(self, newcomer: "Connection", until: float) -> None:
+        """Count *newcomer*, which has to finish its TLS handshake *until* a time of the loop's clock."""
+        self.greeting[newcomer] = until
+
+    def may_greet(self, now: float) -> bool:
+        """Return whether there is room for one more TLS handshake: as many as connections."""
+        if len(self.greeting) >= self.most:
+            self.greeting = {one: until for one, until in self.greeting.items() if until > now}
+        return len(self.greeting) < self.most
+
+    def part(self) -> None:
+        """Close each present connection after its next response."""
+        for member in self.members:
+            member.is_parting = True
 
     def remove(self, member: "Connection") -> None:
         """Remove *member*."""
@@ -79,16 +99,47 @@ class ConnectionLimit:
             member.finish()
 
     def _make_room(self) -> bool:
-        """Close the longest-idle connection; if none is idle, the one that was answered first."""
+        """Dismiss the longest-idle connection; if none is idle, close the one that was answered first.
+
+        An idle client may have sent a request that is still on its way: then the 503 is the answer to it.
+        """
         if idle := [member for member in self.members if member.idle]:
-            longest = min(idle, key=lambda member: member.idle_until)
+            min(idle, key=lambda member: member.idle_until).dismiss()
         elif lingering := [member for member in self.members if member.lingers]:
             longest = min(lingering, key=lambda member: member.answered_at)
+            self.members.discard(longest)
+            longest.hang_up()
         else:
             return False
-        self.members.discard(longest)
-        longest.hang_up()
         return True
+
+    def dismiss(self, plug: asyncio.Transport, response: bytes) -> None:
+        """Send *response* as the last one on *plug*, and close it."""
+        plug.write(response)
+        if plug.can_write_eof() and len(self.leaving) < MOST_LEAVING:
+            self.leaving.add(Leaving(plug, self.leaving))
+        else:
+            plug.close()
+
+
+class Leaving(asyncio.Protocol):
+    """A connection with its last response. It drops whatever the client still sends.
+
+    If it closed at once, a request on its way would make the kernel reset the connection, and the client
+    would not get the response.
+    """
+
+    def __init__(self, plug: asyncio.Transport, others: set["Leaving"]) -> None:
+        self._others = others
+        plug.set_protocol(self)
+        plug.write_eof()
+        self._deadline = asyncio.get_running_loop().call_later(LAST_MOMENT, plug.abort)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._deadline.cancel()
+        self._others.discard(self)
 
 
 class Connection(web.RequestHandler):
@@ -106,6 +157,7 @@ class Connection(web.RequestHandler):
         "_recorder",
         "_timeouts",
         "_write_deadline",
+        "is_parting",
     )
 
     def __init__(
@@ -125,6 +177,7 @@ class Connection(web.RequestHandler):
         self._write_deadline: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None  # of the newest request, until it has arrived
         self._body_length = 0  # Content-Length of the newest request
+        self.is_parting = False  # True to close the connection after its next response
         self._answered_at: float | None = (
             None  # time of the newest response, if the body had not arrived then
         )
@@ -154,6 +207,12 @@ class Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def dismiss(self) -> None:
+        """Answer 503 to a request that is perhaps on its way, and close the connection."""
+        plug = cast("asyncio.Transport", self.transport)
+        self._limit.dismiss(plug, self._recorder.rejection())
+        self.connection_lost(None)
+
     def finish(self) -> None:
         """Close a connection without a request to answer; a new one may send its first request."""
         if self.lingers:
@@ -167,9 +226,9 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection if there is room, and wait for a request's head."""
         plug = cast("asyncio.Transport", transport)
+        self._limit.greeting.pop(self, None)
         if not self._limit.add(self):
-            plug.write(self._recorder.rejection())
-            plug.close()
+            self._limit.dismiss(plug, self._recorder.rejection())
             return
         super().connection_made(transport)
         self._next_keepalive_close_time = self._loop.time() + self._timeouts.idle  # 0 with older aiohttp
@@ -238,7 +297,7 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send *resp*; close the connection after it while draining."""
-        if self._limit.draining:
+        if self._limit.draining or self.is_parting:
             resp.force_close()
         if self._limit.stopping:
             self._lingering_time = min(self._timeouts.linger, LAST_MOMENT)

@@ -4,8 +4,9 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
@@ -25,7 +26,25 @@ class Accepting(socket.socket):
     asyncio uses one number for two things: the connections that wait in the kernel, and those that it
     accepts at once. The second is also the number of its complaints when descriptors run out. So asyncio
     gets 1, and this class keeps it from the kernel.
+
+    Attributes:
+        admits: Whether there is room for one more connection; None if the connection itself asks.
     """
+
+    admits: Callable[[], bool] | None = None
+
+    @override
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection.
+
+        Raises:
+            ConnectionAbortedError: *admits* says that there is no room; the connection is closed.
+        """
+        connection, address = super().accept()
+        if self.admits is not None and not self.admits():
+            connection.close()
+            raise ConnectionAbortedError
+        return connection, address
 
     @override
     def listen(self, backlog: int = BACKLOG, /) -> None:

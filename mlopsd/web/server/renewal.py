@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,11 +12,14 @@ from mlopsd.config.load import read_keys
 from mlopsd.log_limit import LogLimiter
 from mlopsd.threads import in_thread
 from mlopsd.web.context import WebContext
+from mlopsd.web.server.listener import ListenError
+from mlopsd.web.server.tls import TlsFiles
 
 if TYPE_CHECKING:
     from mlopsd.config.api_keys import ApiKey
     from mlopsd.config.load import LoadedConfig
     from mlopsd.config.schema import Api
+    from mlopsd.web.server.server import HttpServer
 
 PAUSE = 0.5  # seconds between two looks at the files
 SAME_AGAIN = 3600.0  # seconds; equal failures within it have one log line
@@ -24,7 +27,7 @@ Found = TypeVar("Found")
 log = logging.getLogger("mlopsd.daemon")
 
 
-async def follow(what: str, read: Callable[[], Found], take: Callable[[Found], None]) -> None:
+async def follow(what: str, read: Callable[[], Found], take: Callable[[Found], Awaitable[None]]) -> None:
     """Call *take* with the result of *read* each time that two reads in a row agree, until cancelled.
 
     A file that somebody is writing differs from one read to the next. *read* runs in a thread, since a disk
@@ -38,7 +41,7 @@ async def follow(what: str, read: Callable[[], Found], take: Callable[[Found], N
         except RuntimeError:  # the process has no thread left; the next round tries again
             continue
         if found == before:
-            take(found)
+            await take(found)
         before = found
 
 
@@ -64,7 +67,7 @@ class KeyRenewal:
             return loaded, loaded.api_keys, (f"cannot read it: {reason}; its last keys stay",)
         return loaded, keys, tuple(complaints)
 
-    def _take(self, found: tuple[LoadedConfig, tuple[ApiKey, ...], tuple[str, ...]]) -> None:
+    async def _take(self, found: tuple[LoadedConfig, tuple[ApiKey, ...], tuple[str, ...]]) -> None:
         loaded, keys, complaints = found
         if self._context.loaded is not loaded:  # reloaded meanwhile
             return
@@ -90,3 +93,56 @@ def _keys_of_table(api: Api) -> tuple[ApiKey, ...]:
 
 def _by_name(keys: tuple[ApiKey, ...]) -> dict[str, ApiKey]:
     return {key.name: key for key in keys}
+
+
+class TlsRenewal:
+    """The certificates of the server, renewed from their files. Files that do not fit change nothing."""
+
+    def __init__(self, server: HttpServer, context: WebContext) -> None:
+        self._server = server
+        self._context = context
+        self._tried: object = None  # the files and their contents that were tried last
+
+    async def run(self) -> None:
+        """Renew the certificates until cancelled."""
+        await follow("read certificates", self._read, self._take)
+
+    def _read(self) -> tuple[TlsFiles | None, Sequence[bytes] | None, str | None]:
+        files = TlsFiles.of(self._context.loaded.settings.api)
+        if files is None:
+            return None, None, None
+        try:
+            return files, files.read(), None
+        except ListenError as error:
+            return files, None, str(error)
+
+    async def _take(self, found: tuple[TlsFiles | None, Sequence[bytes] | None, str | None]) -> None:
+        if found == self._tried:
+            return
+        is_first, self._tried = self._tried is None, found
+        files, _, error = found
+        if files is None:
+            self._note(None)
+            return
+        if error is not None:
+            self._complain(error)
+            return
+        try:
+            context = await in_thread("load certificates", files.make_context)
+        except ListenError as broken:
+            self._complain(str(broken))
+            return
+        if files == TlsFiles.of(self._context.loaded.settings.api):
+            self._server.renew(context)
+            self._note(None)
+            if not is_first:
+                log.info("TLS certificate renewed", extra={"file": str(files.cert), "history": True})
+
+    def _complain(self, reason: str) -> None:
+        self._note(reason)
+        self._context.metrics.error("tls")
+        extra = {"reason": f"{reason}; the last certificate stays in use", "history": True}
+        log.error("TLS certificate not renewed", extra=extra)
+
+    def _note(self, error: str | None) -> None:
+        self._context.info = replace(self._context.info, tls_error=error)

@@ -1,7 +1,8 @@
 """The HTTP server: TCP, the Unix socket and the metrics port, each with its application."""
 
 import asyncio
-from collections.abc import Mapping
+import ssl
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mlopsd.web.app import make_app, make_metrics_app
 from mlopsd.web.context import WebContext
 from mlopsd.web.server.listener import Listener
 from mlopsd.web.server.site import MOST_LOCAL, Site
+from mlopsd.web.server.tls import RenewableContext, TlsFiles
 
 API, LOCAL, METRICS = "api", "socket", "metrics"
 
@@ -23,9 +25,10 @@ class HttpServer:
     def __init__(self, context: WebContext) -> None:
         self._context = context
         self._sites: dict[str, Site] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Site] = {}
         self._settings: Settings | None = None
         self._changing = asyncio.Lock()
+        self._tls: RenewableContext | None = None
 
     @property
     def places(self) -> dict[str, str]:
@@ -39,6 +42,7 @@ class HttpServer:
             ListenError: The daemon cannot listen on an address or the path. No site is open then.
         """
         self._settings = settings
+        self._tls = await _make_tls(settings)
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self.close, 0)
             await self._open(LOCAL, await in_thread("listen", lambda: Listener.unix(socket)))
@@ -59,8 +63,17 @@ class HttpServer:
             return await self._change(settings)
 
     async def _change(self, settings: Settings) -> list[str]:
+        tls = await _make_tls(settings)
         fresh = await _fresh_listeners(self._now(), settings)
-        sites = await self._start_all(fresh)
+        before, self._tls = self._tls, _renewed(self._tls, tls)
+        try:
+            sites = await self._start_all(fresh)
+            await self._secure(before, [kind for kind in (API, METRICS) if kind not in fresh])
+        except BaseException:  # cancelled or failed, the old sites serve as before
+            self._tls = before
+            raise
+        if self._tls is not None and tls is not None:
+            self._tls.current = tls.current
         self._settings = settings
         for kind in fresh:
             self._replace(kind, sites.get(kind))
@@ -68,6 +81,25 @@ class HttpServer:
             site.most_connections = self._most(kind)
         self._context.places = self.places
         return [f"{kind} is now at {new.name}" if new else f"{kind} is closed" for kind, new in fresh.items()]
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Use *context* for every new connection over TLS."""
+        if self._tls is not None:
+            self._tls.current = context
+
+    async def _secure(self, before: RenewableContext | None, kinds: Sequence[str]) -> None:
+        """Begin the new connections of each present site of *kinds* as it is configured now.
+
+        Raises:
+            OSError: One cannot be changed. Nothing has changed then.
+        """
+        if self._tls is before:
+            return
+        async with AsyncExitStack() as undo:
+            for site in [self._sites[kind] for kind in kinds if kind in self._sites]:
+                await site.secure(self._tls)
+                undo.push_async_callback(site.secure, before)
+            undo.pop_all()
 
     async def is_socket_in_place(self) -> bool:
         """Return whether the path of the Unix socket leads to this daemon, and it accepts connections."""
@@ -94,14 +126,20 @@ class HttpServer:
 
     async def close(self, drain_timeout: float) -> None:
         """Stop accepting, wait *drain_timeout* seconds for requests in flight, and close."""
-        stopping = [self._sites.pop(kind).stop(drain_timeout) for kind in list(self._sites)]
-        await asyncio.gather(*stopping, *self._closing)
+        retiring = dict(self._retiring)
+        for task in retiring:
+            task.cancel()
+        await asyncio.gather(*retiring, return_exceptions=True)
+        sites = [*self._sites.values(), *retiring.values()]
+        self._sites.clear()
+        await asyncio.gather(*(site.stop(drain_timeout) for site in sites))
 
     async def _open(self, kind: str, listener: Listener) -> None:
         self._sites[kind] = await self._start(kind, listener)
 
     async def _start(self, kind: str, listener: Listener) -> Site:
-        site = Site(self._app(kind), listener, most_connections=self._most(kind))
+        tls = None if kind == LOCAL else self._tls
+        site = Site(self._app(kind), listener, most_connections=self._most(kind), tls=tls)
         await site.start()
         return site
 
@@ -130,10 +168,10 @@ class HttpServer:
             self._sites[kind] = site
         if old is not None:
             task = asyncio.get_running_loop().create_task(
-                old.stop(self._now().api.drain_timeout), name=f"close {old.listener.name}"
+                old.retire(self._now().api.drain_timeout), name=f"close {old.listener.name}"
             )
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._retiring[task] = old
+            task.add_done_callback(self._retiring.pop)
 
     def _app(self, kind: str) -> web.Application:
         if kind == METRICS:
@@ -146,6 +184,23 @@ class HttpServer:
     def _now(self) -> Settings:
         assert self._settings is not None  # set before the first site opens
         return self._settings
+
+
+async def _make_tls(settings: Settings) -> RenewableContext | None:
+    """Return the context of *settings*, or None without TLS.
+
+    Raises:
+        ListenError: The files cannot be used.
+    """
+    files = TlsFiles.of(settings.api)
+    return (
+        RenewableContext.around(await in_thread("load certificates", files.make_context)) if files else None
+    )
+
+
+def _renewed(before: RenewableContext | None, after: RenewableContext | None) -> RenewableContext | None:
+    """Return the context for the listeners, which is *before* as long as there is TLS."""
+    return before if before is not None and after is not None else after
 
 
 async def _fresh_listeners(before: Settings, after: Settings) -> dict[str, Listener | None]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from types import TracebackType
 
 from aiohttp import web
@@ -30,8 +31,10 @@ class Site:
         *,
         most_connections: int = MOST_LOCAL,
         timeouts: Timeouts | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._app = app
+        self._tls = tls
         self.listener = listener
         self._timeouts = timeouts or Timeouts()
         self._runner = web.AppRunner(app, shutdown_timeout=CANCEL_SECONDS)
@@ -93,15 +96,37 @@ class Site:
             OSError: *listener* cannot be served. It is closed then, and the old one keeps serving.
         """
         before, self.listener = self.listener, listener
-        servers, listening = self._servers, self._listening
         try:
-            await self._listen()
+            await self._listen_again()
         except BaseException:  # after a failure the old listener stays in use
             self.listener = before
             listener.close()
             raise
-        await self._take_waiting(await _stop_accepting(servers, listening))
         before.close()
+
+    async def secure(self, tls: ssl.SSLContext | None) -> None:
+        """Begin new connections with *tls*, or without TLS. Old ones close after their next response.
+
+        Raises:
+            OSError: No descriptor is left. Nothing has changed then.
+        """
+        before, self._tls = self._tls, tls
+        try:
+            await self._listen_again()
+        except BaseException:  # after a failure all stays as it was
+            self._tls = before
+            raise
+        self._limit.part()
+
+    async def _listen_again(self) -> None:
+        """Accept by new servers, and accept what waits in the kernel for the old ones.
+
+        Raises:
+            OSError: No descriptor is left. The old servers accept as before.
+        """
+        servers, listening = self._servers, self._listening
+        await self._listen()
+        await self._take_waiting(await _stop_accepting(servers, listening))
 
     def start_draining(self) -> None:
         """Close each connection after its next response, so that clients connect elsewhere.
@@ -110,6 +135,20 @@ class Site:
         have sent another request by then.
         """
         self._limit.draining = True
+
+    async def retire(self, drain_timeout: float) -> None:
+        """Close the listener at once, and each connection after its next response or when it is idle too long.
+
+        A client may have sent a request on a connection that is idle here, so none is cut.
+        """
+        self.start_draining()
+        self.listener.close()
+        listening, self._listening = self._listening, ()
+        await self._take_waiting(await _stop_accepting(self._servers, listening))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeouts.idle):
+                await self._limit.empty.wait()
+        await self.stop(drain_timeout)
 
     async def stop(self, drain_timeout: float) -> None:
         """Close the listener, wait *drain_timeout* seconds for requests in flight, and abort the rest.
@@ -129,7 +168,11 @@ class Site:
 
     async def _take_waiting(self, waiting: Sequence[socket.socket]) -> None:
         for caller in waiting:
-            await asyncio.get_running_loop().connect_accepted_socket(self._connect, caller)
+            connecting = asyncio.get_running_loop().connect_accepted_socket(
+                self._connect, caller, ssl=self._tls, ssl_handshake_timeout=self._handshake_timeout
+            )
+            with suppress(ssl.SSLError, ConnectionError, TimeoutError):  # it was no TLS
+                await connecting
 
     async def _listen(self) -> None:
         """Accept on every socket of the listener, or change nothing.
@@ -143,7 +186,15 @@ class Site:
             listening = [undo.enter_context(closing(bound.dup())) for bound in self.listener.sockets]
             for each in listening:
                 undo.callback(loop.remove_reader, each.fileno())
-                servers.append(await loop.create_server(self._connect, sock=each, backlog=1))
+                each.admits = None if self._tls is None else self._may_greet
+                server = await loop.create_server(
+                    self._connect,
+                    sock=each,
+                    backlog=1,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._handshake_timeout,
+                )
+                servers.append(server)
             undo.pop_all()
         self._servers, self._listening = servers, listening
 
@@ -154,7 +205,18 @@ class Site:
         return server
 
     def _connect(self) -> Connection:
-        return Connection(self._server, self._app[RECORDER], self._limit, self._timeouts)
+        connection = Connection(self._server, self._app[RECORDER], self._limit, self._timeouts)
+        if self._tls is not None:
+            now = asyncio.get_running_loop().time()
+            self._limit.greet(connection, now + self._timeouts.head)
+        return connection
+
+    @property
+    def _handshake_timeout(self) -> float | None:
+        return None if self._tls is None else self._timeouts.head
+
+    def _may_greet(self) -> bool:
+        return self._limit.may_greet(asyncio.get_running_loop().time())
 
 
 async def _stop_accepting(
