@@ -1,5 +1,6 @@
 """The client of the running daemon: its discovery, and HTTP over Unix socket or TCP in bounded time."""
 
+import errno
 import http.client
 import json
 import os
@@ -18,16 +19,22 @@ from urllib.parse import urlsplit
 
 from mlopsd.cli.errors import CommandError, print_error
 from mlopsd.cli.terminal.text import sanitize
+from mlopsd.peer import credentials, is_of_our_namespaces
 
 TIMEOUT = 5.0  # seconds for a response that the daemon has in memory
 MOST_BYTES = 32 * 1024 * 1024
 SERVICE_SOCKET = Path("/run/mlopsd/mlopsd.sock")
 DEFAULT_ADDRESS = "http://127.0.0.1:9178"
+NAMESPACES = ("net", "pid", "user")  # a unit has its own mounts
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 
 class DaemonUnreachable(Exception):
     """The error of an address without a daemon; the message has the address and the reason."""
+
+
+class UntrustedPeer(OSError):
+    """The error of a Unix socket on which another process than the daemon listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,39 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the socket."""
+        """Connect to the socket.
+
+        Raises:
+            UntrustedPeer: Another process than the daemon listens there.
+        """
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        _check_peer(self.sock, self._path)
+
+
+def _check_peer(connection: socket.socket, path: str) -> None:
+    """Check that the daemon listens at the other end, and no other user or model in its place.
+
+    The daemon's user owns the folder of its socket. A model runs as that user, but in namespaces of its own.
+    Root believes no process whose namespaces it cannot compare. Other users may not compare them.
+
+    Raises:
+        UntrustedPeer: Another process listens there.
+    """
+    own, peer = os.geteuid(), credentials(connection)
+    if peer.uid not in {0, own, Path(path).parent.stat().st_uid}:
+        reason = f"uid {peer.uid} listens there, which is not the user of the daemon"
+        raise UntrustedPeer(errno.EACCES, reason)
+    try:
+        is_ours = is_of_our_namespaces(connection, peer.pid, NAMESPACES)
+    except PermissionError:
+        is_ours = own not in (0, peer.uid)
+    if not is_ours:
+        reason = (
+            f"the process {peer.pid} that listens there has ended or is in other namespaces, as a model is"
+        )
+        raise UntrustedPeer(errno.EACCES, f"{reason}; ask over TCP with --url, or from its container")
 
 
 @dataclass(frozen=True, slots=True)

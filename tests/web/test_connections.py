@@ -304,11 +304,17 @@ async def test_who_has_to_make_room_gets_503_although_the_request_is_still_on_it
             assert await crowd[1].ask() == 503, "a kept connection is answered too"
 
 
-async def test_those_who_leave_are_few_and_go_although_they_say_nothing() -> None:
-    async with a_server(a_house(), most=1) as serving, callers(serving, MOST_LEAVING + 20):
-        await until(lambda: len(serving._limit.leaving) == MOST_LEAVING)
+async def test_those_who_leave_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LAST_MOMENT", LONG)
+    async with a_server(a_house(), most=1) as serving, callers(serving, MOST_LEAVING + 3) as crowd:
+        assert await crowd[MOST_LEAVING + 1].is_hung_up_on()
+        assert (serving.connections, len(serving._limit.leaving)) == (1, MOST_LEAVING)
+
+
+async def test_those_who_leave_go_although_they_do_not_close() -> None:
+    async with a_server(a_house(), most=1) as serving, callers(serving, 3):
+        await until(lambda: len(serving._limit.leaving) == 2)
         await until(lambda: not serving._limit.leaving)
-        assert serving.connections == 1
 
 
 async def test_a_thousand_idle_connections_keep_nobody_out() -> None:

@@ -50,12 +50,12 @@ class ConnectionLimit:
     """
 
     most: int
-    members: set["Connection"] = field(default_factory=set)
+    members: set["Connection"] = field(default_factory=set, init=False)
     draining: bool = False
     stopping: bool = False
-    empty: asyncio.Event = field(default_factory=asyncio.Event)
-    greeting: dict["Connection", float] = field(default_factory=dict)
-    leaving: set["Leaving"] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    greeting: dict["Connection", float] = field(default_factory=dict, init=False)
+    leaving: set["Leaving"] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.empty.set()
@@ -211,6 +211,7 @@ class Connection(web.RequestHandler):
         """Answer 503 to a request that is perhaps on its way, and close the connection."""
         plug = cast("asyncio.Transport", self.transport)
         self._limit.dismiss(plug, self._recorder.rejection())
+        self.transport = None  # so that aiohttp does not close it
         self.connection_lost(None)
 
     def finish(self) -> None:

@@ -137,7 +137,7 @@ class Site:
         self._limit.draining = True
 
     async def retire(self, drain_timeout: float) -> None:
-        """Close the listener at once, and each connection after its next response or when it is idle too long.
+        """Close the listener at once, and each connection after its next response or its idle time.
 
         A client may have sent a request on a connection that is idle here, so none is cut.
         """
