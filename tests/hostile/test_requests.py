@@ -1,5 +1,6 @@
 """Requests that no client makes: smuggled, split, misnamed, misencoded, and without an end."""
 
+import base64
 import gzip
 import itertools
 import json
@@ -143,7 +144,7 @@ def test_no_header_of_the_callers_comes_back_in_a_header(field: bytes, daemon: R
         sent = b"GET /health/none HTTP/1.1\r\n" + (b"" if field == b"Host" else HOST)
         (reply,) = send(daemon, sent + field + b": " + given + b"\r\n\r\n")
         sane = field == b"X-Request-ID" and given in (b"evil.example", b"en-evil")
-        assert reply.status in (400, 404)
+        assert reply.status in ((400, 403, 404) if field == b"Host" else (400, 404))
         assert (b": " + given in reply.head) is sane or not given
 
 
@@ -306,7 +307,7 @@ def test_a_length_that_lies_is_answered_before_the_body(daemon: Running) -> None
 KEYS_THAT_ARE_NONE = [
     b"",
     b"X-API-Key: \r\n",
-    b"X-API-Key: sesame-0123456789\r\n",
+    b"X-API-Key: sesame\r\n",
     b"X-API-Key: " + b"s" * 8000 + b"\r\n",
     b"X-API-Key: \xff\xfe\r\n",
     b"X-API-Key: " + KEY[:-1].encode() + b"\r\n",
@@ -314,15 +315,25 @@ KEYS_THAT_ARE_NONE = [
     b"X-API-Key: %b, %b\r\n" % (KEY.encode(), KEY.encode()),
     b"X-API-Key:\xc2\xa0" + KEY.encode() + b"\r\n",
     b"Authorization: Basic c2VzYW1l\r\n",
+    b"Authorization: Basic " + base64.b64encode(b"any:" + KEY.encode()) + b"\r\n",
     b"Authorization: Bearer\r\n",
     b"Authorization: Bearer \r\n",
     b"Authorization: Bearer bearer " + KEY.encode() + b"\r\n",
     b"Authorization: " + KEY.encode() + b"\r\n",
-    b"X-API-Key: wrong\r\nX-API-Key: " + KEY.encode() + b"\r\n",
     b"Cookie: X-API-Key=" + KEY.encode() + b"\r\n",
     b"X-API-Key: wrong\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n",
     b"X_API_Key: " + KEY.encode() + b"\r\n",
 ]
+
+
+@pytest.mark.parametrize("path", ["/reload", "/health/model/check", "/invocations", "/info", "/livez"])
+@pytest.mark.parametrize("order", [(KEY, "wrong"), ("wrong", KEY), (KEY, KEY)])
+def test_two_keys_are_400_whichever_is_right(path: str, order: tuple[str, str], daemon: Running) -> None:
+    method = "GET" if path in ("/info", "/livez") else "POST"
+    twice = "".join(f"X-API-Key: {key}\r\n" for key in order)
+    sent = f"{method} {path} HTTP/1.1\r\n".encode() + HOST + twice.encode()
+    (reply,) = send(daemon, sent + b"Content-Length: 0\r\n\r\n")
+    assert is_problem(reply, 400)
 
 
 @pytest.mark.parametrize("path", ["/reload", "/health/model/reload", "/health/model/check", "/invocations"])
