@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
@@ -24,9 +25,10 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._authority.cert_pem.write_to_path(str(self.file))
 
-    def issue(self, name: str, *hosts: str) -> Pair:
+    def issue(self, name: str, *hosts: str, days: int = 365) -> Pair:
         """A certificate for *hosts* in the files of *name*, which are replaced if they are there."""
-        issued = self._authority.issue_cert(*(hosts or ("127.0.0.1", "localhost")))
+        end = datetime.now(UTC) + timedelta(days=days)
+        issued = self._authority.issue_cert(*(hosts or ("127.0.0.1", "localhost")), not_after=end)
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         pair.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         issued.private_key_pem.write_to_path(str(pair.key))

@@ -8,13 +8,11 @@ import os
 import stat
 import sys
 import textwrap
-import urllib.request
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,11 @@ from mlopsd.cli.client import (
     DaemonClient,
     DaemonUnreachable,
     find_daemon,
-    format_url,
 )
 from mlopsd.cli.diagnosis import diagnose_plugins
 from mlopsd.cli.errors import CommandError
 from mlopsd.cli.options import add_config_option, load_configuration
+from mlopsd.cli.port_check import diagnose_ports
 from mlopsd.cli.systemctl import SERVICE, has_systemd, has_unit, read_systemctl
 from mlopsd.cli.terminal.text import fill_width, is_coloured, paint, sanitize
 from mlopsd.config.load import LoadedConfig
@@ -35,8 +33,6 @@ from mlopsd.config.probes import ProbeConfig
 from mlopsd.probe import Diagnosis
 from mlopsd.state_dir import places
 
-SCRAPE = 5.0  # seconds
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands before this host
 SHOWN = {"problem": "problem", "not_checked": "not checked", "ok": "ok"}  # the order of the lines
 COLOURS = {"problem": "degraded", "not_checked": "dim", "ok": "healthy"}
 
@@ -71,7 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--json", action="store_true", help="print JSON: a list of subject, status, summary, fix"
     )
     add_config_option(parser)
-    parser.set_defaults(url=None, key_file=None)  # it is about this host, and its daemon
+    about_this_host = dict.fromkeys(("url", "key_file", "cacert", "client_cert", "client_key"))
+    parser.set_defaults(**about_this_host)
     parser.epilog = "exit status: 0 no problem, 1 a problem; what cannot be known is no problem"
 
 
@@ -156,7 +153,8 @@ def _diagnose_daemon(configuration: Configuration, daemon: RunningDaemon) -> Ite
         return
     yield _diagnose_version(daemon)
     yield from _diagnose_loaded(configuration, daemon)
-    yield _diagnose_scrape(configuration, daemon)
+    loaded = configuration.loaded
+    yield from diagnose_ports(None if loaded is None else loaded.settings, daemon.info)
     yield _diagnose_rights(daemon)
 
 
@@ -213,32 +211,6 @@ def _diagnose_loaded(configuration: Configuration, daemon: RunningDaemon) -> Ite
         yield Diagnosis("problem", f"{loaded.path} was changed after the daemon had read it", "mlopsd reload")
     else:
         yield Diagnosis("ok", f"{loaded.path} has not changed since the daemon read it")
-
-
-def _diagnose_scrape(configuration: Configuration, daemon: RunningDaemon) -> Diagnosis:
-    """Return whether Prometheus finds metrics at the daemon's address."""
-    if configuration.loaded is not None and not configuration.loaded.settings.metrics.enabled:
-        return Diagnosis("ok", "metrics are off, as [metrics] enabled says")
-    listening = daemon.info.get("listening", {})
-    address = listening.get("metrics") or listening.get("api")
-    if address is None:
-        return Diagnosis("not_checked", "whether metrics can be scraped: the daemon names no address")
-    host, _, port = str(address).rpartition(":")
-    url = f"{format_url(host.strip('[]'), int(port))}/metrics"
-    try:
-        with DIRECT.open(url, timeout=SCRAPE) as answer:
-            answer.read(1)
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", error))
-        return Diagnosis("not_checked", f"metrics at {url} cannot be read from here: {reason}")
-    only = ", by programs of this host only" if _is_loopback(host.strip("[]")) else ""
-    return Diagnosis("ok", f"metrics can be scraped at {url}{only}")
-
-
-def _is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _diagnose_rights(daemon: RunningDaemon) -> Diagnosis:

@@ -13,7 +13,9 @@ from mlopsd_probes.gpu import diagnosis as of_gpus
 from mlopsd_probes.gpu.options import GpuOptions
 from mlopsd_probes.system import diagnosis as of_disks
 from mlopsd_probes.system.options import SystemOptions
+from tests.certificates import Authority, Pair
 from tests.cli.command import mlopsd
+from tests.keys import line_of
 from tests.registry.moto_store import registry
 from tests.running import CALM_SYSTEM, Running
 
@@ -60,6 +62,41 @@ def test_a_file_that_was_changed_and_not_reloaded_is_a_problem(tmp_path: Path) -
     assert code == 1
     (problem,) = (one for one in found if "was changed" in one["summary"])
     assert (problem["status"], problem["fix"]) == ("problem", "mlopsd reload")
+
+
+def secured(tmp_path: Path, issued: Pair, more: str = "") -> tuple[list[dict[str, Any]], int]:
+    """The lines of the doctor beside a daemon with TLS, and the port."""
+    text = f'[api]\ntls_cert = "{issued.cert}"\ntls_key = "{issued.key}"\n{more}\n{CALM_SYSTEM}'
+    with Running(tmp_path, text) as daemon:
+        return examined(daemon.config)[1], daemon.port
+
+
+def test_metrics_over_tls_are_asked_for_as_the_daemon_serves_them(tmp_path: Path) -> None:
+    found, port = secured(tmp_path, Authority(tmp_path).issue("host"))
+    assert lines(found, "problem") == []
+    assert (
+        f"metrics can be scraped at https://127.0.0.1:{port}/metrics, by programs of this host only"
+        in lines(found, "ok")
+    )
+
+
+def test_a_certificate_that_expires_soon_is_a_problem(tmp_path: Path) -> None:
+    found, port = secured(tmp_path, Authority(tmp_path).issue("host", days=3))
+    (problem,) = lines(found, "problem")
+    assert problem.startswith(f"the certificate of https://127.0.0.1:{port} expires at 20")
+
+
+def test_metrics_for_those_who_have_a_key_or_a_certificate_are_no_problem(tmp_path: Path) -> None:
+    authority, keys = Authority(tmp_path), tmp_path / "keys"
+    keys.write_text(line_of(name="prometheus", role="read"))
+    found, _ = secured(tmp_path, authority.issue("host"), f'reading = "key"\napi_keys_file = "{keys}"')
+    assert any("with a key, by programs" in one for one in lines(found, "ok"))
+    (tmp_path / "second").mkdir()
+    found, _ = secured(tmp_path / "second", authority.issue("host"), f'client_ca = "{authority.file}"')
+    assert lines(found, "problem") == []
+    assert any(
+        "it refuses TLS without a certificate of the client" in one for one in lines(found, "not_checked")
+    )
 
 
 def test_without_a_daemon_the_rest_is_examined(tmp_path: Path) -> None:

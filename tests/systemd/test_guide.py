@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlopsd.cli.install.command import SHELL_FILES
-from tests.systemd.machine import Box, MLOPSD, NEEDED, PORT
+from tests.systemd.machine import MLOPSD, NEEDED, PORT, Box
 
 pytestmark = [NEEDED, pytest.mark.timeout(240)]
 DOCS = Path(__file__).parents[2] / "docs"

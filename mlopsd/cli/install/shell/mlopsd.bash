@@ -5,17 +5,18 @@
 #    source ~/.local/share/bash_completion/mlopsd
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_mlopsd_subparsers=(run check status explain doctor history reload probes config demo install digest)
+_shtab_mlopsd_subparsers=(run check status explain doctor history reload probes config key demo install digest)
 
 _shtab_mlopsd_run_option_strings=(-h --help --config --host --port --debug --reload)
 _shtab_mlopsd_check_option_strings=(-h --help -v --verbose --json --samples --times --traceback --debug --config)
-_shtab_mlopsd_status_option_strings=(-h --help --json --nagios --watch -v --verbose --url --key-file)
-_shtab_mlopsd_explain_option_strings=(-h --help --json --url --key-file)
+_shtab_mlopsd_status_option_strings=(-h --help --json --nagios --watch -v --verbose --url --cacert --client-cert --client-key --key-file)
+_shtab_mlopsd_explain_option_strings=(-h --help --json --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_doctor_option_strings=(-h --help --json --config)
-_shtab_mlopsd_history_option_strings=(-h --help --json --url --key-file)
-_shtab_mlopsd_reload_option_strings=(-h --help --dry-run --force --url --key-file)
+_shtab_mlopsd_history_option_strings=(-h --help --json --url --cacert --client-cert --client-key --key-file)
+_shtab_mlopsd_reload_option_strings=(-h --help --dry-run --force --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_probes_option_strings=(-h --help --path --traceback --config)
 _shtab_mlopsd_config_option_strings=(-h --help --config)
+_shtab_mlopsd_key_option_strings=(-h --help --role --file)
 _shtab_mlopsd_demo_option_strings=(-h --help --folder --port --experiment --fake-gpus --retrain)
 _shtab_mlopsd_install_option_strings=(-h --help --uninstall --dry-run)
 _shtab_mlopsd_digest_option_strings=(-h --help --tag --registry --json --config)
@@ -24,21 +25,36 @@ _shtab_mlopsd_option_strings=(-h --help --version)
 _shtab_mlopsd_run___config_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_check_pos_0_COMPGEN=_mlopsd_probes
 _shtab_mlopsd_check___config_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_status___cacert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_status___client_cert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_status___client_key_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_status___key_file_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_explain___cacert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_explain___client_cert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_explain___client_key_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_explain___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_doctor___config_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_history___cacert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_history___client_cert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_history___client_key_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_history___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_reload_pos_0_COMPGEN=_mlopsd_probes
+_shtab_mlopsd_reload___cacert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_reload___client_cert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_reload___client_key_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_reload___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_probes___path_COMPGEN=_shtab_compgen_dirs
 _shtab_mlopsd_probes___config_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_config___config_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_key___file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_demo___folder_COMPGEN=_shtab_compgen_dirs
 _shtab_mlopsd_digest___config_COMPGEN=_shtab_compgen_files
 
 _shtab_mlopsd_probes_pos_0_choices=(new)
 _shtab_mlopsd_config_pos_0_choices=(check show)
-_shtab_mlopsd_pos_0_choices=(run check status explain doctor history reload probes config demo install digest)
+_shtab_mlopsd_key_pos_0_choices=(new)
+_shtab_mlopsd_key___role_choices=(read predict act)
+_shtab_mlopsd_pos_0_choices=(run check status explain doctor history reload probes config key demo install digest)
 
 _shtab_mlopsd_run__h_nargs=0
 _shtab_mlopsd_run___help_nargs=0
@@ -79,6 +95,8 @@ _shtab_mlopsd_probes___help_nargs=0
 _shtab_mlopsd_probes___traceback_nargs=0
 _shtab_mlopsd_config__h_nargs=0
 _shtab_mlopsd_config___help_nargs=0
+_shtab_mlopsd_key__h_nargs=0
+_shtab_mlopsd_key___help_nargs=0
 _shtab_mlopsd_demo__h_nargs=0
 _shtab_mlopsd_demo___help_nargs=0
 _shtab_mlopsd_demo___retrain_nargs=0

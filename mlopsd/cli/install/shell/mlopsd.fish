@@ -50,8 +50,8 @@ function _shtab_mlopsd_using
   test "$_shtab_mlopsd_cmdpath" = "$argv"
 end
 
-set -g _shtab_mlopsd_commands run check status explain doctor history reload probes config demo install digest
-set -g _shtab_mlopsd_opts_with_value --config --experiment --fake-gpus --folder --host --key-file --path --port --registry --tag --times --url
+set -g _shtab_mlopsd_commands run check status explain doctor history reload probes config key demo install digest
+set -g _shtab_mlopsd_opts_with_value --cacert --client-cert --client-key --config --experiment --fake-gpus --file --folder --host --key-file --path --port --registry --role --tag --times --url
 
 complete -c mlopsd -e
 complete -c mlopsd -f
@@ -81,11 +81,17 @@ complete -c mlopsd -n '_shtab_mlopsd_using status' -l nagios -d 'print one line,
 complete -c mlopsd -n '_shtab_mlopsd_using status' -l watch -d 'refresh every 2 s until Ctrl-C'
 complete -c mlopsd -n '_shtab_mlopsd_using status' -s v -l verbose -d 'list every finding, and each reading'"'"'s age'
 complete -c mlopsd -n '_shtab_mlopsd_using status' -l url -x -d 'the address of the daemon (http://host:9178)'
+complete -c mlopsd -n '_shtab_mlopsd_using status' -l cacert -xka "(__fish_complete_path (commandline -ct))" -d 'the authorities to trust for https:// (PEM)'
+complete -c mlopsd -n '_shtab_mlopsd_using status' -l client-cert -xka "(__fish_complete_path (commandline -ct))" -d 'this client'"'"'s certificate, if https:// asks for one'
+complete -c mlopsd -n '_shtab_mlopsd_using status' -l client-key -xka "(__fish_complete_path (commandline -ct))" -d 'its key, if it is not in the same file'
 complete -c mlopsd -n '_shtab_mlopsd_using status' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a explain -d 'explain what is wrong: its meaning, how to confirm it and what to do'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l json -d 'print JSON: a list of findings with their section'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l url -x -d 'the address of the daemon (http://host:9178)'
+complete -c mlopsd -n '_shtab_mlopsd_using explain' -l cacert -xka "(__fish_complete_path (commandline -ct))" -d 'the authorities to trust for https:// (PEM)'
+complete -c mlopsd -n '_shtab_mlopsd_using explain' -l client-cert -xka "(__fish_complete_path (commandline -ct))" -d 'this client'"'"'s certificate, if https:// asks for one'
+complete -c mlopsd -n '_shtab_mlopsd_using explain' -l client-key -xka "(__fish_complete_path (commandline -ct))" -d 'its key, if it is not in the same file'
 complete -c mlopsd -n '_shtab_mlopsd_using explain' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a doctor -d 'examine how mlopsd is set up on this host'
 complete -c mlopsd -n '_shtab_mlopsd_using doctor' -s h -l help -d 'show this help message and exit'
@@ -95,12 +101,18 @@ complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' 
 complete -c mlopsd -n '_shtab_mlopsd_using history' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -l json -d 'print JSON, as GET /health/history returns it'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -l url -x -d 'the address of the daemon (http://host:9178)'
+complete -c mlopsd -n '_shtab_mlopsd_using history' -l cacert -xka "(__fish_complete_path (commandline -ct))" -d 'the authorities to trust for https:// (PEM)'
+complete -c mlopsd -n '_shtab_mlopsd_using history' -l client-cert -xka "(__fish_complete_path (commandline -ct))" -d 'this client'"'"'s certificate, if https:// asks for one'
+complete -c mlopsd -n '_shtab_mlopsd_using history' -l client-key -xka "(__fish_complete_path (commandline -ct))" -d 'its key, if it is not in the same file'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a reload -d 'reload the configuration of the running daemon, or one probe'
 complete -c mlopsd -n '_shtab_mlopsd_using reload' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using reload' -l dry-run -d 'print what a reload of the probe would do, and do nothing'
 complete -c mlopsd -n '_shtab_mlopsd_using reload' -l force -d 'override a refusal of the probe; this is logged'
 complete -c mlopsd -n '_shtab_mlopsd_using reload' -l url -x -d 'the address of the daemon (http://host:9178)'
+complete -c mlopsd -n '_shtab_mlopsd_using reload' -l cacert -xka "(__fish_complete_path (commandline -ct))" -d 'the authorities to trust for https:// (PEM)'
+complete -c mlopsd -n '_shtab_mlopsd_using reload' -l client-cert -xka "(__fish_complete_path (commandline -ct))" -d 'this client'"'"'s certificate, if https:// asks for one'
+complete -c mlopsd -n '_shtab_mlopsd_using reload' -l client-key -xka "(__fish_complete_path (commandline -ct))" -d 'its key, if it is not in the same file'
 complete -c mlopsd -n '_shtab_mlopsd_using reload' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a probes -d 'list the installed probes and their options, or why one cannot be loaded'
 complete -c mlopsd -n '_shtab_mlopsd_using probes' -s h -l help -d 'show this help message and exit'
@@ -112,6 +124,11 @@ complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' 
 complete -c mlopsd -n '_shtab_mlopsd_using config' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: $MLOPSD_CONFIG, /etc/mlopsd/config.toml, or built-in defaults)'
 complete -c mlopsd -n '_shtab_mlopsd_using config; and test $_shtab_mlopsd_npos -eq 0' -ka "check show" -d 'validate the configuration, or print the effective one'
+complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a key -d 'make an API key'
+complete -c mlopsd -n '_shtab_mlopsd_using key' -s h -l help -d 'show this help message and exit'
+complete -c mlopsd -n '_shtab_mlopsd_using key' -l role -xka "read predict act" -d 'the caller'"'"'s rights; each role includes those before it'
+complete -c mlopsd -n '_shtab_mlopsd_using key' -l file -xka "(__fish_complete_path (commandline -ct))" -d 'append the line to this file ([api] api_keys_file)'
+complete -c mlopsd -n '_shtab_mlopsd_using key; and test $_shtab_mlopsd_npos -eq 0' -ka "new" -d 'make a key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a demo -d 'run a demo: a registry, a small model, and the daemon that serves it'
 complete -c mlopsd -n '_shtab_mlopsd_using demo' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using demo' -l folder -xka "(__fish_complete_directories)" -d 'the folder of the demo (default: ~/.local/state/mlopsd-demo)'
