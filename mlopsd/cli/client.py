@@ -89,8 +89,13 @@ def _check_peer(connection: socket.socket, path: str) -> None:
         raise UntrustedPeer(errno.EACCES, reason)
     try:
         is_ours = is_of_our_namespaces(connection, peer.pid, NAMESPACES)
-    except PermissionError:
-        is_ours = own not in (0, peer.uid)
+    except PermissionError as error:
+        if own == 0:
+            reason = f"root may not compare the namespaces of process {peer.pid} here (CAP_SYS_PTRACE)"
+            raise UntrustedPeer(
+                errno.EACCES, f"{reason}; ask as uid {peer.uid}, or over TCP with --url"
+            ) from error
+        is_ours = own != peer.uid
     if not is_ours:
         reason = (
             f"the process {peer.pid} that listens there has ended or is in other namespaces, as a model is"
@@ -259,14 +264,24 @@ def find_daemon(arguments: Namespace, *, to_act: bool = False) -> tuple[DaemonCl
     Raises:
         CommandError: No daemon answers, or it is not certain which one is meant.
     """
-    failures = []
+    failures: list[DaemonUnreachable] = []
     for running in _candidates(arguments, to_act=to_act):
         try:
-            return running, _get_health(running)
+            health = _get_health(running)
         except DaemonUnreachable as error:
-            failures.append(str(error))
+            failures.append(error)
+        else:
+            _warn_of_impostors(failures, running.address)
+            return running, health
     fix = _suggest_fix(arguments.url) if arguments.url else "is it running? systemctl status mlopsd"
-    raise CommandError(f"cannot ask the daemon: {'; '.join(failures)}; {fix}")
+    raise CommandError(f"cannot ask the daemon: {'; '.join(map(str, failures))}; {fix}")
+
+
+def _warn_of_impostors(failures: Sequence[DaemonUnreachable], address: str) -> None:
+    """Print each socket that another process holds, since *address* answered in its place."""
+    for failure in failures:
+        if isinstance(failure.__cause__, UntrustedPeer):
+            print_error(f"warning: asked {address}, since another process holds the socket: {failure}")
 
 
 def _get_health(running: DaemonClient) -> DaemonResponse:

@@ -63,9 +63,9 @@ def forged(*through: str, owner: int = 0, uid: int = 0, gone: bool = False) -> I
             forger.stdout.close()
 
 
-def status(path: Path) -> "subprocess.CompletedProcess[str]":
+def status(path: Path, port: int = 1) -> "subprocess.CompletedProcess[str]":
     config = path.parent.parent / "config.toml"
-    config.write_text(f'socket = "{path}"\nstate_dir = "{path.parent.parent}/state"\n[api]\nport = 1\n')
+    config.write_text(f'socket = "{path}"\nstate_dir = "{path.parent.parent}/state"\n[api]\nport = {port}\n')
     return mlopsd("status", env={"MLOPSD_CONFIG": str(config)})
 
 
@@ -112,3 +112,14 @@ def test_the_daemon_is_believed(tmp_path: Path) -> None:
         done = mlopsd("status", env={"MLOPSD_CONFIG": str(daemon.config)})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("healthy")
+
+
+def test_a_daemon_that_is_asked_over_tcp_since_its_socket_was_taken_comes_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    with Running(tmp_path, CALM_SYSTEM) as daemon, forged(owner=0, uid=OTHER) as path:
+        done = status(path, daemon.port)
+    assert done.stdout.startswith("healthy")
+    assert "FORGED" not in done.stdout
+    assert "warning: asked http://127.0.0.1:" in done.stderr
+    assert f"uid {OTHER} listens there" in done.stderr
