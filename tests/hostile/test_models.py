@@ -62,8 +62,8 @@ def folder() -> Iterator[Path]:
     registry = f"sqlite:///{folder}/registry.db"
     subprocess.run([sys.executable, "-c", REGISTER, registry, f"file://{folder}/model"], check=True)
     (folder / "canary.json").write_bytes(rows(["do", "x"], ["", 1.0]))
-    for name in ("keys", "token"):
-        (folder / name).write_text(f"{SECRET}\n", "ascii")
+    (folder / "token").write_text(f"{SECRET}\n", "ascii")
+    (folder / "keys").write_text(f"{line_of(SECRET, 'another')}\n", "ascii")
     yield folder
     shutil.rmtree(folder)
 

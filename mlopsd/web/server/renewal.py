@@ -119,9 +119,9 @@ class TlsRenewal:
     async def _take(self, found: tuple[TlsFiles | None, Sequence[bytes] | None, str | None]) -> None:
         if found == self._tried:
             return
-        is_first, self._tried = self._tried is None, found
-        files, _, error = found
-        if files is None:
+        self._tried = found
+        files, contents, error = found
+        if files is None or (contents is not None and contents == self._server.tls_contents):
             self._note(None)
             return
         if error is not None:
@@ -135,8 +135,7 @@ class TlsRenewal:
         if files == TlsFiles.of(self._context.loaded.settings.api):
             self._server.renew(context)
             self._note(None)
-            if not is_first:
-                log.info("TLS certificate renewed", extra={"file": str(files.cert), "history": True})
+            log.info("TLS certificate renewed", extra={"file": str(files.cert), "history": True})
 
     def _complain(self, reason: str) -> None:
         self._note(reason)

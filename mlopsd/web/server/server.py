@@ -1,7 +1,6 @@
 """The HTTP server: TCP, the Unix socket and the metrics port, each with its application."""
 
 import asyncio
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
@@ -14,7 +13,7 @@ from mlopsd.web.app import make_app, make_metrics_app
 from mlopsd.web.context import WebContext
 from mlopsd.web.server.listener import Listener
 from mlopsd.web.server.site import MOST_LOCAL, Site
-from mlopsd.web.server.tls import RenewableContext, TlsFiles
+from mlopsd.web.server.tls import RenewableContext, ServerContext, TlsFiles
 
 API, LOCAL, METRICS = "api", "socket", "metrics"
 
@@ -82,7 +81,12 @@ class HttpServer:
         self._context.places = self.places
         return [f"{kind} is now at {new.name}" if new else f"{kind} is closed" for kind, new in fresh.items()]
 
-    def renew(self, context: ssl.SSLContext) -> None:
+    @property
+    def tls_contents(self) -> Sequence[bytes] | None:
+        """Return the contents of the files of the certificate in use, or None without TLS."""
+        return None if self._tls is None else self._tls.current.contents
+
+    def renew(self, context: ServerContext) -> None:
         """Use *context* for every new connection over TLS."""
         if self._tls is not None:
             self._tls.current = context

@@ -49,14 +49,14 @@ class TlsFiles:
                     raise ListenError(f"cannot use TLS: {path}: {error.strerror}; {fix}") from error
         return contents
 
-    def make_context(self) -> ssl.SSLContext:
+    def make_context(self) -> ServerContext:
         """Return a context for a server with these files.
 
         Raises:
             ListenError: They are no certificate with its key, or no authority.
         """
-        self.read()  # names the file that cannot be read, and never waits for a FIFO
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+        context.contents = self.read()  # names the file that cannot be read, and never waits for a FIFO
         context.set_alpn_protocols(["http/1.1"])
         try:
             context.load_cert_chain(self.cert, self.key, password="")  # else OpenSSL asks at the terminal
@@ -75,16 +75,22 @@ class TlsFiles:
         return context
 
 
+class ServerContext(ssl.SSLContext):
+    """A context of a server, with the *contents* of the files that it is made from."""
+
+    contents: Sequence[bytes]
+
+
 class RenewableContext(ssl.SSLContext):
     """The context of a listener. Each new connection takes *current*, so that a renewal cuts no other.
 
     A context with a new certificate would be half changed if its key did not fit.
     """
 
-    current: ssl.SSLContext
+    current: ServerContext
 
     @classmethod
-    def around(cls, current: ssl.SSLContext) -> RenewableContext:
+    def around(cls, current: ServerContext) -> RenewableContext:
         """Return one that begins with *current*."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
         context.current = current
