@@ -403,7 +403,7 @@ async def test_a_mismatch_that_the_disk_does_not_take_is_known_at_once_and_noted
     def no_room(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "write", no_room)
+    monkeypatch.setattr(store, "write_atomically", no_room)
     world.hosts[0].report_mismatch()
     world.hosts[0].die()
     await world.until(lambda: len(world.hosts) == 2)
@@ -565,7 +565,7 @@ async def test_what_a_full_disk_would_not_note_is_noted_when_there_is_room(
     world.loading.clear()
     await world.reconciler.check()
     await world.until_at("2", "load")
-    monkeypatch.setattr(store, "write", no_room)
+    monkeypatch.setattr(store, "write_atomically", no_room)
     world.loading.set()
     reading = await world.check(2)
     assert world.serves == "2"
