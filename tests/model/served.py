@@ -18,6 +18,8 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlflow.types import ColSpec, DataType, Schema
 
     from mlopsd_probes.model.mlopsd_host.serving import ServingLoop
+from mlopsd_probes.model.options import CanaryOptions
+from mlopsd_probes.model.serving.launch import RULES
 
 JSON = "application/json"
 Rule = Callable[[pd.DataFrame], Any]
@@ -51,7 +53,7 @@ class Served:
         *,
         batching: str = "on",
         batching_mismatch: bool = False,
-        **options: float,
+        **options: Any,
     ) -> None:
         self.columns = list(columns)
         schema = Schema([ColSpec(DataType[kind], name) for name, kind in columns.items()])
@@ -62,7 +64,7 @@ class Served:
             "batching_mismatch": batching_mismatch,
             "folder": str(folder),
             "features": {},
-            "canary": {"min": None, "max": None, **options},
+            "canary": {**CanaryOptions().model_dump(include=RULES), **options},
             "buckets": [0.0],
         }
         self.mismatches = 0
@@ -70,8 +72,9 @@ class Served:
 
     def prove(self, *values: list[Any]) -> tuple[str, str]:
         """Why the canary with the rows *values* did not pass, if so; what came of trying them together."""
-        header = {"id": 0, "do": "canary", "type": JSON, "patience": 60}
-        (((answer, _),),) = self._serving._answers([(header, self.rows(*values))])
+        given = self.rows(*values)
+        header = {"id": 0, "do": "canary", "type": JSON, "patience": 60, "input": len(given)}
+        (((answer, _),),) = self._serving._answers([(header, given)])
         assert answer["canary"]["passed"] == (not answer["canary"]["reason"])
         return answer["canary"]["reason"], answer["facts"]["batching"]
 

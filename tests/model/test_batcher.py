@@ -133,16 +133,21 @@ def test_what_nobody_waits_for_any_more_is_not_predicted(
     assert served.model.asked == 2
 
 
+ACCEPT_EMPTY = '; if this is right, set […canary] empty = "accept"'
+NOTHING = "it answered nothing but nulls" + ACCEPT_EMPTY
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (None, "it answered nothing but nulls"),
-        ([None, None], "it answered nothing but nulls"),
-        (pd.DataFrame({"a": [None, None]}), "it answered nothing but nulls"),
-        ({"a": [None, None], "b": [None, None]}, "it answered nothing but nulls"),
+        (None, NOTHING),
+        ([None, None], NOTHING),
+        (pd.DataFrame({"a": [None, None]}), NOTHING),
+        ({"a": [None, None], "b": [None, None]}, NOTHING),
         (pd.Series(pd.to_datetime(["2000-01-01", "2000-01-02"])), ""),
         (["a", None], ""),
-        ([1.0], "1 rows were answered to 2"),
+        ([], "it answered no row" + ACCEPT_EMPTY),
+        ([1.0], ""),
     ],
 )
 def test_a_canary_that_comes_back_empty_has_not_passed(serve: Serve, answer: Any, reason: str) -> None:

@@ -330,10 +330,37 @@ async def test_what_does_not_fit_is_the_callers_mistake(
     assert "31337" not in refusal.value.detail
 
 
+NO_SIGNATURE = "the model has no signature, and failed for this input: "
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rows(IRIS, ["s31337", 1, 1, 1]),
+        rows(IRIS, [None, 1, 1, 1]),
+        rows(IRIS[:3], [1, 1, 1]),
+        document(inputs=[[1, 2]]),
+        document(instances=[{"a": "s31337"}]),
+        document(inputs="s31337"),
+    ],
+)
+async def test_without_a_signature_the_callers_mistake_is_one_as_for_mlflow(
+    hosts: Hosts, peer: Peer, body: bytes
+) -> None:
+    code, _ = await peer.ask("bare", body, JSON)
+
+    with pytest.raises(PredictionError) as refusal:
+        await hosts["bare"].predict(body, JSON, PATIENCE)
+
+    assert (refusal.value.code, code) == (400, 400)
+    assert refusal.value.detail.startswith(NO_SIGNATURE)
+    assert "31337" not in refusal.value.detail
+
+
 async def test_a_models_failure_quotes_no_input_in_the_log(
     hosts: Hosts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO), pytest.raises(PredictionError, match="the model failed: ValueError"):
+    with caplog.at_level(logging.INFO), pytest.raises(PredictionError, match="for this input: ValueError"):
         await hosts["bare"].predict(rows(IRIS, ["s31337", 1, 1, 1]), JSON, PATIENCE)
     printed = [getattr(record, "line", "") for record in caplog.records]
 

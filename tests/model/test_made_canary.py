@@ -19,8 +19,10 @@ with warnings.catch_warnings():  # MLflow warns of itself as it is imported
     from mlopsd_probes.model.mlopsd_host import canary as canaries
     from mlopsd_probes.model.mlopsd_host.canary import Canary
     from mlopsd_probes.model.mlopsd_host.scoring import Scorer
+    from mlopsd_probes.model.options import CanaryOptions
+    from mlopsd_probes.model.serving.launch import RULES
 
-NO_LIMITS: dict[str, Any] = {"min": None, "max": None}
+NO_LIMITS: dict[str, Any] = CanaryOptions().model_dump(include=RULES)
 
 
 class Raising(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
@@ -52,7 +54,8 @@ def test_a_signature_of_lists_does_not_reject_the_version(tmp_path: Path) -> Non
     result = canary_of(tmp_path / "model", model, infer_signature([[1.0]], [1.0]))
     assert (result["passed"], result["verified"], result["source"]) == (True, False, "synthesised")
     assert result["reason"] == (
-        "no row for its canary can be made from its signature (the model failed: ValueError)"
+        "no row for its canary can be made from its signature "
+        "(the model failed: ValueError: setting an array element with a sequence.)"
     )
 
 
@@ -74,7 +77,10 @@ def test_a_model_that_fails_for_a_guess_is_unverified(tmp_path: Path, name: str)
 @pytest.mark.parametrize("schema", [ENOUGH, Schema([TensorSpec(np.dtype(np.float64), (-1, 3))])])
 def test_a_model_that_fails_for_what_its_signature_says_is_rejected(tmp_path: Path, schema: Schema) -> None:
     result = canary_of(tmp_path / "model", Raising(), ModelSignature(schema))
-    assert (result["passed"], result["reason"]) == (False, "the model failed: ValueError")
+    assert (result["passed"], result["reason"]) == (
+        False,
+        "the model failed: ValueError: setting an array element with a sequence",
+    )
 
 
 def test_a_row_that_cannot_be_made_at_all_does_not_reject_the_version(

@@ -117,6 +117,8 @@ class FakeHost:
         self.hangs = False
         self.beat_interval = 0.005
         self.canary_behind = 0
+        self.canaries = 0
+        self.has_proof = False
         self.predictions_in_flight = 0
         self.backlog = Backlog()
         self.is_mismatched = False
@@ -129,7 +131,12 @@ class FakeHost:
     async def canary(self, within: float) -> CanaryResult:
         assert within > 0
         await self.proving.wait()
+        self.canaries += 1
         return self.next_canary
+
+    def take_proof(self) -> bool:
+        found, self.has_proof = self.has_proof, False
+        return found
 
     async def predict(self, body: bytes, content_type: str, within: float) -> Prediction:
         assert content_type

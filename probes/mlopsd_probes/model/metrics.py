@@ -116,6 +116,7 @@ class Observation:
             without numbers.
         total: the sum of these numbers.
         classes: the count of each text, truth value or whole number; ``other`` beyond 20 of them.
+        is_proof: the answer was judged by the rules of the canary, and passed.
     """
 
     rows: int
@@ -123,6 +124,7 @@ class Observation:
     counts: tuple[int, ...]
     total: float
     classes: Mapping[str, int]
+    is_proof: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The options of a model: its registries, its tests, and the limits of predictions."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -103,9 +104,39 @@ class CanaryOptions(Range):
         "path",
         "Input of the canary, .json as callers send it or .csv. Default: the model's own example.",
     )
+    interval: Annotated[Seconds, Field(ge=0)] = key(
+        0.0, "seconds", "Least time between two canaries that pass. 0: one at each check."
+    )
+    expect: AbsolutePath | None = key(
+        None,
+        "path",
+        "File with the expected answer, .json as the API gives it. Numbers may differ by the tolerance.",
+    )
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = key(
+        1e-6, "ratio", "Largest difference from an expected number: relative, or absolute below 1."
+    )
+    rows: Literal["same", "any"] | None = key(
+        None,
+        "choice",
+        '"same": as many rows as in the input. "any": any number. Default: by the library.',
+    )
+    nan: Literal["reject", "columns", "any"] | None = key(
+        None,
+        "choice",
+        '"columns": NaN in optional output columns. Default: that, if the signature has any.',
+    )
+    empty: Literal["reject", "accept"] = key(
+        "reject", "choice", '"accept": an answer may have no row, or nothing but nulls.'
+    )
     timeout: Positive = key(
         10.0, "seconds", "Time limit of one canary. The first one of a process may take 60 s."
     )
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Return the configured files by the name of their key."""
+        found = {"input": self.input, "expect": self.expect}
+        return {name: file for name, file in found.items() if file is not None}
 
 
 Registries = tuple[RegistryOptions, ...]
@@ -240,8 +271,14 @@ class ModelOptions(PredictorOptions):
         return (InheritedRegistry(uri=uri),)
 
     @model_validator(mode="after")
-    def _slow_is_not_stalled(self) -> "ModelOptions":
-        """Reject a ``stall_timeout`` below a timeout of requests, which may wait as long as that."""
+    def _times_fit(self) -> "ModelOptions":
+        """Reject times that contradict each other.
+
+        A request may wait as long as its timeout, and is not stalled meanwhile. A version needs a canary
+        within ``cache_ttl``.
+        """
+        if self.canary.interval > self.cache_ttl:
+            raise ValueError(f"canary.interval {self.canary.interval:g} s is above cache_ttl; lower it")
         for name, seconds in (
             ("prediction.timeout", self.prediction.timeout),
             ("canary.timeout", self.canary.timeout),

@@ -15,7 +15,7 @@ from mlopsd_probes.model.rollout.plan import Observed
 from mlopsd_probes.model.rollout.preconditions import BROKEN
 from mlopsd_probes.model.rollout.provenance import files_fault
 from mlopsd_probes.model.rollout.rejections import Rejection
-from mlopsd_probes.model.serving.canary import CanaryKind
+from mlopsd_probes.model.serving.canary import CanaryKind, CanaryResult
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.registries import ANSWERS
@@ -36,6 +36,7 @@ REJECTED_BY = {
     "fetch": "was rejected, since its files are incomplete",
 }
 CONSEQUENCES = frozenset({"version_drift", "cache"})  # findings that follow from another one
+MOST_FIELDS = 5  # named in one summary
 
 
 def report(seen: Observed, options: ModelOptions) -> Reading:
@@ -173,8 +174,24 @@ def _canary(seen: Observed, options: ModelOptions) -> Iterator[Finding]:
         text = f"version {number} is unverified: {why}; {fix}"
         yield Finding("canary", Status.DEGRADED, text, advice=Advice.FIX_MODEL)
     else:
-        text = f"version {number} predicted {canary.rows} rows in {canary.seconds:.3g} s{behind}"
+        text = f"version {number} {_answered_text(canary)} in {canary.seconds:.3g} s{behind}"
+        if canary.is_by_caller:
+            text = f"version {number} answered callers since the last check, which its canary's rules accept"
         yield Finding("canary", Status.HEALTHY, text, observed=canary.seconds, unit="seconds")
+
+
+def _answered_text(canary: CanaryResult) -> str:
+    """Return how much the canary answered: ``predicted 3 rows``, or ``answered 7 rows to 1``."""
+    answered = canary.rows if canary.answered is None else canary.answered
+    if answered is None:
+        text = "answered one request"
+    elif canary.rows in (None, answered):
+        text = f"predicted {format_count(answered, 'row')}"
+    else:
+        text = f"answered {format_count(answered, 'row')} to {canary.rows}"
+    if canary.left_out:
+        text += f" without {', '.join(canary.left_out[:MOST_FIELDS])}, which its example has"
+    return text
 
 
 def _is_at_a_standstill(backlog: Backlog, options: ModelOptions) -> bool:

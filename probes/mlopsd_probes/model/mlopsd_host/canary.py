@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
-from . import outputs
+from .canary_rules import CanaryRules
 from .example import document as example_document
-from .example import is_guess
-from .libraries import models, numpy
+from .example import is_guess, without_optional
+from .libraries import models
 from .load_error import not_of_the_version
 from .request import ModelInput, RequestRejected
-from .scoring import JSON, Scorer, print_without_data
+from .scoring import JSON, MOST_FRAMES, Scorer, print_without_data
 
 BAD_REQUEST = 400
+NOTHING = object()  # no answer is expected; None is JSON's null
+LONGEST_WORDS = 300  # characters
 NOT_BUILT = "no row for its canary can be made from its signature"
 NO_INPUT = "it has no signature and no input example, and no canary input is configured"
 
@@ -23,34 +26,71 @@ NO_INPUT = "it has no signature and no input example, and no canary input is con
 class Canary:
     """Predicts for the daemon's input, else the model's example, else a row made from its signature.
 
-    *options* have ``min`` and ``max`` for the predicted numbers.
+    *options* are those of its `rules`, which callers' answers are judged by too.
     """
 
     def __init__(self, scorer: Scorer, folder: Path, options: dict[str, Any]) -> None:
         self._scorer = scorer
         self._folder = folder
-        self._options = options
+        self.rules = CanaryRules(scorer, options)
 
-    def predict(self, configured: tuple[bytes, str] | None) -> tuple[dict[str, Any], ModelInput | None]:
-        """Return the result for the daemon, and the input if the answer passed."""
-        result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
+    def predict(
+        self, configured: tuple[bytes, str] | None, expected: bytes = b""
+    ) -> tuple[dict[str, Any], ModelInput | None]:
+        """Return the result for the daemon, and the input if the answer passed.
+
+        An example that fails is tried again without its optional fields. *expected* is the golden answer, if
+        there is one.
+        """
         try:
-            found = configured or self._own(result)
+            wanted = json.loads(expected) if expected else NOTHING
+        except (ValueError, RecursionError):
+            reason = "its expected answer is no JSON"
+            result = {"passed": False, "verified": True, "source": "configured", "kind": "input"}
+            return {**result, "reason": reason}, None
+        result, question, example = self._tried(configured, wanted)
+        if result["passed"] or result["source"] != "example" or example is None:
+            return result, question
+        less, left_out = without_optional(example, self._scorer.schema)
+        if not left_out:
+            return result, question
+        again, question, _ = self._tried((less, JSON), wanted)
+        again |= {"source": "example", "left_out": left_out}
+        return (again, question) if again["passed"] else (result, None)
+
+    def _tried(
+        self, given: tuple[bytes, str] | None, wanted: Any
+    ) -> tuple[dict[str, Any], ModelInput | None, bytes | None]:
+        """Return the result, the input if its answer passed, and the model's own example."""
+        result: dict[str, Any] = {"passed": False, "verified": True, "source": "configured", "rows": None}
+        example = None
+        try:
+            found = given or self._own(result)
             if found is None:
-                return {**result, "passed": True, "verified": False, "reason": NO_INPUT}, None
-            result["kind"] = "input" if configured else ""  # cleared once the input can be read
+                return {**result, "passed": True, "verified": False, "reason": NO_INPUT}, None, None
+            example = found[0] if result["source"] == "example" else None
+            result["kind"] = "input" if given else ""  # cleared once the input can be read
             request = self._scorer.read(*found, limited=False)
             result["kind"] = ""
             question = self._scorer.question(request, limited=False)
-            reason = self._ask(question, result)
+            reason = self._ask(question, wanted, result)
         except RequestRejected as rejection:
-            if rejection.__cause__ is not None:
-                print_without_data(rejection.__cause__)
-            return self._failed(result, rejection, rejection.detail), None
+            cause = rejection.__cause__
+            words = rejection.detail if cause is None else self._words(cause, result, rejection.detail)
+            return self._failed(result, rejection, words), None, example
         except Exception as error:  # noqa: BLE001  # third-party examples, signatures and answers may raise anything
+            words = self._words(error, result, f"the model failed: {type(error).__name__}")
+            return self._failed(result, error, words), None, example
+        return {**result, "passed": not reason, "reason": reason}, question if not reason else None, example
+
+    def _words(self, error: BaseException, result: dict[str, Any], otherwise: str) -> str:
+        """Return the reason with the text of *error*, if that can only quote the model's own example."""
+        if result["source"] == "configured":  # an operator's rows, and perhaps somebody's data
             print_without_data(error)
-            return self._failed(result, error, f"the model failed: {type(error).__name__}"), None
-        return {**result, "passed": not reason, "reason": reason}, question if not reason else None
+            return otherwise
+        traceback.print_exception(error, limit=-MOST_FRAMES)
+        first, *_ = str(error).strip().splitlines() or [""]
+        return f"{otherwise}: {first[:LONGEST_WORDS]}" if first else otherwise
 
     def _failed(self, result: dict[str, Any], error: Exception, otherwise: str) -> dict[str, Any]:
         """Return *result* with its reason; a made-up row that does not fit proves nothing."""
@@ -70,7 +110,7 @@ class Canary:
         known = not_of_the_version(error, self._folder, "make its canary prediction")
         return {"reason": otherwise} if known is None else {"kind": known.kind, "reason": known.reason}
 
-    def _ask(self, question: ModelInput, result: dict[str, Any]) -> str:
+    def _ask(self, question: ModelInput, wanted: Any, result: dict[str, Any]) -> str:
         result["rows"] = question.rows
         if question.rows == 0:
             return "its input has no rows"
@@ -80,7 +120,9 @@ class Canary:
             self._scorer.encode(answer, bare=question.bare)
         finally:
             result["seconds"] = time.perf_counter() - began
-        return self._judge(question, answer, result)
+        return self.rules.judge(question, answer, result) or (
+            "" if wanted is NOTHING else self.rules.judge_expected(answer, wanted)
+        )
 
     def _own(self, result: dict[str, Any]) -> tuple[bytes, str] | None:
         if (example := self._example()) is not None:
@@ -103,33 +145,3 @@ class Canary:
             return None
         written: str = models.convert_input_example_to_serving_input(example)
         return written.encode()
-
-    def _judge(self, question: ModelInput, answer: Any, result: dict[str, Any]) -> str:
-        """Return the fault of *answer*; "" if there is none."""
-        answered = None if question.bare else outputs.rows(answer)
-        if question.rows is not None and answered is not None and answered != question.rows:
-            return f"{answered} rows were answered to {question.rows}"
-        if outputs.is_nothing(answer):
-            return "it answered nothing but nulls"
-        return self._judge_numbers(outputs.leaves(answer).joined(), result, answered)
-
-    def _judge_numbers(self, numbers: Any, result: dict[str, Any], rows: int | None) -> str:
-        if not numpy.isfinite(numbers).all():
-            return _not_finite_text(numbers, "rows" if len(numbers) == rows else "numbers")
-        if not len(numbers):
-            limited = self._options["min"] is not None or self._options["max"] is not None
-            return "it predicted no number, and a minimum or maximum is configured" if limited else ""
-        low, high = float(numbers.min()), float(numbers.max())
-        result["minimum"], result["maximum"] = low, high
-        if self._options["min"] is not None and low < self._options["min"]:
-            return f"it predicted {low:g}, below the configured minimum {self._options['min']:g}"
-        if self._options["max"] is not None and high > self._options["max"]:
-            return f"it predicted {high:g}, above the configured maximum {self._options['max']:g}"
-        return ""
-
-
-def _not_finite_text(numbers: Any, what: str) -> str:
-    """Return which values of *numbers* are none, and how many: ``NaN in 2 of 2 rows``."""
-    found = {"NaN": numpy.isnan(numbers).any(), "infinity": numpy.isinf(numbers).any()}
-    values = " and ".join(name for name, is_there in found.items() if is_there)
-    return f"{values} in {int((~numpy.isfinite(numbers)).sum())} of {len(numbers)} {what}"

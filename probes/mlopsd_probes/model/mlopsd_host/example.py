@@ -1,7 +1,9 @@
-"""A request that a signature allows, for models that came without an example."""
+"""Requests for a canary: one that a signature allows, and an example without its optional fields."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from typing import Any
 
 from .libraries import schema as schemas
@@ -29,6 +31,41 @@ def document(schema: Any, ranges: Ranges) -> dict[str, Any]:
     if schema.has_input_names():
         split["columns"] = schema.input_names()
     return {"dataframe_split": split}
+
+
+def without_optional(example: bytes, schema: Any) -> tuple[bytes, list[str]]:
+    """Return *example*, a JSON request, without the fields that a caller may leave out, and their names.
+
+    Those are the ``params``, and each column that *schema* marks as optional. MLflow fills an example of
+    ``llm/v1/chat`` with every field that the protocol knows, and not every model can take each.
+    """
+    document = json.loads(example)
+    left_out: list[str] = []
+    if not isinstance(document, dict):
+        return example, left_out
+    if "params" in document:
+        left_out.append("params")
+        del document["params"]
+    if schema is not None and schema.has_input_names() and not schema.is_tensor_spec():
+        optional = {spec.name for spec in schema.inputs if not spec.required}
+        _remove(document, optional, left_out)
+    return json.dumps(document).encode(), list(dict.fromkeys(left_out))
+
+
+def _remove(document: dict[str, Any], names: Collection[str], left_out: list[str]) -> None:
+    """Remove the columns *names* from each form of a request, and add them to *left_out*."""
+    if isinstance(split := document.get("dataframe_split"), dict) and "columns" in split:
+        kept = [at for at, name in enumerate(split["columns"]) if name not in names]
+        left_out += [name for name in split["columns"] if name in names]
+        split["data"] = [[row[at] for at in kept] for row in split["data"]]
+        split["columns"] = [split["columns"][at] for at in kept]
+        return
+    rows = [document, document.get("inputs"), *(document.get("dataframe_records") or ())]
+    for row in rows:
+        if isinstance(row, dict):
+            left_out += [name for name in row if name in names]
+            for name in names:
+                row.pop(name, None)
 
 
 def is_guess(schema: Any) -> bool:

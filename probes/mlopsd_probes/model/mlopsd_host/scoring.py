@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import diagnosis, outputs
+from .host_fault import host_fault
 from .libraries import proto_json_utils, scoring_server
 from .request import ModelInput, Request, RequestRejected
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+INVALID = "INVALID_PARAMETER_VALUE"  # of MLflow, for what a caller gave
 MOST_FRAMES = 30  # innermost frames of a traceback; an endless recursion has a thousand equal ones
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -83,7 +85,8 @@ class Scorer:
         """Return the answer of the model.
 
         Raises:
-            RequestRejected: 400 if the input does not fit this model, else 500 from the model's exception.
+            RequestRejected: 400 if the input does not fit this model, else 500; from the model's exception,
+                unless the input alone is at fault.
         """
         try:
             return self.model.predict(question.data, params=question.params)
@@ -92,7 +95,23 @@ class Scorer:
                 self.model, question.data, question.params, error, hinted=self._hinted
             ):
                 raise RequestRejected(400, fault) from None
-            raise RequestRejected(500, f"the model failed: {type(error).__name__}") from error
+            raise self._rejection(error) from error
+
+    def _rejection(self, error: BaseException) -> RequestRejected:
+        """Return the answer to a caller whose input *error* was raised for.
+
+        MLflow's server calls every exception the caller's mistake. Here it is that if the model says so with
+        MLflow's own code. Without a signature nobody else checks the input; so it counts there too, unless
+        this host or a file is at fault.
+        """
+        name = type(error).__name__
+        if getattr(error, "error_code", None) == INVALID:
+            return RequestRejected(400, f"the model rejects this input ({name}: {INVALID})")
+        is_unsigned = self.schema is None and not self._hinted
+        is_of_input = isinstance(error, Exception) and not isinstance(error, OSError)
+        if is_unsigned and is_of_input and host_fault(error) is None:
+            return RequestRejected(400, f"the model has no signature, and failed for this input: {name}")
+        return RequestRejected(500, f"the model failed: {name}")
 
     def encode(self, answer: Any, *, bare: bool) -> bytes:
         """Return the body of a 200.

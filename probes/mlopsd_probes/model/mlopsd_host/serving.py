@@ -14,12 +14,14 @@ from . import wire
 from .batchable import Batchable, join
 from .batching import Batcher
 from .canary import Canary
+from .canary_rules import CanaryRules
 from .libraries import mlflow
 from .prediction_stats import PredictionStats
-from .request import Request, RequestRejected
+from .request import ModelInput, Request, RequestRejected
 from .scoring import JSON, Scorer, print_without_data
 
 PROOF_SECONDS = 1.0  # longest trial of batching
+PROOF_PAUSE = 1.0  # seconds; to judge each answer would cost callers time
 GPU_FILES = "/dev/nvidia"
 LATE = "it was not its turn in time"
 
@@ -48,6 +50,7 @@ class ServingLoop:
         self._scorer = Scorer(model, opening["max_rows"], opening["features"])
         self._batcher = Batcher(self._scorer, opening["batching"], mismatched=opening["batching_mismatch"])
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
+        self._proof = _Proof(self._canary.rules)
         self._values = PredictionStats(opening["buckets"])
         self._inbox = wire.Inbox(channel)
 
@@ -137,7 +140,8 @@ class ServingLoop:
         """Return the answers to *group*, predicted in one batch; None if the batch failed."""
         forms = [asked.form for asked in group if asked.form is not None]
         try:
-            answer = self._scorer.predict(self._scorer.question(join(forms), limited=False))
+            question = self._scorer.question(join(forms), limited=False)
+            answer = self._scorer.predict(question)
             parts = self._batcher.parts(answer, [len(form.rows) for form in forms])
             if parts is None:
                 return None
@@ -150,7 +154,7 @@ class ServingLoop:
             answers = [
                 _success(asked, asked.request.rows, body) for asked, body in zip(group, bodies, strict=True)
             ]
-            answers[0][0].update(self._values.count(answer))
+            answers[0][0].update(self._values.count(answer) | self._proof.of(question, answer))
         except Exception:  # noqa: BLE001  # one request may be at fault; it gets its error when predicted alone
             return None
         return answers
@@ -161,7 +165,7 @@ class ServingLoop:
             answer = self._scorer.predict(question)
             body = self._scorer.encode(answer, bare=question.bare)
             header, _ = _success(asked, question.rows, body)
-            header.update(self._values.count(answer))
+            header.update(self._values.count(answer) | self._proof.of(question, answer))
         except RequestRejected as rejection:
             if rejection.__cause__ is not None:
                 print_without_data(rejection.__cause__)
@@ -172,7 +176,8 @@ class ServingLoop:
         return header, body
 
     def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
-        result, question = self._canary.predict((body, header["type"]) if header["type"] else None)
+        given, expected = body[: header["input"]], body[header["input"] :]
+        result, question = self._canary.predict((given, header["type"]) if header["type"] else None, expected)
         if question is not None and self._batcher.is_open:
             self._batcher.verify(question, min(PROOF_SECONDS, header["patience"] / 4))
         return {"id": header["id"], "canary": result, "facts": self._facts()}, b""
@@ -192,6 +197,25 @@ class ServingLoop:
             if unknown := [feature for feature in scorer.ranges if feature not in known]:
                 facts["unknown_features"] = unknown
         return facts
+
+
+class _Proof:
+    """Judges callers' answers by the *rules* of the canary, at most one in `PROOF_PAUSE` seconds."""
+
+    def __init__(self, rules: CanaryRules) -> None:
+        self._rules = rules
+        self._next = 0.0
+
+    def of(self, question: ModelInput, answer: Any) -> dict[str, bool]:
+        """Return ``proof`` for the header of *answer* if it is judged and passes.
+
+        A fault is none of the version's: callers may send what has no good answer.
+        """
+        now = time.monotonic()
+        if now < self._next or not question.rows:
+            return {}
+        self._next = now + PROOF_PAUSE
+        return {"proof": True} if not self._rules.judge(question, answer, {}) else {}
 
 
 def _success(asked: Asked, rows: int | None, body: bytes) -> Answer:

@@ -32,7 +32,7 @@ from mlopsd_probes.model.rollout.preconditions import find_precondition, gpu_mem
 from mlopsd_probes.model.rollout.rejections import LONGEST_SOON, Losses, Rejections
 from mlopsd_probes.model.rollout.steps import Failed, RolloutContext, Steps
 from mlopsd_probes.model.rollout.tasks import TaskSet, has_failed, is_over, wait
-from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion
+from mlopsd_probes.model.serving.active_model import ActiveModel, ActiveVersion, is_canary_due
 from mlopsd_probes.model.serving.liveness import Backlog
 from mlopsd_probes.model.version import CachedVersion
 from mlopsd_probes.registry.registries import RegistryError
@@ -406,9 +406,15 @@ class Reconciler:
             if self._desired.signature_fault(version) is None:
                 await self._desired.attest(serving.kept)
 
-    async def _verify(self) -> None:
-        """Run the canary of the version in service."""
+    async def _verify(self, *, is_asked: bool = False) -> None:
+        """Run the canary of the version in service, unless it is not due; always if it *is_asked* for."""
         if (serving := self.active.serving) is None:
+            return
+        now, has_proof = self._context.now(), serving.host.take_proof()
+        if not is_asked and not is_canary_due(serving, self._options.canary, now, has_proof=has_proof):
+            if has_proof:
+                self.active.proven(serving.host, replace(serving.canary, is_by_caller=True), now)
+            self._tasks.forget(VERIFY)
             return
         canary = await serving.host.canary(self._options.canary.timeout)
         self._hosts.measures.canary_seconds.observe(canary.seconds)
@@ -559,7 +565,7 @@ class Reconciler:
             raise ReloadRefused(f"cannot judge version {version.number}: {reason}") from error
 
     async def _verify_again(self, what: str) -> str:
-        await self._verify()
+        await self._verify(is_asked=True)
         after = self.active.serving
         if after is None or not after.canary.passed:
             reason = after.canary.reason if after is not None else "its process is gone"

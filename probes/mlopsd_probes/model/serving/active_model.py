@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mlopsd.predictor import Prediction, PredictionError
 from mlopsd_probes.model.metrics import ModelMetrics
-from mlopsd_probes.model.options import PredictionOptions
+from mlopsd_probes.model.options import CanaryOptions, PredictionOptions
 from mlopsd_probes.model.progress import ProgressTracker
 from mlopsd_probes.model.serving.canary import CanaryResult
 from mlopsd_probes.model.serving.host import HostDied, ModelHost
@@ -50,6 +50,19 @@ class ActiveVersion:
     def is_answering(self) -> bool:
         """Return False if the host is known not to answer: its heartbeat or its last canary is missing."""
         return self.host.is_beating and not self.canary.is_silent
+
+
+def is_canary_due(serving: ActiveVersion, options: CanaryOptions, now: datetime, *, has_proof: bool) -> bool:
+    """Return whether *serving* must make its canary prediction at this check.
+
+    A canary that failed is repeated at once. A caller's answer with proof takes the place of one, unless a
+    golden answer is expected.
+    """
+    if not serving.canary.passed or serving.proven_at is None:
+        return True
+    if has_proof and options.expect is None:
+        return False
+    return (now - serving.proven_at).total_seconds() >= options.interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,13 @@ class CanaryResult:
         source: the origin of the input.
         reason: the reason why it did not pass, or is not verified.
         rows: the number of predictions that the input asked for; None if unknown.
+        answered: the number of rows in the answer; None if unknown.
+        left_out: the fields of the model's example without which it passed.
         seconds: the time that the model took.
         minimum: the least number in the answer.
         maximum: the greatest number in the answer.
         kind: the kind of failure if the version is not at fault; see `mlopsd_probes.causes`.
+        is_by_caller: True if an answer to a caller has passed its rules since, so that it was not repeated.
         is_silent: True if it had its turn and no answer came in time.
     """
 
@@ -34,10 +37,13 @@ class CanaryResult:
     source: CanarySource
     reason: str = ""
     rows: Count | None = None
+    answered: Count | None = None
+    left_out: tuple[str, ...] = ()
     seconds: Seconds = 0.0
     minimum: float | None = None
     maximum: float | None = None
     kind: CanaryKind = ""
+    is_by_caller: bool = False
     is_silent: bool = False
 
     @property

@@ -35,6 +35,8 @@ SCRIPT = Path(__file__).parents[1] / "mlopsd_host"
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT})
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 PAGE = os.sysconf("SC_PAGE_SIZE")
+JSON = "application/json"
+CONTENT_TYPES = {".csv": "text/csv"}
 POLL = 0.5  # seconds between two checks of a canary that has no answer yet
 
 
@@ -105,14 +107,15 @@ class ModelHost:
         self._liveness = Liveness(options.hang_timeout, options.stall_timeout)
         self._stall_timeout = options.stall_timeout
         self._folder = folder
-        self._canary_input = options.canary.input
-        self._canary_content: bytes | None = None
+        self._canary_files = options.canary.files
+        self._canary_content: dict[Path, bytes] = {}
         self._validator = ReplyValidator(len(options.prediction.buckets) + 1)
         self._isolation: Any = None
         self._facts: dict[str, Any] = {}
         self._channel = RequestChannel(child)
         self._listening: asyncio.Task[None] | None = None
         self._is_ending = False
+        self._has_proof = False
         self.canary_behind = 0
 
     @classmethod
@@ -194,6 +197,11 @@ class ModelHost:
             answered=self._channel.answered,
         )
 
+    def take_proof(self) -> bool:
+        """Return whether an answer to a caller passed the rules of the canary since the last call."""
+        found, self._has_proof = self._has_proof, False
+        return found
+
     async def rss(self) -> int | None:
         """Return the resident bytes (``/proc/PID/statm``); None when the process is gone."""
         statm = Path(f"/proc/{self.pid}/statm")
@@ -228,6 +236,7 @@ class ModelHost:
         except BadFrame as error:
             raise PredictionError(500, "the model failed: its process sent an invalid answer") from error
         self._context.measures.observe(seen)
+        self._has_proof |= seen.is_proof
         return prediction
 
     async def canary(self, timeout: float) -> CanaryResult:  # noqa: ASYNC109  # a timeout gives a result here
@@ -267,30 +276,32 @@ class ModelHost:
         return len(verbs) - verbs.count("canary")
 
     async def _canary(self, patience: float) -> CanaryResult:
-        content, content_type = b"", ""
-        if (file := self._canary_input) is not None:
+        files = self._canary_files
+        content: dict[str, bytes] = {}
+        for name, file in files.items():
             try:
-                content = await self._read_canary_input(file)
+                content[name] = await self._read_canary_file(file)
             except OSError as error:
                 kind = _kind_of_errno(error) or "input"
-                return failed_canary(f"its input {file} cannot be read: {error.strerror}", kind=kind)
-            content_type = "text/csv" if file.suffix == ".csv" else "application/json"
-        request = {"do": "canary", "patience": patience, "type": content_type}
-        header, _ = await self._ask(request, content)
+                return failed_canary(f"its {name} {file} cannot be read: {error.strerror}", kind=kind)
+        given = content.get("input", b"")
+        content_type = "" if "input" not in files else CONTENT_TYPES.get(files["input"].suffix, JSON)
+        request = {"do": "canary", "patience": patience, "type": content_type, "input": len(given)}
+        header, _ = await self._ask(request, given + content.get("expect", b""))
         try:
             self._facts = replies.facts(header.get("facts"))
             return replies.canary(header.get("canary"))
         except BadFrame:
             return failed_canary("its process answered nonsense")
 
-    async def _read_canary_input(self, file: Path) -> bytes:
+    async def _read_canary_file(self, file: Path) -> bytes:
         """Return the content of *file*; the last one read if no descriptor is left in this process."""
         try:
-            self._canary_content = await in_thread("read the canary's input", file.read_bytes)
+            self._canary_content[file] = await in_thread("read a file of the canary", file.read_bytes)
         except OSError as error:
-            if error.errno not in SCARCE or self._canary_content is None:
+            if error.errno not in SCARCE or file not in self._canary_content:
                 raise
-        return self._canary_content
+        return self._canary_content[file]
 
     async def end(self, within: float) -> None:
         """Wait for the open requests, at most *within* seconds, then kill the process.

@@ -14,6 +14,9 @@ KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
 KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TF_", "PYTORCH_")
 
 
+RULES = {"min", "max", "rows", "nan", "empty", "tolerance"}  # of a canary's answer
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a model's process: no credentials, and *folder* as its home."""
     kept = {
@@ -65,5 +68,5 @@ def opening(
         "batching_mismatch": mismatched,
         "buckets": options.prediction.buckets,
         "features": {name: [allowed.min, allowed.max] for name, allowed in options.features.items()},
-        "canary": {"min": options.canary.min, "max": options.canary.max},
+        "canary": options.canary.model_dump(include=RULES),
     }

@@ -33,6 +33,7 @@ class _Answered(_Reply):
     counts: list[Count] = []
     total: Finite = 0.0
     classes: dict[str, Count] = {}
+    proof: bool = False
 
 
 class _Rejected(_Reply):
@@ -137,7 +138,7 @@ class ReplyValidator:
             raise BadFrame("the number of buckets is wrong")
         counts, classes = tuple(reply.counts), self._capped(reply.classes)
         return Prediction(body, reply.type), Observation(
-            reply.rows or 1, seconds, counts, reply.total, classes
+            reply.rows or 1, seconds, counts, reply.total, classes, reply.proof
         )
 
     def _capped(self, classes: Mapping[str, int]) -> dict[str, int]:
