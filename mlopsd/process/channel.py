@@ -87,8 +87,17 @@ class RequestChannel:
         """Return the requests without an answer, including those of cancelled callers."""
         return [pending.request for pending in self._pending.values()]
 
-    async def ask(self, request: Header, body: bytes = b"", *, on_part: OnPart | None = None) -> Frame:
+    async def ask(
+        self,
+        request: Header,
+        body: bytes = b"",
+        *,
+        on_part: OnPart | None = None,
+        if_cancelled: Header | None = None,
+    ) -> Frame:
         """Return the answer to *request*; call *on_part* with the header of each part before it.
+
+        If the caller is cancelled, send *if_cancelled* with the id of the request.
 
         Raises:
             ChannelClosed: The process closed the channel first.
@@ -104,6 +113,11 @@ class RequestChannel:
         try:
             await self._write(packed, body)
             return await answer
+        except asyncio.CancelledError:
+            if if_cancelled is not None and number in self._pending:
+                with contextlib.suppress(ConnectionError):
+                    self.child.writer.write(pack({**if_cancelled, "id": number}, limits=self._limits))
+            raise
         finally:
             answer.cancel()
 

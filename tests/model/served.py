@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,12 @@ from mlopsd_probes.model.serving.launch import RULES
 
 JSON = "application/json"
 Rule = Callable[[pd.DataFrame], Any]
+
+
+def answered(serving: ServingLoop, frames: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield what one thread answers to *frames*."""
+    for job in serving._jobs(frames):
+        yield from job.answers()
 
 
 @dataclass
@@ -60,6 +66,7 @@ class Served:
         self.model = Loaded(Model(signature=ModelSignature(schema)), rule)
         opening = {
             "max_rows": 100,
+            "threads": 1,
             "batching": batching,
             "batching_mismatch": batching_mismatch,
             "folder": str(folder),
@@ -74,7 +81,7 @@ class Served:
         """Why the canary with the rows *values* did not pass, if so; what came of trying them together."""
         given = self.rows(*values)
         header = {"id": 0, "do": "canary", "type": JSON, "patience": 60, "input": len(given)}
-        (((answer, _),),) = self._serving._answers([(header, given)])
+        (((answer, _),),) = answered(self._serving, [(header, given)])
         assert answer["canary"]["passed"] == (not answer["canary"]["reason"])
         return answer["canary"]["reason"], answer["facts"]["batching"]
 
@@ -84,7 +91,7 @@ class Served:
         frames = [({"id": at, **header}, body) for at, body in enumerate(bodies)]
         found = {
             header["id"]: json.loads(body)["predictions"] if header["code"] == 200 else header["code"]
-            for answers in self._serving._answers(frames)
+            for answers in answered(self._serving, frames)
             for header, body in answers
             if not self._is_mismatch(header)
         }

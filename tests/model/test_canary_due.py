@@ -9,7 +9,7 @@ import pytest
 
 from mlopsd.probe import Status
 from mlopsd_probes.model.options import CanaryOptions
-from tests.model.served import Served
+from tests.model.served import Served, answered
 from tests.model.world import World, failing, reported
 
 X = {"x": "double"}
@@ -105,7 +105,7 @@ def proofs(tmp_path: Path, rule: Any, values: list[float], **options: Any) -> li
     for value in values:
         served._serving._proof._next = 0.0
         header = {"id": 1, "do": "predict", "type": "application/json", "until": float("inf")}
-        (((answer, _),),) = served._serving._answers([(header, served.rows([value]))])
+        (((answer, _),),) = answered(served._serving, [(header, served.rows([value]))])
         found.append(answer.get("proof", False))
     ours.close()
     theirs.close()
@@ -125,7 +125,7 @@ def test_not_each_answer_is_judged(tmp_path: Path) -> None:
     header = {"id": 1, "do": "predict", "type": "application/json", "until": float("inf")}
     frames = [(header, served.rows([1.0]))] * 20
     found = [
-        answer.get("proof", False) for answers in served._serving._answers(frames) for answer, _ in answers
+        answer.get("proof", False) for answers in answered(served._serving, frames) for answer, _ in answers
     ]
     assert found[0]
     assert sum(found) < 20

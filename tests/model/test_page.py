@@ -20,7 +20,7 @@ from mlopsd.probe import Advice, Reading, Status
 from mlopsd.process import backoff
 from mlopsd_probes.causes import CAUSES, OF_VERSION, REGISTRY, Step
 from mlopsd_probes.model import report
-from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions
+from mlopsd_probes.model.options import CanaryOptions, ModelOptions, PredictionOptions, ServingOptions
 from mlopsd_probes.model.probe import ModelProbe
 from mlopsd_probes.model.progress import Doing
 from mlopsd_probes.model.rollout import rejections, steps
@@ -255,6 +255,7 @@ def test_the_page_has_every_code_of_a_prediction_with_its_result() -> None:
         ("Keys", ModelOptions),
         ("Keys of a registry", RegistryOptions),
         ("Keys of prediction", PredictionOptions),
+        ("Keys of serving", ServingOptions),
         ("Keys of canary", CanaryOptions),
         ("Keys of signature", SignatureOptions),
     ],

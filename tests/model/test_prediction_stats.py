@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlopsd_probes.model.serving.replies import ReplyValidator
-from tests.model.served import JSON, Served
+from tests.model.served import JSON, Served, answered
 
 GREATEST = sys.float_info.max
 BUCKETS = 2  # of the one bound that `Served` has, 0
@@ -35,7 +35,7 @@ def test_numbers_of_any_size_are_answered_and_counted(
     with ours, theirs:
         served = Served(ours, tmp_path, lambda _: answer, {"x": "double"})
         asked = {"id": 1, "do": "predict", "type": JSON, "until": math.inf}
-        (((header, body),),) = served._serving._answers([(asked, served.rows([1.0]))])
+        (((header, body),),) = answered(served._serving, [(asked, served.rows([1.0]))])
     prediction, seen = ReplyValidator(BUCKETS).prediction(header, body, 0.0)
     assert prediction.body.startswith(b'{"predictions": [')
     assert (seen.counts, seen.total) == (counts, total)

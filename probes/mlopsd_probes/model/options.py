@@ -139,6 +139,16 @@ class CanaryOptions(Range):
         return {name: file for name, file in found.items() if file is not None}
 
 
+class ServingOptions(OptionTable):
+    """The threads of the model's process."""
+
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = key(
+        "auto",
+        "threads",
+        'Predictions at a time. "auto": one, and smaller ones beside one of over 1 s. 1: only one.',
+    )
+
+
 Registries = tuple[RegistryOptions, ...]
 
 
@@ -234,6 +244,7 @@ class ModelOptions(PredictorOptions):
         {}, "ranges", "Range of each input column that callers may send. Outside it: 400."
     )
     prediction: PredictionOptions = key(PredictionOptions(), "table", "The limits of predictions.")
+    serving: ServingOptions = key(ServingOptions(), "table", "The threads of the model's process.")
     canary: CanaryOptions = key(
         CanaryOptions(), "table", "The prediction that a version makes before it serves and at every check."
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from .batchable import Batchable, join
 from .batching import Batcher
 from .canary import Canary
 from .canary_rules import CanaryRules
+from .lanes import Answer, Job, Lanes
 from .libraries import mlflow
 from .prediction_stats import PredictionStats
 from .request import ModelInput, Request, RequestRejected
@@ -24,8 +27,6 @@ PROOF_SECONDS = 1.0  # longest trial of batching
 PROOF_PAUSE = 1.0  # seconds; to judge each answer would cost callers time
 GPU_FILES = "/dev/nvidia"
 LATE = "it was not its turn in time"
-
-Answer = tuple[dict[str, Any], bytes]
 
 
 @dataclass
@@ -52,38 +53,40 @@ class ServingLoop:
         self._canary = Canary(self._scorer, Path(opening["folder"]), opening["canary"])
         self._proof = _Proof(self._canary.rules)
         self._values = PredictionStats(opening["buckets"])
-        self._inbox = wire.Inbox(channel)
+        self._dropped: set[int] = set()  # ids of requests whose callers have gone
+        self._sending = threading.Lock()
+        self._lanes = Lanes(channel, opening["threads"], read=self._jobs, send=self._send)
 
     def serve(self) -> None:
         """Report that the model is loaded, and answer until the daemon closes the channel."""
         self._send([({"loaded": self._facts()}, b"")])
-        while frames := self._inbox.wait():
-            for answers in self._answers(frames):
-                self._send(answers)
+        self._lanes.run()
 
     def _send(self, answers: Sequence[Answer]) -> None:
-        self._channel.sendall(b"".join(wire.packed(*answer) for answer in answers))
+        whole = b"".join(wire.packed(*answer) for answer in answers)
+        with self._sending:
+            self._channel.sendall(whole)
 
-    def _answers(self, frames: Sequence[wire.Frame]) -> Iterator[list[Answer]]:
-        """Yield the answers in the order in which they are ready; a batch gives one list."""
+    def _jobs(self, frames: Sequence[wire.Frame]) -> Iterator[Job]:
+        """Yield the jobs in *frames*, in the order in which they are due."""
+        if not self._lanes.waiting:
+            self._dropped.clear()
+        self._dropped.update(header["id"] for header, _ in frames if header["do"] == "drop")
         waiting: list[Asked] = []
         for header, body in frames:
             if header["do"] == "canary":
                 yield from self._predictions(waiting)
                 waiting = []
-                yield [self._canary_answer(header, body)]
-                continue
-            try:
-                waiting.append(self._read(header, body))
-            except RequestRejected as rejection:
-                yield [_rejection(header["id"], rejection)]
-            except Exception as error:  # noqa: BLE001  # an unforeseen body must not fail the other requests
-                print_without_data(error)
-                yield [
-                    _rejection(
-                        header["id"], RequestRejected(400, f"it cannot be read: {type(error).__name__}")
-                    )
-                ]
+                yield Job(None, partial(self._canary_answers, header, body))
+            elif header["do"] == "predict":
+                try:
+                    waiting.append(self._read(header, body))
+                except RequestRejected as rejection:
+                    yield _rejected([header["id"]], rejection)
+                except Exception as error:  # noqa: BLE001  # an unforeseen body must not fail the other requests
+                    print_without_data(error)
+                    what = f"it cannot be read: {type(error).__name__}"
+                    yield _rejected([header["id"]], RequestRejected(400, what))
         yield from self._predictions(waiting)
 
     def _read(self, header: dict[str, Any], body: bytes) -> Asked:
@@ -98,12 +101,19 @@ class ServingLoop:
                     self._scorer.check_range(feature, [row[at] for row in form.rows])
         return Asked(header["id"], request, form, header["until"])
 
-    def _predictions(self, waiting: Sequence[Asked]) -> Iterator[list[Answer]]:
+    def _predictions(self, waiting: Sequence[Asked]) -> Iterator[Job]:
         for group in self._grouped(waiting):
-            now = time.monotonic()
-            if late := [asked for asked in group if asked.until < now]:
-                yield [_rejection(asked.id, RequestRejected(504, LATE)) for asked in late]
-            yield from self._group([asked for asked in group if asked.until >= now])
+            rows = [asked.request.rows for asked in group]
+            size = None if None in rows else sum(rows)  # type: ignore[arg-type]  # as the condition says
+            yield Job(size, partial(self._timely, group))
+
+    def _timely(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
+        """Answer *group*, without those that nobody waits for any more."""
+        now = time.monotonic()
+        late = [asked for asked in group if asked.until < now or asked.id in self._dropped]
+        if late:
+            yield [_rejection(asked.id, RequestRejected(504, LATE)) for asked in late]
+        yield from self._group([asked for asked in group if asked not in late])
 
     def _group(self, group: Sequence[Asked]) -> Iterator[list[Answer]]:
         """Predict *group*; halve it if it fails, so that one bad request costs few extra predictions."""
@@ -175,12 +185,12 @@ class ServingLoop:
             return _rejection(asked.id, RequestRejected(500, f"the model failed: {type(error).__name__}"))
         return header, body
 
-    def _canary_answer(self, header: dict[str, Any], body: bytes) -> Answer:
+    def _canary_answers(self, header: dict[str, Any], body: bytes) -> Iterator[list[Answer]]:
         given, expected = body[: header["input"]], body[header["input"] :]
         result, question = self._canary.predict((given, header["type"]) if header["type"] else None, expected)
         if question is not None and self._batcher.is_open:
             self._batcher.verify(question, min(PROOF_SECONDS, header["patience"] / 4))
-        return {"id": header["id"], "canary": result, "facts": self._facts()}, b""
+        yield [({"id": header["id"], "canary": result, "facts": self._facts()}, b"")]
 
     def _facts(self) -> dict[str, Any]:
         scorer = self._scorer
@@ -220,6 +230,10 @@ class _Proof:
 
 def _success(asked: Asked, rows: int | None, body: bytes) -> Answer:
     return {"id": asked.id, "code": 200, "type": JSON, "rows": rows}, body
+
+
+def _rejected(numbers: Sequence[int], rejection: RequestRejected) -> Job:
+    return Job(0, lambda: [[_rejection(number, rejection) for number in numbers]])
 
 
 def _rejection(number: int, rejection: RequestRejected) -> Answer:

@@ -6,6 +6,7 @@ It imports nothing of mlopsd, which this interpreter may lack; `mlopsd.process.f
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ def send(channel: socket.socket, header: Mapping[str, Any], body: bytes = b"") -
 
 
 class Inbox:
-    """The frames that wait on a channel, read in large pieces.
+    """The frames that wait on a channel, read in large pieces. One thread may use it at a time.
 
     A thread only for reading would compete for the GIL at each frame. Here the predicting thread reads all
     new frames in one system call.
@@ -43,14 +44,19 @@ class Inbox:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._buffer = bytearray()
+        self.is_closed = False
 
-    def wait(self) -> list[Frame]:
-        """Return every frame that has come, at least one; none when the daemon has closed the channel."""
+    def wait(self, timeout: float | None = None) -> list[Frame]:
+        """Return every frame that has come: at least one, unless *timeout* seconds are over.
+
+        There is none either when the daemon has closed the channel.
+        """
         self._take_what_is_there()
-        while not (frames := self._whole_frames()):
+        while not (frames := self._whole_frames()) and not self.is_closed:
+            if timeout is not None and not select.select([self._channel], [], [], timeout)[0]:
+                break
             part = self._channel.recv(CHUNK)
-            if not part:
-                return []
+            self.is_closed = not part
             self._buffer += part
         return frames
 

@@ -37,6 +37,7 @@ CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFP
 PAGE = os.sysconf("SC_PAGE_SIZE")
 JSON = "application/json"
 CONTENT_TYPES = {".csv": "text/csv"}
+DROP = {"do": "drop"}  # a request whose caller has gone
 POLL = 0.5  # seconds between two checks of a canary that has no answer yet
 
 
@@ -376,7 +377,8 @@ class ModelHost:
         if not self.alive:
             raise HostDied("was gone")
         try:
-            return await self._channel.ask(request, body)
+            drop = DROP if request["do"] == "predict" else None
+            return await self._channel.ask(request, body, if_cancelled=drop)
         except (ChannelClosed, BadFrame) as error:
             raise HostDied(await self._how_it_ended()) from error
 

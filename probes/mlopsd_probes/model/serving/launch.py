@@ -64,6 +64,7 @@ def opening(
         "credentials": credentials,
         "beat_interval": beat_interval(options.hang_timeout),
         "max_rows": options.prediction.max_rows,
+        "threads": options.serving.threads,
         "batching": options.prediction.batching,
         "batching_mismatch": mismatched,
         "buckets": options.prediction.buckets,
