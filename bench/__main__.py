@@ -13,7 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from bench import asking, fetch, fleet, footprint, gpu, lag, load, predictions, rest, scrape, start, swap
+from bench import (
+    asking,
+    fetch,
+    fleet,
+    footprint,
+    gpu,
+    lag,
+    load,
+    neighbours,
+    predictions,
+    rest,
+    scrape,
+    start,
+    swap,
+)
 from bench.bytecode import compile_everything
 from bench.effort import FULL, QUICK, Effort
 from bench.host import Company, described
@@ -55,6 +69,7 @@ SECTIONS: Mapping[str, Section] = {
     "rest": Section(rest.run, 30, 60, 60),
     "gpu": Section(gpu.run, 200, 20, 60),
     "predictions": Section(predictions.run, 40, 110, 160),
+    "neighbours": Section(neighbours.run, 60, 70, 120),
     "swap": Section(swap.run, 30, 20, 45),
     "fetch": Section(fetch.run, 60, 170, 230),
     "load": Section(load.run, 30, 50, 80),

@@ -48,6 +48,10 @@ class BenchRegistry(AbstractContextManager["BenchRegistry"]):
         """Register a version of a small scikit-learn model; return its number."""
         return self._do("small")
 
+    def slow(self) -> str:
+        """Register a version that takes 10 ms of Python for each row; return its number."""
+        return self._do("slow")
+
     def large(self, size: int) -> str:
         """Register a version that takes *size* bytes of memory, in small objects; return its number."""
         return self._do(f"large {size}")

@@ -1,6 +1,6 @@
 """Registers models for the benchmark, in a process of its own, which alone imports MLflow.
 
-``python -m bench.trainer FOLDER`` takes lines on its standard input, ``small``, ``large BYTES`` and
+``python -m bench.trainer FOLDER`` takes lines on its standard input, ``small``, ``slow``, ``large BYTES`` and
 ``champion VERSION``, and answers each with a line of JSON when it is done.
 """
 
@@ -33,6 +33,29 @@ class Heavy(mlflow.pyfunc.PythonModel):
 
 
 mlflow.models.set_model(Heavy())
+'''
+
+SLOW = '''"""A model that takes 10 ms of Python for each row."""
+
+import time
+
+import mlflow
+
+
+class Slow(mlflow.pyfunc.PythonModel):
+    """Predicts the sum of each row."""
+
+    def predict(self, context, model_input, params=None):
+        return [self._sum(row) for row in model_input.to_numpy()]
+
+    def _sum(self, row):
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            pass
+        return float(row.sum())
+
+
+mlflow.models.set_model(Slow())
 '''
 
 
@@ -79,6 +102,20 @@ class Trainer:
         )
         table.unlink()
         return made
+
+    def slow(self) -> str:
+        """Register a model that is slow for each row."""
+        from mlopsd_probes.model.demo.diabetes import train  # noqa: PLC0415  # the same
+
+        code = self._folder / "slow.py"
+        code.write_text(SLOW, "utf-8")
+        trained = train(1)
+        return self._register(
+            self._mlflow.pyfunc.log_model,
+            python_model=str(code),
+            signature=self._signature(trained.inputs),
+            input_example=trained.example,
+        )
 
     def champion(self, version: str) -> str:
         """Move the alias."""

@@ -1,4 +1,4 @@
-"""The threads that predict: one, several, or one and a second for small requests beside a large one."""
+"""The threads that predict: one, several, or one and others for small requests beside a large one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from . import wire
 
 SLOW = 1.0  # seconds after which a prediction no longer holds up smaller ones
 LOOK = 0.25  # seconds between two looks at the first thread
-TURN = 0.05  # seconds for which the second thread waits for frames in the place of the first
+TURN = 0.05  # seconds for which another thread waits for frames in the place of the first
+HELPERS = 4  # threads for small requests; with one, the large one would take half of the interpreter's time
 
 Answer = tuple["dict[str, Any]", bytes]
 
 
 @dataclass
 class Job:
-    """Requests that one prediction answers; *rows* is their size, or None if it waits its turn in any case."""
+    """Requests that one prediction answers; *rows* is their size, or None if it waits for its turn."""
 
     rows: int | None
     answers: Callable[[], Iterable[Sequence[Answer]]]
@@ -33,7 +34,7 @@ class Lanes:
     """Threads that take jobs in their order, from frames that whichever is free reads.
 
     With *threads* = "auto" the first thread takes every job. While it has worked at one for more than `SLOW`
-    seconds, a second thread takes the smaller ones. A model with state of its own could mix up two requests;
+    seconds, other threads take the smaller ones. A model with state of its own could mix up two requests;
     so equal ones are predicted one after the other.
     """
 
@@ -51,6 +52,7 @@ class Lanes:
         self._send = send
         self._jobs: deque[Job] = deque()
         self._turn = threading.Lock()
+        self._is_slow = threading.Event()
         self._working: tuple[float, int | None] | None = None  # since when, and at how many rows
 
     @property
@@ -61,7 +63,9 @@ class Lanes:
     def run(self) -> None:
         """Answer until the daemon closes the channel."""
         if self._threads == "auto":
-            self._start("predicting small requests", self._help)
+            self._start("looking for slow requests", self._look)
+            for number in range(HELPERS):
+                self._start(f"predicting small requests {number}", self._help)
         for number in range(1, self._threads if isinstance(self._threads, int) else 1):
             self._start(f"predicting {number}", self._work)
         self._work()
@@ -83,11 +87,17 @@ class Lanes:
             self._answer(job)
             self._working = None
 
-    def _help(self) -> None:
+    def _look(self) -> None:
         while not self._inbox.is_closed:
             time.sleep(LOOK)
+            if self._rows_of_slow():
+                self._is_slow.set()
+
+    def _help(self) -> None:
+        while self._is_slow.wait():
             while (rows := self._rows_of_slow()) and (job := self._next_below(rows)) is not None:
                 self._answer(job)
+            self._is_slow.clear()
 
     def _answer(self, job: Job) -> None:
         for answers in job.answers():
