@@ -16,13 +16,14 @@ from typing import NoReturn, Protocol, cast
 from mlopsd.cli import subcommands
 from mlopsd.cli.errors import CANNOT_TELL, CommandError, print_error
 
-PACKAGES = frozenset({"demo", "install"})  # commands of more than one file
+PACKAGES = frozenset({"bundle", "demo", "install"})  # commands of more than one file
 COMMANDS = {
     "run": "run the daemon",
     "check": "check this host once, without a daemon",
     "status": "show the health of the host, from the running daemon",
     "explain": "explain what is wrong: its meaning, how to confirm it and what to do",
     "doctor": "examine how mlopsd is set up on this host",
+    "bundle": "pack what a ticket needs: state, log, GPUs and kernel, without secrets",
     "history": "show the changes of the host and who acted",
     "reload": "reload the configuration of the running daemon, or one probe",
     "probes": "list the installed probes and their options, or why one cannot be loaded",

@@ -122,6 +122,18 @@ class DaemonClient:
         """
         return self._request("GET", path, TIMEOUT)
 
+    def read(self, path: str) -> bytes:
+        """Return the body of the answer to a GET request, whatever its form.
+
+        Raises:
+            DaemonUnreachable: There is no response within `TIMEOUT`, or the request is refused. A host that
+                is not healthy answers 503, with a body.
+        """
+        status, body = self._ask("GET", path, TIMEOUT, accept="*/*")
+        if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise DaemonUnreachable(f"{self.address}: HTTP status {status}")
+        return body
+
     def post(self, path: str, timeout: float) -> DaemonResponse:
         """Send a POST request.
 
@@ -131,8 +143,19 @@ class DaemonClient:
         return self._request("POST", path, timeout)
 
     def _request(self, method: str, path: str, timeout: float) -> DaemonResponse:
+        status, body = self._ask(method, path, timeout)
         try:
-            return _run_with_deadline(timeout, lambda: self._send(method, path, timeout))
+            return _parse_response(status, body)
+        except ValueError as error:
+            raise DaemonUnreachable(
+                f"{self.address}: the response is not mlopsd's; is the address right?"
+            ) from error
+
+    def _ask(
+        self, method: str, path: str, timeout: float, accept: str = "application/json"
+    ) -> tuple[int, bytes]:
+        try:
+            return _run_with_deadline(timeout, lambda: self._send(method, path, timeout, accept))
         except TimeoutError as error:
             raise DaemonUnreachable(f"{self.address}: no answer within {timeout:g} s") from error
         except (OSError, http.client.HTTPException) as error:
@@ -140,17 +163,13 @@ class DaemonClient:
             raise DaemonUnreachable(
                 f"{self.address}: {sanitize(reason or error) or type(error).__name__}"
             ) from error
-        except ValueError as error:
-            raise DaemonUnreachable(
-                f"{self.address}: the response is not mlopsd's; is the address right?"
-            ) from error
 
-    def _send(self, method: str, path: str, timeout: float) -> DaemonResponse:
+    def _send(self, method: str, path: str, timeout: float, accept: str) -> tuple[int, bytes]:
         connection = self._open_connection(timeout)
         try:
-            connection.request(method, self._prefix + path, headers=self._headers())
+            connection.request(method, self._prefix + path, headers={**self._headers(), "Accept": accept})
             response = connection.getresponse()
-            return _parse_response(response.status, response.read(MOST_BYTES))
+            return response.status, response.read(MOST_BYTES)
         finally:
             connection.close()
 
@@ -169,7 +188,7 @@ class DaemonClient:
         return "" if self.address.startswith("unix:") else urlsplit(self.address).path.rstrip("/")
 
     def _headers(self) -> dict[str, str]:
-        return {"Accept": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
 
 def _reason(error: Exception, *, is_tls: bool) -> str | None:
@@ -182,7 +201,7 @@ def _reason(error: Exception, *, is_tls: bool) -> str | None:
     return error.strerror if isinstance(error, OSError) else None
 
 
-def _run_with_deadline(seconds: float, send: Callable[[], DaemonResponse]) -> DaemonResponse:
+def _run_with_deadline(seconds: float, send: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
     """Return or raise the outcome of *send*, if it ends within *seconds*.
 
     A socket's timeout applies to each byte, and looking up a name has none.
@@ -190,7 +209,7 @@ def _run_with_deadline(seconds: float, send: Callable[[], DaemonResponse]) -> Da
     Raises:
         TimeoutError: *send* takes longer. It continues in a thread that does not delay an exit.
     """
-    ended: queue.SimpleQueue[DaemonResponse | Exception] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[tuple[int, bytes] | Exception] = queue.SimpleQueue()
 
     def run() -> None:
         try:

@@ -74,7 +74,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the diagnoses, problems first."""
-    is_complete = _adopt_environment()
+    is_complete = adopt_environment()
     if arguments.config is not None:  # the daemon is looked for at its address too
         os.environ["MLOPSD_CONFIG"] = str(arguments.config)
     configuration, daemon = _read(), _ask(arguments)
@@ -108,7 +108,7 @@ def _format(name: str, diagnosis: Diagnosis) -> Iterator[str]:
         yield f"{hang}fix: {sanitize(diagnosis.fix)}"
 
 
-def _adopt_environment() -> bool:
+def adopt_environment() -> bool:
     """Take over the variables of the running service; return false if this user may not read them."""
     if not SERVICE_SOCKET.exists() or not has_systemd():
         return True

@@ -82,6 +82,18 @@ def test_doctor_tells_an_ordinary_user_how_to_act_and_what_it_cannot_read(servic
     assert [one["status"] for one in unread] == ["not_checked"]
 
 
+def test_a_bundle_has_the_journal_without_what_others_wrote_there(service: Box) -> None:
+    service.run("systemd-run", "--wait", "logger", "-t", "mlopsd", "a line of somebody else")
+    service.run("rm", "-rf", "/tmp/b.tar.gz", "/tmp/b")
+    told = service.run(MLOPSD, "bundle", "-o", "/tmp/b.tar.gz").stdout
+    assert told.startswith("/tmp/b.tar.gz: ")
+    service.run("bash", "-c", "mkdir /tmp/b && tar xzf /tmp/b.tar.gz -C /tmp/b --strip-components 1")
+    journal = service.read("/tmp/b/mlopsd/journal.jsonl")
+    assert "started" in journal
+    assert "somebody else" not in journal
+    assert "ActiveState=active" in service.read("/tmp/b/mlopsd/unit.txt")
+
+
 def test_explain_has_the_commands_of_a_host_with_systemd(service: Box) -> None:
     told = service.run(MLOPSD, "explain", "MlopsdHostUnhealthy").stdout
     assert "journalctl -u mlopsd -o cat --no-pager -g 'health changed'" in told

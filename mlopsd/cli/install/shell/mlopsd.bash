@@ -5,13 +5,14 @@
 #    source ~/.local/share/bash_completion/mlopsd
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_mlopsd_subparsers=(run check status explain doctor history reload probes config key demo install digest)
+_shtab_mlopsd_subparsers=(run check status explain doctor bundle history reload probes config key demo install digest)
 
 _shtab_mlopsd_run_option_strings=(-h --help --config --host --port --debug --reload)
 _shtab_mlopsd_check_option_strings=(-h --help -v --verbose --json --samples --times --traceback --debug --config)
 _shtab_mlopsd_status_option_strings=(-h --help --json --nagios --watch -v --verbose --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_explain_option_strings=(-h --help --json --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_doctor_option_strings=(-h --help --json --config)
+_shtab_mlopsd_bundle_option_strings=(-h --help --output -o --config --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_history_option_strings=(-h --help --json --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_reload_option_strings=(-h --help --dry-run --force --url --cacert --client-cert --client-key --key-file)
 _shtab_mlopsd_probes_option_strings=(-h --help --path --traceback --config)
@@ -34,6 +35,13 @@ _shtab_mlopsd_explain___client_cert_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_explain___client_key_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_explain___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_doctor___config_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle___output_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle__o_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle___config_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle___cacert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle___client_cert_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle___client_key_COMPGEN=_shtab_compgen_files
+_shtab_mlopsd_bundle___key_file_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_history___cacert_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_history___client_cert_COMPGEN=_shtab_compgen_files
 _shtab_mlopsd_history___client_key_COMPGEN=_shtab_compgen_files
@@ -54,7 +62,7 @@ _shtab_mlopsd_probes_pos_0_choices=(new)
 _shtab_mlopsd_config_pos_0_choices=(check show)
 _shtab_mlopsd_key_pos_0_choices=(new)
 _shtab_mlopsd_key___role_choices=(read predict act)
-_shtab_mlopsd_pos_0_choices=(run check status explain doctor history reload probes config key demo install digest)
+_shtab_mlopsd_pos_0_choices=(run check status explain doctor bundle history reload probes config key demo install digest)
 
 _shtab_mlopsd_run__h_nargs=0
 _shtab_mlopsd_run___help_nargs=0
@@ -83,6 +91,8 @@ _shtab_mlopsd_explain___json_nargs=0
 _shtab_mlopsd_doctor__h_nargs=0
 _shtab_mlopsd_doctor___help_nargs=0
 _shtab_mlopsd_doctor___json_nargs=0
+_shtab_mlopsd_bundle__h_nargs=0
+_shtab_mlopsd_bundle___help_nargs=0
 _shtab_mlopsd_history__h_nargs=0
 _shtab_mlopsd_history___help_nargs=0
 _shtab_mlopsd_history___json_nargs=0

@@ -50,8 +50,8 @@ function _shtab_mlopsd_using
   test "$_shtab_mlopsd_cmdpath" = "$argv"
 end
 
-set -g _shtab_mlopsd_commands run check status explain doctor history reload probes config key demo install digest
-set -g _shtab_mlopsd_opts_with_value --cacert --client-cert --client-key --config --experiment --fake-gpus --file --folder --host --key-file --path --port --registry --role --tag --times --url
+set -g _shtab_mlopsd_commands run check status explain doctor bundle history reload probes config key demo install digest
+set -g _shtab_mlopsd_opts_with_value --cacert --client-cert --client-key --config --experiment --fake-gpus --file --folder --host --key-file --output --path --port --registry --role --tag --times --url -o
 
 complete -c mlopsd -e
 complete -c mlopsd -f
@@ -97,6 +97,15 @@ complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' 
 complete -c mlopsd -n '_shtab_mlopsd_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using doctor' -l json -d 'print JSON: a list of subject, status, summary, fix'
 complete -c mlopsd -n '_shtab_mlopsd_using doctor' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: $MLOPSD_CONFIG, /etc/mlopsd/config.toml, or built-in defaults)'
+complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a bundle -d 'pack what a ticket needs: state, log, GPUs and kernel, without secrets'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -s h -l help -d 'show this help message and exit'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l output -s o -xka "(__fish_complete_path (commandline -ct))" -d 'the archive (default: mlopsd-HOST-TIME.tar.gz in this folder); - is the standard output'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: $MLOPSD_CONFIG, /etc/mlopsd/config.toml, or built-in defaults)'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l url -x -d 'the address of the daemon (http://host:9178)'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l cacert -xka "(__fish_complete_path (commandline -ct))" -d 'the authorities to trust for https:// (PEM)'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l client-cert -xka "(__fish_complete_path (commandline -ct))" -d 'this client'"'"'s certificate, if https:// asks for one'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l client-key -xka "(__fish_complete_path (commandline -ct))" -d 'its key, if it is not in the same file'
+complete -c mlopsd -n '_shtab_mlopsd_using bundle' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the daemon'"'"'s API key'
 complete -c mlopsd -n '_shtab_mlopsd_using; and test $_shtab_mlopsd_npos -eq 0' -a history -d 'show the changes of the host and who acted'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -s h -l help -d 'show this help message and exit'
 complete -c mlopsd -n '_shtab_mlopsd_using history' -l json -d 'print JSON, as GET /health/history returns it'

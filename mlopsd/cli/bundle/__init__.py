@@ -1,0 +1,1 @@
+"""``mlopsd bundle``: one archive for a ticket, without secrets and without lines that models printed."""
