@@ -237,9 +237,10 @@ class Troubled(Probe[TroubledOptions]):
         return Reading(facts={"big": "x" * 10_000_000})
 
     def writes_on_the_channel(self) -> None:
-        for descriptor in range(3, 64):
-            with contextlib.suppress(OSError):
-                os.write(descriptor, b"\xff" * 64)
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # numbers, not paths
+            if int(name) > sys.stderr.fileno():
+                with contextlib.suppress(OSError):
+                    os.write(int(name), b"\xff" * 64)
         time.sleep(3600)
 
     def answers_for_us(self) -> Reading:

@@ -230,10 +230,10 @@ def forge(header: str) -> None:
     """Answer in the place of the process, with *header*, whatever request may be open."""
     for number in range(1, 40):
         reported = header.replace("NUMBER", str(number)).encode()
-        for descriptor in range(3, 64):
+        for descriptor in Path("/proc/self/fd").iterdir():
             try:
-                if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("socket:"):
-                    os.write(descriptor, struct.pack("!IQ", len(reported), 0) + reported)
+                if str(descriptor.readlink()).startswith("socket:"):
+                    os.write(int(descriptor.name), struct.pack("!IQ", len(reported), 0) + reported)
             except OSError:
                 continue
 
